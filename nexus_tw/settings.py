@@ -1,0 +1,144 @@
+"""Every key of the configuration file with its type and default; each part of the server is handed only its own section.
+
+Durations are seconds, sizes bytes. Reading, merging and checking them is `nexus_tw.config`'s work.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+SecondsOrNone = Annotated[float, Meta(ge=0)]
+
+
+class Bus(Struct, frozen=True, forbid_unknown_fields=True):
+    url: str = "memory:"
+
+
+class Store(Struct, frozen=True, forbid_unknown_fields=True):
+    url: str = "sqlite:var/nexus.db"
+    retention: str = "30d"  # a number and one of s m h d, or "0" for ever
+
+
+class Heartbeat(Struct, frozen=True, forbid_unknown_fields=True):
+    interval: Seconds = 30.0
+    timeout: Seconds = 60.0
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+    """0 means no limit of this kind."""
+
+    message: Count = 65536
+    headers: Positive = 16384
+    handshake: Seconds = 5.0
+    auth: Seconds = 10.0
+    subscriptions: Count = 128
+    filter_nodes: Count = 64
+    depth: Positive = 32  # of nested objects and lists in anything that is kept or passed on
+    send_queue: Positive = 1048576
+    rate: Count = 10000  # messages/s of one connection; the burst is one second's worth
+    errors: Count = 100  # invalid messages of one connection in a minute
+    connections: Count = 0
+    connections_per_address: Count = 0
+    connections_per_subject: Count = 0
+    connect_rate: Count = 0  # new connections/s
+    commands: Count = 100000  # commands remembered (their ids stand for a day), running and queued ones among them
+    pending: Count = 1024  # commands of one caller that have not ended
+    outbox: Count = 10000  # events that wait while the bus is away
+
+
+class Tls(Struct, frozen=True, forbid_unknown_fields=True):
+    certificate: str = ""
+    key: str = ""
+    client_ca: str = ""
+    reload: SecondsOrNone = 60.0  # how often the files are looked at; 0: never
+
+
+class Http(Struct, frozen=True, forbid_unknown_fields=True):
+    origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1", "unix")
+    dashboard: bool = True
+    metrics_open: bool = False
+
+
+class Log(Struct, frozen=True, forbid_unknown_fields=True):
+    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warn", "error"] = "info"
+
+
+class Role(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a role may do; lists of patterns, in which `{subject}` is the caller's own subject."""
+
+    subscribe: tuple[str, ...] = ()
+    publish: tuple[str, ...] = ()
+    call: tuple[str, ...] = ()
+    register: tuple[str, ...] = ()
+    telemetry: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
+    admin: bool = False
+
+
+class Key(Struct, frozen=True, forbid_unknown_fields=True):
+    """An API key, kept as a digest: `sha256:` and 64 hex digits."""
+
+    subject: Annotated[str, Meta(min_length=1)]
+    role: str
+    hash: Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")]
+
+
+class Jwt(Struct, frozen=True, forbid_unknown_fields=True):
+    """An issuer of JSON Web Tokens (RFC 7519); exactly one of `key`, `secret` and `jwks`."""
+
+    issuer: Annotated[str, Meta(min_length=1)]
+    audience: Annotated[str, Meta(min_length=1)]
+    algorithms: Annotated[tuple[str, ...], Meta(min_length=1)]
+    key: str = ""  # PEM file of a public key
+    secret: str = ""  # for HS…; "env:NAME" reads an environment variable
+    jwks: str = ""  # https address of a key set, or a file
+    role_claim: str = "role"
+    leeway: SecondsOrNone = 0.0
+
+
+class Certificate(Struct, frozen=True, forbid_unknown_fields=True):
+    """A client certificate: its common name, and who that is."""
+
+    name: Annotated[str, Meta(min_length=1)]
+    subject: Annotated[str, Meta(min_length=1)]
+    role: str
+
+
+class Auth(Struct, frozen=True, forbid_unknown_fields=True):
+    keys: tuple[Key, ...] = ()
+    jwt: tuple[Jwt, ...] = ()
+    certificates: tuple[Certificate, ...] = ()
+
+
+class Command(Struct, frozen=True, forbid_unknown_fields=True):
+    """A command executed by this server's own Python: `handler` is `package.module:function`."""
+
+    name: str
+    handler: str
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file, every section with its defaults."""
+
+    listen: tuple[str, ...] = ("tcp:3000",)
+    workers: Positive = 1
+    drain: SecondsOrNone = 10.0
+    echo: bool = False
+    echo_message: Count = 16777216  # the size limit of /echo, apart from limits.message
+    bus: Bus = Bus()
+    store: Store = Store()
+    heartbeat: Heartbeat = Heartbeat()
+    limits: Limits = Limits()
+    tls: Tls = Tls()
+    http: Http = Http()
+    log: Log = Log()
+    roles: dict[str, Role] = field(default_factory=dict)
+    auth: Auth = Auth()
+    commands: tuple[Command, ...] = ()

@@ -1,0 +1,41 @@
+"""UTC timestamps as they travel: ISO 8601 with milliseconds and `Z`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from nexus_tw.errors import invalid
+
+
+class Timestamps:
+    """Formats seconds since the epoch; remembers the last millisecond, as many messages share one."""
+
+    __slots__ = ("_last", "_text")
+
+    def __init__(self) -> None:
+        self._last = -1
+        self._text = ""
+
+    def text(self, seconds: float) -> str:
+        millis = int(seconds * 1000)
+        if millis != self._last:
+            self._last = millis
+            self._text = format_millis(millis)
+        return self._text
+
+
+def format_millis(millis: int) -> str:
+    """`2026-01-31T12:00:00.123Z` for milliseconds since the epoch."""
+    whole, part = divmod(millis, 1000)
+    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{part:03d}Z"
+
+
+def parse_millis(text: str, member: str) -> int:
+    """Milliseconds since the epoch for an ISO 8601 text; without an offset it is read as UTC."""
+    try:
+        when = datetime.fromisoformat(text)
+        if when.tzinfo is None:
+            when = when.replace(tzinfo=UTC)
+        return int(when.timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise invalid(member, "not an ISO 8601 timestamp") from None
