@@ -278,11 +278,11 @@ class Broadcast(ServerMessage, tag="broadcast"):
     timestamp: str
 
 
-class Continuity(ServerMessage, tag="continuity", omit_defaults=False):
+class Continuity(ServerMessage, tag="continuity"):
     """`{eventType, recovered: false}`: events of this type (or pattern) may have been missed."""
 
     event_type: str
-    recovered: bool = False
+    recovered: bool
 
 
 class Error(ServerMessage, tag="error"):

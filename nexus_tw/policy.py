@@ -1,0 +1,97 @@
+"""Who may do what: roles made of patterns, principals that hold one. Deny by default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+from nexus_tw.errors import ConfigError, NexusError
+from nexus_tw.settings import Role
+from nexus_tw.topics import Pattern, is_name, parse_pattern
+
+Action = Literal["subscribe", "publish", "call", "register", "telemetry", "read"]
+ACTIONS: Final[tuple[Action, ...]] = ("subscribe", "publish", "call", "register", "telemetry", "read")
+REMEMBERED: Final = 4096  # answers kept for one principal
+
+_SUBJECT: Final = "{subject}"
+_NOUNS: Final[dict[Action, str]] = {
+    "subscribe": "subscribe to",
+    "publish": "publish",
+    "call": "call",
+    "register": "register",
+    "telemetry": "send telemetry for",
+    "read": "read",
+}
+
+ADMIN: Final = Role(**{action: ("**",) for action in ACTIONS}, admin=True)
+
+
+class Principal:
+    """An authenticated caller: a subject, its role's grants, and until when (seconds since the epoch; None: for ever)."""
+
+    __slots__ = ("_answers", "_grants", "admin", "expires", "role", "subject")
+
+    def __init__(self, subject: str, role_name: str, role: Role, expires: float | None = None) -> None:
+        self.subject = subject
+        self.role = role_name
+        self.admin = role.admin
+        self.expires = expires
+        self._grants = _grants(role, subject)
+        self._answers: dict[tuple[Action, str], bool] = {}
+
+    def allows(self, action: Action, name: str) -> bool:
+        """Whether this one name may be used."""
+        answer = self._answers.get((action, name))
+        if answer is None:
+            answer = any(grant.matches(name) for grant in self._grants[action])
+            if len(self._answers) >= REMEMBERED:
+                self._answers.clear()
+            self._answers[action, name] = answer
+        return answer
+
+    def covers(self, action: Action, pattern: Pattern) -> bool:
+        """Whether every name the pattern stands for may be used."""
+        if pattern.exact:
+            return self.allows(action, pattern.text)
+        return any(grant.covers(pattern) for grant in self._grants[action])
+
+    def require(self, action: Action, name: str) -> None:
+        """Raises `forbidden` where `allows` says no."""
+        if not self.allows(action, name):
+            raise forbidden(action, name)
+
+    def require_cover(self, action: Action, pattern: Pattern) -> None:
+        """Raises `forbidden` where `covers` says no."""
+        if not self.covers(action, pattern):
+            raise forbidden(action, pattern.text)
+
+    def __repr__(self) -> str:
+        return f"Principal({self.subject!r}, {self.role!r})"
+
+
+def forbidden(action: Action, name: str) -> NexusError:
+    return NexusError("forbidden", f"Not allowed to {_NOUNS[action]} {name}")
+
+
+def _grants(role: Role, subject: str) -> dict[Action, tuple[Pattern, ...]]:
+    # A subject that is no name (say `*`) must not become a pattern: such a grant does not apply to it.
+    named = is_name(subject)
+    return {
+        action: tuple(
+            parse_pattern(text.replace(_SUBJECT, subject), action)
+            for text in getattr(role, action)
+            if _SUBJECT not in text or named
+        )
+        for action in ACTIONS
+    }
+
+
+def check_roles(roles: Mapping[str, Role]) -> None:
+    """Raises `ConfigError` for a grant that is no pattern."""
+    for name, role in roles.items():
+        for action in ACTIONS:
+            for text in getattr(role, action):
+                try:
+                    parse_pattern(text.replace(_SUBJECT, "subject"), f"roles.{name}.{action}")
+                except NexusError as error:
+                    raise ConfigError(f"roles.{name}.{action}: {text!r} is no pattern: {error.message}") from None
