@@ -1,0 +1,270 @@
+"""The broker: publish and subscribe, from a peer's wish through policy to the bus, and from the bus to the hub.
+
+The bus is the only way into the hub, so one node and many behave alike and nothing arrives twice. The broker keeps one
+subscription on the bus for each pattern that anybody here wants, and answers a subscriber once it stands.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from nexus_tw import payloads
+from nexus_tw.errors import NexusError
+from nexus_tw.filters import Filter, compile_filter
+from nexus_tw.hub import Hub, Subscriber
+from nexus_tw.interfaces import Encoding, Fail, IBus, Peer
+from nexus_tw.messages import Continuity
+from nexus_tw.metrics import Metrics
+from nexus_tw.policy import Principal
+from nexus_tw.settings import Limits
+from nexus_tw.topics import Pattern, check_name, is_reserved, parse_pattern
+
+OUTBOX_BYTES: Final = 67108864  # besides limits.outbox, which counts events
+
+
+class _Interest:
+    """This node's one subscription on the bus for a pattern, and who waits for it to stand."""
+
+    __slots__ = ("count", "pattern", "standing", "waiters")
+
+    def __init__(self, pattern: Pattern) -> None:
+        self.pattern = pattern
+        self.count = 0
+        self.standing = False
+        self.waiters: list[Callable[[], None]] = []
+
+    def stands(self) -> None:
+        self.standing = True
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            waiter()
+
+
+class _Client:
+    """A subscribed peer: its place in the hub, and what it asked for while an earlier subscribe was under way."""
+
+    __slots__ = ("busy", "subscriber", "waiting")
+
+    def __init__(self, peer: Peer) -> None:
+        self.subscriber = Subscriber(peer)
+        self.busy = False
+        self.waiting: deque[Callable[[], None]] = deque()
+
+
+class Broker:
+    """Publish and subscribe for everybody on this node."""
+
+    def __init__(
+        self, bus: IBus, hub: Hub, limits: Limits, metrics: Metrics, tell_gap: Callable[[str], None]
+    ) -> None:
+        """`tell_gap` makes `gap` happen on every node: events of that type were lost before they reached the bus."""
+        self._tell_gap = tell_gap
+        self._bus = bus
+        self._hub = hub
+        self._limits = limits
+        self._metrics = metrics
+        self._interests: dict[str, _Interest] = {}
+        self._clients: dict[Peer, _Client] = {}
+        self._outbox: deque[tuple[str, bytes]] = deque()
+        self._outbox_bytes = 0
+        self._overflowed: set[str] = set()
+
+    # --- publish
+
+    def publish(self, principal: Principal, event_type: str, data: bytes, ok: Callable[[], None], fail: Fail) -> None:
+        """Publishes JSON `data` on a client's behalf; `ok` once the bus has taken it."""
+        try:
+            self.check(principal, event_type, data)
+        except NexusError as error:
+            fail(error)
+            return
+        self.put(event_type, data, ok, fail)
+
+    def check(self, principal: Principal, event_type: str, data: bytes) -> None:
+        """Raises where `principal` may not publish this."""
+        check_name(event_type, "eventType")
+        if is_reserved(event_type):
+            raise NexusError("forbidden", f"Not allowed to publish {event_type}: the name is reserved")
+        principal.require("publish", event_type)
+        payloads.decode(data, "data", self._limits.depth)
+
+    def put(self, event_type: str, data: bytes, ok: Callable[[], None], fail: Fail) -> None:
+        """Publishes what was checked before."""
+
+        def done(error: NexusError | None) -> None:
+            if error is None:
+                self._metrics.events_published += 1
+                ok()
+            else:
+                fail(error)
+
+        self._bus.publish(event_type, data, done)
+
+    def announce(self, event_type: str, data: bytes) -> None:
+        """Publishes an event of the server's own. While the bus is away it waits in a bounded outbox."""
+        if self._bus.available and not self._outbox:
+            self._bus.publish(event_type, data, self._announced)
+            return
+        self._outbox.append((event_type, data))
+        self._outbox_bytes += len(data)
+        while len(self._outbox) > self._limits.outbox or self._outbox_bytes > OUTBOX_BYTES:
+            lost_type, lost = self._outbox.popleft()
+            self._outbox_bytes -= len(lost)
+            self._overflowed.add(lost_type)
+            self._metrics.events_dropped["outbox"] += 1
+
+    def _announced(self, error: NexusError | None) -> None:
+        if error is None:
+            self._metrics.events_published += 1
+        else:
+            self._metrics.events_dropped["bus"] += 1
+
+    # --- subscribe
+
+    def subscribe(
+        self,
+        peer: Peer,
+        events: list[str],
+        filters: dict[str, object] | None,
+        recover: bool,
+        ok: Callable[[], None],
+        fail: Fail,
+    ) -> None:
+        """Adds (event, filter) pairs to the peer's; `ok` once every event from then on will reach it, before the first does.
+
+        `recover` says that the peer wants what it missed, which cannot be told while the bus is away.
+        """
+        try:
+            patterns = [parse_pattern(text, f"events[{place}]") for place, text in enumerate(events)]
+            for pattern in patterns:
+                peer.principal.require_cover("subscribe", pattern)
+            condition = compile_filter(filters, self._limits.filter_nodes)
+            if recover and not self._bus.available:
+                raise NexusError("bus_unavailable", "The event bus is away")
+        except NexusError as error:
+            fail(error)
+            return
+        client = self._clients.get(peer)
+        if client is None:
+            client = self._clients[peer] = _Client(peer)
+        self._in_turn(client, lambda: self._subscribe(client, patterns, condition, ok, fail))
+
+    def unsubscribe(self, peer: Peer, events: list[str], ok: Callable[[], None]) -> None:
+        """Drops the peer's pairs written with these very strings; those it does not have change nothing."""
+        client = self._clients.get(peer)
+        if client is None:
+            ok()
+        else:
+            self._in_turn(client, lambda: self._unsubscribe(client, events, ok))
+
+    def gone(self, peer: Peer) -> None:
+        """Drops all that a peer subscribed to."""
+        client = self._clients.pop(peer, None)
+        if client is not None:
+            client.waiting.clear()
+            held = list(client.subscriber.pairs)
+            self._hub.remove(client.subscriber)
+            self._release(held)
+
+    def _in_turn(self, client: _Client, act: Callable[[], None]) -> None:
+        # What a client asks for takes effect in the order in which it asked.
+        if client.busy:
+            client.waiting.append(act)
+        else:
+            act()
+
+    def _next(self, client: _Client) -> None:
+        client.busy = False
+        while client.waiting and not client.busy:
+            client.waiting.popleft()()
+
+    def _subscribe(
+        self,
+        client: _Client,
+        patterns: list[Pattern],
+        condition: Filter | None,
+        ok: Callable[[], None],
+        fail: Fail,
+    ) -> None:
+        subscriber = client.subscriber
+        identity = condition.identity if condition else None
+        new = {p.text: p for p in patterns if identity not in subscriber.pairs.get(p.text, ())}
+        limit = self._limits.subscriptions
+        if limit and len(subscriber) + len(new) > limit:
+            fail(NexusError("limit_exceeded", f"More than {limit} subscriptions"))
+            return
+        acquired = [p for p in new.values() if p.text not in subscriber.pairs]
+        waited_for = [interest for interest in map(self._acquire, acquired) if not interest.standing]
+        missing = len(waited_for)
+
+        def standing() -> None:
+            nonlocal missing
+            missing -= 1
+            if missing == 0:
+                arrived()
+                self._next(client)
+
+        def arrived() -> None:
+            if self._clients.get(subscriber.peer) is client:
+                ok()
+                self._hub.subscribe(subscriber, [(p, condition) for p in patterns])
+            else:  # it left in the meantime, so `gone` did not know of these
+                self._release(p.text for p in acquired)
+
+        if not missing:
+            arrived()
+            return
+        client.busy = True
+        for interest in waited_for:
+            interest.waiters.append(standing)
+
+    def _unsubscribe(self, client: _Client, events: list[str], ok: Callable[[], None]) -> None:
+        held = [text for text in dict.fromkeys(events) if text in client.subscriber.pairs]
+        self._hub.unsubscribe(client.subscriber, held)
+        self._release(held)
+        ok()
+
+    def _acquire(self, pattern: Pattern) -> _Interest:
+        interest = self._interests.get(pattern.text)
+        if interest is None:
+            interest = self._interests[pattern.text] = _Interest(pattern)
+            self._bus.subscribe(pattern, interest.stands)
+        interest.count += 1
+        return interest
+
+    def _release(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            interest = self._interests[text]
+            interest.count -= 1
+            if not interest.count:
+                del self._interests[text]
+                self._bus.unsubscribe(interest.pattern)
+
+    # --- from the bus
+
+    def event(self, event_type: str, data: bytes) -> None:
+        """An event came over the bus."""
+        self._metrics.events_received += 1
+        self._hub.event(event_type, data)
+
+    def gap(self, event_type: str) -> None:
+        """Events of this type were lost; tells everyone here who would have got them."""
+        for pattern in self._hub.interested(event_type):
+            self._hub.tell(pattern, _continuity(event_type))
+
+    def restored(self) -> None:
+        """The bus is back: says to every subscriber that it may have missed something, then sends what waited."""
+        for pattern in self._hub.patterns():
+            self._hub.tell(pattern, _continuity(pattern.text))
+        overflowed, self._overflowed = self._overflowed, set()
+        for event_type in overflowed:
+            self._tell_gap(event_type)
+        waiting, self._outbox, self._outbox_bytes = self._outbox, deque(), 0
+        for event_type, data in waiting:
+            self._bus.publish(event_type, data, self._announced)
+
+
+def _continuity(event_type: str) -> Callable[[Encoding], bytes]:
+    return lambda encoding: encoding.message(Continuity(event_type=event_type, recovered=False))

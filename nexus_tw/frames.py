@@ -1,0 +1,89 @@
+"""RFC 6455 frame bytes: server frames out, plain client frames in. No state, no socket.
+
+The receive side knows one kind of frame only, the one that carries nearly every message: final, masked, not compressed,
+not fragmented, complete (section 5.2). It stops before anything else, so that a full parser can take over from that very byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from autobahn.websocket.xormasker import create_xor_masker
+
+TEXT: Final = 0x81  # FIN and opcode 1
+BINARY: Final = 0x82
+PING: Final = 0x89
+
+# Up to here XOR of two integers is quicker than setting up Autobahn's compiled masker.
+_INTEGER_XOR: Final = 1000
+
+_MASKED: Final = 0x80
+
+
+def frame(first: int, payload: bytes) -> bytes:
+    """One whole server frame; servers do not mask (section 5.1)."""
+    size = len(payload)
+    if size < 126:
+        return bytes((first, size)) + payload
+    if size < 65536:
+        return bytes((first, 126)) + size.to_bytes(2) + payload
+    return bytes((first, 127)) + size.to_bytes(8) + payload
+
+
+def text(payload: bytes) -> bytes:
+    return frame(TEXT, payload)
+
+
+def binary(payload: bytes) -> bytes:
+    return frame(BINARY, payload)
+
+
+def unmask(mask: bytes, payload: bytes) -> bytes:
+    """Section 5.3; the mask's first byte falls on the payload's first."""
+    size = len(payload)
+    if size > _INTEGER_XOR:
+        return bytes(create_xor_masker(mask, size).process(payload))
+    whole = (mask * ((size + 3) >> 2))[:size]
+    return (int.from_bytes(payload) ^ int.from_bytes(whole)).to_bytes(size)
+
+
+def split(data: bytes, limit: int, receive: Callable[[bytes, bool], bool]) -> tuple[int, int]:
+    """Hands the leading plain messages in `data` to `receive(payload, is_binary)`.
+
+    Stops before the first frame that is not plain, not complete, longer than `limit` (0: no limit) or not UTF-8 though text,
+    and after a message for which `receive` answers false. Gives the bytes consumed and the messages handed over.
+    """
+    size = len(data)
+    start = 0
+    count = 0
+    while size - start >= 6:
+        first = data[start]
+        second = data[start + 1]
+        if (first != TEXT and first != BINARY) or second < _MASKED:
+            break
+        length = second & 0x7F
+        if length < 126:
+            key = start + 2
+        elif length == 126:
+            key = start + 4
+            length = int.from_bytes(data[start + 2 : key])
+            if length < 126:  # not the shortest form: an error that the full parser names
+                break
+        else:
+            break
+        begin = key + 4
+        end = begin + length
+        if end > size or (limit and length > limit):
+            break
+        payload = unmask(data[key:begin], data[begin:end])
+        if first == TEXT and not payload.isascii():
+            try:
+                payload.decode()
+            except UnicodeDecodeError:
+                break
+        start = end
+        count += 1
+        if not receive(payload, first == BINARY):
+            break
+    return start, count

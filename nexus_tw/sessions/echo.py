@@ -1,0 +1,39 @@
+"""The echo dialect, for conformance runs: the production connection with a session that sends back what it gets."""
+
+from __future__ import annotations
+
+from nexus_tw import frames
+from nexus_tw.errors import Close
+from nexus_tw.policy import Principal
+from nexus_tw.sessions.verbs import Link
+
+
+class EchoSession:
+    """Sends each message back, in kind, the way every event goes."""
+
+    __slots__ = ("_link",)
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def begin(self) -> None:
+        pass
+
+    def received(self, payload: bytes, is_binary: bool) -> None:
+        self._link.write(frames.binary(payload) if is_binary else frames.text(payload))
+
+    def broken(self) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+
+class EchoDialect:
+    """Makes echo sessions; says nothing before a close, as the conformance suite expects only echoes."""
+
+    def session(self, link: Link, _principal: Principal, _address: str) -> EchoSession:
+        return EchoSession(link)
+
+    def farewell(self, _close: Close) -> bytes:
+        return b""

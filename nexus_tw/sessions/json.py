@@ -1,0 +1,349 @@
+"""The JSON dialect: messages of `nexus_tw.messages` to verbs, and what comes back to messages.
+
+A bad message never closes the connection (too many of them do) and never touches anybody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from nexus_tw import messages
+from nexus_tw.encodings import JSON_TEXT
+from nexus_tw.errors import TOO_MANY_ERRORS, Close, NexusError, invalid
+from nexus_tw.interfaces import Encoding
+from nexus_tw.metrics import Metrics
+from nexus_tw.policy import Principal
+from nexus_tw.sessions.verbs import Link, Verbs
+from nexus_tw.settings import Heartbeat, Limits
+from nexus_tw.times import Timestamps
+from nexus_tw.topics import check_name
+
+WELCOME: Final = "Connected to Nexus API WebSocket"
+NOT_TEXT: Final = Close(1003, "Text frames only", False)
+ERROR_WINDOW: Final = 60.0  # s, for limits.errors
+
+_decode: Final = msgspec.json.Decoder(
+    messages.Subscribe
+    | messages.Unsubscribe
+    | messages.Ping
+    | messages.Pong
+    | messages.Publish
+    | messages.Telemetry
+    | messages.Command
+    | messages.Cancel
+    | messages.Register
+    | messages.Unregister
+    | messages.Progress
+    | messages.Result
+).decode
+
+
+class _Probe(msgspec.Struct):
+    """What can be said of a message that is not of the right shape."""
+
+    type: Any = None
+    id: Any = None
+
+
+_probe: Final = msgspec.json.Decoder(_Probe).decode
+
+
+class JsonDialect:
+    """Makes JSON sessions, and holds what they share."""
+
+    encoding: Encoding = JSON_TEXT
+
+    def __init__(
+        self,
+        verbs: Verbs,
+        heartbeat: Heartbeat,
+        limits: Limits,
+        metrics: Metrics,
+        now: Callable[[], float],
+        new_id: Callable[[], str],
+    ) -> None:
+        """`now` gives seconds since the epoch; `new_id` what no other connection has."""
+        self.verbs = verbs
+        self.metrics = metrics
+        self.now = now
+        self.max_errors = limits.errors
+        self._new_id = new_id
+        self._heartbeat = messages.HeartbeatTimes(heartbeat.interval, heartbeat.timeout)
+        self._limits = messages.ConnectionLimits(limits.message, limits.subscriptions, limits.rate)
+        self._timestamps = Timestamps()
+        self._ack = (0, b"")
+
+    def session(self, link: Link, principal: Principal, address: str) -> JsonSession:
+        return JsonSession(self, link, principal, address, f"client-{self._new_id()}")
+
+    def farewell(self, close: Close) -> bytes:
+        return self.encoding.message(
+            messages.Disconnect(code=close.code, reason=close.reason, reconnect=close.reconnect, delay=close.delay)
+        )
+
+    def timestamp(self) -> str:
+        return self._timestamps.text(self.now())
+
+    def connected(self, client_id: str, principal: Principal) -> messages.Connected:
+        return messages.Connected(
+            client_id=client_id,
+            timestamp=self.timestamp(),
+            message=WELCOME,
+            heartbeat=self._heartbeat,
+            limits=self._limits,
+            user=messages.User(principal.subject, principal.role),
+        )
+
+    def telemetry_ack(self) -> bytes:
+        """The acknowledgement for one who gave no `id`: the same bytes for all within a millisecond."""
+        millis = int(self.now() * 1000)
+        known, frame = self._ack
+        if known != millis:
+            frame = self.encoding.message(messages.TelemetryAck(timestamp=self.timestamp()))
+            self._ack = (millis, frame)
+        return frame
+
+
+class JsonSession:
+    """One client that speaks JSON; to the core it is a `Peer`."""
+
+    __slots__ = ("_dialect", "_errors", "_errors_since", "_link", "address", "client_id", "deliver", "principal")
+
+    def __init__(self, dialect: JsonDialect, link: Link, principal: Principal, address: str, client_id: str) -> None:
+        self._dialect = dialect
+        self._link = link
+        self._errors = 0
+        self._errors_since = 0.0
+        self.principal = principal
+        self.address = address
+        self.client_id = client_id
+        self.deliver: Callable[[bytes], None] = link.push
+
+    # --- Peer
+
+    @property
+    def encoding(self) -> Encoding:
+        return self._dialect.encoding
+
+    def send(self, message: messages.ServerMessage) -> None:
+        self._link.write(self._dialect.encoding.message(message))
+
+    def close(self, close: Close) -> None:
+        self._link.close(close)
+
+    # --- Session
+
+    def begin(self) -> None:
+        self.send(self._dialect.connected(self.client_id, self.principal))
+
+    def end(self) -> None:
+        self._dialect.verbs.gone(self)
+
+    def received(self, payload: bytes, is_binary: bool) -> None:
+        if is_binary:
+            self._link.close(NOT_TEXT)
+            return
+        try:
+            message = _decode(payload)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            self._misunderstood(payload, error)
+            return
+        try:
+            _HANDLERS[type(message)](self, message)
+        except NexusError as error:
+            self.fail(error, message.id)
+
+    def broken(self) -> None:
+        self.fail(NexusError("internal", "Something went wrong in the server"))
+
+    def fail(self, error: NexusError, id_: messages.Id = None, command_id: str | None = None) -> None:
+        """Tells the client of an error; too many messages that it got wrong end the connection."""
+        dialect = self._dialect
+        dialect.metrics.errors[error.code] += 1
+        self.send(
+            messages.Error(
+                message=error.message,
+                timestamp=dialect.timestamp(),
+                code=error.code,
+                retryable=error.kind.retryable,
+                id=id_,
+                command_id=command_id,
+            )
+        )
+        if error.code in ("invalid_json", "invalid_message", "unknown_type"):
+            self._count_error()
+
+    def _count_error(self) -> None:
+        now = self._dialect.now()
+        if not 0 <= now - self._errors_since < ERROR_WINDOW:
+            self._errors_since = now
+            self._errors = 0
+        self._errors += 1
+        if 0 < self._dialect.max_errors < self._errors:
+            self._link.close(TOO_MANY_ERRORS)
+
+    def _misunderstood(self, payload: bytes, error: Exception) -> None:
+        """Says what was wrong with a message that could not be decoded, with its `id` where it has a usable one."""
+        try:
+            probe = _probe(payload)
+        except msgspec.ValidationError:
+            self.fail(NexusError("invalid_message", "Invalid message format: expected an object"))
+            return
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            self.fail(NexusError("invalid_json", "Invalid JSON message"))
+            return
+        id_ = probe.id if _is_id(probe.id) else None
+        if not isinstance(error, msgspec.ValidationError):
+            # The probe skips what the whole message could not be decoded for.
+            self.fail(NexusError("invalid_json", "Invalid JSON message"), id_)
+        elif type(probe.type) is not str:
+            self.fail(invalid("type", "expected a string"), id_)
+        elif probe.type not in _TYPES:
+            self.fail(NexusError("unknown_type", f"Unknown message type: {probe.type}"), id_)
+        else:
+            self.fail(_shape(error), id_)
+
+    # --- messages
+
+    def _subscribe(self, message: messages.Subscribe) -> None:
+        since = message.since
+
+        def ok() -> None:
+            self.send(
+                messages.Subscribed(
+                    events=message.events,
+                    timestamp=self._dialect.timestamp(),
+                    # No history is kept, so nothing can be recovered; saying so is the promise.
+                    recovered=None if since is None else dict.fromkeys(since, False),
+                    id=message.id,
+                )
+            )
+
+        self._dialect.verbs.subscribe(
+            self, message.events, message.filters, since is not None, ok, self._failing(message.id)
+        )
+
+    def _unsubscribe(self, message: messages.Unsubscribe) -> None:
+        def ok() -> None:
+            self.send(
+                messages.Unsubscribed(events=message.events, timestamp=self._dialect.timestamp(), id=message.id)
+            )
+
+        self._dialect.verbs.unsubscribe(self, message.events, ok)
+
+    def _ping(self, message: messages.Ping) -> None:
+        self.send(messages.ServerPong(timestamp=self._dialect.timestamp(), id=message.id))
+
+    def _pong(self, _message: messages.Pong) -> None:
+        """The frame itself was the sign of life."""
+
+    def _publish(self, message: messages.Publish) -> None:
+        def ok() -> None:
+            self.send(
+                messages.Published(
+                    event_type=message.event_type, timestamp=self._dialect.timestamp(), id=message.id
+                )
+            )
+
+        self._dialect.verbs.publish(self, message.event_type, bytes(message.data), ok, self._failing(message.id))
+
+    def _telemetry(self, message: messages.Telemetry) -> None:
+        id_ = message.id
+        ok: Callable[[int], None]
+        if id_ is None:
+            ok = self._acknowledge
+        else:
+
+            def ok(_millis: int) -> None:
+                self.send(messages.TelemetryAck(timestamp=self._dialect.timestamp(), id=id_))
+
+        self._dialect.verbs.submit(
+            self, message.agent_id, message.metrics, message.timestamp, ok, self._failing(id_)
+        )
+
+    def _acknowledge(self, _millis: int) -> None:
+        self._link.write(self._dialect.telemetry_ack())
+
+    def _command(self, message: messages.Command) -> None:
+        self._dialect.verbs.call(self, message, _Reply(self, message.id))
+
+    def _cancel(self, message: messages.Cancel) -> None:
+        check_name(message.command_id, "commandId")
+        error = self._dialect.verbs.cancel(self, message.command_id)
+        self.fail(error, message.id, message.command_id)
+
+    def _register(self, message: messages.Register) -> None:
+        self._dialect.verbs.register(self, message.commands, message.agent_id)
+        self.send(
+            messages.Registered(commands=message.commands, timestamp=self._dialect.timestamp(), id=message.id)
+        )
+
+    def _unregister(self, message: messages.Unregister) -> None:
+        self._dialect.verbs.unregister(self, message.commands)
+        self.send(
+            messages.Unregistered(commands=message.commands, timestamp=self._dialect.timestamp(), id=message.id)
+        )
+
+    def _progress(self, message: messages.Progress) -> None:
+        self._dialect.verbs.progress(self, message)
+
+    def _result(self, message: messages.Result) -> None:
+        self._dialect.verbs.result(self, message)
+
+    def _failing(self, id_: messages.Id) -> Callable[[NexusError], None]:
+        return lambda error: self.fail(error, id_)
+
+
+class _Reply:
+    """Carries a command's answers to the session that asked, each with the `id` of the question."""
+
+    __slots__ = ("_id", "_session")
+
+    def __init__(self, session: JsonSession, id_: messages.Id) -> None:
+        self._session = session
+        self._id = id_
+
+    def progress(self, message: messages.CommandProgress) -> None:
+        self._session.send(msgspec.structs.replace(message, id=self._id))
+
+    def result(self, message: messages.CommandResult) -> None:
+        self._session.send(msgspec.structs.replace(message, id=self._id))
+
+    def error(self, error: NexusError, command_id: str) -> None:
+        self._session.fail(error, self._id, command_id)
+
+
+_HANDLERS: Final[dict[type, Callable[[JsonSession, Any], None]]] = {
+    messages.Subscribe: JsonSession._subscribe,
+    messages.Unsubscribe: JsonSession._unsubscribe,
+    messages.Ping: JsonSession._ping,
+    messages.Pong: JsonSession._pong,
+    messages.Publish: JsonSession._publish,
+    messages.Telemetry: JsonSession._telemetry,
+    messages.Command: JsonSession._command,
+    messages.Cancel: JsonSession._cancel,
+    messages.Register: JsonSession._register,
+    messages.Unregister: JsonSession._unregister,
+    messages.Progress: JsonSession._progress,
+    messages.Result: JsonSession._result,
+}
+
+_TYPES: Final = frozenset(msgspec.inspect.type_info(kind).tag for kind in _HANDLERS)  # type: ignore[attr-defined]
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is str or (type(value) is int and -(2**63) <= value < 2**63)
+
+
+def _shape(error: msgspec.ValidationError) -> NexusError:
+    """`Expected `str`, got `int` - at `$.agentId`` as `Invalid message format: agentId: expected str, got int`."""
+    text, _, path = str(error).replace("`", "").partition(" - at $")
+    what = text[0].lower() + text[1:]
+    missing = "object missing required field "
+    if what.startswith(missing):
+        member = what.removeprefix(missing)
+        return invalid(f"{path.lstrip('.')}.{member}".lstrip("."), "is missing")
+    return invalid(path.lstrip(".") or "message", what)
