@@ -96,19 +96,24 @@ class Unregister(ClientMessage, tag="unregister"):
 
 
 class Progress(ClientMessage, tag="command_progress"):
-    """`{commandId, data}`, from the agent that executes it."""
+    """`{commandId, data, agentId?}`, from the agent that executes it; `agentId` where it acts for several."""
 
     command_id: str
     data: Raw = NULL
+    agent_id: str | None = None
 
 
 class Result(ClientMessage, tag="command_result"):
-    """`{commandId, data?, status?: success or error, message?}`, from the agent that executed it."""
+    """`{commandId, data?, status?: success or error, message?, agentId?}`, from the agent that executed it.
+
+    `agentId` where it acts for several; without it the oldest execution of that command on this connection is meant.
+    """
 
     command_id: str
     data: Raw = NULL
     status: Literal["success", "error"] = "success"
     message: str | None = None
+    agent_id: str | None = None
 
 
 # --- server to client ---------------------------------------------------------------------------------------------------
@@ -193,7 +198,10 @@ class TelemetryAck(ServerMessage, tag="telemetry_ack"):
 
 
 class Invocation(ServerMessage, tag="command"):
-    """`{commandId, command, parameters, caller, deadline, attempt}`, to the agent that shall execute it."""
+    """`{commandId, command, parameters, caller, deadline, attempt, agentId?}`, to the agent that shall execute it.
+
+    `agentId` only where the connection executes for several agents, and so could not tell who is meant.
+    """
 
     command_id: str
     command: str
@@ -201,6 +209,7 @@ class Invocation(ServerMessage, tag="command"):
     caller: str
     deadline: str
     attempt: int
+    agent_id: str | None = None
 
 
 class CommandCancel(ServerMessage, tag="command_cancel"):
