@@ -1,0 +1,176 @@
+"""TLS for endpoints written as `tls:PORT[:interface=…]`: what a server shows of itself, and whom it believes.
+
+Twisted's `CertificateOptions` makes the contexts. It releases OpenSSL's record buffers on idle connections and keeps
+neither a session cache nor tickets: as small as a connection gets by public interfaces, about 26 kB each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
+from OpenSSL import SSL
+from OpenSSL.crypto import X509
+from twisted.internet.endpoints import serverFromString, wrapServerTLS
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime, IStreamServerEndpoint
+from twisted.internet.ssl import AcceptableCiphers, CertificateOptions
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from nexus_tw.errors import ConfigError
+from nexus_tw.settings import Tls
+
+if TYPE_CHECKING:
+    from twisted.protocols.tls import TLSMemoryBIOProtocol
+
+# TLS 1.2 with forward secrecy and authenticated encryption (RFC 9325 section 4.2); TLS 1.3 has no others.
+CIPHERS = AcceptableCiphers.fromOpenSSLCipherString("ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL")
+
+DAY = 86400.0
+EXPIRES_SOON = 14 * DAY
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class Certificates:
+    """The certificate, key and client authorities of this moment.
+
+    The files are looked at when a client arrives, `reload` s after the last look at the earliest. Changed ones hold for
+    handshakes from then on and never touch a connection that stands; ones that cannot be used are logged, and the last
+    good ones stay in place: a renewal may write certificate and key one after the other.
+
+    `clock` must tell the time of day, as the reactor's does: validity is judged by it.
+    """
+
+    _log = Logger()
+
+    def __init__(self, settings: Tls, clock: IReactorTime) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._looked = clock.seconds()
+        self._seen = self._stamps()
+        self._options = self._load()
+
+    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        interval = self._settings.reload
+        if interval and self._clock.seconds() - self._looked >= interval:
+            self._looked = self._clock.seconds()
+            self._refresh()
+        return self._options.serverConnectionForTLS(protocol)
+
+    def _refresh(self) -> None:
+        stamps = self._stamps()
+        if stamps == self._seen:
+            return
+        # Taken before the files are read: one that changes in between is found at the next look.
+        self._seen = stamps
+        try:
+            self._options = self._load()
+        except ConfigError as error:
+            self._log.error("TLS files changed but cannot be used, the former ones stay: {error}", error=error)
+        else:
+            self._log.info("TLS files read again: {file}", file=self._settings.certificate)
+
+    def _stamps(self) -> list[tuple[int, int, int] | None]:
+        """What tells a changed file from an unchanged one; None for one that is not there."""
+        settings = self._settings
+        return [_stamp(name) for name in (settings.certificate, settings.key, settings.client_ca) if name]
+
+    def _load(self) -> CertificateOptions:
+        settings = self._settings
+        chain = _certificates("tls.certificate", settings.certificate)
+        key = _key("tls.key", settings.key)
+        authorities = _certificates("tls.client_ca", settings.client_ca) if settings.client_ca else []
+        if _public(chain[0].public_key()) != _public(key.public_key()):
+            raise ConfigError(f"tls.key: {settings.key} does not belong to {settings.certificate}")
+        self._judge(chain[0])
+        # Twisted hands these on to pyOpenSSL, which wants cryptography's types although Twisted does not name them yet.
+        own: Any = chain
+        options = CertificateOptions(
+            privateKey=key,
+            certificate=own[0],
+            extraCertChain=own[1:],
+            acceptableCiphers=CIPHERS,
+            # Asked for and checked, but not required: tokens are good too.
+            verify=bool(authorities),
+            caCerts=[X509.from_cryptography(each) for each in authorities],
+            requireCertificate=False,
+        )
+        try:
+            # OpenSSL has its own opinion, on the strength of keys for one; better heard now than at each handshake.
+            options.getContext()
+        except SSL.Error as error:
+            raise ConfigError(f"tls.certificate: OpenSSL refuses {settings.certificate}: {error}") from None
+        return options
+
+    def _judge(self, certificate: x509.Certificate) -> None:
+        """A certificate outside its time is used all the same: clients that pin it may still come."""
+        now = self._clock.seconds()
+        ends = certificate.not_valid_after_utc
+        if certificate.not_valid_before_utc.timestamp() > now:
+            begins = certificate.not_valid_before_utc.isoformat()
+            self._log.warn("tls.certificate: not valid before {time}", time=begins)
+        elif ends.timestamp() <= now:
+            self._log.warn("tls.certificate: expired on {time}", time=ends.isoformat())
+        elif ends.timestamp() - now < EXPIRES_SOON:
+            self._log.warn("tls.certificate: expires soon, on {time}", time=ends.isoformat())
+
+
+def endpoint(reactor: Any, description: str, settings: Tls) -> IStreamServerEndpoint:
+    """The endpoint for `tls:PORT[:interface=…][:backlog=…]`; ConfigError names what is wrong in it or the files."""
+    scheme, _, rest = description.partition(":")
+    if scheme != "tls":
+        raise ConfigError(f"listen: {description}: not a tls endpoint")
+    try:
+        plain = serverFromString(reactor, f"tcp:{rest}")
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"listen: {description}: {error}") from None
+    return wrapServerTLS(Certificates(settings, reactor), plain, reactor)
+
+
+def _stamp(name: str) -> tuple[int, int, int] | None:
+    try:
+        status = Path(name).stat()
+    except OSError:
+        return None
+    return (status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+def _read(member: str, name: str) -> bytes:
+    if not name:
+        raise ConfigError(f"{member}: is needed for a tls endpoint")
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{member}: cannot read {name}: {error.strerror}") from None
+
+
+def _certificates(member: str, name: str) -> Sequence[x509.Certificate]:
+    """At least one certificate; the leaf comes first, as servers send them (RFC 8446 section 4.4.2)."""
+    try:
+        return x509.load_pem_x509_certificates(_read(member, name))
+    except ValueError:
+        raise ConfigError(f"{member}: no PEM certificate in {name}") from None
+
+
+def _key(member: str, name: str) -> Any:
+    data = _read(member, name)
+    try:
+        return load_pem_private_key(data, None)
+    except TypeError:
+        raise ConfigError(f"{member}: {name} is encrypted; nobody is there to type the password") from None
+    except (ValueError, UnsupportedAlgorithm):
+        # The reason given by the library may quote the file.
+        raise ConfigError(f"{member}: no PEM private key in {name}") from None
+
+
+def _public(key: Any) -> bytes:
+    """The one form in which any kind of public key can be compared."""
+    return bytes(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
