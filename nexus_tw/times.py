@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from nexus_tw.errors import invalid
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 class Timestamps:
@@ -36,6 +40,7 @@ def parse_millis(text: str, member: str) -> int:
         when = datetime.fromisoformat(text)
         if when.tzinfo is None:
             when = when.replace(tzinfo=UTC)
-        return int(when.timestamp() * 1000)
+        # Integers: `timestamp()` is a float, and one in two hundred milliseconds would come back as the one before.
+        return (when - _EPOCH) // _MILLISECOND
     except (ValueError, OverflowError):
         raise invalid(member, "not an ISO 8601 timestamp") from None

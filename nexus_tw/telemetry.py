@@ -1,0 +1,323 @@
+"""Telemetry in: accept, gather, commit, acknowledge, tell the subscribers; and remove what is too old to keep.
+
+An acknowledgement waits for the disk, so samples share the wait: what comes in during one commit is the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta, Raw
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from nexus_tw.errors import NexusError, invalid
+from nexus_tw.interfaces import Fail, IStore, Sample
+from nexus_tw.metrics import Metrics
+from nexus_tw.policy import Principal
+from nexus_tw.settings import Limits
+from nexus_tw.times import format_millis, parse_millis
+from nexus_tw.topics import check_name
+
+RECEIVED: Final = "telemetry.received"
+NAMES: Final = 1024  # metrics in one sample
+NAME_LENGTH: Final = 255  # characters; flattening repeats the outer names, so a long one would be multiplied
+WAITING: Final = 100_000  # samples that are not acknowledged yet
+WAITING_BYTES: Final = 64 * 1024 * 1024
+PRUNE_EVERY: Final = 60.0  # s
+LATEST: Final = 253_402_300_799_999  # ms; the end of the year 9999, with which ISO 8601 as we write it ends
+
+Ok = Callable[[int], None]
+Announce = Callable[[str, bytes], None]
+
+# What waits: the sample to be stored, the metrics as sent, and whom to tell. A tuple, as it is made for every message.
+_Entry = tuple[Sample, bytes, Ok, Fail]
+
+_Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_Flat: Final = msgspec.json.Decoder(dict[str, _Int64 | float | bool | str])
+
+_SHAPE: Final = "must be a number, a boolean, a string or an object of these"
+_RANGE: Final = "numbers must be finite and within 64 bits"
+
+log = Logger()
+
+
+class Telemetry:
+    """The service. `announce` publishes an event (type, JSON) and must not raise; `retention` is in seconds, 0 for ever.
+
+    `clock` tells the time since the epoch.
+    """
+
+    def __init__(
+        self,
+        store: IStore,
+        announce: Announce,
+        clock: IReactorTime,
+        metrics: Metrics,
+        limits: Limits,
+        retention: float,
+    ) -> None:
+        self._store = store
+        self._announce = announce
+        self._clock = clock
+        self._metrics = metrics
+        self._depth = limits.depth
+        self._retention = retention
+        self._stopped = False
+        self._waiting: list[_Entry] = []
+        # Everything not acknowledged, also what a commit under way holds.
+        self._held = 0
+        self._held_bytes = 0
+        self._turn: IDelayedCall | None = None  # the end of this reactor turn, where it starts a commit
+        self._committing = False
+        self._settled: list[Deferred[None]] = []  # fire when nothing waits any more
+        self._storing = _Standing("Storing telemetry")
+        self._pruning = _Standing("Removing old telemetry")
+        self._pruner = LoopingCall(self._prune)
+        self._pruner.clock = clock
+
+    def start(self) -> None:
+        """Begins to remove what is older than `retention`; the store has been started."""
+        if self._retention > 0:
+            self._pruner.start(PRUNE_EVERY, now=False)
+
+    def stop(self) -> Deferred[None]:
+        """Refuses what comes from now on; fires when what waits is committed and answered. The store is stopped after."""
+        self._stopped = True
+        if self._pruner.running:
+            self._pruner.stop()
+        if self._turn is not None:
+            self._turn.cancel()
+            self._begin()
+        if not self._committing:
+            return succeed(None)
+        settled: Deferred[None] = Deferred()
+        self._settled.append(settled)
+        return settled
+
+    def submit(
+        self, principal: Principal, agent_id: str, metrics: Raw, timestamp: str | None, ok: Ok, fail: Fail
+    ) -> None:
+        """Takes one sample; `metrics` is JSON, `timestamp` ISO 8601 or None for now.
+
+        Calls exactly one of `ok`, with the sample's time (ms since the epoch), once it would survive a power failure,
+        and `fail`, which may be called before this returns.
+        """
+        try:
+            if self._stopped:
+                raise _failed("shutting_down", "the server is shutting down")
+            check_name(agent_id, "agentId")
+            principal.require("telemetry", agent_id)
+            sent = bytes(metrics)
+            flat = flatten(sent, self._depth)
+            millis = int(self._clock.seconds() * 1000) if timestamp is None else _moment(timestamp)
+            size = _size(sent, flat)
+            if self._held >= WAITING or self._held_bytes + size > WAITING_BYTES:
+                self._metrics.telemetry_failed += 1
+                raise _failed("rate_limited", "too much is waiting to be stored")
+        except NexusError as error:
+            fail(error)
+            return
+        self._held += 1
+        self._held_bytes += size
+        self._waiting.append((Sample(agent_id, millis, flat), sent, ok, fail))
+        if not self._committing and self._turn is None:
+            self._turn = self._clock.callLater(0, self._begin)
+
+    def _begin(self) -> None:
+        self._turn = None
+        self._committing = True
+        ensureDeferred(self._commit_all())
+
+    async def _commit_all(self) -> None:
+        batch, stored = self._hand_over()
+        while batch:
+            failure = await stored
+            # The store works on the next batch while the reactor answers for this one.
+            following = self._hand_over()
+            self._settle(batch, failure)
+            batch, stored = following
+            if not batch:
+                # A callback may have submitted again.
+                batch, stored = self._hand_over()
+        self._committing = False
+        settled, self._settled = self._settled, []
+        for done in settled:
+            done.callback(None)
+
+    def _hand_over(self) -> tuple[Sequence[_Entry], Deferred[NexusError | None]]:
+        batch, self._waiting = self._waiting, []
+        if not batch:
+            return batch, succeed(None)
+        return batch, ensureDeferred(self._commit([entry[0] for entry in batch]))
+
+    async def _commit(self, samples: Sequence[Sample]) -> NexusError | None:
+        try:
+            await self._store.commit(samples)
+        except NexusError as error:
+            self._storing.fails(error.message)
+            return _failed("store_unavailable", error.message)
+        except Exception:
+            log.failure("The store failed in a way that it should not")
+            return _failed("store_unavailable", "the store failed")
+        self._storing.works()
+        self._metrics.telemetry_commits += 1
+        return None
+
+    def _settle(self, batch: Sequence[_Entry], failure: NexusError | None) -> None:
+        for sample, sent, _, _ in batch:
+            self._held_bytes -= _size(sent, sample.metrics)
+        self._held -= len(batch)
+        if failure is not None:
+            self._metrics.telemetry_failed += len(batch)
+            for _, _, _, fail in batch:
+                _call(fail, failure)
+            return
+        self._metrics.telemetry_stored += len(batch)
+        for sample, _, ok, _ in batch:
+            _call(ok, sample.timestamp)
+        for sample, sent, _, _ in batch:
+            _call(self._announce, RECEIVED, _received(sample, sent))
+
+    def _prune(self) -> Deferred[None]:
+        return ensureDeferred(self._prune_once())
+
+    async def _prune_once(self) -> None:
+        try:
+            await self._store.prune(int((self._clock.seconds() - self._retention) * 1000))
+        except NexusError as error:
+            # The store may have been closed under it, which is as it should be.
+            if not self._stopped:
+                self._pruning.fails(error.message)
+        except Exception as error:
+            self._pruning.fails(repr(error))
+        else:
+            self._pruning.works()
+
+
+class _Standing:
+    """Logs that something began to fail and that it works again, not every try in between."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._failing = False
+
+    def fails(self, why: str) -> None:
+        if not self._failing:
+            self._failing = True
+            log.error("{what} fails: {why}", what=self._what, why=why)
+
+    def works(self) -> None:
+        if self._failing:
+            self._failing = False
+            log.info("{what} works again", what=self._what)
+
+
+def flatten(sent: bytes, depth: int) -> bytes:
+    """Metrics as one flat JSON object with dotted names; the bytes as sent where nothing is nested.
+
+    Objects may be nested `depth` deep, the outermost included. Raises `invalid_message` naming the metric.
+    """
+    try:
+        names = _Flat.decode(sent)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _flatten(sent, depth)
+    if not names or len(names) > NAMES or "" in names or max(map(len, names)) > NAME_LENGTH:
+        return _flatten(sent, depth)
+    return sent
+
+
+def _flatten(sent: bytes, depth: int) -> bytes:
+    # The long way, for what is nested and for saying what is wrong. A stack of its own, as `depth` is configurable.
+    flat: dict[str, Any] = {}
+    levels = [("", iter(_object(sent).items()))]
+    nested = False
+    while levels:
+        prefix, items = levels[-1]
+        for key, value in items:
+            name = prefix + key
+            if not key:
+                raise _wrong(name, "names must not be empty")
+            if len(name) > NAME_LENGTH:
+                raise _wrong(name, f"names must not be longer than {NAME_LENGTH} characters")
+            if isinstance(value, dict):
+                if len(levels) >= depth:
+                    raise _wrong(name, f"objects must not be nested more than {depth} deep")
+                nested = True
+                levels.append((f"{name}.", iter(value.items())))
+                break
+            if not isinstance(value, int | float | str):
+                raise _wrong(name, _SHAPE)
+            if isinstance(value, int) and not -(2**63) <= value < 2**64:
+                raise _wrong(name, _RANGE)
+            if name in flat:
+                raise _wrong(name, "is there twice")
+            flat[name] = value
+        else:
+            levels.pop()
+    if not flat:
+        raise invalid("metrics", "must not be empty")
+    if len(flat) > NAMES:
+        raise invalid("metrics", f"more than {NAMES} of them")
+    return msgspec.json.encode(flat) if nested else sent
+
+
+def _object(sent: bytes) -> dict[str, Any]:
+    try:
+        value = msgspec.json.decode(sent)
+    except msgspec.ValidationError:
+        # Without a type to decode to, the range of numbers is all that is validated.
+        raise invalid("metrics", _RANGE) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise invalid("metrics", "is not JSON") from None
+    except RecursionError:
+        raise invalid("metrics", "nested too deep") from None
+    if not isinstance(value, dict):
+        raise invalid("metrics", "must be an object")
+    return value
+
+
+def _wrong(name: str, why: str) -> NexusError:
+    return invalid(f"metrics.{name[:NAME_LENGTH]}", why)
+
+
+def _moment(timestamp: str) -> int:
+    millis = parse_millis(timestamp, "timestamp")
+    if not 0 <= millis <= LATEST:
+        raise invalid("timestamp", "must be between the years 1970 and 9999")
+    return millis
+
+
+def _failed(code: str, why: str) -> NexusError:
+    return NexusError(code, f"Telemetry submission failed: {why}")
+
+
+def _size(sent: bytes, flat: bytes) -> int:
+    return len(sent) if flat is sent else len(sent) + len(flat)
+
+
+def _call(callback: Callable[..., None], *arguments: object) -> None:
+    # One client's trouble must not become its neighbours' in the batch.
+    try:
+        callback(*arguments)
+    except Exception:
+        log.failure("Telling of stored telemetry failed")
+
+
+def _received(sample: Sample, sent: bytes) -> bytes:
+    return b'{"agentId":%b,"metrics":%b,"timestamp":"%b"}' % (_quoted(sample.agent_id), sent, _iso(sample.timestamp))
+
+
+@lru_cache(maxsize=16384)
+def _quoted(text: str) -> bytes:
+    return msgspec.json.encode(text)
+
+
+@lru_cache(maxsize=1024)
+def _iso(millis: int) -> bytes:
+    return format_millis(millis).encode()
