@@ -16,6 +16,7 @@ class Metrics:
     # connections
     connections_opened: int = 0
     connections_refused: Counter[str] = field(default_factory=Counter)  # by reason
+    refusals: Counter[int] = field(default_factory=Counter)  # by HTTP status, 408 for those who were too slow
     connections_closed: Counter[int] = field(default_factory=Counter)  # by close code
     # messages
     messages_received: int = 0

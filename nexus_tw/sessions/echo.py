@@ -16,6 +16,10 @@ class EchoSession:
     def __init__(self, link: Link) -> None:
         self._link = link
 
+    @property
+    def peer(self) -> None:
+        return None
+
     def begin(self) -> None:
         pass
 
@@ -31,6 +35,8 @@ class EchoSession:
 
 class EchoDialect:
     """Makes echo sessions; says nothing before a close, as the conformance suite expects only echoes."""
+
+    heartbeat = frames.frame(frames.PING, b"")
 
     def session(self, link: Link, _principal: Principal, _address: str) -> EchoSession:
         return EchoSession(link)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from nexus_tw import messages
+from nexus_tw import frames, messages
 from nexus_tw.encodings import JSON_TEXT
 from nexus_tw.errors import TOO_MANY_ERRORS, Close, NexusError, invalid
 from nexus_tw.interfaces import Encoding
@@ -55,6 +55,8 @@ class JsonDialect:
     """Makes JSON sessions, and holds what they share."""
 
     encoding: Encoding = JSON_TEXT
+    # Both pings: a browser answers the protocol's by itself, an agent of the guide answers the message.
+    heartbeat = JSON_TEXT.message(messages.ServerPing()) + frames.frame(frames.PING, b"")
 
     def __init__(
         self,
@@ -135,6 +137,10 @@ class JsonSession:
         self._link.close(close)
 
     # --- Session
+
+    @property
+    def peer(self) -> JsonSession:
+        return self
 
     def begin(self) -> None:
         self.send(self._dialect.connected(self.client_id, self.principal))

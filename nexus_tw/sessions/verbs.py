@@ -79,6 +79,10 @@ class Link(Protocol):
 class Session(Protocol):
     """A dialect's side of one connection."""
 
+    @property
+    def peer(self) -> Peer | None:
+        """The client as somebody to whom messages for everybody are given; None where these are not for it."""
+
     def begin(self) -> None:
         """The connection is open."""
 
@@ -94,6 +98,8 @@ class Session(Protocol):
 
 class Dialect(Protocol):
     """A language spoken over WebSocket: makes sessions."""
+
+    heartbeat: bytes  # frames sent to every connection at each interval
 
     def session(self, link: Link, principal: Principal, address: str) -> Session: ...
 

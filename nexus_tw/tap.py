@@ -1,0 +1,80 @@
+"""`twistd nexus`: its options, and the service they make. Everything heavy is imported when it is needed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from twisted.python import usage
+
+if TYPE_CHECKING:
+    from twisted.application.service import IService
+
+    from nexus_tw.config import Configuration
+
+
+class Options(usage.Options):
+    """The options; each is also a key of the file and an environment variable (option > environment > file > default)."""
+
+    synopsis = "[options]"
+    longdesc = "Nexus: a real-time server for fleets of agents and the people who watch them."
+    optParameters = [
+        ["config", "c", None, "TOML file; environment: NEXUS_CONFIG"],
+        ["bus", None, None, "memory: or redis://…, rediss://…, redis+sentinel://… [default: memory:]; NEXUS_BUS, REDIS_URL"],
+        ["store", None, None, "where telemetry is kept [default: sqlite:var/nexus.db]; NEXUS_STORE"],
+        ["token", None, None, "a token with all rights, subject admin; better given as NEXUS_TOKEN"],
+        ["workers", None, None, "processes that share the port [default: 1]; NEXUS_WORKERS"],
+    ]
+    optFlags = [["echo", None, "serve /echo, for conformance runs; NEXUS_ECHO"]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+        self.configuration: Configuration | None = None
+
+    def opt_listen(self, endpoint: str) -> None:
+        """A Twisted server endpoint such as tcp:3000, ssl:…, tls:443, unix:…, systemd:…; may be given several times [default: tcp:3000]; NEXUS_LISTEN, PORT"""
+        self["listen"].append(endpoint)
+
+    opt_l = opt_listen
+
+    def opt_version(self) -> None:
+        """Display the version of Nexus and exit."""
+        from nexus_tw import __version__
+
+        print(f"Nexus {__version__}")
+        sys.exit(0)
+
+    def postOptions(self) -> None:
+        from nexus_tw.config import load
+        from nexus_tw.errors import ConfigError
+
+        given = {name: value for name, value in self.items() if value not in (None, [], 0)}
+        try:
+            self.configuration = load(given, os.environ)
+        except ConfigError as error:
+            # A UsageError would bury the line under all of twistd's options.
+            fail(str(error))
+
+
+def fail(why: str) -> None:
+    """Says in one line why there is no server, and ends."""
+    sys.stderr.write(f"nexus: {why}\n")
+    sys.exit(1)
+
+
+def makeService(options: Options) -> IService:
+    """The whole server as one service."""
+    from nexus_tw.errors import ConfigError
+    from nexus_tw.service import make
+
+    assert options.configuration is not None
+    try:
+        return make(options.configuration)
+    except ConfigError as error:
+        fail(str(error))
+        raise
+
+
+__all__ = ["Options", "makeService"]

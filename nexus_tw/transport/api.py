@@ -1,0 +1,158 @@
+"""The HTTP API: publishing and broadcasting."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from twisted.internet.defer import Deferred
+
+from nexus_tw import payloads
+from nexus_tw.broker import Broker
+from nexus_tw.errors import NexusError
+from nexus_tw.nodes import Nodes
+from nexus_tw.policy import Principal
+from nexus_tw.settings import Limits
+from nexus_tw.times import Timestamps
+from nexus_tw.transport.http import Answer, Call, Routes, encode
+
+BATCH: Final = 1000  # events in one request
+KEY_LENGTH: Final = 255
+KEYS_KEPT: Final = 10000  # answers remembered by Idempotency-Key
+KEY_AGE: Final = 86400.0  # s
+
+
+class NewEvent(msgspec.Struct, rename="camel", gc=False):
+    event_type: str
+    data: msgspec.Raw
+
+
+class NewBroadcast(msgspec.Struct, gc=False):
+    data: msgspec.Raw
+
+
+class PublishedEvent(msgspec.Struct, rename="camel", gc=False):
+    event_type: str
+    timestamp: str
+
+
+class _Remembered:
+    """A request under way or done, by its Idempotency-Key."""
+
+    __slots__ = ("answer", "body", "waiting", "when")
+
+    def __init__(self, body: bytes, when: float) -> None:
+        self.body = body
+        self.when = when
+        self.answer: Answer | None = None
+        self.waiting: list[Deferred[None]] = []
+
+
+class Idempotency:
+    """Requests that are not to take effect twice: the same key of the same subject gets the first one's answer."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._kept: OrderedDict[tuple[str, str], _Remembered] = OrderedDict()
+
+    async def once(self, subject: str, key: str | None, body: bytes, act: Callable[[], Any]) -> Answer:
+        """The answer of `act`, or of the request that came with this key before. Failures are not remembered."""
+        if key is None:
+            return await act()  # type: ignore[no-any-return]
+        if not 0 < len(key) <= KEY_LENGTH:
+            raise NexusError("invalid_message", f"Idempotency-Key: 1 to {KEY_LENGTH} characters")
+        self._forget()
+        place = (subject, key)
+        while (known := self._kept.get(place)) is not None:
+            if known.body != body:
+                raise NexusError("limit_exceeded", "Idempotency-Key: was used with another body")
+            if known.answer is not None:
+                return known.answer
+            done: Deferred[None] = Deferred()
+            known.waiting.append(done)
+            await done
+        mine = self._kept[place] = _Remembered(body, self._now())
+        try:
+            mine.answer = await act()
+            return mine.answer
+        finally:
+            if mine.answer is None:
+                del self._kept[place]
+            for done in mine.waiting:
+                done.callback(None)
+
+    def _forget(self) -> None:
+        oldest = self._now() - KEY_AGE
+        while self._kept:
+            place, known = next(iter(self._kept.items()))
+            if known.answer is None or (len(self._kept) < KEYS_KEPT and known.when > oldest):
+                break
+            del self._kept[place]
+
+
+class Api:
+    """`/api/v1`."""
+
+    def __init__(self, broker: Broker, nodes: Nodes, limits: Limits, now: Callable[[], float]) -> None:
+        self._broker = broker
+        self._nodes = nodes
+        self._limits = limits
+        self._now = now
+        self._timestamps = Timestamps()
+        self._idempotency = Idempotency(now)
+
+    def routes(self) -> Routes:
+        return {
+            "/api/v1/events": {"GET": self._upgrade_required, "POST": self._publish},
+            "/api/v1/broadcast": {"POST": self._broadcast},
+        }
+
+    async def _upgrade_required(self, _call: Call) -> Answer:
+        body = encode({"title": "Upgrade Required", "status": 426, "detail": "This address speaks WebSocket"})
+        return Answer(426, body, "application/problem+json", (("Upgrade", "websocket"), ("Connection", "Upgrade")))
+
+    async def _publish(self, call: Call) -> Answer:
+        principal = await call.principal()
+        key = call.headers.get("idempotency-key")
+        return await self._idempotency.once(
+            principal.subject, key, call.body, lambda: self._publish_once(principal, call)
+        )
+
+    async def _publish_once(self, principal: Principal, call: Call) -> Answer:
+        events = call.decode(NewEvent | list[NewEvent])
+        if not isinstance(events, list):
+            events = [events]
+        if len(events) > BATCH:
+            raise NexusError("limit_exceeded", f"More than {BATCH} events in one request")
+        for event in events:
+            self._bound(event.data)
+            self._broker.check(principal, event.event_type, bytes(event.data))
+        results = [self._put(event) for event in events]
+        published = [await result for result in results]
+        return Answer(200, encode({"published": published}))
+
+    def _put(self, event: NewEvent) -> Deferred[PublishedEvent]:
+        done: Deferred[PublishedEvent] = Deferred()
+
+        def ok() -> None:
+            done.callback(PublishedEvent(event.event_type, self._timestamps.text(self._now())))
+
+        self._broker.put(event.event_type, bytes(event.data), ok, done.errback)
+        return done
+
+    async def _broadcast(self, call: Call) -> Answer:
+        await call.admin()
+        data = call.decode(NewBroadcast).data
+        self._bound(data)
+        payloads.decode(data, "data", self._limits.depth)
+        reached: Deferred[int] = Deferred()
+        self._nodes.broadcast(data, reached.callback, reached.errback)
+        return Answer(200, encode({"recipients": await reached}))
+
+    def _bound(self, data: msgspec.Raw) -> None:
+        if 0 < self._limits.message < len(bytes(data)):
+            raise NexusError("too_large", f"data: longer than {self._limits.message} bytes")
+
+

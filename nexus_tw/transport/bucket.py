@@ -1,0 +1,26 @@
+"""A token bucket."""
+
+from __future__ import annotations
+
+
+class Bucket:
+    """Allows `rate` units a second and one second's worth at once. It can be overdrawn: the debt is time to wait."""
+
+    __slots__ = ("_level", "_rate", "_when")
+
+    def __init__(self, rate: float, now: float) -> None:
+        self._rate = rate
+        self._level = rate
+        self._when = now
+
+    def spend(self, units: float, now: float) -> float:
+        """Takes units out and gives the seconds until the bucket is out of debt, 0 where it is not in debt."""
+        level = min(self._rate, self._level + max(0.0, now - self._when) * self._rate) - units
+        self._level = level
+        self._when = now
+        return -level / self._rate if level < 0 else 0.0
+
+    @property
+    def slack(self) -> float:
+        """How full it was after the last `spend`, from 0 (or less) to 1."""
+        return self._level / self._rate

@@ -1,0 +1,138 @@
+"""All open connections of this node: how many of whom, and how they are let go."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from random import Random
+from typing import Final, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from nexus_tw.errors import SHUTTING_DOWN, Close, NexusError
+from nexus_tw.interfaces import Peer
+from nexus_tw.settings import Limits
+from nexus_tw.transport.bucket import Bucket
+
+BATCH: Final = 0.1  # s between two batches of a drain
+PACE: Final = 1000  # connections/s let go where the drain allows it; quicker only where it must
+
+
+class Open(Protocol):
+    address: str
+    subject: str
+    peer: Peer | None  # for broadcasts; None for those they are not for
+
+    def close(self, close: Close) -> None: ...
+
+    def drop(self) -> None:
+        """Ends the transport at once."""
+
+
+class Full(NexusError):
+    """A connection too many; `retry_after` in seconds."""
+
+    def __init__(self, reason: str, status: int, message: str, retry_after: int = 5) -> None:
+        super().__init__("rate_limited", message)
+        self.reason = reason
+        self.status = status
+        self.retry_after = retry_after
+
+
+class Connections:
+    """Counts connections against the limits, and drains them."""
+
+    def __init__(self, clock: IReactorTime, limits: Limits, descriptors: int, random: Random) -> None:
+        """`descriptors` is how many connections the process's file descriptors allow."""
+        self._clock = clock
+        self._random = random
+        self._total = min(limits.connections, descriptors) if limits.connections else descriptors
+        self._per_address = limits.connections_per_address
+        self._per_subject = limits.connections_per_subject
+        self._arrivals = Bucket(limits.connect_rate, clock.seconds()) if limits.connect_rate else None
+        self._open: dict[Open, None] = {}
+        self._by_address: Counter[str] = Counter()
+        self._by_subject: Counter[str] = Counter()
+        self._empty: Deferred[None] | None = None
+        self.draining = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[Open]:
+        return iter(tuple(self._open))
+
+    def arrive(self) -> None:
+        """One client more wants in; raises `Full` where that is too fast."""
+        if self._arrivals is not None:
+            wait = self._arrivals.spend(1, self._clock.seconds())
+            if wait:
+                self._arrivals.spend(-1, self._clock.seconds())  # the refused one does not make the next wait longer
+                raise Full("connect_rate", 503, "Too many new connections", max(1, round(wait)))
+
+    def room(self, address: str, subject: str | None) -> None:
+        """Raises `Full` where a connection from this address, for this subject, would be one too many."""
+        if len(self._open) >= self._total:
+            raise Full("connections", 503, "Too many connections")
+        if self._per_address and self._by_address[address] >= self._per_address:
+            raise Full("connections_per_address", 429, "Too many connections from this address")
+        if self._per_subject and subject is not None and self._by_subject[subject] >= self._per_subject:
+            raise Full("connections_per_subject", 429, "Too many connections of this subject")
+
+    def add(self, connection: Open) -> None:
+        self._open[connection] = None
+        self._by_address[connection.address] += 1
+        self._by_subject[connection.subject] += 1
+
+    def remove(self, connection: Open) -> None:
+        if self._open.pop(connection, self) is self:
+            return
+        for counter, key in ((self._by_address, connection.address), (self._by_subject, connection.subject)):
+            counter[key] -= 1
+            if not counter[key]:
+                del counter[key]
+        if not self._open and self._empty is not None:
+            self._empty.callback(None)
+            self._empty = None
+
+    def peers(self) -> Iterator[Peer]:
+        """The clients that broadcasts are for."""
+        for connection in tuple(self._open):
+            peer = connection.peer
+            if peer is not None:
+                yield peer
+
+    async def drain(self, seconds: float, settled: Callable[[], Awaitable[None]]) -> None:
+        """Closes every connection, in batches of random order spread over up to `seconds`; those left then are dropped.
+
+        Waits for `settled` before each batch, so that what its clients sent until then is answered before they are let go.
+        A small fleet is let go at once: batches exist so that the others can take the clients, not to keep anybody waiting.
+        """
+        self.draining = True
+        deadline = self._clock.seconds() + seconds
+        waiting = list(self._open)
+        self._random.shuffle(waiting)
+        batches = max(1, min(int(seconds * 0.7 / BATCH), -(-len(waiting) // int(PACE * BATCH))))
+        size = -(-len(waiting) // batches)
+        for start in range(0, len(waiting), size or 1):
+            if start:
+                await self._sleep(BATCH)
+            await settled()
+            for connection in waiting[start : start + size]:
+                connection.close(SHUTTING_DOWN)
+        if self._open:
+            self._empty = Deferred()
+            timer = self._clock.callLater(max(0.0, deadline - self._clock.seconds()), self._drop)
+            await self._empty
+            if timer.active():
+                timer.cancel()
+
+    def _drop(self) -> None:
+        for connection in tuple(self._open):
+            connection.drop()
+
+    def _sleep(self, seconds: float) -> Deferred[None]:
+        done: Deferred[None] = Deferred()
+        self._clock.callLater(seconds, done.callback, None)
+        return done

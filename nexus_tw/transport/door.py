@@ -1,0 +1,198 @@
+"""The door: what stands between an accepted connection and the parser that shall have it.
+
+It holds a new connection's first bytes until the header block is whole, within a bounded time and size, checks every byte, and
+hands the connection over: a WebSocket upgrade that was admitted to Autobahn, anything else to Twisted Web. Then it is gone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, ISSLTransport
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.python.failure import Failure
+from twisted.web.server import Site
+
+from nexus_tw.errors import NexusError
+from nexus_tw.transport.admission import Admission, Refused
+from nexus_tw.transport.opening import END, Opening, parse
+from nexus_tw.transport.problems import response
+from nexus_tw.transport.websocket import Doorway
+
+LONGEST_BODY_START: Final = 65536  # bytes after the header block that are kept while a client is being authenticated
+
+
+class Door(Protocol):
+    """One connection until it is known what it wants."""
+
+    _log = Logger(namespace="nexus.door")
+
+    def __init__(self, doors: Doors) -> None:
+        self._doors = doors
+        self._data = b""
+        self._timer: IDelayedCall | None = None
+        self._waiting = False
+
+    def connectionMade(self) -> None:
+        doors = self._doors
+        self._timer = doors.clock.callLater(doors.patience, self._late)
+
+    def dataReceived(self, data: bytes) -> None:
+        searched = max(0, len(self._data) - len(END) + 1)
+        self._data += data
+        if self._waiting:
+            if len(self._data) > self._doors.largest + LONGEST_BODY_START:
+                self._abort()
+            return
+        end = self._data.find(END, searched)
+        if (len(self._data) if end < 0 else end + len(END)) > self._doors.largest:
+            self._refuse(NexusError("too_large", "The request's header block is too large"), 431)
+        elif end >= 0:
+            self._opened(end + len(END))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._done()
+        self._waiting = False
+        self.transport = None
+
+    def _opened(self, end: int) -> None:
+        opening = parse(self._data[:end])
+        if opening is None:
+            self._refuse(NexusError("invalid_message", "The request's header block holds what it must not (RFC 9110)"), 400)
+        elif opening.upgrade:
+            self._upgrade(opening)
+        else:
+            self._done()
+            self._hand_over(self._doors.site.buildProtocol(self._peer()))
+
+    def _upgrade(self, opening: Opening) -> None:
+        self._waiting = True
+        transport: Any = self.transport
+        admission = self._doors.admission
+        host = getattr(self._peer(), "host", "unix")
+        admitted = ensureDeferred(admission.admit(opening, host, lambda: common_name(transport)))
+        if not admitted.called:
+            # An authenticator that has to ask somebody: what the client sends meanwhile can wait in its socket.
+            transport.pauseProducing()
+            if self._timer is not None and self._timer.active():
+                self._timer.reset(self._doors.auth_patience)
+
+            def resume(result: Any) -> Any:
+                if self.transport is not None:
+                    transport.resumeProducing()
+                return result
+
+            admitted.addBoth(resume)
+        admitted.addCallback(lambda who: self._hand_over(self._doors.websocket.connection(who)))
+        admitted.addErrback(self._refused)
+
+    def _refused(self, failure: Failure) -> None:
+        if failure.check(Refused):
+            refusal = failure.value
+            self._refuse(refusal.error, refusal.status, refusal.headers)
+        else:
+            self._log.failure("An upgrade could not be decided", failure)
+            self._refuse(NexusError("internal", "Something went wrong in the server"), 500)
+
+    def _hand_over(self, protocol: IProtocol) -> None:
+        self._done()
+        transport, data = self.transport, self._data
+        if transport is None:  # lost meanwhile
+            return
+        self.transport = None
+        self._data = b""
+        take_over(transport, protocol)
+        protocol.dataReceived(data)
+
+    def _refuse(self, error: NexusError, status: int, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        self._done()
+        if self.transport is not None:
+            self._doors.admission.count_refusal(status)
+            self.transport.write(response(error, status, headers))
+            self.transport.loseConnection()
+
+    def _late(self) -> None:
+        # A request that never came is not worth an answer: half of one may be an attempt to hold the connection open.
+        self._doors.admission.count_refusal(408)
+        self._abort()
+
+    def _abort(self) -> None:
+        self._done()
+        transport: Any = self.transport
+        if transport is not None:
+            transport.abortConnection()
+
+    def _done(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    def _peer(self) -> Any:
+        assert self.transport is not None
+        return self.transport.getPeer()
+
+
+class Doors(Factory):
+    """Makes a door for each accepted connection; the factory of every listening endpoint."""
+
+    noisy = False
+
+    def __init__(
+        self,
+        clock: Any,
+        admission: Admission,
+        websocket: Doorway,
+        site: Site,
+        largest: int,
+        patience: float,
+        auth_patience: float,
+    ) -> None:
+        """`largest` header block in bytes; `patience` in s for it to arrive; `auth_patience` in s for authentication."""
+        self.clock = clock
+        self.admission = admission
+        self.websocket = websocket
+        self.site = site
+        self.largest = largest
+        self.patience = patience
+        self.auth_patience = auth_patience
+
+    def buildProtocol(self, addr: IAddress | None) -> Door:
+        return Door(self)
+
+
+def take_over(transport: Any, protocol: Any) -> None:
+    """Makes `protocol` the one that the transport's bytes go to."""
+    if isinstance(transport, ProtocolWrapper):  # TLS is a protocol between the socket's and ours
+        transport.wrappedProtocol = protocol
+    else:
+        transport.protocol = protocol
+    protocol.makeConnection(transport)
+
+
+def common_name(transport: Any) -> str | None:
+    """The common name of a client certificate that TLS has verified; None without one."""
+    if not ISSLTransport.providedBy(transport):
+        return None
+    certificate = transport.getPeerCertificate()
+    return None if certificate is None else certificate.get_subject().CN
+
+
+def upgrades(doors: Doors, request: Any) -> None:
+    """Takes a connection back from Twisted Web, on which a later request asks for an upgrade, and puts it before a new door.
+
+    The header block is written anew, so that it is checked like any other; the door decides as if it were the first.
+    """
+    channel = request.channel
+    transport, channel.transport = channel.transport, None
+    fields = b"".join(
+        name + b": " + value + b"\r\n" for name, values in request.requestHeaders.getAllRawHeaders() for value in values
+    )
+    head = request.method + b" " + request.uri + b" HTTP/1.1\r\n" + fields + b"\r\n"
+    door = Door(doors)
+    transport.unregisterProducer()  # the channel paused the transport while it served the request
+    take_over(transport, door)
+    transport.resumeProducing()
+    door.dataReceived(head)

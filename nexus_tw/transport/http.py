@@ -1,0 +1,213 @@
+"""HTTP: routes, authentication and answers over Twisted Web. What an address does is in the modules that offer routes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from io import BytesIO
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+
+from nexus_tw.errors import NexusError
+from nexus_tw.interfaces import Credentials
+from nexus_tw.policy import Principal
+from nexus_tw.transport.admission import Admission
+from nexus_tw.transport.problems import TYPE, problem, response
+
+JSON: Final = "application/json"
+IDLE: Final = 60  # s without a request after which a kept-alive connection is closed
+
+encode: Final = msgspec.json.Encoder().encode
+
+
+class Answer(NamedTuple):
+    """What goes back; `body` as it is sent."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = JSON
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Call:
+    """A request, as a handler sees it."""
+
+    def __init__(self, request: Request, admission: Admission) -> None:
+        self._request = request
+        self._admission = admission
+        self.headers = _headers(request)
+        self.body: bytes = request.content.read() if request.content is not None else b""
+
+    def parameter(self, name: str) -> str | None:
+        values = self._request.args.get(name.encode())
+        return values[0].decode("utf-8", "replace") if values else None
+
+    async def principal(self) -> Principal:
+        """Who calls; raises `unauthorized`."""
+        scheme, _, token = self.headers.get("authorization", "").partition(" ")
+        found = token.strip() if scheme.lower() == "bearer" else self.parameter("token")
+        principal = await self._admission.principal(Credentials(found or None, common_name(self._request)))
+        if principal is None:
+            raise NexusError("unauthorized", "A valid token is needed")
+        return principal
+
+    async def admin(self) -> Principal:
+        """An administrator; raises `unauthorized` or `forbidden`."""
+        principal = await self.principal()
+        if not principal.admin:
+            raise NexusError("forbidden", "Only for administrators")
+        return principal
+
+    def decode(self, type_: Any) -> Any:
+        """The body as a value of that type; raises `invalid_json` or `invalid_message`."""
+        try:
+            return msgspec.json.decode(self.body, type=type_)
+        except msgspec.ValidationError as error:
+            raise NexusError("invalid_message", f"Invalid message format: {str(error).replace('`', '')}") from None
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            raise NexusError("invalid_json", "Invalid JSON message") from None
+
+
+Handler = Callable[[Call], Awaitable[Answer]]
+Routes = Mapping[str, Mapping[str, Handler]]
+"""Handlers by path and method."""
+
+
+class Upgrades(NamedTuple):
+    """What becomes of a WebSocket upgrade on a connection that already served a request."""
+
+    wanted: Callable[[Request], bool]
+    take: Callable[[Request], None]
+
+
+class Root(Resource):
+    """All addresses of the server."""
+
+    isLeaf = True
+    _log = Logger(namespace="nexus.http")
+
+    def __init__(self, routes: Routes, admission: Admission, upgrades: Upgrades) -> None:
+        super().__init__()
+        self._routes = routes
+        self._admission = admission
+        self._upgrades = upgrades
+
+    def render(self, request: Request) -> int:
+        if self._upgrades.wanted(request):
+            self._upgrades.take(request)
+            return NOT_DONE_YET
+        gone: list[Failure] = []
+        request.notifyFinish().addErrback(gone.append)
+        answer: Deferred[Answer] = ensureDeferred(self._answer(request))
+        answer.addErrback(self._failed)
+        answer.addCallback(lambda result: None if gone else self._send(request, result))
+        return NOT_DONE_YET
+
+    async def _answer(self, request: Request) -> Answer:
+        path = request.path.decode("ascii", "replace")
+        methods = self._routes.get(path)
+        if methods is None:
+            raise NexusError("not_found", "There is nothing at this address")
+        call = Call(request, self._admission)
+        origin = call.headers.get("origin")
+        if not self._admission.origin_allowed(call.headers):
+            raise NexusError("forbidden", "This Origin is not allowed here")
+        method = request.method.decode("ascii", "replace")
+        handler = methods.get("GET" if method == "HEAD" else method)
+        if handler is not None:
+            answer = await handler(call)
+        elif method == "OPTIONS" and origin is not None:
+            answer = Answer(204, headers=(("Access-Control-Allow-Methods", ", ".join(methods)), *_PREFLIGHT))
+        else:
+            error = NexusError("method_not_allowed", "This address does not know that method")
+            answer = _problem(error, (("Allow", ", ".join(methods)),))
+        if origin is not None:
+            answer = answer._replace(headers=(*answer.headers, ("Access-Control-Allow-Origin", origin), ("Vary", "Origin")))
+        return answer
+
+    def _failed(self, failure: Failure) -> Answer:
+        if failure.check(NexusError):
+            error = failure.value
+            headers = (("WWW-Authenticate", "Bearer"),) if error.code == "unauthorized" else ()
+            return _problem(error, headers)
+        self._log.failure("A request could not be answered", failure)
+        return _problem(NexusError("internal", "Something went wrong in the server"))
+
+    def _send(self, request: Request, answer: Answer) -> None:
+        request.setResponseCode(answer.status)
+        for name, value in (*_ALWAYS, *answer.headers):
+            request.setHeader(name, value)
+        if answer.status != 204:
+            request.setHeader("Content-Type", answer.content_type)
+            request.setHeader("Content-Length", str(len(answer.body)))
+        if request.method != b"HEAD":
+            request.write(answer.body)
+        request.finish()
+
+
+_ALWAYS: Final = (("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store"), ("Server", "nexus"))
+_PREFLIGHT: Final = (
+    ("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key"),
+    ("Access-Control-Max-Age", "600"),
+)
+
+
+def _problem(error: NexusError, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
+    status, body = problem(error)
+    return Answer(status, body, TYPE, headers)
+
+
+def _headers(request: Request) -> dict[str, str]:
+    return {
+        name.decode("ascii", "replace").lower(): b",".join(values).decode("latin-1")
+        for name, values in request.requestHeaders.getAllRawHeaders()
+    }
+
+
+def common_name(request: Request) -> str | None:
+    """The common name of the client certificate that TLS verified, where there is one."""
+    certificate = getattr(request.transport, "getPeerCertificate", lambda: None)()
+    return None if certificate is None else certificate.get_subject().CN
+
+
+def site(root: Root, reactor: Any, largest_body: int) -> Site:
+    """A Twisted Web site without an access log (it would hold tokens), whose bodies are bounded (0: they are not)."""
+
+    class BoundedRequest(Request):
+        """Stops at the first byte that is too many; Twisted would put the body into a file, however long it is."""
+
+        _size = 0
+        _over = False
+
+        def gotLength(self, length: int | None) -> None:
+            if length is not None and 0 < largest_body < length:
+                self._refuse()
+            # A length that was announced is not yet one that was sent: memory is taken as it comes.
+            self.content = BytesIO()
+
+        def handleContentChunk(self, data: bytes) -> None:
+            self._size += len(data)
+            if 0 < largest_body < self._size:
+                self._refuse()
+            if not self._over:
+                super().handleContentChunk(data)
+
+        def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+            if not self._over:
+                super().requestReceived(command, path, version)
+
+        def _refuse(self) -> None:
+            if self._over:
+                return
+            self._over = True
+            channel: HTTPChannel = self.channel
+            channel.transport.write(response(NexusError("too_large", f"The body is longer than {largest_body} bytes")))
+            channel.loseConnection()
+
+    return Site(root, requestFactory=BoundedRequest, reactor=reactor, timeout=IDLE)

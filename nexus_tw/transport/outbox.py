@@ -1,0 +1,95 @@
+"""The outbox: all bytes of one connection leave through it.
+
+It alone knows how bytes get to the socket, what waits, and when that is too much. A reactor's own write asks for a wake-up,
+sends from there and gives the wake-up back, which costs several times the one `send` that does the work. So where nothing
+waits the outbox sends at once and leaves only what the kernel did not take to the transport.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.internet.tcp import Connection as SocketTransport
+from twisted.protocols.policies import ProtocolWrapper
+
+from nexus_tw.errors import SLOW_CONSUMER, Close
+from nexus_tw.transport.turn import Turn
+
+DIRECT: Final = True  # send at once where nothing waits; the switch for measurements
+
+
+class Outbox:
+    """The way to one client; provides `nexus_tw.sessions.verbs.Link`."""
+
+    __slots__ = ("_close", "_flush_soon", "_limit", "_open", "_parts", "_socket", "_transport", "_turn")
+
+    def __init__(self, transport: Any, turn: Turn, limit: int, close: Callable[[Close], None]) -> None:
+        """`limit` bounds the bytes that wait for a client that does not read; past it, `close` is called."""
+        self._transport = transport
+        # Under TLS bytes have to pass the record layer: only a bare TCP or UNIX transport can be written past.
+        self._socket = transport if DIRECT and isinstance(transport, SocketTransport) else None
+        self._turn = turn
+        self._limit = limit
+        self._close = close
+        self._parts: list[bytes] = []
+        self._open = True
+
+    def write(self, data: bytes) -> None:
+        """Queues frames; they leave at the end of the reactor turn."""
+        if self._open:
+            if not self._parts:
+                self._turn.add(self.flush)
+            self._parts.append(data)
+
+    def push(self, data: bytes) -> None:
+        """Sends frames now, unless something waits for the end of the turn: then behind it."""
+        if self._parts:
+            self._parts.append(data)
+        elif self._open:
+            self._send(data)
+
+    def close(self, close: Close) -> None:
+        self._close(close)
+
+    def flush(self) -> None:
+        """Sends what was queued."""
+        parts = self._parts
+        if parts:
+            self._parts = []
+            self._send(parts[0] if len(parts) == 1 else b"".join(parts))
+
+    def shut(self) -> None:
+        """Takes nothing any more; what was queued is still sent by `flush`."""
+        self._open = False
+
+    def check(self) -> None:
+        """Closes a client that lets too much wait, whoever wrote it."""
+        if self._open and self.waiting() > self._limit:
+            self._close(SLOW_CONSUMER)
+
+    def waiting(self) -> int:
+        """Bytes that the client's socket has not taken yet."""
+        transport = self._transport
+        if isinstance(transport, ProtocolWrapper):
+            transport = transport.transport
+        buffered: int = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+        return buffered + sum(map(len, self._parts))
+
+    def _send(self, data: bytes) -> None:
+        socket = self._socket
+        if socket is not None and not socket.dataBuffer and not socket._tempDataBuffer and not socket.disconnecting:
+            try:
+                sent = socket.socket.send(data)
+            except BlockingIOError:
+                sent = 0
+            except (OSError, AttributeError):
+                # The transport finds the same trouble when it writes, and reports it where losses are reported: a loss told
+                # from here would come in the middle of a fan-out.
+                sent = 0
+            if sent == len(data):
+                return
+            if sent:
+                data = data[sent:]
+        self._transport.write(data)
+        self.check()
