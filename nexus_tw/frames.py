@@ -19,6 +19,7 @@ PING: Final = 0x89
 _INTEGER_XOR: Final = 1000
 
 _MASKED: Final = 0x80
+_PLAIN: Final = (TEXT, BINARY)
 
 
 def frame(first: int, payload: bytes) -> bytes:
@@ -60,7 +61,7 @@ def split(data: bytes, limit: int, receive: Callable[[bytes, bool], bool]) -> tu
     while size - start >= 6:
         first = data[start]
         second = data[start + 1]
-        if (first != TEXT and first != BINARY) or second < _MASKED:
+        if first not in _PLAIN or second < _MASKED:
             break
         length = second & 0x7F
         if length < 126:

@@ -42,9 +42,12 @@ class Peer(Protocol):
     client_id: str
     principal: Principal
     address: str
-    encoding: Encoding
     # Ready frames, in this turn's order; may be given to a closed peer.
     deliver: Callable[[bytes], None]
+
+    @property
+    def encoding(self) -> Encoding:
+        """How frames for this peer are made; the same for its whole life."""
 
     def send(self, message: ServerMessage) -> None:
         """Encodes the message in the peer's dialect and queues it behind what was sent before."""

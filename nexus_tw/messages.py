@@ -21,7 +21,7 @@ EMPTY_OBJECT = Raw(b"{}")
 # --- client to server ---------------------------------------------------------------------------------------------------
 
 
-class ClientMessage(Struct, tag_field="type", rename="camel", kw_only=True, frozen=True, gc=False):
+class ClientMessage(Struct, tag_field="type", rename="camel", kw_only=True, gc=False):
     """`{type, id?}`: every reply to a message carries its `id`. Unknown members are ignored."""
 
     id: Id = None

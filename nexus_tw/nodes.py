@@ -1,4 +1,4 @@
-"""What nodes say to each other over the bus, besides events: broadcasts and gaps. Fans the bus's calls out to those concerned."""
+"""What nodes say to each other over the bus besides events: broadcasts and gaps."""
 
 from __future__ import annotations
 

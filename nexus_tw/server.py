@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from random import Random
+from random import SystemRandom
 from typing import Any
 
 from nexus_tw import handlers
@@ -55,7 +55,7 @@ class Server:
         self._drain = settings.drain
         self._started = False
         limits = settings.limits
-        random = Random(secrets.randbits(64))
+        random = SystemRandom()
 
         turn = Turn(reactor)
         hub = Hub(turn.add, metrics)

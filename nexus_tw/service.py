@@ -96,11 +96,11 @@ class NexusService(Service):
         # Neither a token nor [auth] is configured: a first look. The one place where a token is printed.
         ports = [getattr(port.getHost(), "port", None) for port in self._ports]
         where = f"http://localhost:{ports[0]}/" if ports and ports[0] else "the listening address"
-        print(
+        sys.stdout.write(
             f"\n  Open      {where}\n  Token     {self._configuration.token}\n"
-            "  (made for this run, with all rights; set NEXUS_TOKEN or [auth] for one that lasts)\n",
-            flush=True,
+            "  (made for this run, with all rights; set NEXUS_TOKEN or [auth] for one that lasts)\n\n"
         )
+        sys.stdout.flush()
 
     def _give_up(self, failure: Failure) -> None:
         if failure.check(ConfigError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from twisted.python import usage
 
@@ -19,14 +19,14 @@ class Options(usage.Options):
 
     synopsis = "[options]"
     longdesc = "Nexus: a real-time server for fleets of agents and the people who watch them."
-    optParameters = [
+    optParameters: ClassVar[list[list[str | None]]] = [
         ["config", "c", None, "TOML file; environment: NEXUS_CONFIG"],
         ["bus", None, None, "memory: or redis://…, rediss://…, redis+sentinel://… [default: memory:]; NEXUS_BUS, REDIS_URL"],
         ["store", None, None, "where telemetry is kept [default: sqlite:var/nexus.db]; NEXUS_STORE"],
         ["token", None, None, "a token with all rights, subject admin; better given as NEXUS_TOKEN"],
         ["workers", None, None, "processes that share the port [default: 1]; NEXUS_WORKERS"],
     ]
-    optFlags = [["echo", None, "serve /echo, for conformance runs; NEXUS_ECHO"]]
+    optFlags: ClassVar[list[list[str | None]]] = [["echo", None, "serve /echo, for conformance runs; NEXUS_ECHO"]]
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Options(usage.Options):
         self.configuration: Configuration | None = None
 
     def opt_listen(self, endpoint: str) -> None:
-        """A Twisted server endpoint such as tcp:3000, ssl:…, tls:443, unix:…, systemd:…; may be given several times [default: tcp:3000]; NEXUS_LISTEN, PORT"""
+        """A Twisted server endpoint (tcp:…, ssl:…, tls:443, unix:…), also several [default: tcp:3000]; NEXUS_LISTEN"""
         self["listen"].append(endpoint)
 
     opt_l = opt_listen
@@ -43,7 +43,7 @@ class Options(usage.Options):
         """Display the version of Nexus and exit."""
         from nexus_tw import __version__
 
-        print(f"Nexus {__version__}")
+        sys.stdout.write(f"Nexus {__version__}\n")
         sys.exit(0)
 
     def postOptions(self) -> None:

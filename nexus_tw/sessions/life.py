@@ -42,7 +42,7 @@ class Life(Protocol):
 
 
 def _builder() -> TypeMachineBuilder[Life, Owner]:
-    builder = TypeMachineBuilder(Life, Owner)
+    builder = TypeMachineBuilder(Life, Owner)  # type: ignore[type-abstract]
     new = builder.state("new")
     authenticating = builder.state("authenticating")
     open_ = builder.state("open")

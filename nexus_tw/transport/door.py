@@ -90,8 +90,8 @@ class Door(Protocol):
         admitted.addErrback(self._refused)
 
     def _refused(self, failure: Failure) -> None:
-        if failure.check(Refused):
-            refusal = failure.value
+        refusal = failure.value
+        if isinstance(refusal, Refused):
             self._refuse(refusal.error, refusal.status, refusal.headers)
         else:
             self._log.failure("An upgrade could not be decided", failure)

@@ -14,6 +14,7 @@ from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
+from nexus_tw.auth.carriers import find_token
 from nexus_tw.errors import NexusError
 from nexus_tw.interfaces import Credentials
 from nexus_tw.policy import Principal
@@ -44,15 +45,14 @@ class Call:
         self.headers = _headers(request)
         self.body: bytes = request.content.read() if request.content is not None else b""
 
-    def parameter(self, name: str) -> str | None:
-        values = self._request.args.get(name.encode())
-        return values[0].decode("utf-8", "replace") if values else None
+    def parameters(self, name: str) -> list[str]:
+        """The query's values of that name."""
+        return [value.decode("utf-8", "replace") for value in self._request.args.get(name.encode(), ())]
 
     async def principal(self) -> Principal:
         """Who calls; raises `unauthorized`."""
-        scheme, _, token = self.headers.get("authorization", "").partition(" ")
-        found = token.strip() if scheme.lower() == "bearer" else self.parameter("token")
-        principal = await self._admission.principal(Credentials(found or None, common_name(self._request)))
+        token, _ = find_token(self.headers, {"token": self.parameters("token")}, ())
+        principal = await self._admission.principal(Credentials(token, common_name(self._request)))
         if principal is None:
             raise NexusError("unauthorized", "A valid token is needed")
         return principal
@@ -93,7 +93,7 @@ class Root(Resource):
     _log = Logger(namespace="nexus.http")
 
     def __init__(self, routes: Routes, admission: Admission, upgrades: Upgrades) -> None:
-        super().__init__()
+        Resource.__init__(self)
         self._routes = routes
         self._admission = admission
         self._upgrades = upgrades
@@ -132,8 +132,8 @@ class Root(Resource):
         return answer
 
     def _failed(self, failure: Failure) -> Answer:
-        if failure.check(NexusError):
-            error = failure.value
+        error = failure.value
+        if isinstance(error, NexusError):
             headers = (("WWW-Authenticate", "Bearer"),) if error.code == "unauthorized" else ()
             return _problem(error, headers)
         self._log.failure("A request could not be answered", failure)

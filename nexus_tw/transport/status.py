@@ -106,10 +106,13 @@ _PAGE: Final = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Nexus</title>
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 44rem; margin: 3rem auto; padding: 0 1rem; color: #222; background: #fff }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 44rem; margin: 3rem auto; padding: 0 1rem }}
+body {{ color: #222; background: #fff }}
 code {{ background: #f0f0f0; padding: .1em .3em; border-radius: 3px }}
 td {{ padding: .2em 1em .2em 0; vertical-align: top }}
-@media (prefers-color-scheme: dark) {{ body {{ color: #ddd; background: #181818 }} code {{ background: #333 }} a {{ color: #9cf }} }}
+@media (prefers-color-scheme: dark) {{
+body {{ color: #ddd; background: #181818 }} code {{ background: #333 }} a {{ color: #9cf }}
+}}
 </style>
 </head>
 <body>

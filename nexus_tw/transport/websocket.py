@@ -45,7 +45,7 @@ class _Silence:
     info = warn = error = failure = critical = trace = debug
 
 
-class Connection(WebSocketServerProtocol):  # type: ignore[misc]
+class Connection(WebSocketServerProtocol):
     """One client's connection; its life is `nexus_tw.sessions.life`."""
 
     log = _Silence()
@@ -252,7 +252,7 @@ def _static(option: Any) -> Any:
     return staticmethod(option) if callable(option) else option
 
 
-class Doorway(WebSocketServerFactory):  # type: ignore[misc]
+class Doorway(WebSocketServerFactory):
     """Makes connections, and holds what they share."""
 
     log = _Silence()
