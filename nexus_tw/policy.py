@@ -12,6 +12,7 @@ from nexus_tw.topics import Pattern, is_name, parse_pattern
 Action = Literal["subscribe", "publish", "call", "register", "telemetry", "read"]
 ACTIONS: Final[tuple[Action, ...]] = ("subscribe", "publish", "call", "register", "telemetry", "read")
 REMEMBERED: Final = 4096  # answers kept for one principal
+MAX_SUBJECT: Final = 255  # characters
 
 _SUBJECT: Final = "{subject}"
 _NOUNS: Final[dict[Action, str]] = {
@@ -23,7 +24,7 @@ _NOUNS: Final[dict[Action, str]] = {
     "read": "read",
 }
 
-ADMIN: Final = Role(**{action: ("**",) for action in ACTIONS}, admin=True)
+ADMIN: Final = Role(**dict.fromkeys(ACTIONS, ("**",)), admin=True)
 
 
 class Principal:
@@ -73,25 +74,42 @@ def forbidden(action: Action, name: str) -> NexusError:
     return NexusError("forbidden", f"Not allowed to {_NOUNS[action]} {name}")
 
 
+def is_subject(text: str) -> bool:
+    """Whether this may be called a subject: it is written into logs and told to other clients."""
+    return 0 < len(text) <= MAX_SUBJECT and text.isprintable()
+
+
 def _grants(role: Role, subject: str) -> dict[Action, tuple[Pattern, ...]]:
-    # A subject that is no name (say `*`) must not become a pattern: such a grant does not apply to it.
     named = is_name(subject)
-    return {
-        action: tuple(
-            parse_pattern(text.replace(_SUBJECT, subject), action)
-            for text in getattr(role, action)
-            if _SUBJECT not in text or named
-        )
-        for action in ACTIONS
-    }
+    grants: dict[Action, tuple[Pattern, ...]] = {}
+    for action in ACTIONS:
+        patterns = (_grant(text, subject, named) for text in getattr(role, action))
+        grants[action] = tuple(pattern for pattern in patterns if pattern is not None)
+    return grants
+
+
+def _grant(text: str, subject: str, named: bool) -> Pattern | None:
+    """None where the grant does not apply: a subject that is no name (say `*`) must not become a pattern, and names that
+    would be too long with it do not exist."""
+    if _SUBJECT not in text:
+        return parse_pattern(text, "grant")
+    if not named:
+        return None
+    try:
+        return parse_pattern(text.replace(_SUBJECT, subject), "grant")
+    except NexusError:
+        return None
 
 
 def check_roles(roles: Mapping[str, Role]) -> None:
-    """Raises `ConfigError` for a grant that is no pattern."""
+    """Raises `ConfigError` for a role that cannot be named and for a grant that is no pattern."""
     for name, role in roles.items():
+        if not is_subject(name):
+            raise ConfigError(f"roles: {name!r} cannot name a role: 1 to {MAX_SUBJECT} printable characters can")
         for action in ACTIONS:
-            for text in getattr(role, action):
+            for index, text in enumerate(getattr(role, action)):
                 try:
-                    parse_pattern(text.replace(_SUBJECT, "subject"), f"roles.{name}.{action}")
-                except NexusError as error:
-                    raise ConfigError(f"roles.{name}.{action}: {text!r} is no pattern: {error.message}") from None
+                    parse_pattern(text.replace(_SUBJECT, "subject"), "grant")
+                except NexusError:
+                    key = f"roles.{name}.{action}[{index}]"
+                    raise ConfigError(f"{key}: {text!r} is neither a name nor a pattern nor `{_SUBJECT}`") from None

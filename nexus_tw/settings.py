@@ -1,27 +1,51 @@
 """Every key of the configuration file with its type and default; each part of the server is handed only its own section.
 
-Durations are seconds, sizes bytes. Reading, merging and checking them is `nexus_tw.config`'s work.
+Durations are seconds, sizes bytes. Reading, merging and checking them is `nexus_tw.config`'s work. Nothing secret is in
+the `repr` of any of these, so that they may be logged.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct, field
 
-Count = Annotated[int, Meta(ge=0)]
-Positive = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(gt=0)]
-SecondsOrNone = Annotated[float, Meta(ge=0)]
+# No duration here makes sense beyond a week, and no number beyond what JSON can tell exactly.
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Positive = Annotated[int, Meta(ge=1, le=2**53)]
+Seconds = Annotated[float, Meta(gt=0, le=604800)]
+SecondsOrNone = Annotated[float, Meta(ge=0, le=604800)]
+
+# Up to the last `@`: a password may hold an `@` or `/` that nobody escaped.
+_USERINFO: Final = re.compile(r"(?<=://).*@", re.DOTALL)
+_SECRET_PARAMETER: Final = re.compile(r"([?&;][^=&;]*(?:pass|pwd|secret|token|key)[^=&;]*=)[^&;#]*", re.IGNORECASE)
+
+
+def redact(url: str) -> str:
+    """The URL as it may be logged: `***` for user and password, and for query parameters that sound secret."""
+    return _SECRET_PARAMETER.sub(r"\1***", _USERINFO.sub("***@", url))
+
+
+def _shown(struct: Struct, **members: str) -> str:
+    """The `repr` of a struct with some members written otherwise."""
+    values = {name: getattr(struct, name) for name in struct.__struct_fields__} | members
+    return f"{type(struct).__name__}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
 
 class Bus(Struct, frozen=True, forbid_unknown_fields=True):
     url: str = "memory:"
 
+    def __repr__(self) -> str:
+        return _shown(self, url=redact(self.url))
+
 
 class Store(Struct, frozen=True, forbid_unknown_fields=True):
     url: str = "sqlite:var/nexus.db"
-    retention: str = "30d"  # a number and one of s m h d, or "0" for ever
+    retention: Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,8}[smhd])$")] = "30d"  # "0": for ever
+
+    def __repr__(self) -> str:
+        return _shown(self, url=redact(self.url))
 
 
 class Heartbeat(Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,9 +122,12 @@ class Jwt(Struct, frozen=True, forbid_unknown_fields=True):
     algorithms: Annotated[tuple[str, ...], Meta(min_length=1)]
     key: str = ""  # PEM file of a public key
     secret: str = ""  # for HS…; "env:NAME" reads an environment variable
-    jwks: str = ""  # https address of a key set, or a file
-    role_claim: str = "role"
-    leeway: SecondsOrNone = 0.0
+    jwks: str = ""  # https address of a key set (RFC 7517), or a file
+    role_claim: Annotated[str, Meta(min_length=1)] = "role"
+    leeway: SecondsOrNone = 0.0  # how far the issuer's clock may be off
+
+    def __repr__(self) -> str:
+        return _shown(self, secret="***" if self.secret else "", jwks=redact(self.jwks))
 
 
 class Certificate(Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,20 +142,21 @@ class Auth(Struct, frozen=True, forbid_unknown_fields=True):
     keys: tuple[Key, ...] = ()
     jwt: tuple[Jwt, ...] = ()
     certificates: tuple[Certificate, ...] = ()
+    plugins: tuple[str, ...] = ()  # names in the entry point group `nexus.authenticators`; asked last, in this order
 
 
 class Command(Struct, frozen=True, forbid_unknown_fields=True):
     """A command executed by this server's own Python: `handler` is `package.module:function`."""
 
     name: str
-    handler: str
+    handler: Annotated[str, Meta(pattern=r"^[^:\s]+:[^:\s]+$")]
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file, every section with its defaults."""
 
     listen: tuple[str, ...] = ("tcp:3000",)
-    workers: Positive = 1
+    workers: Annotated[int, Meta(ge=1, le=1024)] = 1
     drain: SecondsOrNone = 10.0
     echo: bool = False
     echo_message: Count = 16777216  # the size limit of /echo, apart from limits.message

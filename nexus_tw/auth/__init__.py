@@ -1,0 +1,108 @@
+"""Who is calling: authenticators, asked one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+from typing import Any, Final
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.web.client import Agent
+from twisted.web.iweb import IAgent
+
+from nexus_tw.auth.carriers import is_token
+from nexus_tw.auth.certificates import CertificateAuthenticator
+from nexus_tw.auth.jwt import JwtAuthenticator
+from nexus_tw.auth.keys import KeyAuthenticator
+from nexus_tw.errors import ConfigError, NexusError
+from nexus_tw.interfaces import Credentials, IAuthenticator
+from nexus_tw.policy import ADMIN, Principal
+from nexus_tw.settings import Auth, Role, Settings
+
+GROUP: Final = "nexus.authenticators"
+CONNECT_TIMEOUT: Final = 5.0  # seconds, to an issuer
+
+
+class Authenticators:
+    """An ordered list of `IAuthenticator`; the first one that knows the caller decides."""
+
+    _log = Logger()
+
+    def __init__(self, authenticators: Sequence[IAuthenticator]) -> None:
+        self._authenticators = tuple(authenticators)
+
+    def authenticate(self, credentials: Credentials) -> Deferred[Principal]:
+        """Who shows these credentials; fails with `unauthorized`, which says no more than that.
+
+        Has fired already unless an authenticator has to ask somebody else. May be cancelled when the client is gone.
+        """
+        return Deferred.fromCoroutine(self._ask(credentials))
+
+    async def _ask(self, credentials: Credentials) -> Principal:
+        if _plausible(credentials):
+            for authenticator in self._authenticators:
+                principal = await self._answer(authenticator, credentials)
+                if principal is not None:
+                    return principal
+        raise unauthorized()
+
+    async def _answer(self, authenticator: IAuthenticator, credentials: Credentials) -> Principal | None:
+        try:
+            answer = authenticator.authenticate(credentials)
+            return answer if answer is None or isinstance(answer, Principal) else await answer
+        except (NexusError, CancelledError):
+            raise
+        except Exception as error:
+            # A user's own authenticator may fail in any way, and must not let anybody in by that. Its text and traceback
+            # may hold the token.
+            self._log.error(
+                "{authenticator} failed with {kind}", authenticator=type(authenticator).__name__, kind=type(error).__name__
+            )
+            raise unauthorized() from None
+
+
+def unauthorized() -> NexusError:
+    return NexusError("unauthorized", "Unauthorized")
+
+
+def build(settings: Settings, token: str | None, reactor: Any, agent: IAgent | None = None) -> Authenticators:
+    """The authenticators of a server: those of `[auth]`, then plug-ins. `token` is the start's own, with all rights.
+
+    `agent` fetches key sets; by default one over `reactor` that trusts the platform's certificate authorities.
+    `ConfigError` names a key that cannot be used.
+    """
+    agent = agent or Agent(reactor, connectTimeout=CONNECT_TIMEOUT)
+    plugins = (_plugin(index, name)(settings, reactor) for index, name in enumerate(settings.auth.plugins))
+    return Authenticators([*builtin(settings.auth, settings.roles, token, reactor, agent), *plugins])
+
+
+def builtin(
+    auth: Auth, roles: Mapping[str, Role], token: str | None, clock: IReactorTime, agent: IAgent
+) -> list[IAuthenticator]:
+    """Those that need no plug-in; nothing is asked of the network yet."""
+    # What the file itself hands out may be the built-in role; what an issuer hands out may not (see `nexus_tw.auth.jwt`).
+    local = {"admin": ADMIN, **roles}
+    return [
+        KeyAuthenticator(auth.keys, local, token),
+        JwtAuthenticator(auth.jwt, roles, clock, agent),
+        CertificateAuthenticator(auth.certificates, local),
+    ]
+
+
+def _plausible(credentials: Credentials) -> bool:
+    if credentials.token is not None:
+        return is_token(credentials.token)
+    return credentials.certificate is not None
+
+
+def _plugin(index: int, name: str) -> Any:
+    """A callable `(settings, reactor) -> IAuthenticator`. Plug-ins are named in the file: installing one is not enough."""
+    found = list(entry_points(group=GROUP, name=name))
+    if not found:
+        raise ConfigError(f"auth.plugins[{index}]: no entry point {name!r} in the group {GROUP}")
+    try:
+        return found[0].load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"auth.plugins[{index}]: {name!r} cannot be loaded: {error}") from None

@@ -1,0 +1,38 @@
+"""Carriers: where in a request a token may travel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+MAX_TOKEN: Final = 8192  # bytes; a JWT of a large issuer has some 2,000
+SUBPROTOCOL: Final = "nexus.bearer."  # followed by the token
+
+_TOKEN: Final = re.compile(rf"[\x21-\x7e]{{1,{MAX_TOKEN}}}\Z")
+
+
+def is_token(text: str) -> bool:
+    """Whether this can be a token at all: printable ASCII without spaces, not too long. Asked before anything parses it."""
+    return _TOKEN.match(text) is not None
+
+
+def find_token(
+    headers: Mapping[str, str], parameters: Mapping[str, Sequence[str]], offered: Sequence[str]
+) -> tuple[str | None, list[str]]:
+    """The token of a request, and the subprotocols that are left to choose from.
+
+    `headers` by lower-case names, `parameters` those of the query, `offered` the subprotocols in the client's order. The
+    first carrier that holds something wins, also where its token turns out to be wrong. The token is as the client sent
+    it, unchecked. A subprotocol that carries a token is never among those left: choosing it would send the token back.
+    """
+    carried = [name[len(SUBPROTOCOL) :] for name in offered if name.startswith(SUBPROTOCOL)]
+    found = (_bearer(headers.get("authorization", "")), *parameters.get("token", ()), *carried)
+    token = next((each for each in found if each), None)
+    return token, [name for name in offered if not name.startswith(SUBPROTOCOL)]
+
+
+def _bearer(authorization: str) -> str:
+    """RFC 6750 section 2.1; the scheme's case does not matter (RFC 9110 section 11.1). Other schemes carry no token."""
+    scheme, _, token = authorization.partition(" ")
+    return token.strip(" ") if scheme.lower() == "bearer" else ""

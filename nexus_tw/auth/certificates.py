@@ -1,0 +1,34 @@
+"""Client certificates: the common name of one that TLS has verified stands for a subject."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from zope.interface import implementer
+
+from nexus_tw.errors import ConfigError
+from nexus_tw.interfaces import Credentials, IAuthenticator
+from nexus_tw.policy import Principal
+from nexus_tw.settings import Certificate, Role
+
+
+@implementer(IAuthenticator)
+class CertificateAuthenticator:
+    """Knows the names of `auth.certificates`."""
+
+    def __init__(self, certificates: Sequence[Certificate], roles: Mapping[str, Role]) -> None:
+        """`ConfigError` where a role does not exist or a name is there twice."""
+        self._principals: dict[str, Principal] = {}
+        for index, certificate in enumerate(certificates):
+            if certificate.name in self._principals:
+                raise ConfigError(f"auth.certificates[{index}].name: this name is there already")
+            role = roles.get(certificate.role)
+            if role is None:
+                raise ConfigError(f"auth.certificates[{index}].role: no such role: {certificate.role!r}")
+            self._principals[certificate.name] = Principal(certificate.subject, certificate.role, role)
+
+    def authenticate(self, credentials: Credentials) -> Principal | None:
+        # A token wins over the certificate beside it, also a wrong one: who shows it means to be that caller.
+        if credentials.token is not None or credentials.certificate is None:
+            return None
+        return self._principals.get(credentials.certificate)

@@ -1,0 +1,233 @@
+"""Key sets (JWKS, RFC 7517): an issuer's public keys, read from a file or an https address and kept for a while.
+
+Where a set is read from is configured and never taken from a token. Each address has a cache of its own, so two issuers
+that use the same `kid` for different keys stay apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
+from jwt import PyJWK
+from jwt.exceptions import PyJWTError
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import Protocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent
+
+from nexus_tw.auth.material import ALGORITHMS, Material, misfit
+from nexus_tw.settings import redact
+
+TIMEOUT: Final = 5.0  # seconds for one read, all in all
+MAX_BODY: Final = 262144  # bytes
+MAX_KEYS: Final = 256  # in one set; further ones are not looked at
+
+MAX_AGE: Final = 600.0  # seconds; an older set is read again before it is used
+AGAIN: Final = 60.0  # seconds from one read to the next because of an unknown `kid`
+RETRY: Final = 5.0  # seconds from a failed read to the next
+# An issuer that is away must not lock its clients out at once; a withdrawn key must not stay good for ever.
+STALE: Final = 3600.0
+
+Read = Callable[[], Awaitable[bytes]]
+
+
+class Candidate:
+    """One key of a set, with what the set says about it."""
+
+    __slots__ = ("_algorithms", "material")
+
+    def __init__(self, material: Material, algorithms: frozenset[str]) -> None:
+        self.material = material
+        self._algorithms = algorithms
+
+    def serves(self, algorithm: str) -> bool:
+        return algorithm in self._algorithms
+
+
+class KeySet:
+    """The keys behind one address or file."""
+
+    _log = Logger()
+
+    def __init__(self, name: str, read: Read, clock: IReactorTime) -> None:
+        """`name` is for the log. `read` gives the set's JSON, or fails with an exception whose text says why."""
+        self._name = redact(name)
+        self._read = read
+        self._clock = clock
+        self._keys: Mapping[str | None, list[Candidate]] = {}
+        self._read_at = -STALE
+        self._next_read = 0.0
+        # Clients that wait for the read under way; each is a connection that has not authenticated, and bounded as such.
+        self._waiting: list[Deferred[None]] = []
+
+    def load(self, body: bytes) -> None:
+        """Takes this set from now on; ValueError says why it cannot be used, and the former one stays."""
+        self._keys = parse(body)
+        self._read_at = self._clock.seconds()
+        self._next_read = self._read_at + AGAIN
+
+    async def find(self, kid: str | None, algorithm: str) -> Material | None:
+        """The key of that id that can be used with the algorithm. Without an id: the set's only such key."""
+        now = self._clock.seconds()
+        key = self._find(kid, algorithm)
+        if (key is None or now - self._read_at >= MAX_AGE) and (self._waiting or now >= self._next_read):
+            await self._refresh()
+            key = self._find(kid, algorithm)
+        return key if self._clock.seconds() - self._read_at < STALE else None
+
+    def _find(self, kid: str | None, algorithm: str) -> Material | None:
+        found = [key for key in self._keys.get(kid, ()) if key.serves(algorithm)]
+        # More than one leaves open which was meant; guessing would make a forger's work easier, not a client's.
+        return found[0].material if len(found) == 1 else None
+
+    def _refresh(self) -> Deferred[None]:
+        """Fires, never fails, when the set has been read or could not be. One read serves all who ask meanwhile."""
+        waiter: Deferred[None] = Deferred()
+        self._waiting.append(waiter)
+        if len(self._waiting) == 1:
+            reading = Deferred.fromCoroutine(_body(self._read))
+            reading.addTimeout(TIMEOUT, self._clock)
+            reading.addCallback(self.load).addErrback(self._failed).addBoth(self._done)
+        return waiter
+
+    def _failed(self, failure: Failure) -> None:
+        self._next_read = self._clock.seconds() + RETRY
+        self._log.warn("Keys of {name} cannot be read: {reason}", name=self._name, reason=_reason(failure))
+
+    def _done(self, _: object) -> None:
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.callback(None)
+
+
+def parse(body: bytes) -> dict[str | None, list[Candidate]]:
+    """The usable public keys of a set by `kid`, and all of them under None; ValueError where there is none.
+
+    Secrets (`oct`) and private keys have no business in a set and are passed over, as are keys that are not for signatures
+    and keys that no algorithm may be used with (RFC 7517 section 5: ignore what you do not understand).
+    """
+    try:
+        members = msgspec.json.decode(body, type=dict[str, Any]).get("keys")
+    except (ValueError, RecursionError):
+        raise ValueError("not a JSON object") from None
+    if not isinstance(members, list):
+        raise ValueError("no list of keys in it")
+    keys: dict[str | None, list[Candidate]] = {None: []}
+    for member in members[:MAX_KEYS]:
+        candidate = _candidate(member) if isinstance(member, dict) else None
+        if candidate is None:
+            continue
+        keys[None].append(candidate)
+        kid = member.get("kid")
+        if isinstance(kid, str):
+            keys.setdefault(kid, []).append(candidate)
+    if not keys[None]:
+        raise ValueError("no usable key in it")
+    return keys
+
+
+def _candidate(member: dict[str, Any]) -> Candidate | None:
+    if member.get("kty") == "oct" or "d" in member or member.get("use", "sig") != "sig":
+        return None
+    operations = member.get("key_ops", ["verify"])
+    if not isinstance(operations, list) or "verify" not in operations:
+        return None
+    try:
+        material = PyJWK(member).key
+    except (PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, AttributeError):
+        # PyJWT does not check the types of the members it reads.
+        return None
+    wanted = (member["alg"],) if "alg" in member else ALGORITHMS
+    fitting = frozenset(name for name in ALGORITHMS if name in wanted and misfit(name, material) is None)
+    return Candidate(material, fitting) if fitting else None
+
+
+def check_address(address: str) -> None:
+    """ValueError where this is no https address that can be asked."""
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not address.isascii() or not address.isprintable() or " " in address:
+        raise ValueError("neither an https address nor a file")
+    if parts.username is not None or parts.fragment:
+        raise ValueError("an address here has neither user nor fragment")
+
+
+def https_reader(agent: IAgent, address: str) -> Read:
+    """Reads by GET; redirections are not followed, as they could lead anywhere."""
+
+    async def read() -> bytes:
+        headers = Headers({"Accept": ["application/jwk-set+json, application/json"], "User-Agent": ["Nexus"]})
+        response = await agent.request(b"GET", address.encode("ascii"), headers)
+        body = _Body(MAX_BODY if response.code == 200 else 0)
+        response.deliverBody(body)
+        if response.code != 200:
+            raise ValueError(f"HTTP status {response.code}")
+        return await body.finished
+
+    return read
+
+
+def file_reader(path: Path) -> Read:
+    """Reads a file, which is small and local."""
+
+    async def read() -> bytes:
+        return path.read_bytes()
+
+    return read
+
+
+async def _body(read: Read) -> bytes:
+    return await read()
+
+
+def _reason(failure: Failure) -> str:
+    # Nested failures of the HTTP client print as memory addresses.
+    reasons = getattr(failure.value, "reasons", None)
+    return _reason(reasons[0]) if reasons else f"{type(failure.value).__name__}: {failure.getErrorMessage()}"
+
+
+class _Body(Protocol):
+    """A response's body of at most so many bytes; the connection is dropped where there are more or nobody wants it."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._size = 0
+        self.finished: Deferred[bytes] = Deferred(lambda _: self._stop())
+
+    def connectionMade(self) -> None:
+        if self._limit == 0:
+            self._stop()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > self._limit:
+            self._stop()
+            if not self.finished.called:
+                self.finished.errback(ValueError(f"more than {self._limit} bytes"))
+        else:
+            self._parts.append(data)
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        if not self.finished.called and self._limit:
+            if reason.check(ResponseDone):
+                self.finished.callback(b"".join(self._parts))
+            else:
+                self.finished.errback(reason)
+
+    def _stop(self) -> None:
+        # Not loseConnection: that one would wait for the other side's TLS to say goodbye.
+        transport: Any = self.transport
+        transport.stopProducing()

@@ -1,0 +1,217 @@
+"""JSON Web Tokens (RFC 7519) of configured issuers, checked as RFC 8725 recommends.
+
+What an unverified token says is used for one thing: its `iss` is compared with the configured issuers' to find the one whose
+keys and rules apply. Claims count after the signature only. A role that a token names must be written in the file: the
+built-in `admin` is not there for issuers, whose own idea of an admin may be another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+from jwt.exceptions import PyJWTError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.web.iweb import IAgent
+from zope.interface import implementer
+
+from nexus_tw.auth.jwks import KeySet, check_address, file_reader, https_reader
+from nexus_tw.auth.material import ALGORITHMS, JWS, SECRET_BYTES, Material, misfit, read_pem
+from nexus_tw.errors import ConfigError, NexusError
+from nexus_tw.interfaces import Credentials, IAuthenticator
+from nexus_tw.policy import Principal, is_subject
+from nexus_tw.settings import Jwt, Role, redact
+
+# Seconds since the epoch that a double holds exactly; an `exp` beyond is nonsense, infinity among it.
+_LATEST: Final = 2.0**53
+
+
+class KeySource(Protocol):
+    """Where an issuer's keys come from."""
+
+    async def find(self, kid: str | None, algorithm: str) -> Material | None: ...
+
+
+class OneKey:
+    """A key from the file: there is but one, whatever `kid` a token names."""
+
+    def __init__(self, material: Material) -> None:
+        self._material = material
+
+    async def find(self, kid: str | None, algorithm: str) -> Material | None:
+        return self._material
+
+
+class Refused(Exception):
+    """Why a token is not good; for the log, never for who showed it."""
+
+
+class Issuer:
+    """One entry of `auth.jwt`: its rules, and the keys they are checked with."""
+
+    _log = Logger()
+
+    def __init__(self, settings: Jwt, keys: KeySource, roles: Mapping[str, Role], clock: IReactorTime) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._roles = roles
+        self._clock = clock
+
+    async def principal(self, token: str, header: Mapping[str, Any]) -> Principal:
+        """Who the token stands for; `header` is the token's own, not yet verified. Raises `unauthorized`."""
+        try:
+            return self._principal(await self._claims(token, header))
+        except Refused as refused:
+            self._log.debug("Token of {issuer} refused: {reason}", issuer=self._settings.issuer, reason=str(refused))
+            raise NexusError("unauthorized", "Unauthorized") from None
+
+    async def _claims(self, token: str, header: Mapping[str, Any]) -> dict[str, Any]:
+        # No extension is understood here, and RFC 7515 section 4.1.11 says what follows from that.
+        if "crit" in header or "b64" in header:
+            raise Refused("it has critical headers")
+        algorithm, kid = header.get("alg"), header.get("kid")
+        if algorithm not in self._settings.algorithms:
+            raise Refused("its algorithm is not one of the issuer's")
+        if kid is not None and not isinstance(kid, str):
+            raise Refused("its kid is no string")
+        key = await self._keys.find(kid, algorithm)
+        if key is None:
+            raise Refused("no key for its kid and algorithm")
+        reason = misfit(algorithm, key)
+        if reason is not None:
+            raise Refused(reason)
+        try:
+            verified = JWS.decode_complete(token, key, [algorithm])
+        except PyJWTError:
+            raise Refused("its signature is wrong") from None
+        return _object(verified["payload"])
+
+    def _principal(self, claims: Mapping[str, Any]) -> Principal:
+        settings, now = self._settings, self._clock.seconds()
+        if claims.get("iss") != settings.issuer:
+            raise Refused("its iss is another")
+        audience = claims.get("aud")
+        if settings.audience not in (audience if isinstance(audience, list) else [audience]):
+            raise Refused("its aud is another")
+        expires = _time(claims, "exp") + settings.leeway
+        if expires <= now:
+            raise Refused("it has expired")
+        for name in ("nbf", "iat"):
+            if name in claims and _time(claims, name) > now + settings.leeway:
+                raise Refused(f"its {name} is in the future")
+        subject, role_name = claims.get("sub"), claims.get(settings.role_claim)
+        if not isinstance(subject, str) or not is_subject(subject):
+            raise Refused("its sub is no usable subject")
+        role = self._roles.get(role_name) if isinstance(role_name, str) else None
+        if role is None:
+            raise Refused(f"its {settings.role_claim} names no configured role")
+        return Principal(subject, str(role_name), role, expires)
+
+
+@implementer(IAuthenticator)
+class JwtAuthenticator:
+    """Knows the issuers of `auth.jwt`."""
+
+    def __init__(
+        self,
+        settings: Sequence[Jwt],
+        roles: Mapping[str, Role],
+        clock: IReactorTime,
+        agent: IAgent,
+    ) -> None:
+        """Reads keys from files at once, and those behind addresses (by `agent`) when a token asks for them.
+
+        `ConfigError` where a key cannot be read or used.
+        """
+        self._issuers: dict[str, Issuer] = {}
+        sources = _Sources(clock, agent)
+        for index, each in enumerate(settings):
+            member = f"auth.jwt[{index}]"
+            if each.issuer in self._issuers:
+                raise ConfigError(f"{member}.issuer: this issuer is there already")
+            _check_algorithms(member, each)
+            self._issuers[each.issuer] = Issuer(each, sources.of(member, each), roles, clock)
+
+    def authenticate(self, credentials: Credentials) -> Awaitable[Principal] | None:
+        token = credentials.token
+        # RFC 7515 section 7.1: three parts joined by dots; nothing else is worth decoding.
+        if token is None or token.count(".") != 2:
+            return None
+        try:
+            unverified = JWS.decode_complete(token, options={"verify_signature": False})
+            issuer = _object(unverified["payload"]).get("iss")
+        except (PyJWTError, Refused):
+            return None
+        known = self._issuers.get(issuer) if isinstance(issuer, str) else None
+        return None if known is None else known.principal(token, unverified["header"])
+
+
+class _Sources:
+    """Key sources; issuers with the same address share one."""
+
+    def __init__(self, clock: IReactorTime, agent: IAgent) -> None:
+        self._clock = clock
+        self._agent = agent
+        self._sets: dict[str, KeySet] = {}
+
+    def of(self, member: str, settings: Jwt) -> KeySource:
+        given = [name for name in ("key", "secret", "jwks") if getattr(settings, name)]
+        if len(given) != 1:
+            raise ConfigError(f"{member}: needs exactly one of key, secret and jwks")
+        key = f"{member}.{given[0]}"
+        try:
+            if settings.jwks:
+                return self._set(settings.jwks)
+            material = settings.secret.encode() if settings.secret else read_pem(Path(settings.key).read_bytes())
+        except OSError as error:
+            raise ConfigError(f"{key}: cannot read {error.filename}: {error.strerror}") from None
+        except ValueError as error:
+            where = {"key": f"{settings.key}: ", "jwks": f"{redact(settings.jwks)}: "}.get(given[0], "")
+            raise ConfigError(f"{key}: {where}{error}") from None
+        for algorithm in settings.algorithms:
+            reason = misfit(algorithm, material)
+            if reason is not None:
+                raise ConfigError(f"{key}: {reason}")
+        return OneKey(material)
+
+    def _set(self, name: str) -> KeySet:
+        if name not in self._sets:
+            self._sets[name] = self._open(name)
+        return self._sets[name]
+
+    def _open(self, name: str) -> KeySet:
+        if "://" in name:
+            check_address(name)
+            return KeySet(name, https_reader(self._agent, name), self._clock)
+        path = Path(name)
+        keys = KeySet(name, file_reader(path), self._clock)
+        keys.load(path.read_bytes())
+        return keys
+
+
+def _check_algorithms(member: str, settings: Jwt) -> None:
+    for algorithm in settings.algorithms:
+        if algorithm not in ALGORITHMS:
+            raise ConfigError(f"{member}.algorithms: {algorithm!r} is none of {', '.join(ALGORITHMS)}")
+        # Checked before any key is read: with both kinds allowed, a public key could be taken for a secret.
+        if (algorithm in SECRET_BYTES) != bool(settings.secret):
+            companion = "key or jwks" if settings.secret else "secret"
+            raise ConfigError(f"{member}.algorithms: {algorithm} goes with {companion}")
+
+
+def _object(payload: bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(payload, type=dict[str, Any])
+    except (ValueError, RecursionError):
+        raise Refused("its claims are no JSON object") from None
+
+
+def _time(claims: Mapping[str, Any], name: str) -> float:
+    """NumericDate: a JSON number, not one in a string (RFC 7519 section 2)."""
+    value = claims.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LATEST:
+        raise Refused(f"its {name} is no time")
+    return float(value)

@@ -1,0 +1,65 @@
+"""Origins: which web pages may open a connection (cross-site WebSocket hijacking; RFC 6455 section 10.2)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+ANY: Final = "*"
+
+_AUTHORITY: Final = r"(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~-]{1,255})(?::(?P<port>[0-9]{1,5}))?\Z"
+_HOST: Final = re.compile(_AUTHORITY)
+# What a browser sends (RFC 6454 section 6.2): no user, path, query or fragment, and never more than one.
+_ORIGIN: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,31})://" + _AUTHORITY)
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+class Origin(NamedTuple):
+    """A parsed origin in lower case; `port` is None for the default of a scheme that we do not know."""
+
+    scheme: str
+    host: str
+    port: int | None
+
+
+def parse_origin(text: str) -> Origin | None:
+    """`scheme://host[:port]`, or None for anything else, `null` included."""
+    match = _ORIGIN.match(text)
+    if match is None:
+        return None
+    scheme = match["scheme"].lower()
+    port = _port(match["port"], _PORTS.get(scheme))
+    return None if port == 0 else Origin(scheme, match["host"].lower(), port)
+
+
+def origin_allowed(origin: str, host_header: str, listed: Sequence[str]) -> bool:
+    """Whether a page of this origin may connect.
+
+    It may where its host and port are those of the `Host` header, a missing port on either side being the default of the
+    origin's scheme (TLS may have ended at a proxy that passes `Host` on), or where it is listed: as `scheme://host[:port]`,
+    or `*` for all.
+    """
+    if ANY in listed:
+        return True
+    asked = parse_origin(origin)
+    if asked is None:
+        return False
+    return _same_host(asked, host_header) or any(parse_origin(each) == asked for each in listed)
+
+
+def _same_host(origin: Origin, host_header: str) -> bool:
+    # Only web pages are served by a host; an extension's identifier that looks like ours is not us.
+    if origin.scheme not in _PORTS:
+        return False
+    match = _HOST.match(host_header)
+    if match is None:
+        return False
+    return (match["host"].lower(), _port(match["port"], _PORTS[origin.scheme])) == (origin.host, origin.port)
+
+
+def _port(digits: str | None, default: int | None) -> int | None:
+    """0 for one that does not exist."""
+    if digits is None:
+        return default
+    return int(digits) if int(digits) < 65536 else 0
