@@ -1,0 +1,279 @@
+"""Commands as their callers see them: the record, its executions and their states, who waits, and how long it is remembered.
+
+This is the caller's half. It knows nothing of connections; `nexus_tw.dealer` has the executor's half.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from enum import StrEnum
+from typing import Final, Literal, Protocol
+
+from msgspec import Raw
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from nexus_tw.errors import NexusError
+from nexus_tw.interfaces import Peer
+from nexus_tw.messages import (
+    EMPTY_OBJECT,
+    AgentOutcome,
+    CommandProgress,
+    CommandResult,
+    Executed,
+    ExecutedByAll,
+)
+from nexus_tw.messages import (
+    Command as Request,
+)
+from nexus_tw.sessions.verbs import CallReply
+from nexus_tw.settings import Limits
+
+DAY: Final = 86400.0  # seconds for which the id of an ended command stands
+MAX_BYTES: Final = 64 * 1024 * 1024  # of parameters and results that are kept
+MAX_WAITERS: Final = 64  # who wait for one command
+
+
+class State(StrEnum):
+    """Where an execution stands; all but `NEW` are the `status` of a `task.updated`."""
+
+    NEW = "new"
+    QUEUED = "queued"
+    SENT = "sent"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+MOVES: Final[dict[State, frozenset[State]]] = {
+    State.NEW: frozenset({State.QUEUED, State.SENT, State.RUNNING, State.FAILED, State.CANCELLED}),
+    State.QUEUED: frozenset({State.SENT, State.FAILED, State.CANCELLED, State.EXPIRED}),
+    # Back to the queue, or at once to another agent, is a further attempt after an agent was lost.
+    State.SENT: frozenset({State.QUEUED, State.SENT, State.RUNNING, State.COMPLETED, State.FAILED, State.CANCELLED}),
+    State.RUNNING: frozenset({State.QUEUED, State.SENT, State.COMPLETED, State.FAILED, State.CANCELLED}),
+    State.COMPLETED: frozenset(),
+    State.FAILED: frozenset(),
+    State.CANCELLED: frozenset(),
+    State.EXPIRED: frozenset(),
+}
+"""Which state may follow which: the final ones have none."""
+
+
+class Work(Protocol):
+    """What an execution has set going, seen by those who want it stopped."""
+
+    def stop(self, reason: Literal["cancelled", "timeout"]) -> None:
+        """Nobody waits for its outcome any more."""
+
+
+def failed(code: str, why: str) -> NexusError:
+    """How a command ended without success, in the words that the protocol fixes."""
+    return NexusError(code, f"Command execution failed: {why}")
+
+
+class Execution:
+    """One executor's part in a command: the whole of it, or one target's of several."""
+
+    __slots__ = ("agent_id", "attempt", "command", "outcome", "peer", "state", "target", "timer", "work")
+
+    def __init__(self, command: Command, target: str | None) -> None:
+        self.command = command
+        self.target = target  # the agent that it must be; None: whoever executes the command
+        self.agent_id = target  # the agent that it is
+        self.attempt = 0
+        self.state = State.NEW
+        self.outcome: Raw | NexusError | None = None
+        # The executor's half; there only while it waits or is executed.
+        self.peer: Peer | None = None
+        self.work: Work | None = None
+        self.timer: IDelayedCall | None = None
+
+    def move(self, state: State) -> None:
+        """Enters the state; one that may not follow is a fault of ours and raises `ValueError`."""
+        if state not in MOVES[self.state]:
+            raise ValueError(f"command {self.command.id}: {self.state} cannot become {state}")
+        self.state = state
+
+    @property
+    def ended(self) -> bool:
+        return not MOVES[self.state]
+
+
+class Command:
+    """A command that was taken: it ends once, and everybody who waits then is told so once.
+
+    With a list of targets (`several`) it ends when the last of them has, and is `completed` however each did: that is
+    in the results.
+    """
+
+    def __init__(self, command_id: str, subject: str, request: Request, targets: list[str | None], now: float) -> None:
+        self.id = command_id
+        self.subject = subject
+        self.name = request.command
+        # Copied: a `Raw` keeps the whole message alive that it was decoded from.
+        self.parameters = request.parameters.copy()
+        self.timeout = request.timeout
+        self.retries = request.retries
+        self.expires = now + request.ttl
+        self.several = isinstance(request.target, list)
+        self.executions = [Execution(self, target) for target in targets]
+        self.open = len(self.executions)
+        self.state: State | None = None  # the final one
+        self.error: NexusError | None = None  # why there is no result
+        self.past: set[str] = set()  # client ids of connections whose attempt has ended
+        self.size = 0  # bytes kept
+        self.ended_at = 0.0
+        self._waiters: list[CallReply] = []
+
+    def attach(self, reply: CallReply) -> None:
+        """Tells the caller what it has missed and, unless that was all, what comes.
+
+        Past `MAX_WAITERS` the one that has waited longest makes room: of a caller that comes back again and again, that
+        one is gone.
+        """
+        if self.state is not None:
+            self._replay(reply)
+            self._conclude(reply)
+            return
+        self._replay(reply)
+        self._waiters.append(reply)
+        if len(self._waiters) > MAX_WAITERS:
+            oldest = self._waiters.pop(0)
+            oldest.error(NexusError("limit_exceeded", f"More than {MAX_WAITERS} wait for this command"), self.id)
+
+    def progress(self, agent_id: str | None, data: Raw) -> None:
+        for reply in list(self._waiters):
+            reply.progress(CommandProgress(command_id=self.id, agent_id=agent_id, data=data))
+
+    def settled(self, execution: Execution) -> None:
+        """Tells all who wait how one of several targets did."""
+        for reply in list(self._waiters):
+            reply.result(self._of_one(execution))
+
+    def end(self, state: State, error: NexusError | None) -> None:
+        """Ends it and tells all who wait; `error` where there is no result to tell."""
+        self.state = state
+        self.error = error
+        self.parameters = EMPTY_OBJECT
+        waiters, self._waiters = self._waiters, []
+        for reply in waiters:
+            self._conclude(reply)
+
+    def _replay(self, reply: CallReply) -> None:
+        if self.several and self.error is None:
+            for execution in self.executions:
+                if execution.ended:
+                    reply.result(self._of_one(execution))
+
+    def _conclude(self, reply: CallReply) -> None:
+        if self.error is not None:
+            reply.error(self.error, self.id)
+        elif self.several:
+            outcomes = [_outcome(execution) for execution in self.executions]
+            data = ExecutedByAll(command_id=self.id, command=self.name, results=outcomes)
+            reply.result(CommandResult(command_id=self.id, status="success", data=data))
+        else:
+            reply.result(self._success(self.executions[0].outcome))
+
+    def _of_one(self, execution: Execution) -> CommandResult:
+        outcome = execution.outcome
+        if isinstance(outcome, NexusError):
+            return CommandResult(
+                command_id=self.id,
+                status="error",
+                agent_id=execution.agent_id,
+                code=outcome.code,
+                message=outcome.message,
+            )
+        result = self._success(outcome)
+        result.agent_id = execution.agent_id
+        return result
+
+    def _success(self, outcome: Raw | NexusError | None) -> CommandResult:
+        assert isinstance(outcome, Raw), outcome
+        data = Executed(command_id=self.id, command=self.name, result=outcome)
+        return CommandResult(command_id=self.id, status="success", data=data)
+
+
+def _outcome(execution: Execution) -> AgentOutcome:
+    outcome, agent_id = execution.outcome, execution.agent_id
+    assert outcome is not None and agent_id is not None, execution.state
+    if isinstance(outcome, NexusError):
+        return AgentOutcome(agent_id=agent_id, status="error", code=outcome.code, message=outcome.message)
+    return AgentOutcome(agent_id=agent_id, status="success", result=outcome)
+
+
+class CommandBook:
+    """All commands that are remembered: those that have not ended, and ended ones for a day.
+
+    Past `limits.commands` or `MAX_BYTES` the ones that ended first are forgotten early; a forgotten id is a new command.
+    """
+
+    def __init__(self, limits: Limits, clock: IReactorTime) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._live: dict[str, Command] = {}
+        self._ended: OrderedDict[str, Command] = OrderedDict()
+        self._pending: Counter[str] = Counter()
+        self._bytes = 0
+
+    def find(self, command_id: str) -> Command | None:
+        """The command of that id, if it is remembered."""
+        self._forget_old()
+        return self._live.get(command_id) or self._ended.get(command_id)
+
+    def add(self, command: Command) -> None:
+        """Takes a command that has not ended; raises `limit_exceeded` where there is no room for it."""
+        limits = self._limits
+        if limits.pending and self._pending[command.subject] >= limits.pending:
+            raise NexusError("limit_exceeded", f"More than {limits.pending} commands of this caller have not ended")
+        size = _size(command.parameters)
+        self._forget_old()
+        self._make_room(1, size)
+        if (limits.commands and len(self._live) >= limits.commands) or self._bytes + size > MAX_BYTES:
+            raise NexusError("limit_exceeded", "Too many commands have not ended")
+        self._live[command.id] = command
+        self._pending[command.subject] += 1
+        self._charge(command, size)
+
+    def settled(self, execution: Execution) -> None:
+        """Counts what an execution's outcome takes up."""
+        outcome = execution.outcome
+        size = _size(outcome) if isinstance(outcome, Raw) else len(outcome.message) if outcome else 0
+        self._charge(execution.command, size)
+
+    def ended(self, command: Command) -> None:
+        """The command ends now: its parameters are no longer needed."""
+        del self._live[command.id]
+        self._pending[command.subject] -= 1
+        if not self._pending[command.subject]:
+            del self._pending[command.subject]
+        self._charge(command, -_size(command.parameters))
+        command.ended_at = self._clock.seconds()
+        self._ended[command.id] = command
+        self._make_room(0, 0)
+
+    def _charge(self, command: Command, size: int) -> None:
+        command.size += size
+        self._bytes += size
+
+    def _forget_old(self) -> None:
+        before = self._clock.seconds() - DAY
+        while self._ended and next(iter(self._ended.values())).ended_at <= before:
+            self._forget_first()
+
+    def _make_room(self, commands: int, size: int) -> None:
+        most = self._limits.commands
+        while self._ended and (
+            (most and len(self._live) + len(self._ended) + commands > most) or self._bytes + size > MAX_BYTES
+        ):
+            self._forget_first()
+
+    def _forget_first(self) -> None:
+        _, command = self._ended.popitem(last=False)
+        self._bytes -= command.size
+
+
+def _size(raw: Raw) -> int:
+    return memoryview(raw).nbytes

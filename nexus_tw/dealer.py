@@ -1,0 +1,420 @@
+"""The dealer: brings a command to who executes it, and the answer back to who called.
+
+A command has two halves. The caller's half is the record in `nexus_tw.commands`: who waits, which executions there are, how
+it ended. The executor's half is an attempt: one connection or one run of a handler that has been given the command and has
+`timeout` seconds. What passes between the two is small, and on one node it is a method call:
+
+* outwards `_hand_over` (an attempt begins) and `Work.stop` (its outcome is no longer wanted);
+* inwards `progress`, `result` and `lost`, which find the execution by connection and command id, and from there on act on
+  the caller's half alone.
+
+That is the line along which a bus can be put between them, with the caller's half staying on the node that took the command.
+
+An execution is given up before its attempt is told to stop, and is found only while it is being executed: so whatever an
+attempt still says later finds nothing, and nothing ends twice.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Final, Literal
+from uuid import uuid4
+
+import msgspec
+from msgspec import Raw
+from twisted.internet.interfaces import IReactorTime
+
+from nexus_tw import messages
+from nexus_tw.commands import Command, CommandBook, Execution, State, failed
+from nexus_tw.errors import NexusError, invalid
+from nexus_tw.executors import Executor, Executors
+from nexus_tw.handlers import HandlerRun
+from nexus_tw.interfaces import Handler, Peer
+from nexus_tw.metrics import Metrics
+from nexus_tw.policy import Principal
+from nexus_tw.presence import Announce, Presence
+from nexus_tw.sessions.verbs import CallReply
+from nexus_tw.settings import Limits
+from nexus_tw.times import Timestamps, format_millis
+from nexus_tw.topics import check_name, is_reserved
+
+MAX_TARGETS: Final = 1000
+BATCH: Final = 64  # waiting commands handed over in one reactor turn: a queue must not hold up everybody else
+
+_Key = tuple[str, str | None]  # command, and the agent that must execute it
+
+
+class TaskUpdated(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
+    """`task.updated`: `{taskId: the commandId, command, agentId?, status, timestamp}`."""
+
+    task_id: str
+    command: str
+    status: str
+    timestamp: str
+    agent_id: str | None = None
+
+
+class Delivery:
+    """A command in the hands of a connection."""
+
+    __slots__ = ("_command_id", "_peer")
+
+    def __init__(self, peer: Peer, command_id: str) -> None:
+        self._peer = peer
+        self._command_id = command_id
+
+    def stop(self, reason: Literal["cancelled", "timeout"]) -> None:
+        self._peer.send(messages.CommandCancel(command_id=self._command_id, reason=reason))
+
+
+class Dealer:
+    """Registrations, calls and answers.
+
+    The state of an execution and what happens to it:
+
+    * `queued` while nobody is there who executes it: for `ttl` seconds from the call, then it is `expired`;
+    * `sent` once an agent was given it, `running` at its first progress (a handler is running at once); `timeout` counts
+      anew for each attempt;
+    * an agent that is lost meanwhile means `agent_lost`, unless `retries` are left: then the next who executes it gets it
+      with `attempt` raised. If it must wait for that, it does until `ttl` is over, but at least for `timeout`, and if
+      nobody comes it is `agent_lost` after all: `expired` always means that nobody ever had it.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        announce: Announce,
+        presence: Presence,
+        handlers: Mapping[str, Handler],
+        limits: Limits,
+        metrics: Metrics,
+    ) -> None:
+        self._clock = clock
+        self._announce = announce
+        self._presence = presence
+        self._handlers = handlers
+        self._limits = limits
+        self._metrics = metrics
+        self._timestamps = Timestamps()
+        self._book = CommandBook(limits, clock)
+        self._executors = Executors()
+        self._waiting: dict[_Key, OrderedDict[Execution, None]] = {}
+        self._executing: dict[Peer, dict[str, list[Execution]]] = {}
+
+    # --- who executes
+
+    def register(self, peer: Peer, commands: list[str], agent_id: str | None) -> None:
+        """The connection executes these commands, as the given agent or else as its own client id.
+
+        Raises `invalid_message`, `forbidden` or `limit_exceeded`, and then nothing has changed. To register as an agent
+        takes the right to send telemetry as it: who may not speak for an agent must not get its commands either.
+        Commands that wait for this agent are handed over in the next reactor turn, after the reply to this.
+        """
+        for name in commands:
+            check_name(name, "commands")
+            if is_reserved(name):
+                raise NexusError("forbidden", f"{name} is reserved to the server")
+            peer.principal.require("register", name)
+            if name in self._handlers:
+                raise NexusError("forbidden", f"{name} is executed by the server itself")
+        if agent_id is not None:
+            peer.principal.require("telemetry", check_name(agent_id, "agentId"))
+        agent = peer.client_id if agent_id is None else agent_id
+        most = self._limits.subscriptions
+        if most and len(self._executors.registrations(peer).union((name, agent) for name in commands)) > most:
+            raise NexusError("limit_exceeded", f"One connection cannot register more than {most} commands")
+        replaced = self._presence.registers(peer, agent, agent_id is not None)
+        if replaced is not None:
+            self.lost(replaced)
+        self._executors.add(peer, agent, commands)
+        keys: list[_Key] = [key for name in commands for key in ((name, agent), (name, None)) if key in self._waiting]
+        if keys:
+            self._clock.callLater(0, self._serve, keys)
+
+    def unregister(self, peer: Peer, commands: list[str]) -> None:
+        """The connection gets these no longer, as whichever agent; what it is executing it may finish."""
+        self._executors.drop(peer, commands)
+
+    def lost(self, peer: Peer) -> None:
+        """The connection is gone, and whatever it was executing with it. A second call does nothing."""
+        self._executors.lost(peer)
+        for executions in list(self._executing.pop(peer, {}).values()):
+            for execution in executions:
+                if execution.peer is peer:
+                    self._attempt_lost(execution)
+
+    def progress(self, peer: Peer, message: messages.Progress) -> None:
+        """Raises `not_found` where the connection has nothing to do with that command."""
+        execution = self._executed_by(peer, message.command_id, message.agent_id)
+        if execution is not None:
+            if execution.state is State.SENT:
+                self._move(execution, State.RUNNING)
+            execution.command.progress(execution.agent_id, message.data)
+
+    def result(self, peer: Peer, message: messages.Result) -> None:
+        """Raises `not_found` where the connection has nothing to do with that command."""
+        execution = self._executed_by(peer, message.command_id, message.agent_id)
+        if execution is None:
+            return
+        if message.status == "success":
+            # Copied: a `Raw` keeps the whole message alive that it was decoded from.
+            self._end(execution, State.COMPLETED, message.data.copy())
+        else:
+            self._end(execution, State.FAILED, failed("failed", message.message or "the agent gave no reason"))
+
+    # --- who calls
+
+    def call(self, caller: Principal, request: messages.Command, reply: CallReply) -> str:
+        """Takes a command and returns its id; `reply` is told the rest, perhaps before this returns.
+
+        An id that the same caller has used before is the same command: nothing is executed, `reply` is told how it went
+        or goes. Raises what keeps a command from being taken (`invalid_message`, `forbidden`, `limit_exceeded`), and
+        `no_such_command` or `agent_offline` where one without `ttl` has nowhere to go: nothing is remembered of it then,
+        so that the same id can be tried again. With a list of targets these two are the results of the agents concerned.
+        """
+        name = check_name(request.command, "command")
+        caller.require("call", name)
+        targets = _targets(request.target)
+        if request.command_id:
+            known = self._book.find(request.command_id)
+            if known is not None:
+                if known.subject != caller.subject:
+                    raise NexusError("forbidden", "This commandId is another caller's")
+                known.attach(reply)
+                return known.id
+        command = Command(request.command_id or str(uuid4()), caller.subject, request, targets, self._clock.seconds())
+        handler = self._handlers.get(name)
+        if handler is not None:
+            self._call_handler(command, handler, caller, request.target is not None, reply)
+            return command.id
+        if not command.several and not request.ttl and not self._executors.any(name, targets[0]):
+            raise self._nobody(name, targets[0])
+        self._take(command, reply)
+        for execution in command.executions:
+            if execution.state is State.NEW:
+                self._place(execution, command.expires)
+        return command.id
+
+    def cancel(self, caller: Principal, command_id: str) -> NexusError:
+        """Ends a command; returns the `cancelled` that all who wait for it were told.
+
+        Raises `not_found` for one that is not known or has ended already, `forbidden` for another caller's.
+        """
+        command = self._book.find(command_id)
+        if command is None:
+            raise NexusError("not_found", "No such command")
+        if command.subject != caller.subject and not caller.admin:
+            raise NexusError("forbidden", "This command is another caller's")
+        if command.state is not None:
+            raise NexusError("not_found", f"The command has already ended: it is {command.state}")
+        error = failed("cancelled", "cancelled")
+        stopped = []
+        for execution in command.executions:
+            if not execution.ended:
+                stopped.append(execution.work)
+                self._settle(execution, State.CANCELLED, error)
+        self._finish(command, State.CANCELLED, error)
+        for work in stopped:
+            if work is not None:
+                work.stop("cancelled")
+        return error
+
+    def _take(self, command: Command, reply: CallReply) -> None:
+        self._book.add(command)
+        self._metrics.commands_started += 1
+        command.attach(reply)
+
+    def _nobody(self, name: str, agent_id: str | None) -> NexusError:
+        if agent_id is None:
+            return failed("no_such_command", f"nobody executes {name}")
+        if self._presence.peers(agent_id):
+            return failed("no_such_command", f"agent {agent_id} does not execute {name}")
+        return failed("agent_offline", f"agent {agent_id} is offline")
+
+    # --- what happens to an execution
+
+    def _place(self, execution: Execution, until: float) -> None:
+        """Gives it to who executes it, or lets it wait until then (seconds since the epoch)."""
+        name, target = execution.command.name, execution.target
+        executor = self._executors.pick(name, target)
+        if executor is not None:
+            self._hand_over(execution, executor)
+        elif until > (now := self._clock.seconds()):
+            self._waiting.setdefault((name, target), OrderedDict())[execution] = None
+            self._arm(execution, until - now, self._waited)
+            self._move(execution, State.QUEUED)
+        else:
+            self._end(execution, State.FAILED, self._nobody(name, target))
+
+    def _serve(self, keys: list[_Key]) -> None:
+        """Hands over what waits under these keys, as long as there is somebody to take it."""
+        served = 0
+        for key in keys:
+            while (queue := self._waiting.get(key)) and (executor := self._executors.pick(*key)):
+                if served == BATCH:
+                    self._clock.callLater(0, self._serve, keys)
+                    return
+                served += 1
+                execution = next(iter(queue))
+                self._release(execution)
+                self._hand_over(execution, executor)
+
+    def _hand_over(self, execution: Execution, executor: Executor) -> None:
+        command, peer = execution.command, executor.peer
+        execution.attempt += 1
+        execution.agent_id = executor.agent_id
+        execution.peer = peer
+        execution.work = Delivery(peer, command.id)
+        self._executing.setdefault(peer, {}).setdefault(command.id, []).append(execution)
+        self._arm(execution, command.timeout, self._timed_out)
+        deadline = format_millis(int((self._clock.seconds() + command.timeout) * 1000))
+        self._move(execution, State.SENT)
+        peer.send(
+            messages.Invocation(
+                command_id=command.id,
+                command=command.name,
+                parameters=command.parameters,
+                caller=command.subject,
+                deadline=deadline,
+                attempt=execution.attempt,
+                agent_id=executor.agent_id if self._executors.several(peer) else None,
+            )
+        )
+
+    def _call_handler(self, command: Command, handler: Handler, caller: Principal, targeted: bool, reply: CallReply) -> None:
+        if targeted:
+            raise failed("no_such_command", f"{command.name} is executed by the server itself, not by agents")
+        try:
+            parameters = msgspec.json.decode(command.parameters)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise invalid("parameters", "not JSON, or nested too deep") from None
+        self._take(command, reply)
+        (execution,) = command.executions
+
+        def on_progress(run: HandlerRun, data: Raw) -> None:
+            if execution.work is run:
+                command.progress(None, data)
+
+        def on_end(run: HandlerRun, outcome: Raw | NexusError) -> None:
+            if execution.work is not run:
+                return
+            if isinstance(outcome, NexusError):
+                self._end(execution, State.FAILED, failed(outcome.code, outcome.message))
+            else:
+                self._end(execution, State.COMPLETED, outcome)
+
+        run = HandlerRun(command.id, command.name, parameters, caller, on_progress, on_end)
+        execution.attempt = run.attempt
+        execution.work = run
+        self._arm(execution, command.timeout, self._timed_out)
+        self._move(execution, State.RUNNING)
+        run.start(handler)
+
+    def _waited(self, execution: Execution) -> None:
+        if execution.attempt:
+            self._end(execution, State.FAILED, failed("agent_lost", "the agent was lost and did not come back in time"))
+        else:
+            self._end(execution, State.EXPIRED, failed("expired", "nobody came in time to execute it"))
+
+    def _timed_out(self, execution: Execution) -> None:
+        work, timeout = execution.work, execution.command.timeout
+        self._end(execution, State.FAILED, failed("timeout", f"no result within {timeout:g} s"))
+        if work is not None:
+            work.stop("timeout")
+
+    def _attempt_lost(self, execution: Execution) -> None:
+        command = execution.command
+        if execution.attempt > command.retries:
+            self._end(execution, State.FAILED, failed("agent_lost", "the agent was lost while it executed it"))
+            return
+        self._release(execution)
+        execution.agent_id = execution.target
+        self._place(execution, max(command.expires, self._clock.seconds() + command.timeout))
+
+    def _end(self, execution: Execution, state: State, outcome: Raw | NexusError) -> None:
+        command = execution.command
+        self._settle(execution, state, outcome)
+        if command.several:
+            command.settled(execution)
+            # Whoever was told may have cancelled the rest.
+            if not command.open and command.state is None:
+                self._finish(command, State.COMPLETED, None)
+        else:
+            self._finish(command, state, outcome if isinstance(outcome, NexusError) else None)
+
+    def _settle(self, execution: Execution, state: State, outcome: Raw | NexusError) -> None:
+        self._release(execution)
+        execution.outcome = outcome
+        execution.command.open -= 1
+        self._book.settled(execution)
+        self._move(execution, state)
+
+    def _finish(self, command: Command, state: State, error: NexusError | None) -> None:
+        self._book.ended(command)
+        self._metrics.commands_ended[state.value] += 1
+        if command.several:
+            self._tell(command, None, state)
+        command.end(state, error)
+
+    # --- the executor's half
+
+    def _executed_by(self, peer: Peer, command_id: str, agent_id: str | None) -> Execution | None:
+        """The execution that the connection speaks of; None for one that it had, but has no longer."""
+        for execution in self._executing.get(peer, {}).get(command_id, ()):
+            if agent_id is None or execution.agent_id == agent_id:
+                return execution
+        command = self._book.find(command_id)
+        if command is None or peer.client_id not in command.past:
+            raise NexusError("not_found", "This connection does not execute such a command")
+        self._metrics.commands_late += 1
+        return None
+
+    def _release(self, execution: Execution) -> None:
+        """It neither waits nor is executed any more."""
+        command, peer = execution.command, execution.peer
+        if execution.timer is not None and execution.timer.active():
+            execution.timer.cancel()
+        execution.timer = None
+        execution.work = None
+        if execution.state is State.QUEUED:
+            key = (command.name, execution.target)
+            queue = self._waiting[key]
+            del queue[execution]
+            if not queue:
+                del self._waiting[key]
+        if peer is not None:
+            execution.peer = None
+            command.past.add(peer.client_id)
+            executing = self._executing.get(peer)
+            if executing is not None:  # not while `lost` takes down all that the connection had
+                executing[command.id].remove(execution)
+                if not executing[command.id]:
+                    del executing[command.id]
+                    if not executing:
+                        del self._executing[peer]
+
+    def _arm(self, execution: Execution, seconds: float, late: Callable[[Execution], None]) -> None:
+        execution.timer = self._clock.callLater(seconds, late, execution)
+
+    def _move(self, execution: Execution, state: State) -> None:
+        execution.move(state)
+        self._tell(execution.command, execution.agent_id, state)
+
+    def _tell(self, command: Command, agent_id: str | None, state: State) -> None:
+        timestamp = self._timestamps.text(self._clock.seconds())
+        event = TaskUpdated(command.id, command.name, state.value, timestamp, agent_id)
+        self._announce("task.updated", msgspec.json.encode(event))
+
+
+def _targets(target: str | list[str] | None) -> list[str | None]:
+    """The agents that must execute a command, each once; None for whoever does."""
+    if target is None:
+        return [None]
+    if isinstance(target, str):
+        return [check_name(target, "target")]
+    if not target:
+        raise invalid("target", "must not be empty")
+    if len(target) > MAX_TARGETS:
+        raise NexusError("limit_exceeded", f"More than {MAX_TARGETS} targets")
+    return list(dict.fromkeys(check_name(agent_id, "target") for agent_id in target))

@@ -1,0 +1,146 @@
+"""Handlers: commands that the server executes itself, in Python of its user's.
+
+They come from the configuration (`[[commands]]`) and from installed packages (entry point group `nexus.commands`, where the
+entry point's name is the command); what the configuration names goes first. The contract of a handler is in `interfaces`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.metadata import entry_points
+from pkgutil import resolve_name
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import Raw
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from nexus_tw.errors import ERRORS, ConfigError, NexusError
+from nexus_tw.interfaces import Handler
+from nexus_tw.policy import Principal
+from nexus_tw.settings import Command
+from nexus_tw.topics import is_name, is_reserved
+
+GROUP: Final = "nexus.commands"
+
+_log = Logger()
+
+
+def load(commands: Sequence[Command]) -> dict[str, Handler]:
+    """The handler of each command; raises `ConfigError` naming the setting or entry point that cannot be used."""
+    handlers: dict[str, Handler] = {}
+    for index, command in enumerate(commands):
+        _check_name(f"commands[{index}].name", command.name, handlers)
+        handlers[command.name] = _resolve(f"commands[{index}].handler", partial(resolve_name, command.handler))
+    configured = frozenset(handlers)
+    for entry in entry_points(group=GROUP):
+        if entry.name not in configured:
+            where = f"entry point {entry.name!r} of {GROUP}"
+            _check_name(where, entry.name, handlers)
+            handlers[entry.name] = _resolve(where, entry.value, entry.load)
+    return handlers
+
+
+def _check_name(where: str, name: str, taken: dict[str, Handler]) -> None:
+    if not is_name(name):
+        raise ConfigError(f"{where}: {name!r} is no command name")
+    if is_reserved(name):
+        raise ConfigError(f"{where}: {name!r} is reserved to the server")
+    if name in taken:
+        raise ConfigError(f"{where}: {name!r} is given twice")
+
+
+def _resolve(where: str, reference: str, load: Callable[[], Any]) -> Handler:
+    module, colon, function = reference.partition(":")
+    if not (module and colon and function):
+        raise ConfigError(f"{where}: {reference!r} is not of the form package.module:function")
+    try:
+        found: Handler = load()
+    except Exception as error:  # importing runs code of others, which may raise anything
+        raise ConfigError(f"{where}: {reference!r} cannot be imported: {type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise ConfigError(f"{where}: {reference!r} cannot be called")
+    return found
+
+
+class HandlerRun:
+    """One run of a handler, and what it gets to see of the command (`interfaces.Invoked`)."""
+
+    attempt = 1  # a handler is lost only together with the server
+
+    def __init__(
+        self,
+        command_id: str,
+        command: str,
+        parameters: Any,
+        caller: Principal,
+        on_progress: Callable[[HandlerRun, Raw], None],
+        on_end: Callable[[HandlerRun, Raw | NexusError], None],
+    ) -> None:
+        self.command_id = command_id
+        self.command = command
+        self.parameters = parameters
+        self.caller = caller
+        self._on_progress = on_progress
+        self._on_end = on_end
+        self._on_cancel: list[Callable[[str], None]] = []
+        self._stopped: str | None = None
+        self._deferred: Deferred[Any] | None = None
+
+    def start(self, handler: Handler) -> None:
+        """Calls the handler; `on_end` is called once, perhaps before this returns: with JSON, or with a code and a reason."""
+        deferred: Deferred[Any] = maybeDeferred(handler, self)
+        self._deferred = deferred
+        deferred.addCallback(msgspec.json.encode)
+        deferred.addCallbacks(Raw, self._failure)
+        deferred.addCallback(self._end)
+        # Whatever still goes wrong is a fault of ours: it must be seen in the log, not when memory is next tidied up.
+        deferred.addErrback(lambda failure: _log.failure("Reporting on a command handler", failure=failure))
+        if self._stopped is not None:
+            # Stopped by its own doing (say, its progress made the caller cancel) before there was anything to cancel.
+            self._cancel()
+
+    def progress(self, data: Any) -> None:
+        """See `interfaces.Invoked`; raises `TypeError` or `ValueError` for what is no JSON. Ignored once it was stopped."""
+        body = Raw(msgspec.json.encode(data))
+        if self._stopped is None:
+            self._on_progress(self, body)
+
+    def on_cancel(self, callback: Callable[[str], None]) -> None:
+        """See `interfaces.Invoked`; calls back at once when that has happened already."""
+        if self._stopped is None:
+            self._on_cancel.append(callback)
+        else:
+            callback(self._stopped)
+
+    def stop(self, reason: Literal["cancelled", "timeout"]) -> None:
+        """Tells the handler that nobody waits any more. Its outcome is still reported, for whoever cares."""
+        self._stopped = reason
+        callbacks, self._on_cancel = self._on_cancel, []
+        for callback in callbacks:
+            try:
+                callback(reason)
+            except Exception:
+                _log.failure("The on_cancel of a handler of {command} failed", command=self.command)
+        self._cancel()
+
+    def _cancel(self) -> None:
+        if self._deferred is not None:
+            try:
+                self._deferred.cancel()
+            except Exception:  # from a canceller of the handler's own
+                _log.failure("Cancelling a handler of {command} failed", command=self.command)
+
+    def _end(self, outcome: Raw | NexusError) -> None:
+        self._on_end(self, outcome)
+
+    def _failure(self, failure: Failure) -> NexusError:
+        error = failure.value
+        if isinstance(error, NexusError) and error.code in ERRORS:
+            return error
+        if self._stopped is None:
+            _log.failure("The handler of {command} failed", failure=failure, command=self.command)
+        return NexusError("failed", failure.getErrorMessage() or type(error).__name__)

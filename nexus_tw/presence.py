@@ -1,0 +1,104 @@
+"""Presence: which connections act for which agent id, and the `agent.status` event when the first comes or the last goes.
+
+A connection acts for an agent once it has registered or sent telemetry under its id, until it is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Literal
+
+import msgspec
+from twisted.internet.interfaces import IReactorTime
+
+from nexus_tw.errors import REPLACED, NexusError
+from nexus_tw.interfaces import Peer
+from nexus_tw.times import Timestamps
+from nexus_tw.topics import check_name
+
+MAX_IDS: Final = 4096  # agent ids of one connection: far more than a gateway has, far less than a memory
+
+Announce = Callable[[str, bytes], None]
+"""Publishes an event of the server's own: its type and its JSON. Does not raise."""
+
+
+class AgentStatus(msgspec.Struct, rename="camel", gc=False):
+    """`agent.status`: `{agentId, status: online or offline, timestamp}`."""
+
+    agent_id: str
+    status: Literal["online", "offline"]
+    timestamp: str
+
+
+class Presence:
+    """Knows who is here. Every peer given to it must be given to `gone` in the end, and never again after that."""
+
+    def __init__(self, announce: Announce, clock: IReactorTime) -> None:
+        self._announce = announce
+        self._clock = clock
+        self._timestamps = Timestamps()
+        # Dictionaries for their order: what is told, and when, is the same in every run.
+        self._ids: dict[Peer, dict[str, None]] = {}
+        self._peers: dict[str, dict[Peer, None]] = {}
+        self._registered: dict[str, Peer] = {}
+
+    def acts(self, peer: Peer, agent_id: str) -> None:
+        """The connection did something as this agent. Raises `invalid_message` for an id that is no name, and
+        `limit_exceeded` past `MAX_IDS` ids of one connection.
+
+        Called with every telemetry message: when nothing changes it costs two look-ups.
+        """
+        ids = self._ids.get(peer)
+        if ids is not None and agent_id in ids:
+            return
+        check_name(agent_id, "agentId")
+        if ids is None:
+            ids = self._ids[peer] = {}
+        elif len(ids) >= MAX_IDS:
+            raise NexusError("limit_exceeded", f"One connection cannot act for more than {MAX_IDS} agents")
+        ids[agent_id] = None
+        peers = self._peers.get(agent_id)
+        if peers is not None:
+            peers[peer] = None
+            return
+        self._peers[agent_id] = {peer: None}
+        self._tell(agent_id, "online")
+
+    def registers(self, peer: Peer, agent_id: str, explicit: bool) -> Peer | None:
+        """The connection will execute commands as this agent; raises as `acts` does, and then nothing has changed.
+
+        An explicit id belongs to whoever registered it last: the connection that held it until now is closed, and
+        returned so that what it was executing can be given up. One that only sends telemetry under the id may stay.
+        """
+        self.acts(peer, agent_id)
+        if not explicit:
+            return None
+        older = self._registered.get(agent_id)
+        self._registered[agent_id] = peer
+        if older is None or older is peer:
+            return None
+        older.close(REPLACED)
+        return older
+
+    def gone(self, peer: Peer) -> None:
+        """The connection has ended; one that never acted for anybody may be given too."""
+        for agent_id in self._ids.pop(peer, ()):
+            if self._registered.get(agent_id) is peer:
+                del self._registered[agent_id]
+            peers = self._peers[agent_id]
+            del peers[peer]
+            if not peers:
+                del self._peers[agent_id]
+                self._tell(agent_id, "offline")
+
+    def peers(self, agent_id: str) -> list[Peer]:
+        """The connections that act for this agent, the longest there first; empty when it is offline."""
+        return list(self._peers.get(agent_id, ()))
+
+    def agents(self) -> list[str]:
+        """The ids of all agents that are online, the longest there first."""
+        return list(self._peers)
+
+    def _tell(self, agent_id: str, status: Literal["online", "offline"]) -> None:
+        timestamp = self._timestamps.text(self._clock.seconds())
+        self._announce("agent.status", msgspec.json.encode(AgentStatus(agent_id, status, timestamp)))
