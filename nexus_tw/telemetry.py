@@ -48,10 +48,8 @@ log = Logger()
 
 
 class Telemetry:
-    """The service. `announce` publishes an event (type, JSON) and must not raise; `retention` is in seconds, 0 for ever.
-
-    `clock` tells the time since the epoch.
-    """
+    """The service. `announce` publishes an event (type, JSON); `retention` is in seconds, 0 for ever; `clock` tells the
+    time since the epoch."""
 
     def __init__(
         self,
@@ -87,7 +85,7 @@ class Telemetry:
             self._pruner.start(PRUNE_EVERY, now=False)
 
     def stop(self) -> Deferred[None]:
-        """Refuses what comes from now on; fires when what waits is committed and answered. The store is stopped after."""
+        """Refuses what comes from now on; fires when what waits is committed and answered, the store still open."""
         self._stopped = True
         if self._pruner.running:
             self._pruner.stop()
@@ -100,9 +98,7 @@ class Telemetry:
         self._settled.append(settled)
         return settled
 
-    def submit(
-        self, principal: Principal, agent_id: str, metrics: Raw, timestamp: str | None, ok: Ok, fail: Fail
-    ) -> None:
+    def submit(self, principal: Principal, agent_id: str, metrics: Raw, timestamp: str | None, ok: Ok, fail: Fail) -> None:
         """Takes one sample; `metrics` is JSON, `timestamp` ISO 8601 or None for now.
 
         Calls exactly one of `ok`, with the sample's time (ms since the epoch), once it would survive a power failure,

@@ -2,9 +2,9 @@
 
 Write-ahead log with `synchronous=FULL`; one thread with the one connection that writes, another one for reading.
 
-A whole batch goes in, and a whole answer comes out, as one JSON text. The `sqlite3` module gives up the interpreter lock
-for every row it steps over and has to win it back from a reactor that may be busy: up to 5 ms each time. Row by row a
-busy server stores about a thousand samples a second; with the loop inside SQLite it is a hundred times that.
+A whole batch goes in, and a whole answer comes out, as one JSON text. The `sqlite3` module gives up the interpreter
+lock for every row it steps over and has to win it back from a reactor that may be busy: up to 5 ms each time. Row by
+row a busy server stores about a thousand samples a second; with the loop inside SQLite it is many times that.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -28,6 +29,7 @@ from nexus_tw.errors import ConfigError, NexusError
 from nexus_tw.interfaces import IStore, Sample
 
 BUSY: Final = 2.0  # s to wait for another process to release the file
+BUSY_PAUSE: Final = 0.02  # s between tries to open it
 PRUNE_ROWS: Final = 5000  # removed in one transaction: some 20 ms, for which a commit may have to wait
 PRUNE_AGENTS: Final = 1000  # looked at in one transaction
 LOG_BYTES: Final = 64 * 1024 * 1024  # what the write-ahead log is cut back to after a burst
@@ -183,14 +185,30 @@ class _Lane:
             raise NexusError("store_unavailable", "a number is larger than 64 bits") from error
 
     def _connected(self) -> sqlite3.Connection:
-        # A file that was removed or replaced still takes writes through an open connection, and loses them.
-        if self._connection is None or self._file != _identity(self._path):
-            self._disconnect()
+        if self._connection is None and self._file is None:
             self._connection = self._connect()
             self._file = _identity(self._path)
+        # A file that was removed or replaced still takes writes through an open connection, and loses them; and to open
+        # the new one would mix it with the log of the old one. Whoever puts the old one back can go on.
+        if self._file != _identity(self._path):
+            raise NexusError("store_unavailable", "the store's file was removed or replaced; restart to begin a new one")
+        if self._connection is None:
+            self._connection = self._connect()
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
+        # The switch to a write-ahead log fails at once where another process is about the same: SQLite's own waiting
+        # does not cover it. This thread has nothing else to do.
+        until = time.monotonic() + self._busy
+        while True:
+            try:
+                return self._connect_once()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+            time.sleep(BUSY_PAUSE)
+
+    def _connect_once(self) -> sqlite3.Connection:
         if self._path == MEMORY:
             target = MEMORY
         else:
