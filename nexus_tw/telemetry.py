@@ -71,9 +71,10 @@ class Telemetry:
         # Everything not acknowledged, also what a commit under way holds.
         self._held = 0
         self._held_bytes = 0
-        self._turn: IDelayedCall | None = None  # the end of this reactor turn, where it starts a commit
+        self._turn: IDelayedCall | None = None  # the end of this reactor turn, which begins a commit
         self._committing = False
-        self._settled: list[Deferred[None]] = []  # fire when nothing waits any more
+        self._answered = 0
+        self._settling: list[tuple[int, Deferred[None]]] = []  # to be fired once so many are answered, fewest first
         self._storing = _Standing("Storing telemetry")
         self._pruning = _Standing("Removing old telemetry")
         self._pruner = LoopingCall(self._prune)
@@ -84,19 +85,20 @@ class Telemetry:
         if self._retention > 0:
             self._pruner.start(PRUNE_EVERY, now=False)
 
+    def settled(self) -> Deferred[None]:
+        """Fires when all that was submitted until now is committed and answered, whatever comes meanwhile."""
+        if not self._held:
+            return succeed(None)
+        settled: Deferred[None] = Deferred()
+        self._settling.append((self._answered + self._held, settled))
+        return settled
+
     def stop(self) -> Deferred[None]:
         """Refuses what comes from now on; fires when what waits is committed and answered, the store still open."""
         self._stopped = True
         if self._pruner.running:
             self._pruner.stop()
-        if self._turn is not None:
-            self._turn.cancel()
-            self._begin()
-        if not self._committing:
-            return succeed(None)
-        settled: Deferred[None] = Deferred()
-        self._settled.append(settled)
-        return settled
+        return self.settled()
 
     def submit(self, principal: Principal, agent_id: str, metrics: Raw, timestamp: str | None, ok: Ok, fail: Fail) -> None:
         """Takes one sample; `metrics` is JSON, `timestamp` ISO 8601 or None for now.
@@ -142,9 +144,6 @@ class Telemetry:
                 # A callback may have submitted again.
                 batch, stored = self._hand_over()
         self._committing = False
-        settled, self._settled = self._settled, []
-        for done in settled:
-            done.callback(None)
 
     def _hand_over(self) -> tuple[Sequence[_Entry], Deferred[NexusError | None]]:
         batch, self._waiting = self._waiting, []
@@ -169,16 +168,19 @@ class Telemetry:
         for sample, sent, _, _ in batch:
             self._held_bytes -= _size(sent, sample.metrics)
         self._held -= len(batch)
-        if failure is not None:
+        self._answered += len(batch)
+        if failure is None:
+            self._metrics.telemetry_stored += len(batch)
+            for sample, _, ok, _ in batch:
+                _call(ok, sample.timestamp)
+            for sample, sent, _, _ in batch:
+                _call(self._announce, RECEIVED, _received(sample, sent))
+        else:
             self._metrics.telemetry_failed += len(batch)
             for _, _, _, fail in batch:
                 _call(fail, failure)
-            return
-        self._metrics.telemetry_stored += len(batch)
-        for sample, _, ok, _ in batch:
-            _call(ok, sample.timestamp)
-        for sample, sent, _, _ in batch:
-            _call(self._announce, RECEIVED, _received(sample, sent))
+        while self._settling and self._settling[0][0] <= self._answered:
+            self._settling.pop(0)[1].callback(None)
 
     def _prune(self) -> Deferred[None]:
         return ensureDeferred(self._prune_once())

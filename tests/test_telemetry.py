@@ -523,14 +523,32 @@ def test_stopping_commits_what_waits_and_answers_it_first(world: World) -> None:
     assert (world.oks(), ended) == (["a", "b"], [None])
 
 
-def test_stopping_does_not_wait_for_the_end_of_the_turn(world: World) -> None:
+def test_stopping_early_in_a_turn_commits_at_its_end(world: World) -> None:
     ended: list[None] = []
     world.submit("a")
     world.telemetry.stop().addCallback(ended.append)
     world.telemetry.stop().addCallback(ended.append)
-    assert world.clock.getDelayedCalls() == []
+    world.turn()
+    assert ended == []
     world.store.ends()
     assert (world.oks(), ended) == (["a"], [None, None])
+
+
+def test_what_was_submitted_until_now_can_be_waited_for_while_more_comes(world: World) -> None:
+    settled: list[str] = []
+    world.telemetry.settled().addCallback(lambda _: settled.append("nothing"))
+    assert settled == ["nothing"]
+    world.submit("a")
+    world.turn()
+    world.telemetry.settled().addCallback(lambda _: settled.append("a"))
+    world.submit("b")
+    world.telemetry.settled().addCallback(lambda _: settled.append("b"))
+    world.store.ends()
+    assert (world.oks(), settled) == (["a"], ["nothing", "a"])
+    world.submit("c")
+    world.store.ends(NexusError("store_unavailable", "no"))
+    assert settled == ["nothing", "a", "b"]
+    assert len(world.store.batches) == 3
 
 
 def test_stopping_with_nothing_to_do_is_done_at_once_and_refuses_what_comes_later() -> None:
