@@ -25,9 +25,9 @@ from nexus_tw.telemetry import Telemetry
 from nexus_tw.transport.admission import Admission, Way
 from nexus_tw.transport.api import Api
 from nexus_tw.transport.connections import Connections
-from nexus_tw.transport.door import Doors, upgrades
+from nexus_tw.transport.door import Doors, reopen
 from nexus_tw.transport.heartbeat import Pulse
-from nexus_tw.transport.http import Root, Upgrades, site
+from nexus_tw.transport.http import Root, site
 from nexus_tw.transport.status import Status
 from nexus_tw.transport.turn import Turn
 from nexus_tw.transport.websocket import Doorway
@@ -87,11 +87,7 @@ class Server:
         status = Status(metrics, gauges, settings.http, self.unready)
         api = Api(broker, self._nodes, limits, reactor.seconds)
         later: list[Doors] = []
-        root = Root(
-            {**status.routes(), **api.routes()},
-            admission,
-            Upgrades(lambda request: request.path.decode("ascii", "replace") in ways, lambda r: upgrades(later[0], r)),
-        )
+        root = Root({**status.routes(), **api.routes()}, admission, lambda request: reopen(later[0], request))
         self.doors = Doors(
             reactor,
             admission,

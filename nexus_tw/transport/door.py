@@ -180,7 +180,7 @@ def common_name(transport: Any) -> str | None:
     return None if certificate is None else certificate.get_subject().CN
 
 
-def upgrades(doors: Doors, request: Any) -> None:
+def reopen(doors: Doors, request: Any) -> None:
     """Takes a connection back from Twisted Web, on which a later request asks for an upgrade, and puts it before a new door.
 
     The header block is written anew, so that it is checked like any other; the door decides as if it were the first.

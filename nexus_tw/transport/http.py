@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from io import BytesIO
 from typing import Any, Final, NamedTuple
 
@@ -79,28 +80,22 @@ Routes = Mapping[str, Mapping[str, Handler]]
 """Handlers by path and method."""
 
 
-class Upgrades(NamedTuple):
-    """What becomes of a WebSocket upgrade on a connection that already served a request."""
-
-    wanted: Callable[[Request], bool]
-    take: Callable[[Request], None]
-
-
 class Root(Resource):
     """All addresses of the server."""
 
     isLeaf = True
     _log = Logger(namespace="nexus.http")
 
-    def __init__(self, routes: Routes, admission: Admission, upgrades: Upgrades) -> None:
+    def __init__(self, routes: Routes, admission: Admission, upgrade: Callable[[Request], None]) -> None:
+        """`upgrade` takes a connection that already served a request and now asks for a WebSocket."""
         Resource.__init__(self)
         self._routes = routes
         self._admission = admission
-        self._upgrades = upgrades
+        self._upgrade = upgrade
 
     def render(self, request: Request) -> int:
-        if self._upgrades.wanted(request):
-            self._upgrades.take(request)
+        if request.method == b"GET" and b"websocket" in (request.getHeader(b"upgrade") or b"").lower():
+            self._upgrade(request)
             return NOT_DONE_YET
         gone: list[Failure] = []
         request.notifyFinish().addErrback(gone.append)
@@ -140,7 +135,7 @@ class Root(Resource):
         return _problem(NexusError("internal", "Something went wrong in the server"))
 
     def _send(self, request: Request, answer: Answer) -> None:
-        request.setResponseCode(answer.status)
+        request.setResponseCode(answer.status, HTTPStatus(answer.status).phrase.encode())
         for name, value in (*_ALWAYS, *answer.headers):
             request.setHeader(name, value)
         if answer.status != 204:

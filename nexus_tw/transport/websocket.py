@@ -5,6 +5,7 @@ The class translates and forwards. What a client may, says or gets is the sessio
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, NoReturn
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
@@ -33,6 +34,7 @@ PATIENCE: Final = 60.0  # s for which a client may keep its bucket empty
 RECOVERED: Final = 0.1  # of the bucket, from where on it no longer counts as kept empty
 LEAST_FRAGMENTS: Final = 1024  # frames of one message; more where the message limit allows more
 
+_QUOTED: Final = re.compile(r"""(["']).*\1""", re.DOTALL)
 _OPEN: Final = WebSocketProtocol.STATE_OPEN
 
 
@@ -78,10 +80,11 @@ class Connection(WebSocketServerProtocol):
         return self.admitted.subprotocol
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
-        # Autobahn's reasons repeat what the client sent, a token in the query perhaps; the answer names only the rule.
+        # Autobahn's reasons repeat, in quotes, what the client sent: a token in the query, perhaps.
         self.wasNotCleanReason = "handshake"
         self.door.metrics.connections_refused["handshake"] += 1
-        error = NexusError("invalid_message", "Not a WebSocket opening handshake (RFC 6455 section 4.2.1)")
+        rule = _QUOTED.sub("…", reason)
+        error = NexusError("invalid_message", f"Not a WebSocket opening handshake (RFC 6455 section 4.2.1): {rule}")
         self.transport.write(response(error, code, tuple(responseHeaders or ())))
         self.dropConnection(abort=False)
 
