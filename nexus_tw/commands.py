@@ -9,10 +9,10 @@ from collections import Counter, OrderedDict
 from enum import StrEnum
 from typing import Final, Literal, Protocol
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from nexus_tw.errors import NexusError
+from nexus_tw.errors import NexusError, invalid
 from nexus_tw.interfaces import Peer
 from nexus_tw.messages import (
     EMPTY_OBJECT,
@@ -27,9 +27,11 @@ from nexus_tw.messages import (
 )
 from nexus_tw.sessions.verbs import CallReply
 from nexus_tw.settings import Limits
+from nexus_tw.topics import check_name
 
 DAY: Final = 86400.0  # seconds for which the id of an ended command stands
 MAX_BYTES: Final = 64 * 1024 * 1024  # of parameters and results that are kept
+MAX_TARGETS: Final = 1000
 MAX_WAITERS: Final = 64  # who wait for one command
 
 
@@ -60,11 +62,34 @@ MOVES: Final[dict[State, frozenset[State]]] = {
 """Which state may follow which: the final ones have none."""
 
 
+class TaskUpdated(Struct, rename="camel", omit_defaults=True, gc=False):
+    """`task.updated`: `{taskId: the commandId, command, agentId?, status, timestamp}`."""
+
+    task_id: str
+    command: str
+    status: str
+    timestamp: str
+    agent_id: str | None = None
+
+
 class Work(Protocol):
     """What an execution has set going, seen by those who want it stopped."""
 
     def stop(self, reason: Literal["cancelled", "timeout"]) -> None:
         """Nobody waits for its outcome any more."""
+
+
+def targets_of(target: str | list[str] | None) -> list[str | None]:
+    """The agents that must execute a command, each once; None for whoever does. Raises for what is no target."""
+    if target is None:
+        return [None]
+    if isinstance(target, str):
+        return [check_name(target, "target")]
+    if not target:
+        raise invalid("target", "must not be empty")
+    if len(target) > MAX_TARGETS:
+        raise NexusError("limit_exceeded", f"More than {MAX_TARGETS} targets")
+    return list(dict.fromkeys(check_name(agent_id, "target") for agent_id in target))
 
 
 def failed(code: str, why: str) -> NexusError:

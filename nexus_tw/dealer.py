@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Final, Literal
+from typing import Final
 from uuid import uuid4
 
 import msgspec
@@ -26,9 +26,9 @@ from msgspec import Raw
 from twisted.internet.interfaces import IReactorTime
 
 from nexus_tw import messages
-from nexus_tw.commands import Command, CommandBook, Execution, State, failed
+from nexus_tw.commands import Command, CommandBook, Execution, State, TaskUpdated, failed, targets_of
 from nexus_tw.errors import NexusError, invalid
-from nexus_tw.executors import Executor, Executors
+from nexus_tw.executors import Deliveries, Delivery, Executor, Executors
 from nexus_tw.handlers import HandlerRun
 from nexus_tw.interfaces import Handler, Peer
 from nexus_tw.metrics import Metrics
@@ -39,33 +39,9 @@ from nexus_tw.settings import Limits
 from nexus_tw.times import Timestamps, format_millis
 from nexus_tw.topics import check_name, is_reserved
 
-MAX_TARGETS: Final = 1000
 BATCH: Final = 64  # waiting commands handed over in one reactor turn: a queue must not hold up everybody else
 
 _Key = tuple[str, str | None]  # command, and the agent that must execute it
-
-
-class TaskUpdated(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
-    """`task.updated`: `{taskId: the commandId, command, agentId?, status, timestamp}`."""
-
-    task_id: str
-    command: str
-    status: str
-    timestamp: str
-    agent_id: str | None = None
-
-
-class Delivery:
-    """A command in the hands of a connection."""
-
-    __slots__ = ("_command_id", "_peer")
-
-    def __init__(self, peer: Peer, command_id: str) -> None:
-        self._peer = peer
-        self._command_id = command_id
-
-    def stop(self, reason: Literal["cancelled", "timeout"]) -> None:
-        self._peer.send(messages.CommandCancel(command_id=self._command_id, reason=reason))
 
 
 class Dealer:
@@ -100,7 +76,7 @@ class Dealer:
         self._book = CommandBook(limits, clock)
         self._executors = Executors()
         self._waiting: dict[_Key, OrderedDict[Execution, None]] = {}
-        self._executing: dict[Peer, dict[str, list[Execution]]] = {}
+        self._deliveries = Deliveries()
 
     # --- who executes
 
@@ -139,10 +115,10 @@ class Dealer:
     def lost(self, peer: Peer) -> None:
         """The connection is gone, and whatever it was executing with it. A second call does nothing."""
         self._executors.lost(peer)
-        for executions in list(self._executing.pop(peer, {}).values()):
-            for execution in executions:
-                if execution.peer is peer:
-                    self._attempt_lost(execution)
+        for execution in self._deliveries.of(peer):
+            # Telling of one may have ended another.
+            if execution.peer is peer:
+                self._attempt_lost(execution)
 
     def progress(self, peer: Peer, message: messages.Progress) -> None:
         """Raises `not_found` where the connection has nothing to do with that command."""
@@ -175,7 +151,7 @@ class Dealer:
         """
         name = check_name(request.command, "command")
         caller.require("call", name)
-        targets = _targets(request.target)
+        targets = targets_of(request.target)
         if request.command_id:
             known = self._book.find(request.command_id)
             if known is not None:
@@ -266,7 +242,7 @@ class Dealer:
         execution.agent_id = executor.agent_id
         execution.peer = peer
         execution.work = Delivery(peer, command.id)
-        self._executing.setdefault(peer, {}).setdefault(command.id, []).append(execution)
+        self._deliveries.add(peer, execution)
         self._arm(execution, command.timeout, self._timed_out)
         deadline = format_millis(int((self._clock.seconds() + command.timeout) * 1000))
         self._move(execution, State.SENT)
@@ -361,9 +337,9 @@ class Dealer:
 
     def _executed_by(self, peer: Peer, command_id: str, agent_id: str | None) -> Execution | None:
         """The execution that the connection speaks of; None for one that it had, but has no longer."""
-        for execution in self._executing.get(peer, {}).get(command_id, ()):
-            if agent_id is None or execution.agent_id == agent_id:
-                return execution
+        execution = self._deliveries.find(peer, command_id, agent_id)
+        if execution is not None:
+            return execution
         command = self._book.find(command_id)
         if command is None or peer.client_id not in command.past:
             raise NexusError("not_found", "This connection does not execute such a command")
@@ -386,13 +362,7 @@ class Dealer:
         if peer is not None:
             execution.peer = None
             command.past.add(peer.client_id)
-            executing = self._executing.get(peer)
-            if executing is not None:  # not while `lost` takes down all that the connection had
-                executing[command.id].remove(execution)
-                if not executing[command.id]:
-                    del executing[command.id]
-                    if not executing:
-                        del self._executing[peer]
+            self._deliveries.remove(peer, execution)
 
     def _arm(self, execution: Execution, seconds: float, late: Callable[[Execution], None]) -> None:
         execution.timer = self._clock.callLater(seconds, late, execution)
@@ -405,16 +375,3 @@ class Dealer:
         timestamp = self._timestamps.text(self._clock.seconds())
         event = TaskUpdated(command.id, command.name, state.value, timestamp, agent_id)
         self._announce("task.updated", msgspec.json.encode(event))
-
-
-def _targets(target: str | list[str] | None) -> list[str | None]:
-    """The agents that must execute a command, each once; None for whoever does."""
-    if target is None:
-        return [None]
-    if isinstance(target, str):
-        return [check_name(target, "target")]
-    if not target:
-        raise invalid("target", "must not be empty")
-    if len(target) > MAX_TARGETS:
-        raise NexusError("limit_exceeded", f"More than {MAX_TARGETS} targets")
-    return list(dict.fromkeys(check_name(agent_id, "target") for agent_id in target))

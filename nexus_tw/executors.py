@@ -1,12 +1,14 @@
-"""Executors: which connection executes which command, as which agent, and whose turn it is."""
+"""Executors: which connection executes which command, as which agent, whose turn it is, and what each has in hand."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from nexus_tw.commands import Execution
 from nexus_tw.interfaces import Peer
+from nexus_tw.messages import CommandCancel
 
 
 class Executor(NamedTuple):
@@ -92,3 +94,46 @@ class Executors:
         del peers[peer]
         if not peers:
             del self._agents[key]
+
+
+class Delivery:
+    """A command in the hands of a connection."""
+
+    __slots__ = ("_command_id", "_peer")
+
+    def __init__(self, peer: Peer, command_id: str) -> None:
+        self._peer = peer
+        self._command_id = command_id
+
+    def stop(self, reason: Literal["cancelled", "timeout"]) -> None:
+        self._peer.send(CommandCancel(command_id=self._command_id, reason=reason))
+
+
+class Deliveries:
+    """What each connection is executing now."""
+
+    def __init__(self) -> None:
+        self._peers: dict[Peer, dict[str, list[Execution]]] = {}
+
+    def add(self, peer: Peer, execution: Execution) -> None:
+        self._peers.setdefault(peer, {}).setdefault(execution.command.id, []).append(execution)
+
+    def remove(self, peer: Peer, execution: Execution) -> None:
+        commands = self._peers[peer]
+        executions = commands[execution.command.id]
+        executions.remove(execution)
+        if not executions:
+            del commands[execution.command.id]
+            if not commands:
+                del self._peers[peer]
+
+    def find(self, peer: Peer, command_id: str, agent_id: str | None) -> Execution | None:
+        """The connection's execution of that command: as that agent, or without one the oldest."""
+        for execution in self._peers.get(peer, {}).get(command_id, ()):
+            if agent_id is None or execution.agent_id == agent_id:
+                return execution
+        return None
+
+    def of(self, peer: Peer) -> list[Execution]:
+        """All that the connection is executing."""
+        return [execution for executions in self._peers.get(peer, {}).values() for execution in executions]

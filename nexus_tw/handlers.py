@@ -34,7 +34,7 @@ def load(commands: Sequence[Command]) -> dict[str, Handler]:
     handlers: dict[str, Handler] = {}
     for index, command in enumerate(commands):
         _check_name(f"commands[{index}].name", command.name, handlers)
-        handlers[command.name] = _resolve(f"commands[{index}].handler", partial(resolve_name, command.handler))
+        handlers[command.name] = _resolve(f"commands[{index}].handler", command.handler, partial(resolve_name, command.handler))
     configured = frozenset(handlers)
     for entry in entry_points(group=GROUP):
         if entry.name not in configured:
