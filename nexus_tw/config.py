@@ -1,0 +1,347 @@
+"""The configuration: read, merged, checked. Option > environment > file > default.
+
+The environment names every key of the file as `NEXUS_SECTION__KEY` (`NEXUS_HEARTBEAT__INTERVAL=5`,
+`NEXUS_ROLES__AGENT__SUBSCRIBE=task.**,agent.**`), and one outside sections as `NEXUS_KEY`. There are shorter names for the
+usual ones: `NEXUS_BUS` (else `REDIS_URL`), `NEXUS_STORE`, and `PORT`, which means `tcp:PORT` where there is no `NEXUS_LISTEN`;
+of two names for one key the longest wins. A list of strings is written with commas, or as in TOML (in brackets) where a string
+holds a comma; a table or a list of tables as in TOML. A role is found whatever the case of its name, a new one is in lower
+case. An empty variable counts as not set.
+
+Relative paths are relative to the directory in which the server is started, not to the file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import secrets
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
+
+import msgspec
+from msgspec.structs import FieldInfo
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.task import Clock
+from twisted.web.client import Agent
+
+from nexus_tw.auth import builtin
+from nexus_tw.auth.carriers import MAX_TOKEN, is_token
+from nexus_tw.auth.origin import ANY, parse_origin
+from nexus_tw.auth.proxies import parse_trusted
+from nexus_tw.errors import ConfigError
+from nexus_tw.policy import MAX_SUBJECT, check_roles, is_subject
+from nexus_tw.settings import Command, Jwt, Settings
+from nexus_tw.topics import is_name, is_reserved
+
+PREFIX: Final = "NEXUS_"
+FROM_ENVIRONMENT: Final = "env:"  # an `auth.jwt` secret that starts so names an environment variable
+
+_SHORT: Final = {"NEXUS_BUS": "BUS__URL", "NEXUS_STORE": "STORE__URL"}
+# Variables that are no keys: two are read here, the others by the companion and by the test suite.
+_OTHERS: Final = frozenset({"NEXUS_CONFIG", "NEXUS_TOKEN", "NEXUS_URL", "NEXUS_TEST_LONG"})
+# What Kubernetes and Docker tell every container about services, where one of them is called nexus or nexus-something.
+_LINK: Final = re.compile(r"NEXUS_(?:[A-Z0-9_]+_)?(?:SERVICE_(?:HOST|PORT)(?:_[A-Z0-9_]+)?|PORT_[0-9]+_[A-Z0-9_]+)\Z")
+_LINK_ADDRESS: Final = re.compile(r"(?:tcp|udp|sctp)://")
+
+_SECRET_KEY: Final = re.compile(r"(?:.*\.)?(?:url|secret|hash|jwks)\Z")
+_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+\Z")
+_BOOLEANS: Final = {"1": True, "yes": True, "on": True, "true": True, "0": False, "no": False, "off": False, "false": False}
+# Endpoints that parse without looking at the machine; what others say of themselves is heard when they are opened.
+_PLAIN_ENDPOINTS: Final = ("tcp", "ssl", "unix")
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What the server is started with."""
+
+    settings: Settings
+    # One with all rights; None where there is none beside [auth].
+    token: str | None = field(repr=False)
+    # Whether the token was made for this start, and has to be shown to whoever started it.
+    one_off: bool
+
+
+def load(options: Mapping[str, Any], environ: Mapping[str, str]) -> Configuration:
+    """The whole configuration; `ConfigError` names the key that is wrong, the reason, and where it was set.
+
+    `options` are `config`, `listen` (a list), `bus`, `store`, `token`, `workers` and `echo`; what is empty, None or false
+    counts as not given.
+    """
+    environ = {name: value for name, value in environ.items() if value}
+    file = options.get("config") or environ.get("NEXUS_CONFIG")
+    token = options.get("token") or environ.get("NEXUS_TOKEN")
+    if token is not None and not is_token(token):
+        raise ConfigError(f"token: must be 1 to {MAX_TOKEN} printable ASCII characters without spaces")
+    draft = Draft(_read(file) if file else {}, file)
+    try:
+        draft.take_environment(environ)
+        draft.take_options(options)
+        written: Settings = convert(Settings, draft.tree, "")
+        _check_variables(written, environ)
+        settings = _with_secrets(written, environ)
+        check(settings, token)
+    except ConfigError as error:
+        raise draft.blame(error) from None
+    if token is None and not any(getattr(settings.auth, name) for name in settings.auth.__struct_fields__):
+        return Configuration(settings, secrets.token_urlsafe(32), one_off=True)
+    return Configuration(settings, token, one_off=False)
+
+
+class Draft:
+    """The file's content with what environment and options put over it, and where those were."""
+
+    def __init__(self, tree: dict[str, Any], file: str | None) -> None:
+        self.tree = tree
+        self._file = file
+        self._sources: dict[str, str] = {}  # by dotted name
+
+    def take_environment(self, environ: Mapping[str, str]) -> None:
+        if "REDIS_URL" in environ:
+            self._set(("bus", "url"), environ["REDIS_URL"], "REDIS_URL")
+        if "PORT" in environ:
+            self._set(("listen",), [f"tcp:{environ['PORT']}"], "PORT")
+        # A section before its keys.
+        for name in sorted(filter(_is_key, environ), key=lambda name: (name.count("__"), name)):
+            if not _is_link(name, environ[name]):
+                path, kind = self._find(_SHORT.get(name, name.removeprefix(PREFIX)).split("__"), name)
+                self._set(path, parse(environ[name], kind), name)
+
+    def take_options(self, options: Mapping[str, Any]) -> None:
+        if options.get("listen"):
+            self._set(("listen",), list(options["listen"]), "--listen")
+        for name in ("bus", "store"):
+            if options.get(name):
+                self._set((name, "url"), options[name], f"--{name}")
+        if options.get("workers"):
+            self._set(("workers",), parse(str(options["workers"]), int), "--workers")
+        if options.get("echo"):
+            self._set(("echo",), True, "--echo")
+
+    def blame(self, error: ConfigError) -> ConfigError:
+        """The same error with where its key was set, as far as that is known."""
+        key = str(error).partition(": ")[0]
+        for name in sorted(self._sources, key=len, reverse=True):
+            if key == name or key.startswith((f"{name}.", f"{name}[")):
+                return ConfigError(f"{error} (from {self._sources[name]})")
+        return ConfigError(f"{self._file}: {error}") if self._file and not key.startswith(PREFIX) else error
+
+    def _find(self, parts: Sequence[str], source: str) -> tuple[list[str], Any]:
+        """The path that a variable's parts name, and the type of what is there."""
+        path: list[str] = []
+        kind: Any = Settings
+        table: Any = self.tree
+        for part in parts:
+            members = _members(kind)
+            if get_origin(kind) is dict:
+                kind = get_args(kind)[1]
+                known = table if isinstance(table, dict) else ()
+                key = next((name for name in known if name.lower() == part.lower()), part.lower())
+            elif part.lower() in members:
+                key = part.lower()
+                kind = members[key].type
+            else:
+                self._sources[_dotted([*path, part.lower()])] = source
+                raise _unknown(_dotted(path), part.lower(), members)
+            path.append(key)
+            table = table.get(key) if isinstance(table, dict) else None
+        return path, kind
+
+    def _set(self, path: Sequence[str], value: Any, source: str) -> None:
+        table = self.tree
+        for part in path[:-1]:
+            below = table.setdefault(part, {})
+            if not isinstance(below, dict):
+                # Left for `convert` to complain about.
+                return
+            table = below
+        table[path[-1]] = value
+        self._sources[_dotted(path)] = source
+
+
+def parse(text: str, kind: Any) -> Any:
+    """A variable's text as a value of that type; the text itself where it is none, for `convert` to say so."""
+    kind = _bare(kind)
+    if kind is str or get_origin(kind) is Literal:
+        return text
+    if kind is bool:
+        return _BOOLEANS.get(text.lower(), text)
+    if get_args(kind) == (str, ...) and not text.lstrip().startswith("["):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return table["value"] if len(table) == 1 else text
+
+
+def convert(kind: Any, value: Any, key: str) -> Any:
+    """The value as that type, checked; `ConfigError` with the dotted name of the first key that is wrong."""
+    kind_of = get_origin(kind)
+    members = _members(kind)
+    if members:
+        for name in _table(value, key):
+            if name not in members:
+                raise _unknown(key, name, members)
+        for name, member in members.items():
+            if member.required and name not in value:
+                raise ConfigError(f"{_join(key, name)}: is missing")
+        return kind(**{name: convert(members[name].type, each, _join(key, name)) for name, each in value.items()})
+    if kind_of is dict:
+        return {name: convert(get_args(kind)[1], each, _join(key, name)) for name, each in _table(value, key).items()}
+    if kind_of is tuple and _members(get_args(kind)[0]):
+        if not isinstance(value, list):
+            raise ConfigError(f"{key}: Expected a list of tables{_shown(key, value)}")
+        return tuple(convert(get_args(kind)[0], each, f"{key}[{index}]") for index, each in enumerate(value))
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        if kind_of is Literal:
+            raise ConfigError(f"{key}: Expected one of {', '.join(get_args(kind))}{_shown(key, value)}") from None
+        reason = str(error).partition(" - at ")[0].partition(", got ")[0].replace("`", "").replace("array", "a list")
+        raise ConfigError(f"{key}: {reason}{_shown(key, value)}") from None
+
+
+def check(settings: Settings, token: str | None) -> None:
+    """What no single key can tell; `ConfigError` names one of those that do not go together."""
+    beat = settings.heartbeat
+    if beat.timeout <= beat.interval:
+        raise ConfigError(f"heartbeat.timeout: {beat.timeout:g} s must be more than heartbeat.interval, {beat.interval:g} s")
+    if settings.workers > 1 and settings.bus.url.startswith("memory:"):
+        raise ConfigError("workers: more than one need a bus that they share, and bus.url is memory:")
+    if settings.workers > 1 and settings.store.url == "sqlite::memory:":
+        raise ConfigError("workers: more than one need a store that they share, and store.url is sqlite::memory:")
+    check_roles(settings.roles)
+    for part in ("keys", "certificates"):
+        for index, each in enumerate(getattr(settings.auth, part)):
+            if not is_subject(each.subject):
+                raise ConfigError(f"auth.{part}[{index}].subject: must be 1 to {MAX_SUBJECT} printable characters")
+    if settings.auth.certificates and not settings.tls.client_ca:
+        raise ConfigError("auth.certificates: need tls.client_ca, which says whose certificates are believed")
+    _check_listen(settings)
+    for index, origin in enumerate(settings.http.origins):
+        if origin != ANY and parse_origin(origin) is None:
+            raise ConfigError(f"http.origins[{index}]: {origin!r} is not scheme://host[:port], nor * for all")
+    parse_trusted(settings.http.trusted_proxies)
+    _check_commands(settings.commands)
+    # A trial, to hear now what cannot be read or used; nothing is asked of the clock or the network by it.
+    clock = Clock()
+    builtin(settings.auth, settings.roles, token, clock, Agent(clock))
+
+
+def _check_listen(settings: Settings) -> None:
+    if not settings.listen:
+        raise ConfigError("listen: needs at least one endpoint")
+    for index, text in enumerate(settings.listen):
+        kind, colon, rest = text.partition(":")
+        if not colon:
+            raise ConfigError(f"listen[{index}]: {text!r} is no endpoint, such as tcp:3000")
+        if kind == "tls" and not (settings.tls.certificate and settings.tls.key):
+            raise ConfigError(f"listen[{index}]: {text} needs tls.certificate and tls.key")
+        try:
+            if kind == "tls":
+                serverFromString(Clock(), f"tcp:{rest}")
+            elif kind in _PLAIN_ENDPOINTS:
+                serverFromString(Clock(), text)
+        except Exception as error:  # the parsers let through what int(), open() and OpenSSL raise
+            raise ConfigError(f"listen[{index}]: {text}: {str(error) or type(error).__name__}") from None
+
+
+def _check_commands(commands: Iterable[Command]) -> None:
+    names: set[str] = set()
+    for index, command in enumerate(commands):
+        key = f"commands[{index}].name"
+        if not is_name(command.name) or is_reserved(command.name):
+            raise ConfigError(f"{key}: {command.name!r} cannot name a command")
+        if command.name in names:
+            raise ConfigError(f"{key}: {command.name!r} is there already")
+        names.add(command.name)
+
+
+def _check_variables(settings: Settings, environ: Mapping[str, str]) -> None:
+    """A misspelt variable would be a setting that silently does not hold."""
+    read_by_name = {each.secret.removeprefix(FROM_ENVIRONMENT) for each in settings.auth.jwt}
+    for name, value in environ.items():
+        if name.startswith(PREFIX) and not (_is_key(name) or name in _OTHERS or name in read_by_name or _is_link(name, value)):
+            names = [*_OTHERS, *_SHORT, *(PREFIX + key.upper() for key in _members(Settings))]
+            raise ConfigError(f"{name}: unknown variable{_hint(name, names)}")
+
+
+def _with_secrets(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    """With what `env:NAME` stands for."""
+
+    def filled(index: int, each: Jwt) -> Jwt:
+        if not each.secret.startswith(FROM_ENVIRONMENT):
+            return each
+        name = each.secret.removeprefix(FROM_ENVIRONMENT)
+        if name not in environ:
+            raise ConfigError(f"auth.jwt[{index}].secret: the environment variable {name} is not set")
+        return msgspec.structs.replace(each, secret=environ[name])
+
+    jwt = tuple(filled(index, each) for index, each in enumerate(settings.auth.jwt))
+    return msgspec.structs.replace(settings, auth=msgspec.structs.replace(settings.auth, jwt=jwt))
+
+
+def _read(file: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(file).read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}") from None
+
+
+def _is_key(name: str) -> bool:
+    """Whether the variable claims to be a key of the file."""
+    rest = name.removeprefix(PREFIX)
+    return name.startswith(PREFIX) and name not in _OTHERS and ("__" in rest or rest.lower() in _members(Settings))
+
+
+def _is_link(name: str, value: str) -> bool:
+    return _LINK.match(name) is not None or (name.endswith("_PORT") and _LINK_ADDRESS.match(value) is not None)
+
+
+def _bare(kind: Any) -> Any:
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+
+
+def _members(kind: Any) -> Mapping[str, FieldInfo]:
+    """A section's keys; none for anything else."""
+    return {each.name: each for each in msgspec.structs.fields(kind)} if isinstance(kind, type(msgspec.Struct)) else {}
+
+
+def _table(value: Any, key: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{key}: Expected a table{_shown(key, value)}")
+    return value
+
+
+def _shown(key: str, value: Any) -> str:
+    """What was there instead, unless it could be secret."""
+    if isinstance(value, dict | list) or _SECRET_KEY.match(key):
+        return f", got a {'table' if isinstance(value, dict) else 'list' if isinstance(value, list) else 'different value'}"
+    return f", got {value!r}"
+
+
+def _unknown(key: str, name: str, members: Iterable[str]) -> ConfigError:
+    return ConfigError(f"{_join(key, name)}: unknown key{_hint(name, members)}")
+
+
+def _hint(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, names, 1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _join(key: str, name: str) -> str:
+    """`limits.message`; a name that TOML would quote is quoted."""
+    name = name if _BARE_KEY.match(name) else f'"{name}"'
+    return f"{key}.{name}" if key else name
+
+
+def _dotted(path: Iterable[str]) -> str:
+    key = ""
+    for name in path:
+        key = _join(key, name)
+    return key
