@@ -110,6 +110,7 @@ class LoggedService(MultiService):
     """
 
     def __init__(self, log_observer: ILogObserver | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         self._log_observer = log_observer
 
     def setServiceParent(self, parent: Any) -> None:

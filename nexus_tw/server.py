@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import SystemRandom
 from typing import Any
 
-from nexus_tw import handlers
 from nexus_tw.auth import Authenticators
 from nexus_tw.broker import Broker
 from nexus_tw.dealer import Dealer
 from nexus_tw.hub import Hub
-from nexus_tw.interfaces import IBus, IStore
+from nexus_tw.interfaces import Handler, IBus, IStore
 from nexus_tw.metrics import Metrics
 from nexus_tw.nodes import Nodes
 from nexus_tw.presence import Presence
@@ -46,6 +45,7 @@ class Server:
         bus: IBus,
         store: IStore,
         authenticators: Authenticators,
+        commands: Mapping[str, Handler],
         metrics: Metrics,
         descriptors: int,
     ) -> None:
@@ -67,7 +67,7 @@ class Server:
         self.telemetry = Telemetry(
             store, broker.announce, reactor, metrics, limits, parse_duration(settings.store.retention, "store.retention")
         )
-        dealer = Dealer(reactor, broker.announce, presence, handlers.load(settings.commands), limits, metrics)
+        dealer = Dealer(reactor, broker.announce, presence, commands, limits, metrics)
         realm = Realm(broker, dealer, self.telemetry, presence)
 
         dialect = JsonDialect(

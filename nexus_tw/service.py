@@ -1,4 +1,4 @@
-"""The service that `twistd` runs: a node and the endpoints it listens on. The only module that names the reactor."""
+"""The service that `twistd` runs: a node, or a parent of several, and the endpoints listened on."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ import gc
 import os
 import resource
 import sys
-from typing import Any, Final
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Final, Protocol
 
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import serverFromString, wrapServerTLS
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from nexus_tw import __version__, auth
+from nexus_tw import __version__, auth, handlers, logs, workers
 from nexus_tw.bus import open_bus
 from nexus_tw.config import Configuration
 from nexus_tw.errors import ConfigError
 from nexus_tw.metrics import Metrics
 from nexus_tw.server import Server
+from nexus_tw.settings import Settings
 from nexus_tw.store import open_store
 from nexus_tw.transport import tls
 
@@ -30,25 +33,78 @@ RESERVED: Final = 64  # file descriptors for everything that is not a client
 # Young objects between two collections. The default of 700 has a busy server walk its connections many times a second.
 COLLECT_AFTER: Final = (50000, 20, 50)
 
+Endpoints = list[tuple[str, IStreamServerEndpoint]]
 
-def make(configuration: Configuration) -> IService:
-    """The service for a configuration; raises `ConfigError` before anything listens."""
+
+def make(configuration: Configuration, twistd: Mapping[str, Any]) -> IService:
+    """The service for a configuration, with its log; `twistd` holds twistd's own options.
+
+    Raises `ConfigError` before anything listens.
+    """
     from twisted.internet import reactor
 
-    return NexusService(reactor, configuration)
+    settings = configuration.settings
+    if settings.workers > 1:
+        workers.check(settings)
+    # With workers this node never starts, but what is wrong with it is said before there are any.
+    runner: Runner = Node(reactor, configuration, [(text, endpoint(reactor, text, settings)) for text in settings.listen])
+    if settings.workers > 1:
+        runner = workers.Parent(reactor, configuration, [(text, _server(reactor, _plain(text))) for text in settings.listen])
+    top = logs.LoggedService(logs.for_twistd(settings.log, twistd))
+    RunnerService(reactor, runner).setServiceParent(top)  # type: ignore[no-untyped-call]
+    return top
 
 
-class NexusService(Service):
-    """Starts and stops a node."""
+class Runner(Protocol):
+    """What a service runs."""
 
-    _log = Logger(namespace="nexus")
+    async def start(self) -> None:
+        """Raises `ConfigError` where there can be no server."""
 
-    def __init__(self, reactor: Any, configuration: Configuration) -> None:
-        settings = configuration.settings
+    async def stop(self) -> None:
+        """Lets go of everything, also what a failed start left."""
+
+
+class RunnerService(Service):
+    """Runs something whose start takes a while and may fail, which ends the process with a line that says why."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, runner: Runner) -> None:
         self._reactor = reactor
+        self._runner = runner
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        self._reactor.callWhenRunning(self._begin)
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()  # type: ignore[no-untyped-call]
+        return ensureDeferred(self._runner.stop())
+
+    def _begin(self) -> None:
+        ensureDeferred(self._runner.start()).addErrback(self._give_up)
+
+    def _give_up(self, failure: Failure) -> None:
+        if failure.check(ConfigError):
+            sys.__stderr__.write(f"nexus: {failure.getErrorMessage()}\n")  # type: ignore[union-attr]
+        else:
+            self._log.failure("Nexus cannot start", failure)
+        # twistd has no way to be told that it failed once the reactor runs.
+        self._reactor.addSystemEventTrigger("after", "shutdown", _exit_failed)
+        self._reactor.stop()
+
+
+class Node:
+    """One node and what it listens on."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, configuration: Configuration, endpoints: Endpoints) -> None:
+        settings = configuration.settings
         self._configuration = configuration
+        self._endpoints = endpoints
         self._ports: list[IListeningPort] = []
-        self._endpoints = [(text, endpoint(reactor, text, configuration)) for text in settings.listen]
         metrics = Metrics()
         self._server = Server(
             reactor,
@@ -56,34 +112,21 @@ class NexusService(Service):
             open_bus(settings.bus.url, reactor, metrics, node_name()),
             open_store(settings.store.url, reactor),
             auth.build(settings, configuration.token, reactor),
+            handlers.load(settings.commands),
             metrics,
             raise_descriptor_limit() - RESERVED,
         )
-        self._starting: Deferred[None] | None = None
 
-    def startService(self) -> None:
-        super().startService()
-        self._reactor.callWhenRunning(self._begin)
-
-    def _begin(self) -> None:
-        self._starting = ensureDeferred(self._start())
-        self._starting.addErrback(self._give_up)
-
-    async def _start(self) -> None:
+    async def start(self) -> None:
         await self._server.start()
-        for text, listener in self._endpoints:
-            try:
-                self._ports.append(await listener.listen(self._server.doors))
-            except CannotListenError as error:
-                raise ConfigError(f"listen: {text}: {error.socketError}") from None
-            except OSError as error:
-                raise ConfigError(f"listen: {text}: {error}") from None
+        self._ports = [await listen(text, endpoint, self._server.doors) for text, endpoint in self._endpoints]
+        settings = self._configuration.settings
         self._log.info(
             "Nexus {version} listens on {listen}; bus {bus}, store {store}",
             version=__version__,
-            listen=", ".join(str(port.getHost()) for port in self._ports),
-            bus=self._configuration.settings.bus.url.partition(":")[0],
-            store=self._configuration.settings.store.url.partition(":")[0],
+            listen=", ".join(settings.listen),
+            bus=settings.bus.url.partition(":")[0],
+            store=settings.store.url.partition(":")[0],
         )
         if self._configuration.one_off:
             self._greet()
@@ -92,47 +135,64 @@ class NexusService(Service):
         gc.freeze()
         gc.set_threshold(*COLLECT_AFTER)
 
-    def _greet(self) -> None:
-        # Neither a token nor [auth] is configured: a first look. The one place where a token is printed.
-        ports = [getattr(port.getHost(), "port", None) for port in self._ports]
-        where = f"http://localhost:{ports[0]}/" if ports and ports[0] else "the listening address"
-        sys.stdout.write(
-            f"\n  Open      {where}\n  Token     {self._configuration.token}\n"
-            "  (made for this run, with all rights; set NEXUS_TOKEN or [auth] for one that lasts)\n\n"
-        )
-        sys.stdout.flush()
-
-    def _give_up(self, failure: Failure) -> None:
-        if failure.check(ConfigError):
-            sys.stderr.write(f"nexus: {failure.getErrorMessage()}\n")
-        else:
-            self._log.failure("Nexus cannot start", failure)
-        # twistd has no way to be told that it failed once the reactor runs.
-        self._reactor.addSystemEventTrigger("after", "shutdown", _exit_failed)
-        self._reactor.stop()
-
-    def stopService(self) -> Deferred[None]:
-        super().stopService()
-        return ensureDeferred(self._stop())
-
-    async def _stop(self) -> None:
+    async def stop(self) -> None:
         if self._ports:
-            self._log.info("Shutting down: {count} connections", count=len(self._server.connections))
+            self._log.info("Shutting down, with {count} connections", count=len(self._server.connections))
         await self._server.drain()
         for port in self._ports:
             await port.stopListening()
         await self._server.stop()
+        if self._ports:
+            self._log.info("Nexus has ended")
+
+    def _greet(self) -> None:
+        # Neither a token nor [auth] is configured: a first look. The one place where a token is shown.
+        port = next((port for port in (getattr(port.getHost(), "port", None) for port in self._ports) if port), None)
+        self._log.info(
+            "Open http://localhost:{port}/ with the token {token} (made for this run, with all rights; "
+            "NEXUS_TOKEN or [auth] give one that lasts)",
+            port=port or "?",
+            token=self._configuration.token,
+            one_off=True,
+        )
 
 
-def endpoint(reactor: Any, text: str, configuration: Configuration) -> IStreamServerEndpoint:
-    """The endpoint for one `listen` entry; raises `ConfigError`."""
-    kind = text.partition(":")[0]
-    if kind in ("tcp", "ssl", "tls", "unix") and "backlog=" not in text:
-        text = f"{text}:backlog={BACKLOG}"
-    if kind == "tls":
-        return tls.endpoint(reactor, text, configuration.settings.tls)
+async def listen(text: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> IListeningPort:
+    """Listens; `ConfigError` names the endpoint and the reason where that cannot be."""
     try:
-        return serverFromString(reactor, text)
+        port: IListeningPort = await endpoint.listen(factory)  # type: ignore[misc]
+        return port
+    except CannotListenError as error:
+        raise ConfigError(f"listen: {text}: {error.socketError}") from None
+    except OSError as error:
+        raise ConfigError(f"listen: {text}: {error}") from None
+
+
+def endpoint(reactor: Any, text: str, settings: Settings) -> IStreamServerEndpoint:
+    """The endpoint for one `listen` entry; raises `ConfigError`."""
+    return secured(reactor, text, _server(reactor, _plain(text)), settings)
+
+
+def secured(reactor: Any, text: str, plain: IStreamServerEndpoint, settings: Settings) -> IStreamServerEndpoint:
+    """The endpoint for a `listen` entry over the plain one: itself, but for `tls:`."""
+    if text.partition(":")[0] != "tls":
+        return plain
+    return wrapServerTLS(tls.Certificates(settings.tls, reactor), plain, reactor)
+
+
+def _plain(text: str) -> str:
+    """The description of the socket alone, with room for many that wait."""
+    kind, _, rest = text.partition(":")
+    if kind == "tls":
+        kind = "tcp"
+    backlog = f":backlog={BACKLOG}" if kind in ("tcp", "ssl", "unix") and "backlog=" not in rest else ""
+    return f"{kind}:{rest}{backlog}"
+
+
+def _server(reactor: Any, text: str) -> IStreamServerEndpoint:
+    try:
+        made: IStreamServerEndpoint = serverFromString(reactor, text)
+        return made
     except Exception as error:  # the parsers of endpoint plugins raise what they like
         raise ConfigError(f"listen: {text}: {str(error) or type(error).__name__}") from None
 
@@ -145,12 +205,9 @@ def node_name() -> str:
 def raise_descriptor_limit() -> int:
     """Raises the limit of open files as far as it may be, and gives it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            soft = hard
-        except (ValueError, OSError):
-            pass  # some systems say a hard limit that they do not grant
+    with suppress(ValueError, OSError):  # some systems say a hard limit that they do not grant
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
     return soft if soft > 0 else 1 << 20
 
 

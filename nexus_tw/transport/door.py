@@ -28,7 +28,7 @@ LONGEST_BODY_START: Final = 65536  # bytes after the header block that are kept 
 class Door(Protocol):
     """One connection until it is known what it wants."""
 
-    _log = Logger(namespace="nexus.door")
+    _log = Logger()
 
     def __init__(self, doors: Doors) -> None:
         self._doors = doors

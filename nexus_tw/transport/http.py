@@ -84,7 +84,7 @@ class Root(Resource):
     """All addresses of the server."""
 
     isLeaf = True
-    _log = Logger(namespace="nexus.http")
+    _log = Logger()
 
     def __init__(self, routes: Routes, admission: Admission, upgrade: Callable[[Request], None]) -> None:
         """`upgrade` takes a connection that already served a request and now asks for a WebSocket."""

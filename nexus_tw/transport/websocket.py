@@ -51,7 +51,7 @@ class Connection(WebSocketServerProtocol):
     """One client's connection; its life is `nexus_tw.sessions.life`."""
 
     log = _Silence()
-    _log = Logger(namespace="nexus.connection")
+    _log = Logger()
 
     # until the handshake is through
     outbox: Outbox | None = None

@@ -1,0 +1,31 @@
+"""`python -m nexus_tw.worker`: one of several processes that share a port; started by `nexus_tw.workers`, not by hand."""
+
+from __future__ import annotations
+
+import sys
+
+from twisted.internet import reactor
+from twisted.logger import globalLogBeginner
+
+from nexus_tw import logs, workers
+from nexus_tw.config import Configuration
+from nexus_tw.service import Node, RunnerService, secured
+
+
+def main() -> None:
+    """Serves until SIGTERM; ends with status 0."""
+    charge = workers.read_charge()
+    settings = charge.settings
+    globalLogBeginner.beginLoggingTo([logs.observer(settings.log, logs.standard_output())], redirectStandardIO=False)
+    endpoints = [
+        (text, secured(reactor, text, endpoint, settings))
+        for text, endpoint in zip(settings.listen, workers.adopted(reactor, charge), strict=True)
+    ]
+    service = RunnerService(reactor, Node(reactor, Configuration(settings, charge.token, False), endpoints))
+    service.startService()
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)  # type: ignore[attr-defined]
+    reactor.run()  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
