@@ -38,7 +38,7 @@ ensure_environment() {
     # Editable, so that a change of the code counts at once; in compat mode, as twistd finds no plugin in the default one.
     if ! .venv/bin/python -m pip install --disable-pip-version-check --quiet --editable ".${extra:+[$extra]}" \
         --config-settings editable_mode=compat >"$log" 2>&1; then
-        tail -n 5 "$log" >&2
+        grep -i 'error' "$log" | tail -n 5 >&2 || true
         die "pip could not install what Nexus needs; is there a network? The whole story: $PWD/$log"
     fi
     fingerprint "$extra" >"$stamp"
