@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import pytest
+from msgspec import Raw
+from twisted.internet.task import Clock
+
+from nexus_tw import commands, messages
+from nexus_tw.commands import DAY, MAX_TARGETS, MAX_WAITERS, MOVES, Command, CommandBook, Execution, State, targets_of
+from nexus_tw.errors import NexusError
+from nexus_tw.settings import Limits
+from tests.recording import RecordingReply
+
+BIG = Raw(b'"' + b"x" * (1024 * 1024) + b'"')
+
+
+def make(command_id: str = "c", subject: str = "s", target: str | list[str] | None = None, **more: object) -> Command:
+    request = messages.Command(command="deploy", target=target, **more)  # type: ignore[arg-type]
+    return Command(command_id, subject, request, targets_of(target), now=0.0)
+
+
+def settle(book: CommandBook, command: Command, result: Raw = messages.NULL) -> None:
+    """Ends a command with that result, as the dealer does."""
+    (execution,) = command.executions
+    execution.move(State.SENT)
+    execution.outcome = result
+    book.settled(execution)
+    execution.move(State.COMPLETED)
+    book.ended(command)
+    command.end(State.COMPLETED, None)
+
+
+# --- states
+
+
+def test_a_final_state_is_left_by_nothing() -> None:
+    final = {State.COMPLETED, State.FAILED, State.CANCELLED, State.EXPIRED}
+    assert {state for state, following in MOVES.items() if not following} == final
+    for state in final:
+        execution = make().executions[0]
+        execution.state = state
+        assert execution.ended
+        for following in State:
+            with pytest.raises(ValueError, match=f"{state} cannot become {following}"):
+                execution.move(following)
+
+
+def test_every_state_is_in_the_table_and_can_be_reached() -> None:
+    assert set(MOVES) == set(State)
+    reached = {State.NEW}.union(*MOVES.values())
+    assert reached == set(State)
+
+
+def test_nothing_is_expired_that_somebody_had_in_hand() -> None:
+    assert [state for state, following in MOVES.items() if State.EXPIRED in following] == [State.QUEUED]
+
+
+# --- targets
+
+
+def test_targets_are_each_taken_once_in_their_order() -> None:
+    assert targets_of(None) == [None]
+    assert targets_of("a") == ["a"]
+    assert targets_of(["b", "a", "b"]) == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("target", "code"),
+    [
+        ("", "invalid_message"),
+        ("a b", "invalid_message"),
+        ([], "invalid_message"),
+        (["a", "*"], "invalid_message"),
+        ([f"a{number}" for number in range(MAX_TARGETS + 1)], "limit_exceeded"),
+    ],
+)
+def test_what_is_no_target_is_refused(target: str | list[str], code: str) -> None:
+    with pytest.raises(NexusError) as caught:
+        targets_of(target)
+    assert caught.value.code == code
+
+
+# --- who waits
+
+
+def test_everybody_who_waits_is_told_once_and_who_comes_later_too() -> None:
+    command = make()
+    first, second, late = RecordingReply(), RecordingReply(), RecordingReply()
+    command.attach(first)
+    command.attach(second)
+    command.progress("a", Raw(b"1"))
+    command.executions[0].outcome = Raw(b'{"ok":true}')
+    command.end(State.COMPLETED, None)
+    command.attach(late)
+    for reply in (first, second, late):
+        assert reply.answer == {
+            "type": "command_result",
+            "commandId": "c",
+            "status": "success",
+            "data": {"commandId": "c", "command": "deploy", "status": "executed", "result": {"ok": True}},
+        }
+    assert len(first.progressed) == 1 and late.progressed == []
+
+
+def test_each_is_told_with_a_message_of_its_own() -> None:
+    command = make()
+    replies = [RecordingReply(), RecordingReply()]
+    for reply in replies:
+        command.attach(reply)
+    command.executions[0].outcome = messages.NULL
+    command.end(State.COMPLETED, None)
+    assert replies[0].results[0] is not replies[1].results[0]
+
+
+def test_who_waits_is_bounded_and_the_one_who_has_waited_longest_is_told_so() -> None:
+    command = make()
+    replies = [RecordingReply() for _ in range(MAX_WAITERS + 1)]
+    for reply in replies:
+        command.attach(reply)
+    assert replies[0].code == "limit_exceeded"
+    command.executions[0].outcome = messages.NULL
+    command.end(State.COMPLETED, None)
+    assert [reply.ends for reply in replies] == [1] * len(replies)
+
+
+def test_who_joins_a_command_with_several_targets_learns_what_was_told_before() -> None:
+    command = make(target=["a", "b"])
+    early, late = RecordingReply(), RecordingReply()
+    command.attach(early)
+    one, two = command.executions
+    one.move(State.SENT)
+    one.move(State.COMPLETED)
+    one.outcome = Raw(b"1")
+    command.settled(one)
+    command.attach(late)
+    two.move(State.FAILED)
+    two.outcome = NexusError("agent_offline", "away")
+    command.settled(two)
+    command.end(State.COMPLETED, None)
+    assert [result.agent_id for result in early.results] == ["a", "b", None]
+    assert [result.agent_id for result in late.results] == ["a", "b", None]
+    after = RecordingReply()
+    command.attach(after)
+    assert after.results == early.results
+
+
+def test_the_buffer_that_a_message_was_decoded_from_is_not_kept() -> None:
+    command = make(parameters=Raw(memoryview(b"[1]")))
+    assert isinstance(bytes(command.parameters), bytes) and bytes(command.parameters) == b"[1]"
+    command.end(State.CANCELLED, NexusError("cancelled", "gone"))
+    assert bytes(command.parameters) == b"{}"
+
+
+# --- the book
+
+
+def test_an_ended_command_is_remembered_for_a_day() -> None:
+    clock = Clock()
+    book = CommandBook(Limits(), clock)
+    command = make()
+    book.add(command)
+    clock.advance(10 * DAY)
+    assert book.find("c") is command, "it has not ended"
+    settle(book, command)
+    clock.advance(DAY - 1)
+    assert book.find("c") is command
+    clock.advance(1)
+    assert book.find("c") is None
+
+
+def test_past_the_limit_the_command_that_ended_first_is_forgotten_and_none_that_lives() -> None:
+    book = CommandBook(Limits(commands=3), Clock())
+    alive, first, second = make("alive"), make("first"), make("second")
+    for command in (alive, second, first):
+        book.add(command)
+    settle(book, first)
+    settle(book, second)
+    book.add(make("third"))
+    assert book.find("first") is None
+    assert [book.find(name) is not None for name in ("alive", "second", "third")] == [True] * 3
+
+
+def test_a_book_full_of_living_commands_takes_no_more() -> None:
+    book = CommandBook(Limits(commands=2), Clock())
+    for number in range(2):
+        book.add(make(f"c{number}"))
+    with pytest.raises(NexusError) as caught:
+        book.add(make("more"))
+    assert caught.value.code == "limit_exceeded"
+    assert book.find("more") is None
+
+
+def test_one_caller_cannot_have_more_than_its_share_under_way_and_others_are_not_held_up() -> None:
+    book = CommandBook(Limits(pending=2), Clock())
+    mine = [make(f"c{number}") for number in range(2)]
+    for command in mine:
+        book.add(command)
+    with pytest.raises(NexusError, match="More than 2 commands of this caller") as caught:
+        book.add(make("more"))
+    assert caught.value.code == "limit_exceeded"
+    book.add(make("other", subject="t"))
+    settle(book, mine[0])
+    book.add(make("more"))
+
+
+def test_0_means_no_limit() -> None:
+    book = CommandBook(Limits(commands=0, pending=0), Clock())
+    for number in range(10):
+        book.add(make(f"c{number}"))
+
+
+def test_results_are_kept_up_to_so_many_bytes_the_latest_longest() -> None:
+    book = CommandBook(Limits(), Clock())
+    most = commands.MAX_BYTES // (1024 * 1024)
+    for number in range(most + 8):
+        command = make(f"c{number}")
+        book.add(command)
+        settle(book, command, BIG)
+    kept = [number for number in range(most + 8) if book.find(f"c{number}")]
+    assert kept == list(range(kept[0], most + 8))
+    assert most - 2 <= len(kept) <= most
+
+
+def test_parameters_count_only_while_the_command_lives() -> None:
+    book = CommandBook(Limits(), Clock())
+    taken: list[Command] = []
+    with pytest.raises(NexusError) as caught:
+        while True:
+            command = make(f"c{len(taken)}", parameters=BIG)
+            book.add(command)
+            taken.append(command)
+    assert caught.value.code == "limit_exceeded"
+    assert len(taken) * 1024 * 1024 <= commands.MAX_BYTES
+    for command in taken:
+        settle(book, command)
+    assert all(book.find(command.id) for command in taken)
+    assert sum(command.size for command in taken) == 4 * len(taken)
+
+
+def test_an_outcome_that_is_an_error_counts_by_its_text() -> None:
+    book = CommandBook(Limits(), Clock())
+    command = make()
+    book.add(command)
+    execution: Execution = command.executions[0]
+    execution.outcome = NexusError("failed", "x" * 100)
+    before = command.size
+    book.settled(execution)
+    assert command.size - before == 100
