@@ -1,0 +1,45 @@
+"""Buses: how events and messages get from node to node. The scheme of `bus.url` says which one.
+
+`memory:` and Redis come with Nexus; others are found in the entry point group `nexus.buses` under the name of their scheme
+and are called like `open_bus`.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Any, Final
+
+from nexus_tw.errors import ConfigError
+from nexus_tw.interfaces import IBus
+from nexus_tw.metrics import Metrics
+
+_REDIS: Final = ("redis", "rediss", "redis+sentinel", "unix")
+
+
+def open_bus(url: str, reactor: Any, metrics: Metrics, node: str) -> IBus:
+    """The bus at that address, not yet started; `ConfigError` where there can be none.
+
+    `reactor` provides time and connections; `node` is this node's name, unique among all that share the bus.
+    No text of an error holds any part of the address but its scheme, as there may be a password in it.
+    """
+    scheme, colon, rest = url.partition(":")
+    if not colon:
+        raise ConfigError("bus.url: no scheme; write for example memory: or redis://HOST:6379/0")
+    scheme = scheme.lower()
+    if scheme == "memory":
+        if rest:
+            raise ConfigError("bus.url: nothing may follow memory:")
+        from nexus_tw.bus.memory import MemoryBroker, MemoryBus
+
+        return MemoryBus(MemoryBroker(reactor), node)
+    if scheme in _REDIS:
+        # Its driver takes hold of the process's reactor as soon as it is imported, which nobody else need wait for.
+        from nexus_tw.bus.redis import RedisBus
+        from nexus_tw.bus.redis_url import parse
+
+        return RedisBus(parse(url), reactor, metrics, node)
+    found = next(iter(entry_points(group="nexus.buses", name=scheme)), None)
+    if found is None:
+        raise ConfigError(f"bus.url: no bus is known for the scheme {scheme[:32]!r}")
+    opened: IBus = found.load()(url, reactor, metrics, node)
+    return opened

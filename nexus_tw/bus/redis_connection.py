@@ -1,0 +1,255 @@
+"""Single connections to Redis: one that asks, one that publishes, one that is subscribed.
+
+Parsing, and commands outside the fast paths, are txredisapi's. Its factories are not used: where AUTH or SELECT fails
+or the connection ends before the answer, they stop trying for ever. A connection here ends at its first failure and says
+why; another one is made by whoever needs it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import txredisapi
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from nexus_tw.bus import redis_channels
+from nexus_tw.bus.redis_url import Address
+from nexus_tw.errors import NexusError
+
+# What Redis has not acknowledged is kept; past either of these a node is so far ahead of Redis that it must be told.
+MAX_UNACKED: Final = 131072
+MAX_UNACKED_BYTES: Final = 67108864
+
+# So many names travel in one command; Redis does nothing else while it works on a command.
+BATCH: Final = 1000
+
+SOURCES_KEPT: Final = 16384  # channels for which a subscriber remembers by what their messages come
+
+_log: Final = Logger()
+
+
+class Unreachable(Exception):
+    """Why Redis cannot be used now; the text is fit for a log."""
+
+
+def away() -> NexusError:
+    return NexusError("bus_unavailable", "The event bus is away")
+
+
+class Connection(txredisapi.RedisProtocol):
+    """One connection to Redis or to a sentinel.
+
+    `ended` is called once with the reason when it is lost; `closed` fires then.
+    """
+
+    def __init__(self, ended: Callable[[str], None]) -> None:
+        super().__init__(charset=None, convertNumbers=False)
+        self._ended = ended
+        self._why = ""
+        self.closed: Deferred[None] = Deferred()
+
+    def connectionMade(self) -> None:
+        """Sends nothing yet: see `login`."""
+
+    async def ask(self, *words: str) -> Any:
+        """The answer to a command; raises `Unreachable` where it is an error."""
+        try:
+            return await self.execute_command(*words)
+        except txredisapi.ResponseError as error:
+            raise Unreachable(told(error)) from None
+        except txredisapi.ConnectionError:
+            raise Unreachable(self._why or "the connection was lost") from None
+
+    async def login(self, address: Address) -> None:
+        if address.password is not None:
+            await self.ask("AUTH", *([address.username] if address.username else []), address.password)
+        if address.db is not None:
+            await self.ask("SELECT", str(address.db))
+
+    async def check_master(self) -> None:
+        """Raises where this server is a replica: sentinels can be behind, and what is published there gets lost."""
+        role = await self.ask("ROLE")
+        if role[0] not in (b"master", "master"):
+            raise Unreachable("it is no master")
+
+    def fail(self, why: str) -> None:
+        """Drops the connection at once, without waiting for the other side."""
+        if self.transport is not None and self.connected:
+            self._why = self._why or why
+            self.transport.abortConnection()
+
+    def dataReceived(self, data: bytes, unpause: bool = False) -> None:
+        try:
+            super().dataReceived(data, unpause)
+        except txredisapi.InvalidData:
+            self.fail("it does not speak the Redis protocol")
+
+    def tryConvertData(self, data: Any) -> Any:
+        return data  # bytes stay bytes; the base class looks at each of them
+
+    def replyReceived(self, reply: Any) -> None:
+        if self.replyQueue.waiting:
+            super().replyReceived(reply)
+        else:  # said without being asked, as when there are too many clients; then Redis closes
+            self.fail(told(reply))
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._why = self._why or reason.getErrorMessage()
+        # Whoever was asking gets an error from here; so it is said first that all is over.
+        self._ended(self._why)
+        txredisapi.RedisProtocol.connectionLost(self, reason)
+        self.closed.callback(None)
+
+
+class Publisher(Connection):
+    """Publishes. What is put within a turn leaves in one write; answers are matched by their order."""
+
+    def __init__(self, clock: IReactorTime, ended: Callable[[str], None]) -> None:
+        super().__init__(ended)
+        self._clock = clock
+        self._unacked: deque[tuple[Callable[[Any], None], int]] = deque()
+        self._bytes = 0
+        self._turn: list[bytes] = []
+        self._flush_call: IDelayedCall | None = None
+
+    @property
+    def behind(self) -> bool:
+        """Whether no more should be put before Redis has acknowledged some."""
+        return len(self._unacked) >= MAX_UNACKED or self._bytes >= MAX_UNACKED_BYTES
+
+    def put(self, command: bytes, done: Callable[[Any], None]) -> None:
+        """Sends a PUBLISH. Calls `done` once with the number of receivers, or with `bus_unavailable`."""
+        size = len(command)
+        self._bytes += size
+        self._unacked.append((done, size))
+        self._turn.append(command)
+        if self._flush_call is None:
+            self._flush_call = self._clock.callLater(0, self._flush)
+
+    def _flush(self) -> None:
+        self._flush_call = None
+        turn, self._turn = self._turn, []
+        self.transport.write(b"".join(turn))
+
+    def replyReceived(self, reply: Any) -> None:
+        if not self._unacked:
+            super().replyReceived(reply)
+            return
+        done, size = self._unacked.popleft()
+        self._bytes -= size
+        if type(reply) is not int:
+            reply = NexusError("bus_unavailable", f"The event bus refused this: {told(reply)}")
+        _call(done, reply)
+
+    def release(self) -> None:
+        """Gives up what was not acknowledged; called once, when the connection is not used any more."""
+        if self._flush_call is not None:
+            self._flush_call.cancel()
+            self._flush_call = None
+        self._turn.clear()
+        while self._unacked:
+            done, _ = self._unacked.popleft()
+            _call(done, away())
+
+
+class Subscriber(Connection):
+    """Is subscribed. Each message is handed on once, however many of this connection's subscriptions match it."""
+
+    def __init__(self, clock: IReactorTime, arrived: Callable[[bytes, bytes], None], ended: Callable[[str], None]) -> None:
+        """`arrived` is called with the channel and the payload."""
+        super().__init__(ended)
+        self._clock = clock
+        self._arrived = arrived
+        self._turn: list[tuple[bytes, bytes]] = []
+        self._flush_call: IDelayedCall | None = None
+        # Redis confirms every name of every command in the order in which it was asked.
+        self._unconfirmed: deque[Callable[[], None]] = deque()
+        # By channel, which of the subscriptions that match it hands its messages on.
+        self._sources: dict[bytes, bytes] = {}
+
+    def subscribe(self, source: redis_channels.Source, done: Callable[[], None]) -> None:
+        """Calls `done` when it stands, or when the connection is given up."""
+        self._put(b"PSUBSCRIBE" if source.glob else b"SUBSCRIBE", source.name, done)
+
+    def unsubscribe(self, source: redis_channels.Source) -> None:
+        self._put(b"PUNSUBSCRIBE" if source.glob else b"UNSUBSCRIBE", source.name, _nothing)
+
+    def _put(self, verb: bytes, name: bytes, done: Callable[[], None]) -> None:
+        self._unconfirmed.append(done)
+        self._turn.append((verb, name))
+        if self._flush_call is None:
+            self._flush_call = self._clock.callLater(0, self._flush)
+
+    def _flush(self) -> None:
+        self._flush_call = None
+        turn, self._turn = self._turn, []
+        commands: list[bytes] = []
+        names: list[bytes] = []
+        last = b""
+        for verb, name in turn:
+            if names and (verb != last or len(names) == BATCH):
+                commands.append(redis_channels.command(last, names))
+                names = []
+            names.append(name)
+            last = verb
+        commands.append(redis_channels.command(last, names))
+        self.transport.write(b"".join(commands))
+
+    def replyReceived(self, reply: Any) -> None:
+        if type(reply) is not list:
+            super().replyReceived(reply)
+            return
+        kind = reply[0]
+        if kind == b"message":
+            self._message(reply[1], reply[1], reply[2])
+        elif kind == b"pmessage":
+            self._message(reply[1], reply[2], reply[3])
+        else:
+            self._sources.clear()
+            _call(self._unconfirmed.popleft())
+
+    def _message(self, source: bytes, channel: bytes, payload: bytes) -> None:
+        # For one publish Redis sends a copy for each subscription that matches, all in a row. Confirmations come in the
+        # same stream, so between two of them the same subscriptions match a channel and bring each of its publishes. The
+        # one that was first to bring a message of a channel therefore brings them all, and what the others bring are
+        # copies. Redis alone says what matches. (Forgetting for want of room falls between publishes too.)
+        if channel not in self._sources:
+            if len(self._sources) >= SOURCES_KEPT:
+                self._sources.clear()
+            self._sources[channel] = source
+        elif self._sources[channel] != source:
+            return
+        _call(self._arrived, channel, payload)
+
+    def release(self) -> None:
+        """Ends waiting for confirmations; called once, when the connection is not used any more."""
+        if self._flush_call is not None:
+            self._flush_call.cancel()
+            self._flush_call = None
+        self._turn.clear()
+        while self._unconfirmed:
+            _call(self._unconfirmed.popleft())
+
+
+def told(error: object) -> str:
+    """What Redis said, without what it quotes: it quotes unknown commands with their arguments, a password perhaps."""
+    text = str(error)
+    for quote in "'`\"":
+        text = text.partition(quote)[0]
+    return text[:200].strip()
+
+
+def _call(function: Callable[..., None], *arguments: Any) -> None:
+    try:
+        function(*arguments)
+    except Exception:  # the connection and whoever comes next must not suffer from it
+        _log.failure("What came over the bus could not be handled")
+
+
+def _nothing() -> None:
+    pass

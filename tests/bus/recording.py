@@ -1,0 +1,75 @@
+"""A bus listener that remembers, and waiting for what it will have heard."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from nexus_tw.errors import NexusError
+from nexus_tw.interfaces import IBus
+from nexus_tw.topics import Pattern, parse_pattern
+
+reactor: Any = _reactor
+PATIENCE = 15.0
+
+
+class Recorder:
+    """Notes all it is told. `changes` holds `lost` and `restored` as they came."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, bytes]] = []
+        self.messages: list[bytes] = []
+        self.changes: list[str] = []
+        self.on_event: Callable[[str], None] | None = None
+
+    def event(self, event_type: str, data: bytes) -> None:
+        self.events.append((event_type, data))
+        if self.on_event is not None:
+            self.on_event(event_type)
+
+    def message(self, body: bytes) -> None:
+        self.messages.append(body)
+
+    def lost(self) -> None:
+        self.changes.append("lost")
+
+    def restored(self) -> None:
+        self.changes.append("restored")
+
+
+async def until(condition: Callable[[], Any], patience: float = PATIENCE) -> None:
+    """Returns as soon as the condition holds; fails when it does not come to hold in time."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        await deferLater(reactor, 0.002)
+
+
+def pattern(text: str) -> Pattern:
+    return parse_pattern(text, "test")
+
+
+async def subscribed(bus: IBus, *texts: str) -> None:
+    """Subscribes, and waits until all of it stands."""
+    for text in texts:
+        done: Deferred[None] = Deferred()
+        bus.subscribe(pattern(text), lambda done=done: done.callback(None))  # type: ignore[misc]
+        await done
+
+
+async def published(bus: IBus, event_type: str, data: bytes = b"{}") -> NexusError | None:
+    """Publishes; the error, if it came to one."""
+    done: Deferred[NexusError | None] = Deferred()
+    bus.publish(event_type, data, done.callback)
+    return await done
+
+
+async def sent(bus: IBus, node: str | None, body: bytes) -> int | NexusError:
+    done: Deferred[int | NexusError] = Deferred()
+    bus.send(node, body, done.callback)
+    return await done

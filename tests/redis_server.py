@@ -1,0 +1,170 @@
+"""A real redis-server for tests: started on a free port in a directory of its own, and always stopped again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PATIENCE = 10.0  # s for a server to come up, on a busy machine
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on now."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class RedisServer:
+    """One redis-server process. `start` after `kill` or `stop` starts it again on the same port, without its data."""
+
+    scheme = "redis"
+
+    def __init__(
+        self,
+        password: str | None = None,
+        tls: tuple[str, str, str] | None = None,
+        options: tuple[str, ...] = (),
+        port: int | None = None,
+    ) -> None:
+        """`tls`: files of certificate, key and authority; then the port speaks TLS only. `options`: more of the command line's."""
+        self.port = port or free_port()
+        self.password = password
+        self.options = options
+        self.tls = tls
+        self.directory = Path(tempfile.mkdtemp(prefix="nexus-redis-"))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        login = f":{self.password}@" if self.password else ""
+        if self.tls:
+            return f"rediss://{login}localhost:{self.port}/0?ca={self.tls[2]}"
+        return f"redis://{login}127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def command_line(self) -> list[str]:
+        words = ["redis-server", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(self.directory)]
+        words += ["--port", "0" if self.tls else str(self.port), "--daemonize", "no"]
+        if self.tls:
+            certificate, key, authority = self.tls
+            words += ["--tls-port", str(self.port), "--tls-cert-file", certificate, "--tls-key-file", key]
+            words += ["--tls-ca-cert-file", authority, "--tls-auth-clients", "no"]
+        if self.password:
+            words += ["--requirepass", self.password]
+        return [*words, *self.options]
+
+    def start(self) -> None:
+        """Returns once it answers PING."""
+        assert self._process is None
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(self.command_line(), stdout=log, stderr=log)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                if self.command("PING") == "+PONG":
+                    return
+            except OSError:
+                pass
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                log_text = (self.directory / "log").read_text()
+                self.close()
+                raise RuntimeError(f"redis-server did not start: {log_text[-2000:]}")
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """Ends it as an administrator would."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends it as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.send_signal(signal.SIGCONT)
+            self._process.wait(PATIENCE)
+            self._process = None
+
+    def pause(self) -> None:
+        """Its connections stay, and nothing answers any more."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def close(self) -> None:
+        """Ends it for good and removes its directory."""
+        self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def command(self, *words: str | bytes) -> str:
+        """Sends one command over a connection of its own; the first line of the answer, for example `+OK`."""
+        with closing(self._connect()) as connection, connection.makefile("rb") as answers:
+            if self.password:
+                connection.sendall(_encode(["AUTH", self.password]))
+                answers.readline()
+            connection.sendall(_encode(list(words)))
+            return answers.readline().decode().strip()
+
+    def _connect(self) -> socket.socket:
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=2)
+        if not self.tls:
+            return plain
+        context = ssl.create_default_context(cafile=self.tls[2])
+        return context.wrap_socket(plain, server_hostname="localhost")
+
+
+class SentinelServer(RedisServer):
+    """A redis-sentinel that watches one master under the name `nexus`."""
+
+    def __init__(self, master: int, quorum: int = 1) -> None:
+        super().__init__()
+        self._configuration = self.directory / "sentinel.conf"
+        self._configuration.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {self.directory}\n"
+            f"sentinel monitor nexus 127.0.0.1 {master} {quorum}\n"
+            "sentinel down-after-milliseconds nexus 500\nsentinel failover-timeout nexus 3000\n"
+        )
+
+    def command_line(self) -> list[str]:
+        return ["redis-server", str(self._configuration), "--sentinel"]
+
+
+def _encode(words: list[str | bytes]) -> bytes:
+    parts = [word.encode() if isinstance(word, str) else word for word in words]
+    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
+
+
+def running(**arguments: Any) -> Iterator[RedisServer]:
+    """For a fixture: a started server, stopped afterwards."""
+    server = RedisServer(**arguments)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis of this test's own, without a password. Import this fixture where it is used."""
+    yield from running()
