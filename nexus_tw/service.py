@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from twisted.application.service import IService, Service
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString, wrapServerTLS
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
@@ -140,7 +140,7 @@ class Node:
             self._log.info("Shutting down, with {count} connections", count=len(self._server.connections))
         await self._server.drain()
         for port in self._ports:
-            await port.stopListening()
+            await maybeDeferred(port.stopListening)
         await self._server.stop()
         if self._ports:
             self._log.info("Nexus has ended")
@@ -160,7 +160,7 @@ class Node:
 async def listen(text: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> IListeningPort:
     """Listens; `ConfigError` names the endpoint and the reason where that cannot be."""
     try:
-        port: IListeningPort = await endpoint.listen(factory)  # type: ignore[misc]
+        port: IListeningPort = await endpoint.listen(factory)
         return port
     except CannotListenError as error:
         raise ConfigError(f"listen: {text}: {error.socketError}") from None

@@ -29,7 +29,7 @@ class Options(usage.Options):
     optFlags: ClassVar[list[list[str | None]]] = [["echo", None, "serve /echo, for conformance runs; NEXUS_ECHO"]]
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self["listen"] = []
         self.configuration: Configuration | None = None
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from twisted.internet import reactor
 from twisted.logger import globalLogBeginner
 
@@ -23,9 +21,9 @@ def main() -> None:
     ]
     service = RunnerService(reactor, Node(reactor, Configuration(settings, charge.token, False), endpoints))
     service.startService()
-    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)  # type: ignore[attr-defined]
-    reactor.run()  # type: ignore[attr-defined]
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.run()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

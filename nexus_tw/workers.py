@@ -12,7 +12,7 @@ import sys
 from typing import Any, Final
 
 import msgspec
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
@@ -82,7 +82,7 @@ class Parent:
         self.stopping = True
         await DeferredList([worker.end() for worker in self._workers.values()])
         for port in self._ports:
-            await port.stopListening()
+            await maybeDeferred(port.stopListening)
 
     def _spawn(self, number: int) -> None:
         if self.stopping:

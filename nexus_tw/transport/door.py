@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from twisted.internet.defer import ensureDeferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, ISSLTransport
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
@@ -20,6 +20,7 @@ from nexus_tw.errors import NexusError
 from nexus_tw.transport.admission import Admission, Refused
 from nexus_tw.transport.opening import END, Opening, parse
 from nexus_tw.transport.problems import response
+from nexus_tw.transport.tls import common_name
 from nexus_tw.transport.websocket import Doorway
 
 LONGEST_BODY_START: Final = 65536  # bytes after the header block that are kept while a client is being authenticated
@@ -170,14 +171,6 @@ def take_over(transport: Any, protocol: Any) -> None:
     else:
         transport.protocol = protocol
     protocol.makeConnection(transport)
-
-
-def common_name(transport: Any) -> str | None:
-    """The common name of a client certificate that TLS has verified; None without one."""
-    if not ISSLTransport.providedBy(transport):
-        return None
-    certificate = transport.getPeerCertificate()
-    return None if certificate is None else certificate.get_subject().CN
 
 
 def reopen(doors: Doors, request: Any) -> None:

@@ -11,7 +11,6 @@ import msgspec
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
@@ -21,6 +20,7 @@ from nexus_tw.interfaces import Credentials
 from nexus_tw.policy import Principal
 from nexus_tw.transport.admission import Admission
 from nexus_tw.transport.problems import TYPE, problem, response
+from nexus_tw.transport.tls import common_name
 
 JSON: Final = "application/json"
 IDLE: Final = 60  # s without a request after which a kept-alive connection is closed
@@ -53,7 +53,7 @@ class Call:
     async def principal(self) -> Principal:
         """Who calls; raises `unauthorized`."""
         token, _ = find_token(self.headers, {"token": self.parameters("token")}, ())
-        principal = await self._admission.principal(Credentials(token, common_name(self._request)))
+        principal = await self._admission.principal(Credentials(token, common_name(self._request.channel.transport)))
         if principal is None:
             raise NexusError("unauthorized", "A valid token is needed")
         return principal
@@ -165,12 +165,6 @@ def _headers(request: Request) -> dict[str, str]:
     }
 
 
-def common_name(request: Request) -> str | None:
-    """The common name of the client certificate that TLS verified, where there is one."""
-    certificate = getattr(request.transport, "getPeerCertificate", lambda: None)()
-    return None if certificate is None else certificate.get_subject().CN
-
-
 def site(root: Root, reactor: Any, largest_body: int) -> Site:
     """A Twisted Web site without an access log (it would hold tokens), whose bodies are bounded (0: they are not)."""
 
@@ -191,17 +185,17 @@ def site(root: Root, reactor: Any, largest_body: int) -> Site:
             if 0 < largest_body < self._size:
                 self._refuse()
             if not self._over:
-                super().handleContentChunk(data)
+                super().handleContentChunk(data)  # type: ignore[no-untyped-call]
 
         def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
             if not self._over:
-                super().requestReceived(command, path, version)
+                super().requestReceived(command, path, version)  # type: ignore[no-untyped-call]
 
         def _refuse(self) -> None:
             if self._over:
                 return
             self._over = True
-            channel: HTTPChannel = self.channel
+            channel: Any = self.channel
             channel.transport.write(response(NexusError("too_large", f"The body is longer than {largest_body} bytes")))
             channel.loseConnection()
 

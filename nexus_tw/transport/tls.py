@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
 from twisted.internet.endpoints import serverFromString, wrapServerTLS
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime, IStreamServerEndpoint
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime, ISSLTransport, IStreamServerEndpoint
 from twisted.internet.ssl import AcceptableCiphers, CertificateOptions
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -133,6 +133,14 @@ def endpoint(reactor: Any, description: str, settings: Tls) -> IStreamServerEndp
     except (ValueError, TypeError) as error:
         raise ConfigError(f"listen: {description}: {error}") from None
     return wrapServerTLS(Certificates(settings, reactor), plain, reactor)
+
+
+def common_name(transport: Any) -> str | None:
+    """The common name of a client certificate that TLS has verified; None without one."""
+    if not ISSLTransport.providedBy(transport):
+        return None
+    certificate: Any = transport.getPeerCertificate()
+    return None if certificate is None else certificate.get_subject().CN
 
 
 def _stamp(name: str) -> tuple[int, int, int] | None:
