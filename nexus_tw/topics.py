@@ -31,9 +31,14 @@ def _fits(text: str) -> bool:
         return False
 
 
-@lru_cache(maxsize=16384)
 def is_name(text: str) -> bool:
     """Whether the text is a well-formed name."""
+    # What is too long is not remembered: thousands of such texts would be a gigabyte.
+    return len(text) <= MAX_BYTES and _is_name(text)
+
+
+@lru_cache(maxsize=16384)
+def _is_name(text: str) -> bool:
     return _fits(text) and _NAME.match(text) is not None
 
 
@@ -107,7 +112,7 @@ def _parse(text: str) -> Pattern | None:
 
 def parse_pattern(text: str, member: str) -> Pattern:
     """The pattern, or an `invalid_message` that names the member."""
-    pattern = _parse(text)
+    pattern = _parse(text) if len(text) <= MAX_BYTES else None
     if pattern is None:
         raise invalid(member, "'*' stands for a whole component and '**' only at the end" if "*" in text else _why(text))
     return pattern
