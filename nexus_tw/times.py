@@ -8,6 +8,7 @@ from typing import Final
 from nexus_tw.errors import invalid
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_START: Final = _EPOCH.replace(tzinfo=None)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
@@ -30,16 +31,16 @@ class Timestamps:
 
 def format_millis(millis: int) -> str:
     """`2026-01-31T12:00:00.123Z` for milliseconds since the epoch."""
-    whole, part = divmod(millis, 1000)
-    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{part:03d}Z"
+    # Not by `fromtimestamp`, which takes a float; not by `strftime`, which writes the year 999 in three digits.
+    return (_START + millis * _MILLISECOND).isoformat(timespec="milliseconds") + "Z"
 
 
 def parse_millis(text: str, member: str) -> int:
     """Milliseconds since the epoch for an ISO 8601 text; without an offset it is read as UTC."""
     try:
         when = datetime.fromisoformat(text)
-        if when.tzinfo is None:
-            when = when.replace(tzinfo=UTC)
+        # In UTC it may be in a year that cannot be written any more.
+        when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
         # Integers: `timestamp()` is a float, and one in two hundred milliseconds would come back as the one before.
         return (when - _EPOCH) // _MILLISECOND
     except (ValueError, OverflowError):
