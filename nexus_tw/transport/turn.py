@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 
 class Turn:
     """Calls back once, after everything the reactor had to do in this turn, those called back first that were first to ask."""
 
     __slots__ = ("_clock", "_waiting")
+
+    _log = Logger(namespace="nexus.turn")
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
@@ -26,6 +29,9 @@ class Turn:
         # What is added meanwhile still belongs to this turn.
         place = 0
         while place < len(waiting):
-            waiting[place]()
+            try:
+                waiting[place]()
+            except Exception:  # the others still have their turn, and so has everything after this one
+                self._log.failure("Something that was left for the end of a turn failed")
             place += 1
         self._waiting = []
