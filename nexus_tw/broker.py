@@ -69,7 +69,7 @@ class Broker:
         self._clients: dict[Peer, _Client] = {}
         self._outbox: deque[tuple[str, bytes]] = deque()
         self._outbox_bytes = 0
-        self._overflowed: set[str] = set()
+        self._missed: set[str] = set()
 
     # --- publish
 
@@ -105,21 +105,29 @@ class Broker:
     def announce(self, event_type: str, data: bytes) -> None:
         """Publishes an event of the server's own. While the bus is away it waits in a bounded outbox."""
         if self._bus.available and not self._outbox:
-            self._bus.publish(event_type, data, self._announced)
+            self._send(event_type, data)
             return
         self._outbox.append((event_type, data))
         self._outbox_bytes += len(data)
         while len(self._outbox) > self._limits.outbox or self._outbox_bytes > OUTBOX_BYTES:
             lost_type, lost = self._outbox.popleft()
             self._outbox_bytes -= len(lost)
-            self._overflowed.add(lost_type)
+            self.missed(lost_type)
             self._metrics.events_dropped["outbox"] += 1
 
-    def _announced(self, error: NexusError | None) -> None:
-        if error is None:
-            self._metrics.events_published += 1
-        else:
-            self._metrics.events_dropped["bus"] += 1
+    def missed(self, event_type: str) -> None:
+        """Events of this type were lost on their way to the bus; everybody is told once it is back."""
+        self._missed.add(event_type)
+
+    def _send(self, event_type: str, data: bytes) -> None:
+        def done(error: NexusError | None) -> None:
+            if error is None:
+                self._metrics.events_published += 1
+            else:
+                self._metrics.events_dropped["bus"] += 1
+                self.missed(event_type)
+
+        self._bus.publish(event_type, data, done)
 
     # --- subscribe
 
@@ -251,19 +259,18 @@ class Broker:
 
     def gap(self, event_type: str) -> None:
         """Events of this type were lost; tells everyone here who would have got them."""
-        for pattern in self._hub.interested(event_type):
-            self._hub.tell(pattern, _continuity(event_type))
+        self._hub.tell(self._hub.interested(event_type), _continuity(event_type))
 
     def restored(self) -> None:
         """The bus is back: says to every subscriber that it may have missed something, then sends what waited."""
         for pattern in self._hub.patterns():
-            self._hub.tell(pattern, _continuity(pattern.text))
-        overflowed, self._overflowed = self._overflowed, set()
-        for event_type in overflowed:
+            self._hub.tell((pattern,), _continuity(pattern.text))
+        missed, self._missed = self._missed, set()
+        for event_type in sorted(missed):
             self._tell_gap(event_type)
         waiting, self._outbox, self._outbox_bytes = self._outbox, deque(), 0
         for event_type, data in waiting:
-            self._bus.publish(event_type, data, self._announced)
+            self._send(event_type, data)
 
 
 def _continuity(event_type: str) -> Callable[[Encoding], bytes]:

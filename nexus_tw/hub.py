@@ -13,6 +13,7 @@ A peer that changes its subscriptions in mid-turn first gets what its old cohort
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Final
 
@@ -149,7 +150,7 @@ class Hub:
         self._trie: PatternMap[Bucket] = PatternMap()
         self._routes: dict[str, tuple[Bucket, ...]] = {}
         self._cohorts: dict[tuple[Hashable, frozenset[Group]], Cohort] = {}
-        self._dirty: list[Cohort] = []
+        self._dirty: deque[Cohort] = deque()
 
     def subscribe(self, subscriber: Subscriber, pairs: Iterable[tuple[Pattern, Filter | None]]) -> None:
         """Adds pairs; those the subscriber has already change nothing."""
@@ -201,27 +202,29 @@ class Hub:
                 for group in bucket.matching(decoded):
                     self._gather(group, event, frames, event_type, data)
 
-    def tell(self, pattern: Pattern, write: Callable[[Encoding], bytes]) -> None:
-        """Puts a frame of another kind than an event among the events of everyone who subscribes to this very pattern."""
-        bucket = (self._exact if pattern.exact else self._wild).get(pattern.text)
-        if bucket is None:
-            return
+    def tell(self, patterns: Iterable[Pattern], write: Callable[[Encoding], bytes]) -> None:
+        """Puts a frame of another kind than an event, once, among the events of everyone who subscribes to one of these
+        very patterns."""
         notice = object()
         frames: dict[Hashable, bytes] = {}
-        for group in bucket.groups.values():
-            for cohort in group.cohorts:
-                if cohort.last is not notice:
-                    frame = frames.get(cohort.encoding.key)
-                    if frame is None:
-                        frame = frames[cohort.encoding.key] = write(cohort.encoding)
-                    self._put(cohort, notice, frame)
+        for pattern in patterns:
+            bucket = (self._exact if pattern.exact else self._wild).get(pattern.text)
+            for group in bucket.groups.values() if bucket is not None else ():
+                for cohort in group.cohorts:
+                    if cohort.last is not notice:
+                        frame = frames.get(cohort.encoding.key)
+                        if frame is None:
+                            frame = frames[cohort.encoding.key] = write(cohort.encoding)
+                        self._put(cohort, notice, frame)
 
     def flush(self) -> None:
         """Hands what was gathered to the peers: one join for each cohort, one write for each peer."""
-        while self._dirty:
-            dirty, self._dirty = self._dirty, []
-            for cohort in dirty:
-                self._flush(cohort)
+        try:
+            while self._dirty:
+                self._flush(self._dirty.popleft())
+        finally:
+            if self._dirty:  # a peer failed in a way that none should; the others must not wait for ever
+                self._soon(self.flush)
 
     # --- fan-out
 
@@ -293,22 +296,26 @@ class Hub:
                     self._routes.clear()
 
     def _place(self, subscriber: Subscriber) -> None:
-        """Moves the subscriber to the cohort that its pairs ask for."""
-        groups = frozenset(group for pairs in subscriber.pairs.values() for group in pairs.values())
+        """Moves the subscriber to the cohort that its pairs ask for.
+
+        A write may end a peer (one that does not read) and so remove it: this one, or the last member of the other cohort.
+        """
         if subscriber.cohort is not None:
             self._flush(subscriber.cohort)
             self._quit(subscriber)
+        groups = frozenset(group for pairs in subscriber.pairs.values() for group in pairs.values())
         if not groups:
             return
         encoding = subscriber.peer.encoding
         key = (encoding.key, groups)
         cohort = self._cohorts.get(key)
+        if cohort is not None:
+            self._flush(cohort)  # what was gathered before the subscriber came is not for it
+            cohort = self._cohorts.get(key)
         if cohort is None:
             cohort = self._cohorts[key] = Cohort(key, encoding)
             for group in groups:
                 group.cohorts[cohort] = None
-        else:
-            self._flush(cohort)  # what was gathered before the subscriber came is not for it
         cohort.members[subscriber] = None
         subscriber.cohort = cohort
 

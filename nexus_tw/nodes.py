@@ -80,6 +80,8 @@ class Nodes:
         self._tallies[number] = tally
 
         def sent(nodes: int | NexusError) -> None:
+            if number not in self._tallies:  # counted already, as the bus took too long
+                return
             if isinstance(nodes, NexusError):
                 tally.timer.cancel()
                 del self._tallies[number]
@@ -93,7 +95,14 @@ class Nodes:
 
     def tell_gap(self, event_type: str) -> None:
         """Makes every node tell its subscribers that events of this type were lost."""
-        self._bus.send(None, _encode(Gap(event_type)), lambda _nodes: None)
+        assert self.broker is not None
+        broker = self.broker
+
+        def sent(nodes: int | NexusError) -> None:
+            if isinstance(nodes, NexusError):
+                broker.missed(event_type)
+
+        self._bus.send(None, _encode(Gap(event_type)), sent)
 
     # --- BusListener
 
