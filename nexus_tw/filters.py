@@ -147,7 +147,10 @@ def compile_filter(members: dict[str, Any] | None, max_nodes: int) -> Filter | N
         return None
     if max_nodes and _nodes(members, max_nodes) > max_nodes:
         raise NexusError("limit_exceeded", f"filters: more than {max_nodes} values")
-    return Filter(members)
+    try:
+        return Filter(members)
+    except RecursionError:  # only where `max_nodes` does not bound it
+        raise invalid("filters", "nested too deep") from None
 
 
 def _nodes(members: dict[str, Any], enough: int) -> int:
