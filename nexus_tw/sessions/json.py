@@ -19,7 +19,6 @@ from nexus_tw.policy import Principal
 from nexus_tw.sessions.verbs import Link, Verbs
 from nexus_tw.settings import Heartbeat, Limits
 from nexus_tw.times import Timestamps
-from nexus_tw.topics import check_name
 
 WELCOME: Final = "Connected to Nexus API WebSocket"
 NOT_TEXT: Final = Close(1003, "Text frames only", False)
@@ -44,11 +43,12 @@ _decode: Final = msgspec.json.Decoder(
 class _Probe(msgspec.Struct):
     """What can be said of a message that is not of the right shape."""
 
-    type: Any = None
-    id: Any = None
+    type: msgspec.Raw = messages.NULL
+    id: msgspec.Raw = messages.NULL
 
 
 _probe: Final = msgspec.json.Decoder(_Probe).decode
+_any: Final = msgspec.json.Decoder().decode
 
 
 class JsonDialect:
@@ -76,7 +76,7 @@ class JsonDialect:
         self._heartbeat = messages.HeartbeatTimes(heartbeat.interval, heartbeat.timeout)
         self._limits = messages.ConnectionLimits(limits.message, limits.subscriptions, limits.rate)
         self._timestamps = Timestamps()
-        self._ack = (0, b"")
+        self._ack = (-1, b"")
 
     def session(self, link: Link, principal: Principal, address: str) -> JsonSession:
         return JsonSession(self, link, principal, address, f"client-{self._new_id()}")
@@ -160,7 +160,7 @@ class JsonSession:
         try:
             _HANDLERS[type(message)](self, message)
         except NexusError as error:
-            self.fail(error, message.id)
+            self.fail(error, message.id, getattr(message, "command_id", None))
 
     def broken(self) -> None:
         self.fail(NexusError("internal", "Something went wrong in the server"))
@@ -201,14 +201,17 @@ class JsonSession:
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             self.fail(NexusError("invalid_json", "Invalid JSON message"))
             return
-        id_ = probe.id if _is_id(probe.id) else None
+        id_ = _value(probe.id)
+        if not _is_id(id_):
+            id_ = None
+        kind = _value(probe.type)
         if not isinstance(error, msgspec.ValidationError):
             # The probe skips what the whole message could not be decoded for.
             self.fail(NexusError("invalid_json", "Invalid JSON message"), id_)
-        elif type(probe.type) is not str:
+        elif type(kind) is not str:
             self.fail(invalid("type", "expected a string"), id_)
-        elif probe.type not in _TYPES:
-            self.fail(NexusError("unknown_type", f"Unknown message type: {probe.type}"), id_)
+        elif kind not in _TYPES:
+            self.fail(NexusError("unknown_type", f"Unknown message type: {kind}"), id_)
         else:
             self.fail(_shape(error), id_)
 
@@ -277,7 +280,6 @@ class JsonSession:
         self._dialect.verbs.call(self, message, _Reply(self, message.id))
 
     def _cancel(self, message: messages.Cancel) -> None:
-        check_name(message.command_id, "commandId")
         error = self._dialect.verbs.cancel(self, message.command_id)
         self.fail(error, message.id, message.command_id)
 
@@ -340,13 +342,23 @@ _HANDLERS: Final[dict[type, Callable[[JsonSession, Any], None]]] = {
 _TYPES: Final = frozenset(msgspec.inspect.type_info(kind).tag for kind in _HANDLERS)  # type: ignore[attr-defined]
 
 
+def _value(raw: msgspec.Raw) -> Any:
+    """The member's value, None where it has none that can be told (a number out of range, say)."""
+    try:
+        return _any(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+
+
 def _is_id(value: Any) -> bool:
     return type(value) is str or (type(value) is int and -(2**63) <= value < 2**63)
 
 
 def _shape(error: msgspec.ValidationError) -> NexusError:
     """`Expected `str`, got `int` - at `$.agentId`` as `Invalid message format: agentId: expected str, got int`."""
-    text, _, path = str(error).replace("`", "").partition(" - at $")
+    text, at, path = str(error).replace("`", "").rpartition(" - at $")  # the client's own text may stand before it
+    if not at:
+        text, path = path, ""
     what = text[0].lower() + text[1:]
     missing = "object missing required field "
     if what.startswith(missing):
