@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 
 from nexus_tw.errors import HEARTBEAT_TIMEOUT, TOKEN_EXPIRED, Close
 from nexus_tw.settings import Heartbeat
@@ -25,7 +26,7 @@ class Beating(Protocol):
     heard: float
     next_ping: float
     expires: float  # on the pulse's clock; infinity: never
-    slot: int
+    slot: int  # -1: none
 
     def ping(self) -> None: ...
 
@@ -35,17 +36,20 @@ class Beating(Protocol):
 class Pulse:
     """Pings, and closes those from whom nothing comes, or whose token is over."""
 
+    _log = Logger(namespace="nexus.heartbeat")
+
     def __init__(self, clock: IReactorTime, settings: Heartbeat, random: Random) -> None:
         self._interval = settings.interval
-        self._timeout = settings.timeout
         self._random = random
-        self._clock = clock
         self._step = min(RESOLUTION, settings.interval / 4)
+        # A connection was heard up to one step after what it says.
+        self._patience = settings.timeout + self._step
         self._tick = 0
-        self._slots: dict[int, dict[Beating, None]] = {}
+        # The value: whether it was found silent by a sweep that came late.
+        self._slots: dict[int, dict[Beating, bool]] = {}
         self._loop = LoopingCall.withCount(self._sweep)
         self._loop.clock = clock
-        self.now = 0.0  # s since the start, as of the last sweep; counted, so that no clock change moves it
+        self.now = 0.0  # s since the start, as of the last sweep
 
     def start(self) -> None:
         self._loop.start(self._step, now=False)
@@ -64,29 +68,40 @@ class Pulse:
 
     def remove(self, connection: Beating) -> None:
         slot = self._slots.get(connection.slot)
+        connection.slot = -1
         if slot is not None:
             slot.pop(connection, None)
 
-    def _place(self, connection: Beating) -> None:
-        due = min(connection.next_ping, connection.heard + self._timeout, connection.expires)
+    def _place(self, connection: Beating, silent: bool = False) -> None:
+        due = min(connection.next_ping, connection.heard + self._patience, connection.expires)
         connection.slot = max(self._tick + 1, ceil(due / self._step))
-        self._slots.setdefault(connection.slot, {})[connection] = None
+        self._slots.setdefault(connection.slot, {})[connection] = silent
 
     def _sweep(self, ticks: int) -> None:
-        for _ in range(ticks):
-            self._tick += 1
-            self.now = self._tick * self._step
-            for connection in self._slots.pop(self._tick, ()):
-                self._visit(connection)
+        self._tick += ticks
+        self.now = self._tick * self._step
+        late = ticks > 1
+        for slot in sorted(slot for slot in self._slots if slot <= self._tick) if late else (self._tick,):
+            for connection, silent in self._slots.pop(slot, {}).items():
+                if connection.slot != slot:  # one visited before it took this one along
+                    continue
+                try:
+                    self._visit(connection, silent or not late)
+                except Exception:  # the heart beats for all the others too
+                    self._log.failure("A connection could not be looked after")
 
-    def _visit(self, connection: Beating) -> None:
+    def _visit(self, connection: Beating, sure: bool) -> None:
+        """`sure` is false where this process may have stood still: what came meanwhile has not been read yet, and the
+        connection gets one sweep more."""
         now = self.now
+        silent = now - connection.heard >= self._patience
         if now >= connection.expires:
             connection.close(TOKEN_EXPIRED)
-        elif now - connection.heard >= self._timeout:
+        elif silent and sure:
             connection.close(HEARTBEAT_TIMEOUT)
         else:
             if now >= connection.next_ping:
                 connection.ping()
                 connection.next_ping = now + self._interval
-            self._place(connection)
+            if connection.slot >= 0:  # the ping may have been one byte too many for a client that does not read
+                self._place(connection, silent)
