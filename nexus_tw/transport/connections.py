@@ -31,10 +31,12 @@ class Open(Protocol):
 
 
 class Full(NexusError):
-    """A connection too many; `retry_after` in seconds."""
+    """A connection too many, or one too late; `retry_after` in seconds."""
 
-    def __init__(self, reason: str, status: int, message: str, retry_after: int = 5) -> None:
-        super().__init__("rate_limited", message)
+    def __init__(
+        self, reason: str, status: int, message: str, retry_after: int = 5, code: str = "rate_limited"
+    ) -> None:
+        super().__init__(code, message)
         self.reason = reason
         self.status = status
         self.retry_after = retry_after
@@ -72,7 +74,9 @@ class Connections:
                 raise Full("connect_rate", 503, "Too many new connections", max(1, round(wait)))
 
     def room(self, address: str, subject: str | None) -> None:
-        """Raises `Full` where a connection from this address, for this subject, would be one too many."""
+        """Raises `Full` where a connection from this address, for this subject, would be one too many or too late."""
+        if self.draining:
+            raise Full("draining", 503, "The server is shutting down", code="shutting_down")
         if len(self._open) >= self._total:
             raise Full("connections", 503, "Too many connections")
         if self._per_address and self._by_address[address] >= self._per_address:
@@ -110,7 +114,7 @@ class Connections:
         A small fleet is let go at once: batches exist so that the others can take the clients, not to keep anybody waiting.
         """
         self.draining = True
-        deadline = self._clock.seconds() + seconds
+        timer = self._clock.callLater(seconds, self._drop)
         waiting = list(self._open)
         self._random.shuffle(waiting)
         batches = max(1, min(int(seconds * 0.7 / BATCH), -(-len(waiting) // int(PACE * BATCH))))
@@ -123,10 +127,9 @@ class Connections:
                 connection.close(SHUTTING_DOWN)
         if self._open:
             self._empty = Deferred()
-            timer = self._clock.callLater(max(0.0, deadline - self._clock.seconds()), self._drop)
             await self._empty
-            if timer.active():
-                timer.cancel()
+        if timer.active():
+            timer.cancel()
 
     def _drop(self) -> None:
         for connection in tuple(self._open):
