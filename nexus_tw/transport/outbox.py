@@ -44,10 +44,11 @@ class Outbox:
 
     def push(self, data: bytes) -> None:
         """Sends frames now, unless something waits for the end of the turn: then behind it."""
-        if self._parts:
-            self._parts.append(data)
-        elif self._open:
-            self._send(data)
+        if self._open:
+            if self._parts:
+                self._parts.append(data)
+            else:
+                self._send(data)
 
     def close(self, close: Close) -> None:
         self._close(close)
