@@ -46,7 +46,7 @@ class Opening:
     def parameters(self) -> dict[str, list[str]]:
         """The query's members; those without a value are left out."""
         found: dict[str, list[str]] = {}
-        for name, value in parse_qsl(self.query, max_num_fields=100):
+        for name, value in parse_qsl(self.query):
             found.setdefault(name, []).append(value)
         return found
 
