@@ -28,7 +28,6 @@ from nexus_tw.transport.outbox import Outbox
 from nexus_tw.transport.problems import response
 from nexus_tw.transport.turn import Turn
 
-LANE: Final = True  # frames.split before Autobahn's parser; the switch for measurements and conformance runs
 LINGER: Final = 10.0  # s for a client to answer our close frame, which may stand behind a full queue
 PATIENCE: Final = 60.0  # s for which a client may keep its bucket empty
 RECOVERED: Final = 0.1  # of the bucket, from where on it no longer counts as kept empty
@@ -153,7 +152,7 @@ class Connection(WebSocketServerProtocol):
         before = self.received
         if (
             self.state == _OPEN
-            and LANE
+            and door.lane
             and not self.data
             and self.current_frame is None
             and not self.inside_message
@@ -268,7 +267,9 @@ class Doorway(WebSocketServerFactory):
         connections: Connections,
         limits: Limits,
         metrics: Metrics,
+        lane: bool = True,
     ) -> None:
+        """`lane` puts `frames.split` before Autobahn's parser; without it everything takes the slow way, for comparison."""
         super().__init__(reactor=reactor, server="")
         self.clock = reactor
         self.turn = turn
@@ -276,6 +277,7 @@ class Doorway(WebSocketServerFactory):
         self.connections = connections
         self.limits = limits
         self.metrics = metrics
+        self.lane = lane
         self.setProtocolOptions(
             versions=[13],
             webStatus=False,
