@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from msgspec import Raw
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from zope.interface import implementer
 
 from nexus_tw.errors import ConfigError, NexusError
 from nexus_tw.handlers import HandlerRun, load
@@ -43,9 +44,10 @@ class Run:
 
 
 @pytest.fixture
-def logged() -> Any:
+def logged() -> Iterator[list[LogEvent]]:
     events: list[LogEvent] = []
 
+    @implementer(ILogObserver)
     def observe(event: LogEvent) -> None:
         if event.get("log_namespace") == "nexus_tw.handlers":
             events.append(event)
@@ -66,7 +68,7 @@ NOT_A_FUNCTION = 5
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
     """Installs a distribution of that name with these entry points of `nexus.commands`."""
 
     def install(name: str, entries: str) -> None:
@@ -119,7 +121,7 @@ def test_a_command_has_one_handler() -> None:
 def test_two_packages_for_one_command_are_refused(package: Callable[[str, str], None]) -> None:
     package("fleet", "deploy = tests.test_handlers:echo")
     package("float", "deploy = tests.test_handlers:principal")
-    with pytest.raises(ConfigError, match="entry point 'deploy' of nexus.commands: 'deploy' is given twice"):
+    with pytest.raises(ConfigError, match=r"entry point 'deploy' of nexus.commands: 'deploy' is given twice"):
         load([])
 
 
@@ -127,7 +129,7 @@ def test_a_module_that_fails_while_it_is_imported_is_a_configuration_error(packa
     with pytest.raises(ConfigError, match=r"commands\[0\].handler: .* RuntimeError: no such luck"):
         load([Command("deploy", "explodes_when_imported:function")])
     package("fleet", "deploy = explodes_when_imported:function")
-    with pytest.raises(ConfigError, match="entry point 'deploy' of nexus.commands: .* RuntimeError: no such luck"):
+    with pytest.raises(ConfigError, match=r"entry point 'deploy' of nexus.commands: .* RuntimeError: no such luck"):
         load([])
 
 
@@ -146,16 +148,20 @@ def test_a_handler_sees_the_command() -> None:
 
 
 def test_a_deferred_and_a_coroutine_are_waited_for() -> None:
-    for wrap in (lambda deferred: deferred, _coroutine):
-        deferred: Deferred[int] = Deferred()
-        run = Run(lambda _, wrap=wrap, deferred=deferred: wrap(deferred))
-        assert run.outcomes == []
-        deferred.callback(5)
-        assert run.outcomes == [5]
+    results: list[Deferred[int]] = []
 
+    def deferred(call: Invoked) -> Deferred[int]:
+        results.append(Deferred())
+        return results[-1]
 
-async def _coroutine(deferred: Deferred[int]) -> int:
-    return await deferred
+    async def coroutine(call: Invoked) -> int:
+        return await deferred(call)
+
+    runs = [Run(deferred), Run(coroutine)]
+    assert [run.outcomes for run in runs] == [[], []]
+    for result in results:
+        result.callback(5)
+    assert [run.outcomes for run in runs] == [[5], [5]]
 
 
 def test_an_exception_is_told_by_its_text_and_logged_with_its_traceback(logged: list[LogEvent]) -> None:

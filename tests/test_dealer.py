@@ -1,0 +1,952 @@
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec import Raw
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import Clock
+
+from nexus_tw.commands import DAY
+from nexus_tw.dealer import BATCH, Dealer
+from nexus_tw.errors import REPLACED, NexusError
+from nexus_tw.interfaces import Handler, Invoked
+from nexus_tw.messages import Command, CommandCancel, Invocation, Progress, Result
+from nexus_tw.metrics import Metrics
+from nexus_tw.policy import Principal
+from nexus_tw.presence import Presence
+from nexus_tw.settings import Limits, Role
+from tests.recording import RecordingAnnouncer, RecordingPeer, RecordingReply, principal
+
+FINAL = {"completed", "failed", "cancelled", "expired"}
+
+
+class World:
+    def __init__(
+        self, handlers: Mapping[str, Handler] | None = None, limits: Limits | None = None, clock: Clock | None = None
+    ) -> None:
+        self.clock = clock or Clock()
+        self.announced = RecordingAnnouncer()
+        self.metrics = Metrics()
+        self.presence = Presence(self.announced, self.clock)
+        self.dealer = Dealer(self.clock, self.announced, self.presence, handlers or {}, limits or Limits(), self.metrics)
+        self.caller = principal("caller")
+
+    def agent(self, agent_id: str | None = None, *commands: str) -> RecordingPeer:
+        """A connection that executes these commands (`deploy`), as that agent."""
+        peer = RecordingPeer()
+        self.dealer.register(peer, list(commands or ("deploy",)), agent_id)
+        self.turn()
+        return peer
+
+    def call(
+        self,
+        command: str = "deploy",
+        target: str | list[str] | None = None,
+        by: Principal | None = None,
+        **more: Any,
+    ) -> RecordingReply:
+        reply = RecordingReply()
+        request = Command(command=command, target=target, **more)
+        self.dealer.call(by or self.caller, request, reply)
+        return reply
+
+    def lose(self, peer: RecordingPeer) -> None:
+        self.dealer.lost(peer)
+        self.presence.gone(peer)
+
+    def turn(self) -> None:
+        self.clock.advance(0)
+
+    def statuses(self, agents: bool = False) -> list[Any]:
+        events = self.announced.of("task.updated")
+        return [(event.get("agentId"), event["status"]) if agents else event["status"] for event in events]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def refusal(code: str) -> Any:
+    """Expects a `NexusError` of this code."""
+    return pytest.raises(NexusError, check=lambda error: error.code == code)
+
+
+def succeed(world: World, peer: RecordingPeer, result: bytes = b'"done"', at: int = -1) -> None:
+    """The agent answers what it was given last (or the one `at`)."""
+    invocation = peer.got(Invocation)[at]
+    world.dealer.result(peer, Result(command_id=invocation.command_id, data=Raw(result)))
+
+
+# --- register
+
+
+def test_without_an_agent_id_a_connection_is_the_agent_of_its_client_id(world: World) -> None:
+    peer = world.agent()
+    world.call(target=peer.client_id)
+    assert len(peer.got(Invocation)) == 1
+    assert world.presence.agents() == [peer.client_id]
+
+
+def test_who_may_not_register_a_command_registers_none_of_them(world: World) -> None:
+    peer = RecordingPeer(who=principal("a", Role(register=("deploy",))))
+    with refusal("forbidden"):
+        world.dealer.register(peer, ["deploy", "stop"], None)
+    with refusal("no_such_command"):
+        world.call()
+    assert world.presence.agents() == []
+
+
+def test_to_register_as_an_agent_takes_the_right_to_send_its_telemetry(world: World) -> None:
+    peer = RecordingPeer(who=principal("a", Role(register=("**",), telemetry=("{subject}",))))
+    world.dealer.register(peer, ["deploy"], "a")
+    with refusal("forbidden"):
+        world.dealer.register(peer, ["deploy"], "b")
+    assert world.presence.agents() == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "agent_id", "code"),
+    [
+        ("de ploy", None, "invalid_message"),
+        ("*", None, "invalid_message"),
+        ("nexus.deploy", None, "forbidden"),
+        ("wamp.deploy", None, "forbidden"),
+        ("deploy", "a b", "invalid_message"),
+        ("deploy", "", "invalid_message"),
+    ],
+)
+def test_names_that_cannot_be_registered(world: World, name: str, agent_id: str | None, code: str) -> None:
+    with refusal(code):
+        world.dealer.register(RecordingPeer(), ["fine", name], agent_id)
+    with refusal("no_such_command"):
+        world.call("fine")
+
+
+def test_what_the_server_executes_nobody_else_can() -> None:
+    world = World({"deploy": lambda call: None})
+    with pytest.raises(NexusError, match="executed by the server itself") as caught:
+        world.dealer.register(RecordingPeer(), ["deploy"], None)
+    assert caught.value.code == "forbidden"
+
+
+def test_the_registrations_of_one_connection_are_bounded() -> None:
+    world = World(limits=Limits(subscriptions=2))
+    peer = world.agent("a", "one", "two")
+    world.dealer.register(peer, ["one", "two", "one"], "a")
+    with refusal("limit_exceeded"):
+        world.dealer.register(peer, ["one"], "b")
+    world.dealer.unregister(peer, ["two"])
+    world.dealer.register(peer, ["one"], "b")
+
+
+def test_an_unregistered_command_is_executed_no_more_but_what_is_in_hand_may_be_finished(world: World) -> None:
+    peer = world.agent()
+    reply = world.call()
+    world.dealer.unregister(peer, ["deploy", "unheard-of"])
+    with refusal("no_such_command"):
+        world.call()
+    succeed(world, peer)
+    assert reply.answer["data"]["result"] == "done"
+
+
+def test_a_second_connection_of_an_agent_replaces_the_first_and_what_that_had_in_hand_is_lost(world: World) -> None:
+    older = world.agent("a")
+    reply = world.call(target="a")
+    newer = world.agent("a")
+    assert older.closed == [REPLACED]
+    assert reply.code == "agent_lost"
+    world.call(target="a")
+    assert len(older.got(Invocation)) == 1 and len(newer.got(Invocation)) == 1
+
+
+def test_what_the_replaced_connection_had_in_hand_is_tried_again_by_the_new_one_if_the_caller_allows(
+    world: World,
+) -> None:
+    older = world.agent("a")
+    reply = world.call(target="a", retries=1)
+    newer = world.agent("a")
+    assert [invocation.attempt for invocation in newer.got(Invocation)] == [2]
+    succeed(world, older)
+    assert reply.ends == 0 and world.metrics.commands_late == 1
+    succeed(world, newer)
+    assert reply.ends == 1
+
+
+# --- call
+
+
+def test_the_agent_gets_all_it_needs_and_the_caller_its_result(world: World) -> None:
+    world.clock.advance(1)
+    peer = world.agent("a")
+    reply = world.call(parameters=Raw(b'{"env":"prod"}'), command_id="c-1", timeout=5.0)
+    (invocation,) = peer.got(Invocation)
+    assert msgspec.json.decode(msgspec.json.encode(invocation)) == {
+        "type": "command",
+        "commandId": "c-1",
+        "command": "deploy",
+        "parameters": {"env": "prod"},
+        "caller": "caller",
+        "deadline": "1970-01-01T00:00:06.000Z",
+        "attempt": 1,
+    }
+    succeed(world, peer, b'{ "sent": "as is" }')
+    assert reply.answer == {
+        "type": "command_result",
+        "commandId": "c-1",
+        "status": "success",
+        "data": {"commandId": "c-1", "command": "deploy", "status": "executed", "result": {"sent": "as is"}},
+    }
+    assert b'{ "sent": "as is" }' in msgspec.json.encode(reply.results[0])
+
+
+def test_the_server_chooses_an_id_where_the_caller_did_not(world: World) -> None:
+    world.agent()
+    chosen = {world.dealer.call(world.caller, Command(command="deploy"), RecordingReply()) for _ in range(10)}
+    assert len(chosen) == 10
+
+
+def test_agents_take_turns_at_a_command_without_a_target(world: World) -> None:
+    agents = [world.agent("a"), world.agent("b")]
+    for _ in range(4):
+        world.call()
+    assert [len(agent.got(Invocation)) for agent in agents] == [2, 2]
+
+
+def test_a_connection_of_several_agents_is_told_which_is_meant_and_says_which_it_speaks_of(world: World) -> None:
+    gateway = world.agent("a")
+    world.dealer.register(gateway, ["deploy"], "b")
+    reply = world.call(target=["a", "b"], command_id="c")
+    assert [invocation.agent_id for invocation in gateway.got(Invocation)] == ["a", "b"]
+    world.dealer.result(gateway, Result(command_id="c", data=Raw(b"2"), agent_id="b"))
+    with refusal("not_found"):
+        world.dealer.progress(RecordingPeer(), Progress(command_id="c", agent_id="a"))
+    world.dealer.result(gateway, Result(command_id="c", data=Raw(b"1")))
+    results = [(result.agent_id, msgspec.json.encode(result.data)) for result in reply.results[:2]]
+    assert [agent_id for agent_id, _ in results] == ["b", "a"]
+    assert reply.ends == 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        (Command(command="de ploy"), "invalid_message"),
+        (Command(command="deploy", target=""), "invalid_message"),
+        (Command(command="deploy", target=[]), "invalid_message"),
+        (Command(command="deploy", target="offline"), "agent_offline"),
+        (Command(command="deploy", target="online"), "no_such_command"),
+        (Command(command="deploy"), "no_such_command"),
+    ],
+)
+def test_what_has_nowhere_to_go_is_refused_and_its_id_can_be_used_again(world: World, request_: Command, code: str) -> None:
+    world.presence.acts(RecordingPeer(), "online")
+    named = msgspec.structs.replace(request_, command_id="c")
+    for _ in range(2):
+        reply = RecordingReply()
+        with pytest.raises(NexusError) as caught:
+            world.dealer.call(world.caller, named, reply)
+        assert caught.value.code == code
+        assert caught.value.message.startswith("Command execution failed: ") == (code != "invalid_message")
+        assert reply.ends == 0
+    assert world.announced.of("task.updated") == [] and world.metrics.commands_started == 0
+
+
+def test_who_may_not_call_a_command_is_refused_whether_it_exists_or_not(world: World) -> None:
+    world.agent()
+    nobody = principal("nobody", Role(call=("stop",)))
+    for command in ("deploy", "unheard-of"):
+        with refusal("forbidden"):
+            world.call(command, by=nobody)
+
+
+def test_a_failure_is_told_in_the_agents_words(world: World) -> None:
+    peer = world.agent()
+    for message, text in (("disk full", "disk full"), (None, "the agent gave no reason")):
+        reply = world.call(command_id="c")
+        given = peer.got(Invocation)[-1].command_id
+        world.dealer.result(peer, Result(command_id=given, status="error", message=message))
+        assert reply.code == "failed"
+        assert reply.errors[0].message == f"Command execution failed: {text}"
+        assert reply.command_ids == ["c"]
+        world.clock.advance(DAY)
+    assert world.metrics.commands_ended == {"failed": 2}
+
+
+def test_progress_goes_to_the_caller_as_it_comes(world: World) -> None:
+    peer = world.agent("a")
+    reply = world.call(command_id="c")
+    for percent in (b"10", b"90"):
+        world.dealer.progress(peer, Progress(command_id="c", data=Raw(percent)))
+    assert [(told.command_id, told.agent_id, bytes(told.data)) for told in reply.progressed] == [
+        ("c", "a", b"10"),
+        ("c", "a", b"90"),
+    ]
+
+
+def test_an_attempt_that_takes_too_long_is_given_up_and_the_agent_told_so(world: World) -> None:
+    peer = world.agent()
+    reply = world.call(command_id="c", timeout=5.0)
+    world.clock.advance(4.999)
+    assert reply.ends == 0
+    world.clock.advance(0.001)
+    assert reply.code == "timeout"
+    assert reply.errors[0].message == "Command execution failed: no result within 5 s"
+    assert [(told.command_id, told.reason) for told in peer.got(CommandCancel)] == [("c", "timeout")]
+    succeed(world, peer)
+    assert reply.ends == 1 and world.metrics.commands_late == 1
+
+
+# --- what the answer of an agent is worth
+
+
+def test_only_who_executes_a_command_can_answer_it(world: World) -> None:
+    world.agent("a")
+    stranger = world.agent("b", "stop")
+    reply = world.call(command_id="c")
+    for command_id in ("c", "unheard-of"):
+        with refusal("not_found"):
+            world.dealer.result(stranger, Result(command_id=command_id))
+        with refusal("not_found"):
+            world.dealer.progress(stranger, Progress(command_id=command_id))
+    assert reply.ends == 0 and reply.progressed == []
+
+
+def test_a_second_result_is_dropped_and_counted(world: World) -> None:
+    peer = world.agent()
+    reply = world.call(command_id="c")
+    succeed(world, peer)
+    succeed(world, peer)
+    world.dealer.progress(peer, Progress(command_id="c"))
+    assert reply.ends == 1 and reply.progressed == []
+    assert world.metrics.commands_late == 2
+    assert world.statuses() == ["sent", "completed"]
+
+
+# --- events
+
+
+def test_events_tell_how_a_command_goes(world: World) -> None:
+    world.clock.advance(2)
+    world.call(command_id="c", target="a", ttl=10.0)
+    peer = world.agent("a")
+    world.dealer.progress(peer, Progress(command_id="c"))
+    world.dealer.progress(peer, Progress(command_id="c"))
+    succeed(world, peer)
+    assert world.statuses(agents=True) == [("a", "queued"), ("a", "sent"), ("a", "running"), ("a", "completed")]
+    assert world.announced.of("task.updated")[0] == {
+        "taskId": "c",
+        "command": "deploy",
+        "agentId": "a",
+        "status": "queued",
+        "timestamp": "1970-01-01T00:00:02.000Z",
+    }
+
+
+def test_what_does_not_wait_was_never_queued(world: World) -> None:
+    peer = world.agent("a")
+    world.call(ttl=10.0)
+    succeed(world, peer)
+    assert world.statuses(agents=True) == [("a", "sent"), ("a", "completed")]
+
+
+# --- waiting
+
+
+@pytest.mark.parametrize("target", ["a", None])
+def test_a_command_waits_for_its_agent_and_is_handed_over_after_the_registration(world: World, target: str | None) -> None:
+    reply = world.call(target=target, ttl=10.0)
+    world.clock.advance(9)
+    peer = RecordingPeer()
+    world.dealer.register(peer, ["deploy"], "a")
+    assert peer.sent == [], "the reply to its registration comes first"
+    world.turn()
+    assert len(peer.got(Invocation)) == 1
+    world.clock.advance(20)
+    assert reply.ends == 0, "the time it waited does not count"
+    succeed(world, peer)
+    assert reply.ends == 1
+
+
+def test_a_command_for_one_agent_is_not_given_to_another(world: World) -> None:
+    world.call(target="a", ttl=10.0)
+    other = world.agent("b")
+    online = world.agent("a", "stop")
+    assert other.sent == [] and online.sent == []
+
+
+def test_a_command_that_nobody_came_for_expires(world: World) -> None:
+    reply = world.call(target="a", ttl=10.0)
+    world.clock.advance(10)
+    assert reply.code == "expired"
+    assert reply.errors[0].message.startswith("Command execution failed: ")
+    assert world.agent("a").sent == []
+    assert world.statuses(agents=True) == [("a", "queued"), ("a", "expired")]
+    assert world.metrics.commands_ended == {"expired": 1}
+
+
+def test_an_agent_that_came_and_went_within_one_turn_is_not_given_anything(world: World) -> None:
+    reply = world.call(ttl=10.0)
+    peer = RecordingPeer()
+    world.dealer.register(peer, ["deploy"], "a")
+    world.lose(peer)
+    world.turn()
+    assert peer.sent == [] and reply.ends == 0
+    assert len(world.agent("a").got(Invocation)) == 1
+
+
+def test_a_long_queue_is_handed_over_in_batches_in_its_order() -> None:
+    peer = RecordingPeer()
+    batches: list[int] = []
+
+    class Watched(Clock):
+        def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kw: object) -> IDelayedCall:
+            if delay == 0:
+                batches.append(len(peer.sent))
+            return super().callLater(delay, callable, *args, **kw)
+
+    world = World(clock=Watched())
+    for number in range(2 * BATCH + 1):
+        world.call(command_id=f"c{number}", target="a", ttl=10.0)
+    world.dealer.register(peer, ["deploy"], "a")
+    world.turn()
+    assert batches == [0, BATCH, 2 * BATCH], "what was handed over before each turn"
+    assert [told.command_id for told in peer.got(Invocation)] == [f"c{number}" for number in range(2 * BATCH + 1)]
+
+
+def test_a_command_that_waits_can_be_cancelled(world: World) -> None:
+    reply = world.call(command_id="c", target="a", ttl=10.0)
+    world.dealer.cancel(world.caller, "c")
+    assert reply.code == "cancelled"
+    assert world.agent("a").sent == []
+    world.clock.advance(20)
+    assert reply.ends == 1
+
+
+# --- a lost agent
+
+
+def test_a_lost_agent_loses_its_commands(world: World) -> None:
+    peer = world.agent("a")
+    replies = [world.call() for _ in range(2)]
+    world.dealer.progress(peer, Progress(command_id=peer.got(Invocation)[0].command_id))
+    world.lose(peer)
+    world.lose(peer)
+    assert [reply.code for reply in replies] == ["agent_lost"] * 2
+    assert world.statuses() == ["sent", "sent", "running", "failed", "failed"]
+
+
+def test_a_lost_agents_command_goes_to_the_next_if_the_caller_allows(world: World) -> None:
+    one, two = world.agent("a"), world.agent("b")
+    reply = world.call(command_id="c", retries=1)
+    world.lose(one)
+    assert [invocation.attempt for invocation in two.got(Invocation)] == [2]
+    assert world.statuses(agents=True) == [("a", "sent"), ("b", "sent")]
+    world.lose(two)
+    assert reply.code == "agent_lost"
+
+
+def test_a_lost_agents_command_waits_for_it_as_long_as_an_attempt_may_take(world: World) -> None:
+    reply = world.call(target="a", ttl=5.0, timeout=10.0, retries=1)
+    first = world.agent("a")
+    world.clock.advance(4)
+    world.lose(first)
+    world.clock.advance(9)
+    second = world.agent("a")
+    assert [invocation.attempt for invocation in second.got(Invocation)] == [2]
+    assert world.statuses() == ["queued", "sent", "queued", "sent"]
+    succeed(world, second)
+    assert reply.ends == 1
+
+
+@pytest.mark.parametrize(("ttl", "until"), [(0.0, 10.0), (50.0, 50.0)])
+def test_what_was_in_hand_once_and_is_not_taken_again_is_lost_and_not_expired(world: World, ttl: float, until: float) -> None:
+    peer = world.agent("a")
+    reply = world.call(target="a", ttl=ttl, timeout=10.0, retries=5)
+    world.lose(peer)
+    world.clock.advance(until - 0.001)
+    assert reply.ends == 0
+    world.clock.advance(0.001)
+    assert reply.code == "agent_lost"
+
+
+def test_the_time_limit_counts_anew_for_each_attempt(world: World) -> None:
+    one, two = world.agent("a"), world.agent("b")
+    reply = world.call(timeout=10.0, retries=1)
+    world.clock.advance(9)
+    world.lose(one)
+    world.clock.advance(9)
+    assert reply.ends == 0
+    succeed(world, two)
+    assert reply.ends == 1
+
+
+def test_who_is_told_of_one_lost_command_may_cancel_the_other(world: World) -> None:
+    peer = world.agent()
+
+    class Hasty(RecordingReply):
+        def error(self, error: NexusError, command_id: str) -> None:
+            super().error(error, command_id)
+            world.dealer.cancel(world.caller, "other")
+
+    world.dealer.call(world.caller, Command(command="deploy", command_id="one"), Hasty())
+    other = world.call(command_id="other")
+    world.lose(peer)
+    assert other.code == "cancelled"
+    assert world.statuses() == ["sent", "sent", "failed", "cancelled"]
+
+
+# --- several targets
+
+
+def test_each_of_several_targets_is_told_of_and_then_the_whole(world: World) -> None:
+    agents = {agent_id: world.agent(agent_id) for agent_id in "ab"}
+    world.agent("c", "stop")
+    reply = world.call(target=["a", "b", "c", "d", "a"], command_id="x")
+    world.dealer.result(agents["b"], Result(command_id="x", status="error", message="disk full"))
+    succeed(world, agents["a"], b"1")
+    told = [msgspec.json.decode(msgspec.json.encode(result)) for result in reply.results]
+    assert told[:2] == [
+        {
+            "type": "command_result",
+            "commandId": "x",
+            "agentId": "c",
+            "status": "error",
+            "code": "no_such_command",
+            "message": "Command execution failed: agent c does not execute deploy",
+        },
+        {
+            "type": "command_result",
+            "commandId": "x",
+            "agentId": "d",
+            "status": "error",
+            "code": "agent_offline",
+            "message": "Command execution failed: agent d is offline",
+        },
+    ]
+    assert [result.get("agentId") for result in told] == ["c", "d", "b", "a", None]
+    assert told[3]["data"] == {"commandId": "x", "command": "deploy", "status": "executed", "result": 1}
+    assert told[4]["status"] == "success"
+    assert told[4]["data"]["results"] == [
+        {"agentId": "a", "status": "success", "result": 1},
+        {"agentId": "b", "status": "error", "code": "failed", "message": "Command execution failed: disk full"},
+        {key: told[0][key] for key in ("agentId", "status", "code", "message")},
+        {key: told[1][key] for key in ("agentId", "status", "code", "message")},
+    ]
+    assert world.statuses(agents=True) == [
+        ("a", "sent"),
+        ("b", "sent"),
+        ("c", "failed"),
+        ("d", "failed"),
+        ("b", "failed"),
+        ("a", "completed"),
+        (None, "completed"),
+    ]
+    assert world.metrics.commands_ended == {"completed": 1}
+
+
+def test_a_list_of_one_is_answered_like_any_list(world: World) -> None:
+    peer = world.agent("a")
+    reply = world.call(target=["a"])
+    succeed(world, peer)
+    assert [result.agent_id for result in reply.results] == ["a", None]
+
+
+def test_several_targets_that_are_all_away_end_at_once(world: World) -> None:
+    reply = world.call(target=["a", "b"])
+    assert [result.code for result in reply.results] == ["agent_offline", "agent_offline", None]
+    assert reply.ends == 1
+
+
+def test_each_of_several_targets_waits_for_itself(world: World) -> None:
+    here = world.agent("a")
+    reply = world.call(target=["a", "b", "c"], ttl=10.0)
+    succeed(world, here)
+    late = world.agent("b")
+    succeed(world, late)
+    world.clock.advance(10)
+    assert [(result.agent_id, result.code) for result in reply.results] == [
+        ("a", None),
+        ("b", None),
+        ("c", "expired"),
+        (None, None),
+    ]
+
+
+def test_cancelling_several_leaves_what_has_ended_and_tells_the_caller_once(world: World) -> None:
+    agents = {agent_id: world.agent(agent_id) for agent_id in "ab"}
+    reply = world.call(target=["a", "b", "c"], ttl=10.0, command_id="x")
+    succeed(world, agents["a"])
+    world.dealer.cancel(world.caller, "x")
+    assert [result.agent_id for result in reply.results] == ["a"]
+    assert [error.code for error in reply.errors] == ["cancelled"]
+    assert agents["a"].got(CommandCancel) == [] and len(agents["b"].got(CommandCancel)) == 1
+    assert world.statuses(agents=True)[-3:] == [("b", "cancelled"), ("c", "cancelled"), (None, "cancelled")]
+
+
+def test_a_caller_may_cancel_the_rest_while_it_is_told_of_one(world: World) -> None:
+    world.agent("a")
+    peer = world.agent("b")
+
+    class Hasty(RecordingReply):
+        def result(self, message: Any) -> None:
+            super().result(message)
+            if message.agent_id == "d":
+                world.dealer.cancel(world.caller, "x")
+
+    reply = Hasty()
+    world.dealer.call(world.caller, Command(command="deploy", command_id="x", target=["a", "d", "b"]), reply)
+    assert [error.code for error in reply.errors] == ["cancelled"]
+    assert peer.sent == []
+    assert world.metrics.commands_ended == {"cancelled": 1}
+
+
+def test_a_caller_may_cancel_when_it_is_told_of_the_last(world: World) -> None:
+    class Hasty(RecordingReply):
+        def result(self, message: Any) -> None:
+            super().result(message)
+            if message.agent_id == "d":
+                world.dealer.cancel(world.caller, "x")
+
+    reply = Hasty()
+    world.dealer.call(world.caller, Command(command="deploy", command_id="x", target=["d"]), reply)
+    assert reply.ends == 1
+    assert sum(world.metrics.commands_ended.values()) == 1
+
+
+# --- the same command again
+
+
+def test_the_same_id_again_is_the_same_command_while_it_goes_on_and_after(world: World) -> None:
+    peer = world.agent()
+    replies = [world.call(command_id="c"), world.call(command_id="c")]
+    succeed(world, peer)
+    world.clock.advance(DAY - 1)
+    replies.append(world.call(command_id="c"))
+    assert len(peer.got(Invocation)) == 1
+    assert [reply.answer["data"]["result"] for reply in replies] == ["done"] * 3
+    assert world.metrics.commands_started == 1
+
+
+def test_a_command_that_ended_badly_is_not_executed_again_either(world: World) -> None:
+    peer = world.agent()
+    world.call(command_id="c", timeout=1.0)
+    world.clock.advance(1)
+    again = world.call(command_id="c")
+    assert again.code == "timeout" and again.command_ids == ["c"]
+    assert len(peer.got(Invocation)) == 1
+
+
+def test_after_a_day_the_id_is_a_new_command(world: World) -> None:
+    peer = world.agent()
+    world.call(command_id="c")
+    succeed(world, peer)
+    world.clock.advance(DAY)
+    world.call(command_id="c")
+    assert len(peer.got(Invocation)) == 2
+
+
+def test_another_callers_id_is_forbidden_even_to_an_administrator(world: World) -> None:
+    world.agent()
+    world.call(command_id="c")
+    with refusal("forbidden"):
+        world.call(command_id="c", by=principal("other"))
+
+
+def test_too_many_commands_are_refused_and_not_begun() -> None:
+    world = World(limits=Limits(pending=1))
+    peer = world.agent()
+    world.call()
+    with refusal("limit_exceeded"):
+        world.call()
+    assert len(peer.got(Invocation)) == 1 and world.metrics.commands_started == 1
+    succeed(world, peer)
+    world.call()
+
+
+# --- cancel
+
+
+def test_cancelling_tells_agent_and_caller_and_returns_what_the_caller_was_told(world: World) -> None:
+    peer = world.agent()
+    reply = world.call(command_id="c")
+    error = world.dealer.cancel(world.caller, "c")
+    assert reply.errors == [error] and error.code == "cancelled"
+    assert error.message == "Command execution failed: cancelled"
+    assert [(told.command_id, told.reason) for told in peer.got(CommandCancel)] == [("c", "cancelled")]
+    succeed(world, peer)
+    world.clock.advance(60)
+    assert reply.ends == 1
+    assert world.statuses() == ["sent", "cancelled"]
+
+
+def test_only_its_caller_or_an_administrator_can_cancel_a_command(world: World) -> None:
+    world.agent()
+    reply = world.call(command_id="c")
+    with refusal("forbidden"):
+        world.dealer.cancel(principal("other", Role(call=("**",))), "c")
+    assert reply.ends == 0
+    world.dealer.cancel(principal("other"), "c")
+    assert reply.code == "cancelled"
+
+
+def test_what_is_not_there_or_has_ended_cannot_be_cancelled(world: World) -> None:
+    peer = world.agent()
+    with refusal("not_found"):
+        world.dealer.cancel(world.caller, "c")
+    world.call(command_id="c")
+    succeed(world, peer)
+    with pytest.raises(NexusError, match="already ended: it is completed") as caught:
+        world.dealer.cancel(world.caller, "c")
+    assert caught.value.code == "not_found"
+
+
+# --- handlers
+
+
+def test_a_handler_executes_a_command_in_the_server() -> None:
+    def handler(call: Invoked) -> Any:
+        call.progress(50)
+        return {"hello": call.parameters["name"], "by": call.caller.subject, "id": call.command_id}
+
+    world = World({"deploy": handler})
+    reply = world.call(parameters=Raw(b'{"name":"you"}'), command_id="c")
+    assert reply.answer["data"]["result"] == {"hello": "you", "by": "caller", "id": "c"}
+    assert [(told.agent_id, bytes(told.data)) for told in reply.progressed] == [(None, b"50")]
+    assert world.statuses(agents=True) == [(None, "running"), (None, "completed")]
+    assert world.call(command_id="c").answer == reply.answer, "and it is not executed again"
+
+
+def test_a_handler_that_fails_is_told_like_an_agent_that_does() -> None:
+    def handler(call: Invoked) -> None:
+        raise NexusError("rate_limited", "slow down")
+
+    world = World({"deploy": handler})
+    reply = world.call()
+    assert reply.code == "rate_limited"
+    assert reply.errors[0].message == "Command execution failed: slow down"
+    assert world.metrics.commands_ended == {"failed": 1}
+
+
+@pytest.mark.parametrize("reason", ["timeout", "cancelled"])
+def test_a_handler_is_cancelled_when_nobody_waits_any_more(reason: str) -> None:
+    reasons: list[str] = []
+    calls: list[Invoked] = []
+    cancelled: list[object] = []
+
+    def handler(call: Invoked) -> Deferred[None]:
+        calls.append(call)
+        call.on_cancel(reasons.append)
+        return Deferred(cancelled.append)
+
+    world = World({"deploy": handler})
+    reply = world.call(command_id="c", timeout=5.0)
+    if reason == "timeout":
+        world.clock.advance(5)
+    else:
+        world.dealer.cancel(world.caller, "c")
+    assert reply.code == reason and reasons == [reason] and len(cancelled) == 1
+    calls[0].progress(1)
+    assert reply.progressed == [] and reply.ends == 1
+
+
+def test_what_a_handler_says_after_its_result_is_dropped() -> None:
+    calls: list[Invoked] = []
+    world = World({"deploy": calls.append})
+    reply = world.call()
+    calls[0].progress(1)
+    assert reply.ends == 1 and reply.progressed == []
+
+
+def test_a_handler_is_nobody_elses_agent() -> None:
+    world = World({"deploy": lambda call: None})
+    with refusal("no_such_command"):
+        world.call(target="a", ttl=10.0)
+    with refusal("no_such_command"):
+        world.call(target=["a"])
+
+
+@pytest.mark.parametrize("parameters", [b'"\xff"', b"[" * 100000 + b"]" * 100000], ids=["no UTF-8", "too deep"])
+def test_parameters_that_cannot_be_decoded_for_a_handler_are_refused(parameters: bytes) -> None:
+    world = World({"deploy": lambda call: None})
+    with refusal("invalid_message"):
+        world.call(parameters=Raw(parameters))
+    assert world.metrics.commands_started == 0
+
+
+# --- whatever happens
+
+
+class Anything(RuleBasedStateMachine):
+    """Agents come, go and answer, callers call and cancel, and time goes by, in any order.
+
+    The model knows of each attempt that an agent was given whether the server still wants its result: not after the agent
+    answered, was told to stop or was lost.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(limits=Limits(pending=20, commands=40))
+        self.peers: list[RecordingPeer] = []
+        self.read: dict[RecordingPeer, int] = {}
+        self.replies: dict[str, list[RecordingReply]] = defaultdict(list)
+        self.running: dict[str, set[RecordingPeer]] = defaultdict(set)
+        self.attempts: dict[str, list[int]] = defaultdict(list)
+        self.number = 0
+
+    def _catch_up(self) -> None:
+        """Reads what the agents were sent since."""
+        for peer in list(self.peers):
+            unread = peer.sent[self.read[peer] :]
+            self.read[peer] = len(peer.sent)
+            for message in unread:
+                if isinstance(message, Invocation):
+                    assert not self.running[message.command_id], "two attempts at once"
+                    self.running[message.command_id].add(peer)
+                    self.attempts[message.command_id].append(message.attempt)
+                elif isinstance(message, CommandCancel):
+                    self.running[message.command_id].discard(peer)
+            if peer.closed:
+                self._gone(peer)
+
+    def _gone(self, peer: RecordingPeer) -> None:
+        if peer in self.peers:
+            self.peers.remove(peer)
+            for given in self.running.values():
+                given.discard(peer)
+            self.world.lose(peer)
+            self._catch_up()
+
+    @rule(agent_id=st.sampled_from(["a", "b", None]), command=st.sampled_from(["deploy", "stop"]))
+    def register(self, agent_id: str | None, command: str) -> None:
+        peer = RecordingPeer()
+        self.peers.append(peer)
+        self.read[peer] = 0
+        self.world.dealer.register(peer, [command], agent_id)
+        for replaced in [other for other in self.peers if other.closed]:
+            # Its attempts are given up before the new connection gets any.
+            self._gone(replaced)
+        self.world.turn()
+        self._catch_up()
+
+    @precondition(lambda self: self.peers)
+    @rule(data=st.data())
+    def lose(self, data: st.DataObject) -> None:
+        peer = data.draw(st.sampled_from(self.peers))
+        for given in self.running.values():
+            given.discard(peer)
+        self._gone(peer)
+
+    @precondition(lambda self: self.peers)
+    @rule(data=st.data())
+    def unregister(self, data: st.DataObject) -> None:
+        self.world.dealer.unregister(data.draw(st.sampled_from(self.peers)), ["deploy"])
+
+    @rule(
+        command=st.sampled_from(["deploy", "stop"]),
+        agent_id=st.sampled_from(["a", "b", None]),
+        ttl=st.sampled_from([0.0, 3.0, 8.0]),
+        timeout=st.sampled_from([2.0, 6.0]),
+        retries=st.integers(0, 2),
+    )
+    def call(self, command: str, agent_id: str | None, ttl: float, timeout: float, retries: int) -> None:
+        self.number += 1
+        self._call(f"c{self.number}", command=command, target=agent_id, ttl=ttl, timeout=timeout, retries=retries)
+
+    @precondition(lambda self: self.number)
+    @rule(data=st.data())
+    def call_again(self, data: st.DataObject) -> None:
+        self._call(f"c{data.draw(st.integers(1, self.number))}", command="deploy")
+
+    def _call(self, command_id: str, **members: Any) -> None:
+        reply = RecordingReply()
+        try:
+            self.world.dealer.call(self.world.caller, Command(command_id=command_id, **members), reply)
+            self.replies[command_id].append(reply)
+        except NexusError as error:
+            if error.code not in ("agent_offline", "no_such_command", "limit_exceeded") or reply.ends:
+                raise
+        self._catch_up()
+
+    @precondition(lambda self: any(self.running.values()))
+    @rule(data=st.data(), status=st.sampled_from(["success", "error"]))
+    def answer(self, data: st.DataObject, status: Any) -> None:
+        command_id = data.draw(st.sampled_from([name for name, given in self.running.items() if given]))
+        (peer,) = self.running[command_id]
+        self.world.dealer.result(peer, Result(command_id=command_id, status=status))
+        self.running[command_id].clear()
+        self._catch_up()
+
+    @precondition(lambda self: self.number and self.peers)
+    @rule(data=st.data(), progress=st.booleans())
+    def say_anything(self, data: st.DataObject, progress: bool) -> None:
+        """Somebody speaks of some command, be it his or not; only of his own it may count."""
+        peer = data.draw(st.sampled_from(self.peers))
+        command_id = f"c{data.draw(st.integers(1, self.number))}"
+        try:
+            if progress:
+                self.world.dealer.progress(peer, Progress(command_id=command_id))
+            elif peer not in self.running[command_id]:
+                ends = [reply.ends for reply in self.replies[command_id]]
+                self.world.dealer.result(peer, Result(command_id=command_id))
+                assert ends == [reply.ends for reply in self.replies[command_id]]
+        except NexusError as error:
+            if error.code != "not_found" or peer in self.running[command_id]:
+                raise
+
+    @precondition(lambda self: self.number)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        command_id = f"c{data.draw(st.integers(1, self.number))}"
+        try:
+            self.world.dealer.cancel(self.world.caller, command_id)
+        except NexusError as error:
+            if error.code != "not_found":
+                raise
+        self._catch_up()
+        if self.replies[command_id]:
+            assert not self.running[command_id]
+
+    @rule(seconds=st.sampled_from([0.5, 2.0, 5.0]))
+    def advance(self, seconds: float) -> None:
+        self.world.clock.advance(seconds)
+        self._catch_up()
+
+    @invariant()
+    def nobody_is_told_twice_and_what_runs_has_not_ended(self) -> None:
+        for command_id, replies in self.replies.items():
+            assert all(reply.ends <= 1 for reply in replies)
+            assert len({reply.ends for reply in replies}) <= 1
+            if self.running[command_id]:
+                assert replies[0].ends == 0
+
+    def teardown(self) -> None:
+        # Everything that was taken ends by itself: no agent answers any more, and none comes.
+        while self.peers:
+            self._gone(self.peers[0])
+        self.world.clock.advance(10)
+        finals: dict[str, list[str]] = defaultdict(list)
+        for event in self.world.announced.of("task.updated"):
+            assert not finals[event["taskId"]], "nothing follows a final state"
+            if event["status"] in FINAL:
+                finals[event["taskId"]].append(event["status"])
+        taken = {command_id for command_id, replies in self.replies.items() if replies}
+        assert taken == set(finals)
+        assert all(len(statuses) == 1 for statuses in finals.values())
+        assert all(reply.ends == 1 for replies in self.replies.values() for reply in replies)
+        for numbers in self.attempts.values():
+            assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) <= 3
+        metrics = self.world.metrics
+        assert metrics.commands_started == len(taken) == sum(metrics.commands_ended.values())
+        assert not self.world.clock.getDelayedCalls()
+
+
+TestAnything = Anything.TestCase
+TestAnything.settings = hypothesis_settings(stateful_step_count=40)
