@@ -1,4 +1,4 @@
-"""What every test shares: which of them run, and Hypothesis without a deadline, as the machine may be busy."""
+"""What every test shares: which of them run and when, and Hypothesis without a deadline, as the machine may be busy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ settings.load_profile("nexus")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `long` are left out unless asked for, and said to be."""
+    """Tests marked `long` are left out unless asked for, and said to be; those marked `last` run at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
     if LONG:
         return
     skip = pytest.mark.skip(reason="long; bin/test --long runs it")

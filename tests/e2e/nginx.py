@@ -1,0 +1,89 @@
+"""The shipped nginx.conf, run by a real nginx with only its ports, paths and servers replaced."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.certificates import authority, issue
+from tests.e2e.server import ROOT, Child, free_port, until
+
+CONF = ROOT / "nginx.conf"
+TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+
+
+def render(directory: Path, http: int, https: int, servers: Sequence[int]) -> str:
+    """The text of nginx.conf for `directory`. Each replaced line must be there exactly once, or the file has changed."""
+    certificate, key = issue().write(directory, "front")
+    user = pwd.getpwuid(os.getuid()).pw_name
+    paths = "".join(f"    {name}_temp_path {directory / name};\n" for name in TEMPORARY)
+    text = CONF.read_text()
+    for old, new in (
+        # Only root can be somebody else.
+        ("user www-data;\n", f"user {user};\n" if user == "root" else ""),
+        ("pid /run/nginx.pid;", f"pid {directory / 'nginx.pid'};"),
+        ("worker_rlimit_nofile 131072;\n", ""),
+        ("worker_connections 65536;", "worker_connections 512;"),
+        ("error_log /var/log/nginx/error.log ", f"error_log {directory / 'error.log'} "),
+        ("error_log /var/log/nginx/error.http.log ", f"error_log {directory / 'error.http.log'} "),
+        ("access_log /var/log/nginx/access.log ", f"access_log {directory / 'access.log'} "),
+        ("http {\n", f"http {{\n{paths}"),
+        ("        server 127.0.0.1:3000 ", f"        server 127.0.0.1:{servers[0]} "),
+        ("        server 127.0.0.1:3001 ", f"        server 127.0.0.1:{servers[1]} "),
+        ("        listen 80 default_server;", f"        listen 127.0.0.1:{http} default_server;"),
+        ("        listen [::]:80 default_server;\n", ""),
+        ("        listen 443 ssl default_server ", f"        listen 127.0.0.1:{https} ssl default_server "),
+        ("        listen [::]:443 ssl default_server backlog=4096;\n", ""),
+        ("/etc/ssl/certs/nexus.pem", certificate),
+        ("/etc/ssl/private/nexus.key", key),
+    ):
+        assert text.count(old) == 1, f"nginx.conf has {old!r} {text.count(old)} times"
+        text = text.replace(old, new)
+    return text
+
+
+class Nginx(Child):
+    """nginx with the shipped configuration before two servers, given by their ports."""
+
+    def __init__(self, directory: Path, servers: Sequence[int]) -> None:
+        super().__init__("nginx", directory)
+        self._directory = directory
+        self._conf = directory / "nginx.conf"
+        self.http_port, self.port = free_port(), free_port()
+        self.https = f"https://localhost:{self.port}"
+        self.wss = f"wss://localhost:{self.port}/api/v1/events"
+        self._conf.write_text(render(directory, self.http_port, self.port, servers))
+        self.authority = directory / "authority.pem"
+        self.authority.write_bytes(authority().certificate_pem())
+
+    def test(self) -> subprocess.CompletedProcess[str]:
+        """`nginx -t`"""
+        return subprocess.run([*self._command(), "-t"], capture_output=True, text=True, check=False, timeout=30)
+
+    def launch(self) -> None:
+        self.spawn([*self._command(), "-g", "daemon off;"], os.environ, self._directory)
+
+    async def start(self) -> None:
+        self.launch()
+        pid = self._directory / "nginx.pid"
+        await until(lambda: pid.exists() and pid.read_text().strip(), what=f"for nginx:\n{self.output}")
+
+    def discard(self) -> None:
+        # The master killed would leave its workers behind.
+        if self.running:
+            self.signal(signal.SIGTERM)
+            self.wait(10)
+
+    def log(self, name: str) -> str:
+        """`access`, `error` or `error.http`"""
+        path = self._directory / f"{name}.log"
+        return path.read_text() if path.exists() else ""
+
+    def _command(self) -> list[str]:
+        # Errors before the configuration is read go to the compiled-in log, unless -e names another.
+        error_log = str(self._directory / "early.log")
+        return ["nginx", "-e", error_log, "-p", str(self._directory), "-c", str(self._conf)]

@@ -1,0 +1,155 @@
+"""A real `twistd nexus` as a child process, on a free port of 127.0.0.1."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import treq
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+
+ROOT = Path(__file__).parents[2]
+TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
+# Of the tests' own environment nothing may reach the server by chance.
+FOREIGN = ("NEXUS_", "REDIS_URL", "PORT")
+
+clock: Any = reactor
+
+
+def free_port() -> int:
+    """A port that was free a moment ago; the kernel gives the others first, before it gives the same one again."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        number: int = probe.getsockname()[1]
+        return number
+
+
+async def until(true: Any, seconds: float = 15, what: str = "") -> None:
+    """Waits for `true()` to be so; fails after `seconds`."""
+    end = clock.seconds() + seconds
+    while not true():
+        assert clock.seconds() < end, f"waited {seconds} s in vain {what}"
+        await deferLater(clock, 0.02)
+
+
+class Child:
+    """A process with its output in a file; whoever starts one stops it."""
+
+    def __init__(self, name: str, directory: Path) -> None:
+        self._name = name
+        self._output = directory / f"{name}.output"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def spawn(self, command: list[str], env: Mapping[str, str], cwd: Path) -> None:
+        assert not self.running, f"{self._name} is running already"
+        with self._output.open("ab") as output:
+            self._process = subprocess.Popen(
+                command, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def output(self) -> str:
+        """All that was written to standard output and standard error, in this run and the runs before."""
+        return self._output.read_text(errors="replace") if self._output.exists() else ""
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    async def ended(self, seconds: float = 30) -> int:
+        """Waits for the end of the process; its exit status, or minus the signal that ended it."""
+        await until(lambda: not self.running, seconds, f"for the end of {self._name}:\n{self.output}")
+        assert self._process is not None
+        return int(self._process.returncode)
+
+    async def stop(self) -> int:
+        """As an administrator does it: SIGTERM. Gives the exit status."""
+        if self.running:
+            self.signal(signal.SIGTERM)
+        return await self.ended()
+
+    async def kill(self) -> None:
+        """As a power failure does it: SIGKILL."""
+        self.discard()
+        await self.ended()
+
+    def discard(self) -> None:
+        """Ends the process at once, in whatever state; for clearing up where nothing can be waited for."""
+        if self._process is not None:
+            self._process.kill()
+            self.wait(10)
+
+    def wait(self, seconds: float) -> None:
+        """Waits without the reactor, where there is none to wait with."""
+        assert self._process is not None
+        self._process.wait(seconds)
+
+
+class NexusServer(Child):
+    """`twistd nexus --listen tcp:PORT:interface=127.0.0.1 ARGS…` with the store in `directory`, where it is started.
+
+    `start` waits until it answers. It may be started again after `stop` or `kill`, on the same port and the same store.
+    An admin may use `token`; another `listen` goes beside the port (`args=("--listen", …)`).
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *args: str,
+        env: Mapping[str, str] | None = None,
+        token: str = "e2e-admin-token",
+        name: str = "nexus",
+    ) -> None:
+        super().__init__(name, directory)
+        self._args = args
+        self._env = dict(env or {})
+        self._directory = directory
+        self.token = token
+        self.port = free_port()
+        self.http = f"http://127.0.0.1:{self.port}"
+        self.ws = f"ws://127.0.0.1:{self.port}/api/v1/events"
+
+    def launch(self) -> None:
+        """Starts it without waiting."""
+        env = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+        env |= {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", "NEXUS_TOKEN": self.token, **self._env}
+        if "NEXUS_STORE" not in env:
+            env["NEXUS_STORE"] = f"sqlite:{self._directory / self._name}.db"
+        listen = ["--listen", f"tcp:{self.port}:interface=127.0.0.1"]
+        self.spawn([*TWISTD, "nexus", *listen, *self._args], env, self._directory)
+
+    async def ready(self, seconds: float = 20) -> None:
+        """Waits until it answers; fails with its output when it ends instead."""
+        end = clock.seconds() + seconds
+        while not await self._alive():
+            assert self.running, f"{self._name} ended:\n{self.output}"
+            assert clock.seconds() < end, f"{self._name} does not answer after {seconds} s:\n{self.output}"
+            await deferLater(clock, 0.05)
+
+    async def start(self) -> None:
+        self.launch()
+        await self.ready()
+
+    async def _alive(self) -> bool:
+        try:
+            answer = await treq.get(f"{self.http}/health/live", timeout=2, persistent=False)
+            await treq.content(answer)
+        except Exception:
+            return False
+        return bool(answer.code == 200)

@@ -1,0 +1,258 @@
+"""The shipped nginx.conf in front of two nodes: what it lets through, what it keeps out, and what it writes down."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+
+from tests.e2e.agent import Agent, connect
+from tests.e2e.conftest import Idle
+from tests.e2e.nginx import Nginx
+from tests.e2e.server import NexusServer, clock, free_port, until
+
+TOKEN = "Kq3-a-token-that-is-easy-to-find"
+IDLE = 100.0  # seconds; longer than any time-out between an agent and Nexus
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Front:
+    """Two nodes that know nothing of each other (memory buses), with nginx before them."""
+
+    nginx: Nginx
+    nodes: list[NexusServer]
+
+    async def agent(self, **options: Any) -> Agent:
+        return await connect(self.nginx.wss, TOKEN, authority=self.nginx.authority, **options)
+
+    async def ask(self, method: str, path: str, body: Any = None, address: str = "127.0.0.1", **headers: str) -> Answer:
+        """A request over https from a local address, with the token in its header."""
+        return (await deferToThread(self._ask, [(method, path)], body, address, headers))[0]
+
+    async def ask_often(self, path: str, times: int) -> list[int]:
+        """The statuses of so many GETs over one connection."""
+        return [each.status for each in await deferToThread(self._ask, [("GET", path)] * times, None, "127.0.0.1", {})]
+
+    def _ask(self, requests: list[tuple[str, str]], body: Any, address: str, headers: dict[str, str]) -> list[Answer]:
+        context = ssl.create_default_context(cafile=str(self.nginx.authority))
+        connection = http.client.HTTPSConnection(
+            "localhost", self.nginx.port, timeout=20, context=context, source_address=(address, 0)
+        )
+        headers = {"Authorization": f"Bearer {TOKEN}"} | headers
+        answers = []
+        try:
+            for method, path in requests:
+                connection.request(method, path, None if body is None else json.dumps(body), headers)
+                answer = connection.getresponse()
+                answers.append(Answer(answer.status, dict(answer.getheaders()), answer.read()))
+        finally:
+            connection.close()
+        return answers
+
+
+@pytest_twisted.async_yield_fixture(scope="module")
+async def front(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    directory = tmp_path_factory.mktemp("front")
+    nodes = [NexusServer(directory, name=name, token=TOKEN) for name in ("one", "two")]
+    nginx = Nginx(directory, [node.port for node in nodes])
+    try:
+        for node in nodes:
+            node.launch()
+        for node in nodes:
+            await node.ready()
+        await nginx.start()
+        yield Front(nginx, nodes)
+    finally:
+        for child in (nginx, *nodes):
+            child.discard()
+
+
+def test_nginx_accepts_the_shipped_file_without_a_warning(tmp_path: Path) -> None:
+    outcome = Nginx(tmp_path, [3000, 3001]).test()
+    assert outcome.returncode == 0, outcome.stderr
+    assert "[warn]" not in outcome.stderr
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_agent_works_through_it_by_wss(front: Front) -> None:
+    agent = await front.agent()
+    try:
+        agent.tell(type="subscribe", events=["task.updated"])
+        await agent.next("subscribed")
+        agent.tell(type="publish", eventType="task.updated", data={"n": 1}, id=7)
+        assert (await agent.next("event"))["data"] == {"n": 1}
+    finally:
+        await agent.leave()
+    assert (await agent.closed)[0] == 1000
+
+
+@pytest_twisted.ensureDeferred
+async def test_plain_http_is_sent_to_https_with_path_and_query(front: Front) -> None:
+    def ask() -> tuple[int, str | None]:
+        connection = http.client.HTTPConnection("127.0.0.1", front.nginx.http_port, timeout=10)
+        connection.request("POST", "/api/v1/events?x=1", headers={"Host": "nexus.example.com"})
+        answer = connection.getresponse()
+        location = answer.getheader("Location")
+        connection.close()
+        return answer.status, location
+
+    assert await deferToThread(ask) == (308, "https://nexus.example.com/api/v1/events?x=1")
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_http_api_and_health_are_reached(front: Front) -> None:
+    published = await front.ask("POST", "/api/v1/events", {"eventType": "task.updated", "data": {}})
+    assert published.status == 200, published.body
+    assert (await front.ask("GET", "/health/ready")).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_browser_page_of_the_same_host_and_port_is_let_in_and_others_are_not(front: Front) -> None:
+    agent = await front.agent(origin=front.nginx.https)
+    await agent.leave()
+    for foreign in ("https://localhost", "https://elsewhere.example"):
+        with pytest.raises(ConnectionError):
+            await front.agent(origin=foreign)
+
+
+@pytest_twisted.ensureDeferred
+async def test_nexus_learns_the_clients_real_address_whatever_the_client_says(front: Front) -> None:
+    agent = await front.agent(address="127.0.0.3", headers={"X-Forwarded-For": "192.0.2.66"})
+    await agent.leave()
+    await until(lambda: any("127.0.0.3" in node.output for node in front.nodes), what="for the address in Nexus' log")
+    assert not any("192.0.2.66" in node.output for node in front.nodes)
+
+
+@pytest_twisted.ensureDeferred
+async def test_metrics_are_for_the_machine_itself(front: Front) -> None:
+    assert (await front.ask("GET", "/metrics", address="127.0.0.2")).status == 403
+    assert (await front.ask("GET", "//metrics", address="127.0.0.2")).status == 403
+    assert (await front.ask("GET", "/%6detrics", address="127.0.0.2")).status == 403
+    assert (await front.ask("GET", "/metrics")).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_header_as_long_as_nexus_takes_gets_through(front: Front) -> None:
+    assert (await front.ask("GET", "/health/live", **{"X-Long": "x" * 14000})).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_as_long_as_nexus_takes_gets_through_and_a_longer_one_does_not(front: Front) -> None:
+    batch = [{"eventType": "task.updated", "data": "x" * 60000}] * 16
+    assert (await front.ask("POST", "/api/v1/events", batch)).status == 200
+    assert (await front.ask("POST", "/api/v1/events", [*batch, *batch])).status == 413
+
+
+@pytest_twisted.ensureDeferred
+async def test_while_one_node_is_down_the_other_serves_and_afterwards_both_do(front: Front) -> None:
+    first = await front.agent()
+    # Nobody else is connected, so the next one goes to the other node (least_conn).
+    second = await front.agent()
+    agents = {0: first, 1: second}
+    served = {index: await _serving(front, agent) for index, agent in agents.items()}
+    assert set(served.values()) == {0, 1}
+    await front.nodes[0].kill()
+    lost = next(agent for index, agent in agents.items() if served[index] == 0)
+    kept = next(agent for index, agent in agents.items() if served[index] == 1)
+    await lost.closed.addTimeout(5, clock)
+    returned = await front.agent()
+    assert await _serving(front, returned) == 1
+    assert kept.over is None
+    await front.nodes[0].start()
+    # Left alone for fail_timeout (5 s), then tried again, and preferred as the one with fewer connections.
+    newcomers: list[Agent] = []
+    for _ in range(30):
+        newcomers.append(await front.agent())
+        if await _serving(front, newcomers[-1]) == 0:
+            break
+        await deferLater(clock, 0.5)
+    else:
+        pytest.fail("the restarted node gets no connections")
+    for agent in (kept, returned, *newcomers):
+        await agent.leave()
+
+
+async def _serving(front: Front, agent: Agent) -> int:
+    """Which node an agent is connected to: the one whose event it gets."""
+    agent.tell(type="subscribe", events=["which.node"])
+    await agent.next("subscribed")
+    for index, node in enumerate(front.nodes):
+        if node.running:
+            await _publish(node, {"index": index})
+    return int((await agent.next("event"))["data"]["index"])
+
+
+async def _publish(node: NexusServer, data: Any) -> None:
+    other = await connect(node.ws, node.token)
+    other.tell(type="publish", eventType="which.node", data=data)
+    await other.next("published")
+    await other.leave()
+
+
+@pytest_twisted.async_yield_fixture
+async def deserted(tmp_path: Path) -> Any:
+    """The front with nobody behind it."""
+    nginx = Nginx(tmp_path, [free_port(), free_port()])
+    try:
+        await nginx.start()
+        yield Front(nginx, [])
+    finally:
+        nginx.discard()
+
+
+def _logs(nginx: Nginx) -> str:
+    return "".join(nginx.log(name) for name in ("access", "error", "error.http")) + nginx.output
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_token_in_the_query_is_in_no_log(front: Front) -> None:
+    agent = await front.agent()
+    await agent.leave()
+    await until(lambda: "GET /api/v1/events HTTP/1.1" in front.nginx.log("access"), what="for the access log")
+    assert TOKEN not in _logs(front.nginx)
+    assert not any(TOKEN in node.output for node in front.nodes)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_token_in_the_query_is_in_no_log_when_no_node_answers_or_a_limit_is_reached(deserted: Front) -> None:
+    path = f"/api/v1/events?token={TOKEN}"
+    statuses = await deserted.ask_often(path, 300)
+    assert set(statuses) == {502, 429}
+    assert statuses[:200] == [502] * 200, "a burst of a returning fleet is let through"
+    await until(lambda: deserted.nginx.log("access").count("\n") == 300, what="for the access log")
+    assert " 502 " in deserted.nginx.log("access")
+    assert " 429 " in deserted.nginx.log("access")
+    assert TOKEN not in _logs(deserted.nginx)
+
+
+@pytest.mark.last
+@pytest_twisted.ensureDeferred
+async def test_an_agent_that_was_idle_for_100_s_is_still_connected(idle_process: Idle) -> None:
+    await until(idle_process.said, 30, "for the idle agent")
+    opened = idle_process.said()[0]
+    assert opened["event"] == "open", idle_process.agent.output
+    # Counted by the agent's process, which may have begun long before this test.
+    await until(lambda: time.monotonic() - idle_process.began > IDLE + opened["at"], IDLE + 30)
+    assert len(idle_process.said()) == 1, idle_process.agent.output
+    assert idle_process.agent.running
+    other = await connect(idle_process.server.ws, idle_process.server.token)
+    other.tell(type="publish", eventType="idle.end", data="wake up")
+    await other.leave()
+    await until(lambda: len(idle_process.said()) > 1, 10, "for the event")
+    assert (idle_process.said()[1]["event"], idle_process.said()[1]["data"]) == ("event", "wake up")
