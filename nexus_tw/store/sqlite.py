@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from threading import Thread
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -140,6 +141,16 @@ class SqliteStore:
         return [self._writer] if self._reader is self._writer else [self._writer, self._reader]
 
 
+class _Thread(Thread):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        # A server that ends without having stopped its store must end all the same; what was acknowledged is on the disk.
+        super().__init__(*arguments, **options, daemon=True)
+
+
+class _Threads(ThreadPool):
+    threadFactory = _Thread
+
+
 class _Lane:
     """One thread and the connection that only it touches; opened when first needed and again after it broke."""
 
@@ -149,7 +160,7 @@ class _Lane:
         self._path = path
         self._busy = busy
         self._writes = writes
-        self._pool = ThreadPool(1, 1, "nexus-store-write" if writes else "nexus-store-read")
+        self._pool = _Threads(1, 1, "nexus-store-write" if writes else "nexus-store-read")
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
 
@@ -270,27 +281,21 @@ def _create(path: str) -> None:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    if _version(connection) == len(MIGRATIONS):
-        return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = _version(connection)  # another process may have been here meanwhile
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > len(MIGRATIONS):
             known = len(MIGRATIONS)
             raise NexusError("store_unavailable", f"it was made by a newer Nexus (schema {version}, known is {known})")
         for statements in MIGRATIONS[version:]:
             for statement in statements:
                 connection.execute(statement)
+        # Also where nothing is new: a file that cannot be written is found now and not by the first sample.
         connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
         connection.execute("COMMIT")
     except BaseException:
         _roll_back(connection)
         raise
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    return version
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

@@ -410,6 +410,20 @@ async def test_every_acknowledged_batch_survives_a_kill(path: Path) -> None:
     await store.stop()
 
 
+NEVER_STOPPED = """
+import sys
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.task import react
+from nexus_tw.store import open_store
+react(lambda reactor: ensureDeferred(open_store(sys.argv[1], reactor).start()))
+"""
+
+
+def test_a_store_that_nobody_stopped_does_not_keep_its_process_alive(path: Path) -> None:
+    arguments = [sys.executable, "-c", NEVER_STOPPED, f"sqlite:{path}"]
+    subprocess.run(arguments, cwd=Path(__file__).parents[2], check=True, timeout=PATIENCE)
+
+
 @pytest_twisted.ensureDeferred
 async def test_processes_can_share_a_file_from_its_making_on(path: Path) -> None:
     agents = ["a", "b", "c", "d"]
