@@ -167,6 +167,10 @@ class Command:
             oldest = self._waiters.pop(0)
             oldest.error(NexusError("limit_exceeded", f"More than {MAX_WAITERS} wait for this command"), self.id)
 
+    def awaited_by(self, reply: CallReply) -> bool:
+        """Whether one equal to this waits."""
+        return reply in self._waiters
+
     def progress(self, agent_id: str | None, data: Raw) -> None:
         for reply in list(self._waiters):
             reply.progress(CommandProgress(command_id=self.id, agent_id=agent_id, data=data))

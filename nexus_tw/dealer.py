@@ -172,8 +172,8 @@ class Dealer:
                 self._place(execution, command.expires)
         return command.id
 
-    def cancel(self, caller: Principal, command_id: str) -> NexusError:
-        """Ends a command; returns the `cancelled` that all who wait for it were told.
+    def cancel(self, caller: Principal, command_id: str, reply: CallReply) -> None:
+        """Ends a command: all who wait for it are told `cancelled`, and so is `reply`, unless it equals one of them.
 
         Raises `not_found` for one that is not known or has ended already, `forbidden` for another caller's.
         """
@@ -185,6 +185,7 @@ class Dealer:
         if command.state is not None:
             raise NexusError("not_found", f"The command has already ended: it is {command.state}")
         error = failed("cancelled", "cancelled")
+        told = command.awaited_by(reply)
         stopped = []
         for execution in command.executions:
             if not execution.ended:
@@ -194,7 +195,8 @@ class Dealer:
         for work in stopped:
             if work is not None:
                 work.stop("cancelled")
-        return error
+        if not told:
+            reply.error(error, command.id)
 
     def _take(self, command: Command, reply: CallReply) -> None:
         self._book.add(command)

@@ -6,17 +6,16 @@ A connection acts for an agent once it has registered or sent telemetry under it
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 
 from nexus_tw.errors import REPLACED, NexusError
 from nexus_tw.interfaces import Peer
+from nexus_tw.settings import Limits
 from nexus_tw.times import Timestamps
 from nexus_tw.topics import check_name
-
-MAX_IDS: Final = 4096  # agent ids of one connection: far more than a gateway has, far less than a memory
 
 Announce = Callable[[str, bytes], None]
 """Publishes an event of the server's own: its type and its JSON. Does not raise."""
@@ -33,7 +32,8 @@ class AgentStatus(msgspec.Struct, rename="camel", gc=False):
 class Presence:
     """Knows who is here. Every peer given to it must be given to `gone` in the end, and never again after that."""
 
-    def __init__(self, announce: Announce, clock: IReactorTime) -> None:
+    def __init__(self, announce: Announce, clock: IReactorTime, limits: Limits) -> None:
+        self._most = limits.agents
         self._announce = announce
         self._clock = clock
         self._timestamps = Timestamps()
@@ -42,35 +42,39 @@ class Presence:
         self._peers: dict[str, dict[Peer, None]] = {}
         self._registered: dict[str, Peer] = {}
 
-    def acts(self, peer: Peer, agent_id: str) -> None:
-        """The connection did something as this agent. Raises `invalid_message` for an id that is no name, and
-        `limit_exceeded` past `MAX_IDS` ids of one connection.
+    def acts(self, peer: Peer, agent_id: str) -> bool:
+        """The connection did something as this agent, whose id is a name; whether it now acts for it.
 
-        Called with every telemetry message: when nothing changes it costs two look-ups.
+        Past `limits.agents` ids of one connection it does not: a gateway for more agents loses none of their telemetry,
+        but those beyond are not seen as online. Called with every telemetry message: when nothing changes it costs two
+        look-ups.
         """
         ids = self._ids.get(peer)
-        if ids is not None and agent_id in ids:
-            return
-        check_name(agent_id, "agentId")
         if ids is None:
             ids = self._ids[peer] = {}
-        elif len(ids) >= MAX_IDS:
-            raise NexusError("limit_exceeded", f"One connection cannot act for more than {MAX_IDS} agents")
+        elif agent_id in ids:
+            return True
+        if 0 < self._most <= len(ids):
+            return False
         ids[agent_id] = None
         peers = self._peers.get(agent_id)
         if peers is not None:
             peers[peer] = None
-            return
-        self._peers[agent_id] = {peer: None}
-        self._tell(agent_id, "online")
+        else:
+            self._peers[agent_id] = {peer: None}
+            self._tell(agent_id, "online")
+        return True
 
     def registers(self, peer: Peer, agent_id: str, explicit: bool) -> Peer | None:
-        """The connection will execute commands as this agent; raises as `acts` does, and then nothing has changed.
+        """The connection will execute commands as this agent; raises `invalid_message` for an id that is no name, and
+        `limit_exceeded` past `limits.agents` ids, and then nothing has changed.
 
         An explicit id belongs to whoever registered it last: the connection that held it until now is closed, and
         returned so that what it was executing can be given up. One that only sends telemetry under the id may stay.
         """
-        self.acts(peer, agent_id)
+        check_name(agent_id, "agentId")
+        if not self.acts(peer, agent_id):
+            raise NexusError("limit_exceeded", f"One connection cannot act for more than {self._most} agents")
         if not explicit:
             return None
         older = self._registered.get(agent_id)

@@ -10,7 +10,6 @@ from msgspec import Raw
 from nexus_tw import messages
 from nexus_tw.broker import Broker
 from nexus_tw.dealer import Dealer
-from nexus_tw.errors import NexusError
 from nexus_tw.interfaces import Fail, Peer
 from nexus_tw.presence import Presence
 from nexus_tw.sessions.verbs import CallReply
@@ -46,16 +45,14 @@ class Realm:
     def submit(
         self, peer: Peer, agent_id: str, metrics: Raw, timestamp: str | None, ok: Callable[[int], None], fail: Fail
     ) -> None:
-        # Who may not send for this agent does not act for it either; what is wrong with the metrics is another matter.
-        if peer.principal.allows("telemetry", agent_id):
+        if self.telemetry.submit(peer.principal, agent_id, metrics, timestamp, ok, fail):
             self.presence.acts(peer, agent_id)
-        self.telemetry.submit(peer.principal, agent_id, metrics, timestamp, ok, fail)
 
     def call(self, peer: Peer, request: messages.Command, reply: CallReply) -> None:
         self.dealer.call(peer.principal, request, reply)
 
-    def cancel(self, peer: Peer, command_id: str) -> NexusError:
-        return self.dealer.cancel(peer.principal, command_id)
+    def cancel(self, peer: Peer, command_id: str, reply: CallReply) -> None:
+        self.dealer.cancel(peer.principal, command_id, reply)
 
     def register(self, peer: Peer, commands: list[str], agent_id: str | None) -> None:
         self.dealer.register(peer, commands, agent_id)

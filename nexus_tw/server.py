@@ -63,7 +63,7 @@ class Server:
         self._nodes = Nodes(bus, reactor, self.connections.peers)
         broker = Broker(bus, hub, limits, metrics, self._nodes.tell_gap)
         self._nodes.broker = broker
-        presence = Presence(broker.announce, reactor)
+        presence = Presence(broker.announce, reactor, limits)
         self.telemetry = Telemetry(
             store, broker.announce, reactor, metrics, limits, parse_duration(settings.store.retention, "store.retention")
         )

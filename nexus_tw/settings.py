@@ -70,6 +70,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     connections_per_address: Count = 0
     connections_per_subject: Count = 0
     connect_rate: Count = 0  # new connections/s
+    agents: Count = 65536  # agent ids that one connection acts for
     commands: Count = 100000  # commands remembered (their ids stand for a day), running and queued ones among them
     pending: Count = 1024  # commands of one caller that have not ended
     outbox: Count = 10000  # events that wait while the bus is away

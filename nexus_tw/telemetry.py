@@ -99,8 +99,8 @@ class Telemetry:
             self._pruner.stop()
         return self.settled()
 
-    def submit(self, principal: Principal, agent_id: str, metrics: Raw, timestamp: str | None, ok: Ok, fail: Fail) -> None:
-        """Takes one sample; `metrics` is JSON, `timestamp` ISO 8601 or None for now.
+    def submit(self, principal: Principal, agent_id: str, metrics: Raw, timestamp: str | None, ok: Ok, fail: Fail) -> bool:
+        """Takes one sample; `metrics` is JSON, `timestamp` ISO 8601 or None for now. Says whether it was well-formed.
 
         Calls exactly one of `ok`, with the sample's time (ms since the epoch), once it would survive a power failure,
         and `fail`, which may be called before this returns.
@@ -119,12 +119,13 @@ class Telemetry:
                 raise _failed("rate_limited", "too much is waiting to be stored")
         except NexusError as error:
             fail(error)
-            return
+            return False
         self._held += 1
         self._held_bytes += size
         self._waiting.append((Sample(agent_id, millis, flat), sent, ok, fail))
         if not self._committing and self._turn is None:
             self._turn = self._clock.callLater(0, self._begin)
+        return True
 
     def _begin(self) -> None:
         self._turn = None

@@ -35,7 +35,7 @@ class World:
         self.clock = clock or Clock()
         self.announced = RecordingAnnouncer()
         self.metrics = Metrics()
-        self.presence = Presence(self.announced, self.clock)
+        self.presence = Presence(self.announced, self.clock, Limits())
         self.dealer = Dealer(self.clock, self.announced, self.presence, handlers or {}, limits or Limits(), self.metrics)
         self.caller = principal("caller")
 
@@ -423,7 +423,7 @@ def test_a_long_queue_is_handed_over_in_batches_in_its_order() -> None:
 
 def test_a_command_that_waits_can_be_cancelled(world: World) -> None:
     reply = world.call(command_id="c", target="a", ttl=10.0)
-    world.dealer.cancel(world.caller, "c")
+    world.dealer.cancel(world.caller, "c", RecordingReply())
     assert reply.code == "cancelled"
     assert world.agent("a").sent == []
     world.clock.advance(20)
@@ -494,7 +494,7 @@ def test_who_is_told_of_one_lost_command_may_cancel_the_other(world: World) -> N
     class Hasty(RecordingReply):
         def error(self, error: NexusError, command_id: str) -> None:
             super().error(error, command_id)
-            world.dealer.cancel(world.caller, "other")
+            world.dealer.cancel(world.caller, "other", RecordingReply())
 
     world.dealer.call(world.caller, Command(command="deploy", command_id="one"), Hasty())
     other = world.call(command_id="other")
@@ -584,7 +584,7 @@ def test_cancelling_several_leaves_what_has_ended_and_tells_the_caller_once(worl
     agents = {agent_id: world.agent(agent_id) for agent_id in "ab"}
     reply = world.call(target=["a", "b", "c"], ttl=10.0, command_id="x")
     succeed(world, agents["a"])
-    world.dealer.cancel(world.caller, "x")
+    world.dealer.cancel(world.caller, "x", RecordingReply())
     assert [result.agent_id for result in reply.results] == ["a"]
     assert [error.code for error in reply.errors] == ["cancelled"]
     assert agents["a"].got(CommandCancel) == [] and len(agents["b"].got(CommandCancel)) == 1
@@ -599,7 +599,7 @@ def test_a_caller_may_cancel_the_rest_while_it_is_told_of_one(world: World) -> N
         def result(self, message: Any) -> None:
             super().result(message)
             if message.agent_id == "d":
-                world.dealer.cancel(world.caller, "x")
+                world.dealer.cancel(world.caller, "x", RecordingReply())
 
     reply = Hasty()
     world.dealer.call(world.caller, Command(command="deploy", command_id="x", target=["a", "d", "b"]), reply)
@@ -613,7 +613,7 @@ def test_a_caller_may_cancel_when_it_is_told_of_the_last(world: World) -> None:
         def result(self, message: Any) -> None:
             super().result(message)
             if message.agent_id == "d":
-                world.dealer.cancel(world.caller, "x")
+                world.dealer.cancel(world.caller, "x", RecordingReply())
 
     reply = Hasty()
     world.dealer.call(world.caller, Command(command="deploy", command_id="x", target=["d"]), reply)
@@ -674,11 +674,13 @@ def test_too_many_commands_are_refused_and_not_begun() -> None:
 # --- cancel
 
 
-def test_cancelling_tells_agent_and_caller_and_returns_what_the_caller_was_told(world: World) -> None:
+def test_cancelling_tells_agent_and_caller_and_whoever_cancelled(world: World) -> None:
     peer = world.agent()
-    reply = world.call(command_id="c")
-    error = world.dealer.cancel(world.caller, "c")
-    assert reply.errors == [error] and error.code == "cancelled"
+    reply, canceller = world.call(command_id="c"), RecordingReply()
+    world.dealer.cancel(world.caller, "c", canceller)
+    error = reply.errors[0]
+    assert reply.errors == canceller.errors and error.code == "cancelled"
+    assert canceller.command_ids == ["c"]
     assert error.message == "Command execution failed: cancelled"
     assert [(told.command_id, told.reason) for told in peer.got(CommandCancel)] == [("c", "cancelled")]
     succeed(world, peer)
@@ -687,24 +689,31 @@ def test_cancelling_tells_agent_and_caller_and_returns_what_the_caller_was_told(
     assert world.statuses() == ["sent", "cancelled"]
 
 
+def test_a_caller_that_cancels_its_own_command_is_told_once(world: World) -> None:
+    world.agent()
+    reply = world.call(command_id="c")
+    world.dealer.cancel(world.caller, "c", reply)
+    assert reply.code == "cancelled" and reply.ends == 1
+
+
 def test_only_its_caller_or_an_administrator_can_cancel_a_command(world: World) -> None:
     world.agent()
     reply = world.call(command_id="c")
     with refusal("forbidden"):
-        world.dealer.cancel(principal("other", Role(call=("**",))), "c")
+        world.dealer.cancel(principal("other", Role(call=("**",))), "c", RecordingReply())
     assert reply.ends == 0
-    world.dealer.cancel(principal("other"), "c")
+    world.dealer.cancel(principal("other"), "c", RecordingReply())
     assert reply.code == "cancelled"
 
 
 def test_what_is_not_there_or_has_ended_cannot_be_cancelled(world: World) -> None:
     peer = world.agent()
     with refusal("not_found"):
-        world.dealer.cancel(world.caller, "c")
+        world.dealer.cancel(world.caller, "c", RecordingReply())
     world.call(command_id="c")
     succeed(world, peer)
     with pytest.raises(NexusError, match="already ended: it is completed") as caught:
-        world.dealer.cancel(world.caller, "c")
+        world.dealer.cancel(world.caller, "c", RecordingReply())
     assert caught.value.code == "not_found"
 
 
@@ -751,7 +760,7 @@ def test_a_handler_is_cancelled_when_nobody_waits_any_more(reason: str) -> None:
     if reason == "timeout":
         world.clock.advance(5)
     else:
-        world.dealer.cancel(world.caller, "c")
+        world.dealer.cancel(world.caller, "c", RecordingReply())
     assert reply.code == reason and reasons == [reason] and len(cancelled) == 1
     calls[0].progress(1)
     assert reply.progressed == [] and reply.ends == 1
@@ -906,7 +915,7 @@ class Anything(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         command_id = f"c{data.draw(st.integers(1, self.number))}"
         try:
-            self.world.dealer.cancel(self.world.caller, command_id)
+            self.world.dealer.cancel(self.world.caller, command_id, RecordingReply())
         except NexusError as error:
             if error.code != "not_found":
                 raise

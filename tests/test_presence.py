@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from nexus_tw.errors import REPLACED, NexusError
-from nexus_tw.presence import MAX_IDS, Presence
+from nexus_tw.presence import Presence
+from nexus_tw.settings import Limits
 from tests.recording import RecordingAnnouncer, RecordingPeer
 
 
@@ -14,7 +15,7 @@ class World:
     def __init__(self) -> None:
         self.clock = Clock()
         self.announced = RecordingAnnouncer()
-        self.presence = Presence(self.announced, self.clock)
+        self.presence = Presence(self.announced, self.clock, Limits(agents=3))
 
     def statuses(self) -> list[tuple[str, str]]:
         return [(event["agentId"], event["status"]) for event in self.announced.of("agent.status")]
@@ -107,20 +108,19 @@ def test_an_id_is_free_again_when_its_connection_is_gone(world: World) -> None:
 
 def test_the_agents_of_one_connection_are_bounded_and_those_it_has_stay_usable(world: World) -> None:
     peer = RecordingPeer()
-    for number in range(MAX_IDS):
-        world.presence.acts(peer, f"a{number}")
-    with pytest.raises(NexusError, match="more than 4096 agents") as caught:
-        world.presence.acts(peer, "one-more")
-    assert caught.value.code == "limit_exceeded"
-    with pytest.raises(NexusError):
+    for number in range(3):
+        assert world.presence.acts(peer, f"a{number}")
+    assert not world.presence.acts(peer, "one-more")
+    with pytest.raises(NexusError, match="more than 3 agents") as caught:
         world.presence.registers(peer, "one-more", True)
-    world.presence.acts(peer, "a0")
+    assert caught.value.code == "limit_exceeded"
+    assert world.presence.acts(peer, "a0")
     assert world.presence.peers("one-more") == []
 
 
 def test_an_id_that_is_no_name_is_refused_and_leaves_no_trace(world: World) -> None:
     with pytest.raises(NexusError) as caught:
-        world.presence.acts(RecordingPeer(), "a b")
+        world.presence.registers(RecordingPeer(), "a b", True)
     assert caught.value.code == "invalid_message"
     assert world.presence.agents() == [] and world.announced.events == []
 

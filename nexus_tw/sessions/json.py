@@ -280,8 +280,7 @@ class JsonSession:
         self._dialect.verbs.call(self, message, _Reply(self, message.id))
 
     def _cancel(self, message: messages.Cancel) -> None:
-        error = self._dialect.verbs.cancel(self, message.command_id)
-        self.fail(error, message.id, message.command_id)
+        self._dialect.verbs.cancel(self, message.command_id, _Reply(self, message.id))
 
     def _register(self, message: messages.Register) -> None:
         self._dialect.verbs.register(self, message.commands, message.agent_id)
@@ -313,6 +312,12 @@ class _Reply:
     def __init__(self, session: JsonSession, id_: messages.Id) -> None:
         self._session = session
         self._id = id_
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Reply) and other._session is self._session and other._id == self._id
+
+    def __hash__(self) -> int:
+        return hash((id(self._session), self._id))
 
     def progress(self, message: messages.CommandProgress) -> None:
         self._session.send(msgspec.structs.replace(message, id=self._id))

@@ -14,7 +14,7 @@ from nexus_tw.policy import Principal
 
 
 class CallReply(Protocol):
-    """Who waits for a command."""
+    """Who waits for a command. Two are equal where what one is told need not be told to the other."""
 
     def progress(self, message: messages.CommandProgress) -> None:
         """The command says how far it is."""
@@ -50,7 +50,7 @@ class Verbs(Protocol):
 
     def call(self, peer: Peer, request: messages.Command, reply: CallReply) -> None: ...
 
-    def cancel(self, peer: Peer, command_id: str) -> NexusError: ...
+    def cancel(self, peer: Peer, command_id: str, reply: CallReply) -> None: ...
 
     def register(self, peer: Peer, commands: list[str], agent_id: str | None) -> None: ...
 
