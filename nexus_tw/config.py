@@ -25,10 +25,10 @@ import msgspec
 from msgspec.structs import FieldInfo
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import Clock
-from twisted.web.client import Agent
 
 from nexus_tw.auth import builtin
 from nexus_tw.auth.carriers import MAX_TOKEN, is_token
+from nexus_tw.auth.https import https_agent
 from nexus_tw.auth.origin import ANY, parse_origin
 from nexus_tw.auth.proxies import parse_trusted
 from nexus_tw.errors import ConfigError
@@ -228,7 +228,7 @@ def check(settings: Settings, token: str | None) -> None:
     _check_commands(settings.commands)
     # A trial, to hear now what cannot be read or used; nothing is asked of the clock or the network by it.
     clock = Clock()
-    builtin(settings.auth, settings.roles, token, clock, Agent(clock))
+    builtin(settings.auth, settings.roles, token, clock, https_agent(clock))
 
 
 def _check_listen(settings: Settings) -> None:

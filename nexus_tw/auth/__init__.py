@@ -9,11 +9,11 @@ from typing import Any, Final
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.web.client import Agent
 from twisted.web.iweb import IAgent
 
 from nexus_tw.auth.carriers import is_token
 from nexus_tw.auth.certificates import CertificateAuthenticator
+from nexus_tw.auth.https import https_agent
 from nexus_tw.auth.jwt import JwtAuthenticator
 from nexus_tw.auth.keys import KeyAuthenticator
 from nexus_tw.errors import ConfigError, NexusError
@@ -22,7 +22,6 @@ from nexus_tw.policy import ADMIN, Principal
 from nexus_tw.settings import Auth, Role, Settings
 
 GROUP: Final = "nexus.authenticators"
-CONNECT_TIMEOUT: Final = 5.0  # seconds, to an issuer
 
 
 class Authenticators:
@@ -73,7 +72,7 @@ def build(settings: Settings, token: str | None, reactor: Any, agent: IAgent | N
     `agent` fetches key sets; by default one over `reactor` that trusts the platform's certificate authorities.
     `ConfigError` names a key that cannot be used.
     """
-    agent = agent or Agent(reactor, connectTimeout=CONNECT_TIMEOUT)
+    agent = agent or https_agent(reactor)
     plugins = (_plugin(index, name)(settings, reactor) for index, name in enumerate(settings.auth.plugins))
     return Authenticators([*builtin(settings.auth, settings.roles, token, reactor, agent), *plugins])
 

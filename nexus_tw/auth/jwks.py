@@ -6,29 +6,25 @@ that use the same `kid` for different keys stay apart.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
+from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent
 
+from nexus_tw.auth.https import Read
 from nexus_tw.auth.material import ALGORITHMS, Material, misfit
 from nexus_tw.settings import redact
 
 TIMEOUT: Final = 5.0  # seconds for one read, all in all
-MAX_BODY: Final = 262144  # bytes
 MAX_KEYS: Final = 256  # in one set; further ones are not looked at
 
 MAX_AGE: Final = 600.0  # seconds; an older set is read again before it is used
@@ -36,8 +32,6 @@ AGAIN: Final = 60.0  # seconds from one read to the next because of an unknown `
 RETRY: Final = 5.0  # seconds from a failed read to the next
 # An issuer that is away must not lock its clients out at once; a withdrawn key must not stay good for ever.
 STALE: Final = 3600.0
-
-Read = Callable[[], Awaitable[bytes]]
 
 
 class Candidate:
@@ -151,34 +145,6 @@ def _candidate(member: dict[str, Any]) -> Candidate | None:
     return Candidate(material, fitting) if fitting else None
 
 
-def check_address(address: str) -> None:
-    """ValueError where this is no https address that can be asked."""
-    try:
-        parts = urlsplit(address)
-        usable = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or not address.isascii() or not address.isprintable() or " " in address:
-        raise ValueError("neither an https address nor a file")
-    if parts.username is not None or parts.fragment:
-        raise ValueError("an address here has neither user nor fragment")
-
-
-def https_reader(agent: IAgent, address: str) -> Read:
-    """Reads by GET; redirections are not followed, as they could lead anywhere."""
-
-    async def read() -> bytes:
-        headers = Headers({"Accept": ["application/jwk-set+json, application/json"], "User-Agent": ["Nexus"]})
-        response = await agent.request(b"GET", address.encode("ascii"), headers)
-        body = _Body(MAX_BODY if response.code == 200 else 0)
-        response.deliverBody(body)
-        if response.code != 200:
-            raise ValueError(f"HTTP status {response.code}")
-        return await body.finished
-
-    return read
-
-
 def file_reader(path: Path) -> Read:
     """Reads a file, which is small and local."""
 
@@ -195,39 +161,8 @@ async def _body(read: Read) -> bytes:
 def _reason(failure: Failure) -> str:
     # Nested failures of the HTTP client print as memory addresses.
     reasons = getattr(failure.value, "reasons", None)
-    return _reason(reasons[0]) if reasons else f"{type(failure.value).__name__}: {failure.getErrorMessage()}"
-
-
-class _Body(Protocol):
-    """A response's body of at most so many bytes; the connection is dropped where there are more or nobody wants it."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._parts: list[bytes] = []
-        self._size = 0
-        self.finished: Deferred[bytes] = Deferred(lambda _: self._stop())
-
-    def connectionMade(self) -> None:
-        if self._limit == 0:
-            self._stop()
-
-    def dataReceived(self, data: bytes) -> None:
-        self._size += len(data)
-        if self._size > self._limit:
-            self._stop()
-            if not self.finished.called:
-                self.finished.errback(ValueError(f"more than {self._limit} bytes"))
-        else:
-            self._parts.append(data)
-
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        if not self.finished.called and self._limit:
-            if reason.check(ResponseDone):
-                self.finished.callback(b"".join(self._parts))
-            else:
-                self.finished.errback(reason)
-
-    def _stop(self) -> None:
-        # Not loseConnection: that one would wait for the other side's TLS to say goodbye.
-        transport: Any = self.transport
-        transport.stopProducing()
+    if reasons:
+        return _reason(reasons[0])
+    if failure.check(defer.CancelledError, defer.TimeoutError):
+        return f"no complete answer within {TIMEOUT:g} s"
+    return f"{type(failure.value).__name__}: {failure.getErrorMessage()}"

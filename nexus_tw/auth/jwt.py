@@ -18,7 +18,8 @@ from twisted.logger import Logger
 from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
-from nexus_tw.auth.jwks import KeySet, check_address, file_reader, https_reader
+from nexus_tw.auth.https import check_address, https_reader
+from nexus_tw.auth.jwks import KeySet, file_reader
 from nexus_tw.auth.material import ALGORITHMS, JWS, SECRET_BYTES, Material, misfit, read_pem
 from nexus_tw.errors import ConfigError, NexusError
 from nexus_tw.interfaces import Credentials, IAuthenticator
