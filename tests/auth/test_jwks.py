@@ -7,6 +7,10 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseNeverReceived
+from zope.interface import implementer
 
 from nexus_tw.auth.jwks import AGAIN, MAX_AGE, MAX_KEYS, RETRY, STALE, TIMEOUT, KeySet, parse
 from tests.auth.tokens import NOW, curve_key, edwards_key, goldilocks_key, jwk, key_set, rsa_key
@@ -237,6 +241,36 @@ def test_after_a_failed_read_the_former_keys_stay_for_an_hour_and_it_is_tried_ag
     source.answer = SET_OF_FIRST
     clock.advance(RETRY)
     assert now(find(keys, "1")) is not None
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (OSError("refused"), "OSError: refused"),
+        (b"junk", "ValueError: not a JSON object"),
+        (None, "no complete answer within 5 s"),
+        (ResponseNeverReceived([Failure(OSError("refused"))]), "OSError: refused"),
+    ],
+)
+def test_a_failed_read_is_logged_with_its_reason_and_without_what_is_secret_in_the_address(
+    answer: bytes | Exception | None, reason: str
+) -> None:
+    lines: list[str] = []
+
+    @implementer(ILogObserver)
+    def observer(event: LogEvent) -> None:
+        lines.append(formatEvent(event))
+
+    clock = Clock()
+    clock.advance(NOW)
+    keys = KeySet("https://id.example/?key=hunter2", Source(answer).read, clock)
+    globalLogPublisher.addObserver(observer)
+    try:
+        find(keys, "1")
+        clock.advance(TIMEOUT)
+    finally:
+        globalLogPublisher.removeObserver(observer)
+    assert lines == [f"Keys of https://id.example/?key=*** cannot be read: {reason}"]
 
 
 def test_an_address_that_never_answered_is_tried_again_soon() -> None:

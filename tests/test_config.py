@@ -1,0 +1,479 @@
+"""The configuration: what wins, what is wrong, and how that is said."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import nexus_tw
+from nexus_tw.config import Configuration, load
+from nexus_tw.errors import ConfigError
+from nexus_tw.policy import ADMIN
+from nexus_tw.settings import Settings
+from tests.auth.tokens import ISSUER, pem, rsa_key
+from tests.certificates import issue
+
+EXAMPLES = Path(nexus_tw.__file__).parent.parent / "conf"
+HASH = "sha256:" + "0" * 64
+KEY = f'[roles.agent]\n[[auth.keys]]\nsubject = "agent-1"\nrole = "agent"\nhash = "{HASH}"\n'
+
+Load = Callable[..., Configuration]
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> Load:
+    """Loads with the given content as the file `conf.toml`, environment and options."""
+
+    def loaded(content: str | None = None, environ: Mapping[str, str] | None = None, **options: Any) -> Configuration:
+        if content is not None:
+            file = tmp_path / "conf.toml"
+            file.write_text(content)
+            options["config"] = str(file)
+        return load(options, environ or {})
+
+    return loaded
+
+
+def complaint(load: Load, content: str | None = None, environ: Mapping[str, str] | None = None, **options: Any) -> str:
+    """The text of the error, without the directory of the file."""
+    with pytest.raises(ConfigError) as caught:
+        load(content, environ, **options)
+    return re.sub(r"\S*/conf\.toml", "conf.toml", str(caught.value))
+
+
+# --- what wins ----------------------------------------------------------------------------------------------------------
+
+
+def test_without_anything_the_defaults_hold_and_a_token_is_made_for_this_start(loaded: Load) -> None:
+    one, other = loaded(), loaded()
+    assert one.settings == Settings()
+    assert one.one_off
+    assert one.token is not None
+    assert len(one.token) >= 43
+    assert one.token != other.token
+
+
+def test_an_option_wins_over_the_environment_that_over_the_file_and_that_over_the_default(loaded: Load) -> None:
+    file = 'listen = ["tcp:1"]\n[bus]\nurl = "redis://file"\n[store]\nurl = "sqlite:file"\n'
+    environ = {"NEXUS_LISTEN": "tcp:2", "NEXUS_BUS": "redis://environment", "NEXUS_STORE": "sqlite:environment"}
+    options = {"listen": ["tcp:3", "tcp:4"], "bus": "redis://option", "store": "sqlite:option"}
+
+    def seen(configuration: Configuration) -> tuple[Any, ...]:
+        settings = configuration.settings
+        return settings.listen, settings.bus.url, settings.store.url
+
+    assert seen(loaded(file)) == (("tcp:1",), "redis://file", "sqlite:file")
+    assert seen(loaded(file, environ)) == (("tcp:2",), "redis://environment", "sqlite:environment")
+    assert seen(loaded(file, environ, **options)) == (("tcp:3", "tcp:4"), "redis://option", "sqlite:option")
+    assert seen(loaded(None, environ)) == (("tcp:2",), "redis://environment", "sqlite:environment")
+    assert seen(loaded(None, {}, **options)) == (("tcp:3", "tcp:4"), "redis://option", "sqlite:option")
+
+
+def test_workers_and_echo_come_by_option_environment_or_file(loaded: Load) -> None:
+    redis = {"NEXUS_BUS": "redis://host"}
+    assert loaded("workers = 2\necho = true", redis).settings.workers == 2
+    assert loaded("workers = 2", {**redis, "NEXUS_WORKERS": "3"}).settings.workers == 3
+    assert loaded("workers = 2", {**redis, "NEXUS_WORKERS": "3"}, workers="4").settings.workers == 4
+    assert loaded("echo = true").settings.echo
+    assert not loaded("echo = true", {"NEXUS_ECHO": "0"}).settings.echo
+    assert loaded("echo = false", echo=1).settings.echo
+
+
+def test_options_that_were_not_given_change_nothing(loaded: Load) -> None:
+    nothing: dict[str, Any] = {
+        "config": None,
+        "listen": [],
+        "bus": None,
+        "store": "",
+        "token": None,
+        "workers": None,
+        "echo": 0,
+    }
+    assert loaded(None, {}, **nothing).settings == Settings()
+
+
+def test_the_file_may_be_named_by_the_environment(tmp_path: Path, loaded: Load) -> None:
+    (tmp_path / "other.toml").write_text("drain = 3")
+    environ = {"NEXUS_CONFIG": str(tmp_path / "other.toml")}
+    assert loaded(None, environ).settings.drain == 3.0
+    assert loaded("drain = 4", environ).settings.drain == 4.0
+
+
+def test_port_and_redis_url_are_what_platforms_set_and_the_own_names_win(loaded: Load) -> None:
+    environ = {"PORT": "8080", "REDIS_URL": "redis://platform"}
+    settings = loaded('listen = ["tcp:1"]\n[bus]\nurl = "redis://file"', environ).settings
+    assert (settings.listen, settings.bus.url) == (("tcp:8080",), "redis://platform")
+    settings = loaded(None, {**environ, "NEXUS_LISTEN": "tcp:2", "NEXUS_BUS": "memory:"}).settings
+    assert (settings.listen, settings.bus.url) == (("tcp:2",), "memory:")
+    assert loaded(None, {**environ, "NEXUS_BUS__URL": "redis://long"}).settings.bus.url == "redis://long"
+
+
+def test_an_empty_variable_is_one_that_is_not_set(loaded: Load) -> None:
+    names = (
+        "NEXUS_CONFIG",
+        "NEXUS_LISTEN",
+        "NEXUS_BUS",
+        "NEXUS_TOKEN",
+        "PORT",
+        "REDIS_URL",
+        "NEXUS_HEARTBEAT__INTERVAL",
+        "NEXUS_X",
+    )
+    configuration = loaded(None, dict.fromkeys(names, ""))
+    assert configuration.settings == Settings()
+    assert configuration.one_off
+
+
+# --- tokens -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_given_token_is_used_and_not_to_be_shown(loaded: Load) -> None:
+    assert (loaded(token="option").token, loaded(token="option").one_off) == ("option", False)
+    assert loaded(None, {"NEXUS_TOKEN": "environment"}).token == "environment"
+    assert loaded(None, {"NEXUS_TOKEN": "environment"}, token="option").token == "option"
+
+
+def test_with_auth_in_the_file_no_token_is_made_and_a_given_one_is_kept_beside_it(loaded: Load) -> None:
+    assert (loaded(KEY).token, loaded(KEY).one_off) == (None, False)
+    assert loaded(KEY, {"NEXUS_TOKEN": "beside"}).token == "beside"
+
+
+def test_an_empty_auth_section_is_none(loaded: Load) -> None:
+    assert loaded("[auth]\nkeys = []").one_off
+
+
+@pytest.mark.parametrize("token", ["two words", "né", "line\nbreak", "x" * 8193])
+def test_a_token_that_no_header_could_carry_is_refused_and_not_repeated(token: str, loaded: Load) -> None:
+    text = complaint(loaded, KEY, {"NEXUS_TOKEN": token})
+    assert text.startswith("token: must be")
+    assert token not in text
+
+
+def test_a_token_is_not_in_the_repr(loaded: Load) -> None:
+    configuration = loaded(None, {"NEXUS_TOKEN": "hunter2", "NEXUS_BUS": "redis://:hunter2@host"})
+    assert "hunter2" not in repr(configuration)
+
+
+# --- the environment's names --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "read", "value"),
+    [
+        ("NEXUS_DRAIN", "2.5", lambda s: s.drain, 2.5),
+        ("NEXUS_ECHO_MESSAGE", "1", lambda s: s.echo_message, 1),
+        ("NEXUS_HEARTBEAT__INTERVAL", "5", lambda s: s.heartbeat.interval, 5.0),
+        ("NEXUS_LIMITS__SEND_QUEUE", "1_000", lambda s: s.limits.send_queue, 1000),
+        ("NEXUS_LIMITS", "{message = 5, rate = 6}", lambda s: (s.limits.message, s.limits.rate, s.limits.errors), (5, 6, 100)),
+        ("NEXUS_STORE__RETENTION", "0", lambda s: s.store.retention, "0"),
+        ("NEXUS_LOG__LEVEL", "debug", lambda s: s.log.level, "debug"),
+        ("NEXUS_HTTP__DASHBOARD", "no", lambda s: s.http.dashboard, False),
+        ("NEXUS_HTTP__METRICS_OPEN", "TRUE", lambda s: s.http.metrics_open, True),
+        ("NEXUS_HTTP__ORIGINS", "https://a.example, https://b.example,", lambda s: len(s.http.origins), 2),
+        ("NEXUS_HTTP__ORIGINS", '["https://a.example"]', lambda s: s.http.origins, ("https://a.example",)),
+        ("NEXUS_HTTP__TRUSTED_PROXIES", "[]", lambda s: s.http.trusted_proxies, ()),
+        ("NEXUS_LISTEN", "tcp:1,unix:/tmp/n.sock", lambda s: s.listen, ("tcp:1", "unix:/tmp/n.sock")),
+        ("NEXUS_ROLES__AGENT__SUBSCRIBE", "task.**,agent.**", lambda s: s.roles["agent"].subscribe, ("task.**", "agent.**")),
+        ("NEXUS_ROLES__AGENT__ADMIN", "1", lambda s: s.roles["agent"].admin, True),
+        ("NEXUS_ROLES", '{Ops = {call = ["**"]}}', lambda s: s.roles["Ops"].call, ("**",)),
+        ("NEXUS_COMMANDS", '[{name = "a", handler = "b:c"}]', lambda s: s.commands[0].handler, "b:c"),
+        ("NEXUS_TLS__KEY", "5", lambda s: s.tls.key, "5"),
+    ],
+)
+def test_every_kind_of_key_can_be_set_by_its_variable(
+    name: str, text: str, read: Callable[[Settings], Any], value: Any, loaded: Load
+) -> None:
+    assert read(loaded(None, {name: text}).settings) == value
+
+
+def test_a_variable_changes_its_own_key_and_leaves_the_rest_of_the_file(loaded: Load) -> None:
+    file = '[roles.Read-Only]\nread = ["**"]\n[heartbeat]\ninterval = 7\n'
+    environ = {"NEXUS_HEARTBEAT__TIMEOUT": "20", "NEXUS_ROLES__READ-ONLY__SUBSCRIBE": "task.*"}
+    settings = loaded(file, environ).settings
+    assert (settings.heartbeat.interval, settings.heartbeat.timeout) == (7.0, 20.0)
+    assert list(settings.roles) == ["Read-Only"]
+    assert (settings.roles["Read-Only"].read, settings.roles["Read-Only"].subscribe) == (("**",), ("task.*",))
+
+
+def test_a_sections_key_wins_over_the_section(loaded: Load) -> None:
+    environ = {"NEXUS_LIMITS__RATE": "1", "NEXUS_LIMITS": "{rate = 2, errors = 3}"}
+    limits = loaded(None, environ).settings.limits
+    assert (limits.rate, limits.errors) == (1, 3)
+
+
+def test_every_key_there_is_has_a_variable(loaded: Load) -> None:
+    for section in Settings.__struct_fields__:
+        value = getattr(Settings(), section)
+        for key in getattr(value, "__struct_fields__", ()):
+            default = getattr(value, key)
+            if not isinstance(default, tuple) and default != "":
+                name = f"NEXUS_{section}__{key}".upper()
+                assert getattr(getattr(loaded(None, {name: str(default)}).settings, section), key) == default, name
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"NEXUS_URL": "http://localhost:3000"},
+        {"NEXUSES": "1", "MY_NEXUS_X": "1", "PATH": "/bin"},
+        {
+            "NEXUS_PORT": "tcp://10.0.0.1:3000",
+            "NEXUS_SERVICE_HOST": "10.0.0.1",
+            "NEXUS_SERVICE_PORT": "3000",
+            "NEXUS_SERVICE_PORT_HTTP": "3000",
+            "NEXUS_PORT_3000_TCP": "tcp://10.0.0.1:3000",
+            "NEXUS_PORT_3000_TCP_ADDR": "10.0.0.1",
+            "NEXUS_REDIS_SERVICE_HOST": "10.0.0.2",
+            "NEXUS_REDIS_PORT": "tcp://10.0.0.2:6379",
+        },
+    ],
+)
+def test_variables_of_others_are_left_alone(environ: dict[str, str], loaded: Load) -> None:
+    assert loaded(None, environ).settings == Settings()
+
+
+# --- what is wrong ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("[limits]\nmessages = 1", "conf.toml: limits.messages: unknown key (did you mean 'message'?)"),
+        ("[limit]\nmessage = 1", "conf.toml: limit: unknown key (did you mean 'limits'?)"),
+        ("zebra = 1", "conf.toml: zebra: unknown key"),
+        ("[roles.agent]\nsubscrib = []", "conf.toml: roles.agent.subscrib: unknown key (did you mean 'subscribe'?)"),
+        ('[roles."a b"]\nx = 1', 'conf.toml: roles."a b".x: unknown key'),
+        ("[heartbeat]\ninterval = -1", "conf.toml: heartbeat.interval: Expected float > 0.0, got -1"),
+        ("[heartbeat]\ninterval = '5'", "conf.toml: heartbeat.interval: Expected float, got '5'"),
+        ("[heartbeat]\ninterval = nan", "conf.toml: heartbeat.interval: Expected float > 0.0, got nan"),
+        ("[heartbeat]\ninterval = inf", "conf.toml: heartbeat.interval: Expected float <= 604800.0, got inf"),
+        ("heartbeat = 5", "conf.toml: heartbeat: Expected a table, got 5"),
+        ("roles = []", "conf.toml: roles: Expected a table, got a list"),
+        ("workers = true", "conf.toml: workers: Expected int, got True"),
+        ("workers = 0", "conf.toml: workers: Expected int >= 1, got 0"),
+        ("workers = 1.5", "conf.toml: workers: Expected int, got 1.5"),
+        ("echo = 1", "conf.toml: echo: Expected bool, got 1"),
+        ("listen = 'tcp:1'", "conf.toml: listen: Expected a list, got 'tcp:1'"),
+        ("listen = [1]", "conf.toml: listen: Expected str, got a list"),
+        ("[log]\nformat = 'xml'", "conf.toml: log.format: Expected one of text, json, got 'xml'"),
+        ("[auth.keys]", "conf.toml: auth.keys: Expected a list of tables, got a table"),
+        ("[[auth.keys]]\nsubject = 'a'\nrole = 'b'", "conf.toml: auth.keys[0].hash: is missing"),
+        ("[bus]\nurl = 5", "conf.toml: bus.url: Expected str, got a different value"),
+        ("[store]\nretention = '30 days'", "conf.toml: store.retention: Expected str matching regex"),
+        ("[[commands]]\nname = 'a'\nhandler = 'no_module'", "conf.toml: commands[0].handler: Expected str matching regex"),
+        ("[heartbeat", "conf.toml: "),
+        ("a = 1\na = 2", "conf.toml: "),
+    ],
+)
+def test_a_wrong_key_type_or_value_is_named_with_the_file_and_the_reason(content: str, text: str, loaded: Load) -> None:
+    assert complaint(loaded, content).startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("environ", "text"),
+    [
+        (
+            {"NEXUS_HEARTBEAT__INTERVAL": "-1"},
+            "heartbeat.interval: Expected float > 0.0, got -1 (from NEXUS_HEARTBEAT__INTERVAL)",
+        ),
+        (
+            {"NEXUS_HEARTBEAT__INTERVAL": "5 s"},
+            "heartbeat.interval: Expected float, got '5 s' (from NEXUS_HEARTBEAT__INTERVAL)",
+        ),
+        (
+            {"NEXUS_HEARTBEAT__INTERVAL": "5\nx = 1"},
+            "heartbeat.interval: Expected float, got '5\\nx = 1' (from NEXUS_HEARTBEAT__INTERVAL)",
+        ),
+        ({"NEXUS_ECHO": "maybe"}, "echo: Expected bool, got 'maybe' (from NEXUS_ECHO)"),
+        ({"NEXUS_FOO__BAR": "1"}, "foo: unknown key (from NEXUS_FOO__BAR)"),
+        (
+            {"NEXUS_LIMITS__MESSAGES": "1"},
+            "limits.messages: unknown key (did you mean 'message'?) (from NEXUS_LIMITS__MESSAGES)",
+        ),
+        ({"NEXUS_LIMITS__RATE__X": "1"}, "limits.rate.x: unknown key (from NEXUS_LIMITS__RATE__X)"),
+        ({"NEXUS_LIMITS": "5"}, "limits: Expected a table, got 5 (from NEXUS_LIMITS)"),
+        ({"NEXUS_LIMITS": "{rate = -1}"}, "limits.rate: Expected int >= 0, got -1 (from NEXUS_LIMITS)"),
+        ({"NEXUS_TOKN": "hunter2"}, "NEXUS_TOKN: unknown variable (did you mean 'NEXUS_TOKEN'?)"),
+        ({"NEXUS_PORT": "8080"}, "NEXUS_PORT: unknown variable"),
+        ({"PORT": "http"}, "listen[0]: tcp:http: invalid literal"),
+        (
+            {"NEXUS_WORKERS": "2"},
+            "workers: more than one need a bus that they share, and bus.url is memory: (from NEXUS_WORKERS)",
+        ),
+    ],
+)
+def test_a_wrong_variable_is_named(environ: dict[str, str], text: str, loaded: Load) -> None:
+    for content in (None, "drain = 1"):
+        assert complaint(loaded, content, environ).startswith(text)
+    assert "hunter2" not in complaint(loaded, None, environ)
+
+
+def test_a_section_that_is_no_table_in_the_file_is_named_also_where_a_variable_sets_a_key_of_it(loaded: Load) -> None:
+    assert complaint(loaded, "bus = 3", {"NEXUS_BUS": "memory:"}) == "conf.toml: bus: Expected a table, got 3"
+    assert complaint(loaded, "roles = 3", {"NEXUS_ROLES__A__CALL": "b"}) == "conf.toml: roles: Expected a table, got 3"
+
+
+def test_a_wrong_option_is_named(loaded: Load) -> None:
+    assert complaint(loaded, workers="many") == "workers: Expected int, got 'many' (from --workers)"
+    assert complaint(loaded, listen=["tcp:1", "3000"]) == "listen[1]: '3000' is no endpoint, such as tcp:3000 (from --listen)"
+
+
+def test_a_file_that_cannot_be_read_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"\A/nowhere/conf\.toml: cannot be read: No such file or directory\Z"):
+        load({"config": "/nowhere/conf.toml"}, {})
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "conf.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"conf\.toml: "):
+        load({"config": str(tmp_path / "conf.toml")}, {})
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("[heartbeat]\ninterval = 60", "heartbeat.timeout: 60 s must be more than heartbeat.interval, 60 s"),
+        ("workers = 2", "workers: more than one need a bus"),
+        ("workers = 2\n[bus]\nurl = 'redis://h'\n[store]\nurl = 'sqlite::memory:'", "workers: more than one need a store"),
+        ("listen = []", "listen: needs at least one endpoint"),
+        ("listen = ['tcp']", "listen[0]: 'tcp' is no endpoint"),
+        ("listen = ['tcp:1', 'tcp:x']", "listen[1]: tcp:x: "),
+        ("listen = ['tcp:1:interfaces=x']", "listen[0]: tcp:1:interfaces=x: "),
+        ("listen = ['ssl:443:privateKey=/nowhere/key']", "listen[0]: ssl:443:privateKey=/nowhere/key: "),
+        ("listen = ['tls:443']", "listen[0]: tls:443 needs tls.certificate and tls.key"),
+        ("listen = ['tls:x']\n[tls]\ncertificate = 'c'\nkey = 'k'", "listen[0]: tls:x: "),
+        ("[http]\norigins = ['https://a.example', 'a.example']", "http.origins[1]: 'a.example' is not scheme://host[:port]"),
+        ("[http]\norigins = ['https://a.example/']", "http.origins[0]: "),
+        ("[http]\norigins = ['null']", "http.origins[0]: "),
+        ("[http]\ntrusted_proxies = ['localhost']", "http.trusted_proxies[0]: "),
+        ("[roles.agent]\ncall = ['a..b']", "roles.agent.call[0]: 'a..b' is neither"),
+        (KEY.replace('"agent-1"', '"a\\nb"'), "auth.keys[0].subject: must be"),
+        (KEY.replace('role = "agent"', 'role = "agnet"'), "auth.keys[0].role: no such role: 'agnet'"),
+        (KEY + KEY.removeprefix("[roles.agent]\n"), "auth.keys[1].hash: this key is there already"),
+        ("[[auth.certificates]]\nname = 'a'\nsubject = 'a'\nrole = 'admin'", "auth.certificates: need tls.client_ca"),
+        ("[tls]\nclient_ca = 'x'\n[[auth.certificates]]\nname = 'a'\nsubject = 'a'\nrole = 'b'", "auth.certificates[0].role: "),
+        (
+            "[auth]\nplugins = ['x']\n[[auth.jwt]]\nissuer = 'i'\naudience = 'a'\nalgorithms = ['none']\nsecret = 's'",
+            "auth.jwt[0].algorithms: ",
+        ),
+        (
+            "[[auth.jwt]]\nissuer = 'i'\naudience = 'a'\nalgorithms = ['RS256']\nkey = '/nowhere'",
+            "auth.jwt[0].key: cannot read /nowhere: ",
+        ),
+        ("[[commands]]\nname = 'a.*'\nhandler = 'b:c'", "commands[0].name: 'a.*' cannot name a command"),
+        ("[[commands]]\nname = 'nexus.a'\nhandler = 'b:c'", "commands[0].name: "),
+        (
+            "[[commands]]\nname = 'a'\nhandler = 'b:c'\n[[commands]]\nname = 'a'\nhandler = 'b:c'",
+            "commands[1].name: 'a' is there already",
+        ),
+    ],
+)
+def test_what_does_not_go_together_or_cannot_be_used_is_named(content: str, text: str, loaded: Load) -> None:
+    assert complaint(loaded, content).startswith(f"conf.toml: {text}")
+
+
+def test_endpoints_that_are_fine_are_taken(loaded: Load, tmp_path: Path) -> None:
+    certificate, key = issue().write(tmp_path, "site")
+    listen = [
+        "tcp:0:interface=127.0.0.1",
+        "unix:/tmp/n.sock",
+        "tls:443",
+        "systemd:domain=INET:index=0",
+        f"ssl:0:privateKey={key}:certKey={certificate}",
+    ]
+    content = f"listen = {listen!r}\n[tls]\ncertificate = '{certificate}'\nkey = '{key}'"
+    assert loaded(content).settings.listen == tuple(listen)
+
+
+def test_a_role_may_be_the_built_in_admin_or_one_of_that_name(loaded: Load) -> None:
+    content = KEY.removeprefix("[roles.agent]\n").replace('role = "agent"', 'role = "admin"')
+    assert loaded(content).settings.roles == {}
+    assert loaded(f"[roles.admin]\n{content}").settings.roles["admin"] != ADMIN
+
+
+# --- secrets ------------------------------------------------------------------------------------------------------------
+
+SECRET_JWT = f"[[auth.jwt]]\nissuer = '{ISSUER}'\naudience = 'nexus'\nalgorithms = ['HS256']\nsecret = 'env:%s'\n"
+
+
+@pytest.mark.parametrize("name", ["ISSUER_SECRET", "NEXUS_ISSUER_SECRET"])
+def test_a_secret_may_come_from_a_variable_of_any_name(name: str, loaded: Load) -> None:
+    configuration = loaded(SECRET_JWT % name, {name: "hunter2" * 6})
+    assert configuration.settings.auth.jwt[0].secret == "hunter2" * 6
+    assert "hunter2" not in repr(configuration)
+
+
+def test_a_secret_whose_variable_is_not_set_or_too_short_is_named_and_not_shown(loaded: Load) -> None:
+    assert complaint(loaded, SECRET_JWT % "X") == "conf.toml: auth.jwt[0].secret: the environment variable X is not set"
+    text = complaint(loaded, SECRET_JWT % "X", {"X": "hunter2"})
+    assert text.startswith("conf.toml: auth.jwt[0].secret: HS256 needs")
+    assert "hunter2" not in text
+
+
+def test_paths_are_relative_to_where_the_server_is_started(
+    loaded: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "issuer.pem").write_bytes(pem(rsa_key()))
+    content = "[[auth.jwt]]\nissuer = 'i'\naudience = 'a'\nalgorithms = ['RS256']\nkey = 'keys/issuer.pem'"
+    assert "auth.jwt[0].key: cannot read keys/issuer.pem" in complaint(loaded, content)
+    monkeypatch.chdir(tmp_path)
+    assert loaded(content).settings.auth.jwt[0].key == "keys/issuer.pem"
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=40))
+def test_no_value_of_a_variable_does_anything_but_set_its_key_or_be_refused(text: str) -> None:
+    """Property: over texts for keys of several kinds."""
+    for name in (
+        "NEXUS_LIMITS__RATE",
+        "NEXUS_LIMITS",
+        "NEXUS_HTTP__ORIGINS",
+        "NEXUS_ROLES__A__CALL",
+        "NEXUS_ECHO",
+        "NEXUS_LISTEN",
+    ):
+        try:
+            settings = load({"token": "t"}, {name: text}).settings
+        except ConfigError as error:
+            blamed = str(error).endswith(f" (from {name})")
+        else:
+            blamed = settings.heartbeat == Settings().heartbeat
+        assert blamed, name
+
+
+# --- the examples -------------------------------------------------------------------------------------------------------
+
+
+def uncommented(text: str) -> str:
+    """The example with its commented-out keys and tables in force."""
+    return re.sub(r"^# (?=\[\[?[a-z_.]+\]\]?\s*(?:$|#)|[a-z_]+ = )", "", text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["development", "production", "cluster"])
+def test_each_example_is_right(name: str, loaded: Load) -> None:
+    content = (EXAMPLES / f"{name}.toml").read_text()
+    configuration = loaded(content, {"NEXUS_TOKEN": "given"})
+    assert not configuration.one_off
+    assert configuration.settings != Settings()
+
+
+def test_what_the_production_example_has_commented_out_is_right_as_well(loaded: Load) -> None:
+    content = uncommented((EXAMPLES / "production.toml").read_text())
+    settings = loaded(content).settings
+    assert settings.tls.certificate
+    assert settings.auth.keys
+    assert settings.auth.jwt
+    assert settings.auth.certificates
+    assert settings.commands
+
+
+def test_no_example_opens_a_door_by_itself() -> None:
+    for path in sorted(EXAMPLES.glob("*.toml")):
+        assert "keys" not in tomllib.loads(path.read_text()).get("auth", {}), path.name
