@@ -105,7 +105,7 @@ class NexusServer(Child):
     """`twistd nexus --listen tcp:PORT:interface=127.0.0.1 ARGS…` with the store in `directory`, where it is started.
 
     `start` waits until it answers. It may be started again after `stop` or `kill`, on the same port and the same store.
-    An admin may use `token`; another `listen` goes beside the port (`args=("--listen", …)`).
+    An admin may use `token`. Where to listen is left to `args` and `env` with `listen=False`; nobody waits for it then.
     """
 
     def __init__(
@@ -115,6 +115,7 @@ class NexusServer(Child):
         env: Mapping[str, str] | None = None,
         token: str = "e2e-admin-token",
         name: str = "nexus",
+        listen: bool = True,
     ) -> None:
         super().__init__(name, directory)
         self._args = args
@@ -122,6 +123,7 @@ class NexusServer(Child):
         self._directory = directory
         self.token = token
         self.port = free_port()
+        self._listen = ["--listen", f"tcp:{self.port}:interface=127.0.0.1"] if listen else []
         self.http = f"http://127.0.0.1:{self.port}"
         self.ws = f"ws://127.0.0.1:{self.port}/api/v1/events"
 
@@ -131,8 +133,7 @@ class NexusServer(Child):
         env |= {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", "NEXUS_TOKEN": self.token, **self._env}
         if "NEXUS_STORE" not in env:
             env["NEXUS_STORE"] = f"sqlite:{self._directory / self._name}.db"
-        listen = ["--listen", f"tcp:{self.port}:interface=127.0.0.1"]
-        self.spawn([*TWISTD, "nexus", *listen, *self._args], env, self._directory)
+        self.spawn([*TWISTD, "nexus", *self._listen, *self._args], env, self._directory)
 
     async def ready(self, seconds: float = 20) -> None:
         """Waits until it answers; fails with its output when it ends instead."""
