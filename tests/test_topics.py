@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import time
+import unicodedata
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from nexus_tw import topics
+from nexus_tw.errors import NexusError
+from nexus_tw.topics import Pattern, PatternMap, check_name, is_name, is_reserved, parse_pattern
+
+COMPONENT = st.sampled_from("abc")
+NAMES = st.lists(COMPONENT, min_size=1, max_size=5).map(".".join)
+PATTERNS = st.builds(
+    lambda parts, tail: Pattern(".".join([*parts, *["**"] * (tail or not parts)])),
+    st.lists(COMPONENT | st.just("*"), max_size=4),
+    st.booleans(),
+)
+
+
+def all_names(components: int, letters: str = "abcd") -> list[str]:
+    """Every name of up to so many components; `d` is one that no pattern here spells out."""
+    names = level = list(letters)
+    for _ in range(components - 1):
+        level = [f"{name}.{letter}" for name in level for letter in letters]
+        names = names + level
+    return names
+
+
+SMALL_WORLD = all_names(5)
+
+
+def naive_is_name(text: str) -> bool:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        return False
+    return size <= 255 and all(
+        component and not any(c in "#*" or c.isspace() or unicodedata.category(c) == "Cc" for c in component)
+        for component in text.split(".")
+    )
+
+
+def naive_matches(pattern: Sequence[str], name: Sequence[str]) -> bool:
+    """Straight from the words of the contract."""
+    if not pattern or not name:
+        return not pattern and not name
+    if pattern[0] == "**":
+        return len(name) >= 1
+    return pattern[0] in ("*", name[0]) and naive_matches(pattern[1:], name[1:])
+
+
+def matches(pattern: Pattern, name: str) -> bool:
+    return naive_matches(pattern.text.split("."), name.split("."))
+
+
+# --- grammar
+
+
+@given(st.text(alphabet=st.characters(codec=None) | st.sampled_from("..a#* \t\x7f\x85\u2028\ud800"), max_size=12))
+@example("a" * 255)
+@example("a" * 256)
+@example("ä" * 127 + "a")
+@example("ä" * 128)
+@example("a.b")
+@example("a.b\n")
+@example("")
+def test_a_name_is_what_the_contract_calls_one(text: str) -> None:
+    assert is_name(text) == naive_is_name(text)
+    assert is_name(text) == naive_is_name(text), "remembered as it was"
+
+
+@given(st.lists(st.sampled_from(["a", "*", "**", "", "a*", "b c", "#", "é"]), min_size=1, max_size=4).map(".".join))
+@example("a" * 253 + ".*")
+@example("a" * 254 + ".*")
+def test_a_pattern_has_stars_as_whole_components_and_two_only_at_the_end(text: str) -> None:
+    *parts, last = text.split(".")
+    well_formed = (
+        len(text.encode()) <= 255
+        and all(part == "*" or naive_is_name(part) for part in parts)
+        and (last in ("*", "**") or naive_is_name(last))
+    )
+    if well_formed:
+        assert parse_pattern(text, "events[0]").text == text
+    else:
+        with pytest.raises(NexusError, match=r"^Invalid message format: events\[0\]: ") as caught:
+            parse_pattern(text, "events[0]")
+        assert caught.value.code == "invalid_message"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "must not be empty"),
+        ("a..b", "components are joined by single dots and hold no '#', '*', white space or control character"),
+        ("a" * 256, "longer than 255 bytes, or not Unicode text"),
+        ("\ud800", "longer than 255 bytes, or not Unicode text"),
+    ],
+)
+def test_a_bad_name_is_refused_with_the_reason(text: str, why: str) -> None:
+    with pytest.raises(NexusError) as caught:
+        check_name(text, "eventType")
+    assert caught.value.message == f"Invalid message format: eventType: {why}"
+    with pytest.raises(NexusError) as caught:
+        parse_pattern(text, "eventType")
+    assert caught.value.message == f"Invalid message format: eventType: {why}"
+
+
+def test_a_bad_star_is_told_where_stars_may_stand() -> None:
+    with pytest.raises(NexusError, match=r"events: '\*' stands for a whole component and '\*\*' only at the end"):
+        parse_pattern("a.**.b", "events")
+
+
+def test_a_good_name_is_given_back() -> None:
+    assert check_name("task.updated", "eventType") == "task.updated"
+
+
+@pytest.mark.parametrize(
+    ("name", "reserved"),
+    [("nexus.a", True), ("wamp.a", True), ("nexus", False), ("wamp", False), ("nexusx.a", False), ("a.nexus.b", False)],
+)
+def test_names_below_nexus_and_wamp_are_reserved(name: str, reserved: bool) -> None:
+    assert is_reserved(name) is reserved
+
+
+# --- matching
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "matched"),
+    [
+        ("task.updated", "task.updated", True),
+        ("task.updated", "task.updated.x", False),
+        ("task.*", "task.updated", True),
+        ("task.*", "task", False),
+        ("task.*", "task.a.b", False),
+        ("*.updated", "task.updated", True),
+        ("a.*.c", "a.b.c", True),
+        ("task.**", "task", False),
+        ("task.**", "task.a", True),
+        ("task.**", "task.a.b.c", True),
+        ("*.**", "a", False),
+        ("*.**", "a.b", True),
+        ("**", "a", True),
+        ("**", "a.b.c", True),
+        ("*", "a", True),
+        ("*", "a.b", False),
+    ],
+)
+def test_stars_stand_for_what_the_contract_says(pattern: str, name: str, matched: bool) -> None:
+    assert parse_pattern(pattern, "events").matches(name) is matched
+
+
+@given(PATTERNS, NAMES)
+def test_a_pattern_matches_what_a_naive_reading_of_the_contract_does(pattern: Pattern, name: str) -> None:
+    assert pattern.matches(name) == matches(pattern, name)
+    assert pattern.exact == ("*" not in pattern.text)
+
+
+@given(PATTERNS, PATTERNS)
+@example(Pattern("a.*.**"), Pattern("a.**"))
+@example(Pattern("*.**"), Pattern("**"))
+@example(Pattern("**"), Pattern("*"))
+@example(Pattern("*"), Pattern("**"))
+def test_covering_means_that_every_name_of_the_one_is_a_name_of_the_other(one: Pattern, other: Pattern) -> None:
+    # Patterns have at most five components and three letters, so five components of four letters hold every witness.
+    assert one.covers(other) == all(matches(one, name) for name in SMALL_WORLD if matches(other, name))
+
+
+@given(PATTERNS, PATTERNS)
+def test_patterns_are_equal_when_written_alike(one: Pattern, other: Pattern) -> None:
+    assert (one == other) == (one.text == other.text)
+    assert one == Pattern(one.text) and hash(one) == hash(Pattern(one.text))
+    assert one != one.text
+    assert repr(one) == f"Pattern({one.text!r})"
+
+
+# --- the map
+
+
+@given(st.lists(st.tuples(st.booleans(), PATTERNS), max_size=30), st.lists(NAMES, min_size=1, max_size=5))
+def test_a_map_finds_what_asking_each_pattern_would_find_also_after_drops(
+    steps: list[tuple[bool, Pattern]], names: list[str]
+) -> None:
+    found: PatternMap[str] = PatternMap()
+    there: set[Pattern] = set()
+    for put, pattern in steps:
+        if put:
+            found.put(pattern, pattern.text)
+            there.add(pattern)
+        elif pattern in there:
+            found.drop(pattern)
+            there.remove(pattern)
+    for name in names:
+        matched = list(found.matching(name))
+        assert sorted(matched) == sorted(pattern.text for pattern in there if matches(pattern, name))
+        assert matched == sorted(matched, key=lambda text: len(Pattern(text).parts)), "shortest prefix first"
+
+
+@given(st.lists(PATTERNS, unique=True))
+def test_an_emptied_map_keeps_nothing(patterns: list[Pattern]) -> None:
+    found: PatternMap[int] = PatternMap()
+    for pattern in patterns:
+        found.put(pattern, 1)
+    for pattern in patterns:
+        found.drop(pattern)
+    assert not found._root.children and found._root.tail is None and found._root.here is None
+
+
+# --- hostile clients
+
+
+def test_no_text_makes_the_grammar_slow() -> None:
+    begun = time.perf_counter()
+    for text in (
+        *("a" * n + "*" for n in range(200, 255)),
+        *("a." * n + "." for n in range(100, 127)),
+        *("*." * n + "a*" for n in range(100, 126)),
+        *(".".join(["**"] * n) for n in range(60, 85)),
+        "a" * 1_000_000,
+        "*." * 500_000,
+    ):
+        assert not is_name(text)
+        with pytest.raises(NexusError):
+            parse_pattern(text, "events")
+    assert time.perf_counter() - begun < 1
+
+
+def test_a_map_of_hostile_patterns_is_walked_in_time() -> None:
+    found: PatternMap[int] = PatternMap()
+    count = 0
+    for number in range(4096):
+        # Every path of a binary tree of depth 12, and each of them matches.
+        parts = ["*" if number >> bit & 1 else "a" for bit in range(12)]
+        for pattern in (Pattern(".".join([*parts, "**"])), Pattern(".".join([*parts, *"a" * 100]))):
+            found.put(pattern, number)
+            count += 1
+    begun = time.perf_counter()
+    assert len(list(found.matching(".".join("a" * 112)))) == count
+    assert time.perf_counter() - begun < 2
+
+
+def test_texts_too_long_to_be_names_are_not_remembered() -> None:
+    before = topics._is_name.cache_info().currsize, topics._parse.cache_info().currsize
+    for number in range(10):
+        text = f"{number}" * 65536
+        assert not is_name(text)
+        with pytest.raises(NexusError):
+            parse_pattern(text, "events")
+    assert (topics._is_name.cache_info().currsize, topics._parse.cache_info().currsize) == before
