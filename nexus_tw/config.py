@@ -46,6 +46,8 @@ _OTHERS: Final = frozenset({"NEXUS_CONFIG", "NEXUS_TOKEN", "NEXUS_URL", "NEXUS_T
 _LINK: Final = re.compile(r"NEXUS_(?:[A-Z0-9_]+_)?(?:SERVICE_(?:HOST|PORT)(?:_[A-Z0-9_]+)?|PORT_[0-9]+_[A-Z0-9_]+)\Z")
 _LINK_ADDRESS: Final = re.compile(r"(?:tcp|udp|sctp)://")
 
+MISSPELT: Final = 0.75  # how alike (`difflib`) two words are where one is meant for the other
+
 _SECRET_KEY: Final = re.compile(r"(?:.*\.)?(?:url|secret|hash|jwks)\Z")
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+\Z")
 _BOOLEANS: Final = {"1": True, "yes": True, "on": True, "true": True, "0": False, "no": False, "off": False, "false": False}
@@ -261,12 +263,17 @@ def _check_commands(commands: Iterable[Command]) -> None:
 
 
 def _check_variables(settings: Settings, environ: Mapping[str, str]) -> None:
-    """A misspelt variable would be a setting that silently does not hold."""
+    """A misspelt variable would be a setting that silently does not hold.
+
+    One that looks like none of ours belongs to somebody else who has a Nexus (`NEXUS_HOME`, say).
+    """
     read_by_name = {each.secret.removeprefix(FROM_ENVIRONMENT) for each in settings.auth.jwt}
     for name, value in environ.items():
         if name.startswith(PREFIX) and not (_is_key(name) or name in _OTHERS or name in read_by_name or _is_link(name, value)):
-            names = [*_OTHERS, *_SHORT, *(PREFIX + key.upper() for key in _members(Settings))]
-            raise ConfigError(f"{name}: unknown variable{_hint(name, names)}")
+            ours = [*_OTHERS, *_SHORT, "PORT", "REDIS_URL", *(PREFIX + key.upper() for key in _members(Settings))]
+            words = {each.removeprefix(PREFIX): each for each in ours}
+            for word in difflib.get_close_matches(name.removeprefix(PREFIX), words, 1, MISSPELT):
+                raise ConfigError(f"{name}: unknown variable (did you mean {words[word]!r}?)")
 
 
 def _with_secrets(settings: Settings, environ: Mapping[str, str]) -> Settings:

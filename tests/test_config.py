@@ -301,7 +301,7 @@ def test_a_wrong_key_type_or_value_is_named_with_the_file_and_the_reason(content
         ({"NEXUS_LIMITS": "5"}, "limits: Expected a table, got 5 (from NEXUS_LIMITS)"),
         ({"NEXUS_LIMITS": "{rate = -1}"}, "limits.rate: Expected int >= 0, got -1 (from NEXUS_LIMITS)"),
         ({"NEXUS_TOKN": "hunter2"}, "NEXUS_TOKN: unknown variable (did you mean 'NEXUS_TOKEN'?)"),
-        ({"NEXUS_PORT": "8080"}, "NEXUS_PORT: unknown variable"),
+        ({"NEXUS_PORT": "8080"}, "NEXUS_PORT: unknown variable (did you mean 'PORT'?)"),
         ({"PORT": "http"}, "listen[0]: tcp:http: invalid literal"),
         (
             {"NEXUS_WORKERS": "2"},
@@ -313,6 +313,10 @@ def test_a_wrong_variable_is_named(environ: dict[str, str], text: str, loaded: L
     for content in (None, "drain = 1"):
         assert complaint(loaded, content, environ).startswith(text)
     assert "hunter2" not in complaint(loaded, None, environ)
+
+
+def test_a_variable_that_looks_like_none_of_ours_is_somebody_elses(loaded: Load) -> None:
+    assert loaded(environ={"NEXUS_HOME": "/opt/nexus", "NEXUS_REGISTRY": "x"}).settings == Settings()
 
 
 def test_a_section_that_is_no_table_in_the_file_is_named_also_where_a_variable_sets_a_key_of_it(loaded: Load) -> None:
