@@ -19,7 +19,7 @@ FLOORS = {
     1: "encodings filters frames hub payloads policy sessions",  # bytes and values; no clock, no socket
     2: "auth broker bus commands dealer executors handlers nodes presence realm store telemetry",  # no client's socket
     3: "transport",
-    4: "config logs server service tap workers",
+    4: "config logs server service tap worker workers",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()} | {"": 0}
 
@@ -35,6 +35,9 @@ ADAPTERS = {
     "sqlite3": ("store.sqlite",),
     "txredisapi": ("bus.redis",),
 }
+
+# twistd's process, and a worker's.
+BEGINNINGS = ("service", "worker")
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -95,8 +98,8 @@ def test_a_driver_is_imported_by_its_adapter_only_and_twisted_from_floor_2_on(mo
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_only_the_service_names_the_reactor(module: str) -> None:
-    if module != "service":
+def test_only_what_a_process_begins_with_names_the_reactor(module: str) -> None:
+    if module not in BEGINNINGS:
         assert "twisted.internet.reactor" not in imports(MODULES[module])
 
 
