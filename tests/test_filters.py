@@ -73,7 +73,7 @@ def member(data: Any, name: str) -> Any:
 
 def compares(word: str, operand: Any, value: Any) -> bool:
     if word == "exists":
-        return (value is not MISSING) == operand
+        return (value is not MISSING) is operand
     if word == "ne":
         return value is MISSING or not json_equal(value, operand)
     if value is MISSING:

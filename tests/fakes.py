@@ -1,0 +1,95 @@
+"""A bus that does only what the test says, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from nexus_tw.errors import NexusError
+from nexus_tw.interfaces import BusListener, IBus
+from nexus_tw.topics import Pattern
+
+AWAY = NexusError("bus_unavailable", "The event bus is away")
+
+
+@implementer(IBus)
+class HandBus:
+    """Remembers what it is asked and holds it against the rules of `IBus`. What is published comes back only by `event`."""
+
+    def __init__(self, node: str = "node-1") -> None:
+        self.node = node
+        self.available = True
+        self.confirms = True  # subscriptions stand at once
+        self.takes = True  # publications and messages are taken at once
+        self.calls: list[tuple[str, str]] = []  # subscribe or unsubscribe, and the pattern
+        self.subscribed: set[str] = set()
+        self.unconfirmed: list[tuple[str, Callable[[], None]]] = []
+        self.published: list[tuple[str, bytes]] = []
+        self.untaken: list[Callable[[NexusError | None], None]] = []
+        self.sent: list[tuple[str | None, bytes]] = []
+        self.unsent: list[Callable[[int | NexusError], None]] = []
+        self.listener: BusListener | None = None
+
+    def start(self, listener: BusListener) -> Deferred[None]:
+        self.listener = listener
+        return succeed(None)
+
+    def stop(self) -> Deferred[None]:
+        self.listener = None
+        return succeed(None)
+
+    def publish(self, event_type: str, data: bytes, done: Callable[[NexusError | None], None]) -> None:
+        if not self.available:
+            done(AWAY)
+            return
+        self.published.append((event_type, data))
+        if self.takes:
+            done(None)
+        else:
+            self.untaken.append(done)
+
+    def subscribe(self, pattern: Pattern, done: Callable[[], None]) -> None:
+        assert pattern.text not in self.subscribed, "called twice without `unsubscribe` between"
+        self.subscribed.add(pattern.text)
+        self.calls.append(("subscribe", pattern.text))
+        if self.confirms:
+            done()
+        else:
+            self.unconfirmed.append((pattern.text, done))
+
+    def unsubscribe(self, pattern: Pattern) -> None:
+        assert pattern.text in self.subscribed, "what is not subscribed to cannot be unsubscribed"
+        self.subscribed.remove(pattern.text)
+        self.calls.append(("unsubscribe", pattern.text))
+
+    def send(self, node: str | None, body: bytes, done: Callable[[int | NexusError], None]) -> None:
+        if not self.available:
+            done(AWAY)
+            return
+        self.sent.append((node, body))
+        if self.takes:
+            done(1)
+        else:
+            self.unsent.append(done)
+
+    # --- what the test says
+
+    def confirm(self, *texts: str) -> None:
+        """These subscriptions stand now; with none given, all of them."""
+        waiting, self.unconfirmed = self.unconfirmed, []
+        for text, done in waiting:
+            if not texts or text in texts:
+                done()
+            else:
+                self.unconfirmed.append((text, done))
+
+
+def _keeps_its_promise(bus: Any) -> None:
+    verifyObject(IBus, bus)
+
+
+_keeps_its_promise(HandBus())
