@@ -301,6 +301,7 @@ class Doorway(WebSocketServerFactory):
         kind = self._kinds.get(admitted.message)
         if kind is None:
             options = {name: _static(getattr(self, name)) for name in Connection.CONFIG_ATTRS}
+            options["CONFIG_ATTRS"] = ()  # nothing is left to copy, and to write out for a log line that nobody reads
             options["maxMessagePayloadSize"] = options["maxFramePayloadSize"] = admitted.message
             kind = self._kinds[admitted.message] = type("Connection", (Connection,), options)
         connection = kind(self, admitted)
