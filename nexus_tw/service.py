@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
-from twisted.internet.endpoints import serverFromString, wrapServerTLS
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
@@ -49,7 +49,7 @@ def make(configuration: Configuration, twistd: Mapping[str, Any]) -> IService:
     # With workers this node never starts, but what is wrong with it is said before there are any.
     runner: Runner = Node(reactor, configuration, [(text, endpoint(reactor, text, settings)) for text in settings.listen])
     if settings.workers > 1:
-        runner = workers.Parent(reactor, configuration, [(text, _server(reactor, _plain(text))) for text in settings.listen])
+        runner = workers.Parent(reactor, configuration, [(text, plain(reactor, text)) for text in settings.listen])
     top = logs.LoggedService(logs.for_twistd(settings.log, twistd))
     RunnerService(reactor, runner).setServiceParent(top)  # type: ignore[no-untyped-call]
     return top
@@ -170,28 +170,21 @@ async def listen(text: str, endpoint: IStreamServerEndpoint, factory: IProtocolF
 
 def endpoint(reactor: Any, text: str, settings: Settings) -> IStreamServerEndpoint:
     """The endpoint for one `listen` entry; raises `ConfigError`."""
-    return secured(reactor, text, _server(reactor, _plain(text)), settings)
+    return secured(reactor, text, plain(reactor, text), settings)
 
 
-def secured(reactor: Any, text: str, plain: IStreamServerEndpoint, settings: Settings) -> IStreamServerEndpoint:
-    """The endpoint for a `listen` entry over the plain one: itself, but for `tls:`."""
-    if text.partition(":")[0] != "tls":
-        return plain
-    return wrapServerTLS(tls.Certificates(settings.tls, reactor), plain, reactor)
+def secured(reactor: Any, text: str, socket: IStreamServerEndpoint, settings: Settings) -> IStreamServerEndpoint:
+    """The endpoint for a `listen` entry over that of its socket: the same, but for `tls:`."""
+    return tls.secured(reactor, socket, settings.tls) if text.startswith("tls:") else socket
 
 
-def _plain(text: str) -> str:
-    """The description of the socket alone, with room for many that wait."""
+def plain(reactor: Any, text: str) -> IStreamServerEndpoint:
+    """The endpoint of the socket alone, with room for many that wait; raises `ConfigError`."""
     kind, _, rest = text.partition(":")
-    if kind == "tls":
-        kind = "tcp"
+    kind = "tcp" if kind == "tls" else kind
     backlog = f":backlog={BACKLOG}" if kind in ("tcp", "ssl", "unix") and "backlog=" not in rest else ""
-    return f"{kind}:{rest}{backlog}"
-
-
-def _server(reactor: Any, text: str) -> IStreamServerEndpoint:
     try:
-        made: IStreamServerEndpoint = serverFromString(reactor, text)
+        made: IStreamServerEndpoint = serverFromString(reactor, f"{kind}:{rest}{backlog}")
         return made
     except Exception as error:  # the parsers of endpoint plugins raise what they like
         raise ConfigError(f"listen: {text}: {str(error) or type(error).__name__}") from None

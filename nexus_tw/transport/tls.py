@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
+from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
-from twisted.internet.endpoints import serverFromString, wrapServerTLS
+from twisted.internet.endpoints import wrapServerTLS
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime, ISSLTransport, IStreamServerEndpoint
 from twisted.internet.ssl import AcceptableCiphers, CertificateOptions
 from twisted.logger import Logger
@@ -123,15 +124,8 @@ class Certificates:
             self._log.warn("tls.certificate: expires soon, on {time}", time=ends.isoformat())
 
 
-def endpoint(reactor: Any, description: str, settings: Tls) -> IStreamServerEndpoint:
-    """The endpoint for `tls:PORT[:interface=…][:backlog=…]`; ConfigError names what is wrong in it or the files."""
-    scheme, _, rest = description.partition(":")
-    if scheme != "tls":
-        raise ConfigError(f"listen: {description}: not a tls endpoint")
-    try:
-        plain = serverFromString(reactor, f"tcp:{rest}")
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"listen: {description}: {error}") from None
+def secured(reactor: Any, plain: IStreamServerEndpoint, settings: Tls) -> IStreamServerEndpoint:
+    """The plain endpoint with TLS on it; `ConfigError` names what is wrong with the files."""
     return wrapServerTLS(Certificates(settings, reactor), plain, reactor)
 
 
@@ -140,7 +134,10 @@ def common_name(transport: Any) -> str | None:
     if not ISSLTransport.providedBy(transport):
         return None
     certificate: Any = transport.getPeerCertificate()
-    return None if certificate is None else certificate.get_subject().CN
+    if certificate is None:
+        return None
+    names = certificate.to_cryptography().subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if len(names) == 1 else None
 
 
 def _stamp(name: str) -> tuple[int, int, int] | None:

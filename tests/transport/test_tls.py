@@ -17,18 +17,25 @@ from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ServerEndpoint, wrapServerTLS
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
 
+from nexus_tw import service
 from nexus_tw.errors import ConfigError
-from nexus_tw.settings import Tls
-from nexus_tw.transport.tls import Certificates, endpoint
+from nexus_tw.settings import Settings, Tls
+from nexus_tw.transport.tls import Certificates
 from tests.certificates import Issued, authority, issue
 
 T = TypeVar("T")
+
+
+def endpoint(reactor: Any, description: str, files: Tls) -> IStreamServerEndpoint:
+    """As the service makes it for an entry of `listen`."""
+    return service.endpoint(reactor, description, Settings(tls=files))
 
 
 def common_name(certificate: x509.Certificate) -> str:
@@ -297,7 +304,7 @@ def test_a_key_of_another_certificate_is_refused(files: Tls, tmp_path: Path) -> 
         endpoint(reactor, "tls:443", Tls(certificate=files.certificate, key=str(other)))
 
 
-@pytest.mark.parametrize("description", ["tls:", "tls:https", "tls:443:colour=red", "tcp:443"])
+@pytest.mark.parametrize("description", ["tls:", "tls:https", "tls:443:colour=red", "tcp:https"])
 def test_a_wrong_description_is_a_configuration_error(files: Tls, description: str) -> None:
     with pytest.raises(ConfigError, match="listen"):
         endpoint(reactor, description, files)
