@@ -49,6 +49,7 @@ class _Probe(msgspec.Struct):
 
 _probe: Final = msgspec.json.Decoder(_Probe).decode
 _any: Final = msgspec.json.Decoder().decode
+_skip: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class JsonDialect:
@@ -194,6 +195,7 @@ class JsonSession:
     def _misunderstood(self, payload: bytes, error: Exception) -> None:
         """Says what was wrong with a message that could not be decoded, with its `id` where it has a usable one."""
         try:
+            _skip(payload)  # whether it is JSON at all: what is wrong first need not be what is wrong most
             probe = _probe(payload)
         except msgspec.ValidationError:
             self.fail(NexusError("invalid_message", "Invalid message format: expected an object"))
