@@ -1,4 +1,4 @@
-"""An agent that is idle behind nginx while the other tests run: real seconds, spent once and beside everything else."""
+"""An agent behind nginx and a browser that are idle while the other tests run: real seconds, spent once and beside everything else."""
 
 from __future__ import annotations
 
@@ -10,20 +10,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
+from tests.e2e.chromium import Chromium, Pages
 from tests.e2e.nginx import Nginx
 from tests.e2e.server import ROOT, Child, NexusServer
+
+PAGES = Path(__file__).parent / "pages"
 
 
 @dataclass
 class Idle:
-    """An agent in a process of its own, which began to be idle when the first test of this directory began."""
+    """An agent in a process of its own and a page in a browser, idle since the first test of this directory began."""
 
     server: NexusServer
     nginx: Nginx
     agent: Child
+    browser: Chromium
+    pages: Pages
     began: float  # time.monotonic()
 
     def said(self) -> list[dict[str, Any]]:
@@ -31,22 +37,27 @@ class Idle:
 
 
 def launch(directory: Path) -> Idle:
-    server = NexusServer(directory)
+    pages = Pages(PAGES)
+    server = NexusServer(directory, env={"NEXUS_HTTP__ORIGINS": pages.origin})
     nginx = Nginx(directory, [server.port, server.port])
     agent = Child("idle", directory)
+    browser = Chromium(directory)
     server.launch()
     nginx.launch()
     arguments = [nginx.wss, str(nginx.authority), server.token]
     agent.spawn([sys.executable, "-m", "tests.e2e.agent", *arguments], os.environ, ROOT)
-    return Idle(server, nginx, agent, time.monotonic())
+    query = urlencode({"url": server.ws, "token": server.token, "event": "idle.page"})
+    browser.launch(f"{pages.origin}/idle.html?{query}")
+    return Idle(server, nginx, agent, browser, pages, time.monotonic())
 
 
 @pytest.fixture(scope="session")
 def idle_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Idle]:
     idle = launch(tmp_path_factory.mktemp("idle"))
     yield idle
-    for child in (idle.agent, idle.nginx, idle.server):
+    for child in (idle.browser, idle.agent, idle.nginx, idle.server):
         child.discard()
+    idle.pages.stop()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,0 +1,159 @@
+"""A headless Chromium, driven over its DevTools protocol (https://chromedevtools.github.io/devtools-protocol/), and pages for it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import signal
+import subprocess
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import treq
+from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol, connectWS
+from twisted.internet.defer import Deferred
+
+from tests.e2e.server import Child, clock, until
+
+PATIENCE = 30  # s; on a busy machine a browser takes many to start
+FLAGS = (
+    "--headless",
+    "--no-sandbox",  # which root cannot have
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",  # containers often have little of it
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    # Nothing leaves this machine.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
+    "--remote-debugging-port=0",
+)
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nobody reads it."""
+
+
+class Pages:
+    """Serves a directory on a loopback port, from a thread: also while the reactor stands still. Another one is another origin."""
+
+    def __init__(self, directory: Path) -> None:
+        handler = functools.partial(_Quiet, directory=str(directory))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.origin = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class ScriptError(Exception):
+    """A page's script has thrown."""
+
+
+class Tab(WebSocketClientProtocol):
+    """A browser's page, seen by its DevTools."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asked: dict[int, Deferred[dict[str, Any]]] = {}
+        self._loaded: Deferred[None] = Deferred()
+        self.console: list[str] = []
+
+    def onOpen(self) -> None:
+        self.factory.opened.callback(self)
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        message = json.loads(payload)
+        if "id" in message:
+            self._asked.pop(message["id"]).callback(message)
+        elif message["method"] == "Page.loadEventFired":
+            loaded, self._loaded = self._loaded, Deferred()
+            loaded.callback(None)
+        elif message["method"] == "Runtime.consoleAPICalled":
+            said = message["params"]
+            # Objects come as a preview that nobody could compare; what tests look for are strings.
+            self.console.append(" ".join(str(part.get("value", part.get("description"))) for part in said["args"]))
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        asked, self._asked = self._asked, {}
+        for waiting in asked.values():
+            waiting.errback(ConnectionError("the browser has gone"))
+
+    async def ask(self, method: str, patience: float = PATIENCE, **parameters: Any) -> dict[str, Any]:
+        number = self.factory.number = self.factory.number + 1
+        waiting: Deferred[dict[str, Any]] = Deferred()
+        self._asked[number] = waiting
+        self.sendMessage(json.dumps({"id": number, "method": method, "params": parameters}).encode())
+        answer = await waiting.addTimeout(patience, clock)
+        assert "error" not in answer, answer
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    async def show(self, url: str) -> None:
+        """Loads an address."""
+        loaded = self._loaded
+        answer = await self.ask("Page.navigate", url=url)
+        assert "errorText" not in answer, f"{url}: {answer['errorText']}"
+        await loaded.addTimeout(PATIENCE, clock)
+
+    async def evaluate(self, expression: str, patience: float = PATIENCE) -> Any:
+        """The value of an expression of JavaScript, or what its promise comes to. Raises `ScriptError`."""
+        asked = {"expression": expression, "awaitPromise": True, "returnByValue": True}
+        answer = await self.ask("Runtime.evaluate", patience, **asked)
+        if "exceptionDetails" in answer:
+            raise ScriptError(answer["exceptionDetails"].get("exception", {}).get("description", "unknown"))
+        return answer["result"].get("value")
+
+
+class Chromium(Child):
+    """The browser, with a profile of its own, at one page."""
+
+    def __init__(self, directory: Path, name: str = "chromium") -> None:
+        super().__init__(name, directory)
+        self._directory = directory
+        self._profile = directory / f"{name}.profile"
+
+    def launch(self, url: str = "about:blank") -> None:
+        """Starts it without waiting."""
+        program = shutil.which("chromium") or shutil.which("google-chrome")
+        assert program, "there is no chromium; bin/test installs it"
+        self.spawn([program, *FLAGS, f"--user-data-dir={self._profile}", url], os.environ, self._directory)
+
+    async def tab(self) -> Tab:
+        """Its page."""
+        listening = self._profile / "DevToolsActivePort"
+        await until(lambda: listening.exists() and listening.read_text(), PATIENCE, f"for the browser:\n{self.output}")
+        port = listening.read_text().split("\n")[0]
+        answer = await treq.get(f"http://127.0.0.1:{port}/json/list", timeout=PATIENCE, persistent=False)
+        tabs = json.loads(await treq.content(answer))
+        url = next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
+        factory = WebSocketClientFactory(url)
+        factory.protocol = Tab
+        factory.noisy = False
+        factory.number = 0
+        factory.opened = Deferred()
+        connectWS(factory)
+        tab: Tab = await factory.opened.addTimeout(PATIENCE, clock)
+        for domain in ("Runtime", "Page"):
+            await tab.ask(f"{domain}.enable")
+        return tab
+
+    def discard(self) -> None:
+        # The browser killed would leave helpers behind.
+        if self.running:
+            self.signal(signal.SIGTERM)
+            try:
+                self.wait(10)
+            except subprocess.TimeoutExpired:
+                super().discard()
