@@ -1,0 +1,257 @@
+"""Two nodes on one Redis, beside a program that only knows Redis: who hears what, and what happens when Redis is away."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+import treq
+from twisted.internet.defer import ensureDeferred, gatherResults
+from twisted.internet.task import deferLater
+
+from tests.e2e.agent import Agent, connect
+from tests.e2e.foreign import join
+from tests.e2e.server import NexusServer, clock, until
+from tests.redis_server import RedisServer
+
+TYPE = "build.done"
+OTHER = "build.begun"
+ROUNDS = 5
+LAST = {"last": True}
+
+
+@dataclass
+class Cluster:
+    redis: RedisServer
+    nodes: list[NexusServer]
+
+    async def ask(self, node: int, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Status and JSON of an answer over HTTP."""
+        server = self.nodes[node]
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": [f"Bearer {server.token}"]}
+        answer = await treq.request(method, server.http + path, headers=headers, data=data, timeout=10, persistent=False)
+        return answer.code, json.loads(await treq.content(answer))
+
+    async def agent(self, node: int) -> Agent:
+        return await connect(self.nodes[node].ws, self.nodes[node].token)
+
+    async def status(self, node: int, wanted: int, seconds: float) -> None:
+        """Waits until `/health/ready` answers with that status; fails if that takes longer."""
+        end = clock.seconds() + seconds
+        while (await self.ask(node, "GET", "/health/ready"))[0] != wanted:
+            assert clock.seconds() < end, f"not {wanted} after {seconds} s:\n{self.nodes[node].output}"
+            await deferLater(clock, 0.05)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """Two nodes and their Redis; nothing is started yet."""
+    redis = RedisServer()
+    nodes = [NexusServer(tmp_path, "--bus", redis.url, name=name) for name in ("one", "two")]
+    try:
+        yield Cluster(redis, nodes)
+    finally:
+        for node in nodes:
+            node.discard()
+        redis.close()
+
+
+@pytest_twisted.async_yield_fixture
+async def running(cluster: Cluster) -> Any:
+    """The same, started and ready."""
+    cluster.redis.start()
+    for node in cluster.nodes:
+        node.launch()
+    for number, node in enumerate(cluster.nodes):
+        await node.ready()
+        await cluster.status(number, 200, 10)
+    yield cluster
+
+
+async def subscriber(cluster: Cluster, node: int, *subscriptions: dict[str, Any]) -> Agent:
+    agent = await cluster.agent(node)
+    for members in subscriptions:
+        agent.tell(type="subscribe", **members)
+        await agent.next("subscribed")
+    return agent
+
+
+async def events(agent: Agent) -> list[tuple[str, Any]]:
+    """(event type, data) of all events up to the second `LAST`. Between the two every other one would show that came twice."""
+    heard: list[tuple[str, Any]] = []
+    while heard.count((TYPE, LAST)) < 2:
+        message = await agent.next("event")
+        heard.append((message["eventType"], message["data"]))
+    return heard
+
+
+async def leave(*agents: Agent) -> None:
+    for agent in agents:
+        await agent.leave()
+
+
+WAYS: dict[str, list[dict[str, Any]]] = {
+    "by type": [{"events": [TYPE]}],
+    "by pattern": [{"events": ["build.*"]}],
+    "by a deep pattern": [{"events": ["build.**"]}],
+    "filtered": [{"events": [TYPE], "filters": {"round": 1}}, {"events": [TYPE], "filters": LAST}],
+    "by pattern, filtered": [{"events": ["*.done"], "filters": {"round": 1}}, {"events": ["*.done"], "filters": LAST}],
+    "in several ways at once": [{"events": [TYPE, "build.*", "**"]}, {"events": [TYPE], "filters": {"round": 1}}],
+}
+
+
+@pytest_twisted.ensureDeferred
+async def test_whoever_publishes_each_subscriber_on_each_node_hears_it_exactly_once(running: Cluster) -> None:
+    foreign = await join(running.redis.port)
+    await foreign.subscribe(TYPE)
+    places = [(way, node) for way in WAYS for node in (0, 1)]
+    agents = {place: await subscriber(running, place[1], *WAYS[place[0]]) for place in places}
+    publishers = [await running.agent(node) for node in (0, 1)]
+
+    async def publish(by: str, event_type: str, data: Any) -> None:
+        if by == "foreign":
+            await foreign.publish(event_type, data)
+        elif by.startswith("http"):
+            body = {"eventType": event_type, "data": data}
+            assert (await running.ask(int(by[-1]), "POST", "/api/v1/events", body))[0] == 200
+        else:
+            publisher = publishers[int(by[-1])]
+            publisher.tell(type="publish", eventType=event_type, data=data)
+            await publisher.next("published")
+
+    published: list[tuple[str, Any]] = []
+    for number in range(ROUNDS):
+        for by in ("json 0", "json 1", "http 0", "http 1", "foreign"):
+            published.append((TYPE, {"by": by, "round": number}))
+            await publish(by, *published[-1])
+    await publish("json 0", OTHER, {"round": 1})
+    for _ in range(2):
+        await foreign.publish(TYPE, LAST)
+
+    end = [(TYPE, LAST)] * 2
+    first = [event for event in published if event[1]["round"] == 1]
+    other = (OTHER, {"round": 1})
+    for place, agent in agents.items():
+        heard = await events(agent)
+        if "filtered" in place[0]:
+            assert heard == first + end, place
+            continue
+        # Each type has its order, and no more is promised.
+        assert [event for event in heard if event[0] == TYPE] == published + end, place
+        others = [event for event in heard if event[0] != TYPE]
+        assert others == ([] if place[0] == "by type" else [other]), place
+    await until(lambda: len(foreign.heard) >= len(published + end), what="for what another program hears")
+    assert foreign.heard == published + end
+    foreign.leave()
+    await leave(*agents.values(), *publishers)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_the_server_itself_tells_is_heard_on_the_other_node_and_by_others_on_redis(running: Cluster) -> None:
+    foreign = await join(running.redis.port)
+    await foreign.subscribe("telemetry.received")
+    watcher = await subscriber(running, 1, {"events": ["telemetry.received"]})
+    agent = await running.agent(0)
+    agent.tell(type="telemetry", agentId="agent-001", metrics={"cpu": 1})
+    await agent.next("telemetry_ack")
+    data = (await watcher.next("event"))["data"]
+    assert (data["agentId"], data["metrics"]) == ("agent-001", {"cpu": 1})
+    await until(lambda: foreign.heard, what="for what another program hears")
+    assert foreign.heard == [("telemetry.received", data)]
+    foreign.leave()
+    await leave(watcher, agent)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_not_json_on_an_event_channel_disturbs_nobody(running: Cluster) -> None:
+    watcher = await subscriber(running, 0, {"events": [TYPE]})
+    running.redis.ask("PUBLISH", f"nexus:events:{TYPE}", b"{not json \xff")
+    running.redis.ask("PUBLISH", f"nexus:events:{TYPE}", b"1")
+    assert (await watcher.next("event"))["data"] == 1
+    assert running.nodes[0].output.count("Dropped what was published") == 1
+    await leave(watcher)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_broadcast_reaches_the_clients_of_all_nodes_and_counts_them(running: Cluster) -> None:
+    agents = [await running.agent(node) for node in (0, 0, 1)]
+    assert await running.ask(1, "POST", "/api/v1/broadcast", {"data": "hello"}) == (200, {"recipients": 3})
+    for agent in agents:
+        assert (await agent.next("broadcast"))["data"] == "hello"
+    await leave(*agents)
+
+
+@pytest_twisted.ensureDeferred
+async def test_while_redis_is_away_it_is_said_and_afterwards_all_is_as_before(running: Cluster) -> None:
+    watchers = [await subscriber(running, node, {"events": [TYPE, "telemetry.*"]}) for node in (0, 1)]
+    agent = await running.agent(0)
+    running.redis.kill()
+    await gatherResults([ensureDeferred(running.status(node, 503, 5)) for node in (0, 1)])
+
+    agent.tell(type="publish", eventType=TYPE, data="lost", id=1)
+    error = await agent.next("error")
+    assert (error["code"], error["retryable"], error["id"]) == ("bus_unavailable", True, 1)
+    status, problem = await running.ask(1, "POST", "/api/v1/events", {"eventType": TYPE, "data": "lost"})
+    assert (status, problem["code"]) == (503, "bus_unavailable")
+    agent.tell(type="telemetry", agentId="agent-001", metrics={"cpu": 1})
+    await agent.next("telemetry_ack")
+
+    running.redis.start()
+    await gatherResults([ensureDeferred(running.status(node, 200, 2)) for node in (0, 1)])
+    for watcher in watchers:
+        gap = await watcher.next("continuity")
+        assert (gap["eventType"], gap["recovered"]) in [(TYPE, False), ("telemetry.*", False)]
+    received = (await watchers[0].next("event"))["data"]
+    assert (received["agentId"], received["metrics"]) == ("agent-001", {"cpu": 1})
+    agent.tell(type="publish", eventType=TYPE, data="found")
+    await agent.next("published")
+    for watcher in watchers:
+        while (heard := await watcher.next("event"))["eventType"] != TYPE:
+            assert heard["data"] == received
+        assert heard["data"] == "found"
+    await leave(agent, *watchers)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_redis_that_hangs_is_noticed_like_one_that_is_gone(running: Cluster) -> None:
+    running.redis.pause()
+    try:
+        await running.status(0, 503, 5)
+    finally:
+        running.redis.resume()
+    await running.status(0, 200, 2)
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_redis_at_the_start_a_node_says_so_once_serves_its_own_and_finds_it_later(cluster: Cluster) -> None:
+    node = cluster.nodes[0]
+    await node.start()
+    status, problem = await cluster.ask(0, "GET", "/health/ready")
+    assert status == 503, problem
+    watcher = await subscriber(cluster, 0, {"events": [TYPE]})
+    agent = await cluster.agent(0)
+    agent.tell(type="register", agentId="agent-001", commands=["deploy"])
+    await agent.next("registered")
+    agent.tell(type="telemetry", agentId="agent-001", metrics={"cpu": 1})
+    await agent.next("telemetry_ack")
+    watcher.tell(type="command", command="deploy", target="agent-001")
+    command = await agent.next("command")
+    agent.tell(type="command_result", commandId=command["commandId"], data="done")
+    assert (await watcher.next("command_result"))["data"]["result"] == "done"
+    said = [line for line in node.output.splitlines() if "bus" in line.lower() and "listens" not in line]
+    assert len(said) == 1, node.output
+    assert f"127.0.0.1:{cluster.redis.port}" in said[0]
+
+    cluster.redis.start()
+    await cluster.status(0, 200, 2)
+    foreign = await join(cluster.redis.port)
+    await foreign.publish(TYPE, "hello")
+    assert (await watcher.next("event"))["data"] == "hello"
+    foreign.leave()
+    await leave(watcher, agent)
