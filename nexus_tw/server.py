@@ -78,7 +78,7 @@ class Server:
             ways["/echo"] = Way({None: EchoDialect()}, settings.echo_message)
         self._pulse = Pulse(reactor, settings.heartbeat, random)
         doorway = Doorway(reactor, turn, self._pulse, self.connections, limits, metrics)
-        admission = Admission(ways, authenticators, self.connections, settings.http, metrics)
+        admission = Admission(ways, authenticators, self.connections, settings.http, metrics, reactor, limits.auth)
         gauges: dict[str, Callable[[], float]] = {
             "connections": lambda: len(self.connections),
             "bus_available": lambda: bus.available,
@@ -95,7 +95,6 @@ class Server:
             site(root, reactor, BODY_MESSAGES * limits.message),
             limits.headers,
             limits.handshake,
-            limits.auth,
         )
         later.append(self.doors)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
+
+from twisted.internet.interfaces import IReactorTime
 
 from nexus_tw.auth import Authenticators
 from nexus_tw.auth.carriers import find_token
@@ -56,13 +58,17 @@ class Admission:
         connections: Connections,
         http: Http,
         metrics: Metrics,
+        clock: IReactorTime,
+        patience: float,
     ) -> None:
-        """`ways` by path."""
+        """`ways` by path; `patience` in s for authentication."""
         self._ways = ways
         self._authenticators = authenticators
         self._connections = connections
         self._http = http
         self._metrics = metrics
+        self._clock = clock
+        self._patience = patience
 
     async def admit(self, opening: Opening, host: str, certificate: Callable[[], str | None]) -> Admitted:
         """Admits an upgrade from `host` (an IP address, or `unix`), or raises `Refused`."""
@@ -76,15 +82,22 @@ class Admission:
         except Full as full:
             self._metrics.connections_refused[full.reason] += 1
             raise Refused(full, full.status, (("Retry-After", str(full.retry_after)),)) from None
+        except NexusError as error:
+            raise Refused(error, error.kind.http) from None
         subprotocol = next((name for name in offered if name in way.dialects), None)
         return Admitted(principal, way.dialects[subprotocol], subprotocol, address, way.message)
 
     async def principal(self, credentials: Credentials) -> Principal | None:
-        """Who this is; None for nobody we know."""
+        """Who this is; None for nobody we know. Raises `timeout` where it takes too long to find out."""
+        answer = self._authenticators.authenticate(credentials)
+        if not answer.called:
+            answer.addTimeout(self._patience, self._clock, _took_too_long)
         try:
-            return await self._authenticators.authenticate(credentials)
-        except NexusError:
-            self._metrics.connections_refused["unauthorized"] += 1
+            return await answer
+        except NexusError as error:
+            self._metrics.connections_refused[error.code] += 1
+            if error.code != "unauthorized":
+                raise
             return None
 
     def address(self, headers: Mapping[str, str], host: str) -> str:
@@ -112,3 +125,7 @@ class Admission:
         self._connections.arrive()
         self._connections.room(address, None)
         return way
+
+
+def _took_too_long(_result: object, _seconds: float) -> NoReturn:
+    raise NexusError("timeout", "It took too long to find out who you are")

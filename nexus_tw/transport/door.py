@@ -6,6 +6,7 @@ hands the connection over: a WebSocket upgrade that was admitted to Autobahn, an
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.defer import ensureDeferred
@@ -35,29 +36,40 @@ class Door(Protocol):
         self._doors = doors
         self._data = b""
         self._timer: IDelayedCall | None = None
-        self._waiting = False
+        self._take: Callable[[bytes], None] = self._look
 
     def connectionMade(self) -> None:
         doors = self._doors
         self._timer = doors.clock.callLater(doors.patience, self._late)
 
     def dataReceived(self, data: bytes) -> None:
+        self._take(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._done()
+        self._take = self._ignore
+        self.transport = None
+
+    # --- what is done with the bytes that come
+
+    def _look(self, data: bytes) -> None:
         searched = max(0, len(self._data) - len(END) + 1)
         self._data += data
-        if self._waiting:
-            if len(self._data) > self._doors.largest + LONGEST_BODY_START:
-                self._abort()
-            return
         end = self._data.find(END, searched)
         if (len(self._data) if end < 0 else end + len(END)) > self._doors.largest:
             self._refuse(NexusError("too_large", "The request's header block is too large"), 431)
         elif end >= 0:
             self._opened(end + len(END))
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._done()
-        self._waiting = False
-        self.transport = None
+    def _keep(self, data: bytes) -> None:
+        self._data += data
+        if len(self._data) > self._doors.largest + LONGEST_BODY_START:
+            self._abort()
+
+    def _ignore(self, data: bytes) -> None:
+        """The connection is being closed; under TLS bytes may still come."""
+
+    # ---
 
     def _opened(self, end: int) -> None:
         opening = parse(self._data[:end])
@@ -70,7 +82,8 @@ class Door(Protocol):
             self._hand_over(self._doors.site.buildProtocol(self._peer()))
 
     def _upgrade(self, opening: Opening) -> None:
-        self._waiting = True
+        self._done()
+        self._take = self._keep
         transport: Any = self.transport
         admission = self._doors.admission
         host = getattr(self._peer(), "host", "unix")
@@ -78,8 +91,6 @@ class Door(Protocol):
         if not admitted.called:
             # An authenticator that has to ask somebody: what the client sends meanwhile can wait in its socket.
             transport.pauseProducing()
-            if self._timer is not None and self._timer.active():
-                self._timer.reset(self._doors.auth_patience)
 
             def resume(result: Any) -> Any:
                 if self.transport is not None:
@@ -110,6 +121,7 @@ class Door(Protocol):
 
     def _refuse(self, error: NexusError, status: int, headers: tuple[tuple[str, str], ...] = ()) -> None:
         self._done()
+        self._take = self._ignore
         if self.transport is not None:
             self._doors.admission.count_refusal(status)
             self.transport.write(response(error, status, headers))
@@ -122,6 +134,7 @@ class Door(Protocol):
 
     def _abort(self) -> None:
         self._done()
+        self._take = self._ignore
         transport: Any = self.transport
         if transport is not None:
             transport.abortConnection()
@@ -149,16 +162,14 @@ class Doors(Factory):
         site: Site,
         largest: int,
         patience: float,
-        auth_patience: float,
     ) -> None:
-        """`largest` header block in bytes; `patience` in s for it to arrive; `auth_patience` in s for authentication."""
+        """`largest` header block in bytes; `patience` in s for it to arrive."""
         self.clock = clock
         self.admission = admission
         self.websocket = websocket
         self.site = site
         self.largest = largest
         self.patience = patience
-        self.auth_patience = auth_patience
 
     def buildProtocol(self, addr: IAddress | None) -> Door:
         return Door(self)
@@ -180,6 +191,7 @@ def reopen(doors: Doors, request: Any) -> None:
     """
     channel = request.channel
     transport, channel.transport = channel.transport, None
+    rest = channel.clearLineBuffer()  # frames that came right behind the request
     fields = b"".join(
         name + b": " + value + b"\r\n" for name, values in request.requestHeaders.getAllRawHeaders() for value in values
     )
@@ -188,4 +200,4 @@ def reopen(doors: Doors, request: Any) -> None:
     transport.unregisterProducer()  # the channel paused the transport while it served the request
     take_over(transport, door)
     transport.resumeProducing()
-    door.dataReceived(head)
+    door.dataReceived(head + rest)

@@ -19,6 +19,7 @@ from nexus_tw.errors import NexusError
 from nexus_tw.interfaces import Credentials
 from nexus_tw.policy import Principal
 from nexus_tw.transport.admission import Admission
+from nexus_tw.transport.opening import names_websocket, origin_form
 from nexus_tw.transport.problems import TYPE, problem, response
 from nexus_tw.transport.tls import common_name
 
@@ -94,7 +95,7 @@ class Root(Resource):
         self._upgrade = upgrade
 
     def render(self, request: Request) -> int:
-        if request.method == b"GET" and b"websocket" in (request.getHeader(b"upgrade") or b"").lower():
+        if request.method == b"GET" and request.clientproto == b"HTTP/1.1" and _asks_for_websocket(request):
             self._upgrade(request)
             return NOT_DONE_YET
         gone: list[Failure] = []
@@ -105,7 +106,7 @@ class Root(Resource):
         return NOT_DONE_YET
 
     async def _answer(self, request: Request) -> Answer:
-        path = request.path.decode("ascii", "replace")
+        path = origin_form(request.path.decode("ascii", "replace"))
         methods = self._routes.get(path)
         if methods is None:
             raise NexusError("not_found", "There is nothing at this address")
@@ -156,6 +157,10 @@ _PREFLIGHT: Final = (
 def _problem(error: NexusError, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
     status, body = problem(error)
     return Answer(status, body, TYPE, headers)
+
+
+def _asks_for_websocket(request: Request) -> bool:
+    return names_websocket(",".join(request.requestHeaders.getRawHeaders("Upgrade", ())))
 
 
 def _headers(request: Request) -> dict[str, str]:

@@ -18,6 +18,7 @@ _HEAD: Final = re.compile(
     rb"(?P<method>%s) (?P<target>[\x21-\x7e]+) HTTP/1\.(?P<minor>[01])\r\n(?P<fields>(?:%s:[\t\x20-\x7e]*\r\n)*)\r\n\Z"
     % (_TOKEN, _TOKEN)
 )
+_ABSOLUTE: Final = re.compile(r"(?i)https?://[^/]*")
 
 
 class Opening:
@@ -28,7 +29,7 @@ class Opening:
     def __init__(self, method: str, target: str, minor: int, headers: dict[str, str], repeated: frozenset[str]) -> None:
         path, _, query = target.partition("?")
         self.method = method
-        self.path = unquote(path)
+        self.path = unquote(origin_form(path))
         self.query = query
         self.minor = minor
         self.headers = headers
@@ -37,11 +38,7 @@ class Opening:
     @property
     def upgrade(self) -> bool:
         """Whether this asks for a WebSocket (RFC 6455 section 4.2.1); the rest of the handshake is checked later."""
-        return (
-            self.method == "GET"
-            and self.minor == 1
-            and "websocket" in (word.strip() for word in self.headers.get("upgrade", "").lower().split(","))
-        )
+        return self.method == "GET" and self.minor == 1 and names_websocket(self.headers.get("upgrade", ""))
 
     def parameters(self) -> dict[str, list[str]]:
         """The query's members; those without a value are left out."""
@@ -54,6 +51,17 @@ class Opening:
     def subprotocols(self) -> list[str]:
         offered = self.headers.get("sec-websocket-protocol", "")
         return [name for name in (part.strip() for part in offered.split(",")) if name]
+
+
+def names_websocket(upgrade: str) -> bool:
+    """Whether an `Upgrade` field names the WebSocket protocol among others."""
+    return "websocket" in (word.strip() for word in upgrade.lower().split(","))
+
+
+def origin_form(path: str) -> str:
+    """The path of a request target that may be a whole URL, which no server may refuse (RFC 9112 section 3.2.2)."""
+    match = _ABSOLUTE.match(path)
+    return path if match is None else path[match.end() :] or "/"
 
 
 def parse(head: bytes) -> Opening | None:

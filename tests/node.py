@@ -1,0 +1,217 @@
+"""A whole node inside the test's process: a `Server` on a random port, with real sockets, and clients of it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
+from twisted.internet.task import deferLater
+
+from nexus_tw import auth
+from nexus_tw.auth import Authenticators
+from nexus_tw.bus.memory import MemoryBroker, MemoryBus
+from nexus_tw.interfaces import Handler, IBus, IStore
+from nexus_tw.metrics import Metrics
+from nexus_tw.server import Server
+from nexus_tw.settings import Auth, Key, Limits, Role, Settings
+from nexus_tw.store.sqlite import SqliteStore
+from tests.client import EVENTS, PATIENCE, Client, Response, Wire, dial, greeted, handshake, request
+
+TOKEN = "the-admin-token-of-the-tests"
+
+clock: Any = reactor
+
+
+async def until(true: Callable[[], object]) -> None:
+    """Waits for `true()` to be so, for as long as `PATIENCE`."""
+    end = clock.seconds() + PATIENCE
+    while not true():
+        assert clock.seconds() < end, "waited in vain"
+        await deferLater(clock, 0.005)
+
+
+async def turns(count: int = 3) -> None:
+    """Lets the reactor go round so many times."""
+    for _ in range(count):
+        await deferLater(clock, 0)
+
+
+class Node:
+    """A running node and everybody who is connected to it."""
+
+    def __init__(self, server: Server, metrics: Metrics) -> None:
+        self.server = server
+        self.metrics = metrics
+        self.wires: list[Wire] = []
+        self._ports: list[Any] = []
+
+    async def listen(self, endpoint: IStreamServerEndpoint) -> Any:
+        port: Any = await endpoint.listen(self.server.doors)
+        self._ports.append(port)
+        return port
+
+    @property
+    def port(self) -> int:
+        return int(self._ports[0].getHost().port)
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}{EVENTS}"
+
+    @property
+    def here(self) -> IStreamClientEndpoint:
+        return TCP4ClientEndpoint(clock, "127.0.0.1", self.port)
+
+    async def wire(self, data: bytes = b"", endpoint: IStreamClientEndpoint | None = None) -> Wire:
+        """A new connection on which this has been sent."""
+        wire = await dial(endpoint or self.here)
+        self.wires.append(wire)
+        wire.write(data)
+        return wire
+
+    async def client(
+        self, token: str | None = TOKEN, endpoint: IStreamClientEndpoint | None = None, **words: Any
+    ) -> Client:
+        """A client that was welcomed; `words` as for `handshake`."""
+        return await greeted(await self.wire(handshake(token=token, **words), endpoint))
+
+    async def refusal(self, **words: Any) -> Response:
+        """The answer to an opening handshake that is refused, after which the connection is closed."""
+        wire = await self.wire(handshake(**words))
+        response = await wire.response()
+        assert response.status != 101
+        assert await wire.rest() == b""
+        return response
+
+    async def http(
+        self,
+        method: str,
+        target: str,
+        token: str | None = TOKEN,
+        body: bytes | None = None,
+        headers: Iterable[str] = (),
+    ) -> Response:
+        """The answer to one request on a connection of its own."""
+        wire = await self.wire(request(method, target, token, body, ("Connection: close", *headers)))
+        response = await wire.response(method)
+        assert await wire.rest() == b""
+        return response
+
+    async def connected(self, number: int) -> None:
+        """Waits until this many clients are connected, as the server sees it."""
+        await until(lambda: len(self.server.connections) == number)
+
+    def transports(self) -> list[Any]:
+        """The server's ends of its open WebSocket connections."""
+        connections: list[Any] = list(self.server.connections)
+        return [connection.transport for connection in connections]
+
+    def left(self) -> dict[str, Any]:
+        """What the node's tables hold of clients, by name; those that hold nothing are left out."""
+        server: Any = self.server
+        realm: Any = server.doors.admission._ways[EVENTS].dialects[None].verbs
+        broker, presence, dealer = realm.broker, realm.presence, realm.dealer
+        hub, executors, connections = broker._hub, dealer._executors, server.connections
+        tables: dict[str, list[Any]] = {
+            "hub": [hub._exact, hub._wild, hub._cohorts, hub._dirty, hub._trie._root.children],
+            "broker": [broker._clients, broker._interests],
+            "presence": [presence._ids, presence._peers, presence._registered],
+            "executors": [executors._turns, executors._agents, executors._peers, dealer._deliveries._peers],
+            "pulse": [connection for slot in server._pulse._slots.values() for connection in slot],
+            "connections": [connections._open, connections._by_address, connections._by_subject],
+        }
+        return {name: [table for table in held if table] for name, held in tables.items() if any(held)}
+
+    async def stop(self) -> None:
+        """Ends everything, and finds out whether the node has forgotten its clients."""
+        for port in self._ports:
+            await port.stopListening()
+        for wire in self.wires:
+            wire.drop()
+        await until(lambda: all(wire.over for wire in self.wires))
+        await self.connected(0)
+        left = self.left()
+        await self.server.drain()
+        await self.server.stop()
+        assert not left
+
+
+class Nodes:
+    """Makes nodes for one test, and ends them all after it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._nodes: list[Node] = []
+
+    async def __call__(
+        self,
+        settings: Settings | None = None,
+        *,
+        token: str | None = TOKEN,
+        bus: IBus | None = None,
+        store: IStore | None = None,
+        authenticators: Authenticators | None = None,
+        commands: Mapping[str, Handler] | None = None,
+        descriptors: int = 1000,
+    ) -> Node:
+        settings = settings or Settings()
+        number = len(self._nodes)
+        metrics = Metrics()
+        server = Server(
+            clock,
+            settings,
+            bus or MemoryBus(MemoryBroker(clock), f"node-{number}"),
+            store or SqliteStore(str(self.directory / f"node-{number}.db"), clock),
+            authenticators or auth.build(settings, token, clock),
+            commands or {},
+            metrics,
+            descriptors,
+        )
+        await server.start()
+        node = Node(server, metrics)
+        self._nodes.append(node)
+        await node.listen(TCP4ServerEndpoint(clock, 0, interface="127.0.0.1"))
+        return node
+
+    async def stop(self) -> None:
+        troubles = []
+        for node in self._nodes:
+            try:
+                await node.stop()
+            except AssertionError as trouble:
+                troubles.append(trouble)
+        assert not troubles
+
+
+@pytest_twisted.async_yield_fixture
+async def nodes(tmp_path: Path) -> Any:
+    """Makes nodes: `await nodes(Settings(…))`."""
+    made = Nodes(tmp_path)
+    yield made
+    await made.stop()
+
+
+def limited(**limits: Any) -> Settings:
+    """Settings with these limits."""
+    return Settings(limits=Limits(**limits))
+
+
+def with_roles(**roles: Role) -> Settings:
+    """Settings with these roles, and for each the token `NAME-token` with the subject `NAME`."""
+    keys = tuple(
+        Key(name, name, f"sha256:{sha256(f'{name}-token'.encode()).hexdigest()}") for name in roles
+    )
+    return Settings(roles=roles, auth=Auth(keys=keys))
+
+
+def small_buffers(wire: Wire, transport: Any) -> None:
+    """Lets little be under way between the server's and the client's socket, so that a slow reader is soon noticed."""
+    transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    wire.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
