@@ -16,14 +16,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import msgspec
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nexus_tw.errors import ConfigError, NexusError
@@ -141,16 +141,6 @@ class SqliteStore:
         return [self._writer] if self._reader is self._writer else [self._writer, self._reader]
 
 
-class _Thread(Thread):
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        # A server that ends without having stopped its store must end all the same; what was acknowledged is on the disk.
-        super().__init__(*arguments, **options, daemon=True)
-
-
-class _Threads(ThreadPool):
-    threadFactory = _Thread
-
-
 class _Lane:
     """One thread and the connection that only it touches; opened when first needed and again after it broke."""
 
@@ -160,25 +150,46 @@ class _Lane:
         self._path = path
         self._busy = busy
         self._writes = writes
-        self._pool = _Threads(1, 1, "nexus-store-write" if writes else "nexus-store-read")
+        self._name = "nexus-store-write" if writes else "nexus-store-read"
+        self._thread: Thread
+        self._tasks: SimpleQueue[tuple[Callable[[], Any], Deferred[Any]] | None] = SimpleQueue()
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
 
     def start(self) -> None:
-        self._pool.start()
+        # A server that ends without having stopped its store must end all the same: what was acknowledged is on the disk.
+        self._thread = Thread(target=self._serve, name=self._name, daemon=True)
+        self._thread.start()
         self.open = True
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> Deferred[T]:
         """Does the work in the thread, after what was asked for before; fires in the reactor's."""
         if not self.open:
             return fail(NexusError("store_unavailable", "the store is closed"))
-        return deferToThreadPool(self._reactor, self._pool, self._attempt, work)
+        return self._put(partial(self._attempt, work))
 
     async def stop(self) -> None:
         if self.open:
             self.open = False
-            await deferToThreadPool(self._reactor, self._pool, self._disconnect)
-            self._pool.stop()
+            await self._put(self._disconnect)
+            self._tasks.put(None)
+            self._thread.join()  # it has nothing left to do
+
+    def _put(self, task: Callable[[], T]) -> Deferred[T]:
+        done: Deferred[T] = Deferred()
+        self._tasks.put((task, done))
+        return done
+
+    def _serve(self) -> None:
+        # A queue and a wake-up; Twisted's thread pool does the same for any number of threads at three times the cost, which
+        # is more than that of a small commit.
+        while (item := self._tasks.get()) is not None:
+            task, done = item
+            try:
+                result = task()
+            except Exception:  # whoever waits for it has to be told
+                result = Failure()
+            self._reactor.callFromThread(done.callback, result)  # a Failure makes it fail
 
     def _attempt(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
