@@ -25,7 +25,7 @@ class Agent(WebSocketClientProtocol):
 
     def __init__(self) -> None:
         super().__init__()
-        self._arrived: DeferredQueue[dict[str, Any]] = DeferredQueue()
+        self._arrived: DeferredQueue[dict[str, Any] | None] = DeferredQueue()
         self.closed: Deferred[tuple[int | None, str | None]] = Deferred()
         self.over: tuple[int | None, str | None] | None = None
 
@@ -40,17 +40,30 @@ class Agent(WebSocketClientProtocol):
         self.over = (code, reason)
         if not self.factory.opened.called:
             self.factory.opened.errback(ConnectionError(f"no WebSocket: {code} {reason}"))
+        self._arrived.put(None)
         self.closed.callback(self.over)
 
     def tell(self, **message: Any) -> None:
         self.sendMessage(json.dumps(message).encode())
 
     async def next(self, type_: str, seconds: float = 10) -> dict[str, Any]:
-        """The next message of that type; others that come before it are passed over."""
-        while True:
-            message = await self._arrived.get().addTimeout(seconds, clock)
-            if message["type"] == type_:
-                return message
+        """The next message of that type; others that come before it are passed over. ConnectionError at the end."""
+        while (message := await self._receive(seconds))["type"] != type_:
+            pass
+        return message
+
+    async def answer(self, id_: int | str, seconds: float = 10) -> dict[str, Any]:
+        """The reply with that `id`; other messages that come before it are passed over. ConnectionError at the end."""
+        while (message := await self._receive(seconds)).get("id") != id_:
+            pass
+        return message
+
+    async def _receive(self, seconds: float) -> dict[str, Any]:
+        message = await self._arrived.get().addTimeout(seconds, clock)
+        if message is None:
+            self._arrived.put(None)
+            raise ConnectionError(f"closed: {self.over}")
+        return message
 
     async def leave(self) -> None:
         if self.over is None:
