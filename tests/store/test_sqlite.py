@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -194,12 +195,32 @@ async def test_a_directory_that_cannot_be_made_is_refused() -> None:
     await refused_start("/proc/nexus/nexus.db")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Root may write everywhere, so it is somebody else meanwhile."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
 @pytest_twisted.ensureDeferred
-async def test_a_file_that_must_not_be_written_is_refused(store: SqliteStore, path: Path) -> None:
-    await store.stop()
-    path.chmod(0o400)
-    assert "read-only" in await refused_start(path)
+async def test_a_file_that_must_not_be_written_is_refused() -> None:
+    # Not below pytest's own directory, which only its owner may look into.
+    with TemporaryDirectory() as directory:
+        path = Path(directory, "nexus.db")
+        store = SqliteStore(str(path), reactor)
+        await store.start()
+        await store.stop()
+        path.chmod(0o444)
+        path.parent.chmod(0o555)
+        with nobody():
+            assert "read-only" in await refused_start(path)
+        path.parent.chmod(0o755)
 
 
 @pytest_twisted.ensureDeferred
@@ -270,10 +291,10 @@ def fill(path: Path) -> None:
 async def test_a_full_disk_refuses_whole_batches_and_works_again_once_there_is_space(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    if shutil.which("mount") is None or subprocess.call(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], stderr=subprocess.DEVNULL
-    ):
-        pytest.skip("needs the right to mount a small disk")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.call(mount, stderr=subprocess.DEVNULL):
+        await full_by_order(disk / "nexus.db")  # without the right to mount a small disk
+        return
     try:
         store = SqliteStore(str(disk / "nexus.db"), reactor)
         await store.start()
@@ -290,6 +311,26 @@ async def test_a_full_disk_refuses_whole_batches_and_works_again_once_there_is_s
         await store.stop()
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+async def full_by_order(path: Path) -> None:
+    """The same with a file that SQLite was told not to let grow, which it reports as it reports a full disk."""
+    store = SqliteStore(str(path), reactor)
+    await store.start()
+    await store.commit(ONE)
+    big = [Sample("b", number, b'{"text":"%b"}' % (b"x" * 500)) for number in range(1000)]
+    await store._writer.run(lambda connection: connection.execute("PRAGMA max_page_count=10").fetchone())
+    assert await refused(store.commit(big)) == "the store's disk is full"
+    assert await count(store, "b") == 0
+    await store._writer.run(lambda connection: connection.execute("PRAGMA max_page_count=100000").fetchone())
+    await store.commit(big)
+    assert (await count(store), await count(store, "b")) == (1, 1000)
+    await store.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_full_store_refuses_whole_batches_without_any_right(tmp_path: Path) -> None:
+    await full_by_order(tmp_path / "nexus.db")
 
 
 @contextmanager
