@@ -51,7 +51,13 @@ class Child:
         assert not self.running, f"{self._name} is running already"
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
-                command, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+                command,
+                env=dict(env),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # so that what it starts can be ended with it
             )
 
     @property
@@ -90,9 +96,9 @@ class Child:
         await self.ended()
 
     def discard(self) -> None:
-        """Ends the process at once, in whatever state; for clearing up where nothing can be waited for."""
-        if self._process is not None:
-            self._process.kill()
+        """Ends the process and its children at once, in whatever state; for clearing up where nothing can be waited for."""
+        if self.running:
+            os.killpg(self.pid, signal.SIGKILL)
             self.wait(10)
 
     def wait(self, seconds: float) -> None:
