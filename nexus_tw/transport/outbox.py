@@ -22,7 +22,7 @@ DIRECT: Final = True  # send at once where nothing waits; the switch for measure
 class Outbox:
     """The way to one client; provides `nexus_tw.sessions.verbs.Link`."""
 
-    __slots__ = ("_close", "_flush_soon", "_limit", "_open", "_parts", "_socket", "_transport", "_turn")
+    __slots__ = ("_close", "_limit", "_open", "_parts", "_socket", "_transport", "_turn")
 
     def __init__(self, transport: Any, turn: Turn, limit: int, close: Callable[[Close], None]) -> None:
         """`limit` bounds the bytes that wait for a client that does not read; past it, `close` is called."""
