@@ -92,7 +92,7 @@ class Server:
             reactor,
             admission,
             doorway,
-            site(root, reactor, BODY_MESSAGES * limits.message),
+            site(root, reactor, limits.headers, BODY_MESSAGES * limits.message),
             limits.headers,
             limits.handshake,
         )

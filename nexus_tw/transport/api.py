@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
@@ -17,10 +18,12 @@ from nexus_tw.policy import Principal
 from nexus_tw.settings import Limits
 from nexus_tw.times import Timestamps
 from nexus_tw.transport.http import Answer, Call, Routes, encode
+from nexus_tw.transport.problems import TYPE, problem
 
 BATCH: Final = 1000  # events in one request
 KEY_LENGTH: Final = 255
 KEYS_KEPT: Final = 10000  # answers remembered by Idempotency-Key
+BYTES_KEPT: Final = 16777216  # of those answers
 KEY_AGE: Final = 86400.0  # s
 
 
@@ -41,10 +44,10 @@ class PublishedEvent(msgspec.Struct, rename="camel", gc=False):
 class _Remembered:
     """A request under way or done, by its Idempotency-Key."""
 
-    __slots__ = ("answer", "body", "waiting", "when")
+    __slots__ = ("answer", "request", "waiting", "when")
 
-    def __init__(self, body: bytes, when: float) -> None:
-        self.body = body
+    def __init__(self, request: bytes, when: float) -> None:
+        self.request = request  # a digest, which is small
         self.when = when
         self.answer: Answer | None = None
         self.waiting: list[Deferred[None]] = []
@@ -56,6 +59,7 @@ class Idempotency:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._kept: OrderedDict[tuple[str, str], _Remembered] = OrderedDict()
+        self._bytes = 0
 
     async def once(self, subject: str, key: str | None, body: bytes, act: Callable[[], Any]) -> Answer:
         """The answer of `act`, or of the request that came with this key before. Failures are not remembered."""
@@ -65,17 +69,19 @@ class Idempotency:
             raise NexusError("invalid_message", f"Idempotency-Key: 1 to {KEY_LENGTH} characters")
         self._forget()
         place = (subject, key)
+        request = sha256(body).digest()
         while (known := self._kept.get(place)) is not None:
-            if known.body != body:
+            if known.request != request:
                 raise NexusError("limit_exceeded", "Idempotency-Key: was used with another body")
             if known.answer is not None:
                 return known.answer
             done: Deferred[None] = Deferred()
             known.waiting.append(done)
             await done
-        mine = self._kept[place] = _Remembered(body, self._now())
+        mine = self._kept[place] = _Remembered(request, self._now())
         try:
             mine.answer = await act()
+            self._bytes += len(mine.answer.body)
             return mine.answer
         finally:
             if mine.answer is None:
@@ -87,8 +93,10 @@ class Idempotency:
         oldest = self._now() - KEY_AGE
         while self._kept:
             place, known = next(iter(self._kept.items()))
-            if known.answer is None or (len(self._kept) < KEYS_KEPT and known.when > oldest):
+            roomy = len(self._kept) < KEYS_KEPT and self._bytes <= BYTES_KEPT
+            if known.answer is None or (roomy and known.when > oldest):
                 break
+            self._bytes -= len(known.answer.body)
             del self._kept[place]
 
 
@@ -110,8 +118,8 @@ class Api:
         }
 
     async def _upgrade_required(self, _call: Call) -> Answer:
-        body = encode({"title": "Upgrade Required", "status": 426, "detail": "This address speaks WebSocket"})
-        return Answer(426, body, "application/problem+json", (("Upgrade", "websocket"), ("Connection", "Upgrade")))
+        status, body = problem(NexusError("invalid_message", "This address speaks WebSocket"), 426)
+        return Answer(status, body, TYPE, (("Upgrade", "websocket"), ("Connection", "Upgrade")))
 
     async def _publish(self, call: Call) -> Answer:
         principal = await call.principal()
@@ -130,16 +138,20 @@ class Api:
             self._bound(event.data)
             self._broker.check(principal, event.event_type, bytes(event.data))
         results = [self._put(event) for event in events]
-        published = [await result for result in results]
-        return Answer(200, encode({"published": published}))
+        # All of them, so that none is still under way when the answer says what became of them.
+        outcomes = [await result for result in results]
+        for outcome in outcomes:
+            if isinstance(outcome, NexusError):
+                raise outcome
+        return Answer(200, encode({"published": outcomes}))
 
-    def _put(self, event: NewEvent) -> Deferred[PublishedEvent]:
-        done: Deferred[PublishedEvent] = Deferred()
+    def _put(self, event: NewEvent) -> Deferred[PublishedEvent | NexusError]:
+        done: Deferred[PublishedEvent | NexusError] = Deferred()
 
         def ok() -> None:
             done.callback(PublishedEvent(event.event_type, self._timestamps.text(self._now())))
 
-        self._broker.put(event.event_type, bytes(event.data), ok, done.errback)
+        self._broker.put(event.event_type, bytes(event.data), ok, done.callback)
         return done
 
     async def _broadcast(self, call: Call) -> Answer:
@@ -154,5 +166,3 @@ class Api:
     def _bound(self, data: msgspec.Raw) -> None:
         if 0 < self._limits.message < len(bytes(data)):
             raise NexusError("too_large", f"data: longer than {self._limits.message} bytes")
-
-

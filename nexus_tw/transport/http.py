@@ -10,7 +10,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
+from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
@@ -106,32 +108,36 @@ class Root(Resource):
         return NOT_DONE_YET
 
     async def _answer(self, request: Request) -> Answer:
-        path = origin_form(request.path.decode("ascii", "replace"))
-        methods = self._routes.get(path)
-        if methods is None:
-            raise NexusError("not_found", "There is nothing at this address")
         call = Call(request, self._admission)
-        origin = call.headers.get("origin")
         if not self._admission.origin_allowed(call.headers):
             raise NexusError("forbidden", "This Origin is not allowed here")
+        origin = call.headers.get("origin")
         method = request.method.decode("ascii", "replace")
-        handler = methods.get("GET" if method == "HEAD" else method)
-        if handler is not None:
-            answer = await handler(call)
-        elif method == "OPTIONS" and origin is not None:
-            answer = Answer(204, headers=(("Access-Control-Allow-Methods", ", ".join(methods)), *_PREFLIGHT))
-        else:
-            error = NexusError("method_not_allowed", "This address does not know that method")
-            answer = _problem(error, (("Allow", ", ".join(methods)),))
+        try:
+            answer = await self._routed(call, method, request.path.decode("ascii", "replace"))
+        except NexusError as error:
+            answer = _refusal(error)
         if origin is not None:
+            # A page may read why it was refused, too.
             answer = answer._replace(headers=(*answer.headers, ("Access-Control-Allow-Origin", origin), ("Vary", "Origin")))
         return answer
+
+    async def _routed(self, call: Call, method: str, path: str) -> Answer:
+        methods = self._routes.get(origin_form(path))
+        if methods is None:
+            raise NexusError("not_found", "There is nothing at this address")
+        handler = methods.get("GET" if method == "HEAD" else method)
+        if handler is not None:
+            return await handler(call)
+        if method == "OPTIONS" and "origin" in call.headers:
+            return Answer(204, headers=(("Access-Control-Allow-Methods", ", ".join(methods)), *_PREFLIGHT))
+        error = NexusError("method_not_allowed", "This address does not know that method")
+        return _problem(error, (("Allow", ", ".join([*methods, "HEAD"] if "GET" in methods else methods)),))
 
     def _failed(self, failure: Failure) -> Answer:
         error = failure.value
         if isinstance(error, NexusError):
-            headers = (("WWW-Authenticate", "Bearer"),) if error.code == "unauthorized" else ()
-            return _problem(error, headers)
+            return _refusal(error)
         self._log.failure("A request could not be answered", failure)
         return _problem(NexusError("internal", "Something went wrong in the server"))
 
@@ -159,6 +165,10 @@ def _problem(error: NexusError, headers: tuple[tuple[str, str], ...] = ()) -> An
     return Answer(status, body, TYPE, headers)
 
 
+def _refusal(error: NexusError) -> Answer:
+    return _problem(error, (("WWW-Authenticate", "Bearer"),) if error.code == "unauthorized" else ())
+
+
 def _asks_for_websocket(request: Request) -> bool:
     return names_websocket(",".join(request.requestHeaders.getRawHeaders("Upgrade", ())))
 
@@ -170,8 +180,25 @@ def _headers(request: Request) -> dict[str, str]:
     }
 
 
-def site(root: Root, reactor: Any, largest_body: int) -> Site:
-    """A Twisted Web site without an access log (it would hold tokens), whose bodies are bounded (0: they are not)."""
+class BoundedChannel(HTTPChannel):
+    """A connection on which a request has to be whole within `IDLE` s of the one before, and gets a reason if it is wrong."""
+
+    def dataReceived(self, data: bytes) -> None:
+        # Not HTTPChannel's own, which begins the time anew with each byte that comes: one byte a minute would do.
+        LineReceiver.dataReceived(self, data)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self._respondToBadRequestAndDisconnect()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        channel: Any = self
+        error = NexusError("invalid_message", "The request is not one that HTTP/1.1 knows (RFC 9112), or its header too large")
+        channel.transport.write(response(error))
+        channel.loseConnection()
+
+
+def site(root: Root, reactor: Any, largest_head: int, largest_body: int) -> Site:
+    """A Twisted Web site without an access log (it would hold tokens), whose requests are bounded (0: bodies are not)."""
 
     class BoundedRequest(Request):
         """Stops at the first byte that is too many; Twisted would put the body into a file, however long it is."""
@@ -204,4 +231,12 @@ def site(root: Root, reactor: Any, largest_body: int) -> Site:
             channel.transport.write(response(NexusError("too_large", f"The body is longer than {largest_body} bytes")))
             channel.loseConnection()
 
-    return Site(root, requestFactory=BoundedRequest, reactor=reactor, timeout=IDLE)
+    def channel() -> BoundedChannel:
+        made = BoundedChannel()  # type: ignore[no-untyped-call]
+        made.totalHeadersSize = made.MAX_LENGTH = largest_head
+        return made
+
+    # There are no forms here, and no token is looked for in one.
+    made: Any = Site(root, BoundedRequest, reactor=reactor, timeout=IDLE, parsePOSTFormSubmission=False)
+    made.protocol = channel
+    return made  # type: ignore[no-any-return]

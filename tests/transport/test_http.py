@@ -1,0 +1,266 @@
+"""Plain HTTP over real sockets: routes, bodies, pages of other origins, and what a request may cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransportWithDisconnection
+
+from nexus_tw.settings import Http, Role, Settings
+from nexus_tw.transport.http import IDLE, Root, site
+from tests.client import request
+from tests.node import TOKEN, Nodes, limited, turns, with_roles
+
+EVENT = b'{"eventType": "a.b", "data": 1}'
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_problem_has_type_title_status_detail_and_code(nodes: Nodes) -> None:
+    node = await nodes()
+    response = await node.http("GET", "/nowhere")
+    assert response.status == 404
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.json == {
+        "type": "about:blank",
+        "title": "Not Found",
+        "status": 404,
+        "detail": "There is nothing at this address",
+        "code": "not_found",
+        "retryable": False,
+    }
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("method", "target", "allowed"),
+    [
+        ("PUT", "/api/v1/events", "GET, POST, HEAD"),
+        ("GET", "/api/v1/broadcast", "POST"),
+        ("HEAD", "/api/v1/broadcast", "POST"),
+        ("OPTIONS", "/api/v1/broadcast", "POST"),
+        ("POST", "/health/live", "GET, HEAD"),
+        ("DELETE", "/", "GET, HEAD"),
+        ("get", "/", "GET, HEAD"),
+    ],
+)
+async def test_another_method_is_answered_by_those_that_there_are(
+    nodes: Nodes, method: str, target: str, allowed: str
+) -> None:
+    node = await nodes()
+    response = await node.http(method, target)
+    assert (response.status, response.headers["allow"]) == (405, allowed)
+    if method != "HEAD":
+        assert response.json["code"] == "method_not_allowed"
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("target", ["/", "/health/live", "/health/ready", "/metrics", "/api/v1/events", "/nowhere"])
+async def test_head_is_get_without_the_body(nodes: Nodes, target: str) -> None:
+    node = await nodes()
+    got, head = await node.http("GET", target), await node.http("HEAD", target)
+    assert (head.status, head.body) == (got.status, b"")
+    assert head.headers["content-type"] == got.headers["content-type"]
+    assert int(head.headers["content-length"]) > 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_a_valid_token_it_is_401_and_says_what_would_help(nodes: Nodes) -> None:
+    node = await nodes()
+    for token in (None, "wrong"):
+        response = await node.http("POST", "/api/v1/events", token, EVENT)
+        assert (response.status, response.json["code"]) == (401, "unauthorized")
+        assert response.headers["www-authenticate"] == "Bearer"
+        assert "wrong" not in response.body.decode()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_token_travels_in_a_header_or_the_query_and_the_header_wins(nodes: Nodes) -> None:
+    node = await nodes()
+    good, bad = f"Authorization: Bearer {TOKEN}", "Authorization: Bearer wrong"
+    assert (await node.http("POST", "/api/v1/events", None, EVENT, [good])).status == 200
+    assert (await node.http("POST", "/api/v1/events", TOKEN, EVENT)).status == 200
+    assert (await node.http("POST", "/api/v1/events", "wrong", EVENT, [good])).status == 200
+    assert (await node.http("POST", "/api/v1/events", TOKEN, EVENT, [bad])).status == 401
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_form_is_no_carrier_of_tokens(nodes: Nodes) -> None:
+    node = await nodes()
+    form = ["Content-Type: application/x-www-form-urlencoded"]
+    assert (await node.http("POST", "/api/v1/events", None, f"token={TOKEN}".encode(), form)).status == 401
+
+
+# --- bodies
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_may_come_in_chunks(nodes: Nodes) -> None:
+    node = await nodes()
+    wire = await node.wire(request("POST", "/api/v1/events", TOKEN, None, ["Transfer-Encoding: chunked"]))
+    for part in (EVENT[:5], EVENT[5:], b""):
+        wire.write(b"%x\r\n%b\r\n" % (len(part), part))
+        await turns(2)
+    assert (await wire.response()).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_too_large_is_refused_by_its_announced_length(nodes: Nodes) -> None:
+    node = await nodes(limited(message=100))
+    wire = await node.wire(request("POST", "/api/v1/events", TOKEN, None, ["Content-Length: 1601"]))
+    response = await wire.response()
+    assert (response.status, response.json["code"]) == (413, "too_large")
+    assert await wire.rest() == b""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_too_large_is_refused_as_soon_as_its_chunks_are_too_many(nodes: Nodes) -> None:
+    node = await nodes(limited(message=100))
+    wire = await node.wire(request("POST", "/api/v1/events", TOKEN, None, ["Transfer-Encoding: chunked"]))
+    for _ in range(17):
+        wire.write(b"64\r\n" + b"x" * 100 + b"\r\n")
+        await turns(1)
+    response = await wire.response()
+    assert (response.status, response.json["code"]) == (413, "too_large")
+    assert await wire.rest() == b""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_of_the_largest_size_is_taken(nodes: Nodes) -> None:
+    node = await nodes(limited(message=100))
+    body = EVENT + b" " * (1600 - len(EVENT))
+    assert (await node.http("POST", "/api/v1/events", TOKEN, body)).status == 200
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ["Transfer-Encoding: chunked", "Content-Length: 5"],
+        ["Content-Length: 5", "Content-Length: 6"],
+        ["Content-Length: -1"],
+        ["Content-Length: +5"],
+        ["Content-Length: 5, 5"],
+        ["Transfer-Encoding: gzip, chunked"],
+        ["Transfer-Encoding: chunked", "Transfer-Encoding: chunked"],
+    ],
+)
+async def test_a_body_of_unclear_length_is_refused(nodes: Nodes, fields: list[str]) -> None:
+    """RFC 9112 section 6.3: what two parsers may read differently smuggles a request past one of them."""
+    node = await nodes()
+    wire = await node.wire(request("POST", "/api/v1/events", TOKEN, None, fields) + b"0\r\n\r\nGET / HTTP/1.1\r\n\r\n")
+    response = await wire.response()
+    assert (response.status, response.json["code"]) == (400, "invalid_message")
+    assert await wire.rest() == b""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_chunk_that_is_none_is_refused(nodes: Nodes) -> None:
+    node = await nodes()
+    wire = await node.wire(request("POST", "/api/v1/events", TOKEN, None, ["Transfer-Encoding: chunked"]) + b"zz\r\n")
+    assert (await wire.response()).status == 400
+    assert await wire.rest() == b""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_asks_first_is_told_to_go_on(nodes: Nodes) -> None:
+    node = await nodes()
+    fields = ["Expect: 100-continue", f"Content-Length: {len(EVENT)}"]
+    wire = await node.wire(request("POST", "/api/v1/events", TOKEN, None, fields))
+    assert await wire.until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    wire.write(EVENT)
+    assert (await wire.response()).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_later_request_on_a_connection_is_bounded_like_the_first(nodes: Nodes) -> None:
+    node = await nodes(limited(headers=1000))
+    wire = await node.wire(request("GET", "/health/live", None))
+    assert (await wire.response()).status == 200
+    wire.write(request("GET", "/health/live", None, None, ["X-A: " + "x" * 1000]))
+    assert (await wire.response()).status == 400
+    assert await wire.rest() == b""
+
+
+@pytest_twisted.ensureDeferred
+async def test_headers_larger_than_twisteds_own_limit_pass_where_they_may(nodes: Nodes) -> None:
+    node = await nodes(limited(headers=40000))
+    assert (await node.http("GET", "/health/live", None, None, ["X-A: " + "x" * 30000])).status == 200
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /", b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n"])
+def test_a_request_that_does_not_get_on_ends_the_connection_however_it_trickles(sent: bytes) -> None:
+    clock = Clock()
+    channel: Any = site(Root({}, None, print), clock, 1000, 1000).buildProtocol(None)  # type: ignore[arg-type]
+    transport = StringTransportWithDisconnection()
+    transport.protocol = channel
+    channel.makeConnection(transport)
+    channel.dataReceived(sent)
+    for _ in range(IDLE - 1):
+        clock.advance(1)
+        channel.dataReceived(b"x")
+        assert transport.connected
+    clock.advance(2)
+    assert not transport.connected
+
+
+# --- pages of other origins
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_listed_origin_may_ask_and_read_answers_and_refusals(nodes: Nodes) -> None:
+    node = await nodes(Settings(http=Http(origins=("https://ops.example",))))
+    origin = ["Origin: https://ops.example"]
+    preflight = await node.http(
+        "OPTIONS", "/api/v1/events", None, None, [*origin, "Access-Control-Request-Method: POST"]
+    )
+    assert preflight.status == 204
+    assert preflight.headers["access-control-allow-methods"] == "GET, POST"
+    assert "Authorization" in preflight.headers["access-control-allow-headers"]
+    for token, status in ((TOKEN, 200), (None, 401)):
+        response = await node.http("POST", "/api/v1/events", token, EVENT, origin)
+        assert response.status == status
+        assert response.headers["access-control-allow-origin"] == "https://ops.example"
+        assert response.headers["vary"] == "Origin"
+    for method, target in (("GET", "/nowhere"), ("PUT", "/api/v1/events")):
+        response = await node.http(method, target, TOKEN, None, origin)
+        assert response.headers["access-control-allow-origin"] == "https://ops.example"
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+async def test_another_origin_gets_403_and_may_read_nothing(nodes: Nodes, method: str) -> None:
+    node = await nodes(Settings(http=Http(origins=("https://ops.example",))))
+    response = await node.http(method, "/api/v1/events", TOKEN, EVENT, ["Origin: https://evil.example"])
+    assert (response.status, response.json["code"]) == (403, "forbidden")
+    assert not [name for name in response.headers if name.startswith("access-control")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_servers_own_page_may_ask(nodes: Nodes) -> None:
+    node = await nodes()
+    assert (await node.http("POST", "/api/v1/events", TOKEN, EVENT, ["Origin: http://localhost"])).status == 200
+
+
+# --- trouble
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_leaves_before_its_answer_harms_nobody(nodes: Nodes) -> None:
+    node = await nodes()
+    for _ in range(5):
+        (await node.wire(request("POST", "/api/v1/broadcast", TOKEN, b'{"data": 1}'))).drop()
+    await turns(10)
+    assert (await node.http("GET", "/health/live")).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_role_that_is_no_admin_gets_403_where_one_is_needed(nodes: Nodes) -> None:
+    node = await nodes(with_roles(agent=Role(publish=("**",))))
+    for method, target in (("GET", "/metrics"), ("POST", "/api/v1/broadcast")):
+        response = await node.http(method, target, "agent-token", b'{"data": 1}')
+        assert (response.status, response.json["code"]) == (403, "forbidden")
