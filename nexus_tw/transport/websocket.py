@@ -203,10 +203,12 @@ class Connection(WebSocketServerProtocol):
     def _meter(self, messages: int, bucket: Bucket) -> None:
         self.door.metrics.messages_received += messages
         now = self.door.clock.seconds()
+        if self.dry_since is not None:
+            bucket.spend(0, now)
+            if bucket.slack > RECOVERED:  # however large what comes now is, it rested
+                self.dry_since = None
         wait = bucket.spend(messages, now)
         if not wait:
-            if self.dry_since is not None and bucket.slack > RECOVERED:
-                self.dry_since = None
             return
         if self.dry_since is None:
             self.dry_since = now
