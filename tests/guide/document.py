@@ -1,0 +1,27 @@
+"""The programs in a Markdown document: each is a block of JavaScript below its file name in bold."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+PROGRAM = re.compile(r"^\*\*([\w-]+\.js)\*\*\n+```javascript\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PACKAGES = re.compile(r"^npm install (.+)$", re.MULTILINE)
+
+
+def extract(document: Path, directory: Path) -> set[str]:
+    """Writes the programs to `directory`, as they are, and gives their names."""
+    programs = dict(PROGRAM.findall(document.read_text()))
+    for name, text in programs.items():
+        (directory / name).write_text(text)
+    return set(programs)
+
+
+def install(document: Path, directory: Path) -> None:
+    """What the document says to install, from npm."""
+    found = PACKAGES.search(document.read_text())
+    assert found is not None, "the document names no packages"
+    (directory / "package.json").write_text('{"private": true}')
+    words = ["npm", "install", "--no-audit", "--no-fund", "--silent", *found[1].split()]
+    subprocess.run(words, cwd=directory, check=True, timeout=300)
