@@ -16,6 +16,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredQueue
 from twisted.internet.ssl import Certificate, optionsForClientTLS
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 
 clock: Any = reactor
 
@@ -71,6 +72,11 @@ class Agent(WebSocketClientProtocol):
             await self.closed
 
 
+class _Factory(WebSocketClientFactory):
+    def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:
+        self.opened.errback(ConnectionError(f"no connection: {reason.getErrorMessage()}"))
+
+
 async def connect(
     url: str,
     token: str | None = None,
@@ -84,7 +90,7 @@ async def connect(
 
     `token` goes into the query, as browsers send it; `address` is a local one to come from (127.0.0.2 is another client).
     """
-    factory = WebSocketClientFactory(f"{url}?token={token}" if token else url, origin=origin, headers=headers or {})
+    factory = _Factory(f"{url}?token={token}" if token else url, origin=origin, headers=headers or {})
     factory.protocol = Agent
     factory.noisy = False
     factory.opened = Deferred()

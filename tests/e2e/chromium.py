@@ -1,4 +1,7 @@
-"""A headless Chromium, driven over its DevTools protocol (https://chromedevtools.github.io/devtools-protocol/), and pages for it."""
+"""A headless Chromium, driven over its DevTools protocol, and pages for it.
+
+The protocol: https://chromedevtools.github.io/devtools-protocol/
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 class Pages:
-    """Serves a directory on a loopback port, from a thread: also while the reactor stands still. Another one is another origin."""
+    """Serves a directory on a loopback port, from a thread: also while the reactor stands still. Each is its own origin."""
 
     def __init__(self, directory: Path) -> None:
         handler = functools.partial(_Quiet, directory=str(directory))

@@ -1,4 +1,4 @@
-"""An agent behind nginx and a browser that are idle while the other tests run: real seconds, spent once and beside everything else."""
+"""An agent behind nginx and a browser, idle while the other tests run: real seconds, spent once and beside everything else."""
 
 from __future__ import annotations
 

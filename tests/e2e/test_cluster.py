@@ -13,6 +13,7 @@ import pytest_twisted
 import treq
 from twisted.internet.defer import ensureDeferred, gatherResults
 from twisted.internet.task import deferLater
+from twisted.web.http_headers import Headers
 
 from tests.e2e.agent import Agent, connect
 from tests.e2e.foreign import join
@@ -34,8 +35,14 @@ class Cluster:
         """Status and JSON of an answer over HTTP."""
         server = self.nodes[node]
         data = None if body is None else json.dumps(body).encode()
-        headers = {"Authorization": [f"Bearer {server.token}"]}
-        answer = await treq.request(method, server.http + path, headers=headers, data=data, timeout=10, persistent=False)
+        answer = await treq.request(
+            method,
+            server.http + path,
+            headers=Headers({"Authorization": [f"Bearer {server.token}"]}),
+            data=data,
+            timeout=10,
+            persistent=False,
+        )
         return answer.code, json.loads(await treq.content(answer))
 
     async def agent(self, node: int) -> Agent:

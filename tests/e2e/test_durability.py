@@ -1,4 +1,4 @@
-"""What was acknowledged is in the database: after the process was killed, and when the disk or another process is in the way."""
+"""What was acknowledged is in the database: after a kill, and when the disk or another process is in the way."""
 
 from __future__ import annotations
 
