@@ -215,6 +215,8 @@ def check(settings: Settings, token: str | None) -> None:
         raise ConfigError("workers: more than one need a bus that they share, and bus.url is memory:")
     if settings.workers > 1 and settings.store.url == "sqlite::memory:":
         raise ConfigError("workers: more than one need a store that they share, and store.url is sqlite::memory:")
+    if settings.compression.enabled and not (settings.limits.message and (settings.echo_message or not settings.echo)):
+        raise ConfigError("compression.enabled: needs limits.message (and echo_message), or a small message becomes any size")
     check_roles(settings.roles)
     for part in ("keys", "certificates"):
         for index, each in enumerate(getattr(settings.auth, part)):

@@ -77,7 +77,9 @@ class Server:
         if settings.echo:
             ways["/echo"] = Way({None: EchoDialect()}, settings.echo_message)
         self._pulse = Pulse(reactor, settings.heartbeat, random)
-        doorway = Doorway(reactor, turn, self._pulse, self.connections, limits, metrics)
+        doorway = Doorway(
+            reactor, turn, self._pulse, self.connections, limits, metrics, settings.receive_lane, settings.compression
+        )
         admission = Admission(ways, authenticators, self.connections, settings.http, metrics, reactor, limits.auth)
         gauges: dict[str, Callable[[], float]] = {
             "connections": lambda: len(self.connections),

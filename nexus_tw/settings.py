@@ -83,6 +83,14 @@ class Tls(Struct, frozen=True, forbid_unknown_fields=True):
     reload: SecondsOrNone = 60.0  # how often the files are looked at; 0: never
 
 
+class Compression(Struct, frozen=True, forbid_unknown_fields=True):
+    """permessage-deflate (RFC 7692), for clients that offer it."""
+
+    enabled: bool = False
+    min_size: Positive = 1024  # bytes of a message from which on it is compressed; what is shorter hardly gets smaller
+    level: Annotated[int, Meta(ge=1, le=9)] = 6  # zlib's, from quick to thorough
+
+
 class Http(Struct, frozen=True, forbid_unknown_fields=True):
     origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1", "unix")
@@ -161,11 +169,13 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     drain: SecondsOrNone = 10.0
     echo: bool = False
     echo_message: Count = 16777216  # the size limit of /echo, apart from limits.message
+    receive_lane: bool = True  # false has Autobahn parse every frame, several times slower: for comparison
     bus: Bus = Bus()
     store: Store = Store()
     heartbeat: Heartbeat = Heartbeat()
     limits: Limits = Limits()
     tls: Tls = Tls()
+    compression: Compression = Compression()
     http: Http = Http()
     log: Log = Log()
     roles: dict[str, Role] = field(default_factory=dict)

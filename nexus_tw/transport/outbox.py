@@ -22,16 +22,27 @@ DIRECT: Final = True  # send at once where nothing waits; the switch for measure
 class Outbox:
     """The way to one client; provides `nexus_tw.sessions.verbs.Link`."""
 
-    __slots__ = ("_close", "_limit", "_open", "_parts", "_socket", "_transport", "_turn")
+    __slots__ = ("_close", "_limit", "_open", "_pack", "_parts", "_socket", "_transport", "_turn")
 
-    def __init__(self, transport: Any, turn: Turn, limit: int, close: Callable[[Close], None]) -> None:
-        """`limit` bounds the bytes that wait for a client that does not read; past it, `close` is called."""
+    def __init__(
+        self,
+        transport: Any,
+        turn: Turn,
+        limit: int,
+        close: Callable[[Close], None],
+        pack: Callable[[bytes], bytes] | None = None,
+    ) -> None:
+        """`limit` bounds the bytes that wait for a client that does not read; past it, `close` is called.
+
+        `pack` makes frames smaller for a client that asked for it.
+        """
         self._transport = transport
         # Under TLS bytes have to pass the record layer: only a bare TCP or UNIX transport can be written past.
         self._socket = transport if DIRECT and isinstance(transport, SocketTransport) else None
         self._turn = turn
         self._limit = limit
         self._close = close
+        self._pack = pack
         self._parts: list[bytes] = []
         self._open = True
 
@@ -40,11 +51,13 @@ class Outbox:
         if self._open:
             if not self._parts:
                 self._turn.add(self.flush)
-            self._parts.append(data)
+            self._parts.append(data if self._pack is None else self._pack(data))
 
     def push(self, data: bytes) -> None:
         """Sends frames now, unless something waits for the end of the turn: then behind it."""
         if self._open:
+            if self._pack is not None:
+                data = self._pack(data)
             if self._parts:
                 self._parts.append(data)
             else:

@@ -19,9 +19,10 @@ from nexus_tw.interfaces import Peer
 from nexus_tw.metrics import Metrics
 from nexus_tw.sessions.life import new_life
 from nexus_tw.sessions.verbs import Session
-from nexus_tw.settings import Limits
+from nexus_tw.settings import Compression, Limits
 from nexus_tw.transport.admission import Admitted
 from nexus_tw.transport.bucket import Bucket
+from nexus_tw.transport.compression import Deflaters, Inflater, accept, acceptable
 from nexus_tw.transport.connections import Connections
 from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.outbox import Outbox
@@ -29,8 +30,10 @@ from nexus_tw.transport.problems import response
 from nexus_tw.transport.turn import Turn
 
 LINGER: Final = 10.0  # s for a client to answer our close frame, which may stand behind a full queue
+FAILED_LINGER: Final = 1.0  # s for one that broke the protocol, from which no answer is to be read (RFC 6455 section 7.1.7)
 PATIENCE: Final = 60.0  # s for which a client may keep its bucket empty
 RECOVERED: Final = 0.1  # of the bucket, from where on it no longer counts as kept empty
+UNCOMPRESSED: Final = Compression(enabled=False)
 LEAST_FRAGMENTS: Final = 1024  # frames of one message; more where the message limit allows more
 
 _QUOTED: Final = re.compile(r"""(["']).*\1""", re.DOTALL)
@@ -52,6 +55,7 @@ class Connection(WebSocketServerProtocol):
     log = _Silence()
     _log = Logger()
 
+    _perMessageCompress: Any
     # until the handshake is through
     outbox: Outbox | None = None
     session: Session | None = None
@@ -78,6 +82,10 @@ class Connection(WebSocketServerProtocol):
     def onConnect(self, _request: Any) -> str | None:
         return self.admitted.subprotocol
 
+    def _parseExtensionsHeader(self, header: str, removeQuotes: bool = True) -> list[Any]:
+        # Autobahn would refuse the handshake over an offer that is not to its liking, wanted or not.
+        return [] if self.door.deflaters is None else acceptable(super()._parseExtensionsHeader(header, removeQuotes))
+
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
         # Autobahn's reasons repeat, in quotes, what the client sent: a token in the query, perhaps.
         self.wasNotCleanReason = "handshake"
@@ -92,7 +100,12 @@ class Connection(WebSocketServerProtocol):
         door.metrics.connections_opened += 1
         self.opened = door.clock.seconds()
         limit = max(door.limits.send_queue, 2 * self.maxMessagePayloadSize)
-        self.outbox = Outbox(self.transport, door.turn, limit, self.life.close)
+        pack = None
+        agreed = self._perMessageCompress
+        if agreed is not None and door.deflaters is not None:
+            pack = door.deflaters.get(agreed.server_max_window_bits)
+            self._perMessageCompress = Inflater()
+        self.outbox = Outbox(self.transport, door.turn, limit, self.life.close, pack)
         door.connections.add(self)
         self.life.upgraded()
         if self.admitted.principal is None:
@@ -128,6 +141,8 @@ class Connection(WebSocketServerProtocol):
         if self.state == _OPEN and self.outbox is not None:
             self.outbox.flush()
             self.outbox.shut()
+            if self.failedByMe:
+                self.closeHandshakeTimeout = FAILED_LINGER
             super().sendCloseFrame(code, reasonUtf8, isReply)
             self.life.closing()
         # The other side need not be told twice, and what still comes from it is of no interest.
@@ -270,6 +285,7 @@ class Doorway(WebSocketServerFactory):
         limits: Limits,
         metrics: Metrics,
         lane: bool = True,
+        compression: Compression = UNCOMPRESSED,
     ) -> None:
         """`lane` puts `frames.split` before Autobahn's parser; without it everything takes the slow way, for comparison."""
         super().__init__(reactor=reactor, server="")
@@ -280,6 +296,7 @@ class Doorway(WebSocketServerFactory):
         self.limits = limits
         self.metrics = metrics
         self.lane = lane
+        self.deflaters = Deflaters(compression) if compression.enabled else None
         self.setProtocolOptions(
             versions=[13],
             webStatus=False,
@@ -292,7 +309,7 @@ class Doorway(WebSocketServerFactory):
             tcpNoDelay=True,
             allowedOrigins=["*"],  # Admission has decided
             allowNullOrigin=True,
-            perMessageCompressionAccept=lambda _offers: None,
+            perMessageCompressionAccept=accept,
         )
         # Autobahn copies its options into each connection unless it finds them in the class: so put them there, once for
         # each message limit, and save 2 kB and some time per connection.
