@@ -1,0 +1,304 @@
+"""The documents against the code: what a reader is told is what the server does."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import msgspec
+import pytest
+import pytest_twisted
+
+from nexus_tw import errors, messages
+from nexus_tw import settings as settings_module
+from nexus_tw.errors import ERRORS, Close
+from nexus_tw.metrics import Metrics
+from nexus_tw.sessions import json as json_dialect
+from nexus_tw.settings import Settings
+from nexus_tw.tap import Options
+from nexus_tw.transport.api import NewEvent, PublishedEvent
+from tests.node import nodes as nodes
+from tests.test_layers import FLOORS
+
+ROOT: Final = Path(__file__).parents[1]
+DOCS: Final = ROOT / "docs"
+DOCUMENTS: Final = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+DECISIONS: Final = sorted((DOCS / "decisions").glob("*.md"))
+
+CLIENT: Final = {str(kind.__struct_config__.tag): kind for kind in messages.ClientMessage.__subclasses__()}
+SERVER: Final = {str(kind.__struct_config__.tag): kind for kind in messages.ServerMessage.__subclasses__()}
+CLOSES: Final = [close for close in vars(errors).values() if isinstance(close, Close)] + [json_dialect.NOT_TEXT]
+
+_LINK: Final = re.compile(r"\[[^\]]*\]\(([^)\s]*)\)")
+_CODE: Final = re.compile(r"^```.*?^```$|`[^`\n]*`", re.DOTALL | re.MULTILINE)
+
+
+def text_of(document: Path) -> str:
+    return document.read_text("utf-8")
+
+
+def name_of(document: Path) -> str:
+    return str(document.relative_to(ROOT))
+
+
+def section(text: str, heading: str) -> str:
+    """What stands under a heading, up to the next one of its level or above."""
+    lines = text.split("\n")
+    start = lines.index(heading)
+    level = len(heading) - len(heading.lstrip("#"))
+    end = next(
+        (place for place in range(start + 1, len(lines)) if re.match(rf"#{{1,{level}}} ", lines[place])), len(lines)
+    )
+    return "\n".join(lines[start + 1 : end])
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of all tables' rows, heads among them."""
+    found = [line.strip("|").split("|") for line in text.split("\n") if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in found]
+
+
+def row(text: str, first: str) -> list[str]:
+    """The one row whose first cell is this."""
+    found = [cells for cells in rows(text) if cells[0] == first]
+    assert len(found) == 1, f"{len(found)} rows for {first}"
+    return found[0]
+
+
+def examples(text: str) -> list[str]:
+    return re.findall(r"^```json\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def slug(heading: str) -> str:
+    """The anchor that a heading gets where Markdown is shown."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+PROTOCOL: Final = text_of(DOCS / "protocol.md")
+OPERATIONS: Final = text_of(DOCS / "operations.md")
+ARCHITECTURE: Final = text_of(DOCS / "architecture.md")
+README: Final = text_of(ROOT / "README.md")
+FROM_CLIENTS: Final = section(PROTOCOL, "## What clients send")
+FROM_SERVER: Final = section(PROTOCOL, "## What the server sends")
+
+
+# --- messages
+
+
+def subsections(text: str) -> Iterator[tuple[str, str]]:
+    """Each part under a heading of the third level, with the type that the heading names."""
+    for part in re.split(r"^### ", text, flags=re.MULTILINE)[1:]:
+        match = re.match(r"`(\w+)`", part)
+        assert match is not None, f"no type in the heading {part[:40]!r}"
+        yield match[1], part
+
+
+def test_every_message_from_clients_has_its_part_which_names_its_members() -> None:
+    parts = dict(subsections(FROM_CLIENTS))
+    assert parts.keys() == CLIENT.keys()
+    for tag, kind in CLIENT.items():
+        for field in msgspec.structs.fields(kind):
+            assert field.name == "id" or f"`{field.encode_name}`" in parts[tag], f"{tag}: {field.encode_name}"
+
+
+def test_every_message_from_the_server_has_its_part_and_its_members_stand_in_an_example() -> None:
+    parts = dict(subsections(FROM_SERVER))
+    assert parts.keys() == SERVER.keys()
+    for tag, kind in SERVER.items():
+        shown = {name for example in examples(parts[tag]) for name in json.loads(example)}
+        for field in msgspec.structs.fields(kind):
+            assert field.name == "id" or field.encode_name in shown, f"{tag}: {field.encode_name}"
+
+
+@pytest.mark.parametrize("example", examples(FROM_CLIENTS))
+def test_an_example_from_a_client_is_understood_by_the_session_with_all_its_members(example: str) -> None:
+    message = json_dialect._decode(example)
+    assert type(message) in json_dialect._HANDLERS
+    taken = json.loads(msgspec.json.encode(message))
+    for name, value in json.loads(example).items():
+        assert taken.get(name) == value, f"{name} is no member of {taken['type']}"
+
+
+@pytest.mark.parametrize("example", examples(FROM_SERVER))
+def test_an_example_from_the_server_is_what_its_message_looks_like(example: str) -> None:
+    written = json.loads(example)
+    assert as_sent(SERVER[written["type"]], written) == written
+
+
+def as_sent(kind: Any, written: dict[str, Any]) -> Any:
+    """The example as the server would send it: without what its message does not know."""
+    if kind is not messages.CommandResult:
+        return json.loads(msgspec.json.encode(msgspec.json.decode(json.dumps(written), type=kind)))
+    # Only ever sent: of its two kinds of data a decoder could not tell which one is meant.
+    names = {field.encode_name: field.name for field in msgspec.structs.fields(kind)}
+    members = {names[name]: value for name, value in written.items() if name != "type"}
+    if "data" in members:
+        data_kind = messages.ExecutedByAll if "results" in members["data"] else messages.Executed
+        members["data"] = msgspec.json.decode(json.dumps(members["data"]), type=data_kind)
+    return json.loads(msgspec.json.encode(kind(**members)))
+
+
+def test_examples_stand_in_the_part_of_their_message() -> None:
+    for text in (FROM_CLIENTS, FROM_SERVER):
+        for tag, part in subsections(text):
+            found = [json.loads(example)["type"] for example in examples(part)]
+            assert set(found) == {tag}, f"{tag}: {found}"
+
+
+def test_examples_of_publishing_over_http_are_those_of_the_api() -> None:
+    body, answer = examples(section(PROTOCOL, "### Publishing"))
+    events = msgspec.json.decode(body, type=list[NewEvent])
+    assert json.loads(msgspec.json.encode(events)) == json.loads(body)
+    published = msgspec.json.decode(answer, type=dict[str, list[PublishedEvent]])
+    assert json.loads(msgspec.json.encode(published)) == json.loads(answer)
+
+
+# --- errors and closes
+
+
+def test_the_table_of_errors_is_that_of_the_code() -> None:
+    table = rows(section(PROTOCOL, "## Errors"))[2:]
+    told = {cells[0].strip("`"): (cells[2], cells[3]) for cells in table}
+    assert told == {code: ("yes" if kind.retryable else "no", str(kind.http)) for code, kind in ERRORS.items()}
+
+
+def test_the_table_of_closes_is_that_of_the_code() -> None:
+    table = [cells for cells in rows(section(PROTOCOL, "## Closing")) if len(cells) == 5][2:]
+    told = {(int(code), reason.strip("`"), reconnect == "yes", int(delay)) for code, reason, reconnect, delay, _ in table}
+    assert told == {tuple(close) for close in CLOSES}
+
+
+# --- settings
+
+
+def keys(kind: Any = Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key of the file as the documents write it, with its default as TOML; `NODEFAULT` where one must be given."""
+    for field in msgspec.structs.fields(kind):
+        name = f"{prefix}{field.name}"
+        default = field.default
+        if isinstance(default, msgspec.Struct):
+            yield from keys(type(default), f"{name}.")
+        elif name == "roles":
+            yield from keys(settings_module.Role, "roles.NAME.")
+        else:
+            yield name, default
+            inner = get_args(field.type)[:1]
+            if inner and isinstance(inner[0], type) and issubclass(inner[0], msgspec.Struct):
+                yield from keys(inner[0], f"{name}[].")
+
+
+def as_toml(default: Any) -> str:
+    if default is msgspec.NODEFAULT:
+        return "required"
+    if isinstance(default, tuple):
+        return f"`{json.dumps(list(default))}`"
+    if isinstance(default, float):
+        return f"`{default:g}`"
+    return f"`{json.dumps(default)}`"
+
+
+@pytest.mark.parametrize(("key", "default"), list(keys()))
+def test_every_key_of_the_configuration_is_explained_with_its_default(key: str, default: Any) -> None:
+    cells = row(section(OPERATIONS, "## Configuration"), f"`{key}`")
+    assert cells[2] == as_toml(default)
+    assert cells[1]
+    assert cells[3]
+
+
+def test_no_key_is_explained_that_does_not_exist() -> None:
+    told = {cells[0].strip("`") for cells in rows(section(OPERATIONS, "## Configuration")) if cells[0].startswith("`")}
+    assert told == dict(keys()).keys()
+
+
+def test_every_limit_is_said_to_show_in_some_way_when_it_bites() -> None:
+    table = section(OPERATIONS, "## Limits")
+    for name in Settings().limits.__struct_fields__:
+        assert f"`limits.{name}`" in table
+
+
+def test_the_options_in_the_readme_are_those_of_twistd_nexus() -> None:
+    told = {match[1] for cells in rows(README) if (match := re.match(r"`--(\w+)", cells[0]))}
+    known = {option.rstrip("=") for option in Options().longOpt}
+    assert told == known - {"help", "version"}
+
+
+def test_defaults_in_the_readme_are_those_of_the_settings() -> None:
+    defaults = {cells[1].strip("`"): cells[3].strip("`") for cells in rows(section(README, "## Options"))[2:] if cells[1]}
+    settings = Settings()
+    assert defaults == {
+        "listen": settings.listen[0],
+        "bus.url": settings.bus.url,
+        "store.url": settings.store.url,
+        "workers": str(settings.workers),
+        "echo": "on" if settings.echo else "off",
+    }
+
+
+# --- metrics
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_metrics_explained_are_those_that_a_node_shows(nodes: Any) -> None:
+    node = await nodes()
+    shown = (await node.http("GET", "/metrics")).body.decode()
+    families = set(re.findall(r"^# TYPE (nexus_\w+)", shown, re.MULTILINE))
+    table = rows(section(OPERATIONS, "## Metrics"))[2:]
+    told = {cells[0].strip("`"): cells for cells in table}
+    assert told.keys() == families
+    for counter in fields(Metrics):
+        assert f"nexus_{counter.name}_total" in told
+    assert all(cells[-1] for cells in table)
+
+
+# --- the house
+
+
+def test_the_floors_told_are_those_that_hold() -> None:
+    table = {cells[0]: cells[2] for cells in rows(section(ARCHITECTURE, "## Floors")) if cells[0].isdigit()}
+    assert {int(number): set(re.findall(r"`(\w+)`", names)) for number, names in table.items()} == {
+        number: set(names.split()) for number, names in FLOORS.items()
+    }
+
+
+def test_decisions_are_numbered_without_a_gap_and_all_are_listed() -> None:
+    for number, decision in enumerate(DECISIONS, 1):
+        text = text_of(decision)
+        title = text.split("\n")[0]
+        assert decision.name.startswith(f"{number:04}-")
+        assert title.startswith(f"# {number:04}: ")
+        assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["Question", "Choice", "Rejected"]
+        assert f"* [{title[2:]}](decisions/{decision.name})" in ARCHITECTURE
+
+
+# --- all documents
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_every_link_within_the_repository_leads_somewhere(document: Path) -> None:
+    for target in _LINK.findall(_CODE.sub("", text_of(document))):
+        if re.match(r"https?://", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = document.parent / path if path else document
+        assert file.exists(), target
+        if anchor:
+            assert anchor in {slug(each) for each in re.findall(r"^#+ (.*)$", text_of(file), re.MULTILINE)}, target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_no_document_is_unfinished(document: Path) -> None:
+    assert not re.search(r"\b(?:TODO|FIXME|XXX|TBD|WIP)\b", text_of(document))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_examples_in_json_and_toml_can_be_read(document: Path) -> None:
+    text = text_of(document)
+    for example in examples(text):
+        json.loads(example)
+    for example in re.findall(r"^```toml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        tomllib.loads(example)
