@@ -99,6 +99,7 @@ class Connection(WebSocketServerProtocol):
         door = self.door
         door.metrics.connections_opened += 1
         self.opened = door.clock.seconds()
+        self.peer = None  # where Autobahn had an address
         limit = max(door.limits.send_queue, 2 * self.maxMessagePayloadSize)
         pack = None
         agreed = self._perMessageCompress
