@@ -1,0 +1,130 @@
+"""`python -m bench`: the comparison, the switches, and the page that shows both."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bench import plot, report
+from bench.cells import CELLS
+from bench.processes import ROOT
+from bench.runner import Plan, Row, run
+from bench.subjects import Subject
+from bench.switches import SWITCHES
+from bench.target import Time
+
+SERVERS: Final = "autobahn,websockets,nexus"
+PAGE: Final = ROOT / "docs" / "performance.md"
+RESULTS: Final = ROOT / "var" / "bench.jsonl"
+BEGIN: Final = "<!-- figures: python -m bench report writes from here -->"
+END: Final = "<!-- to here -->"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0: all was exact. 1: something was lost, repeated, reordered or misrouted. 2: wrong usage."""
+    options = _parser().parse_args(arguments)
+    if options.command == "list":
+        return _list()
+    if options.command == "report":
+        return _report(options.results, options.page)
+    plan = Plan(_cells(options), options.rounds, Time(options.seconds, options.warmup), options.cpu)
+    return _measure(plan, options.json, options.command)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m bench", description="Load for Nexus, exact, beside other servers.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="cells, servers and switches")
+    compare = commands.add_parser("run", help="servers in turn; the first is the baseline")
+    compare.add_argument("cells", nargs="*", type=_one_of(CELLS), metavar="CELL", help="default: all; see `list`")
+    compare.add_argument("--servers", type=_servers, default=_servers(SERVERS), help=f"by commas [{SERVERS}]")
+    switches = commands.add_parser("switches", help="nexus, and nexus with each part of its design switched off")
+    switches.add_argument("switches", nargs="*", type=_one_of(SWITCHES), metavar="SWITCH", help="default: all; see `list`")
+    for each in (compare, switches):
+        each.add_argument("--rounds", type=int, default=5, help="[5]")
+        each.add_argument("--seconds", type=float, default=2.0, help="measured in each run [2]")
+        each.add_argument("--warmup", type=float, default=0.5, help="before that [0.5]")
+        each.add_argument("--cpu", action="store_true", help="server and tool on one core each")
+        each.add_argument("--json", type=Path, help="add the runs to this file, a JSON object a line, as `report` reads")
+    page = commands.add_parser("report", help="tables and plot out of such files, written into a page")
+    page.add_argument("results", nargs="*", type=Path, default=[RESULTS], help=f"[{RESULTS.relative_to(ROOT)}]")
+    page.add_argument("--page", type=Path, default=PAGE, help=f"[{PAGE.relative_to(ROOT)}]; the plot goes beside it")
+    return parser
+
+
+def _one_of(known: object) -> object:
+    def check(name: str) -> str:
+        if name not in known:  # type: ignore[operator]
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")  # type: ignore[call-overload]
+        return name
+
+    return check
+
+
+def _servers(text: str) -> list[str]:
+    try:
+        return [Subject(name).name for name in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _cells(options: argparse.Namespace) -> list[tuple[str, list[str]]]:
+    if options.command == "run":
+        return [(cell, options.servers) for cell in options.cells or CELLS]
+    # Per cell, so that all that concerns it runs in alternation.
+    cells: dict[str, list[str]] = {}
+    for name in options.switches or SWITCHES:
+        for cell in SWITCHES[name].cells:
+            cells.setdefault(cell, ["nexus"]).append(f"nexus~{name}")
+    return list(cells.items())
+
+
+def _list() -> int:
+    for name, cell in CELLS.items():
+        _say(f"{name:14}{cell.title}")
+    _say("\nservers: nexus[-redis][-wss][~SWITCH], autobahn[-wss], websockets[-wss]; switches:\n")
+    for name, switch in SWITCHES.items():
+        _say(f"{name:14}{switch.what}")
+    return 0
+
+
+def _measure(plan: Plan, results: Path | None, command: str) -> int:
+    rows: list[Row] = []
+    if results is not None:
+        results.parent.mkdir(parents=True, exist_ok=True)
+    for row in run(plan):
+        rows.append(row)
+        rate = f"{row.rate:,.0f} {CELLS[row.cell].unit}/s, {row.cost_us:.2f} µs of CPU each, tool {row.tool:.0%} busy"
+        what = row.failed or rate
+        sys.stderr.write(f"{row.cell} {row.server} {row.round + 1}/{plan.rounds}: {what}\n")
+        if results is not None:
+            with results.open("ab") as file:
+                file.write(msgspec.json.encode(row) + b"\n")
+    for cell, _ in plan.cells:
+        _say(f"\n{CELLS[cell].title} ({cell})\n\n{report.table(rows, cell)}")
+    if command == "switches":
+        _say(f"\n{report.switches(rows, SWITCHES)}")
+    return 1 if any(row.inexact for row in rows) else 0
+
+
+def _report(results: list[Path], page: Path) -> int:
+    rows = [row for path in results for row in report.read(path)]
+    before, _, rest = page.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    drawing = page.with_suffix(".svg")
+    drawing.write_text(plot.svg(report.panels(rows)))
+    figures = f"![The medians, with the spread]({drawing.name})\n\n{report.tables(rows)}"
+    page.write_text(f"{before}{BEGIN}\n\n{figures}\n\n{END}{after}")
+    return 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

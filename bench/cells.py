@@ -1,0 +1,61 @@
+"""The cells of the comparison, by name: a scenario with its sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from bench.meter import Measure
+from bench.scenarios.crowds import handshakes, memory
+from bench.scenarios.fanout import fanout
+from bench.scenarios.filters import filters
+from bench.scenarios.fleet import fleet
+from bench.scenarios.requests import ping, telemetry
+from bench.target import Target, Time
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`unit` is what is counted; `value` names the figure that is compared: the rate, or one of the scenario's own."""
+
+    title: str
+    unit: str
+    run: Callable[[Target, Time], Measure]
+    value: str = "rate"
+
+
+def _fan(subscribers: int, window: int, size: int = 100) -> Cell:
+    way = "one event at a time" if window == 1 else f"{window} events under way"
+    title = f"Fan-out to {subscribers:,} subscribers, {way}, {size:,} bytes"
+    return Cell(title, "deliveries", partial(fanout, subscribers=subscribers, window=window, size=size))
+
+
+def _filters(different: int) -> Cell:
+    title = f"{different:,} different filters, one of which matches; 16 events under way"
+    return Cell(title, "events", partial(filters, different=different, window=16))
+
+
+CELLS: Final = {
+    "fan100w1": _fan(100, 1),
+    "fan100w64": _fan(100, 64),
+    "fan1000w1": _fan(1000, 1),
+    "fan1000w64": _fan(1000, 64),
+    "fan100kB4": _fan(100, 1, 4096),
+    "fan100kB16": _fan(100, 1, 16384),
+    "telemetry": Cell("Telemetry, acknowledged: 64 connections, 16 in flight on each", "acknowledgements",
+                      partial(telemetry, connections=64, window=16)),
+    "telemetry1": Cell("Telemetry, acknowledged: 1 connection, 1 in flight", "acknowledgements",
+                       partial(telemetry, connections=1, window=1)),
+    "ping1": Cell("JSON ping, 1 connection", "pongs", partial(ping, connections=1, window=1)),
+    "ping64": Cell("JSON ping, 64 connections", "pongs", partial(ping, connections=64, window=1)),
+    "handshakes": Cell("Handshakes: upgrade, greeting and a subscription; 64 under way", "connections",
+                       partial(handshakes, together=500, at_once=64)),
+    "memory": Cell("Memory of an idle connection", "connections", partial(memory, connections=2000), "kB_each"),
+    "filters10": _filters(10),
+    "filters1000": _filters(1000),
+    "filters10000": _filters(10000),
+    "fleet": Cell("Fleet: 500 agents at 1 message/s, 20 watch all, 500 watch one, 50 commands/s", "messages",
+                  partial(fleet, agents=500, rate=1, watchers=20, commands=50)),
+}  # fmt: skip

@@ -1,0 +1,105 @@
+"""Many connections: opened so many at a time, polled together."""
+
+from __future__ import annotations
+
+import resource
+import select
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Final
+
+from bench.errors import Inexact, Unable
+from bench.link import Address, Link
+
+AT_ONCE: Final = 64
+PATIENCE: Final = 30.0  # s without any progress
+
+Hello = Sequence[tuple[dict[str, Any], str]]
+Opening = dict[int, tuple[Iterator[int], int]]  # the steps of each connection, and what it waits for
+
+
+class Crowd:
+    """The connections of one run and the poll that watches them; a context manager that closes them all."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._poll = select.epoll()
+        self.links: dict[int, Link] = {}
+
+    def __enter__(self) -> Crowd:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for link in self.links.values():
+            link.close()
+        self._poll.close()
+
+    def open(self, hellos: Iterable[Hello], at_once: int = AT_ONCE) -> list[Link]:
+        """One connection for each of `hellos`, in their order, ready for use."""
+        opening: Opening = {}
+        made: list[Link] = []
+        waiting = iter(hellos)
+        more = True
+        while more or opening:
+            while more and len(opening) < at_once:
+                hello = next(waiting, None)
+                if hello is None:
+                    more = False
+                else:
+                    made.append(self._begin(hello, opening))
+            for fd, _ in self.poll() if opening else ():
+                self._step(fd, opening)
+        return made
+
+    def _begin(self, hello: Hello, opening: Opening) -> Link:
+        link = Link(self._address)
+        self.links[link.fd] = link
+        steps = link.open(hello)
+        wanted = next(steps)
+        opening[link.fd] = (steps, wanted)
+        self._poll.register(link.fd, wanted)
+        return link
+
+    def _step(self, fd: int, opening: Opening) -> None:
+        if fd not in opening:
+            link = self.links[fd]
+            if link.frames(link.receive()):
+                raise Inexact("a message that nobody asked for")
+            return
+        steps, before = opening[fd]
+        wanted = next(steps, None)
+        if wanted is None:
+            del opening[fd]
+            wanted = select.EPOLLIN
+        else:
+            opening[fd] = (steps, wanted)
+        if wanted != before:
+            self._poll.modify(fd, wanted)
+
+    def poll(self, seconds: float = PATIENCE) -> list[tuple[int, int]]:
+        """The connections with something to read; raises where nothing at all happens for so long as `PATIENCE`."""
+        ready = self._poll.poll(seconds, 1024)
+        if not ready and seconds >= PATIENCE:
+            raise Inexact(f"nothing came for {PATIENCE:g} s: something is lost")
+        return ready
+
+    def settle(self, seconds: float) -> None:
+        """Listens for a while to what must not come any more."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            for fd, _ in self._poll.poll(left, 1024):
+                link = self.links[fd]
+                found = link.frames(link.receive())
+                if found:
+                    raise Inexact(f"after the end came {found[0][:200]!r}")
+
+
+def need_descriptors(count: int) -> None:
+    """Raises the limit of open files to what `count` connections need, or `Unable`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count + 100
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        raise Unable(f"needs {needed} open files, the limit is {hard}")
+    if soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed if hard == resource.RLIM_INFINITY else hard, hard))

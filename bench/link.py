@@ -1,0 +1,160 @@
+"""One client connection: non-blocking, opened step by step, over TCP or TLS."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from bench import wire
+from bench.errors import Inexact
+
+READ: Final = 262144  # bytes asked for at once
+
+decode: Final = msgspec.json.Decoder().decode
+
+
+def _insecure() -> ssl.SSLContext:
+    # The certificate was made for this run; the handshake costs the same whether anybody looks at the name.
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+TLS: Final = _insecure()
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server is reached."""
+
+    port: int
+    tls: bool
+    path: str
+
+
+class Link:
+    """A WebSocket; `receive` gives bytes of frames, `frames` cuts them and answers what the protocol wants answered."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._socket: socket.socket = socket.socket()
+        self._socket.setblocking(False)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.fd = self._socket.fileno()
+        self.rest = b""  # of a frame that is not complete
+        self.unsent = b""
+        self.read: Callable[[int], bytes] = self._socket.recv
+
+    def open(self, hello: Sequence[tuple[dict[str, Any], str]]) -> Iterator[int]:
+        """Connects, upgrades, waits for `connected` and says hello: messages, each with the type of its answer.
+
+        A generator of the poll events that it waits for.
+        """
+        error = self._socket.connect_ex(("127.0.0.1", self._address.port))
+        if error:
+            yield select.EPOLLOUT
+            error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error:
+                raise Inexact(f"cannot connect: error {error}")
+        if self._address.tls:
+            yield from self._secure()
+        upgrade = wire.Upgrade(f"127.0.0.1:{self._address.port}", self._address.path)
+        self.send(upgrade.request)
+        head = b""
+        while b"\r\n\r\n" not in head:
+            yield select.EPOLLIN
+            head += self.receive()
+        head, _, early = head.partition(b"\r\n\r\n")
+        upgrade.check(head)
+        yield from self._await("connected", early)
+        for message, answer in hello:
+            self.say(message)
+            yield from self._await(answer)
+
+    def _secure(self) -> Iterator[int]:
+        secure = TLS.wrap_socket(self._socket, do_handshake_on_connect=False)
+        self._socket = secure
+        while True:
+            try:
+                secure.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                yield select.EPOLLIN
+            except ssl.SSLWantWriteError:
+                yield select.EPOLLOUT
+
+        def read(size: int) -> bytes:
+            # One call gives one record. What OpenSSL has taken from the socket no poll tells of again.
+            try:
+                data = secure.recv(size)
+                while secure.pending():
+                    data += secure.recv(size)
+            except ssl.SSLWantReadError:
+                raise BlockingIOError from None
+            return data
+
+        self.read = read
+
+    def _await(self, kind: str, data: bytes = b"") -> Iterator[int]:
+        found = self.frames(data)
+        while not found:
+            yield select.EPOLLIN
+            found = self.frames(self.receive())
+        if len(found) > 1 or decode(found[0]).get("type") != kind:
+            raise Inexact(f"expected {kind} and nothing else, got {found[:3]!r}")
+
+    def send(self, data: bytes) -> None:
+        """Sends, or keeps what the kernel does not take until `flush`."""
+        self.unsent += data
+        self.flush()
+
+    def flush(self) -> None:
+        while self.unsent:
+            try:
+                sent = self._socket.send(self.unsent)
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                return
+            except OSError as error:
+                raise Inexact(f"the connection was lost: {error}") from None
+            self.unsent = self.unsent[sent:]
+
+    def say(self, message: dict[str, Any]) -> None:
+        self.send(wire.masked(wire.FIN | wire.TEXT, msgspec.json.encode(message)))
+
+    def receive(self) -> bytes:
+        """What has come, at most `READ` bytes in one piece; empty where nothing has, though a poll said so."""
+        try:
+            data = self.read(READ)
+        except BlockingIOError:
+            return b""
+        except OSError as error:
+            raise Inexact(f"the connection was lost: {error}") from None
+        if not data:
+            raise Inexact("the server closed a connection")
+        return data
+
+    def frames(self, data: bytes) -> list[bytes]:
+        """The text messages that `data` completes, the server's heartbeat left out."""
+        data = self.rest + data
+        found, used = wire.cut(data)
+        self.rest = data[used:]
+        texts = []
+        for opcode, payload in found:
+            if opcode == wire.TEXT:
+                if payload != b'{"type":"ping"}':
+                    texts.append(payload)
+            elif opcode == wire.PING:
+                self.send(wire.masked(wire.FIN | wire.PONG, payload))
+            elif opcode == wire.CLOSE:
+                raise Inexact(f"the server closes: {payload!r}")
+        return texts
+
+    def close(self) -> None:
+        self._socket.close()

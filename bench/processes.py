@@ -1,0 +1,116 @@
+"""Servers as processes: started, waited for, pinned, stopped again."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from bench.errors import Unable
+
+ROOT: Final = Path(__file__).parents[1]
+PATIENCE: Final = 20.0  # s for a server to come up, or to go down
+
+
+class Process:
+    """A child with its output in a file; a port of its own on 127.0.0.1."""
+
+    def __init__(self, name: str, command: Sequence[str], port: int, directory: Path, env: Mapping[str, str], cpu: int | None):
+        self.port = port
+        self._name = name
+        self._output = directory / f"{name}.output"
+        with self._output.open("wb") as output:
+            self._child = subprocess.Popen(  # noqa: S603 - commands of our own
+                command, cwd=directory, env=dict(env), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            )
+        self.pid = self._child.pid
+        if cpu is not None:
+            os.sched_setaffinity(self.pid, {cpu})
+
+    def wait(self) -> None:
+        """Until it listens; `Unable` with the end of its output where it does not."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            if self._child.poll() is not None or time.monotonic() > end:
+                output = self._output.read_text(errors="replace")
+                self.stop()
+                raise Unable(f"{self._name} did not start: {output[-1000:]}")
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        # No farewell: what a server does for its clients when it ends is not measured.
+        if self._child.poll() is None:
+            self._child.send_signal(signal.SIGKILL)
+        self._child.wait(PATIENCE)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        number: int = probe.getsockname()[1]
+        return number
+
+
+def module(name: str, *arguments: str) -> list[str]:
+    """The command that runs a module of this checkout with this Python."""
+    return [sys.executable, "-m", name, *arguments]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Our own, without what configures a Nexus."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("NEXUS_", "REDIS_URL", "PORT"))}
+    return {**ours, "PYTHONPATH": str(ROOT), **more}
+
+
+def certificate(directory: Path) -> tuple[str, str]:
+    """The files of a certificate for 127.0.0.1 and of its key, made when first asked for."""
+    files = directory / "certificate.pem", directory / "key.pem"
+    if not files[0].exists():
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+        now = datetime.datetime.now(datetime.UTC)
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=30))
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+            .sign(key, hashes.SHA256())
+        )
+        files[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        files[0].write_bytes(made.public_bytes(Encoding.PEM))
+    return str(files[0]), str(files[1])
+
+
+def stored(path: Path) -> dict[str, tuple[int, int]]:
+    """What a store of Nexus holds now: for each agent its samples, and how many different `i` they have."""
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        rows = connection.execute(
+            "SELECT agents.name, count(*), count(DISTINCT json_extract(metrics, '$.i')) "
+            "FROM samples JOIN agents ON agents.id = samples.agent GROUP BY agents.id"
+        ).fetchall()
+    finally:
+        connection.close()
+    return {name: (count, different) for name, count, different in rows}

@@ -1,0 +1,87 @@
+"""Fan-out: one publisher, and everything it publishes to every subscriber."""
+
+from __future__ import annotations
+
+from array import array
+from time import perf_counter
+from typing import Any, Final
+
+from bench.crowd import Crowd, need_descriptors
+from bench.errors import Inexact
+from bench.link import READ, Link
+from bench.meter import Measure, Meter, percentiles
+from bench.replies import Replies
+from bench.stream import Stream, check_event
+from bench.target import Target, Time
+from bench.wire import FIRST, Numbered
+
+EVENT: Final = "task.updated"
+
+
+def fanout(target: Target, time: Time, subscribers: int, window: int, size: int) -> Measure:
+    """Keeps `window` events of `size` bytes (the data) under way: published, and not yet with every subscriber.
+
+    With a window of 1 nothing can be sent together. Messages are deliveries; latency is the time until the last subscriber
+    has an event.
+    """
+    need_descriptors(subscribers + 1)
+    with Crowd(target.address) as crowd:
+        hello = ({"type": "subscribe", "events": [EVENT]}, "subscribed")
+        listeners = crowd.open([hello] for _ in range(subscribers))
+        (publisher,) = crowd.open([[]])
+        return _Run(target, crowd, listeners, publisher, size).run(time, window)
+
+
+class _Run:
+    def __init__(self, target: Target, crowd: Crowd, listeners: list[Link], publisher: Link, size: int) -> None:
+        self._pids = target.pids
+        self._crowd = crowd
+        self._publisher = publisher
+        self._replies = Replies(publisher, "published")
+        self._stream = Stream(listeners, self._verify)
+        data = b'{"taskId":"t-1","status":"running","i":%d,"pad":"'
+        data += b"x" * (size - len(data) - 10) + b'"}'
+        self._pad = "x" * data.count(b"x")
+        self._message = Numbered(b'{"type":"publish","eventType":"%b","data":%b}' % (EVENT.encode(), data))
+
+    def _verify(self, index: int, message: dict[str, Any]) -> None:
+        data = check_event(message, EVENT)
+        if data != {"taskId": "t-1", "status": "running", "i": FIRST + index, "pad": self._pad}:
+            raise Inexact(f"expected event {index}, got {data!r:.200}")
+
+    def run(self, time: Time, window: int) -> Measure:
+        stream, publisher, poll = self._stream, self._publisher, self._crowd.poll
+        reads, frame = stream.reads, self._message.frame
+        began = array("d")  # when each event was published
+        took = array("d")
+        sent = published = done = 0
+        meter = None
+        measure = None
+        begin = perf_counter() + time.warmup
+        end = begin + time.seconds
+        while True:
+            now = perf_counter()
+            if meter is None and now >= begin:
+                meter = Meter(self._pids, stream.received)
+                del took[:]
+            elif meter is not None and measure is None and now >= end:
+                measure = meter.stop(stream.received, percentiles("last", took))
+            if measure is not None and sent == stream.lowest == published:
+                break
+            if measure is None and (room := window - (sent - stream.lowest)):
+                publisher.send(b"".join([frame(sent + step) for step in range(room)]))
+                sent += room
+                began.extend([now] * room)
+            elif publisher.unsent:
+                publisher.flush()
+            for fd, _ in poll():
+                if fd in reads:
+                    stream.take(fd, reads[fd](READ))
+                else:
+                    published += self._replies.count(publisher.receive())
+            now = perf_counter()
+            while done < stream.lowest:
+                took.append(now - began[done])
+                done += 1
+        self._crowd.settle(time.settle)
+        return measure

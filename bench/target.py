@@ -1,0 +1,27 @@
+"""The server that a scenario runs against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from bench.link import Address
+
+
+@dataclass(frozen=True)
+class Target:
+    """`stored` gives for each agent how many samples are kept and how many different numbers they have; None where the
+    server keeps nothing."""
+
+    address: Address
+    pids: tuple[int, ...]
+    stored: Callable[[], Mapping[str, tuple[int, int]]] | None = None
+
+
+@dataclass(frozen=True)
+class Time:
+    """How long a run warms up and then measures, s."""
+
+    seconds: float
+    warmup: float
+    settle: float = 0.1  # how long it listens for what must not come any more
