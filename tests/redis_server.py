@@ -10,11 +10,12 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import hiredis
 import pytest
 
 PATIENCE = 10.0  # s for a server to come up, on a busy machine
@@ -40,7 +41,7 @@ class RedisServer:
         options: tuple[str, ...] = (),
         port: int | None = None,
     ) -> None:
-        """`tls`: files of certificate, key and authority; then the port speaks TLS only. `options`: more of the command line's."""
+        """`tls`: files of certificate, key and authority; then the port speaks TLS only. `options` end the command line."""
         self.port = port or free_port()
         self.password = password
         self.options = options
@@ -79,7 +80,7 @@ class RedisServer:
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                if self.command("PING") == "+PONG":
+                if self.ask("PING") == b"PONG":
                     return
             except OSError:
                 pass
@@ -116,14 +117,21 @@ class RedisServer:
         self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def command(self, *words: str | bytes) -> str:
-        """Sends one command over a connection of its own; the first line of the answer, for example `+OK`."""
-        with closing(self._connect()) as connection, connection.makefile("rb") as answers:
-            if self.password:
-                connection.sendall(_encode(["AUTH", self.password]))
-                answers.readline()
-            connection.sendall(_encode(list(words)))
-            return answers.readline().decode().strip()
+    def ask(self, *words: str | bytes) -> Any:
+        """Sends one command over a connection of its own; the answer, text as bytes."""
+        commands: list[list[str | bytes]] = [["AUTH", self.password], list(words)] if self.password else [list(words)]
+        reader = hiredis.Reader()
+        answers: list[Any] = []
+        with closing(self._connect()) as connection:
+            connection.sendall(b"".join(_encode(command) for command in commands))
+            while len(answers) < len(commands):
+                part = connection.recv(65536)
+                if not part:
+                    raise ConnectionError("redis-server has closed the connection")
+                reader.feed(part)
+                while (answer := reader.gets()) is not False:
+                    answers.append(answer)
+        return answers[-1]
 
     def _connect(self) -> socket.socket:
         plain = socket.create_connection(("127.0.0.1", self.port), timeout=2)
@@ -149,7 +157,7 @@ class SentinelServer(RedisServer):
         return ["redis-server", str(self._configuration), "--sentinel"]
 
 
-def _encode(words: list[str | bytes]) -> bytes:
+def _encode(words: Sequence[str | bytes]) -> bytes:
     parts = [word.encode() if isinstance(word, str) else word for word in words]
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
 

@@ -30,6 +30,8 @@ BATCH: Final = 1000
 
 SOURCES_KEPT: Final = 16384  # channels for which a subscriber remembers by what their messages come
 
+CONFIRMATIONS: Final = (b"subscribe", b"psubscribe", b"unsubscribe", b"punsubscribe")
+
 _log: Final = Logger()
 
 
@@ -201,17 +203,16 @@ class Subscriber(Connection):
         self.transport.write(b"".join(commands))
 
     def replyReceived(self, reply: Any) -> None:
-        if type(reply) is not list:
-            super().replyReceived(reply)
-            return
-        kind = reply[0]
+        kind = reply[0] if type(reply) is list and reply else None
         if kind == b"message":
             self._message(reply[1], reply[1], reply[2])
         elif kind == b"pmessage":
             self._message(reply[1], reply[2], reply[3])
-        else:
+        elif kind in CONFIRMATIONS and self._unconfirmed:
             self._sources.clear()
             _call(self._unconfirmed.popleft())
+        else:
+            super().replyReceived(reply)
 
     def _message(self, source: bytes, channel: bytes, payload: bytes) -> None:
         # For one publish Redis sends a copy for each subscription that matches, all in a row. Confirmations come in the

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from twisted.logger import LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogLevel, formatEvent, globalLogPublisher
+from zope.interface import implementer
 
 
 @pytest.fixture
@@ -14,6 +15,7 @@ def logged() -> Iterator[list[str]]:
     """All lines of warning and worse, and those of the bus, that are logged during the test, with tracebacks."""
     lines: list[str] = []
 
+    @implementer(ILogObserver)
     def observe(event: Any) -> None:
         if event["log_level"] >= LogLevel.warn or event["log_namespace"].startswith("nexus_tw.bus"):
             trace = event["log_failure"].getTraceback() if "log_failure" in event else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -164,9 +165,9 @@ async def test_subscribing_again_before_the_end_is_confirmed_works(pair: Pair) -
     for number in range(30):
         done: list[int] = []
         for text in ("r.x", "r.*"):
-            one.bus.subscribe(pattern(text), lambda: done.append(1))
+            one.bus.subscribe(pattern(text), partial(done.append, 1))
             one.bus.unsubscribe(pattern(text))
-            one.bus.subscribe(pattern(text), lambda: done.append(2))
+            one.bus.subscribe(pattern(text), partial(done.append, 2))
         await until(lambda done=done: len(done) == 4)  # type: ignore[misc]
         await published(two.bus, "r.x", b"%d" % number)
         await until(lambda number=number: len(one.heard.events) > number)  # type: ignore[misc]
@@ -199,11 +200,13 @@ async def test_subscribing_from_within_an_event_brings_no_duplicate(pair: Pair) 
     """A listener that subscribes and unsubscribes while it is told of an event still gets each event once."""
     one, two = pair
     await subscribed(one.bus, "d.x", "d.*")
-    one.heard.on_event = lambda _: (  # type: ignore[assignment, return-value]
-        one.bus.subscribe(pattern("d.**"), lambda: None),  # type: ignore[func-returns-value]
-        one.bus.unsubscribe(pattern("d.x")),  # type: ignore[func-returns-value]
-        setattr(one.heard, "on_event", None),
-    )
+
+    def change(_: str) -> None:
+        one.heard.on_event = None
+        one.bus.subscribe(pattern("d.**"), lambda: None)
+        one.bus.unsubscribe(pattern("d.x"))
+
+    one.heard.on_event = change
     for number in range(10):
         two.bus.publish("d.x", b"%d" % number, lambda _: None)
     await until(lambda: len(one.heard.events) >= 10)

@@ -1,0 +1,71 @@
+"""Which bus an address opens."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from twisted.internet.task import Clock
+
+from nexus_tw.bus import open_bus
+from nexus_tw.bus.memory import MemoryBus
+from nexus_tw.bus.redis import RedisBus
+from nexus_tw.errors import ConfigError
+from nexus_tw.metrics import Metrics
+
+PLUGIN = '''
+"""Buses of a user's own."""
+
+def opened(url, reactor, metrics, node):
+    return ("opened", url, node)
+'''
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Iterator[None]:
+    """An installed package that offers a bus under the scheme `carrier-pigeon`."""
+    (tmp_path / "pigeons.py").write_text(PLUGIN)
+    metadata = tmp_path / "pigeons-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: pigeons\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[nexus.buses]\ncarrier-pigeon = pigeons:opened\n")
+    sys.path.insert(0, str(tmp_path))
+    yield
+    sys.path.remove(str(tmp_path))
+    sys.modules.pop("pigeons", None)
+
+
+def test_the_scheme_says_which_bus() -> None:
+    """`memory:` and the forms of Redis come with Nexus; nothing is connected yet."""
+    for url in ("memory:", "MEMORY:"):
+        assert isinstance(open_bus(url, Clock(), Metrics(), "n"), MemoryBus)
+    for url in ("redis://h", "rediss://h", "redis+sentinel://h/m", "unix:///p", "REDIS://h"):
+        bus = open_bus(url, Clock(), Metrics(), "n")
+        assert isinstance(bus, RedisBus)
+        assert bus.node == "n"
+        assert not bus.available
+
+
+def test_an_installed_package_can_offer_a_bus(plugin: None) -> None:
+    """The entry point of the scheme's name is called with what `open_bus` was called with."""
+    assert open_bus("carrier-pigeon:loft", Clock(), Metrics(), "n") == ("opened", "carrier-pigeon:loft", "n")  # type: ignore[comparison-overlap]
+
+
+@pytest.mark.parametrize(
+    "url", ["", "redis", "memory:x", "kafka://:secret@h", "redis://:secret@h:x", "rediss://:secret@h?ca=/nowhere/secret.pem"]
+)
+def test_an_unusable_address_is_refused_by_key_without_its_secrets(url: str) -> None:
+    """The error names `bus.url` and quotes nothing that follows the scheme."""
+    with pytest.raises(ConfigError, match=r"^bus\.url: ") as caught:
+        open_bus(url, Clock(), Metrics(), "n")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_without_certificates_is_refused(tmp_path: Path) -> None:
+    """A file of authorities in which there are none is a mistake, not a reason to trust the system's."""
+    empty = tmp_path / "ca.pem"
+    empty.write_text("nothing")
+    with pytest.raises(ConfigError, match=r"^bus\.url: ca: "):
+        open_bus(f"rediss://h?ca={empty}", Clock(), Metrics(), "n")
