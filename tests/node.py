@@ -213,5 +213,5 @@ def with_roles(**roles: Role) -> Settings:
 
 def small_buffers(wire: Wire, transport: Any) -> None:
     """Lets little be under way between the server's and the client's socket, so that a slow reader is soon noticed."""
-    transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    wire.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
+    wire.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)

@@ -56,8 +56,10 @@ class _Remembered:
 class Idempotency:
     """Requests that are not to take effect twice: the same key of the same subject gets the first one's answer."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], most: int = KEYS_KEPT, most_bytes: int = BYTES_KEPT) -> None:
         self._now = now
+        self._most = most
+        self._most_bytes = most_bytes
         self._kept: OrderedDict[tuple[str, str], _Remembered] = OrderedDict()
         self._bytes = 0
 
@@ -93,7 +95,7 @@ class Idempotency:
         oldest = self._now() - KEY_AGE
         while self._kept:
             place, known = next(iter(self._kept.items()))
-            roomy = len(self._kept) < KEYS_KEPT and self._bytes <= BYTES_KEPT
+            roomy = len(self._kept) < self._most and self._bytes <= self._most_bytes
             if known.answer is None or (roomy and known.when > oldest):
                 break
             self._bytes -= len(known.answer.body)

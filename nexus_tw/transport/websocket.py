@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.protocol import WebSocketProtocol
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from nexus_tw import frames
@@ -76,6 +76,7 @@ class Connection(WebSocketServerProtocol):
         self.bucket = Bucket(door.limits.rate, door.clock.seconds()) if door.limits.rate else None
         self.dry_since: float | None = None
         self.closed: Close | None = None
+        self.last_call: IDelayedCall | None = None  # after which a client that does not finish closing is dropped
 
     # --- the handshake, of which Admission has decided everything but RFC 6455's own rules
 
@@ -142,11 +143,16 @@ class Connection(WebSocketServerProtocol):
         if self.state == _OPEN and self.outbox is not None:
             self.outbox.flush()
             self.outbox.shut()
-            if self.failedByMe:
-                self.closeHandshakeTimeout = FAILED_LINGER
             super().sendCloseFrame(code, reasonUtf8, isReply)
+            # Also one who closed itself may never read, and so keep the last bytes and the socket.
+            self.last_call = self.door.clock.callLater(FAILED_LINGER if self.failedByMe else LINGER, self.drop)
             self.life.closing()
         # The other side need not be told twice, and what still comes from it is of no interest.
+
+    def dropConnection(self, abort: bool = False) -> None:
+        # Autobahn takes a wrong close frame also for the answer to the one that it has just sent because of it, and would
+        # abort before that has left.
+        super().dropConnection(abort and not self.failedByMe)
 
     # --- what the doors and the pulse ask of it
 
@@ -243,6 +249,8 @@ class Connection(WebSocketServerProtocol):
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         self.life.lost()
+        if self.last_call is not None and self.last_call.active():
+            self.last_call.cancel()
         if self.outbox is None:
             return
         self.outbox.shut()
@@ -306,7 +314,7 @@ class Doorway(WebSocketServerFactory):
             failByDrop=False,
             echoCloseCodeReason=False,
             openHandshakeTimeout=0,  # the door has the whole header block before it opens
-            closeHandshakeTimeout=LINGER,
+            closeHandshakeTimeout=0,  # `last_call`, which holds for all closes
             tcpNoDelay=True,
             allowedOrigins=["*"],  # Admission has decided
             allowNullOrigin=True,

@@ -13,8 +13,7 @@ from twisted.internet.task import Clock
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 from nexus_tw.errors import NexusError
 from nexus_tw.settings import Role
-from nexus_tw.transport import api
-from nexus_tw.transport.api import Idempotency
+from nexus_tw.transport.api import KEY_AGE, Idempotency
 from nexus_tw.transport.http import Answer
 from tests.client import Client, Response, handshake, request
 from tests.node import TOKEN, Node, Nodes, clock, limited, with_roles
@@ -85,7 +84,10 @@ async def test_where_one_event_of_a_list_may_not_be_published_none_is(nodes: Nod
 
 
 @pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"eventType": "a.b", "data": ' + b"[" * 100000, b'{"eventType": "a.b", "data": 1} x'])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"\xff", b'{"eventType": "a.b", "data": ' + b"[" * 100000, b'{"eventType": "a.b", "data": 1} x'],
+)
 async def test_what_is_no_json_is_called_so(nodes: Nodes, body: bytes) -> None:
     response = await (await nodes()).http("POST", "/api/v1/events", TOKEN, body)
     assert (response.status, response.json["code"]) == (400, "invalid_json")
@@ -181,11 +183,9 @@ def test_a_request_with_a_key_that_is_under_way_is_waited_for() -> None:
     assert answered(second) == answered(third) == Answer(200, b"done")
 
 
-def test_keys_are_forgotten_after_a_day_and_when_they_are_too_many_or_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "KEYS_KEPT", 3)
-    monkeypatch.setattr(api, "BYTES_KEPT", 100)
+def test_keys_are_forgotten_after_a_day_and_when_they_are_too_many_or_too_large() -> None:
     clock = Clock()
-    idempotency = Idempotency(clock.seconds)
+    idempotency = Idempotency(clock.seconds, most=3, most_bytes=100)
     acted: list[str] = []
 
     def once(key: str, body: bytes = b"") -> None:
@@ -196,7 +196,7 @@ def test_keys_are_forgotten_after_a_day_and_when_they_are_too_many_or_too_large(
         answered(ensureDeferred(idempotency.once("s", key, b"", act)))
 
     once("a")
-    clock.advance(api.KEY_AGE - 1)
+    clock.advance(KEY_AGE - 1)
     once("a")
     assert acted == ["a"]
     clock.advance(1)
