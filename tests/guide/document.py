@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 PROGRAM = re.compile(r"^\*\*([\w-]+\.js)\*\*\n+```javascript\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ADDRESS = re.compile(r"'ws://localhost:(\d+)[^']*',\s*'([^']+)'")
 PACKAGES = re.compile(r"^npm install (.+)$", re.MULTILINE)
 
 
@@ -16,6 +17,13 @@ def extract(document: Path, directory: Path) -> set[str]:
     for name, text in programs.items():
         (directory / name).write_text(text)
     return set(programs)
+
+
+def address(client: Path) -> tuple[int, str]:
+    """Port and token with which a client connects when it is run by itself."""
+    found = ADDRESS.search(client.read_text())
+    assert found is not None, f"{client.name} names no address"
+    return int(found[1]), found[2]
 
 
 def install(document: Path, directory: Path) -> None:

@@ -32,8 +32,6 @@ from tests.redis_server import RedisServer
 
 HERE = Path(__file__).parent
 IDLE = 150  # s without a word from the client
-MAIN_PORT = 3000  # where the guide's client looks for its server, with this token
-MAIN_TOKEN = "your_api_token_here"
 PROGRAMS = {"client.js", "client-browser.js", "server.js"}
 TYPE = "task.updated"
 LAST = {"last": True}
@@ -156,10 +154,10 @@ async def node_client_without_a_token(bench: Bench, server: NexusServer) -> None
     child.discard()
 
 
-async def node_client_as_main(bench: Bench) -> None:
-    listen = ("--listen", f"tcp:{MAIN_PORT}:interface=127.0.0.1")
-    server = bench.server("main", *listen, token=MAIN_TOKEN, listen=False)
-    server.ws = f"ws://127.0.0.1:{MAIN_PORT}/api/v1/events"
+async def node_client_as_main(bench: Bench, port: int, token: str) -> None:
+    listen = ("--listen", f"tcp:{port}:interface=127.0.0.1")
+    server = bench.server("main", *listen, token=token, listen=False)
+    server.ws = f"ws://127.0.0.1:{port}/api/v1/events"
     server.launch()
     await says(server, "listens on")
     agent = await executor(server)
@@ -356,10 +354,11 @@ async def run(guide: Path, directory: Path, stack: ExitStack) -> Report:
     await check("the client on Node works by wss", lambda: node_client_by(bench, server, "wss", wss))
     await check("the client on Node stays away without a token", lambda: node_client_without_a_token(bench, server))
     await check("the client on Node comes back after a restart", lambda: node_client_comes_back(bench, server))
-    if is_free(MAIN_PORT):
-        await check(f"client.js runs as it is, on port {MAIN_PORT}", lambda: node_client_as_main(bench))
+    fixed, token = document.address(directory / "client.js")
+    if is_free(fixed):
+        await check(f"client.js runs as it is, on port {fixed}", lambda: node_client_as_main(bench, fixed, token))
     else:
-        print(f"left out: client.js as it is, because port {MAIN_PORT} is taken", flush=True)
+        print(f"left out: client.js as it is, because port {fixed} is taken", flush=True)
     await check("the guide's server and two nodes start on one Redis", fleet.begin)
     await check("each event is heard exactly once, wherever it is published and subscribed", fleet.matrix)
     await check("telemetry sent to any of the three is heard once on all of them", fleet.telemetry)
