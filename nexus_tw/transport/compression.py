@@ -71,8 +71,8 @@ def accept(offers: list[Any]) -> Accepted:
 class Inflater:
     """Reads one connection's compressed messages; to be used by Autobahn's parser in place of its own.
 
-    Autobahn's takes a message for complete that is a little longer than the limit, if zlib has read all of it and keeps the
-    rest back, and holds on to its buffers. This one asks for one byte more than it wants, and lets go of them.
+    Autobahn's cuts a message short that is a few bytes longer than the limit, where zlib has read all of it but keeps these
+    back; it collects what follows a final block, and holds on to its buffers. This one asks for one byte more than it wants.
     """
 
     EXTENSION_NAME = NAME
