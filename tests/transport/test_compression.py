@@ -120,7 +120,8 @@ async def test_nothing_is_agreed_on_unless_it_is_switched_on(nodes: Nodes, offer
     assert await closed(client) == 1002
 
 
-names = st.sampled_from(["server_max_window_bits", "client_max_window_bits", "server_no_context_takeover"]) | st.text(max_size=3)
+takeovers = ["server_no_context_takeover", "client_no_context_takeover"]
+names = st.sampled_from(["server_max_window_bits", "client_max_window_bits", *takeovers]) | st.text(max_size=3)
 values = st.lists(st.sampled_from([True, "8", "15", "\u0669", ""]) | st.text(max_size=3), max_size=2)
 offered = st.tuples(st.sampled_from(["permessage-deflate", "other"]), st.dictionaries(names, values, max_size=3))
 
