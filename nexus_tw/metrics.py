@@ -22,7 +22,6 @@ class Metrics:
     messages_received: int = 0
     errors: Counter[str] = field(default_factory=Counter)  # by error code
     reads_paused: int = 0
-    slow_consumers: int = 0
     # events
     events_published: int = 0
     events_received: int = 0  # from the bus

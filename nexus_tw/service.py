@@ -13,8 +13,7 @@ from typing import Any, Final, Protocol
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -27,6 +26,7 @@ from nexus_tw.server import Server
 from nexus_tw.settings import Settings
 from nexus_tw.store import open_store
 from nexus_tw.transport import tls
+from nexus_tw.transport.listen import listen
 
 BACKLOG: Final = 4096  # connections that wait to be accepted; Twisted's own 50 is soon full when a fleet returns
 RESERVED: Final = 64  # file descriptors for everything that is not a client
@@ -155,17 +155,6 @@ class Node:
             token=self._configuration.token,
             one_off=True,
         )
-
-
-async def listen(text: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> IListeningPort:
-    """Listens; `ConfigError` names the endpoint and the reason where that cannot be."""
-    try:
-        port: IListeningPort = await endpoint.listen(factory)
-        return port
-    except CannotListenError as error:
-        raise ConfigError(f"listen: {text}: {error.socketError}") from None
-    except OSError as error:
-        raise ConfigError(f"listen: {text}: {error}") from None
 
 
 def endpoint(reactor: Any, text: str, settings: Settings) -> IStreamServerEndpoint:

@@ -14,7 +14,6 @@ from typing import Any, Final
 import msgspec
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.protocol import Factory, ProcessProtocol, connectionDone
 from twisted.logger import Logger
@@ -23,6 +22,7 @@ from twisted.python.failure import Failure
 from nexus_tw.config import Configuration
 from nexus_tw.errors import ConfigError
 from nexus_tw.settings import Settings
+from nexus_tw.transport.listen import listen
 
 FIRST_DESCRIPTOR: Final = 3  # of the sockets in a worker, as after exec only 0, 1 and 2 are taken
 SOON: Final = 0.2  # s before a dead worker is replaced; doubled while they die young
@@ -68,10 +68,7 @@ class Parent:
     async def start(self) -> None:
         """Opens the sockets and starts the workers; raises `ConfigError`."""
         for text, endpoint in self._endpoints:
-            try:
-                port: Any = await endpoint.listen(Factory())
-            except (CannotListenError, OSError) as error:
-                raise ConfigError(f"listen: {text}: {getattr(error, 'socketError', error)}") from None
+            port: Any = await listen(text, endpoint, Factory())
             port.stopReading()  # the workers accept
             self._ports.append(port)
         for number in range(self._configuration.settings.workers):
