@@ -18,16 +18,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 import msgspec
 from msgspec import Raw
 from twisted.internet.interfaces import IReactorTime
 
-from nexus_tw import messages
+from nexus_tw import messages, payloads
 from nexus_tw.commands import Command, CommandBook, Execution, State, TaskUpdated, failed, targets_of
-from nexus_tw.errors import NexusError, invalid
+from nexus_tw.errors import NexusError
 from nexus_tw.executors import Deliveries, Delivery, Executor, Executors
 from nexus_tw.handlers import HandlerRun
 from nexus_tw.interfaces import Handler, Peer
@@ -121,7 +121,8 @@ class Dealer:
                 self._attempt_lost(execution)
 
     def progress(self, peer: Peer, message: messages.Progress) -> None:
-        """Raises `not_found` where the connection has nothing to do with that command."""
+        """Raises `not_found` where the connection has nothing to do with that command, `invalid_message` for wrong data."""
+        payloads.decode(message.data, "data", self._limits.depth)
         execution = self._executed_by(peer, message.command_id, message.agent_id)
         if execution is not None:
             if execution.state is State.SENT:
@@ -129,7 +130,8 @@ class Dealer:
             execution.command.progress(execution.agent_id, message.data)
 
     def result(self, peer: Peer, message: messages.Result) -> None:
-        """Raises `not_found` where the connection has nothing to do with that command."""
+        """Raises `not_found` where the connection has nothing to do with that command, `invalid_message` for wrong data."""
+        payloads.decode(message.data, "data", self._limits.depth)
         execution = self._executed_by(peer, message.command_id, message.agent_id)
         if execution is None:
             return
@@ -152,6 +154,7 @@ class Dealer:
         name = check_name(request.command, "command")
         caller.require("call", name)
         targets = targets_of(request.target)
+        parameters = payloads.decode(request.parameters, "parameters", self._limits.depth)
         if request.command_id:
             known = self._book.find(request.command_id)
             if known is not None:
@@ -162,7 +165,9 @@ class Dealer:
         command = Command(request.command_id or str(uuid4()), caller.subject, request, targets, self._clock.seconds())
         handler = self._handlers.get(name)
         if handler is not None:
-            self._call_handler(command, handler, caller, request.target is not None, reply)
+            if request.target is not None:
+                raise failed("no_such_command", f"{command.name} is executed by the server itself, not by agents")
+            self._call_handler(command, handler, caller, parameters, reply)
             return command.id
         if not command.several and not request.ttl and not self._executors.any(name, targets[0]):
             raise self._nobody(name, targets[0])
@@ -260,13 +265,7 @@ class Dealer:
             )
         )
 
-    def _call_handler(self, command: Command, handler: Handler, caller: Principal, targeted: bool, reply: CallReply) -> None:
-        if targeted:
-            raise failed("no_such_command", f"{command.name} is executed by the server itself, not by agents")
-        try:
-            parameters = msgspec.json.decode(command.parameters)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise invalid("parameters", "not JSON, or nested too deep") from None
+    def _call_handler(self, command: Command, handler: Handler, caller: Principal, parameters: Any, reply: CallReply) -> None:
         self._take(command, reply)
         (execution,) = command.executions
 

@@ -1,0 +1,20 @@
+"""What the contract says of the shape of things that come from the server."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\Z")
+
+
+def is_timestamp(text: Any) -> bool:
+    """UTC, ISO 8601 with milliseconds and `Z`."""
+    return isinstance(text, str) and TIMESTAMP.match(text) is not None
+
+
+def shaped(message: dict[str, Any], *members: str) -> dict[str, Any]:
+    """The message itself, which has just these members besides `type`, and a proper `timestamp` where it has one."""
+    assert message.keys() == {"type", *members}, message
+    assert "timestamp" not in message or is_timestamp(message["timestamp"]), message
+    return message
