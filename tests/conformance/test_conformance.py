@@ -7,6 +7,7 @@ connection. Reports stay in `artifacts/conformance`; docs/conformance.md says wh
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -23,22 +24,26 @@ from tests.e2e.nginx import Nginx
 from tests.e2e.server import NexusServer, free_port
 
 FULL: Final = os.environ.get("NEXUS_TEST_CONFORMANCE") == "full"
+TOOLS: Final = ("autobahntestsuite", "autobahn", "twisted")
 TOKEN: Final = "conformance-token"
 # Every compressed message is to be answered compressed, however short; no limit or time-out is changed.
 COMPRESSED: Final = {"NEXUS_COMPRESSION__ENABLED": "true", "NEXUS_COMPRESSION__MIN_SIZE": "1"}
 
 
 @pytest.fixture(scope="module")
-def runs() -> Iterator[list[Run]]:
-    """The runs so far, of which a summary is left beside their reports."""
+def runs(request: pytest.FixtureRequest) -> Iterator[list[Run]]:
+    """The runs so far, of which a summary is left beside their reports. Cases run twice are told in any case."""
     made: list[Run] = []
     yield made
-    tools = ", ".join(f"{name} {version(name)}" for name in ("autobahntestsuite", "autobahn", "twisted"))
-    again = "".join(f"\n{run.name}: run a second time: {', '.join(run.retried)}\n" for run in made if run.retried)
-    took = "".join(f"\n{run.name}: {len(run.report.verdicts)} cases, {run.report.seconds:.0f} s in cases\n" for run in made)
+    tools = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in TOOLS)]
+    lines = [f"{run.name}: {len(run.report.verdicts)} cases, {run.report.seconds:.0f} s in cases" for run in made]
+    again = [f"{run.name}: run a second time: {', '.join(run.retried)}" for run in made if run.retried]
+    counts = table({run.name: run.report.verdicts for run in made})
     ARTIFACTS.mkdir(parents=True, exist_ok=True)
-    text = f"{tools}\n\n{table({run.name: run.report.verdicts for run in made})}{took}{again}"
-    (ARTIFACTS / "summary.md").write_text(text)
+    (ARTIFACTS / "summary.md").write_text("\n\n".join([", ".join(tools), counts, *lines, *again]) + "\n")
+    terminal: Any = request.config.pluginmanager.get_plugin("terminalreporter")
+    for line in again:
+        terminal.write_line(f"conformance, {line}")
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -90,7 +91,7 @@ def cached(name: str, source: str, path: Path, cache: Path = CACHE) -> str:
     text = translate(name, source, path)
     cache.mkdir(parents=True, exist_ok=True)
     # Several fuzzers may begin at once.
-    unfinished = kept.with_suffix(f".{id(text)}")
+    unfinished = kept.with_suffix(f".{os.getpid()}")
     unfinished.write_text(text, "utf-8")
     unfinished.replace(kept)
     return text
