@@ -41,5 +41,9 @@ def open_bus(url: str, reactor: Any, metrics: Metrics, node: str) -> IBus:
     found = next(iter(entry_points(group="nexus.buses", name=scheme)), None)
     if found is None:
         raise ConfigError(f"bus.url: no bus is known for the scheme {scheme[:32]!r}")
-    opened: IBus = found.load()(url, reactor, metrics, node)
+    try:
+        make = found.load()
+    except Exception as error:
+        raise ConfigError(f"bus.url: the bus for {scheme[:32]!r} cannot be loaded: {error!r}") from error
+    opened: IBus = make(url, reactor, metrics, node)
     return opened

@@ -25,7 +25,7 @@ from zope.interface import implementer
 from nexus_tw import payloads
 from nexus_tw.bus import redis_channels
 from nexus_tw.bus.redis_channels import Source
-from nexus_tw.bus.redis_connection import BATCH, Unreachable, away
+from nexus_tw.bus.redis_connection import BATCH, Unreachable, away, guarded
 from nexus_tw.bus.redis_endpoint import Door, Place
 from nexus_tw.bus.redis_link import PATIENCE, Link
 from nexus_tw.bus.redis_sentinel import Sentinels
@@ -148,7 +148,7 @@ class RedisBus:
             subscription.link = self._link
             waiters, subscription.waiters = subscription.waiters, []
             for waiter in waiters:
-                waiter()
+                guarded(waiter)
 
         return stands
 
@@ -300,10 +300,7 @@ class RedisBus:
 
     def _tell(self, what: Callable[[BusListener], None]) -> None:
         if self._listener is not None:
-            try:
-                what(self._listener)
-            except Exception:  # the supervisor goes on
-                self._log.failure("The state of the bus could not be told")
+            guarded(what, self._listener)
 
 
 def _nothing() -> None:

@@ -146,7 +146,7 @@ class Publisher(Connection):
         self._bytes -= size
         if type(reply) is not int:
             reply = NexusError("bus_unavailable", f"The event bus refused this: {told(reply)}")
-        _call(done, reply)
+        guarded(done, reply)
 
     def release(self) -> None:
         """Gives up what was not acknowledged; called once, when the connection is not used any more."""
@@ -156,7 +156,7 @@ class Publisher(Connection):
         self._turn.clear()
         while self._unacked:
             done, _ = self._unacked.popleft()
-            _call(done, away())
+            guarded(done, away())
 
 
 class Subscriber(Connection):
@@ -210,7 +210,7 @@ class Subscriber(Connection):
             self._message(reply[1], reply[2], reply[3])
         elif kind in CONFIRMATIONS and self._unconfirmed:
             self._sources.clear()
-            _call(self._unconfirmed.popleft())
+            guarded(self._unconfirmed.popleft())
         else:
             super().replyReceived(reply)
 
@@ -225,7 +225,7 @@ class Subscriber(Connection):
             self._sources[channel] = source
         elif self._sources[channel] != source:
             return
-        _call(self._arrived, channel, payload)
+        guarded(self._arrived, channel, payload)
 
     def release(self) -> None:
         """Ends waiting for confirmations; called once, when the connection is not used any more."""
@@ -234,7 +234,7 @@ class Subscriber(Connection):
             self._flush_call = None
         self._turn.clear()
         while self._unconfirmed:
-            _call(self._unconfirmed.popleft())
+            guarded(self._unconfirmed.popleft())
 
 
 def told(error: object) -> str:
@@ -245,10 +245,11 @@ def told(error: object) -> str:
     return text[:200].strip()
 
 
-def _call(function: Callable[..., None], *arguments: Any) -> None:
+def guarded(function: Callable[..., None], *arguments: Any) -> None:
+    """Calls somebody else's function. The connection and whoever comes next do not suffer where that fails."""
     try:
         function(*arguments)
-    except Exception:  # the connection and whoever comes next must not suffer from it
+    except Exception:
         _log.failure("What came over the bus could not be handled")
 
 

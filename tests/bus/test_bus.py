@@ -30,7 +30,7 @@ def plugin(tmp_path: Path) -> Iterator[None]:
     metadata = tmp_path / "pigeons-1.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: pigeons\nVersion: 1\n")
-    (metadata / "entry_points.txt").write_text("[nexus.buses]\ncarrier-pigeon = pigeons:opened\n")
+    (metadata / "entry_points.txt").write_text("[nexus.buses]\ncarrier-pigeon = pigeons:opened\nlost-pigeon = pigeons:gone\n")
     sys.path.insert(0, str(tmp_path))
     yield
     sys.path.remove(str(tmp_path))
@@ -51,6 +51,12 @@ def test_the_scheme_says_which_bus() -> None:
 def test_an_installed_package_can_offer_a_bus(plugin: None) -> None:
     """The entry point of the scheme's name is called with what `open_bus` was called with."""
     assert open_bus("carrier-pigeon:loft", Clock(), Metrics(), "n") == ("opened", "carrier-pigeon:loft", "n")  # type: ignore[comparison-overlap]
+
+
+def test_a_bus_that_cannot_be_loaded_is_refused_by_key(plugin: None) -> None:
+    """What is wrong with a package is told with the key that names it."""
+    with pytest.raises(ConfigError, match=r"^bus\.url: the bus for 'lost-pigeon' cannot be loaded: .*gone"):
+        open_bus("lost-pigeon:", Clock(), Metrics(), "n")
 
 
 @pytest.mark.parametrize(

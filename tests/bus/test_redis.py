@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+import txredisapi
 from twisted.internet.defer import Deferred
 
 from nexus_tw.bus import redis_connection, redis_link
@@ -141,6 +142,18 @@ async def test_nothing_is_kept_in_redis(redis: RedisServer, node: Callable[..., 
     await subscribed(one.bus, "b")
     assert redis.ask("PUBSUB", "NUMPAT") == 0
     assert len(redis.ask("PUBSUB", "CHANNELS")) == 4
+
+
+@pytest_twisted.ensureDeferred
+async def test_small_commands_are_not_held_back(redis: RedisServer, node: Callable[..., Node]) -> None:
+    """Both connections send what they have at once (TCP_NODELAY), and are parsed by hiredis."""
+    one = node(redis.url)
+    await one.start()
+    link = one.bus._link
+    assert link is not None
+    for connection in (link.publisher, link.subscriber):
+        assert connection.transport.getTcpNoDelay()
+        assert isinstance(connection, txredisapi.HiredisProtocol)
 
 
 @pytest_twisted.ensureDeferred

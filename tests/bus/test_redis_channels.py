@@ -68,7 +68,7 @@ def test_a_source_brings_all_that_its_pattern_matches(case: tuple[str, str]) -> 
     if source.glob:
         heard = glob_matches(source.name, channel)
         assert heard or not pattern.matches(name)
-        loose = ".".join(".*" if part in ("*", "**") else re.escape(part) for part in text.split("."))
+        loose = r"\.".join(".*" if part in ("*", "**") else re.escape(part) for part in text.split("."))
         if text.count("*") < MAX_STARS:
             assert heard == (re.fullmatch(loose, name) is not None)
 

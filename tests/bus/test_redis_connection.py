@@ -131,6 +131,11 @@ class Model:
                 self.standing[name] = None
             self.outgoing.append(b"*3\r\n" + _bulks(verb.lower(), name) + b":%d\r\n" % len(self.standing))
 
+    def serve(self) -> None:
+        self.take()
+        while self.inbox:
+            self.carry_out()
+
     def publish(self, channel: bytes, payload: bytes) -> bool:
         """Whether anybody gets it. The exact subscription comes first, then the globs as they were made."""
         matching = [name for name in self.standing if name == channel or (name[-1:] == b"*" and channel.startswith(name[:-1]))]
@@ -151,16 +156,13 @@ def _bulks(*texts: bytes) -> bytes:
     return b"".join(b"$%d\r\n%b\r\n" % (len(text), text) for text in texts)
 
 
-PATTERNS = ["a.b", "a.*", "a.**", "**", "*", "a.c"]
-STEPS = st.one_of(
-    st.tuples(st.sampled_from(["subscribe", "unsubscribe"]), st.sampled_from(PATTERNS)),
-    st.tuples(st.just("publish"), st.sampled_from(["a.b", "a.c", "d"])),
-    st.tuples(st.just("publish"), st.sampled_from(["a.b", "a.c", "d"])),
-    st.tuples(st.sampled_from(["take", "carry_out", "carry_out", "arrive"]), st.just("")),
-)
+CHANGES = st.tuples(st.sampled_from(["subscribe", "unsubscribe"]), st.sampled_from(["a.b", "a.*", "**"]))
+PUBLISH = st.tuples(st.just("publish"), st.sampled_from(["a.b", "a.c"]))
+# Redis is most often idle, so it carries out what it gets; that is the last of these, as it is the simplest.
+SERVE = st.tuples(st.sampled_from(["arrive", "take", "carry_out", "serve"]), st.just(""))
 
 
-@given(st.lists(STEPS, max_size=60), st.integers(1, 200))
+@given(st.lists(st.one_of(CHANGES, PUBLISH, PUBLISH, SERVE, SERVE), min_size=30, max_size=60), st.integers(1, 200))
 def test_each_message_is_handed_on_exactly_once_however_subscriptions_change(
     steps: list[tuple[str, str]], at_a_time: int
 ) -> None:
@@ -182,6 +184,23 @@ def test_each_message_is_handed_on_exactly_once_however_subscriptions_change(
             getattr(model, step)()
     model.arrive(at_a_time)
     assert model.heard == expected
+
+
+def test_when_the_subscription_that_brought_a_channel_ends_another_takes_over() -> None:
+    """Of two that match, the one that is left goes on without a gap, in either order."""
+    for first, second in (("a.b", "a.*"), ("a.*", "a.b"), ("a.*", "**")):
+        model = Model()
+        for text in (first, second):
+            model.subscriber.subscribe(source_of(parse_pattern(text, "test")), lambda: None)
+        model.serve()
+        model.publish(EVENTS + b"a.b", b"1")
+        model.subscriber.unsubscribe(source_of(parse_pattern(first, "test")))
+        model.take()
+        model.publish(EVENTS + b"a.b", b"2")
+        model.serve()
+        model.publish(EVENTS + b"a.b", b"3")
+        model.arrive(1000)
+        assert [payload for _, payload in model.heard] == [b"1", b"2", b"3"]
 
 
 def test_subscriptions_of_one_turn_travel_together_in_order() -> None:
