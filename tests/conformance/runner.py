@@ -36,6 +36,7 @@ class Run:
         The suite's own time limits are short: on a machine with every core busy, single cases miss them.
         """
         shutil.rmtree(self.directory, ignore_errors=True)
+        self.report = Report(self.directory)
         await self._fuzz(self.directory, self._cases)
         self.report = Report(self.directory)
         wrong = expected.wrong(self.report.verdicts, self._cases)
