@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
@@ -56,10 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _one_of(known: object) -> object:
+def _one_of(known: Collection[str]) -> Callable[[str], str]:
     def check(name: str) -> str:
-        if name not in known:  # type: ignore[operator]
-            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")  # type: ignore[call-overload]
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
         return name
 
     return check

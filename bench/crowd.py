@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import resource
 import select
-import time
 from collections.abc import Iterable, Iterator, Sequence
+from time import monotonic
 from types import TracebackType
 from typing import Any, Final
 
 from bench.errors import Inexact, Unable
-from bench.link import Address, Link
+from bench.link import Link
+from bench.target import Target, Time
 
 AT_ONCE: Final = 64
-PATIENCE: Final = 30.0  # s without any progress
 
 Hello = Sequence[tuple[dict[str, Any], str]]
 Opening = dict[int, tuple[Iterator[int], int]]  # the steps of each connection, and what it waits for
@@ -22,8 +22,10 @@ Opening = dict[int, tuple[Iterator[int], int]]  # the steps of each connection, 
 class Crowd:
     """The connections of one run and the poll that watches them; a context manager that closes them all."""
 
-    def __init__(self, address: Address) -> None:
-        self._address = address
+    def __init__(self, target: Target, time: Time) -> None:
+        self._address = target.address
+        self._patience = time.patience
+        self._settle = time.settle
         self._poll = select.epoll()
         self.links: dict[int, Link] = {}
 
@@ -77,18 +79,22 @@ class Crowd:
         if wanted != before:
             self._poll.modify(fd, wanted)
 
-    def poll(self, seconds: float = PATIENCE) -> list[tuple[int, int]]:
-        """The connections with something to read; raises where nothing at all happens for so long as `PATIENCE`."""
-        ready = self._poll.poll(seconds, 1024)
-        if not ready and seconds >= PATIENCE:
-            raise Inexact(f"nothing came for {PATIENCE:g} s: something is lost")
+    def poll(self) -> list[tuple[int, int]]:
+        """The connections with something to read; raises where nothing comes though something must."""
+        ready = self.glance(self._patience)
+        if not ready:
+            raise Inexact(f"nothing came for {self._patience:g} s: something is lost")
         return ready
 
-    def settle(self, seconds: float) -> None:
+    def glance(self, seconds: float) -> list[tuple[int, int]]:
+        """The same without the need that there are any, after `seconds` at most."""
+        return self._poll.poll(seconds, 1024)
+
+    def settle(self) -> None:
         """Listens for a while to what must not come any more."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            for fd, _ in self._poll.poll(left, 1024):
+        end = monotonic() + self._settle
+        while (left := end - monotonic()) > 0:
+            for fd, _ in self.glance(left):
                 link = self.links[fd]
                 found = link.frames(link.receive())
                 if found:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter, process_time
 from typing import Final
+
+from bench.target import Target, Time
 
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -34,24 +37,37 @@ class Measure:
 
 
 class Meter:
-    """Measures from its making to `stop`."""
+    """Measures once, after the warm-up and for so long as was asked for; it is told again and again how far things are."""
 
-    def __init__(self, pids: Sequence[int], messages: int) -> None:
-        self._pids = pids
-        self._messages = messages
-        self._machine = machine_cpu()
-        self._server = server_cpu(pids)
-        self._tool = time.process_time()
-        self._began = time.perf_counter()
+    def __init__(self, target: Target, time: Time, samples: Mapping[str, array[float]]) -> None:
+        """`samples` are times (s) by name, filled by whoever takes them; those of the warm-up are thrown away here."""
+        self._pids = target.pids
+        self._seconds = time.seconds
+        self._samples = samples
+        self._due = perf_counter() + time.warmup
+        self._start: tuple[int, float, float, float, float] | None = None
+        self.measure: Measure | None = None
 
-    def stop(self, messages: int, figures: Mapping[str, float]) -> Measure:
-        """`messages` as counted from the same beginning as those given when this was made."""
-        seconds = time.perf_counter() - self._began
-        tool = time.process_time() - self._tool
-        server = server_cpu(self._pids) - self._server
-        machine = machine_cpu() - self._machine
+    def look(self, messages: int) -> Measure | None:
+        """`messages` counts from the beginning. The measure, once there is one."""
+        if self.measure is None and (now := perf_counter()) >= self._due:
+            state = (messages, now, server_cpu(self._pids), process_time(), machine_cpu())
+            if self._start is None:
+                self._start = state
+                self._due = now + self._seconds
+                for times in self._samples.values():
+                    del times[:]
+            else:
+                self.measure = self._difference(self._start, state)
+        return self.measure
+
+    def _difference(self, *states: tuple[int, float, float, float, float]) -> Measure:
+        messages, seconds, server, tool, machine = (after - before for before, after in zip(*states, strict=True))
+        figures: dict[str, float] = {}
+        for name, times in self._samples.items():
+            figures |= percentiles(name, times)
         others = max(0.0, machine - server - tool) / seconds
-        return Measure(messages - self._messages, seconds, server, tool / seconds, others, figures)
+        return Measure(int(messages), seconds, server, tool / seconds, others, figures)
 
 
 def server_cpu(pids: Sequence[int]) -> float:

@@ -6,13 +6,13 @@ Each `without_…` changes this process, before it makes a server; see `bench.sw
 from __future__ import annotations
 
 import gc
+import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from types import ModuleType
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import ensureDeferred
-from zope.interface import implementer
 
 import nexus_tw.server
 import nexus_tw.service
@@ -22,46 +22,57 @@ import nexus_tw.transport.websocket
 from nexus_tw.encodings import JsonText
 from nexus_tw.filters import Filter
 from nexus_tw.hub import Hub, Subscriber
-from nexus_tw.interfaces import Encoding, IStore, Sample
-from nexus_tw.sessions.json import JsonDialect, JsonSession
-from nexus_tw.store import open_store
+from nexus_tw.interfaces import Encoding
+from nexus_tw.sessions.json import JsonSession
+from nexus_tw.telemetry import Telemetry
 from nexus_tw.topics import Pattern
 from nexus_tw.transport.outbox import Outbox
-from nexus_tw.transport.websocket import Doorway
 
 
 def without_lane() -> None:
-    class Slow(Doorway):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments, lane=False)
-
-    nexus_tw.server.Doorway = Slow  # type: ignore[misc]
+    os.environ["NEXUS_RECEIVE_LANE"] = "false"
 
 
 def without_direct() -> None:
-    nexus_tw.transport.outbox.DIRECT = False  # type: ignore[misc]
+    _replace(nexus_tw.transport.outbox, "DIRECT", False)
 
 
 def without_turn() -> None:
-    nexus_tw.server.Hub = ImmediateHub  # type: ignore[misc]
-    nexus_tw.transport.websocket.Outbox = ImmediateOutbox  # type: ignore[misc]
+    _replace(nexus_tw.server, "Hub", ImmediateHub)
+    _replace(nexus_tw.transport.websocket, "Outbox", ImmediateOutbox)
 
 
 def without_cohorts() -> None:
-    JsonDialect.session = _with_encoding_of_its_own  # type: ignore[method-assign]
+    _replace(nexus_tw.sessions.json, "JsonSession", OwnEncoding)
 
 
 def without_groups() -> None:
-    nexus_tw.server.Hub = AskingHub  # type: ignore[misc]
+    _replace(nexus_tw.server, "Hub", AskingHub)
 
 
 def without_commit() -> None:
-    nexus_tw.service.open_store = lambda url, reactor: OneByOne(open_store(url, reactor))  # type: ignore[assignment]
+    everything = Telemetry._hand_over
+
+    def one(self: Telemetry) -> Any:
+        waiting = self._waiting
+        self._waiting = waiting[:1]
+        handed = everything(self)
+        self._waiting = waiting[1:]
+        return handed
+
+    _replace(Telemetry, "_hand_over", one)
 
 
 def without_collector() -> None:
-    nexus_tw.service.COLLECT_AFTER = gc.get_threshold()  # type: ignore[misc]
-    gc.freeze = lambda: None
+    _replace(nexus_tw.service, "COLLECT_AFTER", gc.get_threshold())
+    _replace(gc, "freeze", lambda: None)
+
+
+def _replace(module: ModuleType | type, name: str, by: Any) -> None:
+    # What the product has given another name must not seem to bring nothing.
+    if not hasattr(module, name):
+        raise AttributeError(f"{module.__name__} has no {name} any more")
+    setattr(module, name, by)
 
 
 class ImmediateHub(Hub):
@@ -79,10 +90,6 @@ class ImmediateOutbox(Outbox):
 
     def write(self, data: bytes) -> None:
         self.push(data)
-
-
-def _with_encoding_of_its_own(self: JsonDialect, link: Any, principal: Any, address: str) -> JsonSession:
-    return OwnEncoding(self, link, principal, address, f"client-{self._new_id()}")
 
 
 class OwnEncoding(JsonSession):
@@ -145,21 +152,3 @@ class AskingHub(Hub):
         pending, self._pending = self._pending, defaultdict(list)
         for subscriber, frames in pending.items():
             subscriber.peer.deliver(b"".join(frames))
-
-
-@implementer(IStore)
-class OneByOne:
-    """A store that commits every sample in a transaction, and so with an fsync, of its own."""
-
-    def __init__(self, store: Any) -> None:
-        self._store = store
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    def commit(self, samples: Sequence[Sample]) -> Any:
-        return ensureDeferred(self._commit(samples))
-
-    async def _commit(self, samples: Sequence[Sample]) -> None:
-        for sample in samples:
-            await self._store.commit([sample])

@@ -82,7 +82,7 @@ def table(rows: Sequence[Row], cell: str) -> str:
     found = lines(rows, cell)
     named = kind.value.replace("_", " ") if kind.value != "rate" else f"{kind.unit}/s"
     times = [name for name in dict.fromkeys(name for line in found for name in line.figures) if name != kind.value]
-    head = ["server", "runs", named, "ratio", f"server CPU µs/{kind.unit.removesuffix('s')}", "ratio"]
+    head = ["server", "runs", named, "ratio", "server CPU, µs each", "ratio"]
     head += [name.removesuffix("_us").replace("_", " ") for name in times]
     head += ["tool busy", "others' load"]
     text = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]

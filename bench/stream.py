@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from bench import wire
@@ -24,7 +24,7 @@ Verify = Callable[[int, dict[str, Any]], None]
 class Stream:
     """The common stream. `verify(index, message)` raises `Inexact` where a message is not the one that comes next."""
 
-    def __init__(self, links: list[Link], verify: Verify) -> None:
+    def __init__(self, links: Sequence[Link], verify: Verify) -> None:
         self.lowest = 0  # how many events everybody has
         self.received = 0  # by all together
         self._verify = verify
@@ -36,14 +36,18 @@ class Stream:
         self._place = dict.fromkeys(self._links, 0)
         self._index = dict.fromkeys(self._links, 0)
         self._at = Counter({0: len(links)})  # how many subscribers have so many events
-        self.reads = {link.fd: link.read for link in links}
 
     def __contains__(self, fd: int) -> bool:
         return fd in self._index
 
-    def take(self, fd: int, data: bytes) -> None:
-        """What one subscriber has read."""
+    def __len__(self) -> int:
+        """How many subscribers there are."""
+        return len(self._index)
+
+    def take(self, fd: int) -> None:
+        """Reads what has come for one subscriber."""
         link = self._links[fd]
+        data = link.receive()
         place = self._place[fd]
         if not link.rest and self._bytes.startswith(data, place - self._base):
             place += len(data)

@@ -20,8 +20,9 @@ class Target:
 
 @dataclass(frozen=True)
 class Time:
-    """How long a run warms up and then measures, s."""
+    """How long a run takes, s."""
 
-    seconds: float
+    seconds: float  # measured
     warmup: float
     settle: float = 0.1  # how long it listens for what must not come any more
+    patience: float = 30.0  # without anything at all coming: then something is lost

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from time import perf_counter, sleep
+from dataclasses import replace
+from time import sleep
 from typing import Final
 
 from bench.crowd import Crowd, Hello, need_descriptors
@@ -20,34 +21,28 @@ def handshakes(target: Target, time: Time, together: int, at_once: int) -> Measu
     Messages are connections that are open, greeted and subscribed. Dropping them counts too: they come again as often.
     """
     need_descriptors(together)
-    opened = measured = 0
-    begin = perf_counter() + time.warmup
-    meter = None
-    while True:
-        now = perf_counter()
-        if meter is None and now >= begin:
-            meter = Meter(target.pids, opened)
-            measured = opened
-        elif meter is not None and now >= begin + time.seconds and opened > measured:
-            return meter.stop(opened, {})
-        with Crowd(target.address) as crowd:
+    meter = Meter(target, time, {})
+    opened = 0
+    while (measure := meter.look(opened)) is None:
+        with Crowd(target, time) as crowd:
             crowd.open([HELLO] * together, at_once)
         opened += together
+    return measure
 
 
 def memory(target: Target, time: Time, connections: int) -> Measure:
     """Holds idle connections that are subscribed; messages are connections, `kB_each` what one of them adds."""
     need_descriptors(connections + FIRST_FEW)
-    with Crowd(target.address) as crowd:
+    with Crowd(target, time) as crowd:
         crowd.open([HELLO] * FIRST_FEW)
         sleep(CALM)
         before = resident(target.pids)
-        meter = Meter(target.pids, 0)
+        meter = Meter(target, Time(0, 0), {})
+        meter.look(0)
         crowd.open([HELLO] * connections)
-        measure = meter.stop(connections, {})
+        measure = meter.look(connections)
+        assert measure is not None
         sleep(CALM)
         grown = resident(target.pids) - before
-        crowd.settle(time.settle)
-    return Measure(
-        measure.messages, measure.seconds, measure.server, measure.tool, measure.others, {"kB_each": grown / connections / 1e3}
-    )
+        crowd.settle()
+    return replace(measure, figures={"kB_each": grown / connections / 1e3})

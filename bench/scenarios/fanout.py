@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from bench.crowd import Crowd, need_descriptors
 from bench.errors import Inexact
-from bench.link import READ, Link
-from bench.meter import Measure, Meter, percentiles
+from bench.link import Link
+from bench.meter import Measure, Meter
 from bench.replies import Replies
 from bench.stream import Stream, check_event
 from bench.target import Target, Time
@@ -25,7 +25,7 @@ def fanout(target: Target, time: Time, subscribers: int, window: int, size: int)
     has an event.
     """
     need_descriptors(subscribers + 1)
-    with Crowd(target.address) as crowd:
+    with Crowd(target, time) as crowd:
         hello = ({"type": "subscribe", "events": [EVENT]}, "subscribed")
         listeners = crowd.open([hello] for _ in range(subscribers))
         (publisher,) = crowd.open([[]])
@@ -34,7 +34,7 @@ def fanout(target: Target, time: Time, subscribers: int, window: int, size: int)
 
 class _Run:
     def __init__(self, target: Target, crowd: Crowd, listeners: list[Link], publisher: Link, size: int) -> None:
-        self._pids = target.pids
+        self._target = target
         self._crowd = crowd
         self._publisher = publisher
         self._replies = Replies(publisher, "published")
@@ -51,21 +51,14 @@ class _Run:
 
     def run(self, time: Time, window: int) -> Measure:
         stream, publisher, poll = self._stream, self._publisher, self._crowd.poll
-        reads, frame = stream.reads, self._message.frame
+        frame = self._message.frame
         began = array("d")  # when each event was published
         took = array("d")
         sent = published = done = 0
-        meter = None
-        measure = None
-        begin = perf_counter() + time.warmup
-        end = begin + time.seconds
+        meter = Meter(self._target, time, {"last": took})
         while True:
+            measure = meter.look(stream.received)
             now = perf_counter()
-            if meter is None and now >= begin:
-                meter = Meter(self._pids, stream.received)
-                del took[:]
-            elif meter is not None and measure is None and now >= end:
-                measure = meter.stop(stream.received, percentiles("last", took))
             if measure is not None and sent == stream.lowest == published:
                 break
             if measure is None and (room := window - (sent - stream.lowest)):
@@ -75,13 +68,13 @@ class _Run:
             elif publisher.unsent:
                 publisher.flush()
             for fd, _ in poll():
-                if fd in reads:
-                    stream.take(fd, reads[fd](READ))
+                if fd in stream:
+                    stream.take(fd)
                 else:
                     published += self._replies.count(publisher.receive())
             now = perf_counter()
             while done < stream.lowest:
                 took.append(now - began[done])
                 done += 1
-        self._crowd.settle(time.settle)
+        self._crowd.settle()
         return measure

@@ -10,7 +10,7 @@ from typing import Final
 from bench.crowd import Crowd, need_descriptors
 from bench.errors import Inexact
 from bench.link import decode
-from bench.meter import Measure, Meter, percentiles
+from bench.meter import Measure, Meter
 from bench.replies import Replies
 from bench.stream import check_event
 from bench.target import Target, Time
@@ -26,7 +26,7 @@ def filters(target: Target, time: Time, different: int, window: int) -> Measure:
     Messages are events, each with one delivery.
     """
     need_descriptors(different + 1)
-    with Crowd(target.address) as crowd:
+    with Crowd(target, time) as crowd:
         links = crowd.open(
             [({"type": "subscribe", "events": [EVENT], "filters": {"agentId": f"agent-{number}"}}, "subscribed")]
             for number in range(different)
@@ -38,22 +38,15 @@ def filters(target: Target, time: Time, different: int, window: int) -> Measure:
         began: deque[float] = deque()
         took: array[float] = array("d")
         sent = arrived = published = 0
-        meter = measure = None
-        begin = perf_counter() + time.warmup
-        end = begin + time.seconds
+        meter = Meter(target, time, {"event": took})
         while True:
-            now = perf_counter()
-            if meter is None and now >= begin:
-                meter = Meter(target.pids, arrived)
-                del took[:]
-            elif meter is not None and measure is None and now >= end:
-                measure = meter.stop(arrived, percentiles("event", took))
+            measure = meter.look(arrived)
             if measure is not None and sent == arrived == published:
                 break
             if measure is None and (room := window - (sent - arrived)):
                 publisher.send(b"".join([_publish(sent + step, different) for step in range(room)]))
                 sent += room
-                began.extend([now] * room)
+                began.extend([perf_counter()] * room)
             for fd, _ in crowd.poll():
                 if fd == publisher.fd:
                     published += replies.count(publisher.receive())
@@ -67,7 +60,7 @@ def filters(target: Target, time: Time, different: int, window: int) -> Measure:
                     arrived += 1
                     # Events arrive in about the order in which they were published, so these are their times.
                     took.append(perf_counter() - began.popleft())
-        crowd.settle(time.settle)
+        crowd.settle()
         return measure
 
 

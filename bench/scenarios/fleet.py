@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from bench.crowd import Crowd, Hello, need_descriptors
 from bench.errors import Inexact
-from bench.link import READ, Link, decode
-from bench.meter import Measure, Meter, percentiles
+from bench.link import Link, decode
+from bench.meter import Measure, Meter
 from bench.stream import Stream, check_event
 from bench.target import Target, Time
 from bench.wire import FIRST, Numbered
@@ -28,15 +28,15 @@ def fleet(target: Target, time: Time, agents: int, rate: float, watchers: int, c
     acknowledgements and answers to commands together.
     """
     need_descriptors(2 * agents + watchers + 1)
-    with Crowd(target.address) as crowd:
+    with Crowd(target, time) as crowd:
         return _Fleet(target, crowd, agents, watchers).run(time, agents * rate, commands)
 
 
 class _Fleet:
     def __init__(self, target: Target, crowd: Crowd, agents: int, watchers: int) -> None:
-        self._pids = target.pids
+        self._target = target
         self._crowd = crowd
-        names = [f"agent-{number:04}" for number in range(agents)]
+        names = [f"unit-{number:04}" for number in range(agents)]
         registration: list[Hello] = [
             [({"type": "register", "commands": [COMMAND], "agentId": name}, "registered")] for name in names
         ]
@@ -61,18 +61,11 @@ class _Fleet:
 
     def run(self, time: Time, rate: float, commands: float) -> Measure:
         samples = calls = 0
-        meter = measure = None
+        meter = Meter(self._target, time, self.took)
         start = perf_counter()
-        begin = start + time.warmup
-        end = begin + time.seconds
         while True:
+            measure = meter.look(self.messages)
             now = perf_counter()
-            if meter is None and now >= begin:
-                meter = Meter(self._pids, self.messages)
-                for times in self.took.values():
-                    del times[:]
-            elif meter is not None and measure is None and now >= end:
-                measure = meter.stop(self.messages, self._figures())
             if measure is None:
                 while (due := start + samples / rate) <= now:
                     self._agents[samples % len(self._agents)].report(due)
@@ -82,23 +75,17 @@ class _Fleet:
                     calls += 1
             elif self._finished(samples, calls):
                 break
-            for fd, _ in self._crowd.poll(STEP) if measure is None else self._crowd.poll():
+            for fd, _ in self._crowd.glance(STEP) if measure is None else self._crowd.poll():
                 self._hear(fd)
-        self._crowd.settle(time.settle)
+        self._crowd.settle()
         return measure
 
     def _finished(self, samples: int, calls: int) -> bool:
         return (
             self.acknowledged == self.owned == samples
             and self.answers == calls
-            and (not self._stream.reads or self._stream.lowest == samples)
+            and (not len(self._stream) or self._stream.lowest == samples)
         )
-
-    def _figures(self) -> dict[str, float]:
-        figures: dict[str, float] = {}
-        for name, times in self.took.items():
-            figures |= percentiles(name, times)
-        return figures
 
     def _call(self, number: int, due: float) -> None:
         agent = self._agents[number % len(self._agents)]
@@ -109,7 +96,7 @@ class _Fleet:
 
     def _hear(self, fd: int) -> None:
         if fd in self._stream:
-            self._stream.take(fd, self._stream.reads[fd](READ))
+            self._stream.take(fd)
             return
         link = self._crowd.links[fd]
         for payload in link.frames(link.receive()):

@@ -9,7 +9,7 @@ from time import perf_counter
 from bench.crowd import Crowd, Hello, need_descriptors
 from bench.errors import Inexact
 from bench.link import Link
-from bench.meter import Measure, Meter, percentiles
+from bench.meter import Measure, Meter
 from bench.replies import Replies
 from bench.target import Target, Time
 from bench.wire import Numbered
@@ -68,19 +68,17 @@ class _Asker:
 
 def _run(target: Target, time: Time, templates: list[bytes], kind: str, window: int) -> tuple[Measure, list[int]]:
     need_descriptors(len(templates))
-    with Crowd(target.address) as crowd:
+    with Crowd(target, time) as crowd:
         links = crowd.open([NOBODY] * len(templates))
         askers = {link.fd: _Asker(link, template, kind) for link, template in zip(links, templates, strict=True)}
         took: array[float] = array("d")
         answered = 0
-        meter = measure = None
+        meter = Meter(target, time, {"answer": took})
         now = perf_counter()
-        begin = now + time.warmup
-        end = begin + time.seconds
         for asker in askers.values():
             asker.ask(window, now)
         asked = window * len(askers)
-        while measure is None or answered < asked:
+        while (measure := meter.look(answered)) is None or answered < asked:
             for fd, _ in crowd.poll():
                 asker = askers[fd]
                 count = asker.hear(took)
@@ -90,11 +88,5 @@ def _run(target: Target, time: Time, templates: list[bytes], kind: str, window: 
                     asked += count
                 elif asker.link.unsent:
                     asker.link.flush()
-            now = perf_counter()
-            if meter is None and now >= begin:
-                meter = Meter(target.pids, answered)
-                del took[:]
-            elif meter is not None and measure is None and now >= end:
-                measure = meter.stop(answered, percentiles("answer", took))
-        crowd.settle(time.settle)
+        crowd.settle()
     return measure, [asker.sent for asker in askers.values()]

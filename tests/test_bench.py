@@ -1,0 +1,258 @@
+"""The load generator: it drives every kind of server through every scenario, and notices whatever is not exact."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from bench import report, wire
+from bench.cells import CELLS
+from bench.errors import Inexact, Unable
+from bench.link import Address, Link
+from bench.meter import Measure
+from bench.processes import ROOT, Process, environment, free_port, module
+from bench.replies import Replies
+from bench.runner import Row
+from bench.scenarios.crowds import handshakes, memory
+from bench.scenarios.fanout import fanout
+from bench.scenarios.filters import filters
+from bench.scenarios.fleet import fleet
+from bench.scenarios.requests import ping, telemetry
+from bench.stream import Stream
+from bench.subjects import PATH, Subject
+from bench.switches import SWITCHES
+from bench.target import Target, Time
+from nexus_tw import frames
+
+SHORT = Time(seconds=0.15, warmup=0.05, settle=0.05)
+HASTY = Time(seconds=0.3, warmup=0.0, settle=0.3, patience=1.5)
+
+# Telemetry is compared with what a new server has stored, so it runs once for each server.
+SCENARIOS: dict[str, Callable[[Target, Time], Measure]] = {
+    "one event at a time": partial(fanout, subscribers=7, window=1, size=100),
+    "many events, large": partial(fanout, subscribers=3, window=32, size=9000),
+    "telemetry": partial(telemetry, connections=5, window=8),
+    "ping": partial(ping, connections=3, window=2),
+    "handshakes": partial(handshakes, together=12, at_once=5),
+    "memory": partial(memory, connections=20),
+    "filters": partial(filters, different=20, window=4),
+    "fleet": partial(fleet, agents=6, rate=20, watchers=2, commands=40),
+}
+
+SERVERS = ["nexus", "nexus-wss-redis", "autobahn", "websockets-wss"]
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def target(request: pytest.FixtureRequest) -> Iterator[Target]:
+    if "websockets" in request.param and find_spec("websockets") is None:
+        pytest.skip("the websockets library is not installed")
+    with Subject(request.param).running(None) as running:
+        yield running
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_every_scenario_finds_every_server_exact(target: Target, scenario: str) -> None:
+    measure = SCENARIOS[scenario](target, SHORT)
+    assert measure.messages > 0 and measure.seconds > 0
+    assert 0 < measure.tool < 2
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_with_any_part_of_the_design_switched_off_the_server_is_as_exact(switch: str) -> None:
+    with Subject(f"nexus~{switch}").running(None) as target:
+        for scenario in ("one event at a time", "telemetry", "filters"):
+            assert SCENARIOS[scenario](target, SHORT).messages > 0
+
+
+@pytest.mark.parametrize(
+    ("lie", "scenario", "complaint"),
+    [
+        ("lose", partial(fanout, subscribers=3, window=64, size=100), "expected event 19, got"),
+        ("lose", partial(fanout, subscribers=3, window=1, size=100), "something is lost"),
+        ("repeat", partial(fanout, subscribers=3, window=1, size=100), "expected event 20, got"),
+        ("reorder", partial(fanout, subscribers=3, window=64, size=100), "expected event 19, got"),
+        ("change", partial(fanout, subscribers=3, window=1, size=100), "expected event 19, got"),
+        ("misroute", partial(filters, different=5, window=2), "subscriber 0 expected event 20, got"),
+        ("lose", partial(filters, different=5, window=16), "something is lost|subscriber 4 expected event 19, got"),
+        ("no answer", partial(telemetry, connections=2, window=4), "something is lost"),
+        ("two answers", partial(telemetry, connections=2, window=1), "more answers than requests|after the end came"),
+        ("lose", partial(fleet, agents=2, rate=100, watchers=0, commands=0), "the watcher of unit-0001 expected sample"),
+        ("repeat", partial(fleet, agents=2, rate=100, watchers=1, commands=0), "expected sample|two watchers"),
+    ],
+)
+def test_what_a_server_loses_repeats_reorders_changes_or_misroutes_is_noticed(
+    tmp_path: Path, lie: str, scenario: Callable[[Target, Time], Measure], complaint: str
+) -> None:
+    port = free_port()
+    process = Process("liar", module("tests.liar", str(port), lie), port, tmp_path, environment(), None)
+    try:
+        process.wait()
+        with pytest.raises(Inexact, match=complaint):
+            scenario(Target(Address(port, False, PATH), (process.pid,)), HASTY)
+    finally:
+        process.stop()
+
+
+def test_telemetry_that_was_acknowledged_but_is_not_stored_is_noticed() -> None:
+    with Subject("nexus").running(None) as target:
+        forgetful = Target(target.address, target.pids, lambda: {"agent-0000": (1, 1)})
+        with pytest.raises(Inexact, match="were acknowledged; kept"):
+            telemetry(forgetful, SHORT, connections=1, window=1)
+
+
+def test_a_server_that_does_not_start_is_no_measurement_and_says_why(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "raise SystemExit('no, thanks')"]
+    process = Process("none", command, free_port(), tmp_path, environment(), None)
+    with pytest.raises(Unable, match="no, thanks"):
+        process.wait()
+
+
+class Script(Link):
+    """A link that reads what it is given."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(Address(0, False, ""))
+        self.close()
+        self.fd = number
+        self.parts: list[bytes] = []
+
+    def receive(self) -> bytes:
+        return self.parts.pop(0) if self.parts else b""
+
+
+def message(index: int) -> bytes:
+    return b'{"i":%d,"pad":"%b"}' % (index, b"x" * (index % 200))
+
+
+def expect(index: int, found: dict[str, object]) -> None:
+    if found["i"] != index:
+        raise Inexact(f"expected {index}, got {found['i']}")
+
+
+def test_a_stream_is_followed_wherever_it_is_cut_and_whatever_comes_between() -> None:
+    chance = random.Random(7)
+    ping_of_the_server = frames.frame(frames.PING, b"")
+    links = [Script(number) for number in range(5)]
+    stream = Stream(links, expect)
+    for link in links:
+        data = b"".join(frames.text(message(index)) + ping_of_the_server * (chance.random() < 0.1) for index in range(300))
+        while data:
+            size = chance.choice((1, 3, 50, 700))
+            link.parts.append(data[:size])
+            data = data[size:]
+        # A pong has nowhere to go.
+        link.send = lambda data: None  # type: ignore[method-assign]
+    while any(link.parts for link in links):
+        stream.take(chance.choice(links).fd)
+    assert stream.lowest == 300
+    assert stream.received == 1500
+
+
+@pytest.mark.parametrize("wrong", [[0, 2], [0, 0], [1, 0], [0, 1, 1]])
+def test_a_stream_that_is_not_in_order_is_noticed_by_the_first_and_by_all_others(wrong: list[int]) -> None:
+    for honest in (0, 1):
+        links = [Script(0), Script(1)]
+        stream = Stream(links, expect)
+        if honest:
+            links[0].parts.append(b"".join(frames.text(message(index)) for index in range(5)))
+            stream.take(0)
+        links[honest].parts.append(b"".join(frames.text(message(index)) for index in wrong))
+        with pytest.raises(Inexact):
+            stream.take(honest)
+
+
+def test_answers_are_counted_in_bulk_and_one_by_one_alike() -> None:
+    link = Script(0)
+    replies = Replies(link, "pong")
+    answer = frames.text(b'{"type":"pong"}')
+    assert replies.count(answer * 3) == 3
+    assert replies.count(answer * 64) == 64
+    assert replies.count(answer[:5]) == 0
+    assert replies.count(answer[5:] + answer) == 2
+    assert replies.count(frames.text(b'{"type":"pong","n":1}') + answer) == 2
+    with pytest.raises(Inexact, match="expected pong"):
+        replies.count(answer + frames.text(b'{"type":"bong"}'))
+
+
+@pytest.mark.parametrize("size", [0, 1, 50, 200, 70000])
+def test_numbered_messages_are_frames_that_the_server_reads(size: int) -> None:
+    made = wire.Numbered(b'{"pad":"%b","i":%%d}' % (b"x" * size))
+    found: list[bytes] = []
+
+    def receive(payload: bytes, _is_binary: bool) -> bool:
+        found.append(payload)
+        return True
+
+    data = made.frame(7)
+    if size < 65536:  # longer ones are not for the lane
+        assert frames.split(data, 0, receive) == (len(data), 1)
+        assert found == [b'{"pad":"%b","i":1000000007}' % (b"x" * size)]
+    else:
+        key = data[10:14]
+        assert frames.unmask(key, data[14:]).endswith(b'"i":1000000007}')
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "bench", *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True, env=env, cwd=ROOT, timeout=60)
+
+
+def test_runs_are_told_as_a_table_and_kept_as_lines_that_fill_the_page(tmp_path: Path) -> None:
+    results, page = tmp_path / "results.jsonl", tmp_path / "page.md"
+    short = ["--rounds", "1", "--seconds", "0.1", "--warmup", "0", "--json", str(results)]
+    compared = bench("run", "ping1", "--servers", "autobahn,nexus", *short)
+    assert compared.returncode == 0, compared.stderr
+    assert compared.stdout.count("| autobahn | 1 |") == compared.stdout.count("| nexus | 1 |") == 1
+    assert [json.loads(line)["server"] for line in results.read_text().splitlines()] == ["autobahn", "nexus"]
+    switched = bench("switches", "direct", *short)
+    assert switched.returncode == 0, switched.stderr
+
+    page.write_text((ROOT / "docs" / "performance.md").read_text())
+    for _ in range(2):  # what was written before is replaced
+        assert bench("report", str(results), "--page", str(page)).returncode == 0
+        text = page.read_text()
+        assert text.count(f"### {CELLS['ping1'].title}") == 1
+        assert text.count("| direct |") == len(SWITCHES["direct"].cells)
+    drawing = ElementTree.parse(tmp_path / "page.svg").getroot()
+    assert any("JSON ping, 1 connection" in (element.text or "") for element in drawing.iter())
+
+
+def test_every_cell_and_switch_is_listed() -> None:
+    listed = bench("list")
+    assert listed.returncode == 0
+    assert all(name in listed.stdout for name in (*CELLS, *SWITCHES))
+
+
+@pytest.mark.parametrize("wrong", [["run", "nothing"], ["run", "--servers", "apache"], ["switches", "nothing"], []])
+def test_what_there_is_not_cannot_be_run(wrong: list[str]) -> None:
+    assert bench(*wrong).returncode == 2
+
+
+@pytest.mark.parametrize("name", ["apache", "nexus-fast", "autobahn-redis", "autobahn~lane", "nexus~nothing"])
+def test_a_server_that_there_is_not_has_no_name(name: str) -> None:
+    with pytest.raises(ValueError, match=r"server|switches"):
+        Subject(name)
+
+
+def test_every_switch_is_shown_by_cells_that_there_are() -> None:
+    assert all(cell in CELLS for switch in SWITCHES.values() for cell in switch.cells)
+
+
+def test_ratios_are_of_medians_and_failed_runs_are_shown_but_not_counted() -> None:
+    rows = [Row("ping1", "autobahn", number, rate=rate, cost_us=10.0) for number, rate in enumerate((90.0, 100.0, 500.0))]
+    rows += [Row("ping1", "nexus", number, rate=200.0, cost_us=5.0) for number in range(2)]
+    rows.append(Row("ping1", "nexus", 2, failed="something is lost", inexact=True))
+    table = report.table(rows, "ping1").splitlines()
+    assert table[2].startswith("| autobahn | 3 | 100 [90-500] | 1.00 | 10 [10-10] | 1.00 |")
+    assert table[3].startswith("| nexus | 2 (others failed) | 200 [200-200] | 2.00 | 5 [5-5] | 0.50 |")
