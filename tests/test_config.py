@@ -347,7 +347,7 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
         ("workers = 2", "workers: more than one need a bus"),
         ("workers = 2\n[bus]\nurl = 'redis://h'\n[store]\nurl = 'sqlite::memory:'", "workers: more than one need a store"),
         ("[compression]\nenabled = true\n[limits]\nmessage = 0", "compression.enabled: needs limits.message"),
-        ("echo = true\necho_message = 0\n[compression]\nenabled = true", "compression.enabled: needs limits.message (and echo_"),
+        ("echo = true\necho_message = 0\n[compression]\nenabled = true", "compression.enabled: needs limits.message (and echo"),
         ("listen = []", "listen: needs at least one endpoint"),
         ("listen = ['tcp']", "listen[0]: 'tcp' is no endpoint"),
         ("listen = ['tcp:1', 'tcp:x']", "listen[1]: tcp:x: "),
