@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from service_identity import CertificateError, VerificationError
-from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
-from service_identity.pyopenssl import extract_patterns
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.protocol import Protocol
-from twisted.internet.ssl import optionsForClientTLS, platformTrust
+from twisted.internet.ssl import platformTrust
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, ResponseDone
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IPolicyForHTTPS
 from zope.interface import implementer
+
+from nexus_tw.trust import NamedServer
 
 MAX_BODY: Final = 262144  # bytes
 CONNECT_TIMEOUT: Final = 5.0  # seconds
@@ -40,33 +38,6 @@ class NamedServers:
 
     def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
         return NamedServer(hostname.decode("ascii"), self._trust)
-
-
-@implementer(IOpenSSLClientConnectionCreator)
-class NamedServer:
-    """TLS to one server, by its host name or IP address.
-
-    Twisted's own creator does this too, but 26.10 only logs that a certificate has no alternative name at all, and then
-    believes it under every name. So the question of the name is asked here, where an error is a no (RFC 9525 section 6).
-    """
-
-    def __init__(self, hostname: str, trust: Any) -> None:
-        self._creator = optionsForClientTLS(hostname, trust)
-        self._identity = IPAddress_ID(hostname) if _is_address(hostname) else DNS_ID(hostname)
-
-    def clientConnectionForTLS(self, tlsProtocol: Any) -> Any:
-        connection: Any = self._creator.clientConnectionForTLS(tlsProtocol)
-        connection.set_verify(connection.get_verify_mode(), self._believes)
-        return connection
-
-    def _believes(self, _connection: Any, certificate: Any, _error: int, depth: int, ok: int) -> bool:
-        # An exception that leaves this is a no as well. Depth 0 is the server's own certificate.
-        if depth == 0 and ok:
-            try:
-                verify_service_identity(extract_patterns(certificate), [self._identity], [])
-            except (CertificateError, VerificationError):
-                return False
-        return bool(ok)
 
 
 def check_address(address: str) -> None:
@@ -130,11 +101,3 @@ class _Body(Protocol):
         # Not loseConnection: that one would wait for the other side's TLS to say goodbye.
         transport: Any = self.transport
         transport.stopProducing()
-
-
-def _is_address(hostname: str) -> bool:
-    try:
-        ip_address(hostname)
-    except ValueError:
-        return False
-    return True

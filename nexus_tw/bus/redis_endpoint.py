@@ -11,11 +11,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
-from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.internet.ssl import Certificate, platformTrust, trustRootFromCertificates
 
 from nexus_tw.bus.redis_connection import Connection, Unreachable
 from nexus_tw.bus.redis_url import Address
 from nexus_tw.errors import ConfigError
+from nexus_tw.trust import NamedServer
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Connection)
@@ -32,14 +33,14 @@ class Door:
         """Raises `ConfigError` where the authorities' file cannot be used."""
         self._reactor = reactor
         self._address = address
-        self._trust = _authorities(address.ca) if address.ca else None
+        self._trust = _authorities(address.ca) if address.ca else platformTrust()
 
     def _endpoint(self, host: str, port: int) -> IStreamClientEndpoint:
         if self._address.path:
             return UNIXClientEndpoint(self._reactor, self._address.path)
         endpoint: IStreamClientEndpoint = HostnameEndpoint(self._reactor, host, port)
         if self._address.tls:
-            endpoint = wrapClientTLS(optionsForClientTLS(host, trustRoot=self._trust), endpoint)
+            endpoint = wrapClientTLS(NamedServer(host, self._trust), endpoint)
         return endpoint
 
     async def talk(self, place: Place, connection: C, conversation: Callable[[C], Awaitable[T]], patience: float) -> T:

@@ -453,6 +453,18 @@ async def test_a_certificate_of_a_strange_authority_is_refused(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_certificate_that_names_nobody_is_refused(node: Callable[..., Node], tmp_path: Any, logged: list[str]) -> None:
+    """A trusted signature is not enough: Twisted's own client would believe such a certificate under every name."""
+    certificate, key = authority("localhost").write(tmp_path, "nameless")
+    for server in running(tls=(certificate, key, certificate), password="secret"):
+        one = node(f"rediss://:secret@localhost:{server.port}/0?ca={certificate}")
+        await one.start()
+        assert not one.bus.available
+        assert "certificate verify failed" in logged[0]
+        await one.bus.stop()
+
+
+@pytest_twisted.ensureDeferred
 async def test_redis_on_a_unix_socket(node: Callable[..., Node], tmp_path: Any) -> None:
     """`unix:///PATH` connects."""
     path = tmp_path / "redis.sock"
