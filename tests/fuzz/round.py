@@ -1,0 +1,40 @@
+"""One round: some connections at once, each with a stream of its own, and an end of one kind or another."""
+
+from __future__ import annotations
+
+from random import Random
+
+from twisted.internet.defer import gatherResults, ensureDeferred
+from twisted.internet.task import deferLater
+
+from tests.client import Wire, dial
+from tests.e2e.server import clock
+from tests.fuzz.streams import STREAMS
+from tests.fuzz.target import TOKEN, Target
+
+CONNECTIONS = 12
+LONGEST_PAUSE = 0.02  # s between two pieces
+
+
+async def play(target: Target, seed: int) -> None:
+    """Does to the target what the seed says; when it ends, no connection of the round is open on this side."""
+    random = Random(seed)
+    seeds = [random.getrandbits(64) for _ in range(CONNECTIONS)]
+    await gatherResults([ensureDeferred(_attack(target, Random(own))) for own in seeds], consumeErrors=True)
+
+
+async def _attack(target: Target, random: Random) -> None:
+    wire: Wire = await dial(target.endpoint)
+    try:
+        if random.random() < 0.2:
+            wire.transport.pauseProducing()  # it never reads
+        for piece in random.choice(STREAMS)(random, TOKEN):
+            if wire.over:
+                break
+            wire.write(piece)
+            await deferLater(clock, random.uniform(0, LONGEST_PAUSE) if random.random() < 0.5 else 0)
+        if random.random() < 0.5:
+            wire.transport.loseConnection()
+            await deferLater(clock, LONGEST_PAUSE)
+    finally:
+        wire.drop()

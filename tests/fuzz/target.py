@@ -1,0 +1,128 @@
+"""The node that is fuzzed, in a process of its own, and what must be true of it whatever it is sent."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import treq
+from twisted.internet.endpoints import TCP4ClientEndpoint
+
+from tests.client import Client, dial, greeted, handshake
+from tests.e2e.server import NexusServer, clock, until
+
+# What a node may remember for long is small here, so that growth is a leak; half an opening is given up soon.
+SMALL = {
+    "NEXUS_LOG__FORMAT": "json",
+    "NEXUS_LIMITS__COMMANDS": "200",
+    "NEXUS_LIMITS__AGENTS": "200",
+    "NEXUS_LIMITS__HANDSHAKE": "1",
+    "NEXUS_COMPRESSION__ENABLED": "true",
+    "NEXUS_ECHO": "true",
+}
+PEACE = 20.0  # s after which nothing may be left of a round: longer than any patience of the server's
+GROWTH = 64 << 20  # bytes beyond the first rounds: caches of names and answers, and what an allocator does not give back
+TOKEN = "fuzz-admin-token"
+
+
+class Finding(Exception):
+    """Something that must not happen did."""
+
+
+class Target:
+    """A running node. Its control client hears every round's end, as every other client would."""
+
+    def __init__(self, directory: Path) -> None:
+        self.server = NexusServer(directory, env=SMALL, token=TOKEN, name="fuzzed")
+        self.endpoint = TCP4ClientEndpoint(clock, "127.0.0.1", self.server.port)
+        self.slowest = 0.0  # s of a round trip
+        self._control: Client | None = None
+        self._read = 0
+        self._descriptors = 0
+        self._memory = 0
+
+    async def start(self) -> None:
+        await self.server.start()
+        wire = await dial(self.endpoint)
+        wire.write(handshake(token=TOKEN))
+        self._control = await greeted(wire)
+        await self._control.subscribe("fuzz.control")
+        await self.trip()
+        self._descriptors = self.descriptors()
+
+    def settle(self) -> None:
+        """Takes what it needs now for what it may need."""
+        self._memory = self.memory()
+
+    async def trip(self) -> None:
+        """An event goes through the whole node and back."""
+        assert self._control is not None
+        began = clock.seconds()
+        number = f"{began:.6f}"
+        try:
+            self._control.send(type="publish", eventType="fuzz.control", data=number)
+            while (heard := await self._control.receive()).get("data") != number:
+                if heard["type"] == "error":
+                    raise Finding(f"the control client is told {heard}")
+        except Exception as trouble:
+            raise Finding(f"the control client is disturbed: {trouble!r}") from None
+        self.slowest = max(self.slowest, clock.seconds() - began)
+
+    async def check(self) -> None:
+        """Raises `Finding`."""
+        if not self.server.running:
+            raise Finding("the node has ended")
+        await self.trip()
+        try:
+            await until(lambda: self.descriptors() <= self._descriptors, PEACE)
+        except AssertionError:
+            raise Finding(f"{self.descriptors()} descriptors are open, and were {self._descriptors} before") from None
+        connections = await self._gauge("nexus_connections")
+        if connections != 1:
+            raise Finding(f"{connections:g} connections are open, and only one client is there")
+        if self._memory and self.memory() > self._memory + GROWTH:
+            raise Finding(f"memory grew from {self._memory >> 20} to {self.memory() >> 20} MiB")
+        faults = list(logged_faults(self._new_output()))
+        if faults:
+            raise Finding("in the log: " + "\n".join(faults))
+
+    async def stop(self) -> None:
+        if self._control is not None:
+            self._control.drop()
+        status = await self.server.stop()
+        if status != 0:
+            raise Finding(f"the node ended with status {status}")
+
+    def descriptors(self) -> int:
+        return len(os.listdir(f"/proc/{self.server.pid}/fd"))
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        return int(Path(f"/proc/{self.server.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    async def _gauge(self, name: str) -> float:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        answer = await treq.get(f"{self.server.http}/metrics", headers=headers, persistent=False)
+        for line in (await treq.text_content(answer)).splitlines():
+            if line.startswith(f"{name} "):
+                return float(line.split()[1])
+        raise Finding(f"the metric {name} is not told")
+
+    def _new_output(self) -> str:
+        output = self.server.output
+        new, self._read = output[self._read :], len(output)
+        return new
+
+
+def logged_faults(output: str) -> Iterator[str]:
+    """The lines of a JSON log that no client may cause: errors, tracebacks, and what is no line of the log at all."""
+    for line in output.splitlines():
+        try:
+            event = json.loads(line)
+            fault = event["level"] in ("error", "critical") or "traceback" in event
+        except (ValueError, TypeError, KeyError):
+            fault = True
+        if fault:
+            yield line

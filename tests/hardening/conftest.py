@@ -1,0 +1,3 @@
+"""Nodes for the tests of attacks."""
+
+from tests.node import nodes as nodes
