@@ -145,6 +145,9 @@ class Broker:
         `recover` says that the peer wants what it missed, which cannot be told while the bus is away.
         """
         try:
+            # Before each is looked at: thousands of new patterns in one message would take the time of everybody here.
+            if 0 < self._limits.subscriptions < len(events) and self._limits.subscriptions < len(set(events)):
+                raise self._too_many()
             patterns = [parse_pattern(text, f"events[{place}]") for place, text in enumerate(events)]
             for pattern in patterns:
                 peer.principal.require_cover("subscribe", pattern)
@@ -176,6 +179,9 @@ class Broker:
             self._hub.remove(client.subscriber)
             self._release(held)
 
+    def _too_many(self) -> NexusError:
+        return NexusError("limit_exceeded", f"More than {self._limits.subscriptions} subscriptions")
+
     def _in_turn(self, client: _Client, act: Callable[[], None]) -> None:
         # What a client asks for takes effect in the order in which it asked.
         if client.busy:
@@ -201,7 +207,7 @@ class Broker:
         new = {p.text: p for p in patterns if identity not in subscriber.pairs.get(p.text, ())}
         limit = self._limits.subscriptions
         if limit and len(subscriber) + len(new) > limit:
-            fail(NexusError("limit_exceeded", f"More than {limit} subscriptions"))
+            fail(self._too_many())
             return
         acquired = [p for p in new.values() if p.text not in subscriber.pairs]
         waited_for = [interest for interest in map(self._acquire, acquired) if not interest.standing]

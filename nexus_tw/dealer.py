@@ -87,6 +87,10 @@ class Dealer:
         takes the right to send telemetry as it: who may not speak for an agent must not get its commands either.
         Commands that wait for this agent are handed over in the next reactor turn, after the reply to this.
         """
+        most = self._limits.subscriptions
+        # Before each is looked at: thousands of new names in one message would take the time of everybody here.
+        if 0 < most < len(commands) and most < len(set(commands)):
+            raise _too_many(most)
         for name in commands:
             check_name(name, "commands")
             if is_reserved(name):
@@ -97,9 +101,8 @@ class Dealer:
         if agent_id is not None:
             peer.principal.require("telemetry", check_name(agent_id, "agentId"))
         agent = peer.client_id if agent_id is None else agent_id
-        most = self._limits.subscriptions
         if most and len(self._executors.registrations(peer).union((name, agent) for name in commands)) > most:
-            raise NexusError("limit_exceeded", f"One connection cannot register more than {most} commands")
+            raise _too_many(most)
         replaced = self._presence.registers(peer, agent, agent_id is not None)
         if replaced is not None:
             self.lost(replaced)
@@ -376,3 +379,7 @@ class Dealer:
         timestamp = self._timestamps.text(self._clock.seconds())
         event = TaskUpdated(command.id, command.name, state.value, timestamp, agent_id)
         self._announce("task.updated", msgspec.json.encode(event))
+
+
+def _too_many(most: int) -> NexusError:
+    return NexusError("limit_exceeded", f"One connection cannot register more than {most} commands")
