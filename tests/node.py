@@ -113,6 +113,18 @@ class Node:
         connections: list[Any] = list(self.server.connections)
         return [connection.transport for connection in connections]
 
+    def lose(self, bus: MemoryBus) -> None:
+        """Takes the bus away, as a network would."""
+        bus.available = False
+        listener: Any = self.server
+        listener._nodes.lost()
+
+    def restore(self, bus: MemoryBus) -> None:
+        """Gives the bus back."""
+        bus.available = True
+        listener: Any = self.server
+        listener._nodes.restored()
+
     def left(self) -> dict[str, Any]:
         """What the node's tables hold of clients, by name; those that hold nothing are left out."""
         server: Any = self.server
