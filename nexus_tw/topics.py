@@ -89,7 +89,7 @@ class Pattern:
         fixed = len(self.parts)
         at_least = len(other.parts) + other.tail
         if self.tail:
-            if at_least <= fixed or len(other.parts) < fixed:
+            if at_least <= fixed:
                 return False
         elif other.tail or at_least != fixed:
             return False

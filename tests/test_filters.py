@@ -271,6 +271,7 @@ def test_the_index_of_a_bucket_finds_what_asking_each_filter_would(
     groups = {group.filter.identity: group for group in map(bucket.group, map(Filter, filters)) if group.filter}
     for identity in draw.draw(st.lists(st.sampled_from(list(groups)), unique=True)) if groups else ():
         bucket.drop(groups.pop(identity))
+    assert bucket.filtered == bool(groups)
     for data in events:
         found = list(bucket.matching(data))
         assert len(found) == len(set(found)), "each once"

@@ -145,7 +145,7 @@ def test_nothing_is_kept_of_one_that_is_removed(world: World) -> None:
 def test_one_that_is_removed_by_its_own_ping_is_not_kept(world: World) -> None:
     connection = world.connection()
     connection.ping = lambda: world.pulse.remove(connection)  # type: ignore[method-assign]
-    world.run(100)
+    world.run(31)
     assert world.placed == 0
 
 

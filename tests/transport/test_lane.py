@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from itertools import accumulate
 from random import Random
 from typing import Any
 
@@ -139,7 +140,13 @@ def served(chunks: list[bytes], lane: bool, pushes: bool = True) -> dict[str, An
 
 
 def frame(
-    payload: bytes, opcode: int = TEXT, *, first: int | None = None, form: int | None = None, masked: bool = True
+    payload: bytes,
+    opcode: int = TEXT,
+    *,
+    first: int | None = None,
+    form: int | None = None,
+    masked: bool = True,
+    mask: bytes = MASK,
 ) -> bytes:
     """A client's frame; `first` replaces its first byte, `form` is in how many more bytes the length is written."""
     size = len(payload)
@@ -151,7 +158,7 @@ def frame(
         head += size.to_bytes(form)
     if not masked:
         return head + payload
-    return head + MASK + bytes(byte ^ MASK[place % 4] for place, byte in enumerate(payload))
+    return head + mask + bytes(byte ^ mask[place % 4] for place, byte in enumerate(payload))
 
 
 def fragments(payload: bytes, opcode: int, cuts: list[int], between: list[bytes]) -> bytes:
@@ -175,7 +182,14 @@ TEXTS = st.text(alphabet=st.characters(codec="utf-8"), max_size=150).map(str.enc
 SMALL = st.binary(max_size=5)
 CUTS = st.lists(st.integers(0, 150), max_size=3)
 CONTROLS = st.builds(frame, st.binary(max_size=125), st.sampled_from([PING, PONG]))
+# Frames that hold what looks like a frame, in their payload or from their mask on.
+DECEPTIVE = st.one_of(
+    st.builds(lambda inner: frame(inner, PING, mask=b"\0" * 4), SMALL.map(lambda payload: frame(payload, BINARY))),
+    st.builds(lambda inner: frame(inner, BINARY, mask=b"\0" * 4), TEXTS.map(frame)),
+    st.builds(frame, SMALL, st.just(BINARY), mask=st.sampled_from([b"\x81\x80\0\0", b"\x82\x81\0\0"])),
+)
 VALID = st.one_of(
+    DECEPTIVE,
     TEXTS.map(frame),
     st.binary(max_size=LIMIT).map(lambda payload: frame(payload, BINARY)),
     st.sampled_from([b"x" * 125, b"x" * 126, b"x" * 127, b"x" * LIMIT, b"", b"fail"]).map(frame),
@@ -207,10 +221,13 @@ BROKEN = st.one_of(
 @st.composite
 def streams(draw: st.DrawFn) -> list[bytes]:
     """Mostly good frames, sometimes bad ones, cut anywhere, and perhaps with the end missing."""
-    stream = b"".join(draw(st.lists(VALID | BROKEN if draw(st.booleans()) else VALID, max_size=8)))
+    parts = draw(st.lists(VALID | BROKEN if draw(st.booleans()) else VALID, max_size=8))
+    stream = b"".join(parts)
     if draw(st.integers(0, 4)) == 0:
         stream = stream[: draw(st.integers(0, len(stream)))]
-    cuts = sorted(draw(st.lists(st.integers(0, len(stream)), max_size=6)))
+    # Cuts at the seams of frames, and of what they are made of, are where a parser may lose its place.
+    seams = [min(len(stream), start + more) for start in accumulate(map(len, parts), initial=0) for more in (0, 2, 4, 6, 8)]
+    cuts = sorted(draw(st.lists(st.sampled_from(seams) | st.integers(0, len(stream)), max_size=6)))
     return [chunk for chunk in (stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)) if chunk]
 
 
@@ -221,6 +238,10 @@ def streams(draw: st.DrawFn) -> list[bytes]:
 @example([frame(b"fail") + frame(b"goes on")])
 @example([frame(b"caf\xc3", first=TEXT) + frame(b"\xa9", first=FIN | CONT) + frame(b"x")])
 @example([frame(b"one") + frame(b"\xff") + frame(b"never")])
+@example([frame(b"part of", first=TEXT), frame(b"no part of it"), frame(b"a message", first=FIN | CONT)])
+@example([frame(frame(b"inner"), BINARY, mask=b"\0" * 4)[:6], frame(frame(b"inner"), BINARY, mask=b"\0" * 4)[6:]])
+@example([frame(frame(b"inner"), PING, mask=b"\0" * 4)[:6], frame(frame(b"inner"), PING, mask=b"\0" * 4)[6:]])
+@example([frame(b"\0\0", BINARY, mask=b"\x81\x80\0\0")[:2], frame(b"\0\0", BINARY, mask=b"\x81\x80\0\0")[2:]])
 def test_with_the_lane_and_without_it_the_same_comes_in_and_goes_out(chunks: list[bytes]) -> None:
     assert served(chunks, lane=True) == served(chunks, lane=False)
 

@@ -270,6 +270,20 @@ async def test_what_the_kernel_does_not_take_follows_in_order(connect: Connect, 
 
 
 @pytest_twisted.ensureDeferred
+async def test_nothing_overtakes_what_waits_though_there_is_room_again(connect: Connect, numbered: Iterator[bytes]) -> None:
+    pair = connect()
+    sent = b""
+    while not pair.outbox.waiting():
+        block = next(numbered)
+        pair.outbox.push(block)
+        sent += block
+    while pair.read():  # room in the socket, but the reactor has had no turn to use it
+        pass
+    pair.outbox.push(b"last")
+    assert await pair.read_until(len(sent) + 4) == sent + b"last"
+
+
+@pytest_twisted.ensureDeferred
 async def test_one_piece_larger_than_the_kernel_takes_arrives_whole(connect: Connect, numbered: Iterator[bytes]) -> None:
     pair = connect()
     sent = b"".join(next(numbered) for _ in range(500))
