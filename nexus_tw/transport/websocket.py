@@ -190,8 +190,10 @@ class Connection(WebSocketServerProtocol):
             self._dataReceived(data)
             if self.outbox is not None:
                 self.outbox.check()
-        if self.bucket is not None and self.received != before:
-            self._meter(self.received - before, self.bucket)
+        if self.received != before:
+            door.metrics.messages_received += self.received - before
+            if self.bucket is not None:
+                self._meter(self.received - before, self.bucket)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         self.fragments = 0
@@ -223,7 +225,6 @@ class Connection(WebSocketServerProtocol):
         return bool(self.state == _OPEN)
 
     def _meter(self, messages: int, bucket: Bucket) -> None:
-        self.door.metrics.messages_received += messages
         now = self.door.clock.seconds()
         if self.dry_since is not None:
             bucket.spend(0, now)

@@ -106,11 +106,11 @@ class EchoingDialect:
         return frames.text(b"farewell %d" % close.code)
 
 
-def served(chunks: list[bytes], lane: bool, pushes: bool = True) -> dict[str, Any]:
+def served(chunks: list[bytes], lane: bool, pushes: bool = True, rate: int = 10_000) -> dict[str, Any]:
     """What becomes of a connection on which these bytes come, one turn each."""
     clock = Clock()
     random = Random(1)
-    limits = Limits(message=LIMIT)
+    limits = Limits(message=LIMIT, rate=rate)
     pulse = Pulse(clock, Heartbeat(), random)
     connections = Connections(clock, limits, 100, random)
     metrics = Metrics()
@@ -337,3 +337,7 @@ def parsed(stream: bytes) -> list[tuple[int, bytes]]:
         found.append((stream[0], stream[start : start + size]))
         stream = stream[start + size :]
     return found
+
+
+def test_messages_are_counted_also_where_their_rate_is_not_limited() -> None:
+    assert served([frame(b"one") + frame(b"", PING), frame(b"two")], lane=True, rate=0)["received"] == (3, 3)
