@@ -267,6 +267,15 @@ def test_subscriptions_are_counted_as_pairs_and_limited() -> None:
     assert world.said[-3:] == ["others have their own count", "-a", "room again"]
 
 
+def test_more_types_at_once_than_anybody_may_have_are_refused_unread() -> None:
+    world = World(subscriptions=3)
+    peer = RecordingPeer()
+    world.subscribe(peer, "a", "b", "c", "not a name", name="too many")
+    assert world.said == [("too many", "limit_exceeded", "More than 3 subscriptions")]
+    world.subscribe(peer, *"abcabcabc", name="three, said often")
+    assert world.said[1:] == ["three, said often"]
+
+
 def test_the_limit_counts_what_is_still_waiting() -> None:
     world = World(subscriptions=1)
     world.bus.confirms = False

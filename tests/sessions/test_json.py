@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from nexus_tw import messages
+from nexus_tw.encodings import JSON_TEXT
 from nexus_tw.errors import SHUTTING_DOWN, TOO_MANY_ERRORS, NexusError
 from nexus_tw.interfaces import Fail, Peer
 from nexus_tw.metrics import Metrics
@@ -163,7 +164,7 @@ def test_every_client_has_an_id_of_its_own(world: World) -> None:
 
 def test_a_session_is_the_peer_that_the_core_knows(world: World) -> None:
     session = world.session
-    assert session.peer is session
+    assert session.peer is session and session.encoding is JSON_TEXT
     assert (session.address, session.principal.subject) == ("10.0.0.1", "agent-1")
     session.deliver(b"frames")
     assert world.link.pushed == [b"frames"]

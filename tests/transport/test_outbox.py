@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -104,6 +105,18 @@ def test_the_one_piece_there_is_is_not_copied(world: World) -> None:
     world.outbox.write(data)
     world.outbox.flush()
     assert all(written is data for written in world.transport.writes)
+
+
+def test_frames_are_packed_one_by_one_before_they_wait(world: World) -> None:
+    outbox = Outbox(world.transport, Turn(world.clock), 100, world.close, lambda data: b"<" + data + b">")
+    outbox.push(b"a")
+    outbox.write(b"b")
+    outbox.push(b"c")
+    assert outbox.waiting() == 6, "what waits is what will be sent"
+    outbox.shut()
+    outbox.push(b"d")
+    outbox.flush()
+    assert world.transport.writes == [b"<a>", b"<b><c>"]
 
 
 def test_nothing_is_taken_after_it_is_shut_and_what_was_queued_is_still_sent(world: World) -> None:
@@ -281,6 +294,18 @@ async def test_nothing_overtakes_what_waits_though_there_is_room_again(connect: 
         pass
     pair.outbox.push(b"last")
     assert await pair.read_until(len(sent) + 4) == sent + b"last"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_socket_that_is_full_already_takes_it_later(connect: Connect) -> None:
+    pair = connect()
+    filled = 0
+    with suppress(BlockingIOError):
+        while True:
+            filled += pair.served.transport.socket.send(b"x" * 1024)
+    pair.outbox.push(b"last")
+    assert pair.outbox.waiting() == 4
+    assert await pair.read_until(filled + 4) == b"x" * filled + b"last"
 
 
 @pytest_twisted.ensureDeferred
