@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from twisted.internet import reactor
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import globalLogBeginner
 
 from nexus_tw import logs, workers
@@ -11,7 +14,7 @@ from nexus_tw.service import Node, RunnerService, secured
 
 
 def main() -> None:
-    """Serves until SIGTERM; ends with status 0."""
+    """Serves until SIGTERM or the parent's end; ends with status 0."""
     charge = workers.read_charge()
     settings = charge.settings
     globalLogBeginner.beginLoggingTo([logs.observer(settings.log, logs.standard_output())], redirectStandardIO=False)
@@ -22,7 +25,13 @@ def main() -> None:
     service = RunnerService(reactor, Node(reactor, Configuration(settings, charge.token, False), endpoints))
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    workers.Lifeline(reactor, _stop)
     reactor.run()
+
+
+def _stop() -> None:
+    with suppress(ReactorNotRunning):  # it is ending already
+        reactor.stop()
 
 
 if __name__ == "__main__":

@@ -7,14 +7,18 @@ listening sockets as inherited descriptors. A worker that dies is replaced; noth
 from __future__ import annotations
 
 import base64
+import os
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.protocol import Factory, ProcessProtocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -24,6 +28,7 @@ from nexus_tw.errors import ConfigError
 from nexus_tw.settings import Settings
 from nexus_tw.transport.listen import listen
 
+STDIN: Final = 0
 FIRST_DESCRIPTOR: Final = 3  # of the sockets in a worker, as after exec only 0, 1 and 2 are taken
 SOON: Final = 0.2  # s before a dead worker is replaced; doubled while they die young
 LATEST: Final = 10.0
@@ -159,3 +164,23 @@ def read_charge() -> Charge:
     return msgspec.json.decode(base64.b64decode(sys.stdin.buffer.readline()), type=Charge)
 
 
+class Lifeline(FileDescriptor):
+    """Standard input, whose other end the parent holds: when that closes, nobody minds this worker any more.
+
+    A worker that lived on would keep the port from the parent's successor.
+    """
+
+    def __init__(self, reactor: Any, cut: Callable[[], None]) -> None:
+        super().__init__(reactor)
+        self._cut = cut
+        self.startReading()  # type: ignore[no-untyped-call]
+
+    def fileno(self) -> int:
+        return STDIN
+
+    def doRead(self) -> Exception | None:
+        return None if os.read(STDIN, 1) else CONNECTION_DONE
+
+    def connectionLost(self, reason: Failure) -> None:
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        self._cut()
