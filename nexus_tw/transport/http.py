@@ -26,6 +26,7 @@ from nexus_tw.transport.problems import TYPE, problem, response
 from nexus_tw.transport.tls import common_name
 
 JSON: Final = "application/json"
+LENGTH_DIGITS: Final = 20  # of a `Content-Length`; no body is that long
 IDLE: Final = 60  # s without a request after which a kept-alive connection is closed
 
 encode: Final = msgspec.json.Encoder().encode
@@ -186,6 +187,16 @@ class BoundedChannel(HTTPChannel):
     def dataReceived(self, data: bytes) -> None:
         # Not HTTPChannel's own, which begins the time anew with each byte that comes: one byte a minute would do.
         LineReceiver.dataReceived(self, data)
+
+    def headerReceived(self, line: bytes) -> bool:
+        # Twisted passes over the coding `identity`, which RFC 9112 does not know any more and a front may read in another
+        # way, and it fails over a length of more digits than Python makes a number of.
+        name, _, value = line.lower().partition(b":")
+        value = value.strip()
+        if (name == b"transfer-encoding" and value != b"chunked") or (name == b"content-length" and len(value) > LENGTH_DIGITS):
+            self._respondToBadRequestAndDisconnect()
+            return False
+        return bool(super().headerReceived(line))
 
     def lineLengthExceeded(self, line: bytes) -> None:
         self._respondToBadRequestAndDisconnect()
