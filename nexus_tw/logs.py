@@ -42,8 +42,8 @@ _SECRETS: Final = (
     # As a parameter of a URL, a member of a JSON object, a keyword argument or a variable of the environment.
     re.compile(r"(?i)((?:token|password|passwd|secret)[\"']?\s*[=:]\s*b?[\"']?)(?![\s\"'])[^\s&\"',;)}]+"),
 )
-# Anything that moves the cursor or begins a line could make a log say what did not happen.
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+# Anything that moves the cursor, begins a line or turns the direction could make a log say what did not happen.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def redact(text: str) -> str:
