@@ -1,3 +1,28 @@
-"""Nodes for the tests of attacks."""
+"""Nodes for the tests of attacks, and an eye on the log: whatever a client does, no fault of the server may be in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 
 from tests.node import nodes as nodes
+
+
+@pytest.fixture(autouse=True)
+def faults() -> Iterator[list[str]]:
+    """What was logged at level error or above, or with a traceback; a test that leaves any here fails."""
+    found: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        failure = event.get("log_failure")
+        if failure is not None:
+            found.append(failure.getTraceback())
+        elif event.get("log_level", LogLevel.info) >= LogLevel.error:
+            found.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    yield found
+    globalLogPublisher.removeObserver(observe)
+    assert not found
