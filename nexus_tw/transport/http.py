@@ -196,7 +196,7 @@ class BoundedChannel(HTTPChannel):
         if (name == b"transfer-encoding" and value != b"chunked") or (name == b"content-length" and len(value) > LENGTH_DIGITS):
             self._respondToBadRequestAndDisconnect()
             return False
-        return bool(super().headerReceived(line))
+        return bool(super().headerReceived(line))  # type: ignore[no-untyped-call]
 
     def lineLengthExceeded(self, line: bytes) -> None:
         self._respondToBadRequestAndDisconnect()
