@@ -19,10 +19,10 @@ WARM_UP = 20  # rounds after which memory is looked at
 REPORT = 50  # rounds between two lines
 
 
-async def fuzz(clock: Any, minutes: float, seed: int, rounds: int) -> int:
+async def fuzz(clock: Any, minutes: float, seed: int, rounds: int, log: str) -> int:
     """Plays rounds with `seed`, `seed + 1`, … until there were `rounds` (0: no limit) or the time is over; the exit status."""
     with tempfile.TemporaryDirectory(prefix="nexus-fuzz-") as directory:
-        target = Target(Path(directory))
+        target = Target(Path(directory), log)
         end = clock.seconds() + 60 * minutes
         played = 0
         try:
@@ -38,7 +38,8 @@ async def fuzz(clock: Any, minutes: float, seed: int, rounds: int) -> int:
             _tell(target, seed, played)
             await target.stop()
         except Finding as finding:
-            print(f"seed {seed + played}: {finding}", f"again: python -m tests.fuzz --seed {seed + played} --rounds 1", sep="\n")
+            print(f"seed {seed + played}: {finding}")
+            print(f"again: python -m tests.fuzz --seed {seed + played} --rounds 1")
             return 1
         finally:
             target.server.discard()
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     parser.add_argument("--rounds", type=int, default=0, help="end after so many, if the time is not over before")
+    parser.add_argument("--log", default="json", help=argparse.SUPPRESS)  # for the test that findings are told
     wanted = parser.parse_args()
     print(f"seed {wanted.seed}", flush=True)
 
@@ -67,7 +69,7 @@ def main() -> None:
             if status:
                 raise SystemExit(status)
 
-        return ensureDeferred(fuzz(reactor, wanted.minutes, wanted.seed, wanted.rounds)).addCallback(ended)
+        return ensureDeferred(fuzz(reactor, wanted.minutes, wanted.seed, wanted.rounds, wanted.log)).addCallback(ended)
 
     react(run)
 

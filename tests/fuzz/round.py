@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from twisted.internet.defer import gatherResults, ensureDeferred
+from twisted.internet.defer import ensureDeferred, gatherResults
 from twisted.internet.task import deferLater
 
 from tests.client import Wire, dial
@@ -12,8 +12,8 @@ from tests.e2e.server import clock
 from tests.fuzz.streams import STREAMS
 from tests.fuzz.target import TOKEN, Target
 
-CONNECTIONS = 12
-LONGEST_PAUSE = 0.02  # s between two pieces
+CONNECTIONS = 30
+LONGEST_PAUSE = 0.01  # s between two pieces
 
 
 async def play(target: Target, seed: int) -> None:

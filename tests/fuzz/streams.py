@@ -15,17 +15,21 @@ from tests.client import EVENTS, frame
 Stream = Callable[[Random, str], list[bytes]]
 """Pieces to send, each in a write of its own, from a source of chance and a valid token."""
 
+CODES = (999, 1000, 1005, 1006, 1015, 2999, 4999, 65535)
+LENGTHS = (2**63, 2**62, 2**64 - 1, 70000, 5)
 BORDERS = (0, 1, 125, 126, 127, 1023, 65535, 65536, 65537)
 ODD_BYTES = b"\x00\x01\t\n\x0b\x0c\r\x1c\x1d\x1e \x7f\x80\x85\xa0\xc3\xff"
 TEXTS = (
     "a", "a.b", "task.updated", "nexus.x", "wamp.x", "*", "**", "a.*", "a.**", "*.a", "**.a", ".", "a..b", "", " ", "a b", "#",
     "fuzz", "agent-1", "deploy", "client-x", "é", "e\u0301", "😀", "\u202e", "\u2028", "\0", "\ud800", "x" * 255, "x" * 256,
-    "*." * 100 + "a", "a." * 100 + "**", "{subject}", "../../etc/passwd", "%s%n", "${jndi:x}", "<script>", "'; DROP TABLE x", "1e400",
+    "*." * 100 + "a", "a." * 100 + "**", "{subject}", "../../etc/passwd", "%s%n", "${jndi:x}", "<script>",
+    "'; DROP TABLE x", "1e400",
 )  # fmt: skip
 NUMBERS = ("0", "-0", "1", "-1", "1.5", "1e400", "-1e-400", "9" * 30, "9" * 5000, str(2**53), str(2**63), str(-(2**64)), "1E+2")
 MEMBERS = (
     "type", "id", "events", "filters", "since", "eventType", "data", "agentId", "metrics", "timestamp", "command", "parameters",
-    "target", "commandId", "timeout", "ttl", "retries", "commands", "status", "message", "gt", "in", "ne", "prefix", "exists", "cpu",
+    "target", "commandId", "timeout", "ttl", "retries", "commands", "status", "message", "gt", "in", "ne", "prefix", "exists",
+    "cpu",
 )  # fmt: skip
 MESSAGES: tuple[dict[str, Any], ...] = (
     {"type": "subscribe", "events": ["a.b", "a.*"], "filters": {"n": {"gt": 1}}},
@@ -34,7 +38,7 @@ MESSAGES: tuple[dict[str, Any], ...] = (
     {"type": "ping"},
     {"type": "pong"},
     {"type": "publish", "eventType": "a.b", "data": {"n": 2}},
-    {"type": "telemetry", "agentId": "agent-1", "metrics": {"cpu": 1, "disk": {"root": 0.5}}, "timestamp": "2026-01-01T00:00:00Z"},
+    {"type": "telemetry", "agentId": "agent-1", "metrics": {"cpu": 1, "disk": {"root": 0.5}}, "timestamp": "2026-01-01T00:00Z"},
     {"type": "command", "command": "deploy", "parameters": {}, "timeout": 0.2, "commandId": "c-1"},
     {"type": "command", "command": "deploy", "target": ["agent-1", "agent-2"], "ttl": 0.2, "retries": 1},
     {"type": "cancel", "commandId": "c-1"},
@@ -46,17 +50,23 @@ MESSAGES: tuple[dict[str, Any], ...] = (
 )
 METHODS = ("GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "CONNECT", "TRACE", "get", "X" * 100, "G\x00T")
 TARGETS = (
-    EVENTS, "/", "/health/live", "/health/ready", "/metrics", "/api/v1/broadcast", "/api/v1/commands", "/echo", "*", "//", "/%00",
-    "/../..", "/api/v1/events?" + "a&" * 500, "http://elsewhere.example/", "/api/v1/events#x", "/%ff%fe", "elsewhere.example:443",
+    EVENTS, "/", "/health/live", "/health/ready", "/metrics", "/api/v1/broadcast", "/api/v1/commands", "/echo", "*", "//",
+    "/%00", "/../..", "/api/v1/events?" + "a&" * 500, "http://elsewhere.example/", "/api/v1/events#x", "/%ff%fe",
+    "elsewhere.example:443",
     "/" + "x" * 5000,
+)  # fmt: skip
+BODIES = (
+    b"", b"hello", b'{"eventType":"a.b","data":1}', b"5\r\nhello\r\n0\r\n\r\n", b"zz\r\nx", b"-5\r\n", b"[" * 5000,
 )  # fmt: skip
 FIELDS = (
     "Content-Length: 5", "Content-Length: -1", "Content-Length: 99999999999999999999", "Transfer-Encoding: chunked",
-    "Transfer-Encoding: gzip, chunked", "Expect: 100-continue", "Connection: close", "Connection: Upgrade", "Upgrade: websocket",
-    "Upgrade: h2c", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Key: x", "Sec-WebSocket-Version: 13",
-    "Sec-WebSocket-Version: 99", "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=99",
-    "Sec-WebSocket-Protocol: nexus.v1.json", "Sec-WebSocket-Protocol: " + ", " * 1000, "Origin: null", "Origin: http://evil.example",
-    "X-Forwarded-For: 1.2.3.4, x", "Host: evil.example", "Host: ", "Idempotency-Key: k", "Authorization: Bearer x", "Cookie: " + "a=b; " * 500,
+    "Transfer-Encoding: gzip, chunked", "Expect: 100-continue", "Connection: close", "Connection: Upgrade",
+    "Upgrade: websocket", "Upgrade: h2c", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Key: x",
+    "Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 99", "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=99",
+    "Sec-WebSocket-Protocol: nexus.v1.json", "Sec-WebSocket-Protocol: " + ", " * 1000, "Origin: null",
+    "Origin: http://evil.example",
+    "X-Forwarded-For: 1.2.3.4, x", "Host: evil.example", "Host: ", "Idempotency-Key: k", "Authorization: Bearer x",
+    "Cookie: " + "a=b; " * 500,
     " folded: x", "no colon", ": no name", "X-Long: " + "y" * 15000,
 )  # fmt: skip
 
@@ -163,9 +173,9 @@ def _frame(random: Random) -> bytes:
     if kind == 4:
         return frame(random.choice((0, 8, 9, 10)), random.randbytes(random.choice((0, 1, 2, 125, 126))))
     if kind == 5:
-        return frame(8, random.choice((999, 1000, 1005, 1006, 1015, 2999, 4999, 65535)).to_bytes(2, "big") + random.randbytes(3))
+        return frame(8, random.choice(CODES).to_bytes(2, "big") + random.randbytes(3))
     if kind == 6:  # a length that is announced and never comes, the top bit set among them
-        return bytes([random.randrange(256), 0x80 | 127]) + random.choice((2**63, 2**62, 2**64 - 1, 70000, 5)).to_bytes(8, "big")
+        return bytes([random.randrange(256), 0x80 | 127]) + random.choice(LENGTHS).to_bytes(8, "big")
     return bytes([random.randrange(256), random.randrange(256)]) + random.randbytes(random.randrange(20))
 
 
@@ -175,9 +185,7 @@ def _request(random: Random, token: str) -> bytes:
         target += f"?token={token}"
     lines = [f"{random.choice(METHODS[:5] if random.random() < 0.8 else METHODS)} {target} HTTP/1.{random.choice('1111102')}"]
     lines += ["Host: localhost", *random.choices(FIELDS, k=random.randrange(4))]
-    body = random.choice(
-        (b"", b"hello", b'{"eventType":"a.b","data":1}', b"5\r\nhello\r\n0\r\n\r\n", b"zz\r\nx", b"-5\r\n", b"[" * 5000, message(random))
-    )
+    body = random.choice((*BODIES, message(random)))
     if random.random() < 0.6:
         lines.append(f"Content-Length: {len(body)}")
     head = "\r\n".join([*lines, "", ""]).encode("latin-1")

@@ -16,7 +16,6 @@ from tests.e2e.server import NexusServer, clock, until
 
 # What a node may remember for long is small here, so that growth is a leak; half an opening is given up soon.
 SMALL = {
-    "NEXUS_LOG__FORMAT": "json",
     "NEXUS_LIMITS__COMMANDS": "200",
     "NEXUS_LIMITS__AGENTS": "200",
     "NEXUS_LIMITS__HANDSHAKE": "1",
@@ -35,8 +34,9 @@ class Finding(Exception):
 class Target:
     """A running node. Its control client hears every round's end, as every other client would."""
 
-    def __init__(self, directory: Path) -> None:
-        self.server = NexusServer(directory, env=SMALL, token=TOKEN, name="fuzzed")
+    def __init__(self, directory: Path, log: str = "json") -> None:
+        """`log` is the form of the node's log; one that is no JSON is a finding."""
+        self.server = NexusServer(directory, env={**SMALL, "NEXUS_LOG__FORMAT": log}, token=TOKEN, name="fuzzed")
         self.endpoint = TCP4ClientEndpoint(clock, "127.0.0.1", self.server.port)
         self.slowest = 0.0  # s of a round trip
         self._control: Client | None = None
@@ -104,8 +104,7 @@ class Target:
         return int(Path(f"/proc/{self.server.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     async def _gauge(self, name: str) -> float:
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        answer = await treq.get(f"{self.server.http}/metrics", headers=headers, persistent=False)
+        answer = await treq.get(f"{self.server.http}/metrics?token={TOKEN}", persistent=False)
         for line in (await treq.text_content(answer)).splitlines():
             if line.startswith(f"{name} "):
                 return float(line.split()[1])

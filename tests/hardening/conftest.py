@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from zope.interface import provider
 
 from tests.node import nodes as nodes
 
@@ -15,6 +16,7 @@ def faults() -> Iterator[list[str]]:
     """What was logged at level error or above, or with a traceback; a test that leaves any here fails."""
     found: list[str] = []
 
+    @provider(ILogObserver)
     def observe(event: LogEvent) -> None:
         failure = event.get("log_failure")
         if failure is not None:

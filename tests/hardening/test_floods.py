@@ -25,7 +25,6 @@ P99 = 0.1  # s for a legal handshake in the long form
 async def test_handshakes_that_trickle_are_all_given_up_and_legal_ones_served_meanwhile(nodes: Nodes) -> None:
     node = await nodes(limited(handshake=HANDSHAKE), descriptors=2 * SLOW)
     sent = handshake(token=TOKEN)
-    slow: list[Wire] = []
     began = clock.seconds()
 
     async def trickle(wire: Wire) -> None:
@@ -35,8 +34,7 @@ async def test_handshakes_that_trickle_are_all_given_up_and_legal_ones_served_me
             wire.write(bytes([byte]))
             await deferLater(clock, EVERY)
 
-    for _ in range(SLOW):
-        slow.append(await node.wire())
+    slow = [await node.wire() for _ in range(SLOW)]
     trickling = [ensureDeferred(trickle(wire)) for wire in slow]
     times: list[float] = []
     while not all(wire.over for wire in slow):

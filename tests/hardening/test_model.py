@@ -21,8 +21,8 @@ from tests.node import Node, Nodes, clock
 CLIENTS = 3
 NAMES = ("a", "b", "a.a", "a.b", "b.a", "a.b.a")
 PATTERNS = (*NAMES, "*", "**", "a.*", "*.a", "a.**", "*.*", "*.**", "a.*.a")
-FILTERS = (None, {}, {"n": 1}, {"n": {"gt": 1}}, {"m.x": True}, {"n": {"in": [0, 2]}}, {"n": None})
-DATA = ({"n": 1}, {"n": 2, "m": {"x": True}}, {"n": 0}, {"n": None}, {}, 1, None, [1])
+FILTERS: tuple[Any, ...] = (None, {}, {"n": 1}, {"n": {"gt": 1}}, {"m.x": True}, {"n": {"in": [0, 2]}}, {"n": None})
+DATA: tuple[Any, ...] = ({"n": 1}, {"n": 2, "m": {"x": True}}, {"n": 0}, {"n": None}, {}, 1, None, [1])
 
 events = st.lists(st.sampled_from(PATTERNS), max_size=3)
 client = st.integers(0, CLIENTS - 1)
@@ -124,10 +124,13 @@ async def tell(node: Node, people: list[Person], story: list[tuple[Any, ...]]) -
 async def test_whatever_clients_do_each_hears_exactly_what_it_subscribed_to_in_order(nodes: Nodes) -> None:
     node: Node = await nodes()
 
+    def told(story: list[tuple[Any, ...]]) -> Any:
+        return ensureDeferred(play(node, story))
+
     @settings(max_examples=500 if LONG else 50)
     @given(steps)
     def each(story: list[tuple[Any, ...]]) -> None:
         # Hypothesis calls and waits, which the reactor's own thread cannot.
-        blockingCallFromThread(clock, lambda: ensureDeferred(play(node, story)))
+        blockingCallFromThread(clock, told, story)
 
     await deferToThread(each)

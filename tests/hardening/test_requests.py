@@ -91,7 +91,7 @@ async def test_requests_that_are_pipelined_are_answered_in_order_whatever_each_o
         parts.append(request("POST", EVENTS, TOKEN, json.dumps({"eventType": "piped", "data": number}).encode()))
         parts.append(request("GET", "/nowhere", None))
         chunked = b'%x\r\n{"eventType":"piped",\r\n%x\r\n"data":%03d}\r\n0\r\n\r\n' % (21, 11, number + 100)
-        parts.append(request("POST", EVENTS, TOKEN, headers=["Transfer-Encoding: chunked"]) + chunked.replace(b":1", b":1"))
+        parts.append(request("POST", EVENTS, TOKEN, headers=["Transfer-Encoding: chunked"]) + chunked)
         parts.append(request("GET", "/health/live", None))
         wanted += [200, 404, 200, 200]
     wire = await node.wire(b"".join(parts))
@@ -169,7 +169,7 @@ async def test_thousands_of_headers_are_read_up_to_the_limit_and_refused_beyond(
 
 
 @pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("field", ["Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions", "Upgrade", "Connection", "Cookie", "X"])
+@pytest.mark.parametrize("field", ["Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions", "Upgrade", "Connection", "Cookie"])
 @pytest.mark.parametrize("filling", [" ", "\t", ",", " ,", "a,", ";", '"', "=", "(", "\\"])
 async def test_a_field_as_long_as_it_may_be_is_read_at_once(nodes: Nodes, field: str, filling: str) -> None:
     node = await nodes()
