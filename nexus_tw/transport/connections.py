@@ -22,7 +22,7 @@ PACE: Final = 1000  # connections/s let go where the drain allows it; quicker on
 class Open(Protocol):
     address: str
     subject: str
-    peer: Peer | None  # for broadcasts; None for those they are not for
+    audience: Peer | None  # for broadcasts; None for those they are not for
 
     def close(self, close: Close) -> None: ...
 
@@ -103,7 +103,7 @@ class Connections:
     def peers(self) -> Iterator[Peer]:
         """The clients that broadcasts are for."""
         for connection in tuple(self._open):
-            peer = connection.peer
+            peer = connection.audience
             if peer is not None:
                 yield peer
 

@@ -6,6 +6,7 @@ The class translates and forwards. What a client may, says or gets is the sessio
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
@@ -59,7 +60,7 @@ class Connection(WebSocketServerProtocol):
     # until the handshake is through
     outbox: Outbox | None = None
     session: Session | None = None
-    peer: Peer | None = None
+    audience: Peer | None = None
 
     def __init__(self, door: Doorway, admitted: Admitted) -> None:
         super().__init__()
@@ -77,6 +78,17 @@ class Connection(WebSocketServerProtocol):
         self.dry_since: float | None = None
         self.closed: Close | None = None
         self.last_call: IDelayedCall | None = None  # after which a client that does not finish closing is dropped
+
+    # --- the transport; the base class would describe it at length, for logs and for WAMP's own sessions
+
+    def connectionMade(self) -> None:
+        self.peer = self.address
+        with suppress(AttributeError, OSError):  # a UNIX socket has no such option
+            self.transport.setTcpNoDelay(True)
+        self._connectionMade()
+
+    def _onOpen(self) -> None:
+        self.onOpen()
 
     # --- the handshake, of which Admission has decided everything but RFC 6455's own rules
 
@@ -100,7 +112,6 @@ class Connection(WebSocketServerProtocol):
         door = self.door
         door.metrics.connections_opened += 1
         self.opened = door.clock.seconds()
-        self.peer = None  # where Autobahn had an address
         limit = max(door.limits.send_queue, 2 * self.maxMessagePayloadSize)
         pack = None
         agreed = self._perMessageCompress
@@ -123,7 +134,7 @@ class Connection(WebSocketServerProtocol):
         self.session = self.admitted.dialect.session(self.outbox, principal, self.address)
         expires = principal.expires
         self.door.pulse.add(self, None if expires is None else max(0.0, expires - self.door.clock.seconds()))
-        self.peer = self.session.peer
+        self.audience = self.session.peer
         self.session.begin()
 
     def farewell(self, close: Close) -> None:
@@ -133,7 +144,7 @@ class Connection(WebSocketServerProtocol):
         self.sendCloseFrame(close.code, close.reason.encode(), isReply=False)
 
     def end(self) -> None:
-        self.peer = None
+        self.audience = None
         self.door.pulse.remove(self)
         assert self.session is not None
         self.session.end()

@@ -24,7 +24,7 @@ class Connection:
         self.address = address
         self.subject = subject
         self.stubborn = stubborn
-        self.peer: Peer | None = None
+        self.audience: Peer | None = None
         self.closed: list[float] = []
         self.dropped: list[float] = []
 
@@ -155,11 +155,11 @@ def test_nothing_is_kept_of_those_who_left(who: list[tuple[str, str]], order: Ra
 def test_those_whom_broadcasts_are_for_are_given_also_while_they_leave() -> None:
     world = World()
     one, two, _nobody = world.open(), world.open(), world.open()
-    one.peer, two.peer = RecordingPeer(), RecordingPeer()
+    one.audience, two.audience = RecordingPeer(), RecordingPeer()
     peers = world.connections.peers()
-    assert next(peers) is one.peer
+    assert next(peers) is one.audience
     world.connections.remove(one)
-    assert list(peers) == [two.peer]
+    assert list(peers) == [two.audience]
 
 
 # --- drain
