@@ -91,6 +91,8 @@ class Inflater:
         Raises `PayloadExceededError` or `PayloadCorruptError`, after which the connection is failed.
         """
         inflate = self._inflate
+        if inflate is None:  # the message was broken off; Autobahn goes on reading until the connection is closed
+            raise PayloadCorruptError("the message has ended")
         # Less than nothing is left when a frame is longer than what it may become; zlib takes 0 for no limit.
         most = 0 if max_output_len is None else max(max_output_len, 0) + 1
         try:
@@ -106,6 +108,8 @@ class Inflater:
 
     def end_decompress_message(self) -> None:
         inflate, self._inflate = self._inflate, None
+        if inflate is None:
+            raise PayloadCorruptError("the message has ended")
         try:
             rest = inflate.decompress(_TAIL, 1)
         except zlib.error as error:
