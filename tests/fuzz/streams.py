@@ -6,6 +6,7 @@ Everything comes from the `Random` that is given, so that the same seed gives th
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -62,7 +63,8 @@ FIELDS = (
     "Content-Length: 5", "Content-Length: -1", "Content-Length: 99999999999999999999", "Transfer-Encoding: chunked",
     "Transfer-Encoding: gzip, chunked", "Expect: 100-continue", "Connection: close", "Connection: Upgrade",
     "Upgrade: websocket", "Upgrade: h2c", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Key: x",
-    "Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 99", "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=99",
+    "Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 99",
+    "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=99",
     "Sec-WebSocket-Protocol: nexus.v1.json", "Sec-WebSocket-Protocol: " + ", " * 1000, "Origin: null",
     "Origin: http://evil.example",
     "X-Forwarded-For: 1.2.3.4, x", "Host: evil.example", "Host: ", "Idempotency-Key: k", "Authorization: Bearer x",
@@ -95,7 +97,8 @@ def openings(random: Random, token: str) -> list[bytes]:
 def frames(random: Random, token: str) -> list[bytes]:
     """A session in which the frames are wrong: headers, lengths, masks, fragments, closes."""
     data = b"".join(_frames(random, random.randint(1, 30)))
-    return [_opening(token).encode(), *cut(random, spoiled(random, data) if random.random() < 0.5 else data)]
+    offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n" if random.random() < 0.5 else ""
+    return [_opening(token, offer).encode(), *cut(random, spoiled(random, data) if random.random() < 0.5 else data)]
 
 
 def messages(random: Random, token: str) -> list[bytes]:
@@ -126,7 +129,8 @@ def message(random: Random) -> bytes:
     text = json.dumps(body)
     for mark, value in marks.items():
         text = text.replace(mark, value)
-    data = text.encode("utf-8", "surrogatepass")
+    # What is no UTF-8 ends a connection, so it must be rare for others to get further.
+    data = text.encode("utf-8", "surrogatepass" if random.random() < 0.02 else "replace")
     return spoiled(random, data) if random.random() < 0.1 else data
 
 
@@ -153,10 +157,11 @@ def cut(random: Random, data: bytes) -> list[bytes]:
     return [data[start:end] for start, end in zip([0, *places], [*places, len(data)], strict=True)]
 
 
-def _opening(token: str) -> str:
+def _opening(token: str, more: str = "") -> str:
     return (
         f"GET {EVENTS} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nAuthorization: Bearer {token}\r\n\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+        f"Authorization: Bearer {token}\r\n{more}\r\n"
     )
 
 
@@ -165,7 +170,7 @@ def _frames(random: Random, count: int) -> list[bytes]:
 
 
 def _frame(random: Random) -> bytes:
-    kind = random.randrange(8)
+    kind = random.randrange(9)
     if kind < 3:
         return frame(1, message(random), fin=random.random() < 0.8)
     if kind == 3:
@@ -176,6 +181,10 @@ def _frame(random: Random) -> bytes:
         return frame(8, random.choice(CODES).to_bytes(2, "big") + random.randbytes(3))
     if kind == 6:  # a length that is announced and never comes, the top bit set among them
         return bytes([random.randrange(256), 0x80 | 127]) + random.choice(LENGTHS).to_bytes(8, "big")
+    if kind == 7:  # compressed (RFC 7692): what becomes a message, what becomes too much, and what is none
+        deflate = zlib.compressobj(wbits=-15)
+        payload = deflate.compress(random.choice((message(random), b" " * 1_000_000))) + deflate.flush(zlib.Z_SYNC_FLUSH)
+        return frame(0x40 | random.choice((1, 1, 1, 0)), random.choice((payload[:-4], payload[:-4], payload, payload[5:])))
     return bytes([random.randrange(256), random.randrange(256)]) + random.randbytes(random.randrange(20))
 
 
