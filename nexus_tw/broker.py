@@ -21,6 +21,7 @@ from nexus_tw.policy import Principal
 from nexus_tw.settings import Limits
 from nexus_tw.topics import Pattern, check_name, is_reserved, parse_pattern
 
+MOST_WAITING: Final = 256  # of a client's subscribes and unsubscribes behind one that the bus has not confirmed
 OUTBOX_BYTES: Final = 67108864  # besides limits.outbox, which counts events
 
 
@@ -160,13 +161,21 @@ class Broker:
         client = self._clients.get(peer)
         if client is None:
             client = self._clients[peer] = _Client(peer)
+        elif len(client.waiting) >= MOST_WAITING:
+            fail(_too_many_waiting())
+            return
         self._in_turn(client, lambda: self._subscribe(client, patterns, condition, ok, fail))
 
     def unsubscribe(self, peer: Peer, events: list[str], ok: Callable[[], None]) -> None:
-        """Drops the peer's pairs written with these very strings; those it does not have change nothing."""
+        """Drops the peer's pairs written with these very strings; those it does not have change nothing.
+
+        Raises `rate_limited` where too much of what the peer asked for still waits for the bus.
+        """
         client = self._clients.get(peer)
         if client is None:
             ok()
+        elif len(client.waiting) >= MOST_WAITING:
+            raise _too_many_waiting()
         else:
             self._in_turn(client, lambda: self._unsubscribe(client, events, ok))
 
@@ -281,3 +290,7 @@ class Broker:
 
 def _continuity(event_type: str) -> Callable[[Encoding], bytes]:
     return lambda encoding: encoding.message(Continuity(event_type=event_type, recovered=False))
+
+
+def _too_many_waiting() -> NexusError:
+    return NexusError("rate_limited", "Too many subscriptions wait for the event bus")

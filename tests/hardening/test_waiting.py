@@ -1,0 +1,29 @@
+"""What a client asks for while a bus does not answer is bounded, too. Buses that hang are in `tests/bus/test_redis.py`."""
+
+from __future__ import annotations
+
+import pytest_twisted
+
+from nexus_tw.broker import MOST_WAITING
+from tests.fakes import HandBus
+from tests.node import Nodes
+
+
+@pytest_twisted.ensureDeferred
+async def test_subscriptions_that_wait_for_the_bus_are_bounded_and_take_effect_in_order(nodes: Nodes) -> None:
+    bus = HandBus()
+    bus.confirms = False
+    node = await nodes(bus=bus)
+    client, other = await node.client(), await node.client()
+    client.send(type="subscribe", events=["a"], id="first")
+    for number in range(MOST_WAITING):
+        client.send(type=("unsubscribe", "subscribe")[number % 2], events=["b" * 200], id=number)
+    for type_ in ("subscribe", "unsubscribe"):
+        refused = await client.ask(type=type_, events=["c"])
+        assert (refused["type"], refused["code"], refused["retryable"]) == ("error", "rate_limited", True)
+    assert (await other.ask(type="unsubscribe", events=["c"]))["type"] == "unsubscribed"
+    bus.confirms = True
+    bus.confirm()
+    replies = [await client.receive() for _ in range(1 + MOST_WAITING)]
+    assert [reply["id"] for reply in replies] == ["first", *range(MOST_WAITING)]
+    assert (await client.ask(type="subscribe", events=["c"]))["type"] == "subscribed"
