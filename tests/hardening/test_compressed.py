@@ -1,4 +1,4 @@
-"""Compressed messages after one that broke off. The bomb and what does not inflate are in `tests/transport/test_compression.py`."""
+"""Compressed messages after one that broke off. The bomb is in `tests/transport/test_compression.py`."""
 
 from __future__ import annotations
 

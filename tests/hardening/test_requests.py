@@ -169,6 +169,15 @@ async def test_thousands_of_headers_are_read_up_to_the_limit_and_refused_beyond(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_token_of_a_megabyte_is_cut_off_before_anybody_looks_at_it(nodes: Nodes) -> None:
+    node = await nodes()
+    token = "x" * 1_000_000
+    assert (await node.refusal(token=token)).status == 431
+    assert (await node.refusal(target=f"{EVENTS}?token={token}")).status == 431
+    assert (await node.refusal(protocols=["nexus.v1.json", f"nexus.bearer.{token}"])).status == 431
+
+
+@pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("field", ["Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions", "Upgrade", "Connection", "Cookie"])
 @pytest.mark.parametrize("filling", [" ", "\t", ",", " ,", "a,", ";", '"', "=", "(", "\\"])
 async def test_a_field_as_long_as_it_may_be_is_read_at_once(nodes: Nodes, field: str, filling: str) -> None:
