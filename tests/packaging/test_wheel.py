@@ -10,8 +10,11 @@ import sysconfig
 import venv
 import zipfile
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
+
+from tests.redis_server import free_port
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "nexus_tw", "twisted")
@@ -106,3 +109,23 @@ def test_uninstalling_leaves_twisted_as_it_was(wheel: Path, tmp_path: Path) -> N
     run(python, "-m", "pip", "uninstall", "--yes", "--quiet", "nexus-tw", cwd=tmp_path)
     assert {path.name for path in plugins.iterdir()} - {"__pycache__"} == before
     assert not (site / "nexus_tw").exists()
+
+
+def test_the_wheel_with_what_it_declares_serves_from_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "environment"
+    venv.create(directory, with_pip=True)
+    run(directory / "bin" / "python", "-m", "pip", "install", "--quiet", wheel, cwd=tmp_path)
+    port = free_port()
+    command = [str(directory / "bin" / "twistd"), "-n", "--pidfile=", "nexus", "--listen", f"tcp:{port}:interface=127.0.0.1"]
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "NEXUS"))}
+    heard = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, cwd=tmp_path, env=env, text=True, **heard) as server:
+        try:
+            assert server.stdout is not None
+            output = next(line for line in server.stdout if "Open http" in line or line.startswith("nexus:"))
+            assert "with the token" in output
+            with urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=10) as answer:
+                assert answer.status == 200
+        finally:
+            server.terminate()
+    assert server.returncode in (0, -15)
