@@ -38,11 +38,25 @@ class Issued:
         return str(certificate), str(key)
 
 
+_SIGNS = x509.KeyUsage(
+    digital_signature=True,
+    key_cert_sign=True,
+    crl_sign=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 @cache
 def authority(name: str = "Nexus test authority") -> Issued:
     """A certificate authority, the same one for the same name within a test run."""
     key = ec.generate_private_key(ec.SECP256R1())
-    return Issued(_sign(name, key, name, key, [(x509.BasicConstraints(ca=True, path_length=None), True)], 1, 3650), key)
+    extensions = [(x509.BasicConstraints(ca=True, path_length=None), True), (_SIGNS, True)]
+    return Issued(_sign(name, key, name, key, extensions, 1, 3650), key)
 
 
 def issue(name: str = "localhost", by: Issued | None = None, days: float = 30, age: float = 1) -> Issued:
@@ -69,7 +83,12 @@ def _sign(
         .not_valid_before(now - datetime.timedelta(days=age))
         .not_valid_after(now + datetime.timedelta(days=days))
     )
-    for extension, critical in extensions:
+    # From Python 3.13 on a client looks for the keys' identifiers and uses too (RFC 5280 section 4.2.1).
+    identifiers: list[tuple[Any, bool]] = [
+        (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
+        (x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), False),
+    ]
+    for extension, critical in (*identifiers, *extensions):
         builder = builder.add_extension(extension, critical)
     return builder.sign(issuer_key, hashes.SHA256())
 

@@ -118,8 +118,8 @@ def test_the_wheel_with_what_it_declares_serves_from_an_empty_environment(wheel:
     port = free_port()
     command = [str(directory / "bin" / "twistd"), "-n", "--pidfile=", "nexus", "--listen", f"tcp:{port}:interface=127.0.0.1"]
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "NEXUS"))}
-    heard = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(command, cwd=tmp_path, env=env, text=True, **heard) as server:
+    both = subprocess.STDOUT
+    with subprocess.Popen(command, cwd=tmp_path, env=env, text=True, stdout=subprocess.PIPE, stderr=both) as server:
         try:
             assert server.stdout is not None
             output = next(line for line in server.stdout if "Open http" in line or line.startswith("nexus:"))
