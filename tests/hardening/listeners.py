@@ -12,6 +12,7 @@ import sys
 import time
 from typing import Final
 
+from nexus_tw.service import raise_descriptor_limit
 from tests.client import TEXT, frame, handshake
 
 TYPE: Final = "slow.readers"
@@ -62,6 +63,7 @@ class Listener:
 
 def main() -> None:
     port, clients, events = int(sys.argv[1]), int(sys.argv[3]), int(sys.argv[4])
+    raise_descriptor_limit()
     selector = selectors.DefaultSelector()
     listeners = [Listener(port, sys.argv[2]) for _ in range(clients)]
     for listener in listeners:
