@@ -2,16 +2,20 @@
 
 It alone knows how bytes get to the socket, what waits, and when that is too much. A reactor's own write asks for a wake-up,
 sends from there and gives the wake-up back, which costs several times the one `send` that does the work. So where nothing
-waits the outbox sends at once and leaves only what the kernel did not take to the transport.
+waits the outbox sends at once and leaves only what the kernel did not take to the transport. Under TLS that goes for the
+records: bytes pass the record layer at once (Twisted would wait a turn for more, but what a turn brings is together here), and
+what comes out of it is sent at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, cast
 
 from twisted.internet.tcp import Connection as SocketTransport
 from twisted.protocols.policies import ProtocolWrapper
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOProtocol
 
 from nexus_tw.errors import SLOW_CONSUMER, Close
 from nexus_tw.transport.turn import Turn
@@ -22,7 +26,7 @@ DIRECT: Final = True  # send at once where nothing waits; the switch for measure
 class Outbox:
     """The way to one client; provides `nexus_tw.sessions.verbs.Link`."""
 
-    __slots__ = ("_close", "_limit", "_open", "_pack", "_parts", "_socket", "_transport", "_turn")
+    __slots__ = ("_close", "_direct", "_limit", "_open", "_pack", "_parts", "_secure", "_socket", "_transport", "_turn")
 
     def __init__(
         self,
@@ -37,8 +41,11 @@ class Outbox:
         `pack` makes frames smaller for a client that asked for it.
         """
         self._transport = transport
-        # Under TLS bytes have to pass the record layer: only a bare TCP or UNIX transport can be written past.
-        self._socket = transport if DIRECT and isinstance(transport, SocketTransport) else None
+        self._socket = cast(Any, transport.transport if isinstance(transport, ProtocolWrapper) else transport)
+        self._direct = DIRECT and self._socket is transport and isinstance(transport, SocketTransport)
+        self._secure = DIRECT and isinstance(transport, BufferingTLSTransport) and isinstance(self._socket, SocketTransport)
+        if self._secure:
+            self._socket.write = partial(_write, self._socket)
         self._turn = turn
         self._limit = limit
         self._close = close
@@ -84,26 +91,39 @@ class Outbox:
 
     def waiting(self) -> int:
         """Bytes that the client's socket has not taken yet."""
-        transport = self._transport
-        if isinstance(transport, ProtocolWrapper):
-            transport = transport.transport
-        buffered: int = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+        socket = self._socket
+        buffered: int = len(socket.dataBuffer) - socket.offset + socket._tempDataLen
         return buffered + sum(map(len, self._parts))
 
     def _send(self, data: bytes) -> None:
-        socket = self._socket
-        if socket is not None and not socket.dataBuffer and not socket._tempDataBuffer and not socket.disconnecting:
-            try:
-                sent = socket.socket.send(data)
-            except BlockingIOError:
-                sent = 0
-            except (OSError, AttributeError):
-                # The transport finds the same trouble when it writes, and reports it where losses are reported: a loss told
-                # from here would come in the middle of a fan-out.
-                sent = 0
-            if sent == len(data):
+        if self._direct:
+            data = _send(self._socket, data)
+            if not data:
                 return
-            if sent:
-                data = data[sent:]
-        self._transport.write(data)
+            self._transport.write(data)
+        elif self._secure:
+            self._transport._aggregator.flush()  # what Autobahn wrote before
+            TLSMemoryBIOProtocol.write(self._transport, data)
+        else:
+            self._transport.write(data)
         self.check()
+
+
+def _send(socket: Any, data: bytes) -> bytes:
+    """Sends at once if nothing waits; gives what is left for the transport to send."""
+    if socket.dataBuffer or socket._tempDataBuffer or socket.disconnecting:
+        return data
+    try:
+        sent = socket.socket.send(data)
+    except (OSError, AttributeError):
+        # Full, or lost. The transport finds the same when it writes, and reports a loss where losses are reported: told from
+        # here it would come in the middle of a fan-out.
+        return data
+    return b"" if sent == len(data) else data[sent:]
+
+
+def _write(socket: Any, data: bytes) -> None:
+    """Stands for the `write` of a socket's transport under TLS."""
+    data = _send(socket, data)
+    if data:
+        SocketTransport.write(socket, data)
