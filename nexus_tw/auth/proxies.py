@@ -20,6 +20,7 @@ _ENTRY: Final = re.compile(
 )
 
 
+@lru_cache(maxsize=1024)
 def client_address(peer: str, forwarded_for: str | None, trusted: tuple[str, ...]) -> str:
     """The client's own address.
 

@@ -2,9 +2,9 @@
 
 Write-ahead log with `synchronous=FULL`; one thread with the one connection that writes, another one for reading.
 
-A whole batch goes in, and a whole answer comes out, as one JSON text. The `sqlite3` module gives up the interpreter
-lock for every row it steps over and has to win it back from a reactor that may be busy: up to 5 ms each time. Row by
-row a busy server stores about a thousand samples a second; with the loop inside SQLite it is many times that.
+A batch goes in by few statements of many rows each, and an answer comes out as one JSON text. The `sqlite3` module gives up
+the interpreter lock for every step of a statement and has to win it back from a reactor that may be busy: up to 5 ms each
+time. Row by row a busy server stores about a thousand samples a second; with the loop inside SQLite it is many times that.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Final, TypeVar
@@ -33,6 +34,7 @@ BUSY: Final = 2.0  # s to wait for another process to release the file
 BUSY_PAUSE: Final = 0.02  # s between tries to open it
 PRUNE_ROWS: Final = 5000  # removed in one transaction: some 20 ms, for which a commit may have to wait
 PRUNE_AGENTS: Final = 1000  # looked at in one transaction
+KNOWN_AGENTS: Final = 65536  # names whose id is remembered
 LOG_BYTES: Final = 64 * 1024 * 1024  # what the write-ahead log is cut back to after a burst
 
 MEMORY: Final = ":memory:"
@@ -50,12 +52,12 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
 )
 
 _ADD_AGENTS: Final = "INSERT OR IGNORE INTO agents (name) SELECT value FROM json_each(?)"
-_ADD_SAMPLES: Final = """
-    INSERT INTO samples (agent, timestamp, metrics)
-    SELECT (SELECT id FROM agents WHERE name = json_extract(value, '$[0]')),
-           json_extract(value, '$[1]'), json_extract(value, '$[2]')
-    FROM json_each(?)
-"""
+_FIND_AGENTS: Final = "SELECT json_group_object(name, id) FROM agents WHERE name IN (SELECT value FROM json_each(?))"
+# One statement for many rows: see above. A few sizes, so that each stays prepared.
+_ADD_SAMPLES: Final = {
+    rows: f"INSERT INTO samples (agent, timestamp, metrics) VALUES {', '.join(['(?, ?, ?)'] * rows)}"  # noqa: S608
+    for rows in (1024, 256, 64, 16, 4, 1)
+}
 _READ: Final = """
     SELECT json_group_array(json_array(timestamp, id, metrics)) FROM (
         SELECT timestamp, id, metrics FROM samples
@@ -73,6 +75,7 @@ _PRUNE_AGENTS: Final = """
     DELETE FROM agents WHERE id > ? AND id <= ? AND NOT EXISTS (SELECT 1 FROM samples WHERE samples.agent = agents.id)
 """
 
+_Ids: Final = msgspec.json.Decoder(dict[str, int])
 _Rows: Final = msgspec.json.Decoder(list[tuple[int, int, str]])
 
 _REASONS: Final = {
@@ -102,6 +105,7 @@ class SqliteStore:
     def __init__(self, path: str, reactor: Any, busy: float = BUSY) -> None:
         self._path = path
         self._writer = _Lane(reactor, path, busy, writes=True)
+        self._agents = _Agents()
         # What is in memory belongs to its connection.
         self._reader = self._writer if path == MEMORY else _Lane(reactor, path, busy, writes=False)
 
@@ -121,7 +125,7 @@ class SqliteStore:
             await lane.stop()
 
     def commit(self, samples: Sequence[Sample]) -> Deferred[None]:
-        return self._writer.run(partial(_insert, samples=samples))
+        return self._writer.run(partial(_insert, samples=samples, agents=self._agents))
 
     def samples(self, agent_id: str, since: int, until: int, limit: int) -> Deferred[list[Sample]]:
         return self._reader.run(partial(_read, agent_id=agent_id, since=since, until=until, limit=limit))
@@ -130,7 +134,7 @@ class SqliteStore:
         removed, seen = 0, 0
         # Each step queues behind the commits that came meanwhile. Stopping does not wait for a long cleaning.
         while self._writer.open:
-            count, last = await self._writer.run(partial(_prune, before=before, seen=seen))
+            count, last = await self._writer.run(partial(_prune, before=before, seen=seen, agents=self._agents))
             removed += count
             if last is None:
                 break
@@ -319,15 +323,49 @@ def _touch(connection: sqlite3.Connection) -> None:
     connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
-def _insert(connection: sqlite3.Connection, samples: Sequence[Sample]) -> None:
-    names = _json({sample.agent_id for sample in samples})
-    rows = _json([(agent_id, timestamp, metrics.decode()) for agent_id, timestamp, metrics in samples])
+class _Agents:
+    """The ids of agents, as a connection knows them.
+
+    They are good until anybody else writes to the file (`PRAGMA data_version` tells), who may have removed a name.
+    """
+
+    def __init__(self) -> None:
+        self._ids: dict[str, int] = {}
+        self._connection: sqlite3.Connection | None = None
+        self._version = 0
+
+    def forget(self) -> None:
+        self._ids.clear()
+
+    def ids(self, connection: sqlite3.Connection, names: set[str]) -> dict[str, int]:
+        """The ids of at least these names, made where there were none; inside a transaction that holds the write lock."""
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        if version != self._version or connection is not self._connection or len(self._ids) > KNOWN_AGENTS:
+            self.forget()
+            self._version = version
+            self._connection = connection
+        unknown = names - self._ids.keys()
+        if unknown:
+            text = _json(list(unknown))
+            connection.execute(_ADD_AGENTS, (text,))
+            (found,) = connection.execute(_FIND_AGENTS, (text,)).fetchone()
+            self._ids.update(_Ids.decode(found))
+        return self._ids
+
+
+def _insert(connection: sqlite3.Connection, samples: Sequence[Sample], agents: _Agents) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.execute(_ADD_AGENTS, (names,))
-        connection.execute(_ADD_SAMPLES, (rows,))
+        ids = agents.ids(connection, {sample.agent_id for sample in samples})
+        rows = [(ids[agent_id], timestamp, metrics.decode()) for agent_id, timestamp, metrics in samples]
+        start = 0
+        for size, statement in _ADD_SAMPLES.items():
+            while len(rows) - start >= size:
+                connection.execute(statement, tuple(chain.from_iterable(rows[start : start + size])))
+                start += size
         connection.execute("COMMIT")
     except BaseException:
+        agents.forget()  # those that were made are not there
         _roll_back(connection)
         raise
 
@@ -343,7 +381,7 @@ def _read(connection: sqlite3.Connection, agent_id: str, since: int, until: int,
     return [Sample(agent_id, timestamp, metrics.encode()) for timestamp, _, metrics in rows]
 
 
-def _prune(connection: sqlite3.Connection, before: int, seen: int) -> tuple[int, int | None]:
+def _prune(connection: sqlite3.Connection, before: int, seen: int, agents: _Agents) -> tuple[int, int | None]:
     """One step: how many samples were removed, and the agent up to which all is done (None: no agent is left)."""
     (last,) = connection.execute(_PAGE, (seen, PRUNE_AGENTS)).fetchone()
     if last is None:
@@ -352,5 +390,6 @@ def _prune(connection: sqlite3.Connection, before: int, seen: int) -> tuple[int,
     if removed == PRUNE_ROWS:
         return removed, seen
     # Names too must not pile up for ever.
+    agents.forget()
     connection.execute(_PRUNE_AGENTS, (seen, last))
     return removed, last

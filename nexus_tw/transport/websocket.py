@@ -28,7 +28,10 @@ from nexus_tw.transport.connections import Connections
 from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.outbox import Outbox
 from nexus_tw.transport.problems import response
+from nexus_tw.transport.quiet import quieten
 from nexus_tw.transport.turn import Turn
+
+quieten()
 
 LINGER: Final = 10.0  # s for a client to answer our close frame, which may stand behind a full queue
 FAILED_LINGER: Final = 1.0  # s for one that broke the protocol, from which no answer is to be read (RFC 6455 section 7.1.7)
