@@ -38,12 +38,18 @@ def _filters(different: int) -> Cell:
 
 
 CELLS: Final = {
+    "fan1w1": _fan(1, 1),
+    "fan10w1": _fan(10, 1),
     "fan100w1": _fan(100, 1),
     "fan100w64": _fan(100, 64),
     "fan1000w1": _fan(1000, 1),
     "fan1000w64": _fan(1000, 64),
+    "fan10000w1": _fan(10000, 1),
+    "fan100-64": _fan(100, 1, 64),
+    "fan100-1k": _fan(100, 1, 1024),
     "fan100-4k": _fan(100, 1, 4096),
     "fan100-16k": _fan(100, 1, 16384),
+    "fan100-60k": _fan(100, 1, 61440),
     "telemetry": Cell("Telemetry, acknowledged: 64 connections, 16 in flight on each", "acknowledgements",
                       partial(telemetry, connections=64, window=16)),
     "telemetry1": Cell("Telemetry, acknowledged: 1 connection, 1 in flight", "acknowledgements",

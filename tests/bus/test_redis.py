@@ -475,3 +475,26 @@ async def test_redis_on_a_unix_socket(node: Callable[..., Node], tmp_path: Any) 
         await one.works()
         await one.bus.stop()
         assert server.ask("PING") == b"PONG"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_flushed_redis_loses_nothing_of_ours(redis: RedisServer, node: Callable[..., Node]) -> None:
+    """Pub/Sub keeps nothing, so FLUSHALL takes nothing away: no subscription, no event, no link."""
+    one = node(redis.url)
+    await one.start()
+    await subscribed(one.bus, "works", "a.*")
+    redis.ask("FLUSHALL")
+    await one.works()
+    assert one.heard.changes == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_redis_without_memory_to_spare_still_carries_events(redis: RedisServer, node: Callable[..., Node]) -> None:
+    """Where Redis refuses whatever would take memory, events pass all the same: publishing keeps nothing."""
+    redis.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    redis.ask("CONFIG", "SET", "maxmemory", "1")
+    one = node(redis.url)
+    await one.start()
+    await subscribed(one.bus, "works")
+    await one.works()
+    assert one.heard.changes == []
