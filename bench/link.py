@@ -14,7 +14,7 @@ import msgspec
 from bench import wire
 from bench.errors import Inexact
 
-READ: Final = 262144  # bytes asked for at once
+READ: Final = 65536  # bytes asked for at once; from 128 kB on the C library would map and unmap memory for each call
 
 decode: Final = msgspec.json.Decoder().decode
 
