@@ -475,3 +475,26 @@ async def test_processes_can_share_a_file_from_its_making_on(path: Path) -> None
     await store.start()
     assert [await count(store, agent_id) for agent_id in agents] == [200] * 4
     await store.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_agent_that_another_process_forgot_is_known_again_with_its_next_sample(store: SqliteStore, path: Path) -> None:
+    await store.commit(ONE)
+    other = SqliteStore(str(path), reactor)
+    await other.start()
+    assert await other.prune(1 << 40) == 1
+    await other.commit([Sample("somebody else", 1, b'{"x":1}')])  # who may have got the same number
+    await store.commit(ONE)
+    assert await count(store) == await count(other) == 1
+    await other.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_agent_of_a_batch_that_failed_is_made_with_the_next_one(store: SqliteStore, path: Path) -> None:
+    await store.commit([Sample("other", 1, b'{"x":1}')])
+    await store._writer.run(lambda connection: connection.execute("PRAGMA max_page_count=10").fetchone())
+    big = [Sample("a", number, b'{"text":"%b"}' % (b"x" * 500)) for number in range(1000)]
+    assert await refused(store.commit(big)) == "the store's disk is full"
+    await store._writer.run(lambda connection: connection.execute("PRAGMA max_page_count=100000").fetchone())
+    await store.commit(ONE)
+    assert await count(store) == 1
