@@ -13,11 +13,11 @@ import errno
 import os
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain
-from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -58,6 +58,8 @@ _ADD_SAMPLES: Final = {
     rows: f"INSERT INTO samples (agent, timestamp, metrics) VALUES {', '.join(['(?, ?, ?)'] * rows)}"  # noqa: S608
     for rows in (1024, 256, 64, 16, 4, 1)
 }
+# A lone sample, which is what a server that keeps up mostly has, of an agent that is known.
+_ADD_SAMPLE: Final = "INSERT INTO samples (agent, timestamp, metrics) SELECT id, ?, ? FROM agents WHERE name = ?"
 _READ: Final = """
     SELECT json_group_array(json_array(timestamp, id, metrics)) FROM (
         SELECT timestamp, id, metrics FROM samples
@@ -91,6 +93,8 @@ _REASONS: Final = {
 }
 # After these a connection is as good as before; after anything else it is opened anew.
 _HARMLESS: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+_Task = tuple[Callable[[], Any], Deferred[Any]]
 
 T = TypeVar("T")
 
@@ -156,11 +160,15 @@ class _Lane:
         self._writes = writes
         self._name = "nexus-store-write" if writes else "nexus-store-read"
         self._thread: Thread
-        self._tasks: SimpleQueue[tuple[Callable[[], Any], Deferred[Any]] | None] = SimpleQueue()
+        self._ear: int
+        self._bell: int
+        self._tasks: deque[_Task | None] = deque()
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
 
     def start(self) -> None:
+        self._ear, self._bell = os.pipe()
+        os.set_blocking(self._bell, False)
         # A server that ends without having stopped its store must end all the same: what was acknowledged is on the disk.
         self._thread = Thread(target=self._serve, name=self._name, daemon=True)
         self._thread.start()
@@ -176,18 +184,31 @@ class _Lane:
         if self.open:
             self.open = False
             await self._put(self._disconnect)
-            self._tasks.put(None)
+            self._give(None)
             self._thread.join()  # it has nothing left to do
+            os.close(self._ear)
+            os.close(self._bell)
 
     def _put(self, task: Callable[[], T]) -> Deferred[T]:
         done: Deferred[T] = Deferred()
-        self._tasks.put((task, done))
+        self._give((task, done))
         return done
+
+    def _give(self, item: _Task | None) -> None:
+        self._tasks.append(item)
+        with suppress(BlockingIOError):  # so full that it rings anyway
+            os.write(self._bell, b"\0")
+
+    def _take(self) -> _Task | None:
+        while not self._tasks:
+            os.read(self._ear, 4096)
+        return self._tasks.popleft()
 
     def _serve(self) -> None:
         # A queue and a wake-up; Twisted's thread pool does the same for any number of threads at three times the cost, which
-        # is more than that of a small commit.
-        while (item := self._tasks.get()) is not None:
+        # is more than that of a small commit. The wake-up is a pipe, as the reactor gives up the interpreter lock while it
+        # writes. A lock would wake this thread in vain: it had to sleep again until the reactor has nothing more to do.
+        while (item := self._take()) is not None:
             task, done = item
             try:
                 result = task()
@@ -344,9 +365,9 @@ class _Agents:
             self.forget()
             self._version = version
             self._connection = connection
-        unknown = names - self._ids.keys()
+        unknown = [name for name in names if name not in self._ids]  # `names - keys` would go through all the keys
         if unknown:
-            text = _json(list(unknown))
+            text = _json(unknown)
             connection.execute(_ADD_AGENTS, (text,))
             (found,) = connection.execute(_FIND_AGENTS, (text,)).fetchone()
             self._ids.update(_Ids.decode(found))
@@ -354,6 +375,8 @@ class _Agents:
 
 
 def _insert(connection: sqlite3.Connection, samples: Sequence[Sample], agents: _Agents) -> None:
+    if len(samples) == 1 and _insert_one(connection, samples[0]):
+        return
     connection.execute("BEGIN IMMEDIATE")
     try:
         ids = agents.ids(connection, {sample.agent_id for sample in samples})
@@ -368,6 +391,12 @@ def _insert(connection: sqlite3.Connection, samples: Sequence[Sample], agents: _
         agents.forget()  # those that were made are not there
         _roll_back(connection)
         raise
+
+
+def _insert_one(connection: sqlite3.Connection, sample: Sample) -> bool:
+    """One statement, which is a transaction by itself; false where the agent is not known, and then nothing has changed."""
+    agent_id, timestamp, metrics = sample
+    return connection.execute(_ADD_SAMPLE, (timestamp, metrics.decode(), agent_id)).rowcount == 1
 
 
 def _json(value: Any) -> str:

@@ -433,9 +433,10 @@ class Writer(ProcessProtocol):
         pytest.fail("the writer did not end")
 
 
+@pytest.mark.parametrize("size", [1, 20])
 @pytest_twisted.ensureDeferred
-async def test_every_acknowledged_batch_survives_a_kill(path: Path) -> None:
-    writer = Writer(path, "a", 1_000_000, 20)
+async def test_every_acknowledged_batch_survives_a_kill(path: Path, size: int) -> None:
+    writer = Writer(path, "a", 1_000_000, size)
     writer.told = lambda acknowledged: writer.kill() if acknowledged >= 50 else None
     assert not await writer.ended
     acknowledged = writer.acknowledged()
@@ -444,10 +445,10 @@ async def test_every_acknowledged_batch_survives_a_kill(path: Path) -> None:
     store = SqliteStore(str(path), reactor)
     await store.start()
     for batch in acknowledged:
-        assert len(await store.samples("a", batch, batch + 1, 100)) == 20
+        assert len(await store.samples("a", batch, batch + 1, 100)) == size
     after = len(acknowledged)
     # Of a batch that nobody was told of there is all or nothing.
-    assert len(await store.samples("a", after, after + 1, 100)) in (0, 20)
+    assert len(await store.samples("a", after, after + 1, 100)) in (0, size)
     await store.stop()
 
 
@@ -477,24 +478,38 @@ async def test_processes_can_share_a_file_from_its_making_on(path: Path) -> None
     await store.stop()
 
 
+@pytest.mark.parametrize("size", [1, 2])  # a lone sample goes a way of its own
 @pytest_twisted.ensureDeferred
-async def test_an_agent_that_another_process_forgot_is_known_again_with_its_next_sample(store: SqliteStore, path: Path) -> None:
-    await store.commit(ONE)
+async def test_an_agent_that_another_process_forgot_is_known_again_with_its_next_sample(
+    store: SqliteStore, path: Path, size: int
+) -> None:
+    await store.commit(ONE * 2)
     other = SqliteStore(str(path), reactor)
     await other.start()
-    assert await other.prune(1 << 40) == 1
+    assert await other.prune(1 << 40) == 2
     await other.commit([Sample("somebody else", 1, b'{"x":1}')])  # who may have got the same number
-    await store.commit(ONE)
-    assert await count(store) == await count(other) == 1
+    await store.commit(ONE * size)
+    assert await count(store) == await count(other) == size
     await other.stop()
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_agent_of_a_batch_that_failed_is_made_with_the_next_one(store: SqliteStore, path: Path) -> None:
+async def test_a_lone_sample_of_a_known_agent_is_one_statement(store: SqliteStore) -> None:
+    statements: list[str] = []
+    await store.commit(ONE)
+    await store._writer.run(lambda connection: connection.set_trace_callback(statements.append))
+    await store.commit(ONE)
+    assert [statement.split()[0] for statement in statements] == ["INSERT"]
+    assert await count(store) == 2
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest_twisted.ensureDeferred
+async def test_an_agent_of_a_batch_that_failed_is_made_with_the_next_one(store: SqliteStore, size: int) -> None:
     await store.commit([Sample("other", 1, b'{"x":1}')])
     await store._writer.run(lambda connection: connection.execute("PRAGMA max_page_count=10").fetchone())
     big = [Sample("a", number, b'{"text":"%b"}' % (b"x" * 500)) for number in range(1000)]
     assert await refused(store.commit(big)) == "the store's disk is full"
     await store._writer.run(lambda connection: connection.execute("PRAGMA max_page_count=100000").fetchone())
-    await store.commit(ONE)
-    assert await count(store) == 1
+    await store.commit(ONE * size)
+    assert await count(store) == size
