@@ -5,16 +5,17 @@ An acknowledgement waits for the disk, so samples share the wait: what comes in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Raw
-from twisted.internet.defer import Deferred, ensureDeferred, succeed
+from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from nexus_tw.errors import NexusError, invalid
 from nexus_tw.interfaces import Fail, IStore, Sample
@@ -129,40 +130,44 @@ class Telemetry:
 
     def _begin(self) -> None:
         self._turn = None
-        self._committing = True
-        ensureDeferred(self._commit_all())
+        self._follow(*self._hand_over())
 
-    async def _commit_all(self) -> None:
-        batch, stored = self._hand_over()
-        while batch:
-            failure = await stored
-            # The store works on the next batch while the reactor answers for this one.
-            following = self._hand_over()
-            self._settle(batch, failure)
-            batch, stored = following
-            if not batch:
-                # A callback may have submitted again.
-                batch, stored = self._hand_over()
-        self._committing = False
-
-    def _hand_over(self) -> tuple[Sequence[_Entry], Deferred[NexusError | None]]:
+    def _hand_over(self) -> tuple[Sequence[_Entry], Deferred[None]]:
+        """Gives the store what waits."""
         batch, self._waiting = self._waiting, []
-        if not batch:
-            return batch, succeed(None)
-        return batch, ensureDeferred(self._commit([entry[0] for entry in batch]))
+        self._committing = bool(batch)
+        return batch, self._commit([entry[0] for entry in batch]) if batch else succeed(None)
 
-    async def _commit(self, samples: Sequence[Sample]) -> NexusError | None:
+    def _commit(self, samples: Sequence[Sample]) -> Deferred[None]:
         try:
-            await self._store.commit(samples)
-        except NexusError as error:
-            self._storing.fails(error.message)
-            return _failed("store_unavailable", error.message)
+            stored = self._store.commit(samples)
         except Exception:
-            log.failure("The store failed in a way that it should not")
-            return _failed("store_unavailable", "the store failed")
+            return fail()
+        return stored if isinstance(stored, Deferred) else ensureDeferred(_wait(stored))
+
+    def _follow(self, batch: Sequence[_Entry], stored: Deferred[None]) -> None:
+        if batch:
+            stored.addCallbacks(self._stored, self._not_stored, callbackArgs=(batch,), errbackArgs=(batch,))
+
+    def _stored(self, _none: None, batch: Sequence[_Entry]) -> None:
         self._storing.works()
         self._metrics.telemetry_commits += 1
-        return None
+        self._ended(batch, None)
+
+    def _not_stored(self, failure: Failure, batch: Sequence[_Entry]) -> None:
+        error = failure.value
+        if isinstance(error, NexusError):
+            self._storing.fails(error.message)
+            self._ended(batch, _failed("store_unavailable", error.message))
+        else:
+            log.failure("The store failed in a way that it should not", failure)
+            self._ended(batch, _failed("store_unavailable", "the store failed"))
+
+    def _ended(self, batch: Sequence[_Entry], failure: NexusError | None) -> None:
+        # The store works on the next batch while the reactor answers for this one.
+        following = self._hand_over()
+        self._settle(batch, failure)
+        self._follow(*following)
 
     def _settle(self, batch: Sequence[_Entry], failure: NexusError | None) -> None:
         for sample, sent, _, _ in batch:
@@ -171,10 +176,11 @@ class Telemetry:
         self._answered += len(batch)
         if failure is None:
             self._metrics.telemetry_stored += len(batch)
-            for sample, _, ok, _ in batch:
-                _call(ok, sample.timestamp)
+            # In this order, as the bus of one node then has its turn before the answers have theirs: all leaves in one turn.
             for sample, sent, _, _ in batch:
                 _call(self._announce, RECEIVED, _received(sample, sent))
+            for sample, _, ok, _ in batch:
+                _call(ok, sample.timestamp)
         else:
             self._metrics.telemetry_failed += len(batch)
             for _, _, _, fail in batch:
@@ -290,6 +296,10 @@ def _failed(code: str, why: str) -> NexusError:
 
 def _size(sent: bytes, flat: bytes) -> int:
     return len(sent) if flat is sent else len(sent) + len(flat)
+
+
+async def _wait(stored: Awaitable[None]) -> None:
+    await stored
 
 
 def _call(callback: Callable[..., None], *arguments: object) -> None:

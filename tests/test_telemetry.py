@@ -134,7 +134,7 @@ def logged() -> Iterator[list[Any]]:
 # --- one sample -------------------------------------------------------------------------------------------------------
 
 
-def test_a_sample_is_acknowledged_only_after_its_commit_and_then_told_to_subscribers(world: World) -> None:
+def test_a_sample_is_told_to_subscribers_and_acknowledged_only_after_its_commit(world: World) -> None:
     world.submit()
     assert world.store.batches == []
     world.turn()
@@ -143,12 +143,12 @@ def test_a_sample_is_acknowledged_only_after_its_commit_and_then_told_to_subscri
     assert world.said == []
     world.store.ends()
     assert world.said == [
-        ("ok", "a", millis),
         (
             "event",
             "telemetry.received",
             b'{"agentId":"a","metrics":%b,"timestamp":"%b"}' % (METRICS, format_millis(millis).encode()),
         ),
+        ("ok", "a", millis),
     ]
     assert (world.metrics.telemetry_stored, world.metrics.telemetry_commits, world.metrics.telemetry_failed) == (
         1,
@@ -339,7 +339,7 @@ def test_what_comes_in_one_turn_is_one_commit_and_is_answered_in_order(world: Wo
     world.turn()
     world.store.ends()
     assert [len(batch) for batch in world.store.batches] == [5]
-    assert [entry[0] for entry in world.said] == ["ok"] * 5 + ["event"] * 5
+    assert [entry[0] for entry in world.said] == ["event"] * 5 + ["ok"] * 5
     assert world.oks() == [f"agent-{number}" for number in range(5)]
     assert [json.loads(event)["agentId"] for event in world.events()] == world.oks()
     assert world.metrics.telemetry_commits == 1
@@ -375,6 +375,7 @@ def test_a_callback_may_submit_again(world: World) -> None:
     world.telemetry.submit(world.principal, "a", Raw(METRICS), None, lambda _: world.submit("again"), unexpected)
     world.turn()
     world.store.ends()
+    world.turn()
     assert len(world.store.batches) == 2
     world.store.ends()
     assert world.oks() == ["again"]
