@@ -17,7 +17,8 @@ ROOT = Path(nexus_tw.__file__).parent
 FLOORS = {
     0: "errors interfaces messages metrics settings times topics",  # vocabulary
     1: "encodings filters frames hub payloads policy sessions",  # bytes and values; no clock, no socket
-    2: "auth broker bus commands dealer executors handlers nodes presence realm store telemetry trust",  # no client's socket
+    # no client's socket
+    2: "auth broker bus commands dealer direct executors handlers nodes presence realm store telemetry trust",
     3: "transport",
     4: "config logs server service tap worker workers",
 }

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from nexus_tw.bus import redis_channels
 from nexus_tw.bus.redis_url import Address
+from nexus_tw.direct import is_socket, send
 from nexus_tw.errors import NexusError
 
 # What Redis has not acknowledged is kept; past either of these a node is so far ahead of Redis that it must be told.
@@ -136,7 +137,11 @@ class Publisher(Connection):
     def _flush(self) -> None:
         self._flush_call = None
         turn, self._turn = self._turn, []
-        self.transport.write(b"".join(turn))
+        data = b"".join(turn)
+        if is_socket(self.transport):
+            data = send(self.transport, data)
+        if data:
+            self.transport.write(data)
 
     def replyReceived(self, reply: Any) -> None:
         if not self._unacked:

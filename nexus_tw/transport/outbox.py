@@ -1,10 +1,8 @@
 """The outbox: all bytes of one connection leave through it.
 
-It alone knows how bytes get to the socket, what waits, and when that is too much. A reactor's own write asks for a wake-up,
-sends from there and gives the wake-up back, which costs several times the one `send` that does the work. So where nothing
-waits the outbox sends at once and leaves only what the kernel did not take to the transport. Under TLS that goes for the
-records: bytes pass the record layer at once (Twisted would wait a turn for more, but what a turn brings is together here), and
-what comes out of it is sent at once.
+It alone knows how bytes get to the socket, what waits, and when that is too much. Where nothing waits it sends at once
+(`nexus_tw.direct`). Under TLS that goes for the records: bytes pass the record layer at once (Twisted would wait a turn for
+more, but what a turn brings is together here), and what comes out of it is sent at once.
 """
 
 from __future__ import annotations
@@ -17,6 +15,7 @@ from twisted.internet.tcp import Connection as SocketTransport
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOProtocol
 
+from nexus_tw.direct import is_socket, send
 from nexus_tw.errors import SLOW_CONSUMER, Close
 from nexus_tw.transport.turn import Turn
 
@@ -42,8 +41,8 @@ class Outbox:
         """
         self._transport = transport
         self._socket = cast(Any, transport.transport if isinstance(transport, ProtocolWrapper) else transport)
-        self._direct = DIRECT and self._socket is transport and isinstance(transport, SocketTransport)
-        self._secure = DIRECT and isinstance(transport, BufferingTLSTransport) and isinstance(self._socket, SocketTransport)
+        self._direct = DIRECT and self._socket is transport and is_socket(transport)
+        self._secure = DIRECT and isinstance(transport, BufferingTLSTransport) and is_socket(self._socket)
         if self._secure:
             self._socket.write = partial(_write, self._socket)
         self._turn = turn
@@ -97,7 +96,7 @@ class Outbox:
 
     def _send(self, data: bytes) -> None:
         if self._direct:
-            data = _send(self._socket, data)
+            data = send(self._socket, data)
             if not data:
                 return
             self._transport.write(data)
@@ -109,21 +108,8 @@ class Outbox:
         self.check()
 
 
-def _send(socket: Any, data: bytes) -> bytes:
-    """Sends at once if nothing waits; gives what is left for the transport to send."""
-    if socket.dataBuffer or socket._tempDataBuffer or socket.disconnecting:
-        return data
-    try:
-        sent = socket.socket.send(data)
-    except (OSError, AttributeError):
-        # Full, or lost. The transport finds the same when it writes, and reports a loss where losses are reported: told from
-        # here it would come in the middle of a fan-out.
-        return data
-    return b"" if sent == len(data) else data[sent:]
-
-
 def _write(socket: Any, data: bytes) -> None:
     """Stands for the `write` of a socket's transport under TLS."""
-    data = _send(socket, data)
+    data = send(socket, data)
     if data:
         SocketTransport.write(socket, data)
