@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from twisted.internet import reactor
+from twisted.internet.protocol import Protocol
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import StringTransport
 
@@ -17,7 +18,7 @@ def ends() -> Iterator[tuple[Any, socket.socket]]:
     """A transport over one end of a pair of sockets, and the other end."""
     near, far = socket.socketpair()
     near.setblocking(False)
-    yield Connection(near, None, reactor), far  # type: ignore[no-untyped-call]
+    yield Connection(near, Protocol(), reactor), far
     near.close()
     far.close()
 

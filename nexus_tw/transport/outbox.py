@@ -34,10 +34,11 @@ class Outbox:
         limit: int,
         close: Callable[[Close], None],
         pack: Callable[[bytes], bytes] | None = None,
+        first: bytes = b"",
     ) -> None:
         """`limit` bounds the bytes that wait for a client that does not read; past it, `close` is called.
 
-        `pack` makes frames smaller for a client that asked for it.
+        `pack` makes frames smaller for a client that asked for it. `first` is what leaves before any frame.
         """
         self._transport = transport
         self._socket = cast(Any, transport.transport if isinstance(transport, ProtocolWrapper) else transport)
@@ -51,6 +52,9 @@ class Outbox:
         self._pack = pack
         self._parts: list[bytes] = []
         self._open = True
+        if first:
+            turn.add(self.flush)
+            self._parts.append(first)
 
     def write(self, data: bytes) -> None:
         """Queues frames; they leave at the end of the reactor turn."""

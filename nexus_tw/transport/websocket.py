@@ -41,6 +41,7 @@ UNCOMPRESSED: Final = Compression(enabled=False)
 LEAST_FRAGMENTS: Final = 1024  # frames of one message; more where the message limit allows more
 
 _QUOTED: Final = re.compile(r"""(["']).*\1""", re.DOTALL)
+_CONNECTING: Final = WebSocketProtocol.STATE_CONNECTING
 _OPEN: Final = WebSocketProtocol.STATE_OPEN
 
 
@@ -72,6 +73,7 @@ class Connection(WebSocketServerProtocol):
         self.life = new_life(self)
         self.address = admitted.address
         self.subject = admitted.principal.subject if admitted.principal else ""
+        self.answer = b""
         self.received = 0
         self.fragments = 0
         self.opened = 0.0
@@ -121,13 +123,24 @@ class Connection(WebSocketServerProtocol):
         if agreed is not None and door.deflaters is not None:
             pack = door.deflaters.get(agreed.server_max_window_bits)
             self._perMessageCompress = Inflater()
-        self.outbox = Outbox(self.transport, door.turn, limit, self.life.close, pack)
+        self.outbox = Outbox(self.transport, door.turn, limit, self.life.close, pack, self.answer)
+        self.answer = b""
         door.connections.add(self)
         self.life.upgraded()
         if self.admitted.principal is None:
             self.life.close(UNAUTHORIZED)
         else:
             self.life.accepted()
+
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        # All that Autobahn itself sends: its answer to the handshake, which waits for the greeting and leaves with it, and
+        # then pongs and closes, which stay behind what was queued before.
+        if self.state == _CONNECTING:
+            self.answer = data
+            return
+        if self.outbox is not None:
+            self.outbox.flush()
+        super().sendData(data, sync, chopsize)
 
     # --- the life's owner
 
@@ -198,9 +211,6 @@ class Connection(WebSocketServerProtocol):
             if used:
                 data = data[used:]
         if data:
-            # Autobahn may answer what it reads (pong, close) past the outbox.
-            if self.outbox is not None:
-                self.outbox.flush()
             self._dataReceived(data)
             if self.outbox is not None:
                 self.outbox.check()

@@ -120,6 +120,7 @@ def served(chunks: list[bytes], lane: bool, pushes: bool = True, rate: int = 10_
     transport = Transport()
     connection.makeConnection(transport)
     connection.dataReceived(UPGRADE)
+    clock.advance(0)
     handshake, _, rest = transport.io.getvalue().partition(b"\r\n\r\n")
     assert handshake.startswith(b"HTTP/1.1 101 ") and not rest
     transport.io.truncate(transport.io.seek(0))
