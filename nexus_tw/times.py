@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from nexus_tw.errors import invalid
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _START: Final = _EPOCH.replace(tzinfo=None)
+_SECOND: Final = timedelta(seconds=1)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
@@ -31,8 +33,14 @@ class Timestamps:
 
 def format_millis(millis: int) -> str:
     """`2026-01-31T12:00:00.123Z` for milliseconds since the epoch."""
+    seconds, part = divmod(millis, 1000)
+    return f"{_second(seconds)}.{part:03}Z"
+
+
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
     # Not by `fromtimestamp`, which takes a float; not by `strftime`, which writes the year 999 in three digits.
-    return (_START + millis * _MILLISECOND).isoformat(timespec="milliseconds") + "Z"
+    return (_START + seconds * _SECOND).isoformat(timespec="seconds")
 
 
 def parse_millis(text: str, member: str) -> int:
