@@ -31,7 +31,7 @@ def source_of(pattern: Pattern) -> Source:
         return Source(EVENTS + pattern.text.encode(), False)
     written: list[bytes] = []
     stars = 0
-    for part in (*pattern.parts, "*") if pattern.tail else pattern.parts:
+    for part in (*pattern.parts, "*") if pattern.tail is not None else pattern.parts:
         if part == "*":
             stars += 1
         written.append(b"*" if part == "*" else _literal(part))
