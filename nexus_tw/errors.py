@@ -6,7 +6,10 @@ translate it: sessions into messages, HTTP into problem documents, transports in
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from nexus_tw.payloads import Payload
 
 
 class Kind(NamedTuple):
@@ -60,8 +63,37 @@ class NexusError(Exception):
     def kind(self) -> Kind:
         return ERRORS[self.code]
 
+    @property
+    def uri(self) -> str:
+        """The error's name in WAMP."""
+        return self.kind.wamp
+
     def __repr__(self) -> str:
         return f"NexusError({self.code!r}, {self.message!r})"
+
+
+class ApplicationError(NexusError):
+    """What a WAMP callee answered instead of a result: an error with a name of its own, and a payload."""
+
+    def __init__(self, uri: str, payload: Payload, message: str) -> None:
+        """`message` says the same to those who do not speak WAMP."""
+        super().__init__(_CODES.get(uri, "failed"), message)
+        self._uri = uri
+        self.payload = payload
+
+    @property
+    def uri(self) -> str:
+        return self._uri
+
+
+# How a command ended, where a callee's error says it in WAMP's own words.
+_CODES: Final = {
+    _DENIED: "forbidden",
+    _NOBODY: "no_such_command",
+    _CANCELED: "cancelled",
+    "wamp.error.timeout": "timeout",
+    "wamp.error.payload_size_exceeded": "too_large",
+}
 
 
 def invalid(member: str, why: str) -> NexusError:

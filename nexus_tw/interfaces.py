@@ -7,30 +7,41 @@ behaviour suites of the built-in ones can be run against them. An `Awaitable` ma
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
     from nexus_tw.errors import Close, NexusError
+    from nexus_tw.events import Event
     from nexus_tw.messages import ServerMessage
+    from nexus_tw.payloads import Payload
     from nexus_tw.policy import Principal
     from nexus_tw.topics import Pattern
 
 Fail = Callable[["NexusError"], None]
 
 
+class Subscription(Protocol):
+    """All who subscribe to one pattern on this node; `number` is its id in WAMP."""
+
+    number: int
+    pattern: Pattern
+
+
 class Encoding(Protocol):
     """How an event becomes bytes for one kind of peer. Equal encodings give equal bytes, so peers share them."""
 
     key: Hashable
+    once: bool
+    """Whether a client is told once of an event that matches several of its subscriptions, and not once for each."""
 
-    def event(self, event_type: str, data: bytes) -> bytes:
-        """A ready frame for an event; `data` is JSON."""
+    def event(self, event: Event, subscription: Subscription) -> bytes:
+        """A ready frame for an event."""
 
     def message(self, message: ServerMessage) -> bytes:
-        """A ready frame for any other message."""
+        """A ready frame for any other message; nothing where the dialect has no word for it."""
 
 
 class Peer(Protocol):
@@ -40,6 +51,7 @@ class Peer(Protocol):
     """
 
     client_id: str
+    number: int  # the session's id in WAMP, whatever the client speaks; unique among all nodes
     principal: Principal
     address: str
     # Ready frames, in this turn's order; may be given to a closed peer.
@@ -49,11 +61,58 @@ class Peer(Protocol):
     def encoding(self) -> Encoding:
         """How frames for this peer are made; the same for its whole life."""
 
-    def send(self, message: ServerMessage) -> None:
-        """Encodes the message in the peer's dialect and queues it behind what was sent before."""
+    @property
+    def streams(self) -> bool:
+        """Whether it takes the further parts of a progressive invocation."""
+
+    def invoke(self, invocation: Invocation) -> None:
+        """Has it execute something. It answers by the invocation's own methods, or by the verbs of its dialect."""
+
+    def interrupt(self, invocation: Invocation, reason: Reason) -> bool:
+        """Nobody waits any more for what it executes; false where it is not a client that can be told."""
+
+    def revoked(self, what: Subscription | Registration, reason: str) -> None:
+        """The server has ended a subscription or registration of this client."""
 
     def close(self, close: Close) -> None:
         """Tells the client why (`disconnect`) and closes; a second call does nothing."""
+
+
+Reason = Literal["cancelled", "timeout"]
+
+
+class Registration(Protocol):
+    """All who execute one procedure, or all of a pattern; `number` is its id in WAMP."""
+
+    number: int
+    pattern: Pattern
+
+
+class Invocation(Protocol):
+    """Something in the hands of a connection that executes it. Once it is over, what is said here is passed over."""
+
+    command_id: str
+    agent_id: str
+    procedure: str  # the name that was called
+    registration: Registration
+    payload: Payload
+    caller: Principal
+    caller_number: int  # the caller's session; 0 where there is none any more
+    disclosed: bool  # whether a WAMP callee may be told who calls
+    attempt: int
+    deadline: float  # s since the epoch
+    progressive: bool  # whether the caller wants to hear of progress
+    more: bool  # whether further parts of the arguments follow
+    options: Mapping[str, str] | None  # passed on as they came (WAMP payload passthru mode)
+
+    def progress(self, payload: Payload, options: Mapping[str, str] | None = None) -> None:
+        """How far it is."""
+
+    def result(self, payload: Payload, options: Mapping[str, str] | None = None) -> None:
+        """It is done."""
+
+    def error(self, error: NexusError) -> None:
+        """It could not be done."""
 
 
 class BusListener(Protocol):
