@@ -58,6 +58,7 @@ class JsonDialect:
     encoding: Encoding = JSON_TEXT
     # Both pings: a browser answers the protocol's by itself, an agent of the guide answers the message.
     heartbeat = JSON_TEXT.message(messages.ServerPing()) + frames.frame(frames.PING, b"")
+    introduces = False
 
     def __init__(
         self,
@@ -79,7 +80,8 @@ class JsonDialect:
         self._timestamps = Timestamps()
         self._ack = (-1, b"")
 
-    def session(self, link: Link, principal: Principal, address: str) -> JsonSession:
+    def session(self, link: Link, principal: Principal | None, address: str) -> JsonSession:
+        assert principal is not None
         return JsonSession(self, link, principal, address, f"client-{self._new_id()}")
 
     def farewell(self, close: Close) -> bytes:
@@ -145,6 +147,9 @@ class JsonSession:
 
     def begin(self) -> None:
         self.send(self._dialect.connected(self.client_id, self.principal))
+
+    def farewell(self, close: Close) -> bytes:
+        return self._dialect.farewell(close)
 
     def end(self) -> None:
         self._dialect.verbs.gone(self)

@@ -66,11 +66,23 @@ class Verbs(Protocol):
 class Link(Protocol):
     """The way to the client. Nothing here raises when the client is gone."""
 
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest message that the client takes, as it said itself (RawSocket); 0: any. A larger one that is
+        sent all the same is dropped."""
+
     def write(self, data: bytes) -> None:
         """Queues frames; they leave at the end of the reactor turn."""
 
     def push(self, data: bytes) -> None:
         """Sends frames at the end of a turn, behind what `write` queued."""
+
+    def identified(self, principal: Principal) -> None:
+        """The session has found out who the client is: from now on the connection is this subject's in counts and in the
+        log, and ends when the principal expires.
+
+        May be called once, after `Session.begin`. Raises `NexusError` where the subject has too many connections.
+        """
 
     def close(self, close: Close) -> None:
         """Says why and closes; a second call does nothing."""
@@ -81,7 +93,8 @@ class Session(Protocol):
 
     @property
     def peer(self) -> Peer | None:
-        """The client as somebody to whom messages for everybody are given; None where these are not for it."""
+        """The client as somebody to whom messages for everybody are given; None where, or as long as, these are not for it.
+        Asked each time."""
 
     def begin(self) -> None:
         """The connection is open."""
@@ -92,16 +105,23 @@ class Session(Protocol):
     def broken(self) -> None:
         """`received` raised: tells the client that it was not its fault."""
 
+    def farewell(self, close: Close) -> bytes:
+        """Frames to be sent before a deliberate close."""
+
     def end(self) -> None:
         """The connection is over."""
 
 
 class Dialect(Protocol):
-    """A language spoken over WebSocket: makes sessions."""
+    """A language spoken over WebSocket or RawSocket, in frames of that transport: makes sessions."""
 
     heartbeat: bytes  # frames sent to every connection at each interval
+    # Whether its sessions find out by themselves who a client is that showed no token (WAMP's HELLO). Until they have called
+    # `Link.identified` the connection is nobody's, and after `limits.auth` it is closed with 1008.
+    introduces: bool
 
-    def session(self, link: Link, principal: Principal, address: str) -> Session: ...
+    def session(self, link: Link, principal: Principal | None, address: str) -> Session:
+        """`principal` is None only where the dialect introduces."""
 
     def farewell(self, close: Close) -> bytes:
-        """Frames to be sent before a deliberate close."""
+        """Frames to be sent before a connection is closed that never got a session."""
