@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import Final, Literal
 
 from nexus_tw.errors import ConfigError, NexusError
-from nexus_tw.settings import Role
+from nexus_tw.settings import EVERY_REALM, Role
 from nexus_tw.topics import Pattern, is_name, parse_pattern
 
 Action = Literal["subscribe", "publish", "call", "register", "telemetry", "read"]
@@ -15,6 +16,7 @@ REMEMBERED: Final = 4096  # answers kept for one principal
 MAX_SUBJECT: Final = 255  # characters
 
 _SUBJECT: Final = "{subject}"
+_REALM: Final = re.compile(r"[A-Za-z][A-Za-z0-9_@.-]{2,254}\Z")
 _NOUNS: Final[dict[Action, str]] = {
     "subscribe": "subscribe to",
     "publish": "publish",
@@ -24,18 +26,19 @@ _NOUNS: Final[dict[Action, str]] = {
     "read": "read",
 }
 
-ADMIN: Final = Role(**dict.fromkeys(ACTIONS, ("**",)), admin=True)
+ADMIN: Final = Role(**dict.fromkeys(ACTIONS, ("**",)), realms=(EVERY_REALM,), admin=True)
 
 
 class Principal:
     """An authenticated caller: a subject, its role's grants, and until when (seconds since the epoch; None: for ever)."""
 
-    __slots__ = ("_answers", "_grants", "admin", "expires", "role", "subject")
+    __slots__ = ("_answers", "_grants", "admin", "expires", "realms", "role", "subject")
 
     def __init__(self, subject: str, role_name: str, role: Role, expires: float | None = None) -> None:
         self.subject = subject
         self.role = role_name
         self.admin = role.admin
+        self.realms = role.realms
         self.expires = expires
         self._grants = _grants(role, subject)
         self._answers: dict[tuple[Action, str], bool] = {}
@@ -56,6 +59,10 @@ class Principal:
             return self.allows(action, pattern.text)
         return any(grant.covers(pattern) for grant in self._grants[action])
 
+    def may_join(self, realm: str) -> bool:
+        """Whether this caller may be in the realm of that name; the JSON protocol and HTTP are the realm `nexus`."""
+        return may_join(self.realms, realm)
+
     def require(self, action: Action, name: str) -> None:
         """Raises `forbidden` where `allows` says no."""
         if not self.allows(action, name):
@@ -74,9 +81,19 @@ def forbidden(action: Action, name: str) -> NexusError:
     return NexusError("forbidden", f"Not allowed to {_NOUNS[action]} {name}")
 
 
+def may_join(realms: Collection[str], realm: str) -> bool:
+    """Whether a role with these `realms` may join one."""
+    return realm in realms or EVERY_REALM in realms
+
+
 def is_subject(text: str) -> bool:
     """Whether this may be called a subject: it is written into logs and told to other clients."""
     return 0 < len(text) <= MAX_SUBJECT and text.isprintable()
+
+
+def is_realm(text: str) -> bool:
+    """Whether this may name a realm: a letter, then letters, digits and `_ - @ .`, 3 to 255 characters in all."""
+    return _REALM.match(text) is not None and not text.startswith("wamp.")
 
 
 def _grants(role: Role, subject: str) -> dict[Action, tuple[Pattern, ...]]:
