@@ -32,6 +32,9 @@ class Connection:
         self.closed.append((self.world.now, close))
         self.world.pulse.remove(self)
 
+    def expired(self) -> None:
+        self.close(TOKEN_EXPIRED)
+
 
 def _keeps_its_shape(connection: Connection) -> Beating:
     """Never called: here the type checker sees that the fake is what it stands for."""
