@@ -118,8 +118,9 @@ class Invocation(Protocol):
 class BusListener(Protocol):
     """Who is told what arrives over the bus."""
 
-    def event(self, event_type: str, data: bytes) -> None:
-        """One event of a subscribed type: exactly one call for it, however many subscriptions match; JSON in UTF-8."""
+    def event(self, event_type: str, data: bytes, about: bytes) -> None:
+        """One event of a subscribed type: exactly one call for it, however many subscriptions match. `data` is JSON in
+        UTF-8, `about` what was published with it; b"" where that was nothing, or by somebody who is no Nexus node."""
 
     def message(self, body: bytes) -> None:
         """Something another node (or this one) sent with `IBus.send`."""
@@ -146,9 +147,12 @@ class IBus(Interface):
     def stop() -> Awaitable[None]:
         """Sends what was accepted, then disconnects; the listener is not called any more."""
 
-    def publish(event_type: str, data: bytes, done: Callable[[NexusError | None], None]) -> None:
+    def publish(
+        event_type: str, data: bytes, done: Callable[[NexusError | None], None], about: bytes = b""
+    ) -> None:
         """Publishes JSON `data`. Calls `done` exactly once: with None when the bus has taken it, else with
-        `bus_unavailable`. Many calls in one reactor turn travel together."""
+        `bus_unavailable`. Many calls in one reactor turn travel together. `about` is for Nexus nodes only and reaches
+        their listeners with the event; others that read the bus do not see it."""
 
     def subscribe(pattern: Pattern, done: Callable[[], None]) -> None:
         """Makes events of a type or pattern arrive. Never called twice for one pattern without `unsubscribe` between.
