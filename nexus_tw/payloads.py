@@ -174,9 +174,6 @@ def _decoded(codec: Codec, part: bytes, member: str, depth: int) -> Any:
     if codec is JSON:
         return decode(part, member, depth)
     try:
-        value = codec.value(part)
+        return codec.value(part, depth)
     except Violation as error:
         raise invalid(member, str(error)) from None
-    if _depth(value, depth) > depth:
-        raise invalid(member, f"nested deeper than {depth}")
-    return value

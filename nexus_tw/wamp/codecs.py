@@ -29,6 +29,9 @@ import msgspec
 from nexus_tw.wamp.messages import Abort, AnyMessage, Authenticate, Carrier, ClientMessage, Error, Goodbye, Hello
 
 _SCALARS: Final = frozenset((type(None), bool, int, float, str, bytes, datetime))
+_KEYS: Final = frozenset((str,))
+
+DEPTH: Final = 256  # of nesting, where nobody asks for less
 
 
 class Violation(Exception):
@@ -51,10 +54,10 @@ class Codec:
     binary: ClassVar[bool]  # whether its WebSocket messages are binary ones
 
     def message(self, data: bytes) -> ClientMessage:
-        """The message that a client sent, its payload still encoded; that it is a list and a map has been looked at."""
+        """The message that a client sent; of its payload only that it is a list and a map."""
         raise NotImplementedError
 
-    def value(self, data: bytes) -> Any:
+    def value(self, data: bytes, depth: int = DEPTH) -> Any:
         """The value, of nothing but what values are made of (see above), so that each serializer can encode it."""
         raise NotImplementedError
 
@@ -70,22 +73,27 @@ class Codec:
 # --- values -------------------------------------------------------------------------------------------------------------
 
 
-def _check(value: Any) -> None:
-    """Lets nothing pass that is not among what values are made of."""
+def _check(value: Any, depth: int) -> None:
+    """Lets nothing pass that is not among what values are made of, or that is nested deeper."""
     level = [value]
-    while level:
+    for left in range(depth, -1, -1):
         below: list[Any] = []
         for item in level:
             kind = type(item)
+            if kind in _SCALARS:
+                continue
+            if kind is not list and kind is not dict:
+                raise Violation(f"{_called(item)} cannot be passed on")
+            if left == 0:
+                raise Violation(f"nested deeper than {depth}")
             if kind is list:
                 below += item
-            elif kind is dict:
-                for key in item:
-                    if type(key) is not str:
-                        raise Violation(f"a key of a map must be text, not {_called(key)}")
+            elif _KEYS.issuperset(map(type, item)):
                 below += item.values()
-            elif kind not in _SCALARS:
-                raise Violation(f"{_called(item)} cannot be passed on")
+            else:
+                raise Violation("the keys of a map must be text")
+        if not below:
+            break
         level = below
 
 
@@ -131,21 +139,32 @@ class _Head(msgspec.Struct, array_like=True):
 _PLACE: Final = re.compile(r"(?P<why>.*) - at (?P<key>`key` in )?`\$\[(?P<index>\d+)\](?P<rest>.*)`\Z", re.DOTALL)
 
 
-def _told(error: Exception, code: int | None) -> Violation:
+_NO_LIST: Final = "a message is a list that begins with its type code"
+_NO_TYPE: Final = "the type code is none of a message that clients send"
+
+
+def _told(error: Exception, kind: type[ClientMessage]) -> Violation:
     """The decoder's complaint, with the names of the message and its member for the place in the list."""
     reason = _reason(error)
-    kind = _CLASSES.get(code) if code is not None else None
-    if kind is None:
-        return Violation(reason if code is None else "the type code is none of a message that clients send")
     name = kind.__name__.upper()
     place = _PLACE.match(reason)
     if place is None:
-        # Its lengths are sometimes without the type code.
+        # The lengths that it tells are sometimes without the type code.
         return Violation(f"{name}: {'too short or too long' if reason.startswith('Expected `array` of') else reason}")
     index = int(place["index"])
-    member = ("type code", *kind.__struct_fields__)[index] if index <= len(kind.__struct_fields__) else f"[{index}]"
+    member = ("type code", *kind.__struct_fields__)[index]
     key = "a key of " if place["key"] else ""
-    return Violation(f"{name}: {key}{member}{place['rest']}: {place['why']}")
+    why = "is none of those there are" if place["why"].startswith("Invalid enum value") else place["why"]
+    return Violation(f"{name}: {key}{member}{place['rest']}: {why}")
+
+
+def _check_free(message: ClientMessage) -> None:
+    member = _FREE.get(type(message))
+    if member is not None:
+        try:
+            _check(getattr(message, member), DEPTH)
+        except Violation as error:
+            raise Violation(f"{_called(message).upper()}: {member}: {error}") from None
 
 
 class _Spliced(Codec):
@@ -162,19 +181,24 @@ class _Spliced(Codec):
         try:
             message = self._message(data)
         except _REFUSALS as error:
-            raise _told(error, self._code(data)) from None
+            raise self._told(error, data) from None
         if isinstance(message, Carrier):
             if message.args is not None and memoryview(message.args)[0] not in self._lists:
                 raise Violation(f"{_called(message).upper()}: args: must be a list")
             if message.kwargs is not None and memoryview(message.kwargs)[0] not in self._maps:
                 raise Violation(f"{_called(message).upper()}: kwargs: must be a map")
+        _check_free(message)
         return message
 
-    def _code(self, data: bytes) -> int | None:
+    def _told(self, error: Exception, data: bytes) -> Violation:
         try:
-            return self._head(data).code
+            code = self._head(data).code
+        except msgspec.ValidationError:
+            return Violation(_NO_LIST)
         except _REFUSALS:
-            return None
+            return Violation(_reason(error))
+        kind = _CLASSES.get(code)
+        return Violation(_NO_TYPE) if kind is None else _told(error, kind)
 
 
 # --- JSON ---------------------------------------------------------------------------------------------------------------
@@ -217,13 +241,14 @@ class _Json(_Spliced):
     _lists = frozenset(b"[")
     _maps = frozenset(b"{")
 
-    def value(self, data: bytes) -> Any:
+    def value(self, data: bytes, depth: int = DEPTH) -> Any:
         try:
             value = _json_decode(data)
-            # The one way in which JSON can spell a NUL.
-            return _replace(value, _text_as_bytes) if b"\\u0000" in data else value
         except _REFUSALS as error:
             raise Violation(_reason(error)) from None
+        _check(value, depth)
+        # There is one way only to spell a NUL.
+        return _replace(value, _text_as_bytes) if b"\\u0000" in data else value
 
     def encode(self, value: Any) -> bytes:
         return _json_encode(_replace(value, _bytes_as_text) if _holds_bytes((value,)) else value)
@@ -246,7 +271,7 @@ def _within_64_bits(item: Any) -> Any:
         try:
             return float(item)
         except OverflowError:
-            return math.copysign(math.inf, item)
+            return math.inf if item > 0 else -math.inf
     if type(item) is datetime:
         try:
             _msgpack_encode(item)
@@ -263,22 +288,12 @@ class _MessagePack(_Spliced):
     _lists = frozenset((*range(0x90, 0xA0), 0xDC, 0xDD))
     _maps = frozenset((*range(0x80, 0x90), 0xDE, 0xDF))
 
-    def message(self, data: bytes) -> ClientMessage:
-        message = super().message(data)
-        free = _FREE.get(type(message))
-        if free is not None:
-            try:
-                _check(getattr(message, free))
-            except Violation as error:
-                raise Violation(f"{_called(message).upper()}: {free}: {error}") from None
-        return message
-
-    def value(self, data: bytes) -> Any:
+    def value(self, data: bytes, depth: int = DEPTH) -> Any:
         try:
             value = _msgpack_decode(data)
         except _REFUSALS as error:
             raise Violation(_reason(error)) from None
-        _check(value)
+        _check(value, depth)
         return value
 
     def encode(self, value: Any) -> bytes:
@@ -299,8 +314,6 @@ def _joined(head: bytes, empty: bytes, args: bytes | None, kwargs: bytes | None)
 
 
 # --- CBOR ---------------------------------------------------------------------------------------------------------------
-
-_DEPTH: Final = 128  # of nesting; no payload that is taken comes near it
 
 _DATES: Final = frozenset((0, 1))
 _POSITIVE, _NEGATIVE = 2, 3
@@ -359,21 +372,26 @@ class _Cbor(Codec):
     binary = True
 
     def message(self, data: bytes) -> ClientMessage:
-        items = self.value(data)
-        code = items[0] if type(items) is list and items and type(items[0]) is int else None
-        size = _HEADS.get(code, 16) if code is not None else 16
+        items = self._load(data)
+        if type(items) is not list or not items or type(items[0]) is not int:
+            raise Violation(_NO_LIST)
+        kind = _CLASSES.get(items[0])
+        if kind is None:
+            raise Violation(_NO_TYPE)
+        size = _HEADS.get(items[0], len(items))
         try:
-            message: ClientMessage = msgspec.convert(items if type(items) is not list else items[:size], AnyMessage)
+            message: ClientMessage = msgspec.convert(items[:size], kind)
         except _REFUSALS as error:
-            raise _told(error, code) from None
+            raise _told(error, kind) from None
         if isinstance(message, Carrier):
             self._carry(message, items[size:])
+        _check_free(message)
         return message
 
     def _carry(self, message: Carrier, parts: list[Any]) -> None:
         name = _called(message).upper()
         if len(parts) > 2:
-            raise Violation(f"{name}: more elements than it has members")
+            raise Violation(f"{name}: too short or too long")
         if parts:
             if type(parts[0]) is not list:
                 raise Violation(f"{name}: args: must be a list")
@@ -383,18 +401,20 @@ class _Cbor(Codec):
                 raise Violation(f"{name}: kwargs: must be a map")
             message.kwargs = msgspec.Raw(cbor2.dumps(parts[1]))
 
-    def value(self, data: bytes) -> Any:
+    def value(self, data: bytes, depth: int = DEPTH) -> Any:
+        value = self._load(data)
+        _check(value, depth)
+        return value
+
+    def _load(self, data: bytes) -> Any:
         stream = BytesIO(data)
         try:
-            value = cbor2.load(stream, semantic_decoders=_TAGS, max_depth=_DEPTH)
+            value = cbor2.load(stream, semantic_decoders=_TAGS, max_depth=DEPTH)
         except _REFUSALS as error:
             raise Violation(_reason(error)) from None
         if stream.tell() != len(data):
             raise Violation("more bytes than there are to the value")
-        if b"\xf7" in data:
-            value = _replace(value, _undefined_as_null)
-        _check(value)
-        return value
+        return _replace(value, _undefined_as_null) if b"\xf7" in data else value
 
     def encode(self, value: Any) -> bytes:
         return cbor2.dumps(value)

@@ -6,12 +6,13 @@ are the meanings; what only the router sends has no class, for it is written fro
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta, Raw, Struct, field
 
 Id = Annotated[int, Meta(ge=1, le=2**53)]
 Milliseconds = Annotated[int, Meta(ge=0, le=2**53)]
+Match = Literal["exact", "prefix", "wildcard"]
 
 if TYPE_CHECKING:
     Encoded = Raw | None
@@ -63,9 +64,9 @@ class PublishOptions(Passthru):
 
 
 class SubscribeOptions(Options):
-    """`match`: exact, prefix or wildcard."""
+    """`match`: which topics are meant; `get_retained`: the event that each of them keeps, first of all."""
 
-    match: str = "exact"
+    match: Match = "exact"
     get_retained: bool = False
 
 
@@ -79,20 +80,20 @@ class CallOptions(Passthru):
 
 
 class CancelOptions(Options):
-    """`mode`: skip, kill or killnowait; empty where the client leaves it to the dealer."""
+    """`mode`; empty where the client leaves it to the dealer."""
 
-    mode: str = ""
+    mode: Literal["", "skip", "kill", "killnowait"] = ""
 
 
 class RegisterOptions(Options):
-    """`match`: exact, prefix or wildcard; `invoke`: single, roundrobin, random, first or last.
+    """`match`: which calls are meant; `invoke`: which of several callees gets one.
 
     `concurrency` (how many calls at once, None for any number) and `force_reregister` (instead of who has it now) are
     Autobahn's. `agent` is private to Nexus, `_agent` on the wire: the agent for which this procedure is a command.
     """
 
-    match: str = "exact"
-    invoke: str = "single"
+    match: Match = "exact"
+    invoke: Literal["single", "roundrobin", "random", "first", "last"] = "single"
     disclose_caller: bool = False
     forward_timeout: bool = False
     force_reregister: bool = False
