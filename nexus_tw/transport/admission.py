@@ -153,8 +153,8 @@ class Admission:
         principal = await self.principal(credentials)
         if principal is not None:
             self._connections.room(address, principal.subject)
-            if not dialect.introduces and not principal.may_join(REALM):
-                raise NexusError("forbidden", f"Not allowed to join the realm {REALM}")
+            if not dialect.introduces:
+                require_member(principal)
         return principal
 
     def _way(self, opening: Opening, address: str) -> Way:
@@ -170,6 +170,12 @@ class Admission:
         self._connections.arrive()
         self._connections.room(address, None)
         return way
+
+
+def require_member(principal: Principal) -> None:
+    """Raises `forbidden` for somebody who may not be where the JSON protocol and HTTP are."""
+    if not principal.may_join(REALM):
+        raise NexusError("forbidden", f"Not allowed to join the realm {REALM}")
 
 
 def _took_too_long(_result: object, _seconds: float) -> NoReturn:
