@@ -320,25 +320,22 @@ _POSITIVE, _NEGATIVE = 2, 3
 _REFERENCES: Final = frozenset((25, 28, 29, 256))  # a short message that stands for a very long one, or for one without end
 
 
-def _bignum(content: Any) -> int:
-    if type(content) is not bytes or len(content) > 127:
-        raise ValueError("no bignum, or larger than any double")
+def _bignum(content: Any, inside_key: bool) -> int:
+    # As keys they could be chosen so that all have one hash.
+    if type(content) is not bytes or len(content) > 127 or inside_key:
+        raise ValueError("no bignum, larger than any double, or in a key")
     return int.from_bytes(content)
 
 
-def _positive(content: Any, _immutable: bool) -> int:
-    return _bignum(content)
+def _negative(content: Any, inside_key: bool) -> int:
+    return -1 - _bignum(content, inside_key)
 
 
-def _negative(content: Any, _immutable: bool) -> int:
-    return -1 - _bignum(content)
-
-
-def _reference(_content: Any, _immutable: bool) -> Any:
+def _reference(_content: Any, _inside_key: bool) -> Any:
     raise ValueError("references are not taken")
 
 
-def _content(content: Any, _immutable: bool) -> Any:
+def _content(content: Any, _inside_key: bool) -> Any:
     return content
 
 
@@ -350,7 +347,7 @@ class _Tags(Mapping[int, Callable[[Any, bool], Any]]):
             raise KeyError(tag)
         if tag in _REFERENCES:
             return _reference
-        return {_POSITIVE: _positive, _NEGATIVE: _negative}.get(tag, _content)
+        return {_POSITIVE: _bignum, _NEGATIVE: _negative}.get(tag, _content)
 
     def __iter__(self) -> Iterator[int]:
         raise NotImplementedError("any number may be a tag")

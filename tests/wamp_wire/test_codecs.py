@@ -162,6 +162,8 @@ def test_of_what_cbor_has_more_of_there_is_the_content(value: Any, read: Any) ->
         (cbor2.CBORTag(25, 0), "semantic tag 25"),
         (2**1016, "semantic tag 2"),
         (cbor2.CBORTag(2, "x"), "semantic tag 2"),
+        ({2**64: 1}, "semantic tag 2"),
+        ({(1, -(2**64) - 1): 1}, "semantic tag 3"),
         (cbor2.CBORTag(0, "yesterday"), "datetime"),
         (cbor2.CBORTag(1, math.nan), "datetime"),
         (cbor2.CBORTag(1, 2**60), "datetime"),
