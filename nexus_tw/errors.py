@@ -105,21 +105,25 @@ class ConfigError(Exception):
     """A setting that cannot be used; the text names the key and the reason."""
 
 
+KILLED: Final = "wamp.close.killed"
+
+
 class Close(NamedTuple):
     """How a connection ends: RFC 6455 section 7.4 code and reason, and what the client should do.
 
-    `delay` is the window in ms within which clients are asked to spread their return.
+    `delay` is the window in ms within which clients are asked to spread their return; `uri` is the reason in WAMP.
     """
 
     code: int
     reason: str
     reconnect: bool
     delay: int = 0
+    uri: str = KILLED
 
 
 HEARTBEAT_TIMEOUT: Final = Close(1000, "Heartbeat timeout", True, 1000)
-SHUTTING_DOWN: Final = Close(1000, "Server shutting down", True, 5000)
-UNAUTHORIZED: Final = Close(1008, "Unauthorized", False)
+SHUTTING_DOWN: Final = Close(1000, "Server shutting down", True, 5000, "wamp.close.system_shutdown")
+UNAUTHORIZED: Final = Close(1008, "Unauthorized", False, uri="wamp.error.authentication_failed")
 SLOW_CONSUMER: Final = Close(4001, "Slow consumer", True, 1000)
 RATE_LIMITED: Final = Close(4002, "Rate limit exceeded", True, 30000)
 REPLACED: Final = Close(4003, "Replaced by a newer connection", False)

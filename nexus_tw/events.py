@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import SystemRandom
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import DecodeError, Struct
 from msgspec.json import Decoder, Encoder
 
+from nexus_tw.errors import NexusError
 from nexus_tw.interfaces import Peer
 from nexus_tw.payloads import Payload, Shape
 
@@ -21,7 +23,7 @@ def new_id() -> int:
     return _random.getrandbits(53) + 1
 
 
-class Publisher(Struct, array_like=True, frozen=True, gc=False):
+class Publisher(NamedTuple):
     """Who published, where that may be told."""
 
     session: int
@@ -69,7 +71,7 @@ class About(Struct, frozen=True, omit_defaults=True, gc=False):
     shape: Shape = "natural"
     publisher: Publisher | None = None
     rule: Rule | None = None
-    options: dict[str, str] | None = None
+    options: Mapping[str, str] | None = None
 
 
 _encode: Final = Encoder().encode
@@ -88,15 +90,15 @@ class Event:
         self._publication = 0 if about is None else about.publication
 
     @classmethod
-    def arrived(cls, event_type: str, data: bytes, about: bytes) -> Event:
-        """An event that came over the bus; an `about` that cannot be read is as good as none."""
+    def arrived(cls, event_type: str, data: bytes, about: bytes) -> Event | None:
+        """An event that came over the bus. None where `about` cannot be read: it may say that the event is not for all."""
         if not about:
             return cls(event_type, Payload.of_value(data))
         try:
             known = _decode(about)
-        except (DecodeError, UnicodeDecodeError):
-            return cls(event_type, Payload.of_value(data))
-        return cls(event_type, Payload.of_value(data, known.shape), known)
+            return cls(event_type, Payload.of_value(data, known.shape), known)
+        except (DecodeError, UnicodeDecodeError, NexusError):
+            return None
 
     @property
     def publication(self) -> int:

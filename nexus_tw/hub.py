@@ -47,11 +47,12 @@ class Group:
 class Bucket:
     """All groups of one pattern, arranged by what their filters ask for; to WAMP, one subscription (`number` is its id)."""
 
-    __slots__ = ("filtered", "groups", "index", "number", "pattern", "plain", "scanned")
+    __slots__ = ("created", "filtered", "groups", "index", "number", "pattern", "plain", "scanned")
 
-    def __init__(self, pattern: Pattern, number: int) -> None:
+    def __init__(self, pattern: Pattern, number: int, created: int) -> None:
         self.pattern = pattern
         self.number = number
+        self.created = created  # ms since the epoch
         self.groups: dict[Hashable, Group] = {}
         self.plain: Group | None = None
         self.filtered = False
@@ -157,6 +158,10 @@ class Subscriber:
     def __len__(self) -> int:
         return sum(map(len, self.pairs.values()))
 
+    def buckets(self, texts: Iterable[str]) -> list[Bucket]:
+        """Those of the patterns written so, which it has."""
+        return [next(iter(self.pairs[text].values())).bucket for text in texts]
+
 
 class _Fan:
     """The fan-out of one event: its frames, each made once, and whom its rule concerns."""
@@ -184,10 +189,12 @@ class _Fan:
 
 
 class Hub:
-    """Subscriptions, groups, fan-out. `soon` calls back once at the end of the reactor turn."""
+    """Subscriptions, groups, fan-out."""
 
-    def __init__(self, soon: Callable[[Callable[[], None]], None], metrics: Metrics) -> None:
+    def __init__(self, soon: Callable[[Callable[[], None]], None], metrics: Metrics, now: Callable[[], float]) -> None:
+        """`soon` calls back once at the end of the reactor turn; `now` gives seconds since the epoch."""
         self._soon = soon
+        self._now = now
         self._metrics = metrics
         self._exact: dict[str, Bucket] = {}
         self._wild: dict[str, Bucket] = {}
@@ -285,7 +292,9 @@ class Hub:
     def _gather(self, group: Group, fan: _Fan) -> None:
         for cohort in group.cohorts:
             if cohort.last is not fan.event or not cohort.encoding.once:
-                self._put(cohort, fan.event, fan.frame(cohort.encoding, group.bucket), fan.rule_for(cohort))
+                frame = fan.frame(cohort.encoding, group.bucket)
+                if frame:
+                    self._put(cohort, fan.event, frame, fan.rule_for(cohort))
 
     def _put(self, cohort: Cohort, event: object, frame: bytes, rule: Rule | None) -> None:
         cohort.last = event
@@ -330,7 +339,7 @@ class Hub:
         buckets = self._exact if pattern.exact else self._wild
         bucket = buckets.get(pattern.text)
         if bucket is None:
-            bucket = buckets[pattern.text] = Bucket(pattern, next(self._numbers))
+            bucket = buckets[pattern.text] = Bucket(pattern, next(self._numbers), int(self._now() * 1000))
             if not pattern.exact:
                 self._trie.put(pattern, bucket)
                 self._routes.clear()

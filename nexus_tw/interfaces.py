@@ -28,14 +28,18 @@ class Subscription(Protocol):
 
     number: int
     pattern: Pattern
+    created: int  # ms since the epoch
 
 
 class Encoding(Protocol):
     """How an event becomes bytes for one kind of peer. Equal encodings give equal bytes, so peers share them."""
 
-    key: Hashable
-    once: bool
-    """Whether a client is told once of an event that matches several of its subscriptions, and not once for each."""
+    @property
+    def key(self) -> Hashable: ...
+
+    @property
+    def once(self) -> bool:
+        """Whether a client is told once of an event that matches several of its subscriptions, and not once for each."""
 
     def event(self, event: Event, subscription: Subscription) -> bytes:
         """A ready frame for an event."""
@@ -53,6 +57,8 @@ class Peer(Protocol):
     client_id: str
     number: int  # the session's id in WAMP, whatever the client speaks; unique among all nodes
     principal: Principal
+    authmethod: str  # how it showed who it is, and to whom, in WAMP's words
+    authprovider: str
     address: str
     # Ready frames, in this turn's order; may be given to a closed peer.
     deliver: Callable[[bytes], None]
@@ -69,10 +75,14 @@ class Peer(Protocol):
         """Has it execute something. It answers by the invocation's own methods, or by the verbs of its dialect."""
 
     def interrupt(self, invocation: Invocation, reason: Reason) -> bool:
-        """Nobody waits any more for what it executes; false where it is not a client that can be told."""
+        """Nobody waits any more for what it executes, which it is told where its dialect has a word for it; whether it
+        answers to that, as it would have answered the invocation."""
 
-    def revoked(self, what: Subscription | Registration, reason: str) -> None:
-        """The server has ended a subscription or registration of this client."""
+    def unsubscribed(self, subscription: Subscription, reason: str) -> None:
+        """The server has ended a subscription of this client."""
+
+    def unregistered(self, registration: Registration, reason: str) -> None:
+        """The server has ended a registration of this client."""
 
     def close(self, close: Close) -> None:
         """Tells the client why (`disconnect`) and closes; a second call does nothing."""
@@ -81,29 +91,43 @@ class Peer(Protocol):
 Reason = Literal["cancelled", "timeout"]
 
 
+class Caller(NamedTuple):
+    """Who called: the session's id in WAMP, subject and role."""
+
+    session: int
+    authid: str
+    authrole: str
+
+
 class Registration(Protocol):
     """All who execute one procedure, or all of a pattern; `number` is its id in WAMP."""
 
     number: int
     pattern: Pattern
+    created: int  # ms since the epoch
+    invoke: str  # WAMP's invocation policy
 
 
 class Invocation(Protocol):
     """Something in the hands of a connection that executes it. Once it is over, what is said here is passed over."""
 
-    command_id: str
+    number: int  # its id in WAMP; one after the other for each connection
+    over: bool
     agent_id: str
     procedure: str  # the name that was called
     registration: Registration
     payload: Payload
-    caller: Principal
-    caller_number: int  # the caller's session; 0 where there is none any more
+    caller: Caller
     disclosed: bool  # whether a WAMP callee may be told who calls
     attempt: int
     deadline: float  # s since the epoch
     progressive: bool  # whether the caller wants to hear of progress
     more: bool  # whether further parts of the arguments follow
     options: Mapping[str, str] | None  # passed on as they came (WAMP payload passthru mode)
+
+    @property
+    def command_id(self) -> str:
+        """What the JSON protocol calls it by."""
 
     def progress(self, payload: Payload, options: Mapping[str, str] | None = None) -> None:
         """How far it is."""

@@ -125,11 +125,22 @@ class Payload:
         return self._data
 
     @property
+    def parameters(self) -> bytes:
+        """The one value as JSON, for parameters and results: where there are no arguments at all, an empty object."""
+        return b"{}" if self.shape == "pair" and self.value == {"args": [], "kwargs": {}} else self.data
+
+    @property
     def value(self) -> Any:
         """The one value, decoded from JSON; shared, so nobody may change it."""
         if self._value is UNSET:
             self._value = _decode(self.data)
         return self._value
+
+    def summary(self, name: str) -> str:
+        """The error of that name in words: its first argument where that is a text."""
+        args, _ = self.arguments(JSON)
+        listed = JSON.value(args) if args is not None else []
+        return f"{name}: {listed[0]}" if listed and type(listed[0]) is str else name
 
     def arguments(self, codec: Codec) -> Arguments:
         """The list and the map, encoded; None for what is absent. The very bytes that came, if they came in that format."""

@@ -130,3 +130,7 @@ def check_roles(roles: Mapping[str, Role]) -> None:
                 except NexusError:
                     key = f"roles.{name}.{action}[{index}]"
                     raise ConfigError(f"{key}: {text!r} is neither a name nor a pattern nor `{_SUBJECT}`") from None
+
+
+EVERYTHING: Final = Principal("", "", ADMIN)
+"""The rights to do what was allowed in another way than by the grants of a role."""

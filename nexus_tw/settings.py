@@ -64,6 +64,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     headers: Positive = 16384
     handshake: Seconds = 5.0
     auth: Seconds = 10.0
+    call: SecondsOrNone = 30.0  # for a WAMP call without a timeout of its own
     subscriptions: Count = 128
     filter_nodes: Count = 64
     depth: Positive = 32  # of nested objects and lists in anything that is kept or passed on

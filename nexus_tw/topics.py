@@ -99,6 +99,17 @@ class Pattern:
         # Without an empty component it stands for one name only, and still is not the subscription to that name.
         return cls(".".join(parts) if "*" in parts else f".{uri}", parts, None, False)
 
+    @property
+    def policy(self) -> tuple[str, str]:
+        """WAMP's match policy and URI for it. One with stars and a tail, which WAMP does not have, is told as it is written."""
+        if self.exact:
+            return "exact", self.text
+        if self.tail is None:
+            return "wildcard", ".".join("" if part == "*" else part for part in self.parts)
+        if "*" in self.parts:
+            return "wildcard", self.text
+        return "prefix", ".".join((*self.parts, self.tail))
+
     def matches(self, name: str) -> bool:
         """Whether the name is one this pattern stands for."""
         if self.exact:

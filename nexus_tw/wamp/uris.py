@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from nexus_tw.topics import MAX_BYTES, is_name
+from nexus_tw.topics import MAX_BYTES, Pattern, is_name
 
 _STRICT: Final = re.compile(r"[0-9a-z_.]*\Z")
 
@@ -32,3 +32,10 @@ def is_pattern(uri: str, match: str, strict: bool) -> bool:
     if match == "wildcard":
         return is_uri(".".join(component or "x" for component in uri.split(".")), strict)
     return match == "exact" and is_uri(uri, strict)
+
+
+def pattern_of(uri: str, match: str) -> Pattern:
+    """The pattern for a URI and match policy that were checked."""
+    if match == "exact":
+        return Pattern.parse(uri)
+    return Pattern.prefixed(uri) if match == "prefix" else Pattern.wildcard(uri)
