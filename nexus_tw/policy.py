@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Final, Literal
 
 from nexus_tw.errors import ConfigError, NexusError
@@ -12,7 +13,7 @@ from nexus_tw.topics import Pattern, is_name, parse_pattern
 
 Action = Literal["subscribe", "publish", "call", "register", "telemetry", "read"]
 ACTIONS: Final[tuple[Action, ...]] = ("subscribe", "publish", "call", "register", "telemetry", "read")
-REMEMBERED: Final = 4096  # answers kept for one principal
+REMEMBERED: Final = 4096  # answers kept for one set of grants
 MAX_SUBJECT: Final = 255  # characters
 
 _SUBJECT: Final = "{subject}"
@@ -29,10 +30,43 @@ _NOUNS: Final[dict[Action, str]] = {
 ADMIN: Final = Role(**dict.fromkeys(ACTIONS, ("**",)), realms=(EVERY_REALM,), admin=True)
 
 
+class Grants:
+    """What a role may do, for one subject or for all that have it; the answers are remembered for all of them together."""
+
+    __slots__ = ("_answers", "_patterns")
+
+    def __init__(self, role: Role, subject: str) -> None:
+        self._patterns = _patterns(role, subject)
+        self._answers: dict[tuple[Action, str], bool] = {}
+
+    def allows(self, action: Action, name: str) -> bool:
+        answer = self._answers.get((action, name))
+        if answer is None:
+            answer = any(grant.matches(name) for grant in self._patterns[action])
+            if len(self._answers) >= REMEMBERED:
+                self._answers.clear()
+            self._answers[action, name] = answer
+        return answer
+
+    def covers(self, action: Action, pattern: Pattern) -> bool:
+        return any(grant.covers(pattern) for grant in self._patterns[action])
+
+
+@lru_cache(maxsize=1024)
+def _shared(role: Role) -> Grants:
+    return Grants(role, "")
+
+
+def _grants(role: Role, subject: str) -> Grants:
+    # Most roles say the same of everybody: a fleet of sessions then has one set of grants, and of answers.
+    personal = any(_SUBJECT in text for action in ACTIONS for text in getattr(role, action))
+    return Grants(role, subject) if personal else _shared(role)
+
+
 class Principal:
     """An authenticated caller: a subject, its role's grants, and until when (seconds since the epoch; None: for ever)."""
 
-    __slots__ = ("_answers", "_grants", "admin", "expires", "realms", "role", "subject")
+    __slots__ = ("_grants", "admin", "expires", "realms", "role", "subject")
 
     def __init__(self, subject: str, role_name: str, role: Role, expires: float | None = None) -> None:
         self.subject = subject
@@ -41,23 +75,14 @@ class Principal:
         self.realms = role.realms
         self.expires = expires
         self._grants = _grants(role, subject)
-        self._answers: dict[tuple[Action, str], bool] = {}
 
     def allows(self, action: Action, name: str) -> bool:
         """Whether this one name may be used."""
-        answer = self._answers.get((action, name))
-        if answer is None:
-            answer = any(grant.matches(name) for grant in self._grants[action])
-            if len(self._answers) >= REMEMBERED:
-                self._answers.clear()
-            self._answers[action, name] = answer
-        return answer
+        return self._grants.allows(action, name)
 
     def covers(self, action: Action, pattern: Pattern) -> bool:
         """Whether every name the pattern stands for may be used."""
-        if pattern.exact:
-            return self.allows(action, pattern.text)
-        return any(grant.covers(pattern) for grant in self._grants[action])
+        return self.allows(action, pattern.text) if pattern.exact else self._grants.covers(action, pattern)
 
     def may_join(self, realm: str) -> bool:
         """Whether this caller may be in the realm of that name; the JSON protocol and HTTP are the realm `nexus`."""
@@ -96,7 +121,7 @@ def is_realm(text: str) -> bool:
     return _REALM.match(text) is not None and not text.startswith("wamp.")
 
 
-def _grants(role: Role, subject: str) -> dict[Action, tuple[Pattern, ...]]:
+def _patterns(role: Role, subject: str) -> dict[Action, tuple[Pattern, ...]]:
     named = is_name(subject)
     grants: dict[Action, tuple[Pattern, ...]] = {}
     for action in ACTIONS:
