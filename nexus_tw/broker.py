@@ -10,17 +10,23 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from nexus_tw import payloads
-from nexus_tw.errors import NexusError
-from nexus_tw.filters import Filter, compile_filter
-from nexus_tw.hub import Hub, Subscriber
-from nexus_tw.interfaces import Encoding, Fail, IBus, Peer
-from nexus_tw.messages import Continuity
-from nexus_tw.metrics import Metrics
-from nexus_tw.policy import Principal
-from nexus_tw.settings import Limits
-from nexus_tw.topics import Pattern, check_name, is_reserved, parse_pattern
+import msgspec
 
+from nexus_tw.errors import NexusError
+from nexus_tw.events import About, Event, encode_about
+from nexus_tw.filters import Filter, compile_filter
+from nexus_tw.hub import Bucket, Hub, Subscriber
+from nexus_tw.interfaces import Fail, IBus, Peer
+from nexus_tw.messages import Continuity
+from nexus_tw.meta import Meta
+from nexus_tw.metrics import Metrics
+from nexus_tw.payloads import Payload
+from nexus_tw.policy import Principal
+from nexus_tw.roster import Roster
+from nexus_tw.settings import Limits
+from nexus_tw.topics import Pattern, check_name, is_reserved
+
+CONTINUITY: Final = "nexus.continuity"  # where those hear of gaps whose dialect has no message for it
 MOST_WAITING: Final = 256  # of a client's subscribes and unsubscribes behind one that the bus has not confirmed
 OUTBOX_BYTES: Final = 67108864  # besides limits.outbox, which counts events
 
@@ -58,10 +64,19 @@ class Broker:
     """Publish and subscribe for everybody on this node."""
 
     def __init__(
-        self, bus: IBus, hub: Hub, limits: Limits, metrics: Metrics, tell_gap: Callable[[str], None]
+        self,
+        bus: IBus,
+        hub: Hub,
+        limits: Limits,
+        metrics: Metrics,
+        tell_gap: Callable[[str], None],
+        roster: Roster,
+        meta: Meta,
     ) -> None:
         """`tell_gap` makes `gap` happen on every node: events of that type were lost before they reached the bus."""
         self._tell_gap = tell_gap
+        self._roster = roster
+        self._meta = meta
         self._bus = bus
         self._hub = hub
         self._limits = limits
@@ -74,25 +89,34 @@ class Broker:
 
     # --- publish
 
-    def publish(self, principal: Principal, event_type: str, data: bytes, ok: Callable[[], None], fail: Fail) -> None:
-        """Publishes JSON `data` on a client's behalf; `ok` once the bus has taken it."""
+    def publish(
+        self,
+        principal: Principal,
+        event_type: str,
+        payload: Payload,
+        ok: Callable[[], None],
+        fail: Fail,
+        about: About | None = None,
+    ) -> None:
+        """Publishes on a client's behalf; `ok` once the bus has taken it. `about` goes with it to other Nexus nodes."""
         try:
-            self.check(principal, event_type, data)
+            self.check(principal, event_type)
         except NexusError as error:
             fail(error)
             return
-        self.put(event_type, data, ok, fail)
+        self.put(event_type, payload.data, ok, fail, about)
 
-    def check(self, principal: Principal, event_type: str, data: bytes) -> None:
-        """Raises where `principal` may not publish this."""
+    def check(self, principal: Principal, event_type: str) -> None:
+        """Raises where `principal` may not publish under this name."""
         check_name(event_type, "eventType")
         if is_reserved(event_type):
             raise NexusError("forbidden", f"Not allowed to publish {event_type}: the name is reserved")
         principal.require("publish", event_type)
-        payloads.decode(data, "data", self._limits.depth)
 
-    def put(self, event_type: str, data: bytes, ok: Callable[[], None], fail: Fail) -> None:
-        """Publishes what was checked before."""
+    def put(
+        self, event_type: str, data: bytes, ok: Callable[[], None], fail: Fail, about: About | None = None
+    ) -> None:
+        """Publishes JSON that was checked before."""
 
         def done(error: NexusError | None) -> None:
             if error is None:
@@ -101,7 +125,7 @@ class Broker:
             else:
                 fail(error)
 
-        self._bus.publish(event_type, data, done)
+        self._bus.publish(event_type, data, done, b"" if about is None else encode_about(about))
 
     def announce(self, event_type: str, data: bytes) -> None:
         """Publishes an event of the server's own. While the bus is away it waits in a bounded outbox."""
@@ -135,7 +159,9 @@ class Broker:
     def subscribe(
         self,
         peer: Peer,
+        rights: Principal,
         events: list[str],
+        parse: Callable[[str, str], Pattern],
         filters: dict[str, object] | None,
         recover: bool,
         ok: Callable[[], None],
@@ -143,15 +169,16 @@ class Broker:
     ) -> None:
         """Adds (event, filter) pairs to the peer's; `ok` once every event from then on will reach it, before the first does.
 
+        `rights` is who must be allowed to. `parse` makes a pattern of a text and of the member that it stands in.
         `recover` says that the peer wants what it missed, which cannot be told while the bus is away.
         """
         try:
             # Before each is looked at: thousands of new patterns in one message would take the time of everybody here.
             if 0 < self._limits.subscriptions < len(events) and self._limits.subscriptions < len(set(events)):
                 raise self._too_many()
-            patterns = [parse_pattern(text, f"events[{place}]") for place, text in enumerate(events)]
+            patterns = [parse(text, f"events[{place}]") for place, text in enumerate(events)]
             for pattern in patterns:
-                peer.principal.require_cover("subscribe", pattern)
+                rights.require_cover("subscribe", pattern)
             condition = compile_filter(filters, self._limits.filter_nodes)
             if recover and not self._bus.available:
                 raise NexusError("bus_unavailable", "The event bus is away")
@@ -185,8 +212,25 @@ class Broker:
         if client is not None:
             client.waiting.clear()
             held = list(client.subscriber.pairs)
+            buckets = client.subscriber.buckets(held)
             self._hub.remove(client.subscriber)
             self._release(held)
+            self._tell_left(peer, buckets)
+
+    def subscription(self, pattern: Pattern) -> Bucket:
+        """What is subscribed to under a pattern that somebody here subscribes to."""
+        bucket = self._hub.bucket(pattern)
+        assert bucket is not None, pattern
+        return bucket
+
+    def held(self, peer: Peer, number: int) -> Pattern | None:
+        """The pattern of the peer's subscription with that id; None where it has none."""
+        client = self._clients.get(peer)
+        if client is not None:
+            for bucket in client.subscriber.buckets(client.subscriber.pairs):
+                if bucket.number == number:
+                    return bucket.pattern
+        return None
 
     def _too_many(self) -> NexusError:
         return NexusError("limit_exceeded", f"More than {self._limits.subscriptions} subscriptions")
@@ -231,8 +275,11 @@ class Broker:
 
         def arrived() -> None:
             if self._clients.get(subscriber.peer) is client:
-                ok()
+                created = [p for p in acquired if self._hub.bucket(p) is None]
                 self._hub.subscribe(subscriber, [(p, condition) for p in patterns])
+                ok()
+                for pattern in acquired:
+                    self._meta.subscribed(subscriber.peer, self.subscription(pattern), pattern in created)
             else:  # it left in the meantime, so `gone` did not know of these
                 self._release(p.text for p in acquired)
 
@@ -245,9 +292,15 @@ class Broker:
 
     def _unsubscribe(self, client: _Client, events: list[str], ok: Callable[[], None]) -> None:
         held = [text for text in dict.fromkeys(events) if text in client.subscriber.pairs]
+        buckets = client.subscriber.buckets(held)
         self._hub.unsubscribe(client.subscriber, held)
         self._release(held)
         ok()
+        self._tell_left(client.subscriber.peer, buckets)
+
+    def _tell_left(self, peer: Peer, buckets: list[Bucket]) -> None:
+        for bucket in buckets:
+            self._meta.unsubscribed(peer, bucket, not bucket.groups)
 
     def _acquire(self, pattern: Pattern) -> _Interest:
         interest = self._interests.get(pattern.text)
@@ -267,29 +320,45 @@ class Broker:
 
     # --- from the bus
 
-    def event(self, event_type: str, data: bytes) -> None:
+    def event(self, event_type: str, data: bytes, about: bytes) -> None:
         """An event came over the bus."""
         self._metrics.events_received += 1
-        self._hub.event(event_type, data)
+        if self._hub.wanted(event_type):
+            event = Event.arrived(event_type, data, about)
+            if event is None:
+                self._metrics.events_dropped["about"] += 1
+            else:
+                self._hub.event(event, self._excluded(event))
+
+    def _excluded(self, event: Event) -> list[Subscriber]:
+        """Those here whom the event's rule leaves out by their session."""
+        if event.about is None or event.about.rule is None:
+            return []
+        peers = map(self._roster.get, event.about.rule.exclude)
+        clients = [self._clients.get(peer) for peer in peers if peer is not None]
+        return [client.subscriber for client in clients if client is not None]
 
     def gap(self, event_type: str) -> None:
         """Events of this type were lost; tells everyone here who would have got them."""
-        self._hub.tell(self._hub.interested(event_type), _continuity(event_type))
+        self._tell(self._hub.interested(event_type), event_type)
+
+    def _tell(self, patterns: Iterable[Pattern], event_type: str) -> None:
+        notice = Continuity(event_type=event_type, recovered=False)
+        self._hub.tell(patterns, lambda encoding: encoding.message(notice))
+        if self._hub.wanted(CONTINUITY):
+            data = {"eventType": event_type, "recovered": False}
+            self._hub.event(Event(CONTINUITY, Payload.of_value(msgspec.json.encode(data))))
 
     def restored(self) -> None:
         """The bus is back: says to every subscriber that it may have missed something, then sends what waited."""
         for pattern in self._hub.patterns():
-            self._hub.tell((pattern,), _continuity(pattern.text))
+            self._tell((pattern,), pattern.text)
         missed, self._missed = self._missed, set()
         for event_type in sorted(missed):
             self._tell_gap(event_type)
         waiting, self._outbox, self._outbox_bytes = self._outbox, deque(), 0
         for event_type, data in waiting:
             self._send(event_type, data)
-
-
-def _continuity(event_type: str) -> Callable[[Encoding], bytes]:
-    return lambda encoding: encoding.message(Continuity(event_type=event_type, recovered=False))
 
 
 def _too_many_waiting() -> NexusError:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from enum import StrEnum
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 from msgspec import Raw, Struct
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from nexus_tw.errors import NexusError, invalid
-from nexus_tw.interfaces import Peer
+from nexus_tw.interfaces import Caller, Reason
 from nexus_tw.messages import (
     EMPTY_OBJECT,
     AgentOutcome,
@@ -25,7 +25,7 @@ from nexus_tw.messages import (
 from nexus_tw.messages import (
     Command as Request,
 )
-from nexus_tw.sessions.verbs import CallReply
+from nexus_tw.sessions.verbs import CommandReply
 from nexus_tw.settings import Limits
 from nexus_tw.topics import check_name
 
@@ -75,8 +75,11 @@ class TaskUpdated(Struct, rename="camel", omit_defaults=True, gc=False):
 class Work(Protocol):
     """What an execution has set going, seen by those who want it stopped."""
 
-    def stop(self, reason: Literal["cancelled", "timeout"]) -> None:
+    def stop(self, reason: Reason) -> object:
         """Nobody waits for its outcome any more."""
+
+    def end(self) -> None:
+        """It is given up; nothing is told to who executes it."""
 
 
 def targets_of(target: str | list[str] | None) -> list[str | None]:
@@ -100,7 +103,7 @@ def failed(code: str, why: str) -> NexusError:
 class Execution:
     """One executor's part in a command: the whole of it, or one target's of several."""
 
-    __slots__ = ("agent_id", "attempt", "command", "outcome", "peer", "state", "target", "timer", "work")
+    __slots__ = ("agent_id", "attempt", "command", "outcome", "state", "target", "timer", "work")
 
     def __init__(self, command: Command, target: str | None) -> None:
         self.command = command
@@ -110,7 +113,6 @@ class Execution:
         self.state = State.NEW
         self.outcome: Raw | NexusError | None = None
         # The executor's half; there only while it waits or is executed.
-        self.peer: Peer | None = None
         self.work: Work | None = None
         self.timer: IDelayedCall | None = None
 
@@ -132,9 +134,9 @@ class Command:
     in the results.
     """
 
-    def __init__(self, command_id: str, subject: str, request: Request, targets: list[str | None], now: float) -> None:
+    def __init__(self, command_id: str, caller: Caller, request: Request, targets: list[str | None], now: float) -> None:
         self.id = command_id
-        self.subject = subject
+        self.caller = caller
         self.name = request.command
         # Copied: a `Raw` keeps the whole message alive that it was decoded from.
         self.parameters = request.parameters.copy()
@@ -146,12 +148,15 @@ class Command:
         self.open = len(self.executions)
         self.state: State | None = None  # the final one
         self.error: NexusError | None = None  # why there is no result
-        self.past: set[str] = set()  # client ids of connections whose attempt has ended
         self.size = 0  # bytes kept
         self.ended_at = 0.0
-        self._waiters: list[CallReply] = []
+        self._waiters: list[CommandReply] = []
 
-    def attach(self, reply: CallReply) -> None:
+    @property
+    def subject(self) -> str:
+        return self.caller.authid
+
+    def attach(self, reply: CommandReply) -> None:
         """Tells the caller what it has missed and, unless that was all, what comes.
 
         Past `MAX_WAITERS` the one that has waited longest makes room: of a caller that comes back again and again, that
@@ -167,7 +172,7 @@ class Command:
             oldest = self._waiters.pop(0)
             oldest.error(NexusError("limit_exceeded", f"More than {MAX_WAITERS} wait for this command"), self.id)
 
-    def awaited_by(self, reply: CallReply) -> bool:
+    def awaited_by(self, reply: CommandReply) -> bool:
         """Whether one equal to this waits."""
         return reply in self._waiters
 
@@ -189,13 +194,13 @@ class Command:
         for reply in waiters:
             self._conclude(reply)
 
-    def _replay(self, reply: CallReply) -> None:
+    def _replay(self, reply: CommandReply) -> None:
         if self.several and self.error is None:
             for execution in self.executions:
                 if execution.ended:
                     reply.result(self._of_one(execution))
 
-    def _conclude(self, reply: CallReply) -> None:
+    def _conclude(self, reply: CommandReply) -> None:
         if self.error is not None:
             reply.error(self.error, self.id)
         elif self.several:

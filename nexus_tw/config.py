@@ -4,8 +4,8 @@ The environment names every key of the file as `NEXUS_SECTION__KEY` (`NEXUS_HEAR
 `NEXUS_ROLES__AGENT__SUBSCRIBE=task.**,agent.**`), and one outside sections as `NEXUS_KEY`. There are shorter names for the
 usual ones: `NEXUS_BUS` (else `REDIS_URL`), `NEXUS_STORE`, and `PORT`, which means `tcp:PORT` where there is no `NEXUS_LISTEN`;
 of two names for one key the longest wins. A list of strings is written with commas, or as in TOML (in brackets) where a string
-holds a comma; a table or a list of tables as in TOML. A role is found whatever the case of its name, a new one is in lower
-case. An empty variable counts as not set.
+holds a comma; a table or a list of tables as in TOML. A role or realm is found whatever the case of its name, a new one is
+in lower case. An empty variable counts as not set.
 
 Relative paths are relative to the directory in which the server is started, not to the file.
 """
@@ -19,25 +19,27 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec.structs import FieldInfo
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import Clock
 
-from nexus_tw.auth import builtin
+from nexus_tw.auth import Authenticators, builtin
+from nexus_tw.auth.authorizer import procedure_of
 from nexus_tw.auth.carriers import MAX_TOKEN, is_token
 from nexus_tw.auth.https import https_agent
+from nexus_tw.auth.introductions import methods_of
 from nexus_tw.auth.origin import ANY, parse_origin
 from nexus_tw.auth.proxies import parse_trusted
 from nexus_tw.errors import ConfigError
-from nexus_tw.policy import MAX_SUBJECT, check_roles, is_subject
-from nexus_tw.settings import Command, Jwt, Settings
+from nexus_tw.policy import ADMIN, MAX_SUBJECT, check_roles, is_realm, is_subject, may_join
+from nexus_tw.settings import EVERY_REALM, Command, Jwt, Settings, WampCra
 from nexus_tw.topics import is_name, is_reserved
 
 PREFIX: Final = "NEXUS_"
-FROM_ENVIRONMENT: Final = "env:"  # an `auth.jwt` secret that starts so names an environment variable
+FROM_ENVIRONMENT: Final = "env:"  # a `secret` of `auth` that starts so names an environment variable
 
 _SHORT: Final = {"NEXUS_BUS": "BUS__URL", "NEXUS_STORE": "STORE__URL"}
 # Variables that are no keys: two are read here, the others by the companion and by the test suite.
@@ -48,9 +50,10 @@ _LINK_ADDRESS: Final = re.compile(r"(?:tcp|udp|sctp)://")
 
 MISSPELT: Final = 0.75  # how alike (`difflib`) two words are where one is meant for the other
 
-_SECRET_KEY: Final = re.compile(r"(?:.*\.)?(?:url|secret|hash|jwks)\Z")
+_SECRET_KEY: Final = re.compile(r"(?:.*\.)?(?:url|secret|hash|jwks|wampcra\[[0-9]+\]\.key|stored_key|server_key)\Z")
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+\Z")
 _BOOLEANS: Final = {"1": True, "yes": True, "on": True, "true": True, "0": False, "no": False, "off": False, "false": False}
+_WithSecret = TypeVar("_WithSecret", Jwt, WampCra)
 # Endpoints that parse without looking at the machine; what others say of themselves is heard when they are opened.
 _PLAIN_ENDPOINTS: Final = ("tcp", "ssl", "unix")
 
@@ -218,7 +221,8 @@ def check(settings: Settings, token: str | None) -> None:
     if settings.compression.enabled and not (settings.limits.message and (settings.echo_message or not settings.echo)):
         raise ConfigError("compression.enabled: needs limits.message (and echo_message), or a small message becomes any size")
     check_roles(settings.roles)
-    for part in ("keys", "certificates"):
+    _check_realms(settings)
+    for part in ("keys", "certificates", "wampcra", "cryptosign", "scram"):
         for index, each in enumerate(getattr(settings.auth, part)):
             if not is_subject(each.subject):
                 raise ConfigError(f"auth.{part}[{index}].subject: must be 1 to {MAX_SUBJECT} printable characters")
@@ -233,6 +237,7 @@ def check(settings: Settings, token: str | None) -> None:
     # A trial, to hear now what cannot be read or used; nothing is asked of the clock or the network by it.
     clock = Clock()
     builtin(settings.auth, settings.roles, token, clock, https_agent(clock))
+    methods_of(settings.realms, settings.auth, settings.roles, Authenticators(()), clock)
 
 
 def _check_listen(settings: Settings) -> None:
@@ -253,6 +258,26 @@ def _check_listen(settings: Settings) -> None:
             raise ConfigError(f"listen[{index}]: {text}: {str(error) or type(error).__name__}") from None
 
 
+def _check_realms(settings: Settings) -> None:
+    for name, realm in settings.realms.items():
+        key = _join("realms", name)
+        if not is_realm(name):
+            raise ConfigError(f"{key}: a realm's name is a letter, then letters, digits, _ - @ . (3 to 255 in all), not wamp.…")
+        if realm.anonymous:
+            role = {"admin": ADMIN, **settings.roles}.get(realm.anonymous)
+            if role is None:
+                raise ConfigError(f"{key}.anonymous: no such role: {realm.anonymous!r}")
+            if not may_join(role.realms, name):
+                raise ConfigError(f"{key}.anonymous: {realm.anonymous!r} may not join: its realms do not hold {name!r}")
+        uri = procedure_of(realm.authorizer)
+        if uri is not None and (not is_name(uri) or is_reserved(uri)):
+            raise ConfigError(f"{key}.authorizer: {uri!r} cannot name a procedure")
+    for role_name, role in settings.roles.items():
+        for index, name in enumerate(role.realms):
+            if name != EVERY_REALM and name not in settings.realms:
+                raise ConfigError(f"{_join('roles', role_name)}.realms[{index}]: no such realm: {name!r}")
+
+
 def _check_commands(commands: Iterable[Command]) -> None:
     names: set[str] = set()
     for index, command in enumerate(commands):
@@ -269,7 +294,8 @@ def _check_variables(settings: Settings, environ: Mapping[str, str]) -> None:
 
     One that looks like none of ours belongs to somebody else who has a Nexus (`NEXUS_HOME`, say).
     """
-    read_by_name = {each.secret.removeprefix(FROM_ENVIRONMENT) for each in settings.auth.jwt}
+    entries: list[Jwt | WampCra] = [*settings.auth.jwt, *settings.auth.wampcra]
+    read_by_name = {each.secret.removeprefix(FROM_ENVIRONMENT) for each in entries}
     for name, value in environ.items():
         if name.startswith(PREFIX) and not (_is_key(name) or name in _OTHERS or name in read_by_name or _is_link(name, value)):
             ours = [*_OTHERS, *_SHORT, "PORT", "REDIS_URL", *(PREFIX + key.upper() for key in _members(Settings))]
@@ -281,16 +307,21 @@ def _check_variables(settings: Settings, environ: Mapping[str, str]) -> None:
 def _with_secrets(settings: Settings, environ: Mapping[str, str]) -> Settings:
     """With what `env:NAME` stands for."""
 
-    def filled(index: int, each: Jwt) -> Jwt:
-        if not each.secret.startswith(FROM_ENVIRONMENT):
-            return each
-        name = each.secret.removeprefix(FROM_ENVIRONMENT)
-        if name not in environ:
-            raise ConfigError(f"auth.jwt[{index}].secret: the environment variable {name} is not set")
-        return msgspec.structs.replace(each, secret=environ[name])
+    def filled(key: str, entries: tuple[_WithSecret, ...]) -> tuple[_WithSecret, ...]:
+        return tuple(_with_secret(f"{key}[{index}].secret", each, environ) for index, each in enumerate(entries))
 
-    jwt = tuple(filled(index, each) for index, each in enumerate(settings.auth.jwt))
-    return msgspec.structs.replace(settings, auth=msgspec.structs.replace(settings.auth, jwt=jwt))
+    auth = settings.auth
+    jwt, wampcra = filled("auth.jwt", auth.jwt), filled("auth.wampcra", auth.wampcra)
+    return msgspec.structs.replace(settings, auth=msgspec.structs.replace(auth, jwt=jwt, wampcra=wampcra))
+
+
+def _with_secret(key: str, each: _WithSecret, environ: Mapping[str, str]) -> _WithSecret:
+    if not each.secret.startswith(FROM_ENVIRONMENT):
+        return each
+    name = each.secret.removeprefix(FROM_ENVIRONMENT)
+    if name not in environ:
+        raise ConfigError(f"{key}: the environment variable {name} is not set")
+    return msgspec.structs.replace(each, secret=environ[name])
 
 
 def _read(file: str) -> dict[str, Any]:

@@ -1,17 +1,17 @@
 """The dealer: brings a command to who executes it, and the answer back to who called.
 
 A command has two halves. The caller's half is the record in `nexus_tw.commands`: who waits, which executions there are, how
-it ended. The executor's half is an attempt: one connection or one run of a handler that has been given the command and has
-`timeout` seconds. What passes between the two is small, and on one node it is a method call:
+it ended. The executor's half is an attempt: one connection (`nexus_tw.invocations`) or one run of a handler that has been
+given the command and has `timeout` seconds. What passes between the two is small, and on one node it is a method call:
 
-* outwards `_hand_over` (an attempt begins) and `Work.stop` (its outcome is no longer wanted);
-* inwards `progress`, `result` and `lost`, which find the execution by connection and command id, and from there on act on
-  the caller's half alone.
+* outwards `Invocations.start` (an attempt begins) and `Work.stop` (its outcome is no longer wanted);
+* inwards the four of `CallersHalf`, which from there on act on the caller's half alone.
 
 That is the line along which a bus can be put between them, with the caller's half staying on the node that took the command.
+Plain calls, of which nothing is kept, have another caller's half (`nexus_tw.calls`) and the same executor's half.
 
-An execution is given up before its attempt is told to stop, and is found only while it is being executed: so whatever an
-attempt still says later finds nothing, and nothing ends twice.
+An execution is given up before its attempt is told to stop: so whatever an attempt still says later finds nothing, and nothing
+ends twice.
 """
 
 from __future__ import annotations
@@ -28,16 +28,19 @@ from twisted.internet.interfaces import IReactorTime
 from nexus_tw import messages, payloads
 from nexus_tw.commands import Command, CommandBook, Execution, State, TaskUpdated, failed, targets_of
 from nexus_tw.errors import NexusError
-from nexus_tw.executors import Deliveries, Delivery, Executor, Executors
+from nexus_tw.executors import ROUNDROBIN, Executor, Executors, Registration
 from nexus_tw.handlers import HandlerRun
-from nexus_tw.interfaces import Handler, Peer
+from nexus_tw.interfaces import Caller, Handler, Peer
+from nexus_tw.invocations import Invocation, Invocations
+from nexus_tw.meta import Meta
 from nexus_tw.metrics import Metrics
+from nexus_tw.payloads import Payload
 from nexus_tw.policy import Principal
 from nexus_tw.presence import Announce, Presence
-from nexus_tw.sessions.verbs import CallReply
+from nexus_tw.sessions.verbs import CommandReply, Options
 from nexus_tw.settings import Limits
-from nexus_tw.times import Timestamps, format_millis
-from nexus_tw.topics import check_name, is_reserved
+from nexus_tw.times import Timestamps
+from nexus_tw.topics import Pattern, check_name, is_reserved
 
 BATCH: Final = 64  # waiting commands handed over in one reactor turn: a queue must not hold up everybody else
 
@@ -63,9 +66,14 @@ class Dealer:
         announce: Announce,
         presence: Presence,
         handlers: Mapping[str, Handler],
+        executors: Executors,
+        invocations: Invocations,
+        meta: Meta,
         limits: Limits,
         metrics: Metrics,
+        disclose: bool = False,
     ) -> None:
+        """With `disclose` WAMP callees are told who calls, which agents of the JSON protocol always are."""
         self._clock = clock
         self._announce = announce
         self._presence = presence
@@ -74,14 +82,16 @@ class Dealer:
         self._metrics = metrics
         self._timestamps = Timestamps()
         self._book = CommandBook(limits, clock)
-        self._executors = Executors()
+        self._executors = executors
+        self._invocations = invocations
+        self._meta = meta
+        self._disclose = disclose
         self._waiting: dict[_Key, OrderedDict[Execution, None]] = {}
-        self._deliveries = Deliveries()
 
     # --- who executes
 
     def register(self, peer: Peer, commands: list[str], agent_id: str | None) -> None:
-        """The connection executes these commands, as the given agent or else as its own client id.
+        """The connection executes these commands in turn with others, as the given agent or else as its own client id.
 
         Raises `invalid_message`, `forbidden` or `limit_exceeded`, and then nothing has changed. To register as an agent
         takes the right to send telemetry as it: who may not speak for an agent must not get its commands either.
@@ -91,62 +101,93 @@ class Dealer:
         # Before each is looked at: thousands of new names in one message would take the time of everybody here.
         if 0 < most < len(commands) and most < len(set(commands)):
             raise _too_many(most)
-        for name in commands:
-            check_name(name, "commands")
+        patterns = [Pattern.parse(check_name(name, "commands")) for name in commands]
+        self._register(peer, peer.principal, patterns, ROUNDROBIN, agent_id)
+
+    def register_procedure(
+        self, peer: Peer, rights: Principal, pattern: Pattern, invoke: str, agent_id: str | None
+    ) -> Registration:
+        """The connection executes this procedure, or all of a pattern, with others by the invocation policy `invoke`.
+
+        Raises what `register` does, and where others have it: `AlreadyRegistered`, `PolicyConflict`.
+        """
+        (registration,) = self._register(peer, rights, [pattern], invoke, agent_id)
+        return registration
+
+    def _register(
+        self, peer: Peer, rights: Principal, patterns: list[Pattern], invoke: str, agent_id: str | None
+    ) -> list[Registration]:
+        for pattern in patterns:
+            name = pattern.text
             if is_reserved(name):
                 raise NexusError("forbidden", f"{name} is reserved to the server")
-            peer.principal.require("register", name)
+            rights.require_cover("register", pattern)
             if name in self._handlers:
                 raise NexusError("forbidden", f"{name} is executed by the server itself")
+            self._executors.check(pattern, invoke)
         if agent_id is not None:
             peer.principal.require("telemetry", check_name(agent_id, "agentId"))
         agent = peer.client_id if agent_id is None else agent_id
-        if most and len(self._executors.registrations(peer).union((name, agent) for name in commands)) > most:
+        most = self._limits.subscriptions
+        held = self._executors.registrations(peer)
+        if most and len(held.keys() | {(pattern.text, agent) for pattern in patterns}) > most:
             raise _too_many(most)
         replaced = self._presence.registers(peer, agent, agent_id is not None)
         if replaced is not None:
             self.lost(replaced)
-        self._executors.add(peer, agent, commands)
-        keys: list[_Key] = [key for name in commands for key in ((name, agent), (name, None)) if key in self._waiting]
+        added = []
+        for pattern in patterns:
+            registration, created = self._executors.add(peer, agent, pattern, invoke, self._clock.seconds())
+            self._meta.registered(peer, registration, created)
+            added.append(registration)
+        self._wake(patterns, agent)
+        return added
+
+    def _wake(self, patterns: list[Pattern], agent: str) -> None:
+        """Sees to it that what waits for one of these is handed over."""
+        keys: list[_Key] = []
+        for pattern in patterns if self._waiting else ():
+            if pattern.exact:
+                keys += (key for key in ((pattern.text, agent), (pattern.text, None)) if key in self._waiting)
+            else:
+                keys += (key for key in self._waiting if key[1] is None and pattern.matches(key[0]))
         if keys:
             self._clock.callLater(0, self._serve, keys)
 
     def unregister(self, peer: Peer, commands: list[str]) -> None:
         """The connection gets these no longer, as whichever agent; what it is executing it may finish."""
-        self._executors.drop(peer, commands)
+        self._left(peer, self._executors.drop(peer, commands))
 
     def lost(self, peer: Peer) -> None:
         """The connection is gone, and whatever it was executing with it. A second call does nothing."""
-        self._executors.lost(peer)
-        for execution in self._deliveries.of(peer):
-            # Telling of one may have ended another.
-            if execution.peer is peer:
-                self._attempt_lost(execution)
+        self._left(peer, self._executors.lost(peer))
+        self._invocations.lost(peer)
+
+    def _left(self, peer: Peer, registrations: list[tuple[Registration, bool]]) -> None:
+        for registration, deleted in registrations:
+            self._meta.unregistered(peer, registration, deleted)
 
     def progress(self, peer: Peer, message: messages.Progress) -> None:
         """Raises `not_found` where the connection has nothing to do with that command, `invalid_message` for wrong data."""
         payloads.decode(message.data, "data", self._limits.depth)
-        execution = self._executed_by(peer, message.command_id, message.agent_id)
-        if execution is not None:
-            if execution.state is State.SENT:
-                self._move(execution, State.RUNNING)
-            execution.command.progress(execution.agent_id, message.data)
+        invocation = self._executed_by(peer, message.command_id, message.agent_id)
+        if invocation is not None:
+            invocation.progress(Payload.of_value(bytes(message.data)))
 
     def result(self, peer: Peer, message: messages.Result) -> None:
         """Raises `not_found` where the connection has nothing to do with that command, `invalid_message` for wrong data."""
         payloads.decode(message.data, "data", self._limits.depth)
-        execution = self._executed_by(peer, message.command_id, message.agent_id)
-        if execution is None:
+        invocation = self._executed_by(peer, message.command_id, message.agent_id)
+        if invocation is None:
             return
         if message.status == "success":
-            # Copied: a `Raw` keeps the whole message alive that it was decoded from.
-            self._end(execution, State.COMPLETED, message.data.copy())
+            invocation.result(Payload.of_value(bytes(message.data)))
         else:
-            self._end(execution, State.FAILED, failed("failed", message.message or "the agent gave no reason"))
+            invocation.error(NexusError("failed", message.message or "the agent gave no reason"))
 
     # --- who calls
 
-    def call(self, caller: Principal, request: messages.Command, reply: CallReply) -> str:
+    def call(self, peer: Peer, request: messages.Command, reply: CommandReply) -> str:
         """Takes a command and returns its id; `reply` is told the rest, perhaps before this returns.
 
         An id that the same caller has used before is the same command: nothing is executed, `reply` is told how it went
@@ -154,6 +195,7 @@ class Dealer:
         `no_such_command` or `agent_offline` where one without `ttl` has nowhere to go: nothing is remembered of it then,
         so that the same id can be tried again. With a list of targets these two are the results of the agents concerned.
         """
+        caller = peer.principal
         name = check_name(request.command, "command")
         caller.require("call", name)
         targets = targets_of(request.target)
@@ -165,7 +207,8 @@ class Dealer:
                     raise NexusError("forbidden", "This commandId is another caller's")
                 known.attach(reply)
                 return known.id
-        command = Command(request.command_id or str(uuid4()), caller.subject, request, targets, self._clock.seconds())
+        who = Caller(peer.number, caller.subject, caller.role)
+        command = Command(request.command_id or str(uuid4()), who, request, targets, self._clock.seconds())
         handler = self._handlers.get(name)
         if handler is not None:
             if request.target is not None:
@@ -180,7 +223,7 @@ class Dealer:
                 self._place(execution, command.expires)
         return command.id
 
-    def cancel(self, caller: Principal, command_id: str, reply: CallReply) -> None:
+    def cancel(self, caller: Principal, command_id: str, reply: CommandReply) -> None:
         """Ends a command: all who wait for it are told `cancelled`, and so is `reply`, unless it equals one of them.
 
         Raises `not_found` for one that is not known or has ended already, `forbidden` for another caller's.
@@ -206,7 +249,7 @@ class Dealer:
         if not told:
             reply.error(error, command.id)
 
-    def _take(self, command: Command, reply: CallReply) -> None:
+    def _take(self, command: Command, reply: CommandReply) -> None:
         self._book.add(command)
         self._metrics.commands_started += 1
         command.attach(reply)
@@ -223,9 +266,9 @@ class Dealer:
     def _place(self, execution: Execution, until: float) -> None:
         """Gives it to who executes it, or lets it wait until then (seconds since the epoch)."""
         name, target = execution.command.name, execution.target
-        executor = self._executors.pick(name, target)
-        if executor is not None:
-            self._hand_over(execution, executor)
+        picked = self._executors.pick(name, target)
+        if picked is not None:
+            self._hand_over(execution, *picked)
         elif until > (now := self._clock.seconds()):
             self._waiting.setdefault((name, target), OrderedDict())[execution] = None
             self._arm(execution, until - now, self._waited)
@@ -237,38 +280,39 @@ class Dealer:
         """Hands over what waits under these keys, as long as there is somebody to take it."""
         served = 0
         for key in keys:
-            while (queue := self._waiting.get(key)) and (executor := self._executors.pick(*key)):
+            while (queue := self._waiting.get(key)) and (picked := self._executors.pick(*key)):
                 if served == BATCH:
                     self._clock.callLater(0, self._serve, keys)
                     return
                 served += 1
                 execution = next(iter(queue))
                 self._release(execution)
-                self._hand_over(execution, executor)
+                self._hand_over(execution, *picked)
 
-    def _hand_over(self, execution: Execution, executor: Executor) -> None:
-        command, peer = execution.command, executor.peer
+    def _hand_over(self, execution: Execution, registration: Registration, executor: Executor) -> None:
+        command = execution.command
         execution.attempt += 1
         execution.agent_id = executor.agent_id
-        execution.peer = peer
-        execution.work = Delivery(peer, command.id)
-        self._deliveries.add(peer, execution)
         self._arm(execution, command.timeout, self._timed_out)
-        deadline = format_millis(int((self._clock.seconds() + command.timeout) * 1000))
-        self._move(execution, State.SENT)
-        peer.send(
-            messages.Invocation(
-                command_id=command.id,
-                command=command.name,
-                parameters=command.parameters,
-                caller=command.subject,
-                deadline=deadline,
-                attempt=execution.attempt,
-                agent_id=executor.agent_id if self._executors.several(peer) else None,
-            )
+        execution.work = invocation = Invocation(
+            self._invocations,
+            _Attempt(self, execution),
+            executor,
+            registration,
+            command.name,
+            Payload.of_value(bytes(command.parameters)),
+            command.caller,
+            self._clock.seconds() + command.timeout,
+            command_id=command.id,
+            attempt=execution.attempt,
+            disclosed=self._disclose,
         )
+        self._move(execution, State.SENT)
+        self._invocations.start(invocation)
 
-    def _call_handler(self, command: Command, handler: Handler, caller: Principal, parameters: Any, reply: CallReply) -> None:
+    def _call_handler(
+        self, command: Command, handler: Handler, caller: Principal, parameters: Any, reply: CommandReply
+    ) -> None:
         self._take(command, reply)
         (execution,) = command.executions
 
@@ -303,7 +347,18 @@ class Dealer:
         if work is not None:
             work.stop("timeout")
 
-    def _attempt_lost(self, execution: Execution) -> None:
+    def attempt_progressed(self, execution: Execution, payload: Payload) -> None:
+        if execution.state is State.SENT:
+            self._move(execution, State.RUNNING)
+        execution.command.progress(execution.agent_id, Raw(payload.data))
+
+    def attempt_completed(self, execution: Execution, payload: Payload) -> None:
+        self._end(execution, State.COMPLETED, Raw(payload.data))
+
+    def attempt_failed(self, execution: Execution, error: NexusError) -> None:
+        self._end(execution, State.FAILED, failed(error.code, error.message))
+
+    def attempt_lost(self, execution: Execution) -> None:
         command = execution.command
         if execution.attempt > command.retries:
             self._end(execution, State.FAILED, failed("agent_lost", "the agent was lost while it executed it"))
@@ -339,34 +394,31 @@ class Dealer:
 
     # --- the executor's half
 
-    def _executed_by(self, peer: Peer, command_id: str, agent_id: str | None) -> Execution | None:
-        """The execution that the connection speaks of; None for one that it had, but has no longer."""
-        execution = self._deliveries.find(peer, command_id, agent_id)
-        if execution is not None:
-            return execution
-        command = self._book.find(command_id)
-        if command is None or peer.client_id not in command.past:
+    def _executed_by(self, peer: Peer, command_id: str, agent_id: str | None) -> Invocation | None:
+        """What the connection speaks of; None for what it had, but has no longer."""
+        invocation = self._invocations.find(peer, command_id, agent_id)
+        if invocation is not None:
+            return invocation
+        if not self._invocations.had(peer, command_id):
             raise NexusError("not_found", "This connection does not execute such a command")
         self._metrics.commands_late += 1
         return None
 
     def _release(self, execution: Execution) -> None:
         """It neither waits nor is executed any more."""
-        command, peer = execution.command, execution.peer
+        command = execution.command
         if execution.timer is not None and execution.timer.active():
             execution.timer.cancel()
         execution.timer = None
-        execution.work = None
+        work, execution.work = execution.work, None
         if execution.state is State.QUEUED:
             key = (command.name, execution.target)
             queue = self._waiting[key]
             del queue[execution]
             if not queue:
                 del self._waiting[key]
-        if peer is not None:
-            execution.peer = None
-            command.past.add(peer.client_id)
-            self._deliveries.remove(peer, execution)
+        if work is not None:
+            work.end()
 
     def _arm(self, execution: Execution, seconds: float, late: Callable[[Execution], None]) -> None:
         execution.timer = self._clock.callLater(seconds, late, execution)
@@ -379,6 +431,28 @@ class Dealer:
         timestamp = self._timestamps.text(self._clock.seconds())
         event = TaskUpdated(command.id, command.name, state.value, timestamp, agent_id)
         self._announce("task.updated", msgspec.json.encode(event))
+
+
+class _Attempt:
+    """An execution as the caller's half of an invocation."""
+
+    __slots__ = ("_dealer", "_execution")
+
+    def __init__(self, dealer: Dealer, execution: Execution) -> None:
+        self._dealer = dealer
+        self._execution = execution
+
+    def progressed(self, payload: Payload, _options: Options) -> None:
+        self._dealer.attempt_progressed(self._execution, payload)
+
+    def completed(self, payload: Payload, _options: Options) -> None:
+        self._dealer.attempt_completed(self._execution, payload)
+
+    def failed(self, error: NexusError) -> None:
+        self._dealer.attempt_failed(self._execution, error)
+
+    def lost(self) -> None:
+        self._dealer.attempt_lost(self._execution)
 
 
 def _too_many(most: int) -> NexusError:

@@ -6,7 +6,10 @@ translate it: sessions into messages, HTTP into problem documents, transports in
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from nexus_tw.payloads import Payload
 
 
 class Kind(NamedTuple):
@@ -60,8 +63,37 @@ class NexusError(Exception):
     def kind(self) -> Kind:
         return ERRORS[self.code]
 
+    @property
+    def uri(self) -> str:
+        """The error's name in WAMP."""
+        return self.kind.wamp
+
     def __repr__(self) -> str:
         return f"NexusError({self.code!r}, {self.message!r})"
+
+
+class ApplicationError(NexusError):
+    """What a WAMP callee answered instead of a result: an error with a name of its own, and a payload."""
+
+    def __init__(self, uri: str, payload: Payload, message: str) -> None:
+        """`message` says the same to those who do not speak WAMP."""
+        super().__init__(_CODES.get(uri, "failed"), message)
+        self._uri = uri
+        self.payload = payload
+
+    @property
+    def uri(self) -> str:
+        return self._uri
+
+
+# How a command ended, where a callee's error says it in WAMP's own words.
+_CODES: Final = {
+    _DENIED: "forbidden",
+    _NOBODY: "no_such_command",
+    _CANCELED: "cancelled",
+    "wamp.error.timeout": "timeout",
+    "wamp.error.payload_size_exceeded": "too_large",
+}
 
 
 def invalid(member: str, why: str) -> NexusError:
@@ -73,21 +105,25 @@ class ConfigError(Exception):
     """A setting that cannot be used; the text names the key and the reason."""
 
 
+KILLED: Final = "wamp.close.killed"
+
+
 class Close(NamedTuple):
     """How a connection ends: RFC 6455 section 7.4 code and reason, and what the client should do.
 
-    `delay` is the window in ms within which clients are asked to spread their return.
+    `delay` is the window in ms within which clients are asked to spread their return; `uri` is the reason in WAMP.
     """
 
     code: int
     reason: str
     reconnect: bool
     delay: int = 0
+    uri: str = KILLED
 
 
 HEARTBEAT_TIMEOUT: Final = Close(1000, "Heartbeat timeout", True, 1000)
-SHUTTING_DOWN: Final = Close(1000, "Server shutting down", True, 5000)
-UNAUTHORIZED: Final = Close(1008, "Unauthorized", False)
+SHUTTING_DOWN: Final = Close(1000, "Server shutting down", True, 5000, "wamp.close.system_shutdown")
+UNAUTHORIZED: Final = Close(1008, "Unauthorized", False, uri="wamp.error.authentication_failed")
 SLOW_CONSUMER: Final = Close(4001, "Slow consumer", True, 1000)
 RATE_LIMITED: Final = Close(4002, "Rate limit exceeded", True, 30000)
 REPLACED: Final = Close(4003, "Replaced by a newer connection", False)

@@ -1,14 +1,25 @@
-"""Executors: which connection executes which command, as which agent, whose turn it is, and what each has in hand."""
+"""Executors: which connection executes which procedure, as which agent, and whose turn it is.
+
+A procedure (to the JSON protocol, a command) is registered under its name, or as a pattern of names. All who register the same
+one share a registration, whose invocation policy says which of them is taken (WAMP: shared and pattern-based registration).
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Iterator
+from itertools import count
+from random import Random
+from typing import Final, NamedTuple
 
-from nexus_tw.commands import Execution
+from nexus_tw.errors import NexusError
 from nexus_tw.interfaces import Peer
-from nexus_tw.messages import CommandCancel
+from nexus_tw.topics import Pattern, PatternMap
+
+SINGLE: Final = "single"
+ROUNDROBIN: Final = "roundrobin"
+POLICIES: Final = (SINGLE, "first", "last", ROUNDROBIN, "random")
+_ROUTES_KEPT: Final = 16384  # names for which the registration of a pattern is remembered
 
 
 class Executor(NamedTuple):
@@ -22,41 +33,93 @@ class Executor(NamedTuple):
 _Rotation = OrderedDict[Executor, None]
 
 
+class Registration:
+    """All who execute the same; `number` is its id in WAMP."""
+
+    __slots__ = ("created", "executors", "invoke", "number", "pattern")
+
+    def __init__(self, number: int, pattern: Pattern, invoke: str, created: int) -> None:
+        self.number = number
+        self.pattern = pattern
+        self.invoke = invoke
+        self.created = created  # ms since the epoch
+        self.executors: _Rotation = OrderedDict()
+
+    def pick(self, random: Random) -> Executor:
+        """Whose turn it is. There is always somebody: the last one takes the registration with it."""
+        executors = self.executors
+        if self.invoke == ROUNDROBIN:
+            executor = next(iter(executors))
+            executors.move_to_end(executor)
+            return executor
+        if self.invoke == "random":
+            return random.choice(list(executors))
+        return next(reversed(executors)) if self.invoke == "last" else next(iter(executors))
+
+
 class Executors:
     """The registrations of all connections."""
 
-    def __init__(self) -> None:
-        self._turns: dict[str, _Rotation] = {}
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._numbers = count(1)
+        self._exact: dict[str, Registration] = {}
+        self._wild: dict[str, Registration] = {}
+        self._trie: PatternMap[Registration] = PatternMap()
+        self._routes: dict[str, Registration | None] = {}
         self._agents: dict[tuple[str, str], dict[Peer, None]] = {}
-        self._peers: dict[Peer, dict[tuple[str, str], None]] = {}
+        self._peers: dict[Peer, dict[tuple[str, str], Registration]] = {}  # by the pattern's text, and the agent
 
-    def add(self, peer: Peer, agent_id: str, commands: Iterable[str]) -> None:
-        """From now on the connection executes these commands as this agent."""
-        registrations = self._peers.setdefault(peer, {})
-        for command in commands:
-            key = (command, agent_id)
-            registrations[key] = None
-            self._turns.setdefault(command, _Rotation())[Executor(peer, agent_id)] = None
-            peers = self._agents.setdefault(key, {})
-            peers.pop(peer, None)
-            peers[peer] = None
-        if not registrations:
-            del self._peers[peer]
+    def __iter__(self) -> Iterator[Registration]:
+        return iter((*self._exact.values(), *self._wild.values()))
 
-    def drop(self, peer: Peer, commands: Iterable[str]) -> None:
-        """The connection executes these no longer, as whichever agent; names that it did not execute are passed over."""
-        names = frozenset(commands)
-        for key in [key for key in self._peers.get(peer, ()) if key[0] in names]:
-            self._forget(peer, key)
+    def check(self, pattern: Pattern, invoke: str) -> None:
+        """Raises where nobody may register this with that policy now."""
+        there = self.registration(pattern)
+        if there is None:
+            return
+        name = pattern.policy[1]
+        if there.invoke != invoke:
+            raise PolicyConflict(f"{name} is registered with the invocation policy {there.invoke}")
+        if invoke == SINGLE:
+            raise AlreadyRegistered(f"{name} is registered already")
 
-    def lost(self, peer: Peer) -> None:
-        """The connection executes nothing any more."""
-        for key in list(self._peers.get(peer, ())):
-            self._forget(peer, key)
+    def add(self, peer: Peer, agent_id: str, pattern: Pattern, invoke: str, now: float) -> tuple[Registration, bool]:
+        """From now on the connection executes this as this agent; the registration, and whether it is a new one."""
+        registration = self.registration(pattern)
+        created = registration is None
+        if registration is None:
+            registration = Registration(next(self._numbers), pattern, invoke, int(now * 1000))
+            (self._exact if pattern.exact else self._wild)[pattern.text] = registration
+            if not pattern.exact:
+                self._trie.put(pattern, registration)
+                self._routes.clear()
+        key = (pattern.text, agent_id)
+        self._peers.setdefault(peer, {})[key] = registration
+        registration.executors[Executor(peer, agent_id)] = None
+        peers = self._agents.setdefault(key, {})
+        peers.pop(peer, None)
+        peers[peer] = None
+        return registration, created
 
-    def registrations(self, peer: Peer) -> frozenset[tuple[str, str]]:
-        """What the connection executes: pairs of command and agent id."""
-        return frozenset(self._peers.get(peer, ()))
+    def drop(self, peer: Peer, texts: Iterable[str]) -> list[tuple[Registration, bool]]:
+        """The connection executes these no longer, as whichever agent; names that it did not execute are passed over.
+
+        The registrations it has left, and whether each is gone with it.
+        """
+        wanted = frozenset(texts)
+        return self._forget(peer, [key for key in self._peers.get(peer, ()) if key[0] in wanted])
+
+    def lost(self, peer: Peer) -> list[tuple[Registration, bool]]:
+        """The connection executes nothing any more; the registrations it has left, and whether each is gone with it."""
+        return self._forget(peer, list(self._peers.get(peer, ())))
+
+    def registrations(self, peer: Peer) -> dict[tuple[str, str], Registration]:
+        """What the connection executes, by text and agent id."""
+        return self._peers.get(peer, {})
+
+    def registration(self, pattern: Pattern) -> Registration | None:
+        return (self._exact if pattern.exact else self._wild).get(pattern.text)
 
     def several(self, peer: Peer) -> bool:
         """Whether the connection executes as more than one agent."""
@@ -64,76 +127,77 @@ class Executors:
         _, first = next(registrations, (None, None))
         return any(agent_id != first for _, agent_id in registrations)
 
-    def any(self, command: str, agent_id: str | None) -> bool:
-        """Whether anybody (or with an id, that agent) executes the command."""
-        return command in self._turns if agent_id is None else (command, agent_id) in self._agents
+    def find(self, name: str) -> Registration | None:
+        """Who executes this: an exact registration, else the longest prefix, else the wildcard whose components are given
+        the furthest from the left (WAMP: pattern-based registration)."""
+        exact = self._exact.get(name)
+        if exact is not None or not self._wild:
+            return exact
+        if name not in self._routes:
+            if len(self._routes) >= _ROUTES_KEPT:
+                self._routes.clear()
+            self._routes[name] = max(self._trie.matching(name), key=_specificity, default=None)
+        return self._routes[name]
 
-    def pick(self, command: str, agent_id: str | None) -> Executor | None:
-        """Who shall execute the command next: each executor in turn, or the given agent's latest connection."""
+    def any(self, name: str, agent_id: str | None) -> bool:
+        """Whether anybody (or with an id, that agent) executes it."""
+        return self.find(name) is not None if agent_id is None else (name, agent_id) in self._agents
+
+    def pick(self, name: str, agent_id: str | None) -> tuple[Registration, Executor] | None:
+        """Who shall execute it next: one of the registration's, or the given agent's latest connection."""
         if agent_id is not None:
-            peers = self._agents.get((command, agent_id))
-            return Executor(next(reversed(peers)), agent_id) if peers else None
-        turns = self._turns.get(command)
-        if turns is None:
-            return None
-        executor = next(iter(turns))
-        turns.move_to_end(executor)
-        return executor
+            peers = self._agents.get((name, agent_id))
+            return (self._exact[name], Executor(next(reversed(peers)), agent_id)) if peers else None
+        registration = self.find(name)
+        return None if registration is None else (registration, registration.pick(self._random))
 
-    def _forget(self, peer: Peer, key: tuple[str, str]) -> None:
-        registrations = self._peers[peer]
-        del registrations[key]
-        if not registrations:
-            del self._peers[peer]
-        command, agent_id = key
-        turns = self._turns[command]
-        del turns[Executor(peer, agent_id)]
-        if not turns:
-            del self._turns[command]
-        peers = self._agents[key]
-        del peers[peer]
-        if not peers:
-            del self._agents[key]
-
-
-class Delivery:
-    """A command in the hands of a connection."""
-
-    __slots__ = ("_command_id", "_peer")
-
-    def __init__(self, peer: Peer, command_id: str) -> None:
-        self._peer = peer
-        self._command_id = command_id
-
-    def stop(self, reason: Literal["cancelled", "timeout"]) -> None:
-        self._peer.send(CommandCancel(command_id=self._command_id, reason=reason))
-
-
-class Deliveries:
-    """What each connection is executing now."""
-
-    def __init__(self) -> None:
-        self._peers: dict[Peer, dict[str, list[Execution]]] = {}
-
-    def add(self, peer: Peer, execution: Execution) -> None:
-        self._peers.setdefault(peer, {}).setdefault(execution.command.id, []).append(execution)
-
-    def remove(self, peer: Peer, execution: Execution) -> None:
-        commands = self._peers[peer]
-        executions = commands[execution.command.id]
-        executions.remove(execution)
-        if not executions:
-            del commands[execution.command.id]
-            if not commands:
+    def _forget(self, peer: Peer, keys: list[tuple[str, str]]) -> list[tuple[Registration, bool]]:
+        left = []
+        for key in keys:
+            registrations = self._peers[peer]
+            registration = registrations.pop(key)
+            if not registrations:
                 del self._peers[peer]
+            agent_id = key[1]
+            del registration.executors[Executor(peer, agent_id)]
+            if not registration.executors:
+                self._delete(registration.pattern)
+            peers = self._agents[key]
+            del peers[peer]
+            if not peers:
+                del self._agents[key]
+            left.append((registration, not registration.executors))
+        return left
 
-    def find(self, peer: Peer, command_id: str, agent_id: str | None) -> Execution | None:
-        """The connection's execution of that command: as that agent, or without one the oldest."""
-        for execution in self._peers.get(peer, {}).get(command_id, ()):
-            if agent_id is None or execution.agent_id == agent_id:
-                return execution
-        return None
+    def _delete(self, pattern: Pattern) -> None:
+        if pattern.exact:
+            del self._exact[pattern.text]
+        else:
+            del self._wild[pattern.text]
+            self._trie.drop(pattern)
+            self._routes.clear()
 
-    def of(self, peer: Peer) -> list[Execution]:
-        """All that the connection is executing."""
-        return [execution for executions in self._peers.get(peer, {}).values() for execution in executions]
+
+class AlreadyRegistered(NexusError):
+    """Somebody has registered this for himself alone."""
+
+    uri = "wamp.error.procedure_already_exists"
+
+    def __init__(self, message: str) -> None:
+        super().__init__("forbidden", message)
+
+
+class PolicyConflict(NexusError):
+    """Those who share this have another invocation policy."""
+
+    uri = "wamp.error.procedure_exists_with_different_invocation_policy"
+
+    def __init__(self, message: str) -> None:
+        super().__init__("forbidden", message)
+
+
+def _specificity(registration: Registration) -> tuple[bool, int, tuple[bool, ...]]:
+    pattern = registration.pattern
+    if pattern.tail is not None:
+        return True, len(pattern.text), ()
+    return False, 0, tuple(part != "*" for part in pattern.parts)

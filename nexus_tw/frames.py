@@ -1,7 +1,8 @@
-"""RFC 6455 frame bytes: server frames out, plain client frames in. No state, no socket.
+"""Frame bytes: RFC 6455 server frames out and plain client frames in; RawSocket frames. No state, no socket.
 
-The receive side knows one kind of frame only, the one that carries nearly every message: final, masked, not compressed,
-not fragmented, complete (section 5.2). It stops before anything else, so that a full parser can take over from that very byte.
+Of RFC 6455 the receive side knows one kind of frame only, the one that carries nearly every message: final, masked, not
+compressed, not fragmented, complete (section 5.2). It stops before anything else, so that a full parser can take over from that
+very byte.
 """
 
 from __future__ import annotations
@@ -15,6 +16,14 @@ TEXT: Final = 0x81  # FIN and opcode 1
 BINARY: Final = 0x82
 PING: Final = 0x89
 
+# RawSocket (WAMP, "RawSocket Transport"): what a frame is.
+RAW_MESSAGE: Final = 0
+RAW_PING: Final = 1
+RAW_PONG: Final = 2
+RAW_HEAD: Final = 4  # bytes before the payload
+RAW_LARGEST: Final = 1 << 24  # bytes of payload
+
+_RAW_WHOLE: Final = 0x08  # the payload has just as many bytes as there can be; the length says 0
 # Up to here XOR of two integers is quicker than setting up Autobahn's compiled masker.
 _INTEGER_XOR: Final = 1000
 
@@ -38,6 +47,25 @@ def text(payload: bytes) -> bytes:
 
 def binary(payload: bytes) -> bytes:
     return frame(BINARY, payload)
+
+
+def rawsocket(payload: bytes, kind: int = RAW_MESSAGE) -> bytes:
+    """One whole RawSocket frame; nothing where the payload is longer than a frame can be (16 MiB): no client takes that."""
+    size = len(payload)
+    if size < RAW_LARGEST:
+        return (kind << 24 | size).to_bytes(4) + payload
+    return bytes((kind | _RAW_WHOLE, 0, 0, 0)) + payload if size == RAW_LARGEST else b""
+
+
+def rawsocket_head(head: int) -> tuple[int, int]:
+    """What the four bytes before a payload say of it, kind and length; raises `ValueError` where they may not be sent."""
+    kind = head >> 24
+    if kind <= RAW_PONG:
+        return kind, head & 0xFFFFFF
+    kind &= ~_RAW_WHOLE
+    if kind > RAW_PONG or head & 0xFFFFFF:
+        raise ValueError("not a frame of RawSocket")
+    return kind, RAW_LARGEST
 
 
 def unmask(mask: bytes, payload: bytes) -> bytes:

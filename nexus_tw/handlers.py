@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import entry_points
 from pkgutil import resolve_name
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from nexus_tw.errors import ERRORS, ConfigError, NexusError
-from nexus_tw.interfaces import Handler
+from nexus_tw.interfaces import Handler, Reason
 from nexus_tw.policy import Principal
 from nexus_tw.settings import Command
 from nexus_tw.topics import is_name, is_reserved
@@ -116,8 +116,11 @@ class HandlerRun:
         else:
             callback(self._stopped)
 
-    def stop(self, reason: Literal["cancelled", "timeout"]) -> None:
-        """Tells the handler that nobody waits any more. Its outcome is still reported, for whoever cares."""
+    def end(self) -> None:
+        """Whoever waits has been told to wait no more; the outcome is still reported, for whoever cares."""
+
+    def stop(self, reason: Reason) -> None:
+        """Tells the handler that nobody waits any more."""
         self._stopped = reason
         callbacks, self._on_cancel = self._on_cancel, []
         for callback in callbacks:

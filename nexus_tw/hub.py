@@ -7,24 +7,27 @@ The cost of a fan-out is kept away from the number of subscribers:
 * Peers with the same encoding and the same groups are one **cohort**. What a cohort gets within a reactor turn is gathered
   once, joined once, and the same bytes go to each member in one write.
 
-An event that matches several groups of a cohort is put into it once, which is also what keeps a client from getting it twice.
+What a client hears of an event that matches several of its subscriptions is its dialect's matter: by an encoding of which
+`once` is true it is put into a cohort once, which is also what keeps a client from getting it twice; else once for each
+subscription, a subscription being a pattern. An event that is not for everybody (`events.Rule`) goes to those members of a
+cohort that it is for; where that is all of them, it travels with the others.
+
 A peer that changes its subscriptions in mid-turn first gets what its old cohort has gathered, and nothing that the new one had.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from itertools import count
 from typing import Any, Final
 
-import msgspec
-
+from nexus_tw.events import Event, Rule
 from nexus_tw.filters import MISSING, Filter, canonical, lookup
 from nexus_tw.interfaces import Encoding, Peer
 from nexus_tw.metrics import Metrics
 from nexus_tw.topics import Pattern, PatternMap
 
-_decode: Final = msgspec.json.Decoder().decode
 _ROUTES_KEPT: Final = 16384  # event types for which the matching patterns are remembered
 
 
@@ -42,12 +45,14 @@ class Group:
 
 
 class Bucket:
-    """All groups of one pattern, arranged by what their filters ask for."""
+    """All groups of one pattern, arranged by what their filters ask for; to WAMP, one subscription (`number` is its id)."""
 
-    __slots__ = ("filtered", "groups", "index", "pattern", "plain", "scanned")
+    __slots__ = ("created", "filtered", "groups", "index", "number", "pattern", "plain", "scanned")
 
-    def __init__(self, pattern: Pattern) -> None:
+    def __init__(self, pattern: Pattern, number: int, created: int) -> None:
         self.pattern = pattern
+        self.number = number
+        self.created = created  # ms since the epoch
         self.groups: dict[Hashable, Group] = {}
         self.plain: Group | None = None
         self.filtered = False
@@ -80,6 +85,11 @@ class Bucket:
                     del self.index[name]
         self.filtered = bool(self.index or self.scanned)
 
+    def peers(self) -> list[Peer]:
+        """All who subscribe to the pattern, each once."""
+        cohorts = (cohort for group in self.groups.values() for cohort in group.cohorts)
+        return list(dict.fromkeys(member.peer for cohort in cohorts for member in cohort.members))
+
     def matching(self, data: Any) -> Iterator[Group]:
         """Groups whose filter the decoded data passes (the one without a filter is `plain`)."""
         for name, values in self.index.items():
@@ -111,6 +121,16 @@ class Bucket:
         return (len(values.get(value, ())) if values else 0), values is None
 
 
+class Batch:
+    """Frames that go to the same members of a cohort; without a rule to all of them."""
+
+    __slots__ = ("frames", "rule")
+
+    def __init__(self, rule: Rule | None) -> None:
+        self.rule = rule
+        self.frames: list[bytes] = []
+
+
 class Cohort:
     """Peers that get the same bytes."""
 
@@ -121,7 +141,7 @@ class Cohort:
         self.groups = key[1]
         self.encoding = encoding
         self.members: dict[Subscriber, None] = {}
-        self.pending: list[bytes] = []
+        self.pending: list[Batch] = []
         self.last: object = None  # the last event put in
 
 
@@ -138,12 +158,43 @@ class Subscriber:
     def __len__(self) -> int:
         return sum(map(len, self.pairs.values()))
 
+    def buckets(self, texts: Iterable[str]) -> list[Bucket]:
+        """Those of the patterns written so, which it has."""
+        return [next(iter(self.pairs[text].values())).bucket for text in texts]
+
+
+class _Fan:
+    """The fan-out of one event: its frames, each made once, and whom its rule concerns."""
+
+    __slots__ = ("_excluded", "_frames", "_rule", "event")
+
+    def __init__(self, event: Event, excluded: Collection[Subscriber]) -> None:
+        self.event = event
+        self._rule = event.about.rule if event.about is not None else None
+        self._excluded = excluded
+        self._frames: dict[Hashable, bytes] = {}
+
+    def frame(self, encoding: Encoding, bucket: Bucket) -> bytes:
+        key = encoding.key if encoding.once else (encoding.key, bucket.number)
+        frame = self._frames.get(key)
+        if frame is None:
+            frame = self._frames[key] = encoding.event(self.event, bucket)
+        return frame
+
+    def rule_for(self, cohort: Cohort) -> Rule | None:
+        rule = self._rule
+        if rule is None or (rule.by_session and not any(one.cohort is cohort for one in self._excluded)):
+            return None
+        return rule
+
 
 class Hub:
-    """Subscriptions, groups, fan-out. `soon` calls back once at the end of the reactor turn."""
+    """Subscriptions, groups, fan-out."""
 
-    def __init__(self, soon: Callable[[Callable[[], None]], None], metrics: Metrics) -> None:
+    def __init__(self, soon: Callable[[Callable[[], None]], None], metrics: Metrics, now: Callable[[], float]) -> None:
+        """`soon` calls back once at the end of the reactor turn; `now` gives seconds since the epoch."""
         self._soon = soon
+        self._now = now
         self._metrics = metrics
         self._exact: dict[str, Bucket] = {}
         self._wild: dict[str, Bucket] = {}
@@ -151,6 +202,7 @@ class Hub:
         self._routes: dict[str, tuple[Bucket, ...]] = {}
         self._cohorts: dict[tuple[Hashable, frozenset[Group]], Cohort] = {}
         self._dirty: deque[Cohort] = deque()
+        self._numbers = count(1)
 
     def subscribe(self, subscriber: Subscriber, pairs: Iterable[tuple[Pattern, Filter | None]]) -> None:
         """Adds pairs; those the subscriber has already change nothing."""
@@ -185,37 +237,46 @@ class Hub:
         """The patterns, of those subscribed to, that an event of this type matches."""
         return [bucket.pattern for bucket in self._route(event_type)]
 
-    def event(self, event_type: str, data: bytes) -> None:
-        """Gathers the event for every cohort that shall get it. `data` is JSON that `msgspec` can decode."""
-        buckets = self._route(event_type)
+    def buckets(self) -> list[Bucket]:
+        """What is subscribed to, pattern by pattern."""
+        return [*self._exact.values(), *self._wild.values()]
+
+    def bucket(self, pattern: Pattern) -> Bucket | None:
+        """What is subscribed to under this very pattern."""
+        return (self._exact if pattern.exact else self._wild).get(pattern.text)
+
+    def wanted(self, event_type: str) -> bool:
+        """Whether anybody here might get an event of this type."""
+        return bool(self._route(event_type))
+
+    def event(self, event: Event, excluded: Collection[Subscriber] = ()) -> None:
+        """Gathers the event for every cohort that shall get it. `excluded` are those that its rule leaves out by session."""
+        buckets = self._route(event.type)
         if not buckets:
             return
-        event = object()
-        frames: dict[Hashable, bytes] = {}
-        decoded: Any = MISSING
+        fan = _Fan(event, excluded)
         for bucket in buckets:
             if bucket.plain is not None:
-                self._gather(bucket.plain, event, frames, event_type, data)
+                self._gather(bucket.plain, fan)
             if bucket.filtered:
-                if decoded is MISSING:
-                    decoded = _decode(data)
-                for group in bucket.matching(decoded):
-                    self._gather(group, event, frames, event_type, data)
+                for group in bucket.matching(event.payload.value):
+                    self._gather(group, fan)
 
     def tell(self, patterns: Iterable[Pattern], write: Callable[[Encoding], bytes]) -> None:
         """Puts a frame of another kind than an event, once, among the events of everyone who subscribes to one of these
-        very patterns."""
+        very patterns. Those in whose encoding it is nothing get nothing."""
         notice = object()
         frames: dict[Hashable, bytes] = {}
         for pattern in patterns:
-            bucket = (self._exact if pattern.exact else self._wild).get(pattern.text)
+            bucket = self.bucket(pattern)
             for group in bucket.groups.values() if bucket is not None else ():
                 for cohort in group.cohorts:
                     if cohort.last is not notice:
                         frame = frames.get(cohort.encoding.key)
                         if frame is None:
                             frame = frames[cohort.encoding.key] = write(cohort.encoding)
-                        self._put(cohort, notice, frame)
+                        if frame:
+                            self._put(cohort, notice, frame, None)
 
     def flush(self) -> None:
         """Hands what was gathered to the peers: one join for each cohort, one write for each peer."""
@@ -228,33 +289,38 @@ class Hub:
 
     # --- fan-out
 
-    def _gather(self, group: Group, event: object, frames: dict[Hashable, bytes], event_type: str, data: bytes) -> None:
+    def _gather(self, group: Group, fan: _Fan) -> None:
         for cohort in group.cohorts:
-            if cohort.last is not event:
-                encoding = cohort.encoding
-                frame = frames.get(encoding.key)
-                if frame is None:
-                    frame = frames[encoding.key] = encoding.event(event_type, data)
-                self._put(cohort, event, frame)
+            if cohort.last is not fan.event or not cohort.encoding.once:
+                frame = fan.frame(cohort.encoding, group.bucket)
+                if frame:
+                    self._put(cohort, fan.event, frame, fan.rule_for(cohort))
 
-    def _put(self, cohort: Cohort, event: object, frame: bytes) -> None:
+    def _put(self, cohort: Cohort, event: object, frame: bytes, rule: Rule | None) -> None:
         cohort.last = event
-        if not cohort.pending:
+        pending = cohort.pending
+        if not pending:
             if not self._dirty:
                 self._soon(self.flush)
             self._dirty.append(cohort)
-        cohort.pending.append(frame)
+            pending.append(Batch(rule))
+        elif pending[-1].rule != rule:
+            pending.append(Batch(rule))
+        pending[-1].frames.append(frame)
 
     def _flush(self, cohort: Cohort) -> None:
         pending = cohort.pending
         if not pending:
             return
         cohort.pending = []
-        data = pending[0] if len(pending) == 1 else b"".join(pending)
         members = tuple(cohort.members)  # a write may end a peer and so change the members
-        self._metrics.events_delivered += len(members) * len(pending)
-        for member in members:
-            member.peer.deliver(data)
+        for batch in pending:
+            frames, rule = batch.frames, batch.rule
+            data = frames[0] if len(frames) == 1 else b"".join(frames)
+            meant = members if rule is None else [member for member in members if rule.admits(member.peer)]
+            self._metrics.events_delivered += len(meant) * len(frames)
+            for member in meant:
+                member.peer.deliver(data)
 
     def _route(self, event_type: str) -> tuple[Bucket, ...]:
         exact = self._exact.get(event_type)
@@ -273,7 +339,7 @@ class Hub:
         buckets = self._exact if pattern.exact else self._wild
         bucket = buckets.get(pattern.text)
         if bucket is None:
-            bucket = buckets[pattern.text] = Bucket(pattern)
+            bucket = buckets[pattern.text] = Bucket(pattern, next(self._numbers), int(self._now() * 1000))
             if not pattern.exact:
                 self._trie.put(pattern, bucket)
                 self._routes.clear()

@@ -7,30 +7,45 @@ behaviour suites of the built-in ones can be run against them. An `Awaitable` ma
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
     from nexus_tw.errors import Close, NexusError
+    from nexus_tw.events import Event
     from nexus_tw.messages import ServerMessage
+    from nexus_tw.payloads import Payload
     from nexus_tw.policy import Principal
     from nexus_tw.topics import Pattern
 
 Fail = Callable[["NexusError"], None]
 
 
+class Subscription(Protocol):
+    """All who subscribe to one pattern on this node; `number` is its id in WAMP."""
+
+    number: int
+    pattern: Pattern
+    created: int  # ms since the epoch
+
+
 class Encoding(Protocol):
     """How an event becomes bytes for one kind of peer. Equal encodings give equal bytes, so peers share them."""
 
-    key: Hashable
+    @property
+    def key(self) -> Hashable: ...
 
-    def event(self, event_type: str, data: bytes) -> bytes:
-        """A ready frame for an event; `data` is JSON."""
+    @property
+    def once(self) -> bool:
+        """Whether a client is told once of an event that matches several of its subscriptions, and not once for each."""
+
+    def event(self, event: Event, subscription: Subscription) -> bytes:
+        """A ready frame for an event."""
 
     def message(self, message: ServerMessage) -> bytes:
-        """A ready frame for any other message."""
+        """A ready frame for any other message; nothing where the dialect has no word for it."""
 
 
 class Peer(Protocol):
@@ -40,7 +55,10 @@ class Peer(Protocol):
     """
 
     client_id: str
+    number: int  # the session's id in WAMP, whatever the client speaks; unique among all nodes
     principal: Principal
+    authmethod: str  # how it showed who it is, and to whom, in WAMP's words
+    authprovider: str
     address: str
     # Ready frames, in this turn's order; may be given to a closed peer.
     deliver: Callable[[bytes], None]
@@ -49,18 +67,84 @@ class Peer(Protocol):
     def encoding(self) -> Encoding:
         """How frames for this peer are made; the same for its whole life."""
 
-    def send(self, message: ServerMessage) -> None:
-        """Encodes the message in the peer's dialect and queues it behind what was sent before."""
+    @property
+    def streams(self) -> bool:
+        """Whether it takes the further parts of a progressive invocation."""
+
+    def invoke(self, invocation: Invocation) -> None:
+        """Has it execute something. It answers by the invocation's own methods, or by the verbs of its dialect."""
+
+    def interrupt(self, invocation: Invocation, reason: Reason) -> bool:
+        """Nobody waits any more for what it executes, which it is told where its dialect has a word for it; whether it
+        answers to that, as it would have answered the invocation."""
+
+    def unsubscribed(self, subscription: Subscription, reason: str) -> None:
+        """The server has ended a subscription of this client."""
+
+    def unregistered(self, registration: Registration, reason: str) -> None:
+        """The server has ended a registration of this client."""
 
     def close(self, close: Close) -> None:
         """Tells the client why (`disconnect`) and closes; a second call does nothing."""
 
 
+Reason = Literal["cancelled", "timeout"]
+
+
+class Caller(NamedTuple):
+    """Who called: the session's id in WAMP, subject and role."""
+
+    session: int
+    authid: str
+    authrole: str
+
+
+class Registration(Protocol):
+    """All who execute one procedure, or all of a pattern; `number` is its id in WAMP."""
+
+    number: int
+    pattern: Pattern
+    created: int  # ms since the epoch
+    invoke: str  # WAMP's invocation policy
+
+
+class Invocation(Protocol):
+    """Something in the hands of a connection that executes it. Once it is over, what is said here is passed over."""
+
+    number: int  # its id in WAMP; one after the other for each connection
+    over: bool
+    agent_id: str
+    procedure: str  # the name that was called
+    registration: Registration
+    payload: Payload
+    caller: Caller
+    disclosed: bool  # whether a WAMP callee may be told who calls
+    attempt: int
+    deadline: float  # s since the epoch
+    progressive: bool  # whether the caller wants to hear of progress
+    more: bool  # whether further parts of the arguments follow
+    options: Mapping[str, str] | None  # passed on as they came (WAMP payload passthru mode)
+
+    @property
+    def command_id(self) -> str:
+        """What the JSON protocol calls it by."""
+
+    def progress(self, payload: Payload, options: Mapping[str, str] | None = None) -> None:
+        """How far it is."""
+
+    def result(self, payload: Payload, options: Mapping[str, str] | None = None) -> None:
+        """It is done."""
+
+    def error(self, error: NexusError) -> None:
+        """It could not be done."""
+
+
 class BusListener(Protocol):
     """Who is told what arrives over the bus."""
 
-    def event(self, event_type: str, data: bytes) -> None:
-        """One event of a subscribed type: exactly one call for it, however many subscriptions match; JSON in UTF-8."""
+    def event(self, event_type: str, data: bytes, about: bytes) -> None:
+        """One event of a subscribed type: exactly one call for it, however many subscriptions match. `data` is JSON in
+        UTF-8, `about` what was published with it; b"" where that was nothing, or by somebody who is no Nexus node."""
 
     def message(self, body: bytes) -> None:
         """Something another node (or this one) sent with `IBus.send`."""
@@ -87,9 +171,12 @@ class IBus(Interface):
     def stop() -> Awaitable[None]:
         """Sends what was accepted, then disconnects; the listener is not called any more."""
 
-    def publish(event_type: str, data: bytes, done: Callable[[NexusError | None], None]) -> None:
+    def publish(
+        event_type: str, data: bytes, done: Callable[[NexusError | None], None], about: bytes = b""
+    ) -> None:
         """Publishes JSON `data`. Calls `done` exactly once: with None when the bus has taken it, else with
-        `bus_unavailable`. Many calls in one reactor turn travel together."""
+        `bus_unavailable`. Many calls in one reactor turn travel together. `about` is for Nexus nodes only and reaches
+        their listeners with the event; others that read the bus do not see it."""
 
     def subscribe(pattern: Pattern, done: Callable[[], None]) -> None:
         """Makes events of a type or pattern arrive. Never called twice for one pattern without `unsubscribe` between.

@@ -35,6 +35,7 @@ class Metrics:
     commands_started: int = 0
     commands_ended: Counter[str] = field(default_factory=Counter)  # by final status
     commands_late: int = 0  # results and progress of attempts that had ended
+    calls: int = 0  # plain calls taken
     # bus
     bus_reconnects: int = 0
     bus_invalid: int = 0  # foreign payloads that are not JSON

@@ -106,9 +106,9 @@ class Nodes:
 
     # --- BusListener
 
-    def event(self, event_type: str, data: bytes) -> None:
+    def event(self, event_type: str, data: bytes, about: bytes) -> None:
         assert self.broker is not None
-        self.broker.event(event_type, data)
+        self.broker.event(event_type, data, about)
 
     def message(self, body: bytes) -> None:
         try:

@@ -1,18 +1,23 @@
-"""JSON that is passed on or kept: decoded once to be sure of it, and no deeper than its readers can be expected to follow."""
+"""What is passed on or kept: decoded once to be sure of it, and no deeper than its readers can be expected to follow."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
+from msgspec import UNSET, Raw
 
 from nexus_tw.errors import invalid
+from nexus_tw.wamp.codecs import JSON, Codec, Violation
+
+Shape = Literal["natural", "value", "pair"]
+Arguments = tuple[bytes | None, bytes | None]
 
 _decode: Final = msgspec.json.Decoder().decode
 
 
-def decode(raw: bytes | msgspec.Raw, member: str, depth: int) -> Any:
+def decode(raw: bytes | Raw, member: str, depth: int) -> Any:
     """The decoded value; `invalid_message` that names the member where it is no JSON, or nested deeper than `depth`."""
     data = bytes(raw)
     try:
@@ -39,3 +44,147 @@ def _depth(value: Any, enough: int) -> int:
 
 def _containers(values: Iterable[Any]) -> list[Any]:
     return [value for value in values if type(value) is dict or type(value) is list]
+
+
+class _Pair(msgspec.Struct, gc=False):
+    args: Raw
+    kwargs: Raw
+
+
+_pair: Final = msgspec.json.Decoder(_Pair).decode
+
+
+class Payload:
+    """What an event or a call carries: for JSON clients one value, for those of WAMP a list of arguments and a map of them.
+
+    The arguments are the map itself where there is nothing else, the value itself where there is one in the list and no map,
+    and `{"args": [..], "kwargs": {..}}` in any other case, also where there are none at all. The shape tells the way back:
+
+    * natural: an object is the map, anything else is the one in the list;
+    * value: it is the one in the list, even though it is an object;
+    * pair: the members `args` and `kwargs`, those that are not empty.
+
+    It is kept in the form in which it came, and in each other form that somebody asked for. It was looked at when it came,
+    so that each of them can be made. What formats lack is said in `nexus_tw.wamp.codecs`.
+    """
+
+    __slots__ = ("_data", "_forms", "_origin", "_value", "shape")
+
+    def __init__(self, shape: Shape, origin: Codec, came: Arguments | None, data: bytes | None, value: Any) -> None:
+        self.shape = shape  # goes with `data` wherever that goes
+        self._origin = origin
+        self._forms: dict[str, Arguments] = {} if came is None else {origin.name: came}
+        self._data = data
+        self._value = value
+
+    @classmethod
+    def of_value(cls, data: bytes, shape: Shape = "natural") -> Payload:
+        """JSON that has been checked before; `invalid_message` where it is no pair, but its shape says so."""
+        payload = cls(shape, JSON, None, data, UNSET)
+        if shape == "pair":
+            payload.arguments(JSON)
+        return payload
+
+    @classmethod
+    def of_arguments(cls, codec: Codec, args: bytes | Raw | None, kwargs: bytes | Raw | None, depth: int) -> Payload:
+        """What a WAMP client sent; `invalid_message` that names `args` or `kwargs` where that is of no use to others.
+
+        So it is where it cannot be decoded, is no list or no map, is nested deeper than `depth`, or holds what other formats
+        have no word for.
+        """
+        listed: list[Any] = []
+        mapped: dict[str, Any] = {}
+        if args is not None:
+            args = bytes(args)
+            listed = _decoded(codec, args, "args", depth)
+            if type(listed) is not list:
+                raise invalid("args", "must be a list")
+        if kwargs is not None:
+            kwargs = bytes(kwargs)
+            mapped = _decoded(codec, kwargs, "kwargs", depth)
+            if type(mapped) is not dict:
+                raise invalid("kwargs", "must be a map")
+        shape: Shape = "natural"
+        value: Any
+        if mapped and not listed:
+            value = mapped
+        elif len(listed) == 1 and not mapped:
+            value = listed[0]
+            if type(value) is dict:
+                shape = "value"
+        else:
+            shape = "pair"
+            value = {"args": listed, "kwargs": mapped}
+        return cls(shape, codec, (args, kwargs), None, value if codec is JSON else UNSET)
+
+    @property
+    def data(self) -> bytes:
+        """The one value, as JSON."""
+        if self._data is None:
+            self._data = self._joined(*self.arguments(JSON))
+        return self._data
+
+    @property
+    def parameters(self) -> bytes:
+        """The one value as JSON, for parameters and results: where there are no arguments at all, an empty object."""
+        return b"{}" if self.shape == "pair" and self.value == {"args": [], "kwargs": {}} else self.data
+
+    @property
+    def value(self) -> Any:
+        """The one value, decoded from JSON; shared, so nobody may change it."""
+        if self._value is UNSET:
+            self._value = _decode(self.data)
+        return self._value
+
+    def summary(self, name: str) -> str:
+        """The error of that name in words: its first argument where that is a text."""
+        args, _ = self.arguments(JSON)
+        listed = JSON.value(args) if args is not None else []
+        return f"{name}: {listed[0]}" if listed and type(listed[0]) is str else name
+
+    def arguments(self, codec: Codec) -> Arguments:
+        """The list and the map, encoded; None for what is absent. The very bytes that came, if they came in that format."""
+        form = self._forms.get(codec.name)
+        if form is None:
+            form = self._forms[codec.name] = self._form(codec)
+        return form
+
+    def _form(self, codec: Codec) -> Arguments:
+        if codec is self._origin:  # whose form is there from the beginning, unless it is `data` that came
+            return self._split(self.data)
+        args, kwargs = self.arguments(self._origin)
+        return self._converted(args, codec), self._converted(kwargs, codec)
+
+    def _converted(self, part: bytes | None, codec: Codec) -> bytes | None:
+        return None if part is None else codec.encode(self._origin.value(part))
+
+    def _joined(self, args: bytes | None, kwargs: bytes | None) -> bytes:
+        if self.shape == "pair":
+            return b'{"args":%b,"kwargs":%b}' % (args or b"[]", kwargs or b"{}")
+        inner = args.strip()[1:-1].strip() if args is not None else b""
+        return inner or kwargs or b"{}"
+
+    def _split(self, data: bytes) -> Arguments:
+        if self.shape == "natural" and data.lstrip().startswith(b"{"):
+            return b"[]", data
+        if self.shape != "pair":
+            return b"[%b]" % data, None
+        try:
+            pair = _pair(data)
+        except msgspec.DecodeError:
+            raise invalid("data", "no pair of args and kwargs") from None
+        args, kwargs = bytes(pair.args), bytes(pair.kwargs)
+        if args[:1] != b"[" or kwargs[:1] != b"{":
+            raise invalid("data", "no pair of args and kwargs")
+        if kwargs[1:-1].strip():
+            return args, kwargs
+        return (args if args[1:-1].strip() else None), None
+
+
+def _decoded(codec: Codec, part: bytes, member: str, depth: int) -> Any:
+    if codec is JSON:
+        return decode(part, member, depth)
+    try:
+        return codec.value(part, depth)
+    except Violation as error:
+        raise invalid(member, str(error)) from None

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Final, Literal
 
 from nexus_tw.errors import ConfigError, NexusError
-from nexus_tw.settings import Role
+from nexus_tw.settings import EVERY_REALM, Role
 from nexus_tw.topics import Pattern, is_name, parse_pattern
 
 Action = Literal["subscribe", "publish", "call", "register", "telemetry", "read"]
 ACTIONS: Final[tuple[Action, ...]] = ("subscribe", "publish", "call", "register", "telemetry", "read")
-REMEMBERED: Final = 4096  # answers kept for one principal
+REMEMBERED: Final = 4096  # answers kept for one set of grants
 MAX_SUBJECT: Final = 255  # characters
 
 _SUBJECT: Final = "{subject}"
+_REALM: Final = re.compile(r"[A-Za-z][A-Za-z0-9_@.-]{2,254}\Z")
 _NOUNS: Final[dict[Action, str]] = {
     "subscribe": "subscribe to",
     "publish": "publish",
@@ -24,37 +27,66 @@ _NOUNS: Final[dict[Action, str]] = {
     "read": "read",
 }
 
-ADMIN: Final = Role(**dict.fromkeys(ACTIONS, ("**",)), admin=True)
+ADMIN: Final = Role(**dict.fromkeys(ACTIONS, ("**",)), realms=(EVERY_REALM,), admin=True)
 
 
-class Principal:
-    """An authenticated caller: a subject, its role's grants, and until when (seconds since the epoch; None: for ever)."""
+class Grants:
+    """What a role may do, for one subject or for all that have it; the answers are remembered for all of them together."""
 
-    __slots__ = ("_answers", "_grants", "admin", "expires", "role", "subject")
+    __slots__ = ("_answers", "_patterns")
 
-    def __init__(self, subject: str, role_name: str, role: Role, expires: float | None = None) -> None:
-        self.subject = subject
-        self.role = role_name
-        self.admin = role.admin
-        self.expires = expires
-        self._grants = _grants(role, subject)
+    def __init__(self, role: Role, subject: str) -> None:
+        self._patterns = _patterns(role, subject)
         self._answers: dict[tuple[Action, str], bool] = {}
 
     def allows(self, action: Action, name: str) -> bool:
-        """Whether this one name may be used."""
         answer = self._answers.get((action, name))
         if answer is None:
-            answer = any(grant.matches(name) for grant in self._grants[action])
+            answer = any(grant.matches(name) for grant in self._patterns[action])
             if len(self._answers) >= REMEMBERED:
                 self._answers.clear()
             self._answers[action, name] = answer
         return answer
 
     def covers(self, action: Action, pattern: Pattern) -> bool:
+        return any(grant.covers(pattern) for grant in self._patterns[action])
+
+
+@lru_cache(maxsize=1024)
+def _shared(role: Role) -> Grants:
+    return Grants(role, "")
+
+
+def _grants(role: Role, subject: str) -> Grants:
+    # Most roles say the same of everybody: a fleet of sessions then has one set of grants, and of answers.
+    personal = any(_SUBJECT in text for action in ACTIONS for text in getattr(role, action))
+    return Grants(role, subject) if personal else _shared(role)
+
+
+class Principal:
+    """An authenticated caller: a subject, its role's grants, and until when (seconds since the epoch; None: for ever)."""
+
+    __slots__ = ("_grants", "admin", "expires", "realms", "role", "subject")
+
+    def __init__(self, subject: str, role_name: str, role: Role, expires: float | None = None) -> None:
+        self.subject = subject
+        self.role = role_name
+        self.admin = role.admin
+        self.realms = role.realms
+        self.expires = expires
+        self._grants = _grants(role, subject)
+
+    def allows(self, action: Action, name: str) -> bool:
+        """Whether this one name may be used."""
+        return self._grants.allows(action, name)
+
+    def covers(self, action: Action, pattern: Pattern) -> bool:
         """Whether every name the pattern stands for may be used."""
-        if pattern.exact:
-            return self.allows(action, pattern.text)
-        return any(grant.covers(pattern) for grant in self._grants[action])
+        return self.allows(action, pattern.text) if pattern.exact else self._grants.covers(action, pattern)
+
+    def may_join(self, realm: str) -> bool:
+        """Whether this caller may be in the realm of that name; the JSON protocol and HTTP are the realm `nexus`."""
+        return may_join(self.realms, realm)
 
     def require(self, action: Action, name: str) -> None:
         """Raises `forbidden` where `allows` says no."""
@@ -74,12 +106,22 @@ def forbidden(action: Action, name: str) -> NexusError:
     return NexusError("forbidden", f"Not allowed to {_NOUNS[action]} {name}")
 
 
+def may_join(realms: Collection[str], realm: str) -> bool:
+    """Whether a role with these `realms` may join one."""
+    return realm in realms or EVERY_REALM in realms
+
+
 def is_subject(text: str) -> bool:
     """Whether this may be called a subject: it is written into logs and told to other clients."""
     return 0 < len(text) <= MAX_SUBJECT and text.isprintable()
 
 
-def _grants(role: Role, subject: str) -> dict[Action, tuple[Pattern, ...]]:
+def is_realm(text: str) -> bool:
+    """Whether this may name a realm: a letter, then letters, digits and `_ - @ .`, 3 to 255 characters in all."""
+    return _REALM.match(text) is not None and not text.startswith("wamp.")
+
+
+def _patterns(role: Role, subject: str) -> dict[Action, tuple[Pattern, ...]]:
     named = is_name(subject)
     grants: dict[Action, tuple[Pattern, ...]] = {}
     for action in ACTIONS:
@@ -113,3 +155,7 @@ def check_roles(roles: Mapping[str, Role]) -> None:
                 except NexusError:
                     key = f"roles.{name}.{action}[{index}]"
                     raise ConfigError(f"{key}: {text!r} is neither a name nor a pattern nor `{_SUBJECT}`") from None
+
+
+EVERYTHING: Final = Principal("", "", ADMIN)
+"""The rights to do what was allowed in another way than by the grants of a role."""

@@ -2,71 +2,226 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from random import Random
 from typing import Any
 
 from msgspec import Raw
+from twisted.internet.interfaces import IReactorTime
 
-from nexus_tw import messages
+from nexus_tw import messages, settings
+from nexus_tw.auth.authorizer import Authorization, authorizer_of
 from nexus_tw.broker import Broker
+from nexus_tw.calls import Call, Calls, values_of
 from nexus_tw.dealer import Dealer
-from nexus_tw.interfaces import Fail, Peer
+from nexus_tw.errors import NexusError
+from nexus_tw.events import About
+from nexus_tw.executors import Executors
+from nexus_tw.hub import Hub
+from nexus_tw.interfaces import Fail, Handler, IBus, Invocation, Peer, Registration, Subscription
+from nexus_tw.invocations import Invocations
+from nexus_tw.meta import Meta
+from nexus_tw.metrics import Metrics
+from nexus_tw.nodes import Nodes
+from nexus_tw.payloads import Payload
+from nexus_tw.policy import EVERYTHING, Action, Principal
 from nexus_tw.presence import Presence
-from nexus_tw.sessions.verbs import CallReply
+from nexus_tw.procedures import Procedures
+from nexus_tw.roster import Roster
+from nexus_tw.sessions.verbs import CallReply, CallRequest, CommandReply, Options
 from nexus_tw.telemetry import Telemetry
+from nexus_tw.topics import Pattern
 
 
 class Realm:
-    """Provides `nexus_tw.sessions.verbs.Verbs`."""
+    """Provides `nexus_tw.sessions.verbs.Verbs`. What happens in one realm is not seen in another."""
 
-    def __init__(self, broker: Broker, dealer: Dealer, telemetry: Telemetry, presence: Presence) -> None:
-        self.broker = broker
-        self.dealer = dealer
+    def __init__(
+        self,
+        name: str,
+        rules: settings.Realm,
+        bus: IBus,
+        soon: Callable[[Callable[[], None]], None],
+        clock: IReactorTime,
+        random: Random,
+        limits: settings.Limits,
+        metrics: Metrics,
+        handlers: Mapping[str, Handler],
+        everybody: Callable[[], Iterable[Peer]],
+    ) -> None:
+        """`soon` calls back at the end of the reactor turn; `everybody` gives the peers that broadcasts are for. Raises
+        `ConfigError` for an authorizer that there is not."""
+        self.name = name
+        self.strict = rules.uris == "strict"
+        self.discloses = rules.disclose
+        self.bus = bus
+        self.telemetry: Telemetry | None = None
+        self._roster = Roster()
+        hub = Hub(soon, metrics, clock.seconds)
+        self._meta = Meta(hub)
+        self.nodes = Nodes(bus, clock, everybody)
+        self.broker = Broker(bus, hub, limits, metrics, self.nodes.tell_gap, self._roster, self._meta)
+        self.nodes.broker = self.broker
+        self._presence = Presence(self.broker.announce, clock, limits)
+        self._executors = Executors(random)
+        self._invocations = Invocations()
+        self._dealer = Dealer(
+            clock,
+            self.broker.announce,
+            self._presence,
+            handlers,
+            self._executors,
+            self._invocations,
+            self._meta,
+            limits,
+            metrics,
+            rules.disclose,
+        )
+        self._procedures = Procedures(hub, self.broker, self._executors, self._dealer, self._roster, limits.depth)
+        self._calls = Calls(
+            clock,
+            self._executors,
+            self._invocations,
+            handlers,
+            self._procedures.table,
+            metrics,
+            limits.call,
+            rules.disclose,
+        )
+        authorizer = authorizer_of(name, rules, self._ask)
+        self._authorization = Authorization(name, authorizer, clock) if authorizer is not None else None
+
+    def store(self, telemetry: Telemetry) -> None:
+        """This realm has telemetry."""
         self.telemetry = telemetry
-        self.presence = presence
+        self._procedures.serve_telemetry(telemetry, self._presence.acts)
+
+    # --- sessions
+
+    def join(self, peer: Peer) -> None:
+        self._roster.add(peer)
+        self._meta.joined(peer)
+
+    def gone(self, peer: Peer) -> None:
+        if self._roster.remove(peer):
+            self.broker.gone(peer)
+            self._dealer.lost(peer)
+            self._presence.gone(peer)
+            self._procedures.gone(peer)
+            self._meta.left(peer)
+
+    def authorize(
+        self, peer: Peer, action: Action, uri: str, pattern: Pattern | None, allowed: Callable[[Principal], None], denied: Fail
+    ) -> None:
+        if self._authorization is None:
+            allowed(peer.principal)
+        else:
+            self._authorization.check(peer.principal, action, uri, lambda: allowed(EVERYTHING), denied, pattern)
+
+    # --- publish and subscribe
 
     def subscribe(
         self,
         peer: Peer,
+        rights: Principal,
         events: list[str],
+        parse: Callable[[str, str], Pattern],
         filters: dict[str, Any] | None,
         recover: bool,
         ok: Callable[[], None],
         fail: Fail,
     ) -> None:
-        self.broker.subscribe(peer, events, filters, recover, ok, fail)
+        self.broker.subscribe(peer, rights, events, parse, filters, recover, ok, fail)
 
     def unsubscribe(self, peer: Peer, events: list[str], ok: Callable[[], None]) -> None:
         self.broker.unsubscribe(peer, events, ok)
 
-    def publish(self, peer: Peer, event_type: str, data: bytes, ok: Callable[[], None], fail: Fail) -> None:
-        self.broker.publish(peer.principal, event_type, data, ok, fail)
+    def subscription(self, pattern: Pattern) -> Subscription:
+        return self.broker.subscription(pattern)
+
+    def subscribed(self, peer: Peer, number: int) -> Pattern | None:
+        return self.broker.held(peer, number)
+
+    def publish(
+        self,
+        rights: Principal,
+        event_type: str,
+        payload: Payload,
+        ok: Callable[[], None],
+        fail: Fail,
+        about: About | None = None,
+    ) -> None:
+        self.broker.publish(rights, event_type, payload, ok, fail, about)
+
+    # --- telemetry
 
     def submit(
         self, peer: Peer, agent_id: str, metrics: Raw, timestamp: str | None, ok: Callable[[int], None], fail: Fail
     ) -> None:
+        assert self.telemetry is not None
         if self.telemetry.submit(peer.principal, agent_id, metrics, timestamp, ok, fail):
-            self.presence.acts(peer, agent_id)
+            self._presence.acts(peer, agent_id)
 
-    def call(self, peer: Peer, request: messages.Command, reply: CallReply) -> None:
-        self.dealer.call(peer.principal, request, reply)
+    # --- commands and calls
 
-    def cancel(self, peer: Peer, command_id: str, reply: CallReply) -> None:
-        self.dealer.cancel(peer.principal, command_id, reply)
+    def command(self, peer: Peer, request: messages.Command, reply: CommandReply) -> None:
+        self._dealer.call(peer, request, reply)
+
+    def cancel(self, peer: Peer, command_id: str, reply: CommandReply) -> None:
+        self._dealer.cancel(peer.principal, command_id, reply)
+
+    def call(self, peer: Peer, rights: Principal, request: CallRequest, reply: CallReply) -> Call:
+        return self._calls.call(peer, rights, request, reply)
 
     def register(self, peer: Peer, commands: list[str], agent_id: str | None) -> None:
-        self.dealer.register(peer, commands, agent_id)
+        self._dealer.register(peer, commands, agent_id)
+
+    def register_procedure(
+        self, peer: Peer, rights: Principal, pattern: Pattern, invoke: str, agent_id: str | None
+    ) -> Registration:
+        return self._dealer.register_procedure(peer, rights, pattern, invoke, agent_id)
+
+    def registered(self, peer: Peer, number: int) -> Pattern | None:
+        held = self._executors.registrations(peer).values()
+        return next((registration.pattern for registration in held if registration.number == number), None)
 
     def unregister(self, peer: Peer, commands: list[str]) -> None:
-        self.dealer.unregister(peer, commands)
+        self._dealer.unregister(peer, commands)
+
+    def several(self, peer: Peer) -> bool:
+        return self._executors.several(peer)
+
+    def invocation(self, peer: Peer, number: int) -> Invocation | None:
+        return self._invocations.get(peer, number)
 
     def progress(self, peer: Peer, message: messages.Progress) -> None:
-        self.dealer.progress(peer, message)
+        self._dealer.progress(peer, message)
 
     def result(self, peer: Peer, message: messages.Result) -> None:
-        self.dealer.result(peer, message)
+        self._dealer.result(peer, message)
 
-    def gone(self, peer: Peer) -> None:
-        self.broker.gone(peer)
-        self.dealer.lost(peer)
-        self.presence.gone(peer)
+    # ---
+
+    def _ask(self, procedure: str, args: list[Any], done: Callable[[Any], None]) -> None:
+        """Calls a procedure of the realm for the server itself."""
+        try:
+            self._calls.ask(procedure, args, _Question(done))
+        except NexusError as error:
+            done(error)
+
+
+class _Question:
+    """Who waits for what a procedure answers to the server itself: its first positional result, or the error."""
+
+    def __init__(self, done: Callable[[Any], None]) -> None:
+        self._done = done
+
+    def progress(self, payload: Payload, options: Options) -> None:
+        pass
+
+    def result(self, payload: Payload, _options: Options) -> None:
+        args, _ = values_of(payload)
+        self._done(args[0] if args else None)
+
+    def error(self, error: NexusError) -> None:
+        self._done(error)

@@ -7,18 +7,18 @@ from collections.abc import Callable, Mapping
 from random import SystemRandom
 from typing import Any
 
+from nexus_tw import frames
 from nexus_tw.auth import Authenticators
-from nexus_tw.broker import Broker
-from nexus_tw.dealer import Dealer
-from nexus_tw.hub import Hub
+from nexus_tw.auth.introductions import Introductions
+from nexus_tw.encodings import WampFrames
 from nexus_tw.interfaces import Handler, IBus, IStore
 from nexus_tw.metrics import Metrics
-from nexus_tw.nodes import Nodes
-from nexus_tw.presence import Presence
 from nexus_tw.realm import Realm
 from nexus_tw.sessions.echo import EchoDialect
 from nexus_tw.sessions.json import JsonDialect
-from nexus_tw.settings import Settings
+from nexus_tw.sessions.verbs import Dialect
+from nexus_tw.sessions.wamp import WampDialect
+from nexus_tw.settings import DEFAULT_REALM, Settings
 from nexus_tw.store import parse_duration
 from nexus_tw.telemetry import Telemetry
 from nexus_tw.transport.admission import Admission, Way
@@ -27,11 +27,14 @@ from nexus_tw.transport.connections import Connections
 from nexus_tw.transport.door import Doors, reopen
 from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.http import Root, site
+from nexus_tw.transport.rawsocket import RawSockets
 from nexus_tw.transport.status import Status
 from nexus_tw.transport.turn import Turn
 from nexus_tw.transport.websocket import Doorway
+from nexus_tw.wamp.codecs import CODECS, Codec
 
 EVENTS = "/api/v1/events"
+WAMP = "/ws"
 BODY_MESSAGES = 16  # a request's body may hold so many messages of the largest size
 
 
@@ -42,15 +45,14 @@ class Server:
         self,
         reactor: Any,
         settings: Settings,
-        bus: IBus,
+        buses: Mapping[str, IBus],
         store: IStore,
         authenticators: Authenticators,
         commands: Mapping[str, Handler],
         metrics: Metrics,
         descriptors: int,
     ) -> None:
-        """`descriptors` is how many connections the process can hold."""
-        self._bus = bus
+        """`buses` by realm; `descriptors` is how many connections the process can hold."""
         self._store = store
         self._drain = settings.drain
         self._started = False
@@ -58,36 +60,76 @@ class Server:
         random = SystemRandom()
 
         turn = Turn(reactor)
-        hub = Hub(turn.add, metrics)
         self.connections = Connections(reactor, limits, descriptors, random)
-        self._nodes = Nodes(bus, reactor, self.connections.peers)
-        broker = Broker(bus, hub, limits, metrics, self._nodes.tell_gap)
-        self._nodes.broker = broker
-        presence = Presence(broker.announce, reactor, limits)
+        self.realms = {
+            name: Realm(
+                name,
+                rules,
+                buses[name],
+                turn.add,
+                reactor,
+                random,
+                limits,
+                metrics,
+                commands if name == DEFAULT_REALM else {},
+                self.connections.peers if name == DEFAULT_REALM else tuple,
+            )
+            for name, rules in settings.realms.items()
+        }
+        realm = self.realms[DEFAULT_REALM]
         self.telemetry = Telemetry(
-            store, broker.announce, reactor, metrics, limits, parse_duration(settings.store.retention, "store.retention")
+            store,
+            realm.broker.announce,
+            reactor,
+            metrics,
+            limits,
+            parse_duration(settings.store.retention, "store.retention"),
         )
-        dealer = Dealer(reactor, broker.announce, presence, commands, limits, metrics)
-        realm = Realm(broker, dealer, self.telemetry, presence)
+        realm.store(self.telemetry)
 
-        dialect = JsonDialect(
+        json = JsonDialect(
             realm, settings.heartbeat, limits, metrics, reactor.seconds, lambda: secrets.token_urlsafe(12)
         )
-        ways = {EVENTS: Way({None: dialect, "nexus.v1.json": dialect}, limits.message)}
+        introductions = Introductions(
+            settings.realms, settings.auth, settings.roles, authenticators, metrics, reactor, limits.auth
+        )
+
+        def wamp(codec: Codec, transport: str, frame: Callable[[bytes], bytes], ping: bytes) -> Dialect:
+            return WampDialect(self.realms, introductions, WampFrames(codec, transport, frame), ping, limits, metrics)
+
+        ping = frames.frame(frames.PING, b"")
+        raw_ping = frames.rawsocket(b"", frames.RAW_PING)
+        spoken: dict[str | None, Dialect] = {
+            f"wamp.2.{name}": wamp(codec, "websocket", frames.binary if codec.binary else frames.text, ping)
+            for name, codec in CODECS.items()
+        }
+        ways = {
+            EVENTS: Way({None: json, "nexus.v1.json": json, **spoken}, limits.message),
+            WAMP: Way(spoken, limits.message),
+        }
         if settings.echo:
             ways["/echo"] = Way({None: EchoDialect()}, settings.echo_message)
         self._pulse = Pulse(reactor, settings.heartbeat, random)
         doorway = Doorway(
             reactor, turn, self._pulse, self.connections, limits, metrics, settings.receive_lane, settings.compression
         )
+        rawsockets = RawSockets(
+            reactor,
+            turn,
+            self._pulse,
+            self.connections,
+            limits,
+            metrics,
+            {codec.number: wamp(codec, "rawsocket", frames.rawsocket, raw_ping) for codec in CODECS.values()},
+        )
         admission = Admission(ways, authenticators, self.connections, settings.http, metrics, reactor, limits.auth)
         gauges: dict[str, Callable[[], float]] = {
             "connections": lambda: len(self.connections),
-            "bus_available": lambda: bus.available,
+            "bus_available": lambda: realm.bus.available,
             "ready": lambda: self.unready() is None,
         }
         status = Status(metrics, gauges, settings.http, self.unready)
-        api = Api(broker, self._nodes, limits, reactor.seconds)
+        api = Api(realm.broker, realm.nodes, limits, reactor.seconds)
         later: list[Doors] = []
         root = Root({**status.routes(), **api.routes()}, admission, lambda request: reopen(later[0], request))
         self.doors = Doors(
@@ -97,6 +139,7 @@ class Server:
             site(root, reactor, limits.headers, BODY_MESSAGES * limits.message),
             limits.headers,
             limits.handshake,
+            rawsockets,
         )
         later.append(self.doors)
 
@@ -106,14 +149,15 @@ class Server:
             return "shutting down"
         if not self._started:
             return "starting"
-        if not self._bus.available:
+        if not all(realm.bus.available for realm in self.realms.values()):
             return "the event bus is away"
         return None
 
     async def start(self) -> None:
         """Opens store and bus; raises `ConfigError`. A bus that is away is not an error: it is tried for ever."""
         await self._store.start()
-        await self._bus.start(self._nodes)
+        for realm in self.realms.values():
+            await realm.bus.start(realm.nodes)
         self.telemetry.start()
         self._pulse.start()
         self._started = True
@@ -126,5 +170,6 @@ class Server:
         """Ends what `start` began; the last clients are gone."""
         self._pulse.stop()
         await self.telemetry.stop()
-        await self._bus.stop()
+        for realm in self.realms.values():
+            await realm.bus.stop()
         await self._store.stop()

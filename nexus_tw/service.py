@@ -106,10 +106,11 @@ class Node:
         self._endpoints = endpoints
         self._ports: list[IListeningPort] = []
         metrics = Metrics()
+        name = node_name()
         self._server = Server(
             reactor,
             settings,
-            open_bus(settings.bus.url, reactor, metrics, node_name()),
+            {realm: open_bus(settings.bus.url, reactor, metrics, name, realm) for realm in settings.realms},
             open_store(settings.store.url, reactor),
             auth.build(settings, configuration.token, reactor),
             handlers.load(settings.commands),

@@ -10,12 +10,16 @@ import re
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct, field
+from msgspec.structs import force_setattr
 
 # No duration here makes sense beyond a week, and no number beyond what JSON can tell exactly.
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Positive = Annotated[int, Meta(ge=1, le=2**53)]
 Seconds = Annotated[float, Meta(gt=0, le=604800)]
 SecondsOrNone = Annotated[float, Meta(ge=0, le=604800)]
+
+DEFAULT_REALM: Final = "nexus"  # always there; the realm of the JSON protocol and of HTTP
+EVERY_REALM: Final = "*"
 
 # Up to the last `@`: a password may hold an `@` or `/` that nobody escaped.
 _USERINFO: Final = re.compile(r"(?<=://).*@", re.DOTALL)
@@ -60,6 +64,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     headers: Positive = 16384
     handshake: Seconds = 5.0
     auth: Seconds = 10.0
+    call: SecondsOrNone = 30.0  # for a WAMP call without a timeout of its own
     subscriptions: Count = 128
     filter_nodes: Count = 64
     depth: Positive = 32  # of nested objects and lists in anything that is kept or passed on
@@ -112,7 +117,18 @@ class Role(Struct, frozen=True, forbid_unknown_fields=True):
     register: tuple[str, ...] = ()
     telemetry: tuple[str, ...] = ()
     read: tuple[str, ...] = ()
+    realms: tuple[str, ...] = (DEFAULT_REALM,)  # by name; "*": all
     admin: bool = False
+
+
+class Realm(Struct, frozen=True, forbid_unknown_fields=True):
+    """A WAMP realm: topics and procedures of its own, apart from those of other realms."""
+
+    anonymous: str = ""  # role of those who join without credentials; "": nobody may
+    disclose: bool = False  # publishers and callers are always disclosed, not only where a client asks for it
+    uris: Literal["loose", "strict"] = "loose"
+    # "package.module:function", or "procedure:URI" for a procedure of this realm; "": the roles' grants alone decide.
+    authorizer: Annotated[str, Meta(pattern=r"^(|procedure:\S+|[^:\s]+:[^:\s]+)$")] = ""
 
 
 class Key(Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,10 +163,52 @@ class Certificate(Struct, frozen=True, forbid_unknown_fields=True):
     role: str
 
 
+class WampCra(Struct, frozen=True, forbid_unknown_fields=True):
+    """A user of WAMP-CRA; exactly one of `secret` and `key`. With a salt the client derives the key from its password."""
+
+    subject: Annotated[str, Meta(min_length=1)]
+    role: str
+    secret: str = ""  # the password; "env:NAME" reads an environment variable
+    key: str = ""  # base64 of PBKDF2-HMAC-SHA256 over the password, so that the file need not hold it; needs `salt`
+    salt: str = ""
+    iterations: Annotated[int, Meta(ge=1, le=10_000_000)] = 1000
+    keylen: Annotated[int, Meta(ge=16, le=64)] = 32  # bytes
+
+    def __repr__(self) -> str:
+        return _shown(self, secret="***" if self.secret else "", key="***" if self.key else "")
+
+
+class Cryptosign(Struct, frozen=True, forbid_unknown_fields=True):
+    """A user of WAMP-Cryptosign: Ed25519 public keys (RFC 8032), 64 hex digits each."""
+
+    subject: Annotated[str, Meta(min_length=1)]
+    role: str
+    keys: Annotated[tuple[Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")], ...], Meta(min_length=1)]
+
+
+class Scram(Struct, frozen=True, forbid_unknown_fields=True):
+    """A user of WAMP-SCRAM: what RFC 5802 has a server keep, from which no password can be read."""
+
+    subject: Annotated[str, Meta(min_length=1)]
+    role: str
+    kdf: Literal["argon2id13", "pbkdf2"]
+    salt: Annotated[str, Meta(pattern="^([0-9a-fA-F]{2}){8,64}$")]
+    iterations: Positive
+    stored_key: Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]
+    server_key: Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]
+    memory: Count = 0  # KiB, of argon2id13 only
+
+    def __repr__(self) -> str:
+        return _shown(self, stored_key="***", server_key="***")
+
+
 class Auth(Struct, frozen=True, forbid_unknown_fields=True):
     keys: tuple[Key, ...] = ()
     jwt: tuple[Jwt, ...] = ()
     certificates: tuple[Certificate, ...] = ()
+    wampcra: tuple[WampCra, ...] = ()
+    cryptosign: tuple[Cryptosign, ...] = ()
+    scram: tuple[Scram, ...] = ()
     plugins: tuple[str, ...] = ()  # names in the entry point group `nexus.authenticators`; asked last, in this order
 
 
@@ -179,5 +237,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     http: Http = Http()
     log: Log = Log()
     roles: dict[str, Role] = field(default_factory=dict)
+    realms: dict[str, Realm] = field(default_factory=dict)
     auth: Auth = Auth()
     commands: tuple[Command, ...] = ()
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "realms", {DEFAULT_REALM: Realm(), **self.realms})

@@ -63,16 +63,52 @@ def _why(text: str) -> str:
 
 
 class Pattern:
-    """A parsed pattern; two patterns are equal when they are written alike."""
+    """A parsed pattern; two patterns are equal when they are written alike.
+
+    `parts` are the components that are given, `*` for any. `tail` is None where there is no more to a name than these; else
+    one or more components follow, the first of which begins with it: `""` for `**`. A tail that is not empty and a wildcard
+    without a star cannot be written by a client of the JSON protocol; they come from WAMP (`prefixed`, `wildcard`).
+    """
 
     __slots__ = ("exact", "parts", "tail", "text")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, parts: tuple[str, ...], tail: str | None, exact: bool) -> None:
         self.text = text
-        parts = text.split(".")
-        self.tail = parts[-1] == "**"  # stands for one or more components
-        self.parts = tuple(parts[:-1] if self.tail else parts)
-        self.exact = not self.tail and "*" not in self.parts
+        self.parts = parts
+        self.tail = tail
+        self.exact = exact
+
+    @classmethod
+    def parse(cls, text: str) -> Pattern:
+        """The pattern that was written so; what is none must have been refused before."""
+        parts = tuple(text.split("."))
+        if parts[-1] == "**":
+            return cls(text, parts[:-1], "", False)
+        return cls(text, parts, None, "*" not in parts)
+
+    @classmethod
+    def prefixed(cls, prefix: str) -> Pattern:
+        """All names that begin with these characters (WAMP's match policy `prefix`)."""
+        *parts, tail = prefix.split(".")
+        return cls(f"{prefix}**", tuple(parts), tail, False)
+
+    @classmethod
+    def wildcard(cls, uri: str) -> Pattern:
+        """Names of as many components, in which an empty one stands for any (WAMP's match policy `wildcard`)."""
+        parts = tuple(part or "*" for part in uri.split("."))
+        # Without an empty component it stands for one name only, and still is not the subscription to that name.
+        return cls(".".join(parts) if "*" in parts else f".{uri}", parts, None, False)
+
+    @property
+    def policy(self) -> tuple[str, str]:
+        """WAMP's match policy and URI for it. One with stars and a tail, which WAMP does not have, is told as it is written."""
+        if self.exact:
+            return "exact", self.text
+        if self.tail is None:
+            return "wildcard", ".".join("" if part == "*" else part for part in self.parts)
+        if "*" in self.parts:
+            return "wildcard", self.text
+        return "prefix", ".".join((*self.parts, self.tail))
 
     def matches(self, name: str) -> bool:
         """Whether the name is one this pattern stands for."""
@@ -80,18 +116,23 @@ class Pattern:
             return name == self.text
         parts = name.split(".")
         fixed = len(self.parts)
-        if len(parts) <= fixed if self.tail else len(parts) != fixed:
+        if self.tail is None:
+            if len(parts) != fixed:
+                return False
+        elif len(parts) <= fixed or not parts[fixed].startswith(self.tail):
             return False
         return all(mine in ("*", theirs) for mine, theirs in zip(self.parts, parts, strict=False))
 
     def covers(self, other: Pattern) -> bool:
         """Whether every name that the other pattern stands for is one of this pattern's too."""
         fixed = len(self.parts)
-        at_least = len(other.parts) + other.tail
-        if self.tail:
-            if at_least <= fixed:
+        if self.tail is None:
+            if other.tail is not None or len(other.parts) != fixed:
                 return False
-        elif other.tail or at_least != fixed:
+        elif len(other.parts) > fixed:
+            if not other.parts[fixed].startswith(self.tail):  # a star of theirs begins with nothing but itself
+                return False
+        elif len(other.parts) < fixed or other.tail is None or not other.tail.startswith(self.tail):
             return False
         return all(mine in ("*", theirs) for mine, theirs in zip(self.parts, other.parts, strict=False))
 
@@ -107,7 +148,7 @@ class Pattern:
 
 @lru_cache(maxsize=16384)
 def _parse(text: str) -> Pattern | None:
-    return Pattern(text) if _fits(text) and _PATTERN.match(text) else None
+    return Pattern.parse(text) if _fits(text) and _PATTERN.match(text) else None
 
 
 def parse_pattern(text: str, member: str) -> Pattern:
@@ -122,12 +163,16 @@ T = TypeVar("T")
 
 
 class _Node(Generic[T]):
-    __slots__ = ("children", "here", "tail")
+    __slots__ = ("children", "here", "tails")
 
     def __init__(self) -> None:
         self.children: dict[str, _Node[T]] = {}
-        self.here: T | None = None
-        self.tail: T | None = None
+        self.here: dict[str, T] = {}  # by the pattern's text: a name, and a wildcard without a star, are the same place
+        self.tails: dict[str, T] = {}
+
+    @property
+    def empty(self) -> bool:
+        return not (self.children or self.here or self.tails)
 
 
 class PatternMap(Generic[T]):
@@ -140,21 +185,21 @@ class PatternMap(Generic[T]):
         node = self._root
         for part in pattern.parts:
             node = node.children.setdefault(part, _Node())
-        if pattern.tail:
-            node.tail = value
+        if pattern.tail is None:
+            node.here[pattern.text] = value
         else:
-            node.here = value
+            node.tails[pattern.tail] = value
 
     def drop(self, pattern: Pattern) -> None:
         path = [self._root]
         for part in pattern.parts:
             path.append(path[-1].children[part])
-        if pattern.tail:
-            path[-1].tail = None
+        if pattern.tail is None:
+            path[-1].here.pop(pattern.text, None)
         else:
-            path[-1].here = None
+            path[-1].tails.pop(pattern.tail, None)
         for part, parent, node in zip(reversed(pattern.parts), reversed(path[:-1]), reversed(path), strict=False):
-            if node.children or node.here is not None or node.tail is not None:
+            if not node.empty:
                 break
             del parent.children[part]
 
@@ -164,13 +209,24 @@ class PatternMap(Generic[T]):
         for part in name.split("."):
             below: list[_Node[T]] = []
             for node in level:
-                if node.tail is not None:
-                    yield node.tail
+                if node.tails:
+                    yield from _beginning(node.tails, part)
                 for key in (part, "*"):
                     child = node.children.get(key)
                     if child is not None:
                         below.append(child)
             level = below
         for node in level:
-            if node.here is not None:
-                yield node.here
+            yield from node.here.values()
+
+
+def _beginning(tails: dict[str, T], part: str) -> Iterator[T]:
+    # Looked up, not compared with each: a prefix may be asked for by very many.
+    if len(tails) == 1:
+        (tail,) = tails
+        if part.startswith(tail):
+            yield tails[tail]
+        return
+    for size in range(len(part) + 1):
+        if (tail := part[:size]) in tails:
+            yield tails[tail]

@@ -12,7 +12,7 @@ from nexus_tw.errors import Close, NexusError
 from nexus_tw.interfaces import Peer
 from nexus_tw.messages import CommandProgress, CommandResult, ServerMessage
 from nexus_tw.policy import ADMIN, Principal
-from nexus_tw.sessions.verbs import CallReply
+from nexus_tw.sessions.verbs import CommandReply
 from nexus_tw.settings import Role
 
 M = TypeVar("M", bound=ServerMessage)
@@ -123,6 +123,6 @@ class RecordingAnnouncer:
         return [data for kind, data in self.events if kind == event_type]
 
 
-def _keep_their_shape(peer: RecordingPeer, reply: RecordingReply) -> tuple[Peer, CallReply]:
+def _keep_their_shape(peer: RecordingPeer, reply: RecordingReply) -> tuple[Peer, CommandReply]:
     """Never called: here the type checker sees that the fakes are what they stand for."""
     return peer, reply

@@ -536,4 +536,4 @@ TestBrokerAgainstModel = BrokerAgainstModel.TestCase
 
 def test_patterns_of_the_broker_are_those_of_the_hub(world: World, peer: RecordingPeer) -> None:
     world.subscribe(peer, "a", "b.**")
-    assert world.hub.patterns() == [Pattern("a"), Pattern("b.**")]
+    assert world.hub.patterns() == [Pattern.parse("a"), Pattern.parse("b.**")]

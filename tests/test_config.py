@@ -22,7 +22,13 @@ from tests.certificates import issue
 
 EXAMPLES = Path(nexus_tw.__file__).parent.parent / "conf"
 HASH = "sha256:" + "0" * 64
+HEX = "0" * 64
 KEY = f'[roles.agent]\n[[auth.keys]]\nsubject = "agent-1"\nrole = "agent"\nhash = "{HASH}"\n'
+SCRAM = (
+    "[roles.agent]\n[[auth.scram]]\nsubject = 'a'\nrole = 'agent'\nkdf = 'pbkdf2'\n"
+    f"salt = '{'00' * 8}'\niterations = 1\nstored_key = '{HEX}'\nserver_key = '{HEX}'\n"
+)
+GUEST = "[roles.guest]\nrealms = ['realm1']\n[realms.realm1]\nanonymous = 'guest'\n"
 
 Load = Callable[..., Configuration]
 
@@ -185,6 +191,9 @@ def test_a_token_is_not_in_the_repr(loaded: Load) -> None:
         ("NEXUS_ROLES", '{Ops = {call = ["**"]}}', lambda s: s.roles["Ops"].call, ("**",)),
         ("NEXUS_COMMANDS", '[{name = "a", handler = "b:c"}]', lambda s: s.commands[0].handler, "b:c"),
         ("NEXUS_TLS__KEY", "5", lambda s: s.tls.key, "5"),
+        ("NEXUS_REALMS__REALM1__URIS", "strict", lambda s: s.realms["realm1"].uris, "strict"),
+        ("NEXUS_REALMS__NEXUS__DISCLOSE", "yes", lambda s: s.realms["nexus"].disclose, True),
+        ("NEXUS_ROLES__AGENT__REALMS", "nexus,*", lambda s: s.roles["agent"].realms, ("nexus", "*")),
     ],
 )
 def test_every_kind_of_key_can_be_set_by_its_variable(
@@ -268,6 +277,18 @@ def test_variables_of_others_are_left_alone(environ: dict[str, str], loaded: Loa
         ("[bus]\nurl = 5", "conf.toml: bus.url: Expected str, got a different value"),
         ("[store]\nretention = '30 days'", "conf.toml: store.retention: Expected str matching regex"),
         ("[[commands]]\nname = 'a'\nhandler = 'no_module'", "conf.toml: commands[0].handler: Expected str matching regex"),
+        ("[realms.realm1]\nanonymus = 'a'", "conf.toml: realms.realm1.anonymus: unknown key (did you mean 'anonymous'?)"),
+        ("[realms.realm1]\nuris = 'lax'", "conf.toml: realms.realm1.uris: Expected one of loose, strict, got 'lax'"),
+        ("[realms.realm1]\nauthorizer = 'x'", "conf.toml: realms.realm1.authorizer: Expected str matching regex"),
+        ("[[auth.wampcra]]\nsubject = 'a'", "conf.toml: auth.wampcra[0].role: is missing"),
+        ("[[auth.wampcra]]\nsubject = 'a'\nrole = 'b'\nkey = 5", "conf.toml: auth.wampcra[0].key: Expected str, got a"),
+        ("[[auth.wampcra]]\nsubject = 'a'\nrole = 'b'\nkeylen = 8", "conf.toml: auth.wampcra[0].keylen: Expected int >= 16"),
+        ("[[auth.cryptosign]]\nsubject = 'a'\nrole = 'b'\nkeys = []", "conf.toml: auth.cryptosign[0].keys: Expected a list of"),
+        ("[[auth.cryptosign]]\nsubject = 'a'\nrole = 'b'\nkeys = ['x']", "conf.toml: auth.cryptosign[0].keys: Expected str"),
+        (SCRAM.replace("'pbkdf2'", "'md5'"), "conf.toml: auth.scram[0].kdf: Expected one of argon2id13, pbkdf2, got 'md5'"),
+        (SCRAM.replace("salt = '00", "salt = '0"), "conf.toml: auth.scram[0].salt: Expected str matching"),
+        (SCRAM.replace("stored_key = '0", "stored_key = '"), "conf.toml: auth.scram[0].stored_key: Expected str matching"),
+        (SCRAM.replace("iterations = 1", "iterations = 0"), "conf.toml: auth.scram[0].iterations: Expected int >= 1, got 0"),
         ("[heartbeat", "conf.toml: "),
         ("a = 1\na = 2", "conf.toml: "),
     ],
@@ -373,6 +394,20 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
             "[[auth.jwt]]\nissuer = 'i'\naudience = 'a'\nalgorithms = ['RS256']\nkey = '/nowhere'",
             "auth.jwt[0].key: cannot read /nowhere: ",
         ),
+        ("[realms.ab]", "realms.ab: a realm's name is a letter, then"),
+        ("[realms.'a b c']", "realms.\"a b c\": a realm's name is a letter, then"),
+        ("[realms.'wamp.realm']", "realms.\"wamp.realm\": a realm's name is"),
+        ("[realms.realm1]\nanonymous = 'guest'", "realms.realm1.anonymous: no such role: 'guest'"),
+        (GUEST.replace("['realm1']", "['nexus']"), "realms.realm1.anonymous: 'guest' may not join: its realms do not"),
+        (GUEST.replace("realms = ['realm1']", ""), "realms.realm1.anonymous: 'guest' may not join"),
+        ("[roles.guest]\nrealms = ['nexus', 'realm1']", "roles.guest.realms[1]: no such realm: 'realm1'"),
+        ("[realms.realm1]\nauthorizer = 'procedure:a..b'", "realms.realm1.authorizer: 'a..b' cannot name a procedure"),
+        ("[realms.realm1]\nauthorizer = 'procedure:wamp.a'", "realms.realm1.authorizer: 'wamp.a' cannot name a procedure"),
+        ("[[auth.wampcra]]\nsubject = '\u200b'\nrole = 'admin'\nsecret = 's'", "auth.wampcra[0].subject: must be"),
+        ("[[auth.wampcra]]\nsubject = 'a'\nrole = 'b'\nsecret = 's'", "auth.wampcra[0].role: no such role: 'b'"),
+        ("[[auth.wampcra]]\nsubject = 'a'\nrole = 'admin'", "auth.wampcra[0]: needs exactly one of secret and key"),
+        (SCRAM.replace("'pbkdf2'", "'argon2id13'"), "auth.scram[0].memory: goes with argon2id13, which needs it"),
+        (SCRAM + SCRAM.removeprefix("[roles.agent]\n"), "auth.scram[1].subject: is there already in the realm 'nexus'"),
         ("[[commands]]\nname = 'a.*'\nhandler = 'b:c'", "commands[0].name: 'a.*' cannot name a command"),
         ("[[commands]]\nname = 'nexus.a'\nhandler = 'b:c'", "commands[0].name: "),
         (
@@ -404,6 +439,25 @@ def test_a_role_may_be_the_built_in_admin_or_one_of_that_name(loaded: Load) -> N
     assert loaded(f"[roles.admin]\n{content}").settings.roles["admin"] != ADMIN
 
 
+def test_realms_their_anonymous_role_and_their_users_are_taken(loaded: Load) -> None:
+    content = f"{GUEST}authorizer = 'procedure:com.example.authorize'\n{SCRAM}"
+    settings = loaded(content + f"[[auth.cryptosign]]\nsubject = 'b'\nrole = 'guest'\nkeys = ['{HEX}']").settings
+    assert list(settings.realms) == ["nexus", "realm1"]
+    assert settings.realms["realm1"].authorizer == "procedure:com.example.authorize"
+    assert settings.roles["guest"].realms == ("realm1",)
+    assert settings.roles["agent"].realms == ("nexus",)
+    assert (settings.auth.scram[0].subject, settings.auth.cryptosign[0].keys) == ("a", (HEX,))
+
+
+def test_the_anonymous_role_may_be_the_built_in_one(loaded: Load) -> None:
+    assert loaded("[realms.realm1]\nanonymous = 'admin'").settings.realms["realm1"].anonymous == "admin"
+
+
+def test_users_of_wamp_are_reason_enough_to_make_no_token(loaded: Load) -> None:
+    assert not loaded(SCRAM).one_off
+    assert loaded(GUEST).one_off
+
+
 # --- secrets ------------------------------------------------------------------------------------------------------------
 
 SECRET_JWT = f"[[auth.jwt]]\nissuer = '{ISSUER}'\naudience = 'nexus'\nalgorithms = ['HS256']\nsecret = 'env:%s'\n"
@@ -421,6 +475,16 @@ def test_a_secret_whose_variable_is_not_set_or_too_short_is_named_and_not_shown(
     text = complaint(loaded, SECRET_JWT % "X", {"X": "hunter2"})
     assert text.startswith("conf.toml: auth.jwt[0].secret: HS256 needs")
     assert "hunter2" not in text
+
+
+@pytest.mark.parametrize("name", ["ANN_PASSWORD", "NEXUS_ANN_PASSWORD"])
+def test_a_password_of_wamp_may_come_from_a_variable_of_any_name(name: str, loaded: Load) -> None:
+    content = f"[roles.agent]\n[[auth.wampcra]]\nsubject = 'ann'\nrole = 'agent'\nsecret = 'env:{name}'\n"
+    configuration = loaded(content, {name: "hunter2"})
+    assert configuration.settings.auth.wampcra[0].secret == "hunter2"
+    assert "hunter2" not in repr(configuration)
+    text = f"conf.toml: auth.wampcra[0].secret: the environment variable {name} is not set"
+    assert complaint(loaded, content) == text
 
 
 def test_paths_are_relative_to_where_the_server_is_started(

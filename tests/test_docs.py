@@ -8,14 +8,13 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final, get_args, get_origin
 
 import msgspec
 import pytest
 import pytest_twisted
 
 from nexus_tw import errors, messages
-from nexus_tw import settings as settings_module
 from nexus_tw.errors import ERRORS, Close
 from nexus_tw.metrics import Metrics
 from nexus_tw.sessions import json as json_dialect
@@ -183,8 +182,8 @@ def keys(kind: Any = Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
         default = field.default
         if isinstance(default, msgspec.Struct):
             yield from keys(type(default), f"{name}.")
-        elif name == "roles":
-            yield from keys(settings_module.Role, "roles.NAME.")
+        elif get_origin(field.type) is dict:
+            yield from keys(get_args(field.type)[1], f"{name}.NAME.")
         else:
             yield name, default
             inner = get_args(field.type)[:1]

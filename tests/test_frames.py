@@ -48,6 +48,38 @@ def test_a_server_frame_has_the_shortest_length_and_no_mask(size: int) -> None:
     assert frames.frame(frames.PING, b"") == b"\x89\x00"
 
 
+# --- RawSocket
+
+
+@pytest.mark.parametrize("kind", [frames.RAW_MESSAGE, frames.RAW_PING, frames.RAW_PONG])
+@pytest.mark.parametrize("size", [0, 1, 255, 65536, (1 << 24) - 1, 1 << 24])
+def test_a_rawsocket_frame_has_a_kind_and_a_length_of_three_bytes_and_a_bit_for_one_more(kind: int, size: int) -> None:
+    frame = frames.rawsocket(b"x" * size, kind)
+    assert frame[:4] == bytes([kind | 8 * (size >> 24)]) + (size & 0xFFFFFF).to_bytes(3)
+    assert len(frame) == frames.RAW_HEAD + size
+    assert frames.rawsocket_head(int.from_bytes(frame[:4])) == (kind, size)
+
+
+def test_there_is_no_rawsocket_frame_for_more() -> None:
+    assert frames.rawsocket(b"x" * ((1 << 24) + 1)) == b""
+
+
+@given(st.integers(0, 2**32 - 1))
+@example(0x08000001)
+@example(0x0B000000)
+@example(0x03000000)
+@example(0x10000000)
+@example(0x18000000)
+def test_a_rawsocket_head_that_no_frame_has_is_none(head: int) -> None:
+    made = {0: 0, 1: 1, 2: 2, 8: 0, 9: 1, 10: 2}.get(head >> 24)
+    length = head & 0xFFFFFF
+    if made is None or (head >> 24 >= 8 and length):
+        with pytest.raises(ValueError, match="RawSocket"):
+            frames.rawsocket_head(head)
+    else:
+        assert frames.rawsocket_head(head) == (made, 1 << 24 if head >> 24 >= 8 else length)
+
+
 # --- in
 
 

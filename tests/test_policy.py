@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_tw.errors import ConfigError, NexusError
-from nexus_tw.policy import ACTIONS, ADMIN, MAX_SUBJECT, REMEMBERED, Action, Principal, check_roles, is_subject
+from nexus_tw.policy import ACTIONS, ADMIN, MAX_SUBJECT, REMEMBERED, Action, Principal, check_roles, is_realm, is_subject
 from nexus_tw.settings import Role
 from nexus_tw.topics import Pattern, parse_pattern
 
@@ -190,3 +190,22 @@ def test_a_role_that_cannot_be_named_is_refused() -> None:
 
 def test_a_principal_shows_its_name_and_role_only() -> None:
     assert repr(holding("secret.**")) == "Principal('agent-1', 'some')"
+
+
+def test_a_principal_may_join_the_realms_of_its_role() -> None:
+    assert [Principal("a", "some", Role()).may_join(realm) for realm in ("nexus", "realm1")] == [True, False]
+    some = Principal("a", "some", Role(realms=("realm1", "realm2")))
+    assert [some.may_join(realm) for realm in ("nexus", "realm1", "realm2", "realm", "*")] == [False, True, True, False, False]
+    assert not Principal("a", "some", Role(realms=())).may_join("nexus")
+    for everywhere in (ADMIN, Role(realms=("realm1", "*"))):
+        assert Principal("a", "some", everywhere).may_join("realm2")
+
+
+@pytest.mark.parametrize("name", ["nexus", "abc", "realm1", "com.example.Realm-1_a@b", "a" * 255, "wamp"])
+def test_a_name_of_a_realm(name: str) -> None:
+    assert is_realm(name)
+
+
+@pytest.mark.parametrize("name", ["", "ab", "1realm", ".realm", "a b c", "realm\n", "réalm", "a" * 256, "wamp.x", "*", "a/b/c"])
+def test_no_name_of_a_realm(name: str) -> None:
+    assert not is_realm(name)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_tw.settings import Auth, Bus, Jwt, Settings, Store, redact
+from nexus_tw.settings import Auth, Bus, Jwt, Realm, Scram, Settings, Store, WampCra, redact
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,9 @@ def test_no_secret_is_in_the_repr_of_the_settings() -> None:
             jwt=(
                 Jwt("i", "a", ("HS256",), secret="hunter2" * 8),
                 Jwt("j", "a", ("RS256",), jwks="https://u:hunter2@id.example/?key=hunter2"),
-            )
+            ),
+            wampcra=(WampCra("ann", "user", "hunter2"), WampCra("bob", "user", key="hunter2", salt="pepper")),
+            scram=(Scram("cid", "user", "pbkdf2", "ab" * 16, 4096, "hunter2", "hunter2"),),
         ),
     )
     for shown in (repr(settings), str(settings), f"{settings.auth!r}", f"{settings.bus}", f"{settings.store}"):
@@ -49,3 +51,11 @@ def test_no_secret_is_in_the_repr_of_the_settings() -> None:
     assert "redis://***@host" in repr(settings)
     assert "retention='30d'" in repr(settings)
     assert "issuer='i'" in repr(settings)
+    for subject in ("ann", "bob", "cid"):
+        assert f"subject={subject!r}" in repr(settings)
+
+
+def test_the_realm_nexus_is_always_there() -> None:
+    assert Settings().realms == {"nexus": Realm()}
+    assert Settings(realms={"realm1": Realm(disclose=True)}).realms == {"nexus": Realm(), "realm1": Realm(disclose=True)}
+    assert Settings(realms={"nexus": Realm(anonymous="guest")}).realms == {"nexus": Realm(anonymous="guest")}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 import unicodedata
 from collections.abc import Sequence
+from itertools import product
 
 import pytest
 from hypothesis import example, given
@@ -15,7 +16,7 @@ from nexus_tw.topics import Pattern, PatternMap, check_name, is_name, is_reserve
 COMPONENT = st.sampled_from("abc")
 NAMES = st.lists(COMPONENT, min_size=1, max_size=5).map(".".join)
 PATTERNS = st.builds(
-    lambda parts, tail: Pattern(".".join([*parts, *["**"] * (tail or not parts)])),
+    lambda parts, tail: Pattern.parse(".".join([*parts, *["**"] * (tail or not parts)])),
     st.lists(COMPONENT | st.just("*"), max_size=4),
     st.booleans(),
 )
@@ -161,10 +162,10 @@ def test_a_pattern_matches_what_a_naive_reading_of_the_contract_does(pattern: Pa
 
 
 @given(PATTERNS, PATTERNS)
-@example(Pattern("a.*.**"), Pattern("a.**"))
-@example(Pattern("*.**"), Pattern("**"))
-@example(Pattern("**"), Pattern("*"))
-@example(Pattern("*"), Pattern("**"))
+@example(Pattern.parse("a.*.**"), Pattern.parse("a.**"))
+@example(Pattern.parse("*.**"), Pattern.parse("**"))
+@example(Pattern.parse("**"), Pattern.parse("*"))
+@example(Pattern.parse("*"), Pattern.parse("**"))
 def test_covering_means_that_every_name_of_the_one_is_a_name_of_the_other(one: Pattern, other: Pattern) -> None:
     # Patterns have at most five components and three letters, so five components of four letters hold every witness.
     assert one.covers(other) == all(matches(one, name) for name in SMALL_WORLD if matches(other, name))
@@ -173,9 +174,79 @@ def test_covering_means_that_every_name_of_the_one_is_a_name_of_the_other(one: P
 @given(PATTERNS, PATTERNS)
 def test_patterns_are_equal_when_written_alike(one: Pattern, other: Pattern) -> None:
     assert (one == other) == (one.text == other.text)
-    assert one == Pattern(one.text) and hash(one) == hash(Pattern(one.text))
+    assert one == Pattern.parse(one.text) and hash(one) == hash(Pattern.parse(one.text))
     assert one != one.text
     assert repr(one) == f"Pattern({one.text!r})"
+
+
+# --- what WAMP adds: prefixes of characters, wildcards without a star
+
+WIDE = st.sampled_from(["a", "b", "ab", "ba", "abb"])
+WIDE_NAMES = st.lists(WIDE, min_size=1, max_size=4).map(".".join)
+PREFIXES = st.lists(WIDE | st.just(""), max_size=3).map(".".join)
+WILDCARDS = st.lists(WIDE | st.just(""), min_size=1, max_size=4).map(".".join)
+
+
+def begins(prefix: str, name: str) -> bool:
+    """An empty component is nobody's, so a prefix that holds one before its end begins no name."""
+    return name.startswith(prefix)
+
+
+def alike(uri: str, name: str) -> bool:
+    return len(uri.split(".")) == len(name.split(".")) and all(
+        mine in ("", theirs) for mine, theirs in zip(uri.split("."), name.split("."), strict=True)
+    )
+
+
+@given(PREFIXES.filter(lambda prefix: "" not in prefix.split(".")[:-1]), WIDE_NAMES)
+def test_a_wamp_prefix_counts_characters(prefix: str, name: str) -> None:
+    pattern = Pattern.prefixed(prefix)
+    assert pattern.matches(name) == begins(prefix, name)
+    assert not pattern.exact
+
+
+@given(WILDCARDS, WIDE_NAMES)
+def test_an_empty_component_of_a_wamp_wildcard_is_any_one(uri: str, name: str) -> None:
+    pattern = Pattern.wildcard(uri)
+    assert pattern.matches(name) == alike(uri, name)
+    assert not pattern.exact
+
+
+def test_what_both_protocols_can_say_is_the_same_pattern() -> None:
+    assert Pattern.prefixed("task.") == Pattern.parse("task.**")
+    assert Pattern.prefixed("") == Pattern.parse("**")
+    assert Pattern.wildcard("a..c") == Pattern.parse("a.*.c")
+    assert Pattern.wildcard("a.b") != Pattern.parse("a.b")
+
+
+ANY_PATTERNS = st.one_of(
+    WIDE_NAMES.map(Pattern.parse),
+    PREFIXES.filter(lambda prefix: "" not in prefix.split(".")[:-1]).map(Pattern.prefixed),
+    WILDCARDS.map(Pattern.wildcard),
+)
+WIDE_PARTS = ["a", "b", "ab", "ba", "abb", "abbc", "c"]
+WIDE_WORLD = [".".join(parts) for size in range(1, 5) for parts in product(WIDE_PARTS, repeat=size)]
+
+
+@given(ANY_PATTERNS, ANY_PATTERNS)
+def test_covering_holds_for_prefixes_too(one: Pattern, other: Pattern) -> None:
+    assert one.covers(other) == all(one.matches(name) for name in WIDE_WORLD if other.matches(name))
+
+
+@given(st.lists(ANY_PATTERNS, unique=True, max_size=20), st.lists(WIDE_NAMES, min_size=1, max_size=5))
+def test_a_map_finds_prefixes_and_plain_wildcards(patterns: list[Pattern], names: list[str]) -> None:
+    found: PatternMap[str] = PatternMap()
+    for pattern in patterns:
+        found.put(pattern, pattern.text)
+    for name in names:
+        assert sorted(found.matching(name)) == sorted(p.text for p in patterns if p.matches(name))
+    for pattern in patterns[::2]:
+        found.drop(pattern)
+    for name in names:
+        assert sorted(found.matching(name)) == sorted(p.text for p in patterns[1::2] if p.matches(name))
+    for pattern in patterns[1::2]:
+        found.drop(pattern)
+    assert found._root.empty
 
 
 # --- the map
@@ -197,7 +268,7 @@ def test_a_map_finds_what_asking_each_pattern_would_find_also_after_drops(
     for name in names:
         matched = list(found.matching(name))
         assert sorted(matched) == sorted(pattern.text for pattern in there if matches(pattern, name))
-        assert matched == sorted(matched, key=lambda text: len(Pattern(text).parts)), "shortest prefix first"
+        assert matched == sorted(matched, key=lambda text: len(Pattern.parse(text).parts)), "shortest prefix first"
 
 
 @given(st.lists(PATTERNS, unique=True))
@@ -207,7 +278,7 @@ def test_an_emptied_map_keeps_nothing(patterns: list[Pattern]) -> None:
         found.put(pattern, 1)
     for pattern in patterns:
         found.drop(pattern)
-    assert not found._root.children and found._root.tail is None and found._root.here is None
+    assert found._root.empty
 
 
 # --- hostile clients
@@ -235,7 +306,7 @@ def test_a_map_of_hostile_patterns_is_walked_in_time() -> None:
     for number in range(4096):
         # Every path of a binary tree of depth 12, and each of them matches.
         parts = ["*" if number >> bit & 1 else "a" for bit in range(12)]
-        for pattern in (Pattern(".".join([*parts, "**"])), Pattern(".".join([*parts, *"a" * 100]))):
+        for pattern in (Pattern.parse(".".join([*parts, "**"])), Pattern.parse(".".join([*parts, *"a" * 100]))):
             found.put(pattern, number)
             count += 1
     begun = time.perf_counter()

@@ -12,14 +12,16 @@ from typing import Any, Final
 from nexus_tw.errors import ConfigError
 from nexus_tw.interfaces import IBus
 from nexus_tw.metrics import Metrics
+from nexus_tw.settings import DEFAULT_REALM
 
 _REDIS: Final = ("redis", "rediss", "redis+sentinel", "unix")
 
 
-def open_bus(url: str, reactor: Any, metrics: Metrics, node: str) -> IBus:
+def open_bus(url: str, reactor: Any, metrics: Metrics, node: str, realm: str = DEFAULT_REALM) -> IBus:
     """The bus at that address, not yet started; `ConfigError` where there can be none.
 
     `reactor` provides time and connections; `node` is this node's name, unique among all that share the bus.
+    Each realm has a bus of its own, and what goes over one is never seen on another, though they share an address.
     No text of an error holds any part of the address but its scheme, as there may be a password in it.
     """
     scheme, colon, rest = url.partition(":")
@@ -37,7 +39,7 @@ def open_bus(url: str, reactor: Any, metrics: Metrics, node: str) -> IBus:
         from nexus_tw.bus.redis import RedisBus
         from nexus_tw.bus.redis_url import parse
 
-        return RedisBus(parse(url), reactor, metrics, node)
+        return RedisBus(parse(url), reactor, metrics, node, realm)
     found = next(iter(entry_points(group="nexus.buses", name=scheme)), None)
     if found is None:
         raise ConfigError(f"bus.url: no bus is known for the scheme {scheme[:32]!r}")
@@ -45,5 +47,5 @@ def open_bus(url: str, reactor: Any, metrics: Metrics, node: str) -> IBus:
         make = found.load()
     except Exception as error:
         raise ConfigError(f"bus.url: the bus for {scheme[:32]!r} cannot be loaded: {error!r}") from error
-    opened: IBus = make(url, reactor, metrics, node)
+    opened: IBus = make(url, reactor, metrics, node, realm)
     return opened

@@ -31,7 +31,7 @@ class MemoryBroker:
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._nodes: dict[str, MemoryBus] = {}
-        self._batch: list[tuple[str, bytes] | tuple[None, bytes, tuple[MemoryBus, ...]]] = []
+        self._batch: list[tuple[str, bytes, bytes] | tuple[None, bytes, tuple[MemoryBus, ...]]] = []
         self._turn: IDelayedCall | None = None
 
     def join(self, bus: MemoryBus) -> None:
@@ -42,8 +42,8 @@ class MemoryBroker:
         self._deliver()
         self._nodes.pop(bus.node, None)
 
-    def event(self, event_type: str, data: bytes) -> None:
-        self._batch.append((event_type, data))
+    def event(self, event_type: str, data: bytes, about: bytes) -> None:
+        self._batch.append((event_type, data, about))
         self._wake()
 
     def message(self, node: str | None, body: bytes) -> int:
@@ -68,7 +68,7 @@ class MemoryBroker:
                     bus.message(item[1])
             else:
                 for bus in list(self._nodes.values()):
-                    bus.event(item[0], item[1])
+                    bus.event(item[0], item[1], item[2])
 
 
 @implementer(IBus)
@@ -97,11 +97,13 @@ class MemoryBus:
         self._listener = None
         return succeed(None)
 
-    def publish(self, event_type: str, data: bytes, done: Callable[[NexusError | None], None]) -> None:
+    def publish(
+        self, event_type: str, data: bytes, done: Callable[[NexusError | None], None], about: bytes = b""
+    ) -> None:
         if not self.available:
             done(_away())
             return
-        self._broker.event(event_type, data)
+        self._broker.event(event_type, data, about)
         done(None)
 
     def subscribe(self, pattern: Pattern, done: Callable[[], None]) -> None:
@@ -114,11 +116,11 @@ class MemoryBus:
     def send(self, node: str | None, body: bytes, done: Callable[[int | NexusError], None]) -> None:
         done(self._broker.message(node, body) if self.available else _away())
 
-    def event(self, event_type: str, data: bytes) -> None:
+    def event(self, event_type: str, data: bytes, about: bytes) -> None:
         """An event from the broker."""
         if self._listener is not None and self._wanted.wants(event_type):
             try:
-                self._listener.event(event_type, data)
+                self._listener.event(event_type, data, about)
             except Exception:  # the next one may be for somebody else
                 _log.failure("An event of type {event_type} could not be handled", event_type=event_type)
 

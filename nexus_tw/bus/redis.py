@@ -23,9 +23,8 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from nexus_tw import payloads
-from nexus_tw.bus import redis_channels
-from nexus_tw.bus.redis_channels import Source
-from nexus_tw.bus.redis_connection import BATCH, Unreachable, away, guarded
+from nexus_tw.bus.redis_channels import Channels, Source, publish_command, publish_head
+from nexus_tw.bus.redis_connection import BATCH, Publisher, Unreachable, away, guarded
 from nexus_tw.bus.redis_endpoint import Door, Place
 from nexus_tw.bus.redis_link import PATIENCE, Link
 from nexus_tw.bus.redis_sentinel import Sentinels
@@ -34,6 +33,7 @@ from nexus_tw.bus.wanted import Wanted
 from nexus_tw.errors import NexusError
 from nexus_tw.interfaces import BusListener, IBus
 from nexus_tw.metrics import Metrics
+from nexus_tw.settings import DEFAULT_REALM
 from nexus_tw.topics import Pattern
 
 FIRST_DELAY: Final = 0.1  # s
@@ -42,6 +42,8 @@ MASTER_CHECK: Final = 5.0  # s between questions to the sentinels while a link s
 # Deeper than what clients may publish, as programs that publish to Redis are not bound by those limits.
 DEPTH: Final = 128
 COMPLAINTS: Final = 1024  # channels with invalid messages that are named in the log
+
+_NOTHING_ABOUT: Final = (b"", b"")
 
 
 class _Subscription:
@@ -63,12 +65,20 @@ class RedisBus:
     _log = Logger()
 
     def __init__(
-        self, address: Address, reactor: Any, metrics: Metrics, node: str, chance: random.Random | None = None
+        self,
+        address: Address,
+        reactor: Any,
+        metrics: Metrics,
+        node: str,
+        realm: str = DEFAULT_REALM,
+        chance: random.Random | None = None,
     ) -> None:
         """`reactor` provides time and connections. Raises `ConfigError` where the address's certificates cannot be used."""
         self.node = node
         self.available = False
         self._address = address
+        self._name = str(address) if realm == DEFAULT_REALM else f"{address} for the realm {realm}"  # in the log
+        self._channels = Channels.of(realm)
         self._reactor = reactor
         self._metrics = metrics
         self._chance = chance or random.Random()  # noqa: S311 - spreads attempts over time
@@ -84,7 +94,8 @@ class RedisBus:
         self._proven = False  # the link has brought a canary back, so waiting for its confirmations is no waiting in vain
         self._wanted = Wanted()
         self._subscriptions: dict[Source, _Subscription] = {}
-        self._own = frozenset((redis_channels.node_channel(node), redis_channels.NODES))
+        self._own = frozenset((self._channels.node(node), self._channels.nodes))
+        self._about = _NOTHING_ABOUT  # which event comes next, and what was said about it
         self._complaints: set[bytes] = set()
 
     # --- IBus
@@ -100,17 +111,31 @@ class RedisBus:
     def stop(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._stop())
 
-    def publish(self, event_type: str, data: bytes, done: Callable[[NexusError | None], None]) -> None:
-        head = redis_channels.event_head(event_type)
-        self._put(head, data, lambda reply: done(None if type(reply) is int else reply))
+    def publish(
+        self, event_type: str, data: bytes, done: Callable[[NexusError | None], None], about: bytes = b""
+    ) -> None:
+        publisher = self._publisher(done)
+        if publisher is None:
+            return
+
+        def answered(reply: Any) -> None:
+            done(None if type(reply) is int else reply)
+
+        event = publish_command(self._channels.event_head(event_type), data)
+        if about:
+            publisher.put_together((publish_command(self._channels.about_head(event_type), about), event), answered)
+        else:
+            publisher.put(event, answered)
 
     def send(self, node: str | None, body: bytes, done: Callable[[int | NexusError], None]) -> None:
-        channel = redis_channels.NODES if node is None else redis_channels.node_channel(node)
-        self._put(redis_channels.publish_head(channel), body, done)
+        publisher = self._publisher(done)
+        if publisher is not None:
+            channel = self._channels.nodes if node is None else self._channels.node(node)
+            publisher.put(publish_command(publish_head(channel), body), done)
 
     def subscribe(self, pattern: Pattern, done: Callable[[], None]) -> None:
         self._wanted.add(pattern)
-        source = redis_channels.source_of(pattern)
+        source = self._channels.source_of(pattern)
         subscription = self._subscriptions.get(source)
         if subscription is None:
             subscription = self._subscriptions[source] = _Subscription(source)
@@ -124,7 +149,7 @@ class RedisBus:
 
     def unsubscribe(self, pattern: Pattern) -> None:
         self._wanted.drop(pattern)
-        source = redis_channels.source_of(pattern)
+        source = self._channels.source_of(pattern)
         subscription = self._subscriptions[source]
         subscription.count -= 1
         if not subscription.count:
@@ -134,14 +159,16 @@ class RedisBus:
 
     # ---
 
-    def _put(self, head: bytes, data: bytes, done: Callable[[Any], None]) -> None:
+    def _publisher(self, done: Callable[[Any], None]) -> Publisher | None:
+        """Whom to give what is to be published; None after telling why nothing can be."""
         link = self._link
         if link is None or not self.available:
             done(away())
         elif link.publisher.behind:
             done(NexusError("bus_unavailable", "The event bus is behind"))
         else:
-            link.publisher.put(redis_channels.publish_command(head, data), done)
+            return link.publisher
+        return None
 
     def _standing(self, subscription: _Subscription) -> Callable[[], None]:
         def stands() -> None:
@@ -155,16 +182,21 @@ class RedisBus:
     # --- what arrives
 
     def _arrived(self, channel: bytes, payload: bytes) -> None:
-        if channel.startswith(redis_channels.EVENTS):
-            self._event(channel, payload)
+        # What is said about an event stands right before it, as Redis lets nothing come between; so what comes next is that
+        # event, or it is lost.
+        (event, about), self._about = self._about, _NOTHING_ABOUT
+        if channel.startswith(self._channels.events):
+            self._event(channel, payload, about if channel == event else b"")
+        elif channel.startswith(self._channels.about):
+            self._about = self._channels.event_after(channel), payload
         elif channel in self._own:
             if self._listener is not None:
                 self._listener.message(payload)
         elif self._link is not None:
             self._link.returned(payload)
 
-    def _event(self, channel: bytes, payload: bytes) -> None:
-        event_type = redis_channels.event_type_of(channel)
+    def _event(self, channel: bytes, payload: bytes, about: bytes) -> None:
+        event_type = self._channels.event_type_of(channel)
         if event_type is None:
             self._invalid(channel, "its name is no event type")
             return
@@ -176,7 +208,7 @@ class RedisBus:
             self._invalid(channel, error.message)
             return
         if self._listener is not None:
-            self._listener.event(event_type, payload)
+            self._listener.event(event_type, payload, about)
 
     def _invalid(self, channel: bytes, why: str) -> None:
         self._metrics.bus_invalid += 1
@@ -207,13 +239,15 @@ class RedisBus:
     async def _serve(self) -> str:
         """A link from its beginning to its end, and why it ended."""
         place = await self._sentinels.master() if self._sentinels else (*self._address.hosts, ("", 0))[0]
-        link = Link(self._reactor, self.node, f"{self._chance.getrandbits(64):x}", self._arrived, self._cut)
+        canary = self._channels.canary(self.node)
+        link = Link(self._reactor, canary, f"{self._chance.getrandbits(64):x}", self._arrived, self._cut)
+        self._about = _NOTHING_ABOUT  # what arrived over another link is none of this one's
         try:
             await link.open(self._door, place, self._address)
             # From here on what is newly wanted is asked for at once; all that was wanted before follows in batches.
             self._link = link
             before = iter(list(self._subscriptions.values()))
-            await link.subscribe((Source(channel, False), _nothing) for channel in self._own)
+            await link.subscribe((Source((channel,), False), _nothing) for channel in self._own)
             while batch := list(islice(before, BATCH)):
                 await link.subscribe(self._still_wanted(batch))
             await link.prove()
@@ -276,7 +310,7 @@ class RedisBus:
             return
         self._since = self._reactor.seconds()
         self.available = True
-        self._log.info("The bus is connected to {address}", address=str(self._address))
+        self._log.info("The bus is connected to {address}", address=self._name)
         if self._started.called:
             self._metrics.bus_reconnects += 1
             self._tell(lambda listener: listener.restored())
@@ -287,7 +321,7 @@ class RedisBus:
         if self._started.called and not self.available:
             return
         self.available = False
-        self._log.warn("The bus at {address} is away: {why}", address=str(self._address), why=why)
+        self._log.warn("The bus at {address} is away: {why}", address=self._name, why=why)
         self._tell(lambda listener: listener.lost())
         self._begin()
 

@@ -8,7 +8,7 @@ why; another one is made by whoever needs it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import txredisapi
@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from nexus_tw.bus import redis_channels
+from nexus_tw.bus.redis_channels import Source, command
 from nexus_tw.bus.redis_url import Address
 from nexus_tw.direct import is_socket, send
 from nexus_tw.errors import NexusError
@@ -32,6 +32,9 @@ BATCH: Final = 1000
 SOURCES_KEPT: Final = 16384  # channels for which a subscriber remembers by what their messages come
 
 CONFIRMATIONS: Final = (b"subscribe", b"psubscribe", b"unsubscribe", b"punsubscribe")
+
+_BEGIN: Final = command(b"MULTI")
+_END: Final = command(b"EXEC")
 
 _log: Final = Logger()
 
@@ -69,16 +72,15 @@ class Connection(txredisapi.RedisProtocol):
             raise Unreachable(self._why or "the connection was lost") from None
 
     async def login(self, address: Address) -> None:
+        """Makes the connection ready for use; raises `Unreachable`."""
         if address.password is not None:
             await self.ask("AUTH", *([address.username] if address.username else []), address.password)
         if address.db is not None:
             await self.ask("SELECT", str(address.db))
-
-    async def check_master(self) -> None:
-        """Raises where this server is a replica: sentinels can be behind, and what is published there gets lost."""
-        role = await self.ask("ROLE")
-        if role[0] not in (b"master", "master"):
-            raise Unreachable("it is no master")
+        if address.master is not None:
+            role = await self.ask("ROLE")
+            if role[0] not in (b"master", "master"):  # sentinels can be behind, and what is published there gets lost
+                raise Unreachable("it is no master")
 
     def fail(self, why: str) -> None:
         """Drops the connection at once, without waiting for the other side."""
@@ -115,24 +117,39 @@ class Publisher(Connection):
     def __init__(self, clock: IReactorTime, ended: Callable[[str], None]) -> None:
         super().__init__(ended)
         self._clock = clock
-        self._unacked: deque[tuple[Callable[[Any], None], int]] = deque()
+        # Who waits, for how many replies, and how many bytes it was.
+        self._unacked: deque[tuple[Callable[[Any], None], int, int]] = deque()
         self._bytes = 0
+        self._replies: list[Any] = []  # those that are there of a transaction that is not answered in full
         self._turn: list[bytes] = []
         self._flush_call: IDelayedCall | None = None
+
+    async def login(self, address: Address) -> None:
+        await super().login(address)
+        # Where MULTI is refused Redis carries out the rest all the same, one by one; so that is found out before.
+        await self.ask("MULTI")
+        await self.ask("EXEC")
 
     @property
     def behind(self) -> bool:
         """Whether no more should be put before Redis has acknowledged some."""
         return len(self._unacked) >= MAX_UNACKED or self._bytes >= MAX_UNACKED_BYTES
 
-    def put(self, command: bytes, done: Callable[[Any], None]) -> None:
+    def put(self, command: bytes, done: Callable[[Any], None], replies: int = 1) -> None:
         """Sends a PUBLISH. Calls `done` once with the number of receivers, or with `bus_unavailable`."""
         size = len(command)
         self._bytes += size
-        self._unacked.append((done, size))
+        self._unacked.append((done, replies, size))
         self._turn.append(command)
         if self._flush_call is None:
             self._flush_call = self._clock.callLater(0, self._flush)
+
+    def put_together(self, commands: Sequence[bytes], done: Callable[[Any], None]) -> None:
+        """Sends several PUBLISH, all of which Redis carries out or none, and nothing of anybody between them.
+
+        Calls `done` once with the last one's number of receivers, or with `bus_unavailable`.
+        """
+        self.put(b"".join((_BEGIN, *commands, _END)), done, len(commands) + 2)
 
     def _flush(self) -> None:
         self._flush_call = None
@@ -147,11 +164,26 @@ class Publisher(Connection):
         if not self._unacked:
             super().replyReceived(reply)
             return
-        done, size = self._unacked.popleft()
+        done, replies, size = self._unacked[0]
+        if replies > 1:
+            self._replies.append(reply)
+            if len(self._replies) < replies:
+                return
+        self._unacked.popleft()
         self._bytes -= size
+        if replies > 1:
+            reply = self._outcome()
         if type(reply) is not int:
             reply = NexusError("bus_unavailable", f"The event bus refused this: {told(reply)}")
         guarded(done, reply)
+
+    def _outcome(self) -> Any:
+        """What came of a transaction: the first error in it, else what its last command gave."""
+        (begun, *queued, carried_out), self._replies = self._replies, []
+        if isinstance(begun, Exception):
+            self.fail(f"a transaction was refused: {told(begun)}")
+        replies = [begun, *queued, *(carried_out if type(carried_out) is list else [carried_out])]
+        return next((reply for reply in replies if isinstance(reply, Exception)), replies[-1])
 
     def release(self) -> None:
         """Gives up what was not acknowledged; called once, when the connection is not used any more."""
@@ -160,7 +192,7 @@ class Publisher(Connection):
             self._flush_call = None
         self._turn.clear()
         while self._unacked:
-            done, _ = self._unacked.popleft()
+            done, _, _ = self._unacked.popleft()
             guarded(done, away())
 
 
@@ -172,23 +204,24 @@ class Subscriber(Connection):
         super().__init__(ended)
         self._clock = clock
         self._arrived = arrived
-        self._turn: list[tuple[bytes, bytes]] = []
+        self._turn: list[tuple[bytes, tuple[bytes, ...]]] = []
         self._flush_call: IDelayedCall | None = None
         # Redis confirms every name of every command in the order in which it was asked.
         self._unconfirmed: deque[Callable[[], None]] = deque()
         # By channel, which of the subscriptions that match it hands its messages on.
         self._sources: dict[bytes, bytes] = {}
 
-    def subscribe(self, source: redis_channels.Source, done: Callable[[], None]) -> None:
+    def subscribe(self, source: Source, done: Callable[[], None]) -> None:
         """Calls `done` when it stands, or when the connection is given up."""
-        self._put(b"PSUBSCRIBE" if source.glob else b"SUBSCRIBE", source.name, done)
+        self._put(b"PSUBSCRIBE" if source.glob else b"SUBSCRIBE", source.names, done)
 
-    def unsubscribe(self, source: redis_channels.Source) -> None:
-        self._put(b"PUNSUBSCRIBE" if source.glob else b"UNSUBSCRIBE", source.name, _nothing)
+    def unsubscribe(self, source: Source) -> None:
+        self._put(b"PUNSUBSCRIBE" if source.glob else b"UNSUBSCRIBE", source.names, _nothing)
 
-    def _put(self, verb: bytes, name: bytes, done: Callable[[], None]) -> None:
+    def _put(self, verb: bytes, names: tuple[bytes, ...], done: Callable[[], None]) -> None:
+        self._unconfirmed.extend((_nothing,) * (len(names) - 1))
         self._unconfirmed.append(done)
-        self._turn.append((verb, name))
+        self._turn.append((verb, names))
         if self._flush_call is None:
             self._flush_call = self._clock.callLater(0, self._flush)
 
@@ -196,15 +229,16 @@ class Subscriber(Connection):
         self._flush_call = None
         turn, self._turn = self._turn, []
         commands: list[bytes] = []
-        names: list[bytes] = []
+        together: list[bytes] = []
         last = b""
-        for verb, name in turn:
-            if names and (verb != last or len(names) == BATCH):
-                commands.append(redis_channels.command(last, names))
-                names = []
-            names.append(name)
+        for verb, names in turn:
+            # Names of one source stay in one command, so nothing that is published comes between them.
+            if together and (verb != last or len(together) + len(names) > BATCH):
+                commands.append(command(last, together))
+                together = []
+            together += names
             last = verb
-        commands.append(redis_channels.command(last, names))
+        commands.append(command(last, together))
         self.transport.write(b"".join(commands))
 
     def replyReceived(self, reply: Any) -> None:

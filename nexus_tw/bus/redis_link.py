@@ -12,9 +12,8 @@ from typing import Final
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from nexus_tw.bus import redis_channels
-from nexus_tw.bus.redis_channels import Source
-from nexus_tw.bus.redis_connection import Connection, Publisher, Subscriber, Unreachable
+from nexus_tw.bus.redis_channels import Source, publish_command, publish_head
+from nexus_tw.bus.redis_connection import Publisher, Subscriber, Unreachable
 from nexus_tw.bus.redis_endpoint import Door, Place
 from nexus_tw.bus.redis_url import Address
 from nexus_tw.errors import NexusError
@@ -31,12 +30,13 @@ class Link:
     def __init__(
         self,
         clock: IReactorTime,
-        node: str,
+        canary_channel: bytes,
         token: str,
         arrived: Callable[[bytes, bytes], None],
         ended: Callable[[str], None],
     ) -> None:
-        """`token` tells this link's canaries from those of another process that has the same node name by mistake.
+        """`canary_channel` is this node's; `token` tells this link's canaries from those of another process that has the same
+        node name by mistake.
 
         `arrived` gets channel and payload of each message but the canary. `ended` gets the reason, before those who wait
         for an answer are told that there will be none.
@@ -45,8 +45,8 @@ class Link:
         self._ended = ended
         self.publisher = Publisher(clock, self.end)
         self.subscriber = Subscriber(clock, arrived, self.end)
-        self.canary_channel = redis_channels.canary_channel(node)
-        self._canary_head = redis_channels.publish_head(self.canary_channel)
+        self._canary_source = Source((canary_channel,), False)
+        self._canary_head = publish_head(canary_channel)
         self._token = token
         self._number = 0
         self._canary = b""  # the one that is under way
@@ -60,13 +60,8 @@ class Link:
     async def open(self, door: Door, place: Place, address: Address) -> None:
         """Connects and logs in; raises `Unreachable`."""
 
-        async def login(connection: Connection) -> None:
-            await connection.login(address)
-            if address.master is not None:
-                await connection.check_master()
-
         for connection in (self.publisher, self.subscriber):
-            await door.talk(place, connection, login, PATIENCE)
+            await door.talk(place, connection, lambda connection: connection.login(address), PATIENCE)
 
     async def subscribe(self, sources: Iterable[tuple[Source, Callable[[], None]]]) -> None:
         """Subscribes to all of these, calls each one's function when it stands, and waits for the last."""
@@ -75,7 +70,7 @@ class Link:
             for source, stands in sources:
                 self.subscriber.subscribe(source, stands)
             # Confirmations come in order, so this one comes after those of all that was asked for until now, by anybody.
-            self.subscriber.subscribe(Source(self.canary_channel, False), done)
+            self.subscriber.subscribe(self._canary_source, done)
 
         await self._wait(start)
 
@@ -125,7 +120,7 @@ class Link:
         self._number += 1
         self._canary = f"{self._token} {self._number}".encode()
         self._came_back = came_back
-        self.publisher.put(redis_channels.publish_command(self._canary_head, self._canary), self._canary_taken)
+        self.publisher.put(publish_command(self._canary_head, self._canary), self._canary_taken)
 
     def _canary_taken(self, reply: int | NexusError) -> None:
         if isinstance(reply, NexusError):

@@ -29,6 +29,9 @@ class EchoSession:
     def broken(self) -> None:
         pass
 
+    def farewell(self, _close: Close) -> bytes:
+        return b""
+
     def end(self) -> None:
         pass
 
@@ -37,8 +40,9 @@ class EchoDialect:
     """Makes echo sessions; says nothing before a close, as the conformance suite expects only echoes."""
 
     heartbeat = frames.frame(frames.PING, b"")
+    introduces = False
 
-    def session(self, link: Link, _principal: Principal, _address: str) -> EchoSession:
+    def session(self, link: Link, _principal: Principal | None, _address: str) -> EchoSession:
         return EchoSession(link)
 
     def farewell(self, _close: Close) -> bytes:

@@ -10,15 +10,17 @@ from typing import Any, Final
 
 import msgspec
 
-from nexus_tw import frames, messages
+from nexus_tw import events, frames, messages, payloads
 from nexus_tw.encodings import JSON_TEXT
 from nexus_tw.errors import TOO_MANY_ERRORS, Close, NexusError, invalid
-from nexus_tw.interfaces import Encoding
+from nexus_tw.interfaces import Encoding, Invocation, Reason, Registration, Subscription
 from nexus_tw.metrics import Metrics
+from nexus_tw.payloads import Payload
 from nexus_tw.policy import Principal
 from nexus_tw.sessions.verbs import Link, Verbs
 from nexus_tw.settings import Heartbeat, Limits
-from nexus_tw.times import Timestamps
+from nexus_tw.times import Timestamps, format_millis
+from nexus_tw.topics import parse_pattern
 
 WELCOME: Final = "Connected to Nexus API WebSocket"
 NOT_TEXT: Final = Close(1003, "Text frames only", False)
@@ -58,6 +60,7 @@ class JsonDialect:
     encoding: Encoding = JSON_TEXT
     # Both pings: a browser answers the protocol's by itself, an agent of the guide answers the message.
     heartbeat = JSON_TEXT.message(messages.ServerPing()) + frames.frame(frames.PING, b"")
+    introduces = False
 
     def __init__(
         self,
@@ -73,13 +76,15 @@ class JsonDialect:
         self.metrics = metrics
         self.now = now
         self.max_errors = limits.errors
+        self.depth = limits.depth
         self._new_id = new_id
         self._heartbeat = messages.HeartbeatTimes(heartbeat.interval, heartbeat.timeout)
         self._limits = messages.ConnectionLimits(limits.message, limits.subscriptions, limits.rate)
         self._timestamps = Timestamps()
         self._ack = (-1, b"")
 
-    def session(self, link: Link, principal: Principal, address: str) -> JsonSession:
+    def session(self, link: Link, principal: Principal | None, address: str) -> JsonSession:
+        assert principal is not None
         return JsonSession(self, link, principal, address, f"client-{self._new_id()}")
 
     def farewell(self, close: Close) -> bytes:
@@ -113,7 +118,10 @@ class JsonDialect:
 class JsonSession:
     """One client that speaks JSON; to the core it is a `Peer`."""
 
-    __slots__ = ("_dialect", "_errors", "_errors_since", "_link", "address", "client_id", "deliver", "principal")
+    __slots__ = ("_dialect", "_errors", "_errors_since", "_link", "address", "client_id", "deliver", "number", "principal")
+
+    authmethod = authprovider = "token"
+    streams = False
 
     def __init__(self, dialect: JsonDialect, link: Link, principal: Principal, address: str, client_id: str) -> None:
         self._dialect = dialect
@@ -123,6 +131,7 @@ class JsonSession:
         self.principal = principal
         self.address = address
         self.client_id = client_id
+        self.number = events.new_id()
         self.deliver: Callable[[bytes], None] = link.push
 
     # --- Peer
@@ -131,20 +140,47 @@ class JsonSession:
     def encoding(self) -> Encoding:
         return self._dialect.encoding
 
-    def send(self, message: messages.ServerMessage) -> None:
-        self._link.write(self._dialect.encoding.message(message))
+    def invoke(self, invocation: Invocation) -> None:
+        self.send(
+            messages.Invocation(
+                command_id=invocation.command_id,
+                command=invocation.procedure,
+                parameters=msgspec.Raw(invocation.payload.parameters),
+                caller=invocation.caller.authid,
+                deadline=format_millis(int(invocation.deadline * 1000)),
+                attempt=invocation.attempt,
+                agent_id=invocation.agent_id if self._dialect.verbs.several(self) else None,
+            )
+        )
+
+    def interrupt(self, invocation: Invocation, reason: Reason) -> bool:
+        self.send(messages.CommandCancel(command_id=invocation.command_id, reason=reason))
+        return False
+
+    def unsubscribed(self, subscription: Subscription, _reason: str) -> None:
+        self.send(messages.Unsubscribed(events=[subscription.pattern.text], timestamp=self._dialect.timestamp()))
+
+    def unregistered(self, registration: Registration, _reason: str) -> None:
+        self.send(messages.Unregistered(commands=[registration.pattern.text], timestamp=self._dialect.timestamp()))
 
     def close(self, close: Close) -> None:
         self._link.close(close)
 
     # --- Session
 
+    def send(self, message: messages.ServerMessage) -> None:
+        self._link.write(self._dialect.encoding.message(message))
+
     @property
     def peer(self) -> JsonSession:
         return self
 
     def begin(self) -> None:
+        self._dialect.verbs.join(self)
         self.send(self._dialect.connected(self.client_id, self.principal))
+
+    def farewell(self, close: Close) -> bytes:
+        return self._dialect.farewell(close)
 
     def end(self) -> None:
         self._dialect.verbs.gone(self)
@@ -234,7 +270,14 @@ class JsonSession:
             )
 
         self._dialect.verbs.subscribe(
-            self, message.events, message.filters, since is not None, ok, self._failing(message.id)
+            self,
+            self.principal,
+            message.events,
+            parse_pattern,
+            message.filters,
+            since is not None,
+            ok,
+            self._failing(message.id),
         )
 
     def _unsubscribe(self, message: messages.Unsubscribe) -> None:
@@ -259,7 +302,11 @@ class JsonSession:
                 )
             )
 
-        self._dialect.verbs.publish(self, message.event_type, bytes(message.data), ok, self._failing(message.id))
+        data = bytes(message.data)
+        payloads.decode(data, "data", self._dialect.depth)
+        self._dialect.verbs.publish(
+            self.principal, message.event_type, Payload.of_value(data), ok, self._failing(message.id)
+        )
 
     def _telemetry(self, message: messages.Telemetry) -> None:
         id_ = message.id
@@ -279,7 +326,7 @@ class JsonSession:
         self._link.write(self._dialect.telemetry_ack())
 
     def _command(self, message: messages.Command) -> None:
-        self._dialect.verbs.call(self, message, _Reply(self, message.id))
+        self._dialect.verbs.command(self, message, _Reply(self, message.id))
 
     def _cancel(self, message: messages.Cancel) -> None:
         self._dialect.verbs.cancel(self, message.command_id, _Reply(self, message.id))

@@ -2,18 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, Protocol
 
 from msgspec import Raw
 
 from nexus_tw import messages
 from nexus_tw.errors import Close, NexusError
-from nexus_tw.interfaces import Fail, Peer
-from nexus_tw.policy import Principal
+from nexus_tw.events import About
+from nexus_tw.interfaces import Fail, Invocation, Peer, Registration, Subscription
+from nexus_tw.payloads import Payload
+from nexus_tw.policy import Action, Principal
+from nexus_tw.topics import Pattern
+
+Options = Mapping[str, str] | None
+"""Of a payload in passthru mode (WAMP): passed on as they came."""
 
 
 class CallReply(Protocol):
+    """Who waits for a call: progress as often as there is some, then exactly one of the others."""
+
+    def progress(self, payload: Payload, options: Options) -> None: ...
+
+    def result(self, payload: Payload, options: Options) -> None: ...
+
+    def error(self, error: NexusError) -> None: ...
+
+
+class CallRequest(NamedTuple):
+    """What is called, and how."""
+
+    procedure: str
+    payload: Payload
+    timeout: float  # s; 0 for the server's own
+    progressive: bool  # whether progress is wanted
+    more: bool  # whether further parts of the arguments follow
+    disclose: bool  # whether the callee may be told who calls
+    options: Options
+
+
+CancelMode = Literal["skip", "kill", "killnowait"]
+
+
+class Call(Protocol):
+    """A call that was taken."""
+
+    @property
+    def over(self) -> bool: ...
+
+    def further(self, payload: Payload, more: bool) -> None:
+        """A further part of the arguments (WAMP: progressive call invocations); the last one where `more` is false."""
+
+    def cancel(self, mode: CancelMode) -> None:
+        """The caller wants no result any more; `kill` waits for what the callee says to that."""
+
+    def abandon(self) -> None:
+        """The caller is gone."""
+
+
+class CommandReply(Protocol):
     """Who waits for a command. Two are equal where what one is told need not be told to the other."""
 
     def progress(self, message: messages.CommandProgress) -> None:
@@ -27,13 +74,31 @@ class CallReply(Protocol):
 
 
 class Verbs(Protocol):
-    """The core. Methods that answer later take `ok` and `fail` and call exactly one of them, once; the others raise
-    `NexusError`."""
+    """The core: what a session can do in one realm. Methods that answer later take `ok` and `fail` and call exactly one of
+    them, once; the others raise `NexusError`. `rights` is who must be allowed to do it (see `authorize`)."""
+
+    name: str
+    strict: bool  # whether URIs of WAMP clients must be strict ones
+    discloses: bool  # whether subscribers are told who published, also where the publisher did not ask for it
+
+    def join(self, peer: Peer) -> None:
+        """A session begins. Nothing else is done for a peer before, or after `gone`."""
+
+    def gone(self, peer: Peer) -> None:
+        """It has ended. A second call does nothing."""
+
+    def authorize(
+        self, peer: Peer, action: Action, uri: str, pattern: Pattern | None, allowed: Callable[[Principal], None], denied: Fail
+    ) -> None:
+        """Finds out whether a WAMP client may do this; `allowed` gets the `rights` to do it with. Those of the peer's own
+        principal are enough where the realm has no authorizer."""
 
     def subscribe(
         self,
         peer: Peer,
+        rights: Principal,
         events: list[str],
+        parse: Callable[[str, str], Pattern],
         filters: dict[str, Any] | None,
         recover: bool,
         ok: Callable[[], None],
@@ -42,35 +107,74 @@ class Verbs(Protocol):
 
     def unsubscribe(self, peer: Peer, events: list[str], ok: Callable[[], None]) -> None: ...
 
-    def publish(self, peer: Peer, event_type: str, data: bytes, ok: Callable[[], None], fail: Fail) -> None: ...
+    def subscription(self, pattern: Pattern) -> Subscription:
+        """What is subscribed to under a pattern that somebody here subscribes to."""
+
+    def subscribed(self, peer: Peer, number: int) -> Pattern | None:
+        """The pattern of the peer's subscription with that id."""
+
+    def publish(
+        self,
+        rights: Principal,
+        event_type: str,
+        payload: Payload,
+        ok: Callable[[], None],
+        fail: Fail,
+        about: About | None = None,
+    ) -> None: ...
 
     def submit(
         self, peer: Peer, agent_id: str, metrics: Raw, timestamp: str | None, ok: Callable[[int], None], fail: Fail
     ) -> None: ...
 
-    def call(self, peer: Peer, request: messages.Command, reply: CallReply) -> None: ...
+    def command(self, peer: Peer, request: messages.Command, reply: CommandReply) -> None: ...
 
-    def cancel(self, peer: Peer, command_id: str, reply: CallReply) -> None: ...
+    def cancel(self, peer: Peer, command_id: str, reply: CommandReply) -> None: ...
+
+    def call(self, peer: Peer, rights: Principal, request: CallRequest, reply: CallReply) -> Call: ...
 
     def register(self, peer: Peer, commands: list[str], agent_id: str | None) -> None: ...
 
+    def register_procedure(
+        self, peer: Peer, rights: Principal, pattern: Pattern, invoke: str, agent_id: str | None
+    ) -> Registration: ...
+
+    def registered(self, peer: Peer, number: int) -> Pattern | None:
+        """The pattern of the peer's registration with that id."""
+
     def unregister(self, peer: Peer, commands: list[str]) -> None: ...
+
+    def several(self, peer: Peer) -> bool:
+        """Whether the peer executes commands as more than one agent."""
+
+    def invocation(self, peer: Peer, number: int) -> Invocation | None:
+        """What the peer is executing under that id; None for what is over."""
 
     def progress(self, peer: Peer, message: messages.Progress) -> None: ...
 
     def result(self, peer: Peer, message: messages.Result) -> None: ...
 
-    def gone(self, peer: Peer) -> None: ...
-
 
 class Link(Protocol):
     """The way to the client. Nothing here raises when the client is gone."""
+
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest message that the client takes, as it said itself (RawSocket); 0: any. A larger one that is
+        sent all the same is dropped."""
 
     def write(self, data: bytes) -> None:
         """Queues frames; they leave at the end of the reactor turn."""
 
     def push(self, data: bytes) -> None:
         """Sends frames at the end of a turn, behind what `write` queued."""
+
+    def identified(self, principal: Principal) -> None:
+        """The session has found out who the client is: from now on the connection is this subject's in counts and in the
+        log, and ends when the principal expires.
+
+        May be called once, after `Session.begin`. Raises `NexusError` where the subject has too many connections.
+        """
 
     def close(self, close: Close) -> None:
         """Says why and closes; a second call does nothing."""
@@ -81,7 +185,8 @@ class Session(Protocol):
 
     @property
     def peer(self) -> Peer | None:
-        """The client as somebody to whom messages for everybody are given; None where these are not for it."""
+        """The client as somebody to whom messages for everybody are given; None where, or as long as, these are not for it.
+        Asked each time."""
 
     def begin(self) -> None:
         """The connection is open."""
@@ -92,16 +197,23 @@ class Session(Protocol):
     def broken(self) -> None:
         """`received` raised: tells the client that it was not its fault."""
 
+    def farewell(self, close: Close) -> bytes:
+        """Frames to be sent before a deliberate close."""
+
     def end(self) -> None:
         """The connection is over."""
 
 
 class Dialect(Protocol):
-    """A language spoken over WebSocket: makes sessions."""
+    """A language spoken over WebSocket or RawSocket, in frames of that transport: makes sessions."""
 
     heartbeat: bytes  # frames sent to every connection at each interval
+    # Whether its sessions find out by themselves who a client is that showed no token (WAMP's HELLO). Until they have called
+    # `Link.identified` the connection is nobody's, and after `limits.auth` it is closed with 1008.
+    introduces: bool
 
-    def session(self, link: Link, principal: Principal, address: str) -> Session: ...
+    def session(self, link: Link, principal: Principal | None, address: str) -> Session:
+        """`principal` is None only where the dialect introduces."""
 
     def farewell(self, close: Close) -> bytes:
-        """Frames to be sent before a deliberate close."""
+        """Frames to be sent before a connection is closed that never got a session."""

@@ -1,9 +1,9 @@
-"""Admission: who may open a WebSocket, where, and as whom; decided before Autobahn sees a byte."""
+"""Admission: who may open a connection, where, and as whom; decided before a carrier of messages sees a byte."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple, NoReturn
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -20,22 +20,42 @@ from nexus_tw.settings import Http
 from nexus_tw.transport.connections import Connections, Full
 from nexus_tw.transport.opening import Opening
 
+REALM: Final = "nexus"  # where all are whose dialect does not let them say where they want to be
+WAMP: Final = "wamp."  # begins the subprotocols of those who could not make sense of anything else
+NOTHING: Final = Credentials(None)
+
 
 class Way(NamedTuple):
-    """What is spoken at an address: dialects by subprotocol (None: none was offered that we know), and the largest message."""
+    """What is spoken at an address: dialects by subprotocol, and the largest message.
+
+    None stands for no subprotocol: spoken with those who offer none that we know, except where all they offered is WAMP.
+    Without it those are refused.
+    """
 
     dialects: Mapping[str | None, Dialect]
     message: int
 
+    def choose(self, offered: Sequence[str]) -> str | None:
+        """The first subprotocol offered that is spoken; raises `NexusError` where there is nothing to speak."""
+        for name in offered:
+            if name in self.dialects:
+                return name
+        if None in self.dialects and not (offered and all(name.startswith(WAMP) for name in offered)):
+            return None
+        spoken = ", ".join(name for name in self.dialects if name is not None)
+        raise NexusError("invalid_message", f"Sec-WebSocket-Protocol: this address speaks {spoken}")
+
 
 class Admitted(NamedTuple):
-    """An upgrade that may go on. Without a principal it is opened and closed at once with 1008, as the contract asks."""
+    """A connection that may be opened. One that is not `welcome` is closed again at once with 1008: what it showed of itself
+    is nobody's, or it showed nothing where that is not enough."""
 
     principal: Principal | None
     dialect: Dialect
     subprotocol: str | None
     address: str
     message: int
+    welcome: bool = True
 
 
 class Refused(Exception):
@@ -49,7 +69,7 @@ class Refused(Exception):
 
 
 class Admission:
-    """Decides over upgrades."""
+    """Decides over connections."""
 
     def __init__(
         self,
@@ -76,16 +96,30 @@ class Admission:
         try:
             way = self._way(opening, address)
             token, offered = find_token(opening.headers, opening.parameters(), opening.subprotocols)
-            principal = await self.principal(Credentials(token, certificate()))
-            if principal is not None:
-                self._connections.room(address, principal.subject)
+            subprotocol = way.choose(offered)
+            dialect = way.dialects[subprotocol]
+            principal = await self._who(dialect, Credentials(token, certificate()), address)
         except Full as full:
             self._metrics.connections_refused[full.reason] += 1
             raise Refused(full, full.status, (("Retry-After", str(full.retry_after)),)) from None
         except NexusError as error:
             raise Refused(error, error.kind.http) from None
-        subprotocol = next((name for name in offered if name in way.dialects), None)
-        return Admitted(principal, way.dialects[subprotocol], subprotocol, address, way.message)
+        welcome = principal is not None or (dialect.introduces and token is None)
+        return Admitted(principal, dialect, subprotocol, address, way.message, welcome)
+
+    async def admit_rawsocket(
+        self, dialect: Dialect, host: str, certificate: Callable[[], str | None], message: int
+    ) -> Admitted:
+        """Admits a client without a word of HTTP, or raises `NexusError`. `message` as in `Way`."""
+        address = self.address({}, host)
+        try:
+            self._connections.arrive()
+            self._connections.room(address, None)
+            principal = await self._who(dialect, Credentials(None, certificate()), address)
+        except Full as full:
+            self._metrics.connections_refused[full.reason] += 1
+            raise
+        return Admitted(principal, dialect, None, address, message, principal is not None or dialect.introduces)
 
     async def principal(self, credentials: Credentials) -> Principal | None:
         """Who this is; None for nobody we know. Raises `timeout` where it takes too long to find out."""
@@ -112,6 +146,17 @@ class Admission:
         """A connection ended at the door with this HTTP status."""
         self._metrics.refusals[status] += 1
 
+    async def _who(self, dialect: Dialect, credentials: Credentials, address: str) -> Principal | None:
+        """Who this is, if that is known already and there is room for one more of it."""
+        if dialect.introduces and credentials == NOTHING:
+            return None
+        principal = await self.principal(credentials)
+        if principal is not None:
+            self._connections.room(address, principal.subject)
+            if not dialect.introduces:
+                require_member(principal)
+        return principal
+
     def _way(self, opening: Opening, address: str) -> Way:
         way = self._ways.get(opening.path)
         if way is None:
@@ -125,6 +170,12 @@ class Admission:
         self._connections.arrive()
         self._connections.room(address, None)
         return way
+
+
+def require_member(principal: Principal) -> None:
+    """Raises `forbidden` for somebody who may not be where the JSON protocol and HTTP are."""
+    if not principal.may_join(REALM):
+        raise NexusError("forbidden", f"Not allowed to join the realm {REALM}")
 
 
 def _took_too_long(_result: object, _seconds: float) -> NoReturn:

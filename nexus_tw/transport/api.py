@@ -138,7 +138,8 @@ class Api:
             raise NexusError("limit_exceeded", f"More than {BATCH} events in one request")
         for event in events:
             self._bound(event.data)
-            self._broker.check(principal, event.event_type, bytes(event.data))
+            self._broker.check(principal, event.event_type)
+            payloads.decode(event.data, "data", self._limits.depth)
         results = [self._put(event) for event in events]
         # All of them, so that none is still under way when the answer says what became of them.
         outcomes = [await result for result in results]

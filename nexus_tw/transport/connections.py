@@ -21,8 +21,14 @@ PACE: Final = 1000  # connections/s let go where the drain allows it; quicker on
 
 class Open(Protocol):
     address: str
-    subject: str
-    audience: Peer | None  # for broadcasts; None for those they are not for
+
+    @property
+    def subject(self) -> str:
+        """Whose it is; empty for nobody's."""
+
+    @property
+    def audience(self) -> Peer | None:
+        """Whom broadcasts are for; None where they are not for it."""
 
     def close(self, close: Close) -> None: ...
 
@@ -81,21 +87,27 @@ class Connections:
             raise Full("connections", 503, "Too many connections")
         if self._per_address and self._by_address[address] >= self._per_address:
             raise Full("connections_per_address", 429, "Too many connections from this address")
-        if self._per_subject and subject is not None and self._by_subject[subject] >= self._per_subject:
-            raise Full("connections_per_subject", 429, "Too many connections of this subject")
+        if subject is not None:
+            self._room_for(subject)
 
     def add(self, connection: Open) -> None:
         self._open[connection] = None
         self._by_address[connection.address] += 1
         self._by_subject[connection.subject] += 1
 
+    def identify(self, connection: Open, subject: str) -> None:
+        """An open connection turns out to be this subject's, and is told so by the caller. Raises `Full` where that makes one
+        too many of it."""
+        if subject != connection.subject:
+            self._room_for(subject)
+            _less(self._by_subject, connection.subject)
+            self._by_subject[subject] += 1
+
     def remove(self, connection: Open) -> None:
         if self._open.pop(connection, self) is self:
             return
-        for counter, key in ((self._by_address, connection.address), (self._by_subject, connection.subject)):
-            counter[key] -= 1
-            if not counter[key]:
-                del counter[key]
+        _less(self._by_address, connection.address)
+        _less(self._by_subject, connection.subject)
         if not self._open and self._empty is not None:
             self._empty.callback(None)
             self._empty = None
@@ -131,6 +143,10 @@ class Connections:
         if timer.active():
             timer.cancel()
 
+    def _room_for(self, subject: str) -> None:
+        if self._per_subject and self._by_subject[subject] >= self._per_subject:
+            raise Full("connections_per_subject", 429, "Too many connections of this subject")
+
     def _drop(self) -> None:
         for connection in tuple(self._open):
             connection.drop()
@@ -139,3 +155,10 @@ class Connections:
         done: Deferred[None] = Deferred()
         self._clock.callLater(seconds, done.callback, None)
         return done
+
+
+def _less(counter: Counter[str], key: str) -> None:
+    """One fewer; nothing is kept of who has none."""
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]

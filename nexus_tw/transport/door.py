@@ -1,12 +1,14 @@
 """The door: what stands between an accepted connection and the parser that shall have it.
 
 It holds a new connection's first bytes until the header block is whole, within a bounded time and size, checks every byte, and
-hands the connection over: a WebSocket upgrade that was admitted to Autobahn, anything else to Twisted Web. Then it is gone.
+hands the connection over: a WebSocket upgrade that was admitted to Autobahn, any other request to Twisted Web, and what begins
+with a byte that no request begins with to RawSocket. Then it is gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 from twisted.internet.defer import ensureDeferred
@@ -18,9 +20,10 @@ from twisted.python.failure import Failure
 from twisted.web.server import Site
 
 from nexus_tw.errors import NexusError
-from nexus_tw.transport.admission import Admission, Refused
+from nexus_tw.transport.admission import Admission, Admitted, Refused
 from nexus_tw.transport.opening import END, Opening, parse
 from nexus_tw.transport.problems import response
+from nexus_tw.transport.rawsocket import HANDSHAKE, MAGIC, RawSockets, Refusal, Unacceptable
 from nexus_tw.transport.tls import common_name
 from nexus_tw.transport.websocket import Doorway
 
@@ -53,6 +56,10 @@ class Door(Protocol):
     # --- what is done with the bytes that come
 
     def _look(self, data: bytes) -> None:
+        if data[0] == MAGIC and not self._data and self._doors.rawsockets is not None:
+            self._take = partial(self._shake_hands, self._doors.rawsockets)
+            self._take(data)
+            return
         searched = max(0, len(self._data) - len(END) + 1)
         self._data += data
         end = self._data.find(END, searched)
@@ -60,6 +67,11 @@ class Door(Protocol):
             self._refuse(NexusError("too_large", "The request's header block is too large"), 431)
         elif end >= 0:
             self._opened(end + len(END))
+
+    def _shake_hands(self, rawsockets: RawSockets, data: bytes) -> None:
+        self._data += data
+        if len(self._data) >= HANDSHAKE:
+            self._rawsocket(rawsockets)
 
     def _keep(self, data: bytes) -> None:
         self._data += data
@@ -82,12 +94,35 @@ class Door(Protocol):
             self._hand_over(self._doors.site.buildProtocol(self._peer()))
 
     def _upgrade(self, opening: Opening) -> None:
+        doors = self._doors
+        transport = self.transport
+        decision = doors.admission.admit(opening, self._host(), lambda: common_name(transport))
+        self._decide(decision, doors.websocket.connection, self._refused)
+
+    def _rawsocket(self, rawsockets: RawSockets) -> None:
+        transport = self.transport
+        opening, self._data = self._data[:HANDSHAKE], self._data[HANDSHAKE:]
+        try:
+            asked = rawsockets.asked(opening)
+        except Unacceptable as wish:
+            self._turn_away(wish.refusal)
+            return
+        decision = self._doors.admission.admit_rawsocket(
+            asked.dialect, self._host(), lambda: common_name(transport), rawsockets.message
+        )
+        self._decide(decision, lambda who: rawsockets.connection(who, asked), self._turned_away)
+
+    def _decide(
+        self,
+        decision: Coroutine[Any, Any, Admitted],
+        make: Callable[[Admitted], IProtocol],
+        refused: Callable[[Failure], None],
+    ) -> None:
+        """Hands over to what `make` makes, once it is decided."""
         self._done()
         self._take = self._keep
         transport: Any = self.transport
-        admission = self._doors.admission
-        host = getattr(self._peer(), "host", "unix")
-        admitted = ensureDeferred(admission.admit(opening, host, lambda: common_name(transport)))
+        admitted = ensureDeferred(decision)
         if not admitted.called:
             # An authenticator that has to ask somebody: what the client sends meanwhile can wait in its socket.
             transport.pauseProducing()
@@ -98,8 +133,8 @@ class Door(Protocol):
                 return result
 
             admitted.addBoth(resume)
-        admitted.addCallback(lambda who: self._hand_over(self._doors.websocket.connection(who)))
-        admitted.addErrback(self._refused)
+        admitted.addCallback(lambda who: self._hand_over(make(who)))
+        admitted.addErrback(refused)
 
     def _refused(self, failure: Failure) -> None:
         refusal = failure.value
@@ -127,6 +162,19 @@ class Door(Protocol):
             self.transport.write(response(error, status, headers))
             self.transport.loseConnection()
 
+    def _turned_away(self, failure: Failure) -> None:
+        if not failure.check(NexusError):
+            self._log.failure("A RawSocket connection could not be decided", failure)
+        # There is no code for any other reason why it could come again later.
+        self._turn_away(Refusal.CONNECTIONS)
+
+    def _turn_away(self, refusal: Refusal) -> None:
+        self._done()
+        self._take = self._ignore
+        if self.transport is not None:
+            self.transport.write(refusal.answer)
+            self.transport.loseConnection()
+
     def _late(self) -> None:
         # A request that never came is not worth an answer: half of one may be an attempt to hold the connection open.
         self._doors.admission.count_refusal(408)
@@ -143,6 +191,9 @@ class Door(Protocol):
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()
+
+    def _host(self) -> str:
+        return getattr(self._peer(), "host", "unix")
 
     def _peer(self) -> Any:
         assert self.transport is not None
@@ -162,11 +213,13 @@ class Doors(Factory):
         site: Site,
         largest: int,
         patience: float,
+        rawsockets: RawSockets | None = None,
     ) -> None:
-        """`largest` header block in bytes; `patience` in s for it to arrive."""
+        """`largest` header block in bytes; `patience` in s for it to arrive. `rawsockets` None: that is not spoken here."""
         self.clock = clock
         self.admission = admission
         self.websocket = websocket
+        self.rawsockets = rawsockets
         self.site = site
         self.largest = largest
         self.patience = patience

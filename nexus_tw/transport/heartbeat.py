@@ -1,7 +1,7 @@
 """The heartbeat: one sweep for all connections, not a timer each.
 
 Each connection stands in one slot of a wheel, the second at which something may have to be done for it: a ping, the end
-of its patience, the end of its token. A sweep looks only at the slots that are due.
+of its patience, the end of its time. A sweep looks only at the slots that are due.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from nexus_tw.errors import HEARTBEAT_TIMEOUT, TOKEN_EXPIRED, Close
+from nexus_tw.errors import HEARTBEAT_TIMEOUT, Close
 from nexus_tw.settings import Heartbeat
 
 RESOLUTION: Final = 1.0  # s; finer where the interval is short
@@ -32,9 +32,12 @@ class Beating(Protocol):
 
     def close(self, close: Close) -> None: ...
 
+    def expired(self) -> None:
+        """Its time is over; it is to close."""
+
 
 class Pulse:
-    """Pings, and closes those from whom nothing comes, or whose token is over."""
+    """Pings, and closes those from whom nothing comes, or whose time is over."""
 
     _log = Logger(namespace="nexus.heartbeat")
 
@@ -59,10 +62,15 @@ class Pulse:
             self._loop.stop()
 
     def add(self, connection: Beating, lifetime: float | None) -> None:
-        """`lifetime` is how many seconds the client's token is still good for; None: for ever."""
+        """`lifetime` is how many seconds the connection may last; None: for ever."""
         connection.heard = self.now
         # Those who come together are not pinged together.
         connection.next_ping = self.now + self._interval * self._random.uniform(0.5, 1.0)
+        self.renew(connection, lifetime)
+
+    def renew(self, connection: Beating, lifetime: float | None) -> None:
+        """From now on it may last so many seconds."""
+        self.remove(connection)
         connection.expires = float("inf") if lifetime is None else self.now + lifetime
         self._place(connection)
 
@@ -96,7 +104,7 @@ class Pulse:
         now = self.now
         silent = now - connection.heard >= self._patience
         if now >= connection.expires:
-            connection.close(TOKEN_EXPIRED)
+            connection.expired()
         elif silent and sure:
             connection.close(HEARTBEAT_TIMEOUT)
         else:

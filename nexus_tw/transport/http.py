@@ -20,7 +20,7 @@ from nexus_tw.auth.carriers import find_token
 from nexus_tw.errors import NexusError
 from nexus_tw.interfaces import Credentials
 from nexus_tw.policy import Principal
-from nexus_tw.transport.admission import Admission
+from nexus_tw.transport.admission import Admission, require_member
 from nexus_tw.transport.opening import names_websocket, origin_form
 from nexus_tw.transport.problems import TYPE, problem, response
 from nexus_tw.transport.tls import common_name
@@ -55,11 +55,12 @@ class Call:
         return [value.decode("utf-8", "replace") for value in self._request.args.get(name.encode(), ())]
 
     async def principal(self) -> Principal:
-        """Who calls; raises `unauthorized`."""
+        """Who calls; raises `unauthorized`, or `forbidden` for somebody of other realms only."""
         token, _ = find_token(self.headers, {"token": self.parameters("token")}, ())
         principal = await self._admission.principal(Credentials(token, common_name(self._request.channel.transport)))
         if principal is None:
             raise NexusError("unauthorized", "A valid token is needed")
+        require_member(principal)
         return principal
 
     async def admin(self) -> Principal:

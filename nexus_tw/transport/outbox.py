@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from twisted.internet.tcp import Connection as SocketTransport
 from twisted.protocols.policies import ProtocolWrapper
@@ -17,28 +17,51 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOProtocol
 
 from nexus_tw.direct import is_socket, send
 from nexus_tw.errors import SLOW_CONSUMER, Close
+from nexus_tw.policy import Principal
 from nexus_tw.transport.turn import Turn
 
 DIRECT: Final = True  # send at once where nothing waits; the switch for measurements
 
 
+class Owner(Protocol):
+    """The connection that an outbox belongs to."""
+
+    def identified(self, principal: Principal) -> None: ...
+
+    def close(self, close: Close) -> None: ...
+
+
 class Outbox:
     """The way to one client; provides `nexus_tw.sessions.verbs.Link`."""
 
-    __slots__ = ("_close", "_direct", "_limit", "_open", "_pack", "_parts", "_secure", "_socket", "_transport", "_turn")
+    __slots__ = (
+        "_direct",
+        "_limit",
+        "_open",
+        "_owner",
+        "_pack",
+        "_parts",
+        "_secure",
+        "_socket",
+        "_transport",
+        "_turn",
+        "largest",
+    )
 
     def __init__(
         self,
         transport: Any,
         turn: Turn,
         limit: int,
-        close: Callable[[Close], None],
+        owner: Owner,
         pack: Callable[[bytes], bytes] | None = None,
+        largest: int = 0,
         first: bytes = b"",
     ) -> None:
-        """`limit` bounds the bytes that wait for a client that does not read; past it, `close` is called.
+        """`limit` bounds the bytes that wait for a client that does not read; past it, `owner` is closed.
 
-        `pack` makes frames smaller for a client that asked for it. `first` is what leaves before any frame.
+        `pack` makes of frames what this client can be sent: compressed ones, or only those it has room for. `first` is what
+        leaves before any frame.
         """
         self._transport = transport
         self._socket = cast(Any, transport.transport if isinstance(transport, ProtocolWrapper) else transport)
@@ -48,10 +71,11 @@ class Outbox:
             self._socket.write = partial(_write, self._socket)
         self._turn = turn
         self._limit = limit
-        self._close = close
+        self._owner = owner
         self._pack = pack
         self._parts: list[bytes] = []
         self._open = True
+        self.largest = largest
         if first:
             turn.add(self.flush)
             self._parts.append(first)
@@ -73,8 +97,11 @@ class Outbox:
             else:
                 self._send(data)
 
+    def identified(self, principal: Principal) -> None:
+        self._owner.identified(principal)
+
     def close(self, close: Close) -> None:
-        self._close(close)
+        self._owner.close(close)
 
     def flush(self) -> None:
         """Sends what was queued."""
@@ -90,7 +117,7 @@ class Outbox:
     def check(self) -> None:
         """Closes a client that lets too much wait, whoever wrote it."""
         if self._open and self.waiting() > self._limit:
-            self._close(SLOW_CONSUMER)
+            self._owner.close(SLOW_CONSUMER)
 
     def waiting(self) -> int:
         """Bytes that the client's socket has not taken yet."""

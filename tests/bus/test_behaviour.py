@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
@@ -16,8 +18,9 @@ from nexus_tw.bus.redis_url import parse
 from nexus_tw.errors import NexusError
 from nexus_tw.interfaces import IBus
 from nexus_tw.metrics import Metrics
+from nexus_tw.topics import Pattern
 from tests.bus.recording import Recorder, pattern, published, reactor, sent, subscribed, until
-from tests.redis_server import RedisServer, running
+from tests.redis_server import RedisServer, SentinelServer, running
 
 
 class Node(NamedTuple):
@@ -30,18 +33,31 @@ def redis_server() -> Iterator[RedisServer]:
     yield from running()
 
 
-@pytest.fixture(params=["memory", "redis"])
-def make(request: pytest.FixtureRequest) -> Callable[[str], IBus]:
-    """Makes a bus for a node of that name; all of them are connected with each other."""
+@pytest.fixture(scope="module")
+def sentinel(redis_server: RedisServer) -> Iterator[SentinelServer]:
+    server = SentinelServer(redis_server.port)
+    server.start()
+    yield server
+    server.close()
+
+
+Make = Callable[..., IBus]
+
+
+@pytest.fixture(params=["memory", "redis", "sentinel"])
+def make(request: pytest.FixtureRequest) -> Make:
+    """Makes a bus for a node of that name, and for a realm; those of a realm are connected with each other."""
     if request.param == "memory":
-        broker = MemoryBroker(reactor)
-        return lambda node: MemoryBus(broker, node)
+        brokers: defaultdict[str, MemoryBroker] = defaultdict(lambda: MemoryBroker(reactor))
+        return lambda node, realm="nexus": MemoryBus(brokers[realm], node)
     url = request.getfixturevalue("redis_server").url
-    return lambda node: RedisBus(parse(url), reactor, Metrics(), node)
+    if request.param == "sentinel":
+        url = f"redis+sentinel://127.0.0.1:{request.getfixturevalue('sentinel').port}/nexus"
+    return lambda node, realm="nexus": RedisBus(parse(url), reactor, Metrics(), node, realm)
 
 
 @pytest.fixture
-def pair(make: Callable[[str], IBus]) -> Iterator[tuple[Node, Node]]:
+def pair(make: Make) -> Iterator[tuple[Node, Node]]:
     nodes = Node(make("one"), Recorder()), Node(make("two"), Recorder())
     for node in nodes:
         pytest_twisted.blockon(node.bus.start(node.heard))
@@ -246,7 +262,7 @@ async def test_a_listener_that_fails_misses_no_other_event(pair: Pair, flush: Ca
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_bus_that_is_not_connected_refuses_at_once(make: Callable[[str], IBus]) -> None:
+async def test_a_bus_that_is_not_connected_refuses_at_once(make: Make) -> None:
     """Before its start and after its stop publishing and sending fail, and subscribing is remembered."""
     bus, heard = make("early"), Recorder()
     answers: list[Any] = []
@@ -267,7 +283,7 @@ async def test_a_bus_that_is_not_connected_refuses_at_once(make: Callable[[str],
 
 
 @pytest_twisted.ensureDeferred
-async def test_stopping_sends_what_was_accepted(pair: Pair, make: Callable[[str], IBus]) -> None:
+async def test_stopping_sends_what_was_accepted(pair: Pair, make: Make) -> None:
     """What was published in the turn in which the bus is stopped arrives, here and elsewhere."""
     one, _ = pair
     await subscribed(one.bus, "s")
@@ -282,3 +298,112 @@ async def test_stopping_sends_what_was_accepted(pair: Pair, make: Callable[[str]
     assert answers == [None] * 50
     assert heard.events == one.heard.events == [("s", b"%d" % number) for number in range(50)]
     assert heard.changes == []
+
+
+# --- what goes with an event to other nodes
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_goes_with_an_event_reaches_every_node_with_that_event(pair: Pair) -> None:
+    """Any bytes, beside events without, in the order of publishing, also where several subscriptions match."""
+    one, two = pair
+    await subscribed(one.bus, "w.x", "w.*", "**")
+    await subscribed(two.bus, "w.**")
+    answers: list[NexusError | None] = []
+    abouts = [b"" if number % 3 == 0 else bytes([number % 256, 13, 10, 0, 255]) * (number % 7 + 1) for number in range(300)]
+    for number, about in enumerate(abouts):
+        one.bus.publish("w.x", b"%d" % number, answers.append, about)
+    await until(lambda: all(len(node.heard.events) >= 300 for node in pair) and len(answers) >= 300)
+    await settled(one, two)
+    for node in pair:
+        assert node.heard.events == [("w.x", b"%d" % number) for number in range(300)]
+        assert node.heard.abouts == abouts
+    assert answers == [None] * 300
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_publishers_of_one_type_keep_what_goes_with_their_events_apart(pair: Pair) -> None:
+    """Both publish at the same time, one with and one mostly without."""
+    one, two = pair
+    for node in pair:
+        await subscribed(node.bus, "p.x", "p.**")
+    for number in range(200):
+        one.bus.publish("p.x", b'["one",%d]' % number, lambda _: None, b"one %d" % number)
+        two.bus.publish("p.x", b'["two",%d]' % number, lambda _: None, b"two %d" % number if number % 5 == 0 else b"")
+        if number % 10 == 0:
+            await settled(one)
+    await until(lambda: all(len(node.heard.events) >= 400 for node in pair))
+    await settled(one, two)
+    assert one.heard.events == two.heard.events
+    assert one.heard.abouts == two.heard.abouts
+    expected = {("p.x", b'["one",%d]' % number): b"one %d" % number for number in range(200)}
+    expected |= {("p.x", b'["two",%d]' % number): b"two %d" % number for number in range(0, 200, 5)}
+    assert len(one.heard.events) == 400
+    for event, about in zip(one.heard.events, one.heard.abouts, strict=True):
+        assert about == expected.get(event, b"")
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_goes_with_events_stays_with_them_while_subscriptions_come_and_go(pair: Pair) -> None:
+    """Patterns that match are taken up and given up while events travel."""
+    one, two = pair
+    await subscribed(one.bus, "q.x")
+    for number in range(200):
+        two.bus.publish("q.x", b"%d" % number, lambda _: None, b"about %d" % number)
+        for text in ("q.*", "**"):
+            if number % 2 == 0:
+                one.bus.subscribe(pattern(text), lambda: None)
+            else:
+                one.bus.unsubscribe(pattern(text))
+        if number % 7 == 0:
+            await settled(two)
+    await until(lambda: len(one.heard.events) >= 200)
+    await settled(one)
+    assert one.heard.events == [("q.x", b"%d" % number) for number in range(200)]
+    assert one.heard.abouts == [b"about %d" % number for number in range(200)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_prefixes_and_wildcards_of_wamp_bring_what_they_match(pair: Pair) -> None:
+    """A prefix may end inside a component; a wildcard without an empty component is the one name, and brings it once."""
+    one, two = pair
+    for wanted in (Pattern.prefixed("m.ab"), Pattern.wildcard("m..c"), Pattern.wildcard("m.abc.d"), pattern("m.abc.d")):
+        done: Deferred[None] = Deferred()
+        one.bus.subscribe(wanted, lambda done=done: done.callback(None))  # type: ignore[misc]
+        await done
+    for event_type in ("m", "m.a", "m.ab", "m.x.c", "m.abc.d", "m.x.c.d", "n.ab", "m.b.ab", "m.ab.c"):
+        assert await published(two.bus, event_type, b"1", event_type.encode()) is None
+    await settled(one, two)
+    await settled(one)
+    assert [event_type for event_type, _ in one.heard.events] == ["m.ab", "m.x.c", "m.abc.d", "m.ab.c"]
+    assert one.heard.abouts == [b"m.ab", b"m.x.c", b"m.abc.d", b"m.ab.c"]
+    one.bus.unsubscribe(pattern("m.abc.d"))
+    await subscribed(one.bus, "end")
+    assert await published(two.bus, "m.abc.d", b"2") is None
+    await until(lambda: len(one.heard.events) >= 5)
+    assert one.heard.events[4] == ("m.abc.d", b"2")
+
+
+@pytest_twisted.ensureDeferred
+async def test_realms_are_worlds_of_their_own(make: Make) -> None:
+    """Nodes of the same name in several realms, all of which want everything, hear what is published or sent in theirs."""
+    realms = ["nexus", "realm1", "realm1:events", "com.example.*"]
+    nodes = {realm: Node(make("same", realm), Recorder()) for realm in realms}
+    for node in nodes.values():
+        await node.bus.start(node.heard)
+        await subscribed(node.bus, "**", "a", "events:a")
+    for realm, node in nodes.items():
+        assert await published(node.bus, "a", b'"%b"' % realm.encode(), realm.encode()) is None
+        assert await published(node.bus, "events:a", b"1") is None
+        assert await sent(node.bus, "same", realm.encode()) == 1
+        assert await sent(node.bus, None, realm.encode()) == 1
+    for node in nodes.values():
+        await until(lambda node=node: len(node.heard.messages) >= 2 and len(node.heard.events) >= 2)  # type: ignore[misc]
+    for node in nodes.values():
+        await settled(node)
+    for realm, node in nodes.items():
+        assert node.heard.events == [("a", b'"%b"' % realm.encode()), ("events:a", b"1")]
+        assert node.heard.abouts == [realm.encode(), b""]
+        assert node.heard.messages == [realm.encode()] * 2
+        assert node.heard.changes == []
+        await node.bus.stop()

@@ -18,8 +18,8 @@ from nexus_tw.metrics import Metrics
 PLUGIN = '''
 """Buses of a user's own."""
 
-def opened(url, reactor, metrics, node):
-    return ("opened", url, node)
+def opened(url, reactor, metrics, node, realm):
+    return ("opened", url, node, realm)
 '''
 
 
@@ -50,7 +50,9 @@ def test_the_scheme_says_which_bus() -> None:
 
 def test_an_installed_package_can_offer_a_bus(plugin: None) -> None:
     """The entry point of the scheme's name is called with what `open_bus` was called with."""
-    assert open_bus("carrier-pigeon:loft", Clock(), Metrics(), "n") == ("opened", "carrier-pigeon:loft", "n")  # type: ignore[comparison-overlap]
+    url = "carrier-pigeon:loft"
+    assert open_bus(url, Clock(), Metrics(), "n") == ("opened", url, "n", "nexus")  # type: ignore[comparison-overlap]
+    assert open_bus(url, Clock(), Metrics(), "n", "r") == ("opened", url, "n", "r")  # type: ignore[comparison-overlap]
 
 
 def test_a_bus_that_cannot_be_loaded_is_refused_by_key(plugin: None) -> None:

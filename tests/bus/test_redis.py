@@ -6,12 +6,14 @@ import random
 import socket
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import pytest_twisted
 import txredisapi
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
 from nexus_tw.bus import redis_connection, redis_link
 from nexus_tw.bus.redis import RedisBus
@@ -27,10 +29,10 @@ from tests.redis_server import RedisServer, running
 class Node:
     """A bus with what it is given, and with what it hears and counts."""
 
-    def __init__(self, url: str, name: str = "one") -> None:
+    def __init__(self, url: str, name: str = "one", realm: str = "nexus") -> None:
         self.metrics = Metrics()
         self.heard = Recorder()
-        self.bus = RedisBus(parse(url), reactor, self.metrics, name, random.Random(1))
+        self.bus = RedisBus(parse(url), reactor, self.metrics, name, realm, random.Random(1))
 
     async def start(self) -> None:
         await self.bus.start(self.heard)
@@ -95,17 +97,89 @@ async def test_a_foreign_publish_arrives_once_as_it_was(redis: RedisServer, node
 
 
 @pytest_twisted.ensureDeferred
-async def test_another_program_gets_the_bare_data(redis: RedisServer, node: Callable[..., Node]) -> None:
-    """What Nexus publishes is on `nexus:events:TYPE`, and is the event's data with nothing around it."""
+@pytest.mark.parametrize("about", [b"", b"for nodes only"])
+async def test_another_program_gets_the_bare_data(redis: RedisServer, node: Callable[..., Node], about: bytes) -> None:
+    """What Nexus publishes is on `nexus:events:TYPE`, and is the event's data with nothing around it, whatever goes with it."""
     one = node(redis.url)
     await one.start()
     with socket.create_connection(("127.0.0.1", redis.port), timeout=5) as other, other.makefile("rb") as answers:
         other.sendall(b"SUBSCRIBE nexus:events:a.b\r\n")
         confirmation = [answers.readline() for _ in range(6)]
         assert confirmation[-1] == b":1\r\n"
-        assert await published(one.bus, "a.b", b'{"x":1}') is None
+        assert await published(one.bus, "a.b", b'{"x":1}', about) is None
         lines = [answers.readline().strip() for _ in range(7)]
         assert (lines[4], lines[6]) == (b"nexus:events:a.b", b'{"x":1}')
+
+
+@pytest_twisted.ensureDeferred
+async def test_events_of_other_programs_never_get_what_goes_with_ours(redis: RedisServer, node: Callable[..., Node]) -> None:
+    """Another program publishes under the same types as fast as it can while two nodes do; everybody hears the same."""
+    nodes = [node(redis.url, name) for name in ("one", "two")]
+    for one in nodes:
+        await one.start()
+        await subscribed(one.bus, "a.x", "a.*", "**")
+    with socket.create_connection(("127.0.0.1", redis.port), timeout=5) as other, other.makefile("rb") as answers:
+        for number in range(300):
+            foreign = b"".join(b"PUBLISH nexus:events:a.%b 0\r\n" % text for text in (b"x", b"y", b"x"))
+            other.sendall(foreign)
+            for one in nodes:
+                for event_type in ("a.x", "a.y"):
+                    about = f"{one.bus.node} {event_type} {number}".encode()
+                    one.bus.publish(event_type, b'"%b"' % about, lambda _: None, about)
+            other.sendall(foreign)
+            await deferLater(reactor, 0)
+        for _ in range(1800):
+            assert answers.readline().startswith(b":")
+    for one in nodes:
+        assert await sent(one.bus, None, b"that was all") == 2
+    for one in nodes:
+        await until(lambda one=one: len(one.heard.messages) == 2)  # type: ignore[misc]
+        assert len(one.heard.events) == 3000
+        for (_, data), about in zip(one.heard.events, one.heard.abouts, strict=True):
+            assert about == (b"" if data == b"0" else data.strip(b'"'))
+        # Theirs stand between ours.
+        kinds = [data == b"0" for _, data in one.heard.events]
+        assert sum(kind != after for kind, after in pairwise(kinds)) > 10
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_said_about_an_event_that_does_not_follow_is_dropped(
+    redis: RedisServer, node: Callable[..., Node]
+) -> None:
+    """Only the very next message is meant, and only if it is an event of that type; also where the connection was another."""
+    one = node(redis.url)
+    await one.start()
+    await subscribed(one.bus, "a", "b", "*")
+    between: list[tuple[str, ...]] = [("nexus:events:b", "1"), ("nexus:nodes", "1"), ("nexus:canary:one", "1")]
+    for words in between:
+        redis.ask("PUBLISH", "nexus:about:a", "lost")
+        redis.ask("PUBLISH", *words)
+        redis.ask("PUBLISH", "nexus:events:a", "1")
+    redis.ask("PUBLISH", "nexus:about:a", "lost")
+    redis.ask("CLIENT", "KILL", "TYPE", "pubsub")
+    await until(lambda: one.heard.changes == ["lost", "restored"])
+    redis.ask("PUBLISH", "nexus:events:a", "2")
+    await until(lambda: len(one.heard.events) == 5)
+    assert [data for _, data in one.heard.events] == [b"1"] * 4 + [b"2"]
+    assert one.heard.abouts == [b""] * 5
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_said_in_one_realm_is_nothing_in_another(redis: RedisServer, node: Callable[..., Node]) -> None:
+    """Other programs find the default realm where they always did, and others under their quoted names."""
+    one, other = node(redis.url), node(redis.url, "one", "my:realm*")
+    for each in (one, other):
+        await each.start()
+        await subscribed(each.bus, "**")
+    assert redis.ask("PUBLISH", "nexus:events:a", "1") == 1
+    assert redis.ask("PUBLISH", "nexus:realm:my%3Arealm%2A:events:a", "2") == 1
+    assert await published(other.bus, "a", b"3") is None
+    await until(lambda: len(other.heard.events) == 2)
+    await one.works()
+    assert one.heard.events == [("a", b"1"), ("works", b"1")]
+    assert other.heard.events == [("a", b"2"), ("a", b"3")]
+    for each in (one, other):
+        assert each.heard.changes == []
 
 
 @pytest_twisted.ensureDeferred
@@ -135,13 +209,13 @@ async def test_nothing_is_kept_in_redis(redis: RedisServer, node: Callable[..., 
     await one.start()
     await subscribed(one.bus, "a.*", "a.**", "a.b")
     assert redis.ask("DBSIZE") == 0
-    assert redis.ask("PUBSUB", "NUMPAT") == 1
-    assert len(redis.ask("PUBSUB", "CHANNELS")) == 4  # a.b, the node's own two and the canary
+    assert redis.ask("PUBSUB", "NUMPAT") == 2  # events, and what is said about them
+    assert len(redis.ask("PUBSUB", "CHANNELS")) == 5  # a.b likewise, the node's own two and the canary
     for text in ("a.*", "a.**", "a.b"):
         one.bus.unsubscribe(pattern(text))
     await subscribed(one.bus, "b")
     assert redis.ask("PUBSUB", "NUMPAT") == 0
-    assert len(redis.ask("PUBSUB", "CHANNELS")) == 4
+    assert len(redis.ask("PUBSUB", "CHANNELS")) == 5
 
 
 @pytest_twisted.ensureDeferred
@@ -172,7 +246,7 @@ async def test_two_processes_with_one_node_name_by_mistake_both_work(redis: Redi
 async def test_a_refused_event_fails_alone(redis: RedisServer, node: Callable[..., Node]) -> None:
     """Where Redis refuses one channel to this user, publishing there fails and everything else goes on."""
     redis.ask("ACL", "SETUSER", "nexus", "on", ">secret", "+@all", "resetchannels", "&nexus:node*", "&nexus:canary:*")
-    redis.ask("ACL", "SETUSER", "nexus", "&nexus:events:works")
+    redis.ask("ACL", "SETUSER", "nexus", "&nexus:events:works", "&nexus:about:works")
     one = node(f"redis://nexus:secret@127.0.0.1:{redis.port}")
     await one.start()
     assert one.bus.available
@@ -183,6 +257,63 @@ async def test_a_refused_event_fails_alone(redis: RedisServer, node: Callable[..
     assert "NOPERM" in error.message
     await one.works()
     assert one.heard.changes == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_event_is_published_with_what_goes_with_it_or_not_at_all(
+    redis: RedisServer, node: Callable[..., Node]
+) -> None:
+    """Where Redis refuses the one channel, nothing goes out on the other."""
+    redis.ask("ACL", "SETUSER", "nexus", "on", ">secret", "+@all", "resetchannels", "&nexus:node*", "&nexus:canary:*")
+    redis.ask("ACL", "SETUSER", "nexus", "&nexus:events:*", "&nexus:about:works")
+    one, other = node(f"redis://nexus:secret@127.0.0.1:{redis.port}"), node(redis.url, "other")
+    for each in (one, other):
+        await each.start()
+    await subscribed(one.bus, "works")
+    await subscribed(other.bus, "**")
+    error = await published(one.bus, "a", b"1", b"about")
+    assert error is not None
+    assert (error.code, error.message.partition(": ")[2][:6]) == ("bus_unavailable", "NOPERM")
+    assert await published(one.bus, "works", b"2", b"about") is None
+    await one.works()
+    await until(lambda: len(other.heard.events) == 2)
+    assert other.heard.events == [("works", b"2"), ("works", b"1")]
+    assert one.heard.abouts == other.heard.abouts == [b"about", b""]
+    assert one.heard.changes == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_user_who_may_not_have_transactions_is_refused_at_the_start(
+    redis: RedisServer, node: Callable[..., Node], logged: list[str]
+) -> None:
+    """Not only at the first event that needs one; and works once he may, as with the rights that the manual names."""
+    rights = ["+publish", "+subscribe", "+unsubscribe", "+psubscribe", "+punsubscribe", "+select"]
+    redis.ask("ACL", "SETUSER", "nexus", "on", ">secret", "allchannels", *rights)
+    one = node(f"redis://nexus:secret@127.0.0.1:{redis.port}/0")
+    await one.start()
+    assert not one.bus.available
+    assert len(logged) == 1 and "NOPERM" in logged[0]
+    redis.ask("ACL", "SETUSER", "nexus", "+multi", "+exec")
+    await until(lambda: one.bus.available)
+    await subscribed(one.bus, "*")
+    assert await published(one.bus, "a", b"1", b"about") is None
+    await until(lambda: one.heard.events)
+    assert one.heard.abouts == [b"about"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_user_who_may_have_no_more_transactions_loses_the_bus(gate: Gate, node: Callable[..., Node]) -> None:
+    """What Redis carries out without them can be parted from what belongs to it, so no more of it is sent."""
+    one = node(gate.url)
+    await one.start()
+    gate.answer = lambda command: b"-NOPERM no\r\n" if command[0] == b"MULTI" else None
+    error = await published(one.bus, "a", b"1", b"about")
+    assert error is not None
+    assert error.code == "bus_unavailable"
+    await until(lambda: one.heard.changes == ["lost"])
+    gate.answer = pass_on
+    await until(lambda: one.bus.available)
+    assert await published(one.bus, "a", b"1", b"about") is None
 
 
 # --- losing it
@@ -338,6 +469,8 @@ async def test_a_redis_with_too_many_clients_is_tried_again(redis: RedisServer, 
         (b"AUTH", b"-ERR max number of clients reached\r\n"),
         (b"SELECT", "drop"),
         (b"SELECT", b"-LOADING Redis is loading the dataset in memory\r\n"),
+        (b"MULTI", b"-NOPERM this user has no permissions to run the 'multi' command\r\n"),
+        (b"EXEC", "drop"),
         (b"SUBSCRIBE", b"-NOPERM this user has no permissions to access one of the channels\r\n"),
         (b"PUBLISH", b"-READONLY You can't write against a read only replica.\r\n"),
         (b"PUBLISH", b"HTTP/1.1 400 Bad Request\r\n\r\n"),
@@ -409,7 +542,7 @@ async def test_stopping_ends_in_time_whatever_redis_does(
         gate.silent = True
         one.bus.publish("a", b"1", lambda _: None)
     else:
-        await until(lambda: gate.connections == 2)
+        await until(lambda: gate.commands)
     began = time.monotonic()
     await one.bus.stop()
     await started
@@ -490,11 +623,19 @@ async def test_a_flushed_redis_loses_nothing_of_ours(redis: RedisServer, node: C
 
 @pytest_twisted.ensureDeferred
 async def test_a_redis_without_memory_to_spare_still_carries_events(redis: RedisServer, node: Callable[..., Node]) -> None:
-    """Where Redis refuses whatever would take memory, events pass all the same: publishing keeps nothing."""
+    """Where Redis refuses whatever would take memory, events pass all the same: publishing keeps nothing.
+
+    It does not queue the commands of a transaction then, so an event with something for nodes fails, and it alone.
+    """
     redis.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
     redis.ask("CONFIG", "SET", "maxmemory", "1")
     one = node(redis.url)
     await one.start()
     await subscribed(one.bus, "works")
     await one.works()
+    error = await published(one.bus, "works", b"2", b"about")
+    assert error is not None
+    assert (error.code, error.message.partition(": ")[2][:3]) == ("bus_unavailable", "OOM")
+    await one.works()
+    assert [data for _, data in one.heard.events] == [b"1", b"1"]
     assert one.heard.changes == []

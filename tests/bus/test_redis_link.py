@@ -12,9 +12,11 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from nexus_tw.bus.redis_channels import NODES, Source
+from nexus_tw.bus.redis_channels import Source
 from nexus_tw.bus.redis_connection import Unreachable
 from nexus_tw.bus.redis_link import PATIENCE, Link
+
+CANARY = b"nexus:canary:one"
 
 
 class Linked:
@@ -23,7 +25,7 @@ class Linked:
     def __init__(self) -> None:
         self.clock = Clock()
         self.ended: list[str] = []
-        self.link = Link(self.clock, "one", "token", lambda channel, payload: None, self.ended.append)
+        self.link = Link(self.clock, CANARY, "token", lambda channel, payload: None, self.ended.append)
         self.transports = StringTransport(), StringTransport()
         self.link.publisher.makeConnection(self.transports[0])
         self.link.subscriber.makeConnection(self.transports[1])
@@ -38,7 +40,7 @@ class Linked:
 
     def canaries_return(self) -> int:
         """Redis does its work; how many canaries there were."""
-        canaries = [payload for channel, payload in self.published() if channel == self.link.canary_channel]
+        canaries = [payload for channel, payload in self.published() if channel == CANARY]
         for payload in canaries:
             self.link.publisher.dataReceived(b":1\r\n")
             self.link.returned(payload)
@@ -105,7 +107,8 @@ def test_whoever_waits_is_told_when_the_link_ends() -> None:
     """The reason reaches the listener first, then those who wait; and nothing can be asked of the link any more."""
     linked = Linked()
     stood: list[str] = []
-    waiting = Deferred.fromCoroutine(linked.link.subscribe([(Source(NODES, False), lambda: stood.append(*linked.ended))]))
+    source = Source((b"nexus:nodes",), False)
+    waiting = Deferred.fromCoroutine(linked.link.subscribe([(source, lambda: stood.append(*linked.ended))]))
     linked.link.publisher.put(b"x", lambda reply: stood.append(linked.ended[0] + reply.code))
     linked.link.subscriber.connectionLost(Failure(ConnectionLost()))
     reason = "Connection to the other side was lost in a non-clean fashion."

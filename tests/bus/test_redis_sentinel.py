@@ -60,7 +60,7 @@ def _in_step(replica: RedisServer, sentinel: SentinelServer) -> bool:
 async def test_after_a_failover_the_new_master_is_used(redis_set: Set) -> None:
     """The master freezes; the bus is away, then connected to the promoted replica, and never again to the old one."""
     heard = Recorder()
-    bus = RedisBus(parse(redis_set.url), reactor, Metrics(), "one", random.Random(1))
+    bus = RedisBus(parse(redis_set.url), reactor, Metrics(), "one", chance=random.Random(1))
     await bus.start(heard)
     try:
         assert bus.available
@@ -85,7 +85,7 @@ async def test_a_deposed_master_that_still_serves_is_left(redis_set: Set) -> Non
     other = RedisServer()
     other.start()
     heard = Recorder()
-    bus = RedisBus(parse(f"redis+sentinel://127.0.0.1:{gate.port}/nexus"), reactor, Metrics(), "one", random.Random(1))
+    bus = RedisBus(parse(f"redis+sentinel://127.0.0.1:{gate.port}/nexus"), reactor, Metrics(), "one", chance=random.Random(1))
     await bus.start(heard)
     try:
         assert bus.available

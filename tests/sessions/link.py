@@ -6,14 +6,21 @@ from typing import Any
 
 import msgspec
 
-from nexus_tw.errors import Close
+from nexus_tw.errors import Close, NexusError
+from nexus_tw.policy import Principal
 from nexus_tw.sessions.verbs import Link
 
 
 class RecordingLink:
-    """`written` and `pushed` are frames, `closed` what it was closed with; after that it takes nothing, as the real one."""
+    """`written` and `pushed` are frames, `closed` what it was closed with; after that it takes nothing, as the real one.
 
-    def __init__(self) -> None:
+    `principals` are those that it was told of; with a `refusal` none is taken.
+    """
+
+    def __init__(self, largest: int = 0) -> None:
+        self.largest = largest
+        self.principals: list[Principal] = []
+        self.refusal: NexusError | None = None
         self.written: list[bytes] = []
         self.pushed: list[bytes] = []
         self.closed: list[Close] = []
@@ -25,6 +32,11 @@ class RecordingLink:
     def push(self, data: bytes) -> None:
         if not self.closed:
             self.pushed.append(data)
+
+    def identified(self, principal: Principal) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.principals.append(principal)
 
     def close(self, close: Close) -> None:
         if not self.closed:

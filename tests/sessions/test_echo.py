@@ -21,4 +21,6 @@ def test_nothing_but_echoes_is_sent() -> None:
     dialect = EchoDialect()
     assert dialect.farewell(SHUTTING_DOWN) == b""
     assert dialect.heartbeat == b"\x89\x00"
-    assert dialect.session(RecordingLink(), principal(), "127.0.0.1").peer is None
+    session = dialect.session(RecordingLink(), principal(), "127.0.0.1")
+    assert session.peer is None
+    assert session.farewell(SHUTTING_DOWN) == b""

@@ -180,7 +180,8 @@ def test_the_core_is_told_when_a_client_is_gone(world: World) -> None:
 
 
 def test_a_deliberate_close_is_announced(world: World) -> None:
-    (farewell,) = texts(world.dialect.farewell(SHUTTING_DOWN))
+    assert world.session.farewell(SHUTTING_DOWN) == world.dialect.farewell(SHUTTING_DOWN), "with and without a session"
+    (farewell,) = texts(world.session.farewell(SHUTTING_DOWN))
     assert json.loads(farewell) == {
         "type": "disconnect",
         "code": 1000,

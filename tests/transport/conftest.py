@@ -1,3 +1,4 @@
 """Nodes for the tests of the doors."""
 
 from tests.node import nodes as nodes
+from tests.transport.house import houses as houses

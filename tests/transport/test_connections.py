@@ -115,6 +115,23 @@ def test_one_subject_may_have_so_many_and_others_are_not_touched() -> None:
     assert refusal(world, "10.0.0.2", None) is None, "not known yet"
 
 
+def test_who_turns_out_to_be_a_subject_is_counted_for_it_from_then_on() -> None:
+    world = World(connections_per_subject=1)
+    first, second = world.open(subject=""), world.open(subject="")
+    world.connections.identify(first, "a")
+    first.subject = "a"
+    assert refusal(world, subject="a") == ("connections_per_subject", 429, "rate_limited")
+    with pytest.raises(Full) as caught:
+        world.connections.identify(second, "a")
+    assert caught.value.reason == "connections_per_subject"
+    world.connections.identify(first, "a")  # it is already
+    world.connections.identify(second, "b")
+    second.subject = "b"
+    for connection in (first, second):
+        world.connections.remove(connection)
+    assert not world.connections._by_subject
+
+
 def test_without_limits_there_are_none() -> None:
     world = World()
     for _ in range(1000):

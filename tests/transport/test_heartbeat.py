@@ -32,6 +32,9 @@ class Connection:
         self.closed.append((self.world.now, close))
         self.world.pulse.remove(self)
 
+    def expired(self) -> None:
+        self.close(TOKEN_EXPIRED)
+
 
 def _keeps_its_shape(connection: Connection) -> Beating:
     """Never called: here the type checker sees that the fake is what it stands for."""
@@ -131,6 +134,18 @@ def test_a_token_that_is_over_already_closes_at_the_next_sweep(world: World) -> 
     connection = world.connection(lifetime=0)
     world.run(2)
     assert connection.closed == [(1, TOKEN_EXPIRED)]
+
+
+@pytest.mark.parametrize(("lifetime", "ends"), [(200, 205), (3, 8), (None, None)])
+def test_the_time_that_a_connection_has_may_be_set_anew(world: World, lifetime: float | None, ends: float | None) -> None:
+    connection = world.connection(lifetime=10)
+    world.run(5, connection)
+    heard, next_ping = connection.heard, connection.next_ping
+    world.pulse.renew(connection, lifetime)
+    assert (connection.heard, connection.next_ping) == (heard, next_ping)
+    world.run(300, connection)
+    assert connection.closed == ([] if ends is None else [(ends, TOKEN_EXPIRED)])
+    assert world.placed == (1 if ends is None else 0), "it stood in one place only"
 
 
 def test_nothing_is_kept_of_one_that_is_removed(world: World) -> None:

@@ -264,3 +264,12 @@ async def test_a_role_that_is_no_admin_gets_403_where_one_is_needed(nodes: Nodes
     for method, target in (("GET", "/metrics"), ("POST", "/api/v1/broadcast")):
         response = await node.http(method, target, "agent-token", b'{"data": 1}')
         assert (response.status, response.json["code"]) == (403, "forbidden")
+
+
+@pytest_twisted.ensureDeferred
+async def test_http_is_for_those_who_may_be_in_the_realm_nexus(nodes: Nodes) -> None:
+    node = await nodes(with_roles(stranger=Role(publish=("**",), realms=("realm1",)), member=Role(publish=("**",))))
+    for name, status in (("stranger", 403), ("member", 200)):
+        response = await node.http("POST", "/api/v1/events", f"{name}-token", EVENT)
+        assert response.status == status
+        assert response.json.get("code") == ("forbidden" if status == 403 else None)

@@ -88,22 +88,26 @@ class EchoingSession:
     def broken(self) -> None:
         self._send(frames.text(b"broken"))
 
+    def farewell(self, close: Close) -> bytes:
+        return frames.text(b"farewell %d" % close.code)
+
     def end(self) -> None:
         self._received.append((b"END", False))
 
 
 class EchoingDialect:
     heartbeat = b""
+    introduces = False
 
     def __init__(self, pushes: bool) -> None:
         self.messages: list[tuple[bytes, bool]] = []
         self._pushes = pushes
 
-    def session(self, link: Link, _principal: Principal, _address: str) -> EchoingSession:
+    def session(self, link: Link, _principal: Principal | None, _address: str) -> EchoingSession:
         return EchoingSession(link, self.messages, self._pushes)
 
-    def farewell(self, close: Close) -> bytes:
-        return frames.text(b"farewell %d" % close.code)
+    def farewell(self, _close: Close) -> bytes:
+        raise AssertionError("every connection gets a session here")
 
 
 def served(chunks: list[bytes], lane: bool, pushes: bool = True, rate: int = 10_000) -> dict[str, Any]:

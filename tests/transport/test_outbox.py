@@ -15,9 +15,11 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 
 from nexus_tw.errors import SLOW_CONSUMER, Close
+from nexus_tw.policy import Principal
 from nexus_tw.sessions.verbs import Link
 from nexus_tw.transport.outbox import Outbox
 from nexus_tw.transport.turn import Turn
+from tests.recording import principal
 
 reactor: Any = _reactor
 PATIENCE = 10.0
@@ -53,7 +55,11 @@ class World:
         self.clock = Clock()
         self.transport = Transport()
         self.closed: list[Close] = []
-        self.outbox = Outbox(self.transport, Turn(self.clock), limit, self.close)
+        self.principals: list[Principal] = []
+        self.outbox = Outbox(self.transport, Turn(self.clock), limit, self)
+
+    def identified(self, principal: Principal) -> None:
+        self.principals.append(principal)
 
     def close(self, close: Close) -> None:
         self.closed.append(close)
@@ -108,7 +114,7 @@ def test_the_one_piece_there_is_is_not_copied(world: World) -> None:
 
 
 def test_frames_are_packed_one_by_one_before_they_wait(world: World) -> None:
-    outbox = Outbox(world.transport, Turn(world.clock), 100, world.close, lambda data: b"<" + data + b">")
+    outbox = Outbox(world.transport, Turn(world.clock), 100, world, lambda data: b"<" + data + b">")
     outbox.push(b"a")
     outbox.write(b"b")
     outbox.push(b"c")
@@ -160,7 +166,7 @@ def test_a_connection_that_says_farewell_when_it_is_closed_for_being_slow_is_clo
             world.outbox.flush()
             world.outbox.shut()
 
-    world.outbox._close = farewell
+    world.close = farewell  # type: ignore[method-assign]
     world.transport._tempDataLen = 101
     world.outbox.write(b"a")
     world.clock.advance(0)
@@ -170,7 +176,7 @@ def test_a_connection_that_says_farewell_when_it_is_closed_for_being_slow_is_clo
 def test_under_tls_what_waits_below_it_counts(world: World) -> None:
     wrapper = ProtocolWrapper(WrappingFactory(Factory()), Protocol())
     wrapper.makeConnection(world.transport)
-    outbox = Outbox(wrapper, Turn(world.clock), 100, world.close)
+    outbox = Outbox(wrapper, Turn(world.clock), 100, world)
     world.transport._tempDataLen = 7
     assert outbox.waiting() == 7
     outbox.push(b"a")
@@ -179,7 +185,10 @@ def test_under_tls_what_waits_below_it_counts(world: World) -> None:
 
 def test_it_is_the_link_that_sessions_know(world: World) -> None:
     link: Link = world.outbox
-    assert link is world.outbox
+    assert link is world.outbox and link.largest == 0
+    who = principal()
+    link.identified(who)
+    assert world.principals == [who]
 
 
 # --- on real sockets, where the kernel takes as much as it likes
@@ -209,8 +218,11 @@ class Pair:
         ours.close()
         self.turn = Turn(reactor)
         self.closed: list[Close] = []
-        self.outbox = Outbox(self.served.transport, self.turn, limit, self.close)
+        self.outbox = Outbox(self.served.transport, self.turn, limit, self)
         self.received = bytearray()
+
+    def identified(self, principal: Principal) -> None:
+        raise AssertionError("nobody says so")
 
     def close(self, close: Close) -> None:
         self.closed.append(close)

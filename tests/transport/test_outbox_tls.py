@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from nexus_tw import service
 from nexus_tw.errors import SLOW_CONSUMER, Close
+from nexus_tw.policy import Principal
 from nexus_tw.settings import Settings, Tls
 from nexus_tw.transport.outbox import Outbox
 from nexus_tw.transport.turn import Turn
@@ -45,7 +46,13 @@ class Pair:
         self.served = served
         self.client = client
         self.closed: list[Close] = []
-        self.outbox = Outbox(served.transport, Turn(reactor), limit, self.closed.append)
+        self.outbox = Outbox(served.transport, Turn(reactor), limit, self)
+
+    def identified(self, principal: Principal) -> None:
+        raise AssertionError("nobody says so")
+
+    def close(self, close: Close) -> None:
+        self.closed.append(close)
 
     @property
     def socket(self) -> Any:

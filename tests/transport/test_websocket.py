@@ -20,9 +20,10 @@ from nexus_tw.sessions.echo import EchoDialect
 from nexus_tw.settings import Heartbeat, Limits, Settings
 from nexus_tw.transport.admission import Admitted
 from nexus_tw.transport.connections import Connections
+from nexus_tw.transport.conversation import LINGER, PATIENCE
 from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.turn import Turn
-from nexus_tw.transport.websocket import FAILED_LINGER, LINGER, PATIENCE, Connection, Doorway
+from nexus_tw.transport.websocket import FAILED_LINGER, Connection, Doorway
 from tests.client import BINARY, CLOSE, EVENTS, PING, PONG, TEXT, Client, Ended, frame, handshake
 from tests.node import TOKEN, Node, Nodes, clock, limited, small_buffers, turns, until
 

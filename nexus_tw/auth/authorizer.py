@@ -1,0 +1,191 @@
+"""Authorizers: somebody's own say in what WAMP clients may do, asked where the grants of a role say no.
+
+A role's grants hold without asking: so who provides an authorizer by a procedure can register it, and what is granted
+costs nothing. What is not granted is the authorizer's to allow. Its answers are remembered for a while. One that fails, is
+away or too slow allows nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from pkgutil import resolve_name
+from typing import Any, Final, NamedTuple
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from nexus_tw.errors import ConfigError, NexusError
+from nexus_tw.interfaces import Fail
+from nexus_tw.policy import Action, Principal, forbidden
+from nexus_tw.settings import Realm
+from nexus_tw.topics import Pattern
+
+PROCEDURE: Final = "procedure:"
+REMEMBERED: Final = 16384  # answers of one realm
+LIFETIME: Final = 10.0  # s that an answer holds
+PATIENCE: Final = 5.0  # s to wait for one
+WAITING: Final = 4096  # requests of one realm that wait for an answer
+
+
+class Question(NamedTuple):
+    """May this principal do this? `action` is subscribe, publish, call or register, `match` exact, prefix or wildcard."""
+
+    realm: str
+    subject: str
+    role: str
+    action: Action
+    uri: str
+    match: str
+
+
+Authorizer = Callable[[Question], Awaitable[Any] | Any]
+"""True, or an object with the member `allow` true, allows; anything else does not. May be a Deferred or coroutine of that."""
+
+
+Call = Callable[[str, list[Any], Callable[[Any], None]], None]
+"""How the server itself calls a procedure of the realm: URI, positional arguments, and what is called once with the first
+positional result or a `NexusError`."""
+
+
+def procedure_of(authorizer: str) -> str | None:
+    """The URI of an authorizer that is a WAMP procedure; None for any other."""
+    return authorizer.removeprefix(PROCEDURE) if authorizer.startswith(PROCEDURE) else None
+
+
+def authorizer_of(name: str, realm: Realm, call: Call) -> Authorizer | None:
+    """The authorizer of the realm of that name, None where it has none; `ConfigError` where it cannot be imported.
+
+    A procedure gets the arguments `{realm, authid, authrole}`, URI, action and `{match}`.
+    """
+    if not realm.authorizer:
+        return None
+    procedure = procedure_of(realm.authorizer)
+    if procedure is None:
+        return _function(f"realms.{name}.authorizer", realm.authorizer)
+
+    def ask(question: Question) -> Deferred[Any]:
+        answer: Deferred[Any] = Deferred()
+        who = {"realm": question.realm, "authid": question.subject, "authrole": question.role}
+        call(procedure, [who, question.uri, question.action, {"match": question.match}], answer.callback)
+        return answer
+
+    return ask
+
+
+def _function(where: str, reference: str) -> Authorizer:
+    try:
+        found: Authorizer = resolve_name(reference)
+    except Exception as error:  # importing runs code of others, which may raise anything
+        raise ConfigError(f"{where}: {reference!r} cannot be imported: {type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise ConfigError(f"{where}: {reference!r} cannot be called")
+    return found
+
+
+class Authorization:
+    """What clients may do in one realm."""
+
+    _log = Logger()
+
+    def __init__(self, realm: str, authorizer: Authorizer | None, clock: IReactorTime) -> None:
+        self._realm = realm
+        self._authorizer = authorizer
+        self._clock = clock
+        self._answers: dict[Question, tuple[bool, float]] = {}  # and until when it holds; oldest first
+        self._waiting: dict[Question, list[tuple[Callable[[], None], Fail]]] = {}
+        self._waiters = 0
+        self._failing = False
+
+    def check(
+        self,
+        principal: Principal,
+        action: Action,
+        uri: str,
+        allowed: Callable[[], None],
+        denied: Fail,
+        pattern: Pattern | None = None,
+    ) -> None:
+        """Calls `allowed`, or `denied` with the reason, once: before this returns unless the authorizer has to be asked.
+
+        `pattern` is what `uri` stands for where it is a prefix or a wildcard. Who asked may be gone when it is answered.
+        """
+        if principal.allows(action, uri) if pattern is None else principal.covers(action, pattern):
+            allowed()
+            return
+        if self._authorizer is None:
+            denied(forbidden(action, uri))
+            return
+        match = "exact" if pattern is None or pattern.exact else "wildcard" if pattern.tail is None else "prefix"
+        question = Question(self._realm, principal.subject, principal.role, action, uri, match)
+        remembered = self._recall(question)
+        if remembered is not None:
+            _tell(remembered, question, allowed, denied)
+        elif self._waiters >= WAITING:
+            denied(NexusError("rate_limited", "Too many wait for the authorizer"))
+        else:
+            self._waiters += 1
+            if question in self._waiting:
+                self._waiting[question].append((allowed, denied))
+            else:
+                self._waiting[question] = [(allowed, denied)]
+                self._ask(self._authorizer, question)
+
+    def _ask(self, authorizer: Authorizer, question: Question) -> None:
+        answer: Deferred[Any] = maybeDeferred(authorizer, question)
+        if not answer.called:
+            answer.addTimeout(PATIENCE, self._clock)
+        answer.addCallback(_is_yes)
+        answer.addCallbacks(self._answered, self._failed, callbackArgs=(question,), errbackArgs=(question,))
+        # Whatever still goes wrong is a fault of ours: it must be seen in the log, not when memory is next tidied up.
+        answer.addErrback(lambda failure: self._log.failure("Telling what the authorizer said", failure=failure))
+
+    def _answered(self, yes: bool, question: Question) -> None:
+        if self._failing:
+            self._failing = False
+            self._log.info("The authorizer of {realm} answers again", realm=self._realm)
+        if len(self._answers) >= REMEMBERED:
+            del self._answers[next(iter(self._answers))]
+        self._answers[question] = (yes, self._clock.seconds() + LIFETIME)
+        for allowed, denied in self._leave(question):
+            _tell(yes, question, allowed, denied)
+
+    def _failed(self, failure: Failure, question: Question) -> None:
+        error = NexusError("internal", "It could not be found out whether this is allowed")
+        if not self._failing:
+            self._failing = True
+            self._log.error(
+                "The authorizer of {realm} fails: {reason}", realm=self._realm, reason=failure.getErrorMessage() or failure.type
+            )
+        for _, denied in self._leave(question):
+            denied(error)
+
+    def _leave(self, question: Question) -> list[tuple[Callable[[], None], Fail]]:
+        waiting = self._waiting.pop(question)
+        self._waiters -= len(waiting)
+        return waiting
+
+    def _recall(self, question: Question) -> bool | None:
+        """What the authorizer said to this before, as long as that holds."""
+        answer = self._answers.get(question)
+        if answer is None:
+            return None
+        yes, until = answer
+        if self._clock.seconds() < until:
+            return yes
+        del self._answers[question]
+        return None
+
+
+def _tell(yes: bool, question: Question, allowed: Callable[[], None], denied: Fail) -> None:
+    if yes:
+        allowed()
+    else:
+        denied(forbidden(question.action, question.uri))
+
+
+def _is_yes(answer: Any) -> bool:
+    if isinstance(answer, NexusError):
+        raise answer
+    return (answer.get("allow") if isinstance(answer, Mapping) else answer) is True

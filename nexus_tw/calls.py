@@ -1,0 +1,274 @@
+"""Plain calls: remote procedure calls of which nothing is kept (WAMP's CALL).
+
+A command of the JSON protocol is a task: it has an id that stands for a day, may wait for an agent and be tried again, and
+everybody can watch it. A call is none of that. It goes to who executes it now or fails at once, and ends with its caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import unquote
+
+import msgspec
+from msgspec import Raw
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from nexus_tw.errors import NexusError
+from nexus_tw.executors import Executor, Executors, Registration
+from nexus_tw.handlers import HandlerRun
+from nexus_tw.interfaces import Caller, Handler, Peer
+from nexus_tw.invocations import Invocation, Invocations
+from nexus_tw.metrics import Metrics
+from nexus_tw.payloads import Payload
+from nexus_tw.policy import Principal
+from nexus_tw.sessions.verbs import CallReply, CallRequest, CancelMode, Options
+from nexus_tw.wamp.codecs import JSON
+
+AGENT: Final = "nexus.agent."
+LONGEST: Final = 86400.0  # s; what is asked for beyond it is cut down to it
+
+Procedure = Callable[[Peer, Payload, CallReply], None]
+"""A procedure of the server's own; may raise `NexusError` instead of replying."""
+
+
+class Calls:
+    """Takes calls."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        executors: Executors,
+        invocations: Invocations,
+        handlers: Mapping[str, Handler],
+        procedures: Mapping[str, Procedure],
+        metrics: Metrics,
+        timeout: float,
+        disclose: bool,
+    ) -> None:
+        """`timeout` in s for calls that give none (0: none); with `disclose` every callee is told who calls."""
+        self.clock = clock
+        self.executors = executors
+        self.invocations = invocations
+        self.handlers = handlers
+        self.procedures = procedures
+        self.metrics = metrics
+        self.timeout = timeout
+        self.disclose = disclose
+
+    def call(self, peer: Peer, rights: Principal, request: CallRequest, reply: CallReply) -> Call:
+        """Takes a call, for which `rights` must be enough. Raises `forbidden`, `no_such_command` where nobody executes it."""
+        name, agent_id = _target(request.procedure)
+        procedure = self.procedures.get(name) if agent_id is None else None
+        if procedure is None or name.startswith("wamp."):
+            rights.require("call", name)
+        call = Call(self, reply, request.progressive)
+        if procedure is not None:
+            self.metrics.calls += 1
+            procedure(peer, request.payload, call)
+            return call
+        handler = self.handlers.get(name) if agent_id is None else None
+        if handler is not None:
+            call.run(handler, peer, name, request)
+            return call
+        picked = self.executors.pick(name, agent_id)
+        if picked is None:
+            raise NexusError("no_such_command", _nobody(name, agent_id))
+        if request.more and not picked[1].peer.streams:
+            raise _Unsupported(f"who executes {name} does not take arguments in parts")
+        who = peer.principal
+        call.hand_over(Caller(peer.number, who.subject, who.role), name, request, *picked)
+        return call
+
+
+    def ask(self, procedure: str, args: list[Any], reply: CallReply) -> None:
+        """Calls for the server itself. Raises `no_such_command` where nobody executes it now."""
+        picked = self.executors.pick(procedure, None)
+        if picked is None:
+            raise NexusError("no_such_command", _nobody(procedure, None))
+        payload = Payload.of_value(msgspec.json.encode({"args": args, "kwargs": {}}), "pair")
+        request = CallRequest(procedure, payload, 0, False, False, False, None)
+        Call(self, reply, False).hand_over(_SERVER, procedure, request, *picked)
+
+
+class Call:
+    """One call under way; as `CallersHalf` it hears of its invocation, as `Reply` of a procedure of the server's own."""
+
+    __slots__ = ("_calls", "_invocation", "_progressive", "_reply", "_run", "_timer")
+
+    def __init__(self, calls: Calls, reply: CallReply, progressive: bool) -> None:
+        self._calls = calls
+        self._reply: CallReply | None = reply
+        self._progressive = progressive
+        self._invocation: Invocation | None = None
+        self._run: HandlerRun | None = None
+        self._timer: IDelayedCall | None = None
+
+    @property
+    def over(self) -> bool:
+        return self._reply is None
+
+    def hand_over(
+        self, caller: Caller, name: str, request: CallRequest, registration: Registration, executor: Executor
+    ) -> None:
+        calls = self._calls
+        calls.metrics.calls += 1
+        seconds = self._arm(request.timeout)
+        self._invocation = Invocation(
+            calls.invocations,
+            self,
+            executor,
+            registration,
+            name,
+            request.payload,
+            caller,
+            calls.clock.seconds() + seconds,
+            disclosed=request.disclose or calls.disclose,
+            progressive=request.progressive,
+            more=request.more,
+            options=request.options,
+        )
+        calls.invocations.start(self._invocation)
+
+    def run(self, handler: Handler, peer: Peer, name: str, request: CallRequest) -> None:
+        """Has a handler of the server execute it."""
+        self._calls.metrics.calls += 1
+        self._arm(request.timeout)
+
+        def on_progress(_run: HandlerRun, data: Raw) -> None:
+            self.progressed(Payload.of_value(bytes(data)), None)
+
+        def on_end(_run: HandlerRun, outcome: Raw | NexusError) -> None:
+            if isinstance(outcome, NexusError):
+                self.failed(outcome)
+            else:
+                self.completed(Payload.of_value(bytes(outcome)), None)
+
+        self._run = HandlerRun("", name, request.payload.value, peer.principal, on_progress, on_end)
+        self._run.start(handler)
+
+    def further(self, payload: Payload, more: bool) -> None:
+        """A further part of the arguments (WAMP: progressive call invocations); the last one where `more` is false."""
+        invocation = self._invocation
+        if invocation is not None and not invocation.over:
+            invocation.payload = payload
+            invocation.more = more
+            invocation.peer.invoke(invocation)
+
+    def cancel(self, mode: CancelMode) -> None:
+        """The caller wants no result any more; `kill` waits for what the callee says to that."""
+        invocation, run = self._invocation, self._run
+        if self.over:
+            return
+        if mode == "kill" and invocation is not None and invocation.peer.interrupt(invocation, "cancelled"):
+            return
+        self.failed(NexusError("cancelled", "the call was cancelled"))
+        if run is not None:
+            run.stop("cancelled")
+        if invocation is not None and not invocation.over:
+            if mode == "killnowait":
+                invocation.stop("cancelled")
+            else:
+                invocation.end()
+
+    def abandon(self) -> None:
+        """The caller is gone."""
+        self._reply = _NOBODY
+        self.cancel("killnowait")
+
+    # --- CallersHalf
+
+    def progressed(self, payload: Payload, options: Options) -> None:
+        if self._reply is not None and self._progressive:
+            self._reply.progress(payload, options)
+
+    def completed(self, payload: Payload, options: Options) -> None:
+        reply = self._end()
+        if reply is not None:
+            reply.result(payload, options)
+
+    def failed(self, error: NexusError) -> None:
+        reply = self._end()
+        if reply is not None:
+            reply.error(error)
+
+    def lost(self) -> None:
+        self.failed(NexusError("agent_lost", "who executed it is gone"))
+
+    # --- Reply
+
+    progress = progressed
+    result = completed
+    error = failed
+
+    # ---
+
+    def _arm(self, timeout: float) -> float:
+        seconds = min(timeout or self._calls.timeout, LONGEST)
+        if seconds:
+            self._timer = self._calls.clock.callLater(seconds, self._late, seconds)
+        return seconds or LONGEST
+
+    def _late(self, seconds: float) -> None:
+        invocation, run = self._invocation, self._run
+        self.failed(NexusError("timeout", f"no result within {seconds:g} s"))
+        if run is not None:
+            run.stop("timeout")
+        if invocation is not None and not invocation.over:
+            invocation.stop("timeout")
+
+    def _end(self) -> CallReply | None:
+        reply, self._reply = self._reply, None
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+        return reply
+
+
+class _Nobody:
+    """For whom nobody waits."""
+
+    def progress(self, payload: Payload, options: Options) -> None:
+        pass
+
+    def result(self, payload: Payload, options: Options) -> None:
+        pass
+
+    def error(self, error: NexusError) -> None:
+        pass
+
+
+_NOBODY: Final = _Nobody()
+_SERVER: Final = Caller(0, "", "")
+
+
+class _Unsupported(NexusError):
+    uri = "wamp.error.feature_not_supported"
+
+    def __init__(self, message: str) -> None:
+        super().__init__("failed", message)
+
+
+def _target(procedure: str) -> tuple[str, str | None]:
+    """The command, and the agent that must execute it, of `nexus.agent.AGENT.COMMAND`; a dot in an agent's id is `%2E`."""
+    if procedure.startswith(AGENT):
+        agent, _, name = procedure[len(AGENT) :].partition(".")
+        if name:
+            return name, unquote(agent)
+    return procedure, None
+
+
+def _nobody(name: str, agent_id: str | None) -> str:
+    return f"nobody executes {name}" if agent_id is None else f"agent {agent_id} does not execute {name}"
+
+
+def values_of(payload: Payload) -> tuple[list[Any], dict[str, Any]]:
+    """A payload's arguments as values."""
+    args, kwargs = payload.arguments(JSON)
+    return (JSON.value(args) if args is not None else []), (JSON.value(kwargs) if kwargs is not None else {})
+
+
+def answer(reply: CallReply, *args: Any, **kwargs: Any) -> None:
+    """Replies with these values."""
+    data = msgspec.json.encode({"args": args, "kwargs": kwargs})
+    reply.result(Payload.of_value(data, "pair"), None)

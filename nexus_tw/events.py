@@ -1,0 +1,112 @@
+"""Events on their way to those who subscribe: what one carries, and what Nexus nodes tell each other about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from random import SystemRandom
+from typing import Final, NamedTuple
+
+from msgspec import DecodeError, Struct
+from msgspec.json import Decoder, Encoder
+
+from nexus_tw.errors import NexusError
+from nexus_tw.interfaces import Peer
+from nexus_tw.payloads import Payload, Shape
+
+MAX_ID: Final = 2**53  # of a WAMP session or publication
+
+_random: Final = SystemRandom()
+
+
+def new_id() -> int:
+    """A number for a session or a publication: random, uniform, from 1 to 2^53 (WAMP, global scope)."""
+    return _random.getrandbits(53) + 1
+
+
+class Publisher(NamedTuple):
+    """Who published, where that may be told."""
+
+    session: int
+    authid: str
+    authrole: str
+
+
+class Rule(Struct, frozen=True, omit_defaults=True, gc=False):
+    """Who gets an event, of those who subscribe (WAMP: publisher exclusion, subscriber black- and whitelisting)."""
+
+    exclude: frozenset[int] = frozenset()
+    exclude_authid: frozenset[str] = frozenset()
+    exclude_authrole: frozenset[str] = frozenset()
+    eligible: frozenset[int] | None = None
+    eligible_authid: frozenset[str] | None = None
+    eligible_authrole: frozenset[str] | None = None
+
+    @property
+    def by_session(self) -> bool:
+        """Whether all it does is to leave out some sessions."""
+        return not (
+            self.exclude_authid
+            or self.exclude_authrole
+            or self.eligible is not None
+            or self.eligible_authid is not None
+            or self.eligible_authrole is not None
+        )
+
+    def admits(self, peer: Peer) -> bool:
+        who = peer.principal
+        return (
+            peer.number not in self.exclude
+            and who.subject not in self.exclude_authid
+            and who.role not in self.exclude_authrole
+            and (self.eligible is None or peer.number in self.eligible)
+            and (self.eligible_authid is None or who.subject in self.eligible_authid)
+            and (self.eligible_authrole is None or who.role in self.eligible_authrole)
+        )
+
+
+class About(Struct, frozen=True, omit_defaults=True, gc=False):
+    """What goes with an event between Nexus nodes, beside its JSON; `options` are details passed on to WAMP subscribers."""
+
+    publication: int
+    shape: Shape = "natural"
+    publisher: Publisher | None = None
+    rule: Rule | None = None
+    options: Mapping[str, str] | None = None
+
+
+_encode: Final = Encoder().encode
+_decode: Final = Decoder(About).decode
+
+
+class Event:
+    """One event, as the bus brings it to a node."""
+
+    __slots__ = ("_publication", "about", "payload", "type")
+
+    def __init__(self, event_type: str, payload: Payload, about: About | None = None) -> None:
+        self.type = event_type
+        self.payload = payload
+        self.about = about
+        self._publication = 0 if about is None else about.publication
+
+    @classmethod
+    def arrived(cls, event_type: str, data: bytes, about: bytes) -> Event | None:
+        """An event that came over the bus. None where `about` cannot be read: it may say that the event is not for all."""
+        if not about:
+            return cls(event_type, Payload.of_value(data))
+        try:
+            known = _decode(about)
+            return cls(event_type, Payload.of_value(data, known.shape), known)
+        except (DecodeError, UnicodeDecodeError, NexusError):
+            return None
+
+    @property
+    def publication(self) -> int:
+        """The publication's id; for one that came without, the same for everybody on this node."""
+        if not self._publication:
+            self._publication = new_id()
+        return self._publication
+
+
+def encode_about(about: About) -> bytes:
+    return _encode(about)

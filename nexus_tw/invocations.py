@@ -1,0 +1,207 @@
+"""Invocations: what a connection has in hand, between who called and who executes.
+
+The caller's half of a call is a record of its own kind (`nexus_tw.commands` for commands, `nexus_tw.calls` for plain calls);
+the executor's half is the same for both, and this is it. An invocation is over before anybody is told so: whatever the
+executor still says later finds nothing, and nothing ends twice.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final, Protocol
+from uuid import uuid4
+
+from nexus_tw.errors import NexusError
+from nexus_tw.executors import Executor
+from nexus_tw.interfaces import Caller, Peer, Reason, Registration
+from nexus_tw.payloads import Payload
+from nexus_tw.sessions.verbs import Options
+
+MOST_PAST: Final = 65536  # invocations that are over, but of which it is known whose they were
+
+class CallersHalf(Protocol):
+    """Who waits for an invocation. Only the present one of a call is heard."""
+
+    def progressed(self, payload: Payload, options: Options) -> None: ...
+
+    def completed(self, payload: Payload, options: Options) -> None: ...
+
+    def failed(self, error: NexusError) -> None: ...
+
+    def lost(self) -> None:
+        """The connection that executes it is gone."""
+
+
+class Invocation:
+    """Provides `nexus_tw.interfaces.Invocation`."""
+
+    __slots__ = (
+        "_command_id",
+        "_half",
+        "_table",
+        "agent_id",
+        "attempt",
+        "caller",
+        "deadline",
+        "disclosed",
+        "more",
+        "number",
+        "options",
+        "over",
+        "payload",
+        "peer",
+        "procedure",
+        "progressive",
+        "registration",
+    )
+
+    def __init__(
+        self,
+        table: Invocations,
+        half: CallersHalf,
+        executor: Executor,
+        registration: Registration,
+        procedure: str,
+        payload: Payload,
+        caller: Caller,
+        deadline: float,
+        *,
+        command_id: str = "",
+        attempt: int = 1,
+        disclosed: bool = False,
+        progressive: bool = True,
+        more: bool = False,
+        options: Options = None,
+    ) -> None:
+        self._table = table
+        self._half = half
+        self._command_id = command_id
+        self.peer, self.agent_id = executor
+        self.registration = registration
+        self.procedure = procedure
+        self.payload = payload
+        self.caller = caller
+        self.disclosed = disclosed
+        self.deadline = deadline
+        self.attempt = attempt
+        self.progressive = progressive
+        self.more = more
+        self.options = options
+        self.over = False
+        self.number = 0
+
+    @property
+    def command_id(self) -> str:
+        """What the JSON protocol calls it by; made up for a call from WAMP once somebody asks."""
+        if not self._command_id:
+            self._command_id = str(uuid4())
+            self._table.name(self)
+        return self._command_id
+
+    @property
+    def named(self) -> bool:
+        """Whether it has such an id."""
+        return bool(self._command_id)
+
+    def progress(self, payload: Payload, options: Options = None) -> None:
+        if not self.over:
+            self._half.progressed(payload, options)
+
+    def result(self, payload: Payload, options: Options = None) -> None:
+        if not self.over:
+            self.end()
+            self._half.completed(payload, options)
+
+    def error(self, error: NexusError) -> None:
+        if not self.over:
+            self.end()
+            self._half.failed(error)
+
+    def lost(self) -> None:
+        if not self.over:
+            self.end()
+            self._half.lost()
+
+    def stop(self, reason: Reason) -> bool:
+        """Gives it up and tells the executor, where that is a client that can be told."""
+        self.end()
+        return self.peer.interrupt(self, reason)
+
+    def end(self) -> None:
+        """Gives it up."""
+        if not self.over:
+            self.over = True
+            self._table.remove(self)
+
+
+class _Hand:
+    """What one connection is executing, by the invocations' numbers."""
+
+    __slots__ = ("last", "open")
+
+    def __init__(self) -> None:
+        self.last = 0
+        self.open: dict[int, Invocation] = {}
+
+
+class Invocations:
+    """What each connection is executing now."""
+
+    def __init__(self) -> None:
+        self._hands: dict[Peer, _Hand] = {}
+        self._named: dict[tuple[Peer, str], list[Invocation]] = {}
+        self._past: OrderedDict[tuple[str, str], None] = OrderedDict()  # by client id and command id
+
+    def start(self, invocation: Invocation) -> None:
+        """Hands it over."""
+        hand = self._hands.get(invocation.peer)
+        if hand is None:
+            hand = self._hands[invocation.peer] = _Hand()
+        hand.last += 1
+        invocation.number = hand.last
+        hand.open[hand.last] = invocation
+        if invocation.named:
+            self.name(invocation)
+        invocation.peer.invoke(invocation)
+
+    def name(self, invocation: Invocation) -> None:
+        """From now on it is found by its command id."""
+        self._named.setdefault((invocation.peer, invocation.command_id), []).append(invocation)
+
+    def remove(self, invocation: Invocation) -> None:
+        peer = invocation.peer
+        del self._hands[peer].open[invocation.number]
+        if invocation.named:
+            key = (peer, invocation.command_id)
+            named = self._named[key]
+            named.remove(invocation)
+            if not named:
+                del self._named[key]
+            self._past[peer.client_id, invocation.command_id] = None
+            if len(self._past) > MOST_PAST:
+                self._past.popitem(last=False)
+
+    def find(self, peer: Peer, command_id: str, agent_id: str | None) -> Invocation | None:
+        """The connection's invocation of that id: as that agent, or without one the oldest."""
+        for invocation in self._named.get((peer, command_id), ()):
+            if agent_id in (None, invocation.agent_id):
+                return invocation
+        return None
+
+    def had(self, peer: Peer, command_id: str) -> bool:
+        """Whether the connection was executing this not long ago."""
+        return (peer.client_id, command_id) in self._past
+
+    def get(self, peer: Peer, number: int) -> Invocation | None:
+        """The connection's invocation of that number, unless it is over."""
+        hand = self._hands.get(peer)
+        return None if hand is None else hand.open.get(number)
+
+    def lost(self, peer: Peer) -> None:
+        """The connection is gone, and with it all that it was executing. A second call does nothing."""
+        hand = self._hands.get(peer)
+        if hand is not None:
+            for invocation in list(hand.open.values()):
+                invocation.lost()  # nothing, where telling of another has ended it
+            if self._hands.get(peer) is hand and not hand.open:
+                del self._hands[peer]

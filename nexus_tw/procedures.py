@@ -1,0 +1,349 @@
+"""The server's own procedures: WAMP's meta API for one realm on this node, testaments, and telemetry.
+
+Names are `wamp.GROUP.NAME` (session, subscription, registration) and `nexus.telemetry.submit`. Ending other sessions, and
+taking away what they subscribed to or registered, is for administrators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from nexus_tw.broker import Broker
+from nexus_tw.calls import Procedure, answer, values_of
+from nexus_tw.dealer import Dealer
+from nexus_tw.errors import DISCONNECTED, KILLED, NexusError, invalid
+from nexus_tw.events import About, Rule, new_id
+from nexus_tw.executors import Executors, Registration
+from nexus_tw.hub import Bucket, Hub
+from nexus_tw.interfaces import Peer
+from nexus_tw.meta import details, session_details
+from nexus_tw.payloads import Payload
+from nexus_tw.roster import Roster
+from nexus_tw.sessions.verbs import CallReply
+from nexus_tw.telemetry import Telemetry
+from nexus_tw.topics import Pattern
+from nexus_tw.wamp.codecs import JSON
+from nexus_tw.wamp.uris import is_pattern, is_uri, pattern_of
+
+SUBMIT: Final = "nexus.telemetry.submit"
+MOST_TESTAMENTS: Final = 64  # of one session
+
+
+class _NoSuch(NexusError):
+    """Nothing has that id; `uri` says what."""
+
+    uri = ""
+
+    def __init__(self, what: str) -> None:
+        super().__init__("not_found", f"No such {what}")
+        self.uri = f"wamp.error.no_such_{what}"
+
+
+class Arguments:
+    """A call's arguments as values, taken one by one; what is missing or of the wrong type is named."""
+
+    def __init__(self, payload: Payload) -> None:
+        self._args, self._kwargs = values_of(payload)
+
+    def take(self, place: int | None, name: str, kind: type | tuple[type, ...], default: Any = ...) -> Any:
+        """The argument at that place, or else of that name."""
+        if place is not None and place < len(self._args):
+            value = self._args[place]
+        elif name in self._kwargs:
+            value = self._kwargs[name]
+        elif default is ...:
+            raise invalid(name, "is missing")
+        else:
+            return default
+        if value is None and default is None:
+            return None
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
+            raise invalid(name, "is of the wrong type")
+        return value
+
+    def number(self, name: str) -> int:
+        value: int = self.take(0, name, int)
+        return value
+
+    def texts(self, place: int, name: str) -> list[str] | None:
+        value: list[str] | None = self.take(place, name, list, None)
+        if value is not None and not all(isinstance(text, str) for text in value):
+            raise invalid(name, "must be a list of texts")
+        return value
+
+
+class Procedures:
+    """Makes them for one realm; `table` is name and procedure."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        broker: Broker,
+        executors: Executors,
+        dealer: Dealer,
+        roster: Roster,
+        depth: int,
+    ) -> None:
+        """`depth` bounds a testament's nesting."""
+        self._hub = hub
+        self._broker = broker
+        self._executors = executors
+        self._roster = roster
+        self._depth = depth
+        self._testaments: dict[Peer, list[tuple[str, Payload, About]]] = {}
+        self._dealer = dealer
+        self.table: dict[str, Procedure] = {
+            "wamp.session.count": self._session_count,
+            "wamp.session.list": self._session_list,
+            "wamp.session.get": self._session_get,
+            "wamp.session.kill": self._kill,
+            "wamp.session.kill_by_authid": self._kill_by_authid,
+            "wamp.session.kill_by_authrole": self._kill_by_authrole,
+            "wamp.session.kill_all": self._kill_all,
+            "wamp.session.add_testament": self._add_testament,
+            "wamp.session.flush_testaments": self._flush_testaments,
+            "wamp.subscription.list": self._subscription_list,
+            "wamp.subscription.lookup": self._subscription_lookup,
+            "wamp.subscription.match": self._subscription_match,
+            "wamp.subscription.get": self._subscription_get,
+            "wamp.subscription.list_subscribers": self._list_subscribers,
+            "wamp.subscription.count_subscribers": self._count_subscribers,
+            "wamp.subscription.remove_subscriber": self._remove_subscriber,
+            "wamp.registration.list": self._registration_list,
+            "wamp.registration.lookup": self._registration_lookup,
+            "wamp.registration.match": self._registration_match,
+            "wamp.registration.get": self._registration_get,
+            "wamp.registration.list_callees": self._list_callees,
+            "wamp.registration.count_callees": self._count_callees,
+            "wamp.registration.remove_callee": self._remove_callee,
+        }
+
+    def serve_telemetry(self, telemetry: Telemetry, acts: Callable[[Peer, str], object]) -> None:
+        """Has the realm take telemetry; `acts` is told for which agent a session sends it."""
+
+        def submit(peer: Peer, payload: Payload, reply: CallReply) -> None:
+            arguments = Arguments(payload)
+            agent_id = arguments.take(0, "agentId", str)
+            metrics = msgspec.Raw(JSON.encode(arguments.take(1, "metrics", dict)))
+            timestamp = arguments.take(2, "timestamp", str, None)
+            if telemetry.submit(peer.principal, agent_id, metrics, timestamp, lambda _millis: answer(reply), reply.error):
+                acts(peer, agent_id)
+
+        self.table[SUBMIT] = submit
+
+    def gone(self, peer: Peer) -> None:
+        """The session has ended: what it left to be said then is published."""
+        for topic, payload, about in self._testaments.pop(peer, ()):
+            self._broker.publish(peer.principal, topic, payload, _nothing, _nobody_hears, about)
+
+    # --- sessions
+
+    def _session_count(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
+        answer(reply, sum(1 for _ in self._sessions(Arguments(payload).texts(0, "filter_authroles"))))
+
+    def _session_list(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
+        answer(reply, [peer.number for peer in self._sessions(Arguments(payload).texts(0, "filter_authroles"))])
+
+    def _session_get(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
+        answer(reply, session_details(self._session(Arguments(payload).number("session"))))
+
+    def _kill(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
+        arguments = Arguments(payload)
+        target = self._session(arguments.number("session"))
+        if target is peer:
+            raise _NoSuch("session")
+        self._end(peer, arguments, [target])
+        answer(reply)
+
+    def _kill_by_authid(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
+        arguments = Arguments(payload)
+        authid = arguments.take(0, "authid", str)
+        answer(reply, self._end(peer, arguments, [one for one in self._roster if one.principal.subject == authid]))
+
+    def _kill_by_authrole(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
+        arguments = Arguments(payload)
+        role = arguments.take(0, "authrole", str)
+        answer(reply, len(self._end(peer, arguments, [one for one in self._roster if one.principal.role == role])))
+
+    def _kill_all(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
+        answer(reply, len(self._end(peer, Arguments(payload), self._roster)))
+
+    def _end(self, peer: Peer, arguments: Arguments, targets: Iterable[Peer]) -> list[int]:
+        """Ends these sessions, but never the one that asks for it; which they were."""
+        _administrator(peer)
+        reason = arguments.take(None, "reason", str, KILLED)
+        if not is_uri(reason, strict=False):
+            raise invalid("reason", "is no URI")
+        ended = []
+        for target in targets:
+            if target is not peer:
+                target.close(DISCONNECTED._replace(uri=reason))
+                ended.append(target.number)
+        return ended
+
+    def _sessions(self, roles: list[str] | None) -> Iterator[Peer]:
+        return (peer for peer in self._roster if roles is None or peer.principal.role in roles)
+
+    def _session(self, number: int) -> Peer:
+        peer = self._roster.get(number)
+        if peer is None:
+            raise _NoSuch("session")
+        return peer
+
+    # --- testaments
+
+    def _add_testament(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
+        arguments = Arguments(payload)
+        topic = arguments.take(0, "topic", str)
+        args = arguments.take(1, "args", list, None)
+        kwargs = arguments.take(2, "kwargs", dict, None)
+        options = arguments.take(None, "publish_options", dict, None) or {}
+        _scope(arguments)
+        self._broker.check(peer.principal, topic)
+        testaments = self._testaments.setdefault(peer, [])
+        if len(testaments) >= MOST_TESTAMENTS:
+            raise NexusError("limit_exceeded", f"More than {MOST_TESTAMENTS} testaments")
+        left = Payload.of_arguments(JSON, JSON.encode(args or []), JSON.encode(kwargs or {}), self._depth)
+        testaments.append((topic, left, About(new_id(), left.shape, rule=_rule(options))))
+        answer(reply)
+
+    def _flush_testaments(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
+        _scope(Arguments(payload))
+        answer(reply, len(self._testaments.pop(peer, ())))
+
+    # --- subscriptions
+
+    def _subscription(self, payload: Payload) -> Bucket:
+        number = Arguments(payload).number("subscription")
+        for bucket in self._hub.buckets():
+            if bucket.number == number:
+                return bucket
+        raise _NoSuch("subscription")
+
+    def _subscription_list(self, _peer: Peer, _payload: Payload, reply: CallReply) -> None:
+        _list(reply, self._hub.buckets())
+
+    def _subscription_get(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
+        answer(reply, details(self._subscription(payload)))
+
+    def _list_subscribers(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
+        answer(reply, [peer.number for peer in self._subscription(payload).peers()])
+
+    def _count_subscribers(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
+        answer(reply, len(self._subscription(payload).peers()))
+
+    def _subscription_lookup(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
+        bucket = self._hub.bucket(_pattern(Arguments(payload), "topic"))
+        answer(reply, None if bucket is None else bucket.number)
+
+    def _subscription_match(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
+        topic = Arguments(payload).take(0, "topic", str)
+        found = [bucket for bucket in self._hub.buckets() if bucket.pattern.matches(topic)]
+        answer(reply, [bucket.number for bucket in found] or None)
+
+    def _remove_subscriber(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
+        _administrator(peer)
+        bucket = self._subscription(payload)
+        number = Arguments(payload).take(1, "subscriber", int)
+        reason = Arguments(payload).take(2, "reason", str, "")
+        for subscriber in bucket.peers():
+            if subscriber.number == number:
+                self._broker.unsubscribe(subscriber, [bucket.pattern.text], _nothing)
+                subscriber.unsubscribed(bucket, reason)
+                answer(reply)
+                return
+        raise _NoSuch("session")
+
+    # --- registrations
+
+    def _registration(self, payload: Payload) -> Registration:
+        number = Arguments(payload).number("registration")
+        for registration in self._executors:
+            if registration.number == number:
+                return registration
+        raise _NoSuch("registration")
+
+    def _registration_list(self, _peer: Peer, _payload: Payload, reply: CallReply) -> None:
+        _list(reply, self._executors)
+
+    def _list_callees(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
+        answer(reply, _callees(self._registration(payload)))
+
+    def _count_callees(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
+        answer(reply, len(_callees(self._registration(payload))))
+
+    def _registration_get(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
+        registration = self._registration(payload)
+        answer(reply, details(registration, invoke=registration.invoke))
+
+    def _registration_lookup(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
+        registration = self._executors.registration(_pattern(Arguments(payload), "procedure"))
+        answer(reply, None if registration is None else registration.number)
+
+    def _registration_match(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
+        registration = self._executors.find(Arguments(payload).take(0, "procedure", str))
+        answer(reply, None if registration is None else registration.number)
+
+    def _remove_callee(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
+        _administrator(peer)
+        registration = self._registration(payload)
+        number = Arguments(payload).take(1, "callee", int)
+        reason = Arguments(payload).take(2, "reason", str, "")
+        callee = next((executor.peer for executor in registration.executors if executor.peer.number == number), None)
+        if callee is None:
+            raise _NoSuch("session")
+        self._dealer.unregister(callee, [registration.pattern.text])
+        callee.unregistered(registration, reason)
+        answer(reply)
+
+
+def _pattern(arguments: Arguments, name: str) -> Pattern:
+    uri = arguments.take(0, name, str)
+    options = arguments.take(1, "options", dict, None) or {}
+    match = options.get("match", "exact")
+    if match not in ("exact", "prefix", "wildcard"):
+        raise invalid("match", "must be exact, prefix or wildcard")
+    if not is_pattern(uri, match, strict=False):
+        raise invalid(name, "is no URI")
+    return pattern_of(uri, match)
+
+
+def _list(reply: CallReply, found: Iterable[Bucket | Registration]) -> None:
+    listed: dict[str, list[int]] = {"exact": [], "prefix": [], "wildcard": []}
+    for one in found:
+        listed[one.pattern.policy[0]].append(one.number)
+    answer(reply, listed)
+
+
+def _callees(registration: Registration) -> list[int]:
+    return list(dict.fromkeys(executor.peer.number for executor in registration.executors))
+
+
+def _administrator(peer: Peer) -> None:
+    if not peer.principal.admin:
+        raise NexusError("forbidden", "Only administrators may do this")
+
+
+def _scope(arguments: Arguments) -> None:
+    # Sessions are not resumed, so one that is detached is destroyed as well.
+    if arguments.take(None, "scope", str, "destroyed") not in ("destroyed", "detached"):
+        raise invalid("scope", "must be destroyed or detached")
+
+
+def _rule(options: dict[str, Any]) -> Rule | None:
+    names = {name: options[name] for name in Rule.__struct_fields__ if options.get(name) is not None}
+    try:
+        return msgspec.convert(names, Rule) if names else None
+    except msgspec.ValidationError as error:
+        raise invalid("publish_options", str(error)) from None
+
+
+def _nothing() -> None:
+    pass
+
+
+def _nobody_hears(_error: NexusError) -> None:
+    """The session whose testament could not be published is gone."""

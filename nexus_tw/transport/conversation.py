@@ -1,0 +1,249 @@
+"""What holds for every client's connection, whatever carries its messages: who it is, how much it may send, how it ends.
+
+A carrier (`nexus_tw.transport.websocket`, `nexus_tw.transport.rawsocket`) makes messages of bytes and says goodbye in its own
+way. What a client may, says or gets is the session's and the core's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from nexus_tw.errors import RATE_LIMITED, TOKEN_EXPIRED, UNAUTHORIZED, Close
+from nexus_tw.interfaces import Peer
+from nexus_tw.metrics import Metrics
+from nexus_tw.policy import Principal
+from nexus_tw.sessions.life import Life, new_life
+from nexus_tw.sessions.verbs import Session
+from nexus_tw.settings import Limits
+from nexus_tw.transport.admission import Admitted
+from nexus_tw.transport.bucket import Bucket
+from nexus_tw.transport.connections import Connections, Full
+from nexus_tw.transport.heartbeat import Pulse
+from nexus_tw.transport.outbox import Outbox
+from nexus_tw.transport.turn import Turn
+
+LINGER: Final = 10.0  # s for a client to answer our goodbye, which may stand behind a full queue
+PATIENCE: Final = 60.0  # s for which a client may keep its bucket empty
+RECOVERED: Final = 0.1  # of the bucket, from where on it no longer counts as kept empty
+
+
+class Shared:
+    """What the connections of a node share; a carrier's own is what makes its connections."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        turn: Turn,
+        pulse: Pulse,
+        connections: Connections,
+        limits: Limits,
+        metrics: Metrics,
+    ) -> None:
+        self.clock = clock
+        self.turn = turn
+        self.pulse = pulse
+        self.connections = connections
+        self.limits = limits
+        self.metrics = metrics
+
+
+class Conversation:
+    """One client's connection, to be mixed into its carrier's protocol; its life is `nexus_tw.sessions.life`."""
+
+    __slots__ = (
+        "address",
+        "admitted",
+        "bucket",
+        "closed",
+        "door",
+        "dry_since",
+        "expires",
+        "heard",
+        "last_call",
+        "life",
+        "next_ping",
+        "opened",
+        "outbox",
+        "principal",
+        "received",
+        "session",
+        "slot",
+    )
+
+    _log = Logger()
+    transport: Any
+
+    def __init__(self, door: Shared, admitted: Admitted) -> None:
+        self.door = door
+        self.admitted = admitted
+        self.life: Life = new_life(self)
+        self.address = admitted.address
+        self.principal: Principal | None = admitted.principal
+        self.outbox: Outbox | None = None  # from the handshake to the loss of the transport
+        self.session: Session | None = None  # while the client is listened to
+        self.received = 0
+        self.opened = 0.0
+        self.heard = self.next_ping = self.expires = 0.0
+        self.slot = -1
+        self.bucket = Bucket(door.limits.rate, door.clock.seconds()) if door.limits.rate else None
+        self.dry_since: float | None = None
+        self.closed: Close | None = None
+        self.last_call: IDelayedCall | None = None  # after which a client that does not finish closing is dropped
+
+    # --- what a carrier does
+
+    def take_leave(self, close: Close) -> None:
+        """Sends what was queued and then the carrier's own goodbye, after which nothing is sent."""
+        raise NotImplementedError
+
+    # --- what a carrier tells
+
+    def open(self, pack: Callable[[bytes], bytes] | None = None, largest: int = 0, first: bytes = b"") -> None:
+        """The handshake is through; `pack` and `first` as for `Outbox`, `largest` as for `Link`."""
+        door = self.door
+        door.metrics.connections_opened += 1
+        self.opened = door.clock.seconds()
+        limit = max(door.limits.send_queue, 2 * self.admitted.message)
+        self.outbox = Outbox(self.transport, door.turn, limit, self, pack, largest, first)
+        door.connections.add(self)
+        self.life.upgraded()
+        if self.admitted.welcome:
+            self.life.accepted()
+        else:
+            self.life.close(UNAUTHORIZED)
+
+    def hand(self, payload: bytes, is_binary: bool) -> bool:
+        """Gives a message to the session; whether more may come."""
+        session = self.session
+        if session is None:
+            return False
+        try:
+            session.received(payload, is_binary)
+        except Exception:
+            self._log.failure("A message from {address} could not be handled", address=self.address)
+            session.broken()
+        return self.session is not None
+
+    def meter(self, messages: int) -> None:
+        """So many came (what keeps a connection alive counts too): counts them, and slows down one that sends too many."""
+        door = self.door
+        door.metrics.messages_received += messages
+        bucket = self.bucket
+        if bucket is None:
+            return
+        now = door.clock.seconds()
+        if self.dry_since is not None:
+            bucket.spend(0, now)
+            if bucket.slack > RECOVERED:  # however large what comes now is, it rested
+                self.dry_since = None
+        wait = bucket.spend(messages, now)
+        if not wait:
+            return
+        if self.dry_since is None:
+            self.dry_since = now
+        elif now - self.dry_since > PATIENCE:
+            self.life.close(RATE_LIMITED)
+            return
+        door.metrics.reads_paused += 1
+        self.transport.pauseProducing()
+        door.clock.callLater(wait, self._resume)
+
+    def linger(self, seconds: float) -> None:
+        """Drops a client that is not gone by then: it may never read, and so keep the last bytes and the socket."""
+        self.last_call = self.door.clock.callLater(seconds, self.drop)
+
+    def gone(self, code: int, reason: str) -> None:
+        """The transport is lost. `code` and `reason` say how, unless this side closed."""
+        self.life.lost()
+        if self.last_call is not None and self.last_call.active():
+            self.last_call.cancel()
+        outbox, self.outbox = self.outbox, None
+        if outbox is None:
+            return
+        outbox.shut()
+        door = self.door
+        door.connections.remove(self)
+        if self.closed is not None:
+            code, reason = self.closed.code, self.closed.reason
+        door.metrics.connections_closed[code] += 1
+        self._log.info(
+            "{subject} from {address} left after {seconds:.1f} s: {code} {reason} ({received} messages in)",
+            subject=self.subject or "nobody",
+            address=self.address,
+            seconds=door.clock.seconds() - self.opened,
+            code=code,
+            reason=reason,
+            received=self.received,
+        )
+
+    # --- the life's owner
+
+    def begin(self) -> None:
+        assert self.outbox is not None
+        self.session = self.admitted.dialect.session(self.outbox, self.principal, self.address)
+        self.door.pulse.add(self, self._lifetime())
+        self.session.begin()
+
+    def farewell(self, close: Close) -> None:
+        assert self.outbox is not None
+        self.closed = close
+        speaker = self.admitted.dialect if self.session is None else self.session
+        self.outbox.write(speaker.farewell(close))
+        self.take_leave(close)
+
+    def end(self) -> None:
+        session, self.session = self.session, None
+        self.door.pulse.remove(self)
+        assert session is not None
+        session.end()
+
+    # --- what the session, the doors and the pulse ask of it
+
+    @property
+    def subject(self) -> str:
+        return "" if self.principal is None else self.principal.subject
+
+    @property
+    def audience(self) -> Peer | None:
+        return None if self.session is None else self.session.peer
+
+    def identified(self, principal: Principal) -> None:
+        if self.session is None:  # it left while it was being found out
+            return
+        try:
+            self.door.connections.identify(self, principal.subject)
+        except Full as full:
+            self.door.metrics.connections_refused[full.reason] += 1
+            raise
+        self.principal = principal
+        self.door.pulse.renew(self, self._lifetime())
+
+    def close(self, close: Close) -> None:
+        self.life.close(close)
+
+    def drop(self) -> None:
+        self.transport.abortConnection()
+
+    def ping(self) -> None:
+        assert self.outbox is not None
+        self.outbox.push(self.admitted.dialect.heartbeat)
+
+    def expired(self) -> None:
+        self.life.close(UNAUTHORIZED if self.principal is None else TOKEN_EXPIRED)
+
+    # ---
+
+    def _lifetime(self) -> float | None:
+        """Seconds that the client's token is still good for, or in which it has to say who it is; None: for ever."""
+        if self.principal is None:
+            return self.door.limits.auth
+        expires = self.principal.expires
+        return None if expires is None else max(0.0, expires - self.door.clock.seconds())
+
+    def _resume(self) -> None:
+        if self.outbox is not None:
+            self.transport.resumeProducing()

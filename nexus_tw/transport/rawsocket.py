@@ -1,0 +1,264 @@
+"""RawSocket: messages over a plain connection, for WAMP clients that need no HTTP (WAMP, "RawSocket Transport").
+
+Four bytes each way are the whole handshake. What follows are frames of a kind, a length and a payload. There is no frame that
+closes: who is to be gone is told by its dialect and then by the end of the stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from enum import IntEnum
+from typing import Final
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Connection as SocketTransport
+from twisted.python.failure import Failure
+
+from nexus_tw import frames
+from nexus_tw.errors import Close
+from nexus_tw.metrics import Metrics
+from nexus_tw.sessions.verbs import Dialect
+from nexus_tw.settings import Limits
+from nexus_tw.transport.admission import Admitted
+from nexus_tw.transport.connections import Connections
+from nexus_tw.transport.conversation import LINGER, Conversation, Shared
+from nexus_tw.transport.heartbeat import Pulse
+from nexus_tw.transport.turn import Turn
+
+MAGIC: Final = 0x7F  # the first byte of either side; no HTTP request begins with it
+HANDSHAKE: Final = 4  # bytes
+JSON: Final = 1  # the serializer whose messages are text
+LEAST: Final = 2048  # bytes that a client must have room for: a welcome with all that it tells has more than half of them
+
+# Codes of RFC 6455, so that logs and metrics know one set of them.
+VIOLATION: Final = Close(1002, "Protocol violation", False)
+NOT_UTF8: Final = Close(1007, "Invalid UTF-8", False)
+TOO_LONG: Final = Close(1009, "Message too long", False)
+
+_FIRST_POWER: Final = 9  # 512 bytes: what the length 0 of a handshake stands for
+
+
+class Refusal(IntEnum):
+    """Why a client is turned away, as the handshake says it."""
+
+    SERIALIZER = 1
+    LENGTH = 2
+    RESERVED = 3
+    CONNECTIONS = 4
+
+    @property
+    def answer(self) -> bytes:
+        return bytes((MAGIC, self << 4, 0, 0))
+
+
+class Unacceptable(Exception):
+    """A handshake that asks for what cannot be."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.name)
+        self.refusal = refusal
+
+
+class Asked:
+    """What a client's handshake asks for: a serializer, and the `largest` message in bytes that it takes."""
+
+    __slots__ = ("dialect", "largest", "serializer")
+
+    def __init__(self, dialect: Dialect, serializer: int, largest: int) -> None:
+        self.dialect = dialect
+        self.serializer = serializer
+        self.largest = largest
+
+
+class Fitting:
+    """Leaves out what is too long for clients of one `largest`, and counts it. To be an `Outbox`'s `pack`."""
+
+    __slots__ = ("_fitting", "_known", "_largest", "_left_out", "_metrics")
+
+    def __init__(self, largest: int, metrics: Metrics) -> None:
+        self._largest = largest
+        self._metrics = metrics
+        # What was looked at last: a batch of events is handed to all its receivers one after another.
+        self._known = self._fitting = b""
+        self._left_out = 0
+
+    def __call__(self, data: bytes) -> bytes:
+        """The same whole frames without those that are too long."""
+        if len(data) <= self._largest:
+            return data
+        if data is not self._known:
+            self._look(data)
+        if self._left_out:
+            self._metrics.events_dropped["too_large"] += self._left_out
+        return self._fitting
+
+    def _look(self, data: bytes) -> None:
+        parts = []
+        start = self._left_out = 0
+        while start < len(data):
+            _kind, length = frames.rawsocket_head(int.from_bytes(data[start : start + frames.RAW_HEAD]))
+            end = start + frames.RAW_HEAD + length
+            if length <= self._largest:
+                parts.append(data[start:end])
+            else:
+                self._left_out += 1
+            start = end
+        self._known = data
+        self._fitting = b"".join(parts)
+
+
+class Connection(Conversation, Protocol):
+    """A client over RawSocket."""
+
+    __slots__ = ("_asked", "_held", "_wanted")
+
+    door: RawSockets
+
+    def __init__(self, door: RawSockets, admitted: Admitted, asked: Asked) -> None:
+        Conversation.__init__(self, door, admitted)
+        self._asked = asked
+        self._held: bytearray | None = None  # of a frame that is not yet whole
+        self._wanted = 0  # bytes that have to be held before there is more to see
+
+    def connectionMade(self) -> None:
+        with suppress(AttributeError, OSError):  # a UNIX socket has no such option
+            self.transport.setTcpNoDelay(True)
+        asked = self._asked
+        self.transport.write(bytes((MAGIC, self.door.length << 4 | asked.serializer, 0, 0)))
+        self.open(self.door.fitting(asked.largest), asked.largest)
+
+    def take_leave(self, close: Close) -> None:
+        assert self.outbox is not None
+        self.outbox.flush()
+        self.outbox.shut()
+        if isinstance(self.transport, SocketTransport):
+            # The other side has to close too: a socket that is closed with something unread in it resets the connection, and
+            # takes the last words along.
+            self.transport.loseWriteConnection()
+        else:  # TLS asks for the other side's answer by itself
+            self.transport.loseConnection()
+        self.linger(LINGER)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._held = None
+        self.gone(1005 if reason.check(ConnectionDone) else 1006, "")
+
+    # --- receiving
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.session is None:  # it is being let go
+            return
+        self.heard = self.door.pulse.now
+        if self._held is not None:
+            self._held += data
+            if len(self._held) < self._wanted:
+                return
+            data = bytes(self._held)
+            self._held = None
+        before = self.received
+        used = self._take(data)
+        if used < len(data) and self.session is not None:
+            self._held = bytearray(data[used:])
+        if self.received != before:
+            self.meter(self.received - before)
+
+    def _take(self, data: bytes) -> int:
+        """Takes the whole frames in front of `data`; how many bytes these are."""
+        size = len(data)
+        start = 0
+        while True:
+            begin = start + frames.RAW_HEAD
+            self._wanted = frames.RAW_HEAD
+            if begin > size:
+                return start
+            try:
+                kind, length = frames.rawsocket_head(int.from_bytes(data[start:begin]))
+            except ValueError:
+                self.close(VIOLATION)
+                return start
+            if length > self.admitted.message:
+                self.close(TOO_LONG)
+                return start
+            end = begin + length
+            if end > size:
+                self._wanted = end - start
+                return start
+            self.received += 1
+            start = end
+            if not self._frame(kind, data[begin:end]):
+                return start
+
+    def _frame(self, kind: int, payload: bytes) -> bool:
+        """Does what a frame asks for; whether more may come."""
+        if kind == frames.RAW_MESSAGE:
+            return self._message(payload)
+        if kind == frames.RAW_PING:
+            assert self.outbox is not None
+            self.outbox.write(frames.rawsocket(payload, frames.RAW_PONG))
+        return True
+
+    def _message(self, payload: bytes) -> bool:
+        binary = self._asked.serializer != JSON
+        if not (binary or payload.isascii()):
+            try:
+                payload.decode()
+            except UnicodeDecodeError:
+                self.close(NOT_UTF8)
+                return False
+        return self.hand(payload, binary)
+
+
+class RawSockets(Shared):
+    """Makes connections, and holds what they share."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        turn: Turn,
+        pulse: Pulse,
+        connections: Connections,
+        limits: Limits,
+        metrics: Metrics,
+        dialects: Mapping[int, Dialect],
+    ) -> None:
+        """`dialects` by the number of the serializer."""
+        super().__init__(clock, turn, pulse, connections, limits, metrics)
+        self._dialects = dialects
+        # No frame has more, whatever the settings allow.
+        self.message = min(self.limits.message or frames.RAW_LARGEST, frames.RAW_LARGEST)
+        self.length = max(0, (self.message - 1).bit_length() - _FIRST_POWER)
+        self._fittings: dict[int, Fitting] = {}
+
+    def asked(self, opening: bytes) -> Asked:
+        """What the handshake of a client asks for, or `Unacceptable`. `opening` has `HANDSHAKE` bytes, the first is `MAGIC`."""
+        _, wishes, *reserved = opening
+        if any(reserved):
+            raise self._unacceptable(Refusal.RESERVED)
+        serializer = wishes & 0x0F
+        dialect = self._dialects.get(serializer)
+        if dialect is None:
+            raise self._unacceptable(Refusal.SERIALIZER)
+        largest = 1 << (wishes >> 4) + _FIRST_POWER
+        if largest < LEAST:
+            raise self._unacceptable(Refusal.LENGTH)
+        return Asked(dialect, serializer, largest)
+
+    def fitting(self, largest: int) -> Callable[[bytes], bytes] | None:
+        """What keeps longer messages from a client; None where there are no longer ones."""
+        if largest >= frames.RAW_LARGEST:
+            return None
+        fitting = self._fittings.get(largest)
+        if fitting is None:
+            fitting = self._fittings[largest] = Fitting(largest, self.metrics)
+        return fitting
+
+    def connection(self, admitted: Admitted, asked: Asked) -> Connection:
+        """A connection for an admitted client, to be given the transport and then what came behind the handshake."""
+        return Connection(self, admitted, asked)
+
+    def _unacceptable(self, refusal: Refusal) -> Unacceptable:
+        self.metrics.connections_refused["handshake"] += 1
+        return Unacceptable(refusal)

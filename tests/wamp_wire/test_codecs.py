@@ -1,0 +1,346 @@
+"""WAMP's serializers: what goes through them and what does not."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections import deque
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+from uuid import UUID
+
+import cbor2
+import msgspec
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from nexus_tw.errors import NexusError
+from nexus_tw.payloads import Payload
+from nexus_tw.wamp.codecs import CBOR, CODECS, JSON, MSGPACK, Codec, Violation
+from nexus_tw.wamp.messages import Carrier
+from tests.wamp_wire.samples import BINARY_VALUES, JSON_VALUES, MESSAGES, SHARED_VALUES, values_of
+
+EACH = pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+NOON = datetime(2026, 3, 21, 12, 0, 0, 500_000, UTC)
+
+
+def hexes(*texts: str) -> list[bytes]:
+    return [bytes.fromhex(text) for text in texts]
+
+
+def refused(codec: Codec, data: bytes) -> str:
+    """Why it is refused, both as a value and as a message."""
+    with pytest.raises(Violation):
+        codec.message(data)
+    with pytest.raises(Violation) as caught:
+        codec.value(data)
+    return str(caught.value)
+
+
+def test_they_are_known_by_the_names_and_numbers_of_the_specification() -> None:
+    assert {name: (codec.name, codec.number, codec.binary) for name, codec in CODECS.items()} == {
+        "json": ("json", 1, False),
+        "msgpack": ("msgpack", 2, True),
+        "cbor": ("cbor", 3, True),
+    }
+
+
+# --- values -------------------------------------------------------------------------------------------------------------
+
+
+@given(JSON_VALUES)
+def test_a_value_comes_out_as_it_went_in(value: Any) -> None:
+    for codec in CODECS.values():
+        assert codec.value(codec.encode(value)) == value
+
+
+@given(BINARY_VALUES)
+def test_the_binary_ones_know_bytes_and_dates_too(value: Any) -> None:
+    for codec in (MSGPACK, CBOR):
+        assert codec.value(codec.encode(value)) == value
+
+
+@given(SHARED_VALUES, st.permutations(list(CODECS)))
+def test_from_one_to_the_next_nothing_is_lost(value: Any, way: list[str]) -> None:
+    passed = value
+    for name in way:
+        passed = CODECS[name].value(CODECS[name].encode(passed))
+    assert passed == value
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (b"", b'"\\u0000"'),
+        (b"\x00\xff", b'"\\u0000AP8="'),
+        ({"a": [b"x"]}, b'{"a":["\\u0000eA=="]}'),
+        ((1, (b"x",)), b'[1,["\\u0000eA=="]]'),
+        (NOON, b'"2026-03-21T12:00:00.500000Z"'),
+        ([math.nan, math.inf, -math.inf], b"[null,null,null]"),
+        (2**200, str(2**200).encode()),
+    ],
+)
+def test_what_json_lacks_is_written_by_the_rules(value: Any, text: bytes) -> None:
+    assert JSON.encode(value) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (b'"\\u0000"', b""),
+        (b'"\\u0000AP8="', b"\x00\xff"),
+        (b'{"a":["\\u0000eA=="],"\\u0000eA==":1}', {"a": [b"x"], "\0eA==": 1}),
+        (b'"\\\\u0000eA=="', "\\u0000eA=="),
+        (b'"x\\u0000eA=="', "x\0eA=="),
+        (b'"\\u0000eA"', "\0eA"),  # no base64
+        (b'"\\u0000!!!!"', "\0!!!!"),
+        (b'"\\u0000\\u00e4\\u00e4\\u00e4\\u00e4"', "\0ääää"),
+        (b'"\\u0000\\ud83d\\ude00"', "\0\U0001f600"),
+    ],
+)
+def test_in_json_only_nul_and_base64_are_bytes(text: bytes, value: Any) -> None:
+    assert JSON.value(text) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        (2**64, float(2**64)),
+        (-(2**63) - 1, -float(2**63)),
+        ({"a": [2**70, "b", 7]}, {"a": [float(2**70), "b", 7]}),
+        (10**400, math.inf),
+        (-(10**400), -math.inf),
+        (datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))), "0001-01-01T00:00:00+01:00"),
+        ([2**64, NOON], [float(2**64), NOON]),
+    ],
+)
+def test_what_messagepack_lacks_is_written_by_the_rules(value: Any, read: Any) -> None:
+    assert MSGPACK.value(MSGPACK.encode(value)) == read
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        (cbor2.undefined, None),
+        ([1, {"a": cbor2.undefined}], [1, {"a": None}]),
+        (2**64, 2**64),
+        (-(2**200), -(2**200)),
+        (2**1016 - 1, 2**1016 - 1),
+        (NOON, NOON),
+        (cbor2.CBORTag(1, 1.5), datetime(1970, 1, 1, 0, 0, 1, 500_000, UTC)),
+        (cbor2.CBORTag(55799, [1]), [1]),
+        (Decimal("1.5"), [-1, 15]),
+        (Fraction(1, 3), [1, 3]),
+        (UUID(int=1), bytes(15) + b"\1"),
+        (cbor2.CBORTag(35, "[a-z"), "[a-z"),  # a regular expression is not compiled
+        (cbor2.CBORTag(36, "Content-Type: x"), "Content-Type: x"),
+        (cbor2.CBORTag(258, [1, 1]), [1, 1]),
+        (cbor2.CBORTag(2**64 - 1, {"a": 1}), {"a": 1}),
+    ],
+)
+def test_of_what_cbor_has_more_of_there_is_the_content(value: Any, read: Any) -> None:
+    found = CBOR.value(cbor2.dumps(value))
+    assert found == read
+    assert type(found) is type(read)
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (cbor2.CBORSimpleValue(0), "CBORSimpleValue cannot be passed on"),
+        ([{"a": cbor2.CBORSimpleValue(99)}], "CBORSimpleValue cannot be passed on"),
+        ({1: 2}, "the keys of a map must be text"),
+        ([[{"a": {b"x": 1}}]], "the keys of a map must be text"),
+        ({(1, 2): 3}, "the keys of a map must be text"),
+        (cbor2.CBORTag(28, [1]), "semantic tag 28"),
+        (cbor2.CBORTag(29, 0), "semantic tag 29"),
+        (cbor2.CBORTag(256, ["a", "a"]), "semantic tag 256"),
+        (cbor2.CBORTag(25, 0), "semantic tag 25"),
+        (2**1016, "semantic tag 2"),
+        (cbor2.CBORTag(2, "x"), "semantic tag 2"),
+        ({2**64: 1}, "semantic tag 2"),
+        ({(1, -(2**64) - 1): 1}, "semantic tag 3"),
+        (cbor2.CBORTag(0, "yesterday"), "datetime"),
+        (cbor2.CBORTag(1, math.nan), "datetime"),
+        (cbor2.CBORTag(1, 2**60), "datetime"),
+    ],
+)
+def test_what_cbor_may_not_hold(value: Any, why: str) -> None:
+    assert why in refused(CBOR, cbor2.dumps(value))
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (msgspec.msgpack.Ext(5, b"x"), "Ext cannot be passed on"),
+        ([{"a": msgspec.msgpack.Ext(-2, b"")}], "Ext cannot be passed on"),
+        ({1: 2}, "the keys of a map must be text"),
+        ([{"a": {None: 2}}], "the keys of a map must be text"),
+    ],
+)
+def test_what_messagepack_may_not_hold(value: Any, why: str) -> None:
+    assert why in refused(MSGPACK, msgspec.msgpack.encode(value))
+
+
+@EACH
+def test_depth_counts_lists_and_maps(codec: Codec) -> None:
+    value: Any = [{"a": [{}]}]
+    assert codec.value(codec.encode(value), 4) == value
+    with pytest.raises(Violation, match="nested deeper than 3"):
+        codec.value(codec.encode(value), 3)
+    assert codec.value(codec.encode(7), 0) == 7
+
+
+MALFORMED: dict[str, list[bytes]] = {
+    "json": [
+        *(b"", b" ", b"[16,1,{},", b"[1]x", b"[1][1]", b"[01]", b"[nul]", b"[NaN]", b"[1e999]", b'["\xff"]', b"\xef\xbb\xbf[]"),
+        *(b'["\\ud800"]', b'["\\udc00\\ud800"]', b'["\0"]', b"[1,]", b'{"a":1,}', b"[" + b"1" * 5000 + b"]"),
+        *(b"[" * 100_000, b'{"a":' * 100_000),
+    ],
+    "msgpack": [
+        *hexes("", "91", "9101ff", "c1", "91c1", "91a1ff", "91a3eda080", "dd7fffffff", "dfffffffff", "91c6ffffffff"),
+        *hexes("91dbffffffff", "91c9ffffffff05", "91c70c" + "ff" * 13, "91d7" + "ff" * 9, "818001"),
+        *(b"\x91" * 100_000, b"\x81\xa1a" * 100_000),
+    ],
+    "cbor": [
+        *hexes("", "81", "8101ff", "ff", "81ff", "1c", "8161ff", "8163eda080", "817f61c361a9ff", "9bffffffffffffffff"),
+        *hexes("9b1000000000000000", "bb1000000000000000", "5b1000000000000000", "7b7fffffffffffffff", "9a7fffffff"),
+        *hexes("5f01ff", "9f01", "bf6161ff", "f818", "d81c81d81d00", "d81d00", "c2", "c25a7fffffff", "c001"),
+        *(b"\x81" * 100_000, b"\x9f" * 100_000, b"\xa1aa" * 100_000, b"\xc1" * 100_000, b"\xd9\xd9\xf7" * 100_000),
+    ],
+}
+
+
+@pytest.mark.parametrize(("name", "data"), [(name, data) for name, each in MALFORMED.items() for data in each])
+def test_what_is_malformed_is_refused(name: str, data: bytes) -> None:
+    assert refused(CODECS[name], data)
+
+
+@pytest.mark.parametrize("size", [1, 5000, 200_000])
+@EACH
+def test_nothing_may_follow(codec: Codec, size: int) -> None:
+    message = codec.encode([34, 1, 2])
+    codec.message(message)
+    assert refused(codec, message + b"\x01" * size)
+    long = codec.encode(["x" * size])
+    assert codec.value(long) == ["x" * size]
+    with pytest.raises(Violation):
+        codec.value(long + b"\0")
+
+
+def test_lengths_that_are_only_announced_take_no_memory() -> None:
+    program = """
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29))
+from nexus_tw.wamp.codecs import CBOR, MSGPACK, Violation
+for codec, hexes in (
+    (MSGPACK, ("dd7fffffff", "df7fffffff", "c67fffffff", "db7fffffff", "c97fffffff05")),
+    (CBOR, ("9a7fffffff", "ba7fffffff", "5a7fffffff", "7a7fffffff", "9b00000fffffffffff", "5b00000fffffffffff")),
+):
+    for each in hexes:
+        for lead in ("", "91", "9110"):
+            data = bytes.fromhex(lead.replace("9", "8") + each if codec is CBOR else lead + each)
+            for decode in (codec.value, codec.message):
+                try:
+                    decode(data)
+                except Violation:
+                    continue
+                raise SystemExit(each)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+# --- messages -----------------------------------------------------------------------------------------------------------
+
+
+LISTS = st.lists(SHARED_VALUES, max_size=3)
+MAPS = st.dictionaries(st.text(max_size=4), SHARED_VALUES, max_size=3)
+
+
+@given(st.lists(SHARED_VALUES, min_size=1, max_size=5), st.none() | LISTS, st.none() | MAPS)
+@settings(max_examples=50)
+def test_a_message_is_its_header_and_the_payload_behind_it(header: list[Any], args: list[Any] | None, kwargs: Any) -> None:
+    for codec in CODECS.values():
+        parts = [None if part is None else codec.encode(part) for part in (args, kwargs)]
+        whole = header + ([] if args is None and kwargs is None else [args or []]) + ([] if kwargs is None else [kwargs])
+        assert codec.value(codec.join(header, *parts)) == whole
+        assert codec.join(header, *parts) == codec.encode(whole)
+
+
+# What the decoders know besides, and what they may find in places where it does not belong.
+PLAIN = [None, True, 2**53, 2**64, -(2**70), math.nan, "", "\0", "text", "\0eA==", b"x", NOON]
+STRANGE = [Decimal("1.5"), Fraction(1, 2), UUID(int=1), frozenset([1]), cbor2.undefined, cbor2.CBORSimpleValue(3)]
+TAGS = [0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 99, 100, 256, 258, 260, 1004, 55799]
+TAGGED = st.builds(cbor2.CBORTag, st.sampled_from(TAGS), st.sampled_from([0, "x", b"x", [], [1, 0], {}]))
+ODD = values_of(st.sampled_from(PLAIN) | st.sampled_from(STRANGE) | TAGGED)
+
+
+def outcome(codec: Codec, data: bytes) -> object:
+    """A message or why not; where it carries a payload, that must come in every form, or be refused as such."""
+    try:
+        message = codec.message(data)
+    except Violation as error:
+        return str(error)
+    if isinstance(message, Carrier):
+        try:
+            payload = Payload.of_arguments(codec, message.args, message.kwargs, 16)
+        except NexusError as error:
+            return error.code == "invalid_message" and error.message
+        again = Payload.of_value(payload.data, payload.shape)
+        assert again.value == payload.value
+        for other in CODECS.values():
+            for each in (payload, again):
+                for part in each.arguments(other):
+                    assert part is None or other.value(part) is not None
+    return message
+
+
+KINDS = st.sampled_from(["put", "insert", "drop", "cut"])
+TAMPERING = st.lists(st.tuples(KINDS, st.floats(0, 1), st.binary(min_size=1, max_size=3)), max_size=4)
+
+
+@given(st.sampled_from(list(CODECS)), st.sampled_from(MESSAGES), TAMPERING)
+@settings(max_examples=400)
+def test_bytes_that_were_tampered_with_are_a_message_or_a_violation(name: str, sent: list[Any], tampering: Any) -> None:
+    data = bytearray(CODECS[name].encode(sent))
+    for kind, where, new in tampering:
+        at = int(where * len(data))
+        if kind == "put":
+            data[at : at + len(new)] = new
+        elif kind == "insert":
+            data[at:at] = new
+        elif kind == "drop":
+            del data[at : at + len(new)]
+        else:
+            del data[at:]
+    assert outcome(CODECS[name], bytes(data))
+
+
+@given(st.sampled_from(list(CODECS)), st.binary(max_size=40))
+@example("cbor", bytes.fromhex("8110"))
+@example("json", b"[16")
+@settings(max_examples=200)
+def test_any_bytes_are_a_message_or_a_violation(name: str, data: bytes) -> None:
+    assert outcome(CODECS[name], data)
+
+
+@given(st.sampled_from(MESSAGES), st.integers(0, 6), ODD)
+@settings(max_examples=200)
+def test_anything_in_any_place_is_a_message_or_a_violation(sent: list[Any], place: int, odd: Any) -> None:
+    elements = [*sent[:place], odd, *sent[place + 1 :]]
+    assert outcome(CBOR, cbor2.dumps(elements))
+    try:
+        packed = msgspec.msgpack.encode(elements, enc_hook=lambda _: msgspec.msgpack.Ext(7, b""))
+    except (OverflowError, ValueError):
+        return
+    assert outcome(MSGPACK, packed)
+
+
+def test_only_plain_values_can_be_written() -> None:
+    for codec in (JSON, MSGPACK):
+        with pytest.raises(TypeError):
+            codec.encode([deque()])
