@@ -113,7 +113,7 @@ def test_only_so_many_answers_are_remembered() -> None:
     principal = holding("n.*")
     for number in range(2 * REMEMBERED + 10):
         assert principal.allows("subscribe", f"n.{number}")
-        assert len(principal._answers) <= REMEMBERED
+        assert len(principal._grants._answers) <= REMEMBERED
 
 
 # --- {subject} ----------------------------------------------------------------------------------------------------------
