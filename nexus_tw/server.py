@@ -125,7 +125,7 @@ class Server:
         admission = Admission(ways, authenticators, self.connections, settings.http, metrics, reactor, limits.auth)
         gauges: dict[str, Callable[[], float]] = {
             "connections": lambda: len(self.connections),
-            "bus_available": lambda: realm.bus.available,
+            "bus_available": lambda: all(realm.bus.available for realm in self.realms.values()),
             "ready": lambda: self.unready() is None,
         }
         status = Status(metrics, gauges, settings.http, self.unready)

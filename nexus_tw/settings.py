@@ -67,7 +67,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     call: SecondsOrNone = 30.0  # for a WAMP call without a timeout of its own
     subscriptions: Count = 128
     filter_nodes: Count = 64
-    depth: Positive = 32  # of nested objects and lists in anything that is kept or passed on
+    depth: Annotated[int, Meta(ge=1, le=126)] = 32  # of nested objects and lists in anything that is kept or passed on
     send_queue: Positive = 1048576
     rate: Count = 10000  # messages/s of one connection; the burst is one second's worth
     errors: Count = 100  # invalid messages of one connection in a minute

@@ -81,9 +81,9 @@ def test_start_is_a_clone_and_one_command(reader: Reader) -> None:
 @pytest_twisted.ensureDeferred
 async def test_five_minutes_go_as_they_are_described(served: Reader) -> None:
     chapter = served.chapters["Five minutes"]
-    login, run_agent, run_watcher, publish = served.blocks("Five minutes", "sh")
+    login, run_agent, run_watcher, publish, run_wamp = served.blocks("Five minutes", "sh")
     names = re.findall(r"Save as `(\w+\.py)`", chapter)
-    assert names == ["agent.py", "watch.py"]
+    assert names == ["agent.py", "watch.py", "wamp.py"]
     for name, text in zip(names, served.blocks("Five minutes", "python"), strict=True):
         (served.directory / name).write_text(text)
 
@@ -106,6 +106,9 @@ async def test_five_minutes_go_as_they_are_described(served: Reader) -> None:
     promised = re.search(r"The watcher prints `(.*)`", chapter)
     assert promised is not None
     await until(lambda: promised[1] in watcher.output.splitlines(), what=f"for {promised[1]}:\n{watcher.output}")
+
+    caller = served.terminal("wamp", login + run_wamp)
+    await until(lambda: "{'version': '1.2.4'}" in caller.output, what=caller.output)
 
 
 def _states(heard: list[dict[str, Any]]) -> list[str]:
