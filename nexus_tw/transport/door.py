@@ -8,7 +8,6 @@ with a byte that no request begins with to RawSocket. Then it is gone.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any, Final
 
 from twisted.internet.defer import ensureDeferred
@@ -56,9 +55,9 @@ class Door(Protocol):
     # --- what is done with the bytes that come
 
     def _look(self, data: bytes) -> None:
-        if data[0] == MAGIC and not self._data and self._doors.rawsockets is not None:
-            self._take = partial(self._shake_hands, self._doors.rawsockets)
-            self._take(data)
+        if data[0] == MAGIC and not self._data:
+            self._take = self._shake_hands
+            self._shake_hands(data)
             return
         searched = max(0, len(self._data) - len(END) + 1)
         self._data += data
@@ -68,10 +67,10 @@ class Door(Protocol):
         elif end >= 0:
             self._opened(end + len(END))
 
-    def _shake_hands(self, rawsockets: RawSockets, data: bytes) -> None:
+    def _shake_hands(self, data: bytes) -> None:
         self._data += data
         if len(self._data) >= HANDSHAKE:
-            self._rawsocket(rawsockets)
+            self._rawsocket()
 
     def _keep(self, data: bytes) -> None:
         self._data += data
@@ -99,7 +98,8 @@ class Door(Protocol):
         decision = doors.admission.admit(opening, self._host(), lambda: common_name(transport))
         self._decide(decision, doors.websocket.connection, self._refused)
 
-    def _rawsocket(self, rawsockets: RawSockets) -> None:
+    def _rawsocket(self) -> None:
+        rawsockets = self._doors.rawsockets
         transport = self.transport
         opening, self._data = self._data[:HANDSHAKE], self._data[HANDSHAKE:]
         try:
@@ -213,9 +213,9 @@ class Doors(Factory):
         site: Site,
         largest: int,
         patience: float,
-        rawsockets: RawSockets | None = None,
+        rawsockets: RawSockets,
     ) -> None:
-        """`largest` header block in bytes; `patience` in s for it to arrive. `rawsockets` None: that is not spoken here."""
+        """`largest` header block in bytes; `patience` in s for it to arrive."""
         self.clock = clock
         self.admission = admission
         self.websocket = websocket

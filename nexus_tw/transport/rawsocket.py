@@ -31,7 +31,7 @@ from nexus_tw.transport.turn import Turn
 MAGIC: Final = 0x7F  # the first byte of either side; no HTTP request begins with it
 HANDSHAKE: Final = 4  # bytes
 JSON: Final = 1  # the serializer whose messages are text
-LEAST: Final = 2048  # bytes that a client must have room for: a welcome with all that it tells has more than half of them
+LEAST: Final = 2048  # bytes that a client must have room for: WAMP's welcome, with the longest names that there are
 
 # Codes of RFC 6455, so that logs and metrics know one set of them.
 VIOLATION: Final = Close(1002, "Protocol violation", False)

@@ -164,7 +164,7 @@ def _keeps_its_shape(dialect: Introducing) -> Dialect:
 class House:
     """Doors with `/ws` (subprotocols `wamp.2.json` and `wamp.2.msgpack` only), `/json`, RawSocket and `GET /page`."""
 
-    def __init__(self, settings: Settings, authenticators: Authenticators | None, lone: bool) -> None:
+    def __init__(self, settings: Settings, authenticators: Authenticators | None) -> None:
         limits = settings.limits
         self.metrics = Metrics()
         self.web, self.raw_dialect = Introducing(), Introducing(raw=True)
@@ -194,7 +194,7 @@ class House:
             site(root, clock, limits.headers, limits.message),
             limits.headers,
             limits.handshake,
-            None if lone else RawSockets(*shared, dialects),
+            RawSockets(*shared, dialects),
         )
         self.wires: list[Wire] = []
         self._ports: list[Any] = []
@@ -289,11 +289,10 @@ class Houses:
         self._made: list[House] = []
 
     async def __call__(
-        self, settings: Settings | None = None, authenticators: Authenticators | None = None, lone: bool = False
+        self, settings: Settings | None = None, authenticators: Authenticators | None = None
     ) -> House:
-        """`lone`: without RawSocket."""
         settings = settings or Settings()
-        house = House(settings, authenticators, lone)
+        house = House(settings, authenticators)
         self._made.append(house)
         await house.open(settings)
         return house

@@ -398,13 +398,6 @@ async def test_only_the_first_byte_of_a_connection_makes_it_rawsocket(houses: Ho
     assert house.metrics.connections_opened == 0
 
 
-@pytest_twisted.ensureDeferred
-async def test_where_rawsocket_is_not_spoken_it_is_a_bad_request(houses: Houses) -> None:
-    house = await houses(lone=True)
-    wire = await house.wire(hands() + b"\r\n\r\n")
-    assert (await wire.response()).status == 400
-
-
 # --- who it is
 
 
