@@ -330,7 +330,8 @@ class Hub:
         if wild is None:
             if len(self._routes) >= _ROUTES_KEPT:
                 self._routes.clear()
-            wild = self._routes[event_type] = tuple(self._trie.matching(event_type))
+            found = self._trie.matching(event_type)
+            wild = self._routes[event_type] = tuple(bucket for bucket in found if bucket.pattern.means(event_type))
         return wild if exact is None else (exact, *wild)
 
     # --- membership

@@ -123,6 +123,14 @@ class Pattern:
             return False
         return all(mine in ("*", theirs) for mine, theirs in zip(self.parts, parts, strict=False))
 
+    def means(self, name: str) -> bool:
+        """Whether a name that it matches is one that its writer had in mind: the server's and the protocol's own events come
+        to those only who name them (`wamp.**`), not to those who ask for everything."""
+        if not is_reserved(name):
+            return True
+        first = name.partition(".")[0]
+        return (self.parts[0] if self.parts else self.tail) == first
+
     def covers(self, other: Pattern) -> bool:
         """Whether every name that the other pattern stands for is one of this pattern's too."""
         fixed = len(self.parts)

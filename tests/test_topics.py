@@ -219,6 +219,24 @@ def test_what_both_protocols_can_say_is_the_same_pattern() -> None:
     assert Pattern.wildcard("a.b") != Pattern.parse("a.b")
 
 
+@pytest.mark.parametrize(
+    ("pattern", "name", "meant"),
+    [
+        (Pattern.parse("**"), "task.updated", True),
+        (Pattern.parse("**"), "wamp.session.on_join", False),
+        (Pattern.parse("*.session.*"), "wamp.session.on_join", False),
+        (Pattern.parse("wamp.**"), "wamp.session.on_join", True),
+        (Pattern.prefixed("wamp"), "wamp.session.on_join", True),
+        (Pattern.prefixed("wa"), "wamp.session.on_join", False),
+        (Pattern.wildcard("nexus."), "nexus.continuity", True),
+        (Pattern.wildcard("."), "nexus.continuity", False),
+    ],
+)
+def test_what_is_reserved_comes_to_those_who_name_it(pattern: Pattern, name: str, meant: bool) -> None:
+    assert pattern.matches(name)
+    assert pattern.means(name) is meant
+
+
 ANY_PATTERNS = st.one_of(
     WIDE_NAMES.map(Pattern.parse),
     PREFIXES.filter(lambda prefix: "" not in prefix.split(".")[:-1]).map(Pattern.prefixed),
