@@ -536,8 +536,11 @@ def test_each_example_is_right(name: str, loaded: Load) -> None:
 
 def test_what_the_production_example_has_commented_out_is_right_as_well(loaded: Load) -> None:
     content = uncommented((EXAMPLES / "production.toml").read_text())
-    settings = loaded(content).settings
+    settings = loaded(content, environ={"GATEWAY_001": "s3cret"}).settings
     assert settings.tls.certificate
+    assert settings.realms["plant"]
+    assert settings.auth.wampcra
+    assert settings.auth.cryptosign
     assert settings.auth.keys
     assert settings.auth.jwt
     assert settings.auth.certificates
