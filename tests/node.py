@@ -20,7 +20,7 @@ from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 from nexus_tw.interfaces import Handler, IBus, IStore
 from nexus_tw.metrics import Metrics
 from nexus_tw.server import Server
-from nexus_tw.settings import Auth, Key, Limits, Role, Settings
+from nexus_tw.settings import DEFAULT_REALM, Auth, Key, Limits, Role, Settings
 from nexus_tw.store.sqlite import SqliteStore
 from tests.client import EVENTS, PATIENCE, Client, Response, Wire, dial, greeted, handshake, request
 
@@ -114,31 +114,42 @@ class Node:
         return [connection.transport for connection in connections]
 
     def lose(self, bus: MemoryBus) -> None:
-        """Takes the bus away, as a network would."""
+        """Takes the bus of the realm `nexus` away, as a network would."""
         bus.available = False
-        listener: Any = self.server
-        listener._nodes.lost()
+        self.server.realms[DEFAULT_REALM].nodes.lost()
 
     def restore(self, bus: MemoryBus) -> None:
         """Gives the bus back."""
         bus.available = True
-        listener: Any = self.server
-        listener._nodes.restored()
+        self.server.realms[DEFAULT_REALM].nodes.restored()
 
     def left(self) -> dict[str, Any]:
         """What the node's tables hold of clients, by name; those that hold nothing are left out."""
         server: Any = self.server
-        realm: Any = server.doors.admission._ways[EVENTS].dialects[None].verbs
-        broker, presence, dealer = realm.broker, realm.presence, realm.dealer
-        hub, executors, connections = broker._hub, dealer._executors, server.connections
+        connections = server.connections
         tables: dict[str, list[Any]] = {
-            "hub": [hub._exact, hub._wild, hub._cohorts, hub._dirty, hub._trie._root.children],
-            "broker": [broker._clients, broker._interests],
-            "presence": [presence._ids, presence._peers, presence._registered],
-            "executors": [executors._turns, executors._agents, executors._peers, dealer._deliveries._peers],
             "pulse": [connection for slot in server._pulse._slots.values() for connection in slot],
             "connections": [connections._open, connections._by_address, connections._by_subject],
         }
+        for name, realm in server.realms.items():
+            hub, broker, presence = realm.broker._hub, realm.broker, realm._presence
+            executors, invocations = realm._executors, realm._invocations
+            patterns = [hub._trie._root.children, hub._trie._root.tails]
+            procedures = [executors._trie._root.children, executors._trie._root.tails]
+            tables |= {
+                f"hub of {name}": [hub._exact, hub._wild, hub._cohorts, hub._dirty, *patterns],
+                f"broker of {name}": [broker._clients, broker._interests],
+                f"presence of {name}": [presence._ids, presence._peers, presence._registered],
+                f"executors of {name}": [
+                    executors._exact,
+                    executors._wild,
+                    executors._agents,
+                    executors._peers,
+                    *procedures,
+                ],
+                f"invocations of {name}": [invocations._hands, invocations._named],
+                f"sessions of {name}": [realm._roster._peers, realm._procedures._testaments],
+            }
         return {name: [table for table in held if table] for name, held in tables.items() if any(held)}
 
     async def stop(self) -> None:
@@ -176,10 +187,13 @@ class Nodes:
         settings = settings or Settings()
         number = len(self._nodes)
         metrics = Metrics()
+        buses: dict[str, IBus] = {realm: MemoryBus(MemoryBroker(clock), f"node-{number}") for realm in settings.realms}
+        if bus is not None:
+            buses[DEFAULT_REALM] = bus
         server = Server(
             clock,
             settings,
-            bus or MemoryBus(MemoryBroker(clock), f"node-{number}"),
+            buses,
             store or SqliteStore(str(self.directory / f"node-{number}.db"), clock),
             authenticators or auth.build(settings, token, clock),
             commands or {},

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from itertools import count
 from typing import Any, TypeVar
 
 import msgspec
 
+from nexus_tw import messages
 from nexus_tw.errors import Close, NexusError
-from nexus_tw.interfaces import Peer
+from nexus_tw.events import Event
+from nexus_tw.interfaces import Caller, Encoding, Invocation, Peer, Reason, Registration, Subscription
+from nexus_tw.invocations import CallersHalf
 from nexus_tw.messages import CommandProgress, CommandResult, ServerMessage
+from nexus_tw.payloads import Payload
 from nexus_tw.policy import ADMIN, Principal
-from nexus_tw.sessions.verbs import CommandReply
+from nexus_tw.sessions.verbs import CallReply, CommandReply, Options
 from nexus_tw.settings import Role
+from nexus_tw.times import format_millis
 
 M = TypeVar("M", bound=ServerMessage)
 _numbers = count(1)
@@ -27,37 +32,97 @@ def principal(subject: str = "somebody", role: Role = ADMIN) -> Principal:
 class RecordingEncoding:
     """Frames that a test can read: events are `TYPE DATA`, all else is its JSON. Equal keys, equal bytes."""
 
+    once = True
+
     def __init__(self, key: Hashable = "recording") -> None:
         self.key = key
 
-    def event(self, event_type: str, data: bytes) -> bytes:
-        return b"%b %b\n" % (event_type.encode(), data)
+    def event(self, event: Event, _subscription: Subscription) -> bytes:
+        return b"%b %b\n" % (event.type.encode(), event.payload.data)
 
     def message(self, message: ServerMessage) -> bytes:
         return msgspec.json.encode(message) + b"\n"
 
 
+class RecordingEachEncoding(RecordingEncoding):
+    """Tells of an event once for each subscription, as WAMP does: `SUBSCRIPTION TYPE DATA`; has no other words.
+
+    For an event whose data is `UNSAYABLE` it has none either.
+    """
+
+    UNSAYABLE = b'"unsayable"'
+
+    once = False
+
+    def __init__(self, key: Hashable = "recording each") -> None:
+        super().__init__(key)
+
+    def event(self, event: Event, subscription: Subscription) -> bytes:
+        if event.payload.data == self.UNSAYABLE:
+            return b""
+        return b"%d %b" % (subscription.number, super().event(event, subscription))
+
+    def message(self, _message: ServerMessage) -> bytes:
+        return b""
+
+
 class RecordingPeer:
-    """A client that takes everything: `sent` are messages, `delivered` frames, `closed` what it was closed with."""
+    """A client that takes everything: `sent` are messages, `delivered` frames, `closed` what it was closed with.
+
+    What it shall execute is in `invocations`, and in `sent` as the JSON protocol says it. `ended` is what the server took
+    from it, and why.
+    """
+
+    authmethod = "ticket"
+    authprovider = "test"
+    streams = False
+    answers = False  # whether it says something to being interrupted
 
     def __init__(
         self,
         client_id: str | None = None,
         who: Principal | None = None,
         address: str = "127.0.0.1",
-        encoding: RecordingEncoding | None = None,
+        encoding: Encoding | None = None,
     ) -> None:
-        self.client_id = client_id or f"client-{next(_numbers)}"
+        self.number = next(_numbers)
+        self.client_id = client_id or f"client-{self.number}"
         self.principal = who or principal()
         self.address = address
         self.encoding = encoding or RecordingEncoding()
+        self.several: Callable[[Peer], bool] = lambda _peer: False
         self.sent: list[ServerMessage] = []
+        self.invocations: list[Invocation] = []
+        self.interrupted: list[tuple[Invocation, Reason]] = []
         self.delivered: list[bytes] = []
+        self.ended: list[tuple[str, str]] = []
         self.closed: list[Close] = []
-        self.deliver = self.delivered.append
+        self.deliver: Callable[[bytes], None] = self.delivered.append
 
-    def send(self, message: ServerMessage) -> None:
-        self.sent.append(message)
+    def invoke(self, invocation: Invocation) -> None:
+        self.invocations.append(invocation)
+        self.sent.append(
+            messages.Invocation(
+                command_id=invocation.command_id,
+                command=invocation.procedure,
+                parameters=msgspec.Raw(invocation.payload.parameters),
+                caller=invocation.caller.authid,
+                deadline=format_millis(int(invocation.deadline * 1000)),
+                attempt=invocation.attempt,
+                agent_id=invocation.agent_id if self.several(self) else None,
+            )
+        )
+
+    def interrupt(self, invocation: Invocation, reason: Reason) -> bool:
+        self.interrupted.append((invocation, reason))
+        self.sent.append(messages.CommandCancel(command_id=invocation.command_id, reason=reason))
+        return self.answers
+
+    def unsubscribed(self, subscription: Subscription, reason: str) -> None:
+        self.ended.append((subscription.pattern.text, reason))
+
+    def unregistered(self, registration: Registration, reason: str) -> None:
+        self.ended.append((registration.pattern.text, reason))
 
     def close(self, close: Close) -> None:
         if not self.closed:
@@ -71,8 +136,13 @@ class RecordingPeer:
         return f"RecordingPeer({self.client_id!r})"
 
 
+def caller(peer: Peer) -> Caller:
+    """The peer as one who called."""
+    return Caller(peer.number, peer.principal.subject, peer.principal.role)
+
+
 class RecordingReply:
-    """A caller: `results` and `errors` are all that it was told at the end, `progressed` all before."""
+    """A caller of a command: `results` and `errors` are all that it was told at the end, `progressed` all before."""
 
     def __init__(self) -> None:
         self.progressed: list[CommandProgress] = []
@@ -110,6 +180,41 @@ class RecordingReply:
         return error.code
 
 
+class RecordingHalf:
+    """Who waits for an invocation (`CallersHalf`): what it heard, in order, with payloads as their JSON."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    def progressed(self, payload: Payload, _options: Options) -> None:
+        self.heard.append(("progressed", payload.data))
+
+    def completed(self, payload: Payload, _options: Options) -> None:
+        self.heard.append(("completed", payload.data))
+
+    def failed(self, error: NexusError) -> None:
+        self.heard.append(("failed", error.code))
+
+    def lost(self) -> None:
+        self.heard.append("lost")
+
+
+class RecordingCallReply:
+    """A caller of a procedure: `told` is all that it was told, in order, with payloads as their JSON."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def progress(self, payload: Payload, _options: Options) -> None:
+        self.told.append(("progress", payload.data))
+
+    def result(self, payload: Payload, _options: Options) -> None:
+        self.told.append(("result", payload.data))
+
+    def error(self, error: NexusError) -> None:
+        self.told.append(("error", error.code))
+
+
 class RecordingAnnouncer:
     """Takes the events that the server publishes itself: pairs of type and decoded data."""
 
@@ -123,6 +228,12 @@ class RecordingAnnouncer:
         return [data for kind, data in self.events if kind == event_type]
 
 
-def _keep_their_shape(peer: RecordingPeer, reply: RecordingReply) -> tuple[Peer, CommandReply]:
+def _keep_their_shape(
+    peer: RecordingPeer,
+    encoding: RecordingEncoding,
+    command: RecordingReply,
+    half: RecordingHalf,
+    call: RecordingCallReply,
+) -> tuple[Peer, Encoding, CommandReply, CallersHalf, CallReply]:
     """Never called: here the type checker sees that the fakes are what they stand for."""
-    return peer, reply
+    return peer, encoding, command, half, call
