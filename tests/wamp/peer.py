@@ -127,9 +127,9 @@ class Peer:
     def send(self, *message: Any) -> None:
         self.write(self._serializer.dumps(list(message)))
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, opcode: int | None = None) -> None:
         """Any bytes, as one WebSocket message."""
-        self._client.write(frame(self._serializer.opcode, data))
+        self._client.write(frame(opcode or self._serializer.opcode, data))
 
     async def receive(self) -> list[Any]:
         if self._later:

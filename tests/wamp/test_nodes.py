@@ -1,0 +1,178 @@
+"""Two nodes on one Redis: what a session publishes on one of them, sessions on the other get as if it were their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+
+from tests.client import Client, dial, greeted, handshake
+from tests.e2e.foreign import join as join_redis
+from tests.e2e.server import NexusServer, until
+from tests.redis_server import RedisServer
+from tests.wamp.peer import Peer, clock, connect
+from tests.wamp.router import server
+
+TOPIC = "com.example.nodes"
+
+
+@dataclass
+class Nodes:
+    redis: RedisServer
+    servers: list[NexusServer]
+    made: list[Peer | Client] = field(default_factory=list)
+
+    async def peer(self, node: int, serializer: str = "json", realm: str = "realm1", user: str = "") -> Peer:
+        """A session on that node: anonymous, or of a user with a ticket."""
+        peer = await connect(self.servers[node].port, serializer)
+        self.made.append(peer)
+        ticket = {"ticket-user": "ticket-pass", "admin": self.servers[node].token}.get(user)
+        return await peer.join(realm, ticket, **({"authid": user} if user else {}))
+
+    async def json(self, node: int) -> Client:
+        wire = await dial(TCP4ClientEndpoint(clock, "127.0.0.1", self.servers[node].port))
+        wire.write(handshake(token=self.servers[node].token))
+        client = await greeted(wire)
+        self.made.append(client)
+        return client
+
+
+async def ready(node: NexusServer) -> None:
+    """Waits until it answers, and each of its four realms has its bus."""
+    await node.ready()
+    await until(lambda: node.output.count("The bus is connected") == 4, what=f"for the bus:\n{node.output}")
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    directory: Path = tmp_path_factory.mktemp("nodes")
+    redis = RedisServer()
+    redis.start()
+    servers = [server(directory, name, "--bus", redis.url) for name in ("one", "two")]
+    try:
+        for node in servers:
+            node.launch()
+        for node in servers:
+            pytest_twisted.blockon(ensureDeferred(ready(node)))
+        yield Nodes(redis, servers)
+    finally:
+        for node in servers:
+            node.discard()
+        redis.close()
+
+
+@pytest.fixture
+def nodes(started: Nodes) -> Iterator[Nodes]:
+    yield started
+    for one in started.made:
+        one.drop()
+    started.made.clear()
+
+
+CARRIED: list[tuple[list[Any], dict[str, Any]]] = [
+    ([1, "ä", None, b"\0\xff"], {"more": {"data": b""}}),
+    ([{"one": "object"}], {}),
+    ([], {"keywords": "only"}),
+    ([b"\1"], {}),
+    ([], {}),
+]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_event_is_the_same_on_each_node(nodes: Nodes) -> None:
+    publisher = await nodes.peer(0, "msgpack")
+    places = [(node, serializer) for node in (0, 1) for serializer in ("json", "msgpack", "cbor")]
+    subscribers = [await nodes.peer(*place) for place in places]
+    for subscriber in subscribers:
+        await subscriber.subscribe(TOPIC)
+        await subscriber.subscribe("com.example.nod", match="prefix")
+    for args, kwargs in CARRIED:
+        publication = await publisher.publish(TOPIC, args, kwargs)
+        for place, subscriber in zip(places, subscribers, strict=True):
+            for event in [await subscriber.event() for _ in range(2)]:
+                assert (event.args, event.kwargs, event.publication) == (args, kwargs, publication), place
+
+
+@pytest.mark.parametrize("node", [0, 1])
+@pytest_twisted.ensureDeferred
+async def test_publishers_say_who_hears_it_on_each_node(nodes: Nodes, node: int) -> None:
+    publisher, one, other = await nodes.peer(0), await nodes.peer(node, user="ticket-user"), await nodes.peer(node)
+    for peer in (one, other, publisher):
+        await peer.subscribe(TOPIC)
+    chosen: list[dict[str, Any]] = [
+        {"exclude": [one.session]},
+        {"exclude_authid": ["ticket-user"]},
+        {"exclude_authrole": ["user"]},
+        {"eligible": [one.session]},
+        {"eligible_authid": ["ticket-user"]},
+        {"eligible_authrole": ["user"]},
+        {"exclude_me": False},
+    ]
+    for number, options in enumerate(chosen):
+        await publisher.publish(TOPIC, [number], **options)
+    await publisher.publish(TOPIC, ["last"], exclude_me=False)
+
+    async def heard(peer: Peer) -> list[Any]:
+        found: list[Any] = []
+        while found[-1:] != ["last"]:
+            found += (await peer.event()).args
+        return found
+
+    assert await heard(one) == [3, 4, 5, 6, "last"]
+    assert await heard(other) == [0, 1, 2, 6, "last"]
+    assert await heard(publisher) == [6, "last"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_discloses_itself_is_known_on_each_node(nodes: Nodes) -> None:
+    publisher = await nodes.peer(0, user="ticket-user")
+    subscribers = [await nodes.peer(node) for node in (0, 1)]
+    for subscriber in subscribers:
+        await subscriber.subscribe(TOPIC)
+    await publisher.publish(TOPIC, disclose_me=True)
+    await publisher.publish(TOPIC)
+    disclosed = {"publisher": publisher.session, "publisher_authid": "ticket-user", "publisher_authrole": "user"}
+    for subscriber in subscribers:
+        assert [(await subscriber.event()).details for _ in range(2)] == [disclosed, {}]
+
+
+@pytest_twisted.ensureDeferred
+async def test_json_clients_and_other_programs_get_the_value_and_nothing_else(nodes: Nodes) -> None:
+    publisher = await nodes.peer(0, realm="nexus", user="admin")
+    subscriber = await nodes.peer(1, "cbor", realm="nexus", user="admin")
+    await subscriber.subscribe(TOPIC)
+    watcher = await nodes.json(1)
+    await watcher.subscribe(TOPIC)
+    foreign = await join_redis(nodes.redis.port)
+    await foreign.subscribe(TOPIC)
+    await publisher.publish(TOPIC, [1, b"\0"], {"three": 3}, disclose_me=True)
+    value = {"args": [1, "\0AA=="], "kwargs": {"three": 3}}
+    assert (await watcher.expect("event", eventType=TOPIC))["data"] == value
+    await until(lambda: foreign.heard, what="for what another program hears")
+    assert foreign.heard == [(TOPIC, value)]
+    assert (await subscriber.event()).args == [1, b"\0"]
+    # What a program like that publishes is nobody's in particular.
+    await foreign.publish(TOPIC, {"four": [4]})
+    event = await subscriber.event()
+    assert (event.args, event.kwargs, event.details) == ([], {"four": [4]}, {})
+    foreign.leave()
+
+
+@pytest_twisted.ensureDeferred
+async def test_realms_stay_apart_on_the_bus(nodes: Nodes) -> None:
+    realms = ("realm1", "crossbardemo", "disclosing")
+    publishers = [await nodes.peer(0, realm=realm) for realm in realms]
+    subscribers = [await nodes.peer(1, realm=realm) for realm in realms]
+    for subscriber in subscribers:
+        await subscriber.subscribe("", match="prefix")
+    for _ in range(2):
+        for realm, publisher in zip(realms, publishers, strict=True):
+            await publisher.publish(TOPIC, [realm])
+    for realm, subscriber in zip(realms, subscribers, strict=True):
+        assert [(await subscriber.event()).args for _ in range(2)] == [[realm], [realm]]
