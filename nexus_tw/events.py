@@ -97,7 +97,7 @@ class Event:
         try:
             known = _decode(about)
             return cls(event_type, Payload.of_value(data, known.shape), known)
-        except (DecodeError, UnicodeDecodeError, NexusError):
+        except (DecodeError, UnicodeDecodeError, RecursionError, NexusError):
             return None
 
     @property

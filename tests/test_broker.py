@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -14,14 +15,20 @@ from nexus_tw import broker as module
 from nexus_tw.broker import Broker
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 from nexus_tw.errors import NexusError
+from nexus_tw.events import About, Event, Publisher, Rule, encode_about
 from nexus_tw.hub import Hub
+from nexus_tw.interfaces import Subscription
+from nexus_tw.meta import Meta
 from nexus_tw.metrics import Metrics
+from nexus_tw.payloads import Payload
 from nexus_tw.policy import Principal
+from nexus_tw.roster import Roster
 from nexus_tw.settings import Limits, Role
-from nexus_tw.topics import Pattern
+from nexus_tw.topics import Pattern, parse_pattern
 from nexus_tw.transport.turn import Turn
+from nexus_tw.wamp.uris import pattern_of
 from tests.fakes import AWAY, HandBus
-from tests.recording import RecordingPeer, principal
+from tests.recording import RecordingEachEncoding, RecordingEncoding, RecordingPeer, principal
 
 
 class World:
@@ -31,28 +38,56 @@ class World:
         self.bus = HandBus()
         self.metrics = Metrics()
         self.waiting: list[Callable[[], None]] = []
-        self.hub = Hub(self.waiting.append, self.metrics)
+        self.hub = Hub(self.waiting.append, self.metrics, lambda: 1.5)
         self.gaps: list[str] = []
-        self.broker = Broker(self.bus, self.hub, Limits(**limits), self.metrics, self.gaps.append)
+        self.roster = Roster()
+        self.broker = Broker(
+            self.bus, self.hub, Limits(**limits), self.metrics, self.gaps.append, self.roster, Meta(self.hub)
+        )
         self.said: list[Any] = []
 
     def subscribe(self, peer: RecordingPeer, *events: str, name: str = "", recover: bool = False, **filters: Any) -> None:
         name = name or ",".join(events)
         self.broker.subscribe(
-            peer, list(events), filters or None, recover, lambda: self.said.append(name), self.failing(name)
+            peer,
+            peer.principal,
+            list(events),
+            parse_pattern,
+            filters or None,
+            recover,
+            lambda: self.said.append(name),
+            self.failing(name),
         )
+
+    def match(self, peer: RecordingPeer, uri: str, match: str, rights: Principal | None = None) -> Pattern:
+        """Subscribes by one of WAMP's match policies."""
+        pattern = pattern_of(uri, match)
+        self.broker.subscribe(
+            peer,
+            rights or peer.principal,
+            [uri],
+            lambda _text, _member: pattern,
+            None,
+            False,
+            lambda: self.said.append(uri),
+            self.failing(uri),
+        )
+        return pattern
 
     def unsubscribe(self, peer: RecordingPeer, *events: str, name: str = "") -> None:
         self.broker.unsubscribe(peer, list(events), lambda: self.said.append(name or "-" + ",".join(events)))
 
-    def publish(self, who: Principal, event_type: str, data: bytes = b"{}") -> None:
-        self.broker.publish(who, event_type, data, lambda: self.said.append("published"), self.failing("publish"))
+    def publish(self, who: Principal, event_type: str, data: bytes = b"{}", about: About | None = None) -> None:
+        payload = Payload.of_value(data)
+        self.broker.publish(
+            who, event_type, payload, lambda: self.said.append("published"), self.failing("publish"), about
+        )
 
     def failing(self, name: str) -> Callable[[NexusError], None]:
         return lambda error: self.said.append((name, error.code, error.message))
 
-    def event(self, event_type: str, data: bytes = b"{}") -> None:
-        self.broker.event(event_type, data)
+    def event(self, event_type: str, data: bytes = b"{}", about: About | bytes = b"") -> None:
+        self.broker.event(event_type, data, encode_about(about) if isinstance(about, About) else about)
         self.turn()
 
     def turn(self) -> None:
@@ -111,23 +146,19 @@ def test_what_is_published_reaches_subscribers_only_through_the_bus(world: World
 
 
 @pytest.mark.parametrize(
-    ("event_type", "data", "code", "message"),
+    ("event_type", "code", "message"),
     [
-        ("nexus.x", b"1", "forbidden", "Not allowed to publish nexus.x: the name is reserved"),
-        ("wamp.x", b"1", "forbidden", "Not allowed to publish wamp.x: the name is reserved"),
-        ("secret", b"1", "forbidden", "Not allowed to publish secret"),
-        ("", b"1", "invalid_message", "Invalid message format: eventType: must not be empty"),
-        ("task.*", b"1", "invalid_message", None),
-        ("task.a", b"{", "invalid_message", None),
-        ("task.a", b"[[[1]]]", "invalid_message", "Invalid message format: data: nested deeper than 2"),
+        ("nexus.x", "forbidden", "Not allowed to publish nexus.x: the name is reserved"),
+        ("wamp.x", "forbidden", "Not allowed to publish wamp.x: the name is reserved"),
+        ("secret", "forbidden", "Not allowed to publish secret"),
+        ("", "invalid_message", "Invalid message format: eventType: must not be empty"),
+        ("task.*", "invalid_message", None),
     ],
 )
-def test_what_may_not_be_published_is_refused_and_goes_nowhere(
-    event_type: str, data: bytes, code: str, message: str | None
-) -> None:
-    world = World(depth=2)
+def test_what_may_not_be_published_is_refused_and_goes_nowhere(event_type: str, code: str, message: str | None) -> None:
+    world = World()
     who = principal(role=Role(publish=("task.**", "nexus.**", "wamp.**")))
-    world.publish(who, event_type, data)
+    world.publish(who, event_type)
     ((_, said_code, said),) = world.said
     assert said_code == code
     assert message is None or said == message
@@ -138,12 +169,39 @@ def test_what_may_not_be_published_is_refused_and_goes_nowhere(
 
 
 def test_the_answer_comes_before_the_first_event(world: World, peer: RecordingPeer) -> None:
-    def ok() -> None:
-        assert not world.hub.patterns(), "not in the hub yet, so nothing can come before the answer"
-        world.said.append("ok")
+    world.subscribe(RecordingPeer(), "a")
+    world.bus.confirms = False
+    world.subscribe(peer, "b", name="b stands")
+    peer.deliver = world.said.append
+    world.broker.event("a", b"1", b"")
+    world.bus.confirm()
+    world.subscribe(peer, "a", "c")
+    world.broker.event("a", b"2", b"")
+    world.bus.confirm()
+    world.broker.event("a", b"3", b"")
+    world.turn()
+    assert world.said == ["a", "b stands", "a,c", b"a 3\n"]
 
-    world.broker.subscribe(peer, ["a"], None, False, ok, world.failing("a"))
-    assert world.said == ["ok"] and [p.text for p in world.hub.patterns()] == ["a"]
+
+def test_the_subscription_is_there_when_the_answer_is_given(world: World, peer: RecordingPeer) -> None:
+    pattern = Pattern.parse("a")
+
+    def ok() -> None:
+        world.said.append(world.broker.subscription(pattern).pattern)
+
+    world.broker.subscribe(peer, peer.principal, ["a"], parse_pattern, None, False, ok, world.failing("a"))
+    assert world.said == [pattern]
+
+
+def test_one_who_is_ended_by_what_was_gathered_for_it_when_it_subscribes_anew_is_not_answered_and_leaves_nothing(
+    world: World, peer: RecordingPeer
+) -> None:
+    world.subscribe(peer, "a")
+    peer.deliver = lambda _data: world.broker.gone(peer)
+    world.broker.event("a", b"1", b"")
+    world.subscribe(peer, "b")
+    assert world.said == ["a"]
+    assert not world.hub.patterns() and not world.bus.subscribed and not world.broker._clients
 
 
 def test_a_subscriber_is_answered_once_all_of_it_stands_on_the_bus(world: World, peer: RecordingPeer) -> None:
@@ -318,8 +376,8 @@ def test_reserved_names_can_be_subscribed_to(world: World, peer: RecordingPeer) 
 
 
 def test_subscribing_to_nothing_is_answered(world: World, peer: RecordingPeer) -> None:
-    world.broker.subscribe(peer, [], None, False, lambda: world.said.append("ok"), world.failing("nothing"))
-    assert world.said == ["ok"]
+    world.subscribe(peer, name="nothing")
+    assert world.said == ["nothing"]
 
 
 def test_what_was_missed_cannot_be_asked_for_while_the_bus_is_away(world: World, peer: RecordingPeer) -> None:
@@ -417,11 +475,158 @@ def test_a_gap_is_told_once_to_everyone_who_would_have_got_the_event(world: Worl
 
 def test_a_gap_stands_where_the_events_are_missing(world: World, peer: RecordingPeer) -> None:
     world.subscribe(peer, "a")
-    world.broker.event("a", b"1")
+    world.broker.event("a", b"1", b"")
     world.broker.gap("a")
-    world.broker.event("a", b"2")
+    world.broker.event("a", b"2", b"")
     world.turn()
     assert world.told(peer) == ["a 1", continuity("a"), "a 2"]
+
+
+# --- what goes with an event
+
+
+class KeepingEncoding(RecordingEncoding):
+    """Keeps the events that it is asked to encode."""
+
+    def __init__(self) -> None:
+        super().__init__("keeping")
+        self.events: list[Event] = []
+
+    def event(self, event: Event, subscription: Subscription) -> bytes:
+        self.events.append(event)
+        return super().event(event, subscription)
+
+
+def test_what_goes_with_an_event_travels_with_it(world: World) -> None:
+    about = About(7, "value", Publisher(1, "s", "r"), Rule(frozenset({1})), {"ppt_scheme": "x"})
+    world.publish(principal(), "a", b"{}", about)
+    world.publish(principal(), "a", b"{}")
+    assert world.bus.abouts == [encode_about(about), b""]
+    encoding = KeepingEncoding()
+    world.subscribe(RecordingPeer(encoding=encoding), "a")
+    for sent in world.bus.abouts:
+        world.event("a", b"{}", sent)
+    with_it, without = encoding.events
+    assert with_it.about == about and with_it.payload.shape == "value" and with_it.publication == 7
+    assert without.about is None and without.payload.shape == "natural"
+
+
+def test_the_publisher_is_left_out_where_it_joined_and_nobody_else(world: World) -> None:
+    publisher, other = RecordingPeer(), RecordingPeer()
+    for peer in (publisher, other):
+        world.roster.add(peer)
+        world.subscribe(peer, "a")
+    world.event("a", b"1", About(1, rule=Rule(frozenset({publisher.number, 2**53}))))
+    world.event("a", b"2", About(2))
+    assert (world.told(publisher), world.told(other)) == (["a 2"], ["a 1", "a 2"])
+
+
+def test_one_left_out_here_who_subscribes_to_nothing_is_no_matter(world: World, peer: RecordingPeer) -> None:
+    publisher = RecordingPeer()
+    world.roster.add(publisher)
+    world.subscribe(peer, "a")
+    world.event("a", b"1", About(1, rule=Rule(frozenset({publisher.number}))))
+    assert world.told(peer) == ["a 1"]
+
+
+@pytest.mark.parametrize(
+    "about",
+    [b"x", b"{}", b'{"publication":1,"rule":{"exclude":1}}', b'{"publication":1,"shape":"pair"}', b"[" * 9999],
+)
+def test_an_event_of_which_it_cannot_be_read_whom_it_is_for_reaches_nobody(
+    world: World, peer: RecordingPeer, about: bytes
+) -> None:
+    world.subscribe(peer, "a")
+    world.event("a", b"1", about)
+    assert world.told(peer) == []
+    assert world.metrics.events_dropped == {"about": 1} and world.metrics.events_received == 1
+    world.event("b", b"1", about)
+    assert world.metrics.events_dropped == {"about": 1}, "nobody looks at what nobody here wants"
+
+
+# --- those who speak WAMP
+
+
+def test_patterns_of_wamp_are_subscribed_to_on_the_bus_and_in_the_hub(world: World) -> None:
+    peer = RecordingPeer(encoding=RecordingEachEncoding())
+    world.match(peer, "a.b", "prefix")
+    world.match(peer, "a..c", "wildcard")
+    world.match(peer, "a.b", "exact")
+    assert world.bus.calls == [("subscribe", "a.b**"), ("subscribe", "a.*.c"), ("subscribe", "a.b")]
+    world.event("a.bb.c")
+    world.event("a.b")
+    assert sorted(world.told(peer)) == sorted(["1 a.bb.c {}", "2 a.bb.c {}", "1 a.b {}", "3 a.b {}"])
+
+
+def test_rights_are_those_that_it_is_given_and_they_must_cover_the_pattern(world: World) -> None:
+    peer = RecordingPeer(who=principal(role=Role()))
+    may = principal(role=Role(subscribe=("a.**",)))
+    world.match(peer, "a.", "prefix", may)
+    assert world.said == ["a."]
+    world.match(peer, "a", "prefix", may)
+    world.match(peer, ".b", "wildcard", may)
+    assert world.said[1:] == [
+        ("a", "forbidden", "Not allowed to subscribe to a**"),
+        (".b", "forbidden", "Not allowed to subscribe to *.b"),
+    ]
+
+
+def test_a_subscription_has_a_number_which_its_subscribers_alone_can_use(world: World, peer: RecordingPeer) -> None:
+    other = RecordingPeer()
+    pattern = world.match(peer, "a", "prefix")
+    world.subscribe(other, "b")
+    number = world.broker.subscription(pattern).number
+    assert world.broker.subscription(pattern).created == 1500
+    assert world.broker.held(peer, number) == pattern
+    assert world.broker.held(other, number) is None and world.broker.held(RecordingPeer(), number) is None
+    assert world.broker.held(peer, world.broker.subscription(Pattern.parse("b")).number) is None
+    world.unsubscribe(peer, pattern.text)
+    assert world.broker.held(peer, number) is None
+
+
+def test_gaps_are_events_to_those_who_have_no_message_for_them(world: World) -> None:
+    deaf, listening = [RecordingPeer(encoding=RecordingEachEncoding()) for _ in range(2)]
+    peer = RecordingPeer()
+    for each in (deaf, listening, peer):
+        world.subscribe(each, "a")
+    world.subscribe(listening, "nexus.continuity")
+    world.broker.gap("a")
+    world.turn()
+    assert world.told(peer) == [continuity("a")]
+    assert world.told(deaf) == []
+    assert world.told(listening) == ['2 nexus.continuity {"eventType":"a","recovered":false}']
+    world.broker.gap("never subscribed to")
+    world.broker.restored()
+    world.turn()
+    lost = [json.loads(line.partition("continuity ")[2])["eventType"] for line in world.told(listening)]
+    assert lost == ["a", "never subscribed to", "a", "nexus.continuity"]
+
+
+def test_subscriptions_are_told_of_to_those_who_watch(world: World) -> None:
+    watcher, one, two = RecordingPeer(), RecordingPeer(), RecordingPeer()
+    names = ("on_create", "on_subscribe", "on_unsubscribe", "on_delete")
+    world.subscribe(watcher, *(f"wamp.subscription.{name}" for name in names))
+    world.subscribe(one, "a")
+    world.subscribe(one, "a", k=1)
+    world.subscribe(two, "a", "b")
+    world.unsubscribe(one, "a", "never")
+    world.broker.gone(two)
+    world.turn()
+    created = {"created": "1970-01-01T00:00:01.500Z", "match": "exact"}
+    a, b = 5, 6
+    told = [line.removeprefix("wamp.subscription.").partition(" ") for line in world.told(watcher)]
+    assert [(name, json.loads(data)["args"]) for name, _, data in told] == [
+        ("on_create", [one.number, {"id": a, "uri": "a", **created}]),
+        ("on_subscribe", [one.number, a]),
+        ("on_subscribe", [two.number, a]),
+        ("on_create", [two.number, {"id": b, "uri": "b", **created}]),
+        ("on_subscribe", [two.number, b]),
+        ("on_unsubscribe", [one.number, a]),
+        ("on_unsubscribe", [two.number, a]),
+        ("on_delete", [two.number, a]),
+        ("on_unsubscribe", [two.number, b]),
+        ("on_delete", [two.number, b]),
+    ]
 
 
 # --- on the bus inside one process
@@ -434,8 +639,8 @@ def test_every_node_gets_an_event_once_and_in_the_same_order() -> None:
     brokers = []
     for node in ("one", "two"):
         bus = MemoryBus(memory, node)
-        hub = Hub(Turn(clock).add, Metrics())
-        broker = Broker(bus, hub, Limits(), Metrics(), lambda _type: None)
+        hub = Hub(Turn(clock).add, Metrics(), clock.seconds)
+        broker = Broker(bus, hub, Limits(), Metrics(), lambda _type: None, Roster(), Meta(hub))
 
         class Listener:
             event = broker.event
@@ -447,7 +652,16 @@ def test_every_node_gets_an_event_once_and_in_the_same_order() -> None:
         bus.start(Listener())
         peer = RecordingPeer()
         heard.append(peer.delivered)
-        broker.subscribe(peer, ["a", "a.**", "*"], None, False, lambda: None, lambda error: pytest.fail(str(error)))
+        broker.subscribe(
+            peer,
+            peer.principal,
+            ["a", "a.**", "*"],
+            parse_pattern,
+            None,
+            False,
+            lambda: None,
+            lambda error: pytest.fail(str(error)),
+        )
         brokers.append(broker)
     for number in range(4):
         brokers[number % 2].put("a", b"%d" % number, lambda: None, lambda error: pytest.fail(str(error)))

@@ -7,6 +7,7 @@ from twisted.internet.task import Clock
 from nexus_tw import commands, messages
 from nexus_tw.commands import DAY, MAX_TARGETS, MAX_WAITERS, MOVES, Command, CommandBook, Execution, State, targets_of
 from nexus_tw.errors import NexusError
+from nexus_tw.interfaces import Caller
 from nexus_tw.settings import Limits
 from tests.recording import RecordingReply
 
@@ -15,7 +16,7 @@ BIG = Raw(b'"' + b"x" * (1024 * 1024) + b'"')
 
 def make(command_id: str = "c", subject: str = "s", target: str | list[str] | None = None, **more: object) -> Command:
     request = messages.Command(command="deploy", target=target, **more)  # type: ignore[arg-type]
-    return Command(command_id, subject, request, targets_of(target), now=0.0)
+    return Command(command_id, Caller(1, subject, "r"), request, targets_of(target), now=0.0)
 
 
 def settle(book: CommandBook, command: Command, result: Raw = messages.NULL) -> None:

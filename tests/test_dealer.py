@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from random import Random
 from typing import Any
 
 import msgspec
@@ -16,13 +17,18 @@ from twisted.internet.task import Clock
 
 from nexus_tw.commands import DAY
 from nexus_tw.dealer import BATCH, Dealer
-from nexus_tw.errors import REPLACED, NexusError
+from nexus_tw.errors import REPLACED, ApplicationError, NexusError
+from nexus_tw.executors import AlreadyRegistered, Executors, PolicyConflict
+from nexus_tw.hub import Hub, Subscriber
 from nexus_tw.interfaces import Handler, Invoked
+from nexus_tw.invocations import Invocations
 from nexus_tw.messages import Command, CommandCancel, Invocation, Progress, Result
+from nexus_tw.meta import Meta
 from nexus_tw.metrics import Metrics
-from nexus_tw.policy import Principal
+from nexus_tw.payloads import Payload
 from nexus_tw.presence import Presence
 from nexus_tw.settings import Limits, Role
+from nexus_tw.topics import Pattern
 from tests.recording import RecordingAnnouncer, RecordingPeer, RecordingReply, principal
 
 FINAL = {"completed", "failed", "cancelled", "expired"}
@@ -30,27 +36,52 @@ FINAL = {"completed", "failed", "cancelled", "expired"}
 
 class World:
     def __init__(
-        self, handlers: Mapping[str, Handler] | None = None, limits: Limits | None = None, clock: Clock | None = None
+        self,
+        handlers: Mapping[str, Handler] | None = None,
+        limits: Limits | None = None,
+        clock: Clock | None = None,
+        disclose: bool = False,
     ) -> None:
         self.clock = clock or Clock()
         self.announced = RecordingAnnouncer()
         self.metrics = Metrics()
         self.presence = Presence(self.announced, self.clock, Limits())
-        self.dealer = Dealer(self.clock, self.announced, self.presence, handlers or {}, limits or Limits(), self.metrics)
-        self.caller = principal("caller")
+        self.hub = Hub(lambda _callback: None, self.metrics, self.clock.seconds)
+        self.executors = Executors(Random(1))
+        self.invocations = Invocations()
+        self.dealer = Dealer(
+            self.clock,
+            self.announced,
+            self.presence,
+            handlers or {},
+            self.executors,
+            self.invocations,
+            Meta(self.hub),
+            limits or Limits(),
+            self.metrics,
+            disclose,
+        )
+        self.caller = RecordingPeer(who=principal("caller"))
 
     def agent(self, agent_id: str | None = None, *commands: str) -> RecordingPeer:
         """A connection that executes these commands (`deploy`), as that agent."""
         peer = RecordingPeer()
+        peer.several = self.executors.several
         self.dealer.register(peer, list(commands or ("deploy",)), agent_id)
         self.turn()
         return peer
+
+    def procedure(self, peer: RecordingPeer, pattern: Pattern, invoke: str = "single", agent: str | None = None) -> int:
+        """The peer registers this as a WAMP client does; the registration's number."""
+        registration = self.dealer.register_procedure(peer, peer.principal, pattern, invoke, agent)
+        self.turn()
+        return registration.number
 
     def call(
         self,
         command: str = "deploy",
         target: str | list[str] | None = None,
-        by: Principal | None = None,
+        by: RecordingPeer | None = None,
         **more: Any,
     ) -> RecordingReply:
         reply = RecordingReply()
@@ -146,6 +177,12 @@ def test_the_registrations_of_one_connection_are_bounded() -> None:
         world.dealer.register(peer, ["one"], "b")
     world.dealer.unregister(peer, ["two"])
     world.dealer.register(peer, ["one"], "b")
+
+
+def test_registering_nothing_leaves_nothing_behind(world: World) -> None:
+    peer = RecordingPeer()
+    world.dealer.register(peer, [], None)
+    assert not world.executors.registrations(peer) and not list(world.executors)
 
 
 def test_an_unregistered_command_is_executed_no_more_but_what_is_in_hand_may_be_finished(world: World) -> None:
@@ -261,7 +298,7 @@ def test_what_has_nowhere_to_go_is_refused_and_its_id_can_be_used_again(world: W
 
 def test_who_may_not_call_a_command_is_refused_whether_it_exists_or_not(world: World) -> None:
     world.agent()
-    nobody = principal("nobody", Role(call=("stop",)))
+    nobody = RecordingPeer(who=principal("nobody", Role(call=("stop",))))
     for command in ("deploy", "unheard-of"):
         with refusal("forbidden"):
             world.call(command, by=nobody)
@@ -423,7 +460,7 @@ def test_a_long_queue_is_handed_over_in_batches_in_its_order() -> None:
 
 def test_a_command_that_waits_can_be_cancelled(world: World) -> None:
     reply = world.call(command_id="c", target="a", ttl=10.0)
-    world.dealer.cancel(world.caller, "c", RecordingReply())
+    world.dealer.cancel(world.caller.principal, "c", RecordingReply())
     assert reply.code == "cancelled"
     assert world.agent("a").sent == []
     world.clock.advance(20)
@@ -494,7 +531,7 @@ def test_who_is_told_of_one_lost_command_may_cancel_the_other(world: World) -> N
     class Hasty(RecordingReply):
         def error(self, error: NexusError, command_id: str) -> None:
             super().error(error, command_id)
-            world.dealer.cancel(world.caller, "other", RecordingReply())
+            world.dealer.cancel(world.caller.principal, "other", RecordingReply())
 
     world.dealer.call(world.caller, Command(command="deploy", command_id="one"), Hasty())
     other = world.call(command_id="other")
@@ -584,7 +621,7 @@ def test_cancelling_several_leaves_what_has_ended_and_tells_the_caller_once(worl
     agents = {agent_id: world.agent(agent_id) for agent_id in "ab"}
     reply = world.call(target=["a", "b", "c"], ttl=10.0, command_id="x")
     succeed(world, agents["a"])
-    world.dealer.cancel(world.caller, "x", RecordingReply())
+    world.dealer.cancel(world.caller.principal, "x", RecordingReply())
     assert [result.agent_id for result in reply.results] == ["a"]
     assert [error.code for error in reply.errors] == ["cancelled"]
     assert agents["a"].got(CommandCancel) == [] and len(agents["b"].got(CommandCancel)) == 1
@@ -599,7 +636,7 @@ def test_a_caller_may_cancel_the_rest_while_it_is_told_of_one(world: World) -> N
         def result(self, message: Any) -> None:
             super().result(message)
             if message.agent_id == "d":
-                world.dealer.cancel(world.caller, "x", RecordingReply())
+                world.dealer.cancel(world.caller.principal, "x", RecordingReply())
 
     reply = Hasty()
     world.dealer.call(world.caller, Command(command="deploy", command_id="x", target=["a", "d", "b"]), reply)
@@ -613,7 +650,7 @@ def test_a_caller_may_cancel_when_it_is_told_of_the_last(world: World) -> None:
         def result(self, message: Any) -> None:
             super().result(message)
             if message.agent_id == "d":
-                world.dealer.cancel(world.caller, "x", RecordingReply())
+                world.dealer.cancel(world.caller.principal, "x", RecordingReply())
 
     reply = Hasty()
     world.dealer.call(world.caller, Command(command="deploy", command_id="x", target=["d"]), reply)
@@ -657,7 +694,7 @@ def test_another_callers_id_is_forbidden_even_to_an_administrator(world: World) 
     world.agent()
     world.call(command_id="c")
     with refusal("forbidden"):
-        world.call(command_id="c", by=principal("other"))
+        world.call(command_id="c", by=RecordingPeer(who=principal("other")))
 
 
 def test_too_many_commands_are_refused_and_not_begun() -> None:
@@ -677,7 +714,7 @@ def test_too_many_commands_are_refused_and_not_begun() -> None:
 def test_cancelling_tells_agent_and_caller_and_whoever_cancelled(world: World) -> None:
     peer = world.agent()
     reply, canceller = world.call(command_id="c"), RecordingReply()
-    world.dealer.cancel(world.caller, "c", canceller)
+    world.dealer.cancel(world.caller.principal, "c", canceller)
     error = reply.errors[0]
     assert reply.errors == canceller.errors and error.code == "cancelled"
     assert canceller.command_ids == ["c"]
@@ -692,7 +729,7 @@ def test_cancelling_tells_agent_and_caller_and_whoever_cancelled(world: World) -
 def test_a_caller_that_cancels_its_own_command_is_told_once(world: World) -> None:
     world.agent()
     reply = world.call(command_id="c")
-    world.dealer.cancel(world.caller, "c", reply)
+    world.dealer.cancel(world.caller.principal, "c", reply)
     assert reply.code == "cancelled" and reply.ends == 1
 
 
@@ -709,11 +746,11 @@ def test_only_its_caller_or_an_administrator_can_cancel_a_command(world: World) 
 def test_what_is_not_there_or_has_ended_cannot_be_cancelled(world: World) -> None:
     peer = world.agent()
     with refusal("not_found"):
-        world.dealer.cancel(world.caller, "c", RecordingReply())
+        world.dealer.cancel(world.caller.principal, "c", RecordingReply())
     world.call(command_id="c")
     succeed(world, peer)
     with pytest.raises(NexusError, match="already ended: it is completed") as caught:
-        world.dealer.cancel(world.caller, "c", RecordingReply())
+        world.dealer.cancel(world.caller.principal, "c", RecordingReply())
     assert caught.value.code == "not_found"
 
 
@@ -760,7 +797,7 @@ def test_a_handler_is_cancelled_when_nobody_waits_any_more(reason: str) -> None:
     if reason == "timeout":
         world.clock.advance(5)
     else:
-        world.dealer.cancel(world.caller, "c", RecordingReply())
+        world.dealer.cancel(world.caller.principal, "c", RecordingReply())
     assert reply.code == reason and reasons == [reason] and len(cancelled) == 1
     calls[0].progress(1)
     assert reply.progressed == [] and reply.ends == 1
@@ -788,6 +825,143 @@ def test_parameters_that_cannot_be_decoded_for_a_handler_are_refused(parameters:
     with refusal("invalid_message"):
         world.call(parameters=Raw(parameters))
     assert world.metrics.commands_started == 0
+
+
+# --- procedures of WAMP clients
+
+
+def test_a_procedure_of_a_wamp_client_is_a_command_to_others(world: World) -> None:
+    callee = RecordingPeer()
+    number = world.procedure(callee, Pattern.parse("deploy"))
+    reply = world.call(parameters=Raw(b'{"env":"prod"}'), command_id="c")
+    (invocation,) = callee.invocations
+    assert (invocation.registration.number, invocation.number, invocation.procedure) == (number, 1, "deploy")
+    assert (invocation.caller.session, invocation.caller.authid, invocation.caller.authrole) == (
+        world.caller.number,
+        "caller",
+        "test",
+    )
+    assert invocation.payload.value == {"env": "prod"} and invocation.progressive and not invocation.more
+    invocation.progress(Payload.of_value(b"50"))
+    invocation.result(Payload.of_value(b'{"args":[1,2],"kwargs":{}}', "pair"))
+    assert [bytes(told.data) for told in reply.progressed] == [b"50"]
+    assert reply.answer["data"]["result"] == {"args": [1, 2], "kwargs": {}}
+    assert world.statuses(agents=True) == [(callee.client_id, status) for status in ("sent", "running", "completed")]
+
+
+@pytest.mark.parametrize("disclose", [True, False])
+def test_whether_callees_are_told_who_calls_is_the_realms_choice(disclose: bool) -> None:
+    world = World(disclose=disclose)
+    callee = RecordingPeer()
+    world.procedure(callee, Pattern.parse("deploy"))
+    world.call()
+    assert callee.invocations[0].disclosed is disclose
+
+
+def test_an_error_with_a_name_of_its_own_is_told_in_words_and_as_failed(world: World) -> None:
+    callee = RecordingPeer()
+    world.procedure(callee, Pattern.parse("deploy"))
+    payload = Payload.of_value(b'{"args":["no such disk"],"kwargs":{}}', "pair")
+    for uri, code in (("com.example.disk", "failed"), ("wamp.error.timeout", "timeout")):
+        reply = world.call()
+        callee.invocations[-1].error(ApplicationError(uri, payload, payload.summary(uri)))
+        assert reply.code == code
+        assert reply.errors[0].message == f"Command execution failed: {uri}: no such disk"
+
+
+def test_a_pattern_executes_what_nobody_executes_by_name(world: World) -> None:
+    by_name, by_pattern = world.agent("a"), RecordingPeer()
+    world.procedure(by_pattern, Pattern.prefixed("de"))
+    world.call("deploy")
+    world.call("destroy")
+    assert [each.command for each in by_name.got(Invocation)] == ["deploy"]
+    assert [each.command for each in by_pattern.got(Invocation)] == ["destroy"]
+    with refusal("no_such_command"):
+        world.call("stop")
+
+
+@pytest.mark.parametrize("pattern", [Pattern.prefixed("app.de"), Pattern.wildcard(".deploy"), Pattern.parse("app.deploy")])
+def test_what_waits_for_whoever_executes_it_is_handed_to_one_who_registers_a_pattern(world: World, pattern: Pattern) -> None:
+    world.call("app.deploy", ttl=10.0, command_id="this")
+    world.call("app.deploy", target="a", ttl=10.0)
+    world.call("app.stop", ttl=10.0)
+    callee = RecordingPeer()
+    world.procedure(callee, pattern)
+    assert [given.command_id for given in callee.got(Invocation)] == ["this"]
+
+
+def test_an_agent_of_wamp_is_reached_by_its_name(world: World) -> None:
+    callee = RecordingPeer()
+    world.procedure(callee, Pattern.parse("deploy"), agent="a")
+    reply = world.call(target="a")
+    succeed(world, callee)
+    assert reply.ends == 1 and world.presence.agents() == ["a"]
+
+
+def test_policies_are_kept_and_a_refusal_changes_nothing(world: World) -> None:
+    one, two = RecordingPeer(), RecordingPeer()
+    world.procedure(one, Pattern.parse("deploy"))
+    with pytest.raises(AlreadyRegistered):
+        world.procedure(two, Pattern.parse("deploy"), agent="a")
+    with pytest.raises(PolicyConflict):
+        world.dealer.register(two, ["stop", "deploy"], "a")
+    assert world.presence.agents() == [one.client_id]
+    with refusal("no_such_command"):
+        world.call("stop")
+    world.dealer.unregister(one, ["deploy"])
+    world.agent("a", "deploy")
+    with pytest.raises(PolicyConflict):
+        world.procedure(one, Pattern.parse("deploy"))
+    world.procedure(one, Pattern.parse("deploy"), "roundrobin")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "code"),
+    [
+        (Pattern.parse("secret"), "forbidden"),
+        (Pattern.prefixed("task"), "forbidden"),
+        (Pattern.wildcard(".a"), "forbidden"),
+        (Pattern.parse("wamp.x"), "forbidden"),
+        (Pattern.prefixed("nexus."), "forbidden"),
+    ],
+)
+def test_a_procedure_takes_the_right_to_all_that_it_stands_for(world: World, pattern: Pattern, code: str) -> None:
+    peer = RecordingPeer()
+    rights = principal(role=Role(register=("task.**", "wamp.**", "nexus.**")))
+    with refusal(code):
+        world.dealer.register_procedure(peer, rights, pattern, "single", None)
+    assert not world.executors.registrations(peer)
+    world.dealer.register_procedure(peer, rights, Pattern.prefixed("task."), "single", None)
+
+
+def test_patterns_count_as_registrations() -> None:
+    world = World(limits=Limits(subscriptions=2))
+    peer = RecordingPeer()
+    world.procedure(peer, Pattern.parse("a"))
+    world.procedure(peer, Pattern.prefixed("a"))
+    with refusal("limit_exceeded"):
+        world.procedure(peer, Pattern.wildcard("a."))
+
+
+def test_registrations_are_told_of_to_those_who_watch(world: World) -> None:
+    watcher = RecordingPeer()
+    world.hub.subscribe(Subscriber(watcher), [(Pattern.parse("wamp.registration.*"), None)])
+    one, two = RecordingPeer(), RecordingPeer()
+    number = world.procedure(one, Pattern.prefixed("a."), "first")
+    world.procedure(two, Pattern.prefixed("a."), "first")
+    world.dealer.unregister(one, ["a.**", "never"])
+    world.lose(two)
+    world.hub.flush()
+    told = [line.split(maxsplit=1) for line in b"".join(watcher.delivered).splitlines()]
+    details = {"id": number, "created": "1970-01-01T00:00:00.000Z", "uri": "a.", "match": "prefix", "invoke": "first"}
+    assert [(name.decode().rpartition(".")[2], msgspec.json.decode(data)["args"]) for name, data in told] == [
+        ("on_create", [one.number, details]),
+        ("on_register", [one.number, number]),
+        ("on_register", [two.number, number]),
+        ("on_unregister", [one.number, number]),
+        ("on_unregister", [two.number, number]),
+        ("on_delete", [two.number, number]),
+    ]
 
 
 # --- whatever happens
@@ -915,7 +1089,7 @@ class Anything(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         command_id = f"c{data.draw(st.integers(1, self.number))}"
         try:
-            self.world.dealer.cancel(self.world.caller, command_id, RecordingReply())
+            self.world.dealer.cancel(self.world.caller.principal, command_id, RecordingReply())
         except NexusError as error:
             if error.code != "not_found":
                 raise

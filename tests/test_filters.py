@@ -267,7 +267,7 @@ def test_filters_that_ask_for_different_things_are_told_apart(one: dict[str, Any
 def test_the_index_of_a_bucket_finds_what_asking_each_filter_would(
     filters: list[dict[str, Any]], events: list[Any], draw: st.DataObject
 ) -> None:
-    bucket = Bucket(Pattern.parse("a"))
+    bucket = Bucket(Pattern.parse("a"), 1, 0)
     groups = {group.filter.identity: group for group in map(bucket.group, map(Filter, filters)) if group.filter}
     for identity in draw.draw(st.lists(st.sampled_from(list(groups)), unique=True)) if groups else ():
         bucket.drop(groups.pop(identity))
@@ -282,7 +282,7 @@ def test_the_index_of_a_bucket_finds_what_asking_each_filter_would(
 
 
 def test_groups_that_ask_for_a_value_are_found_by_it_and_not_by_asking_each() -> None:
-    bucket = Bucket(Pattern.parse("a"))
+    bucket = Bucket(Pattern.parse("a"), 1, 0)
     for number in range(1000):
         bucket.group(Filter({"kind": "all have this", "agentId": f"agent-{number}"}))
     largest = max(len(groups) for values in bucket.index.values() for groups in values.values())

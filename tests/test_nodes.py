@@ -13,9 +13,12 @@ from nexus_tw.broker import Broker
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 from nexus_tw.errors import NexusError
 from nexus_tw.hub import Hub
+from nexus_tw.meta import Meta
 from nexus_tw.metrics import Metrics
 from nexus_tw.nodes import PATIENCE, Nodes
+from nexus_tw.roster import Roster
 from nexus_tw.settings import Limits
+from nexus_tw.topics import parse_pattern
 from nexus_tw.transport.turn import Turn
 from tests.fakes import AWAY, HandBus
 from tests.recording import RecordingEncoding, RecordingPeer
@@ -32,8 +35,10 @@ class Node:
         self.peers = [RecordingPeer() for _ in range(peers)]
         self.said: list[Any] = []
         self.nodes = Nodes(bus, clock, lambda: iter(self.peers))
-        hub = Hub(Turn(clock).add, Metrics())
-        self.broker = self.nodes.broker = Broker(bus, hub, Limits(), Metrics(), self.nodes.tell_gap)
+        hub = Hub(Turn(clock).add, Metrics(), clock.seconds)
+        self.broker = self.nodes.broker = Broker(
+            bus, hub, Limits(), Metrics(), self.nodes.tell_gap, Roster(), Meta(hub)
+        )
         bus.start(self.nodes)
 
     def broadcast(self, data: bytes = b'{"x":1}') -> None:
@@ -41,7 +46,16 @@ class Node:
 
     def subscriber(self, *events: str) -> RecordingPeer:
         peer = RecordingPeer()
-        self.broker.subscribe(peer, list(events), None, False, lambda: None, lambda error: pytest.fail(str(error)))
+        self.broker.subscribe(
+            peer,
+            peer.principal,
+            list(events),
+            parse_pattern,
+            None,
+            False,
+            lambda: None,
+            lambda error: pytest.fail(str(error)),
+        )
         return peer
 
 
