@@ -14,16 +14,27 @@ from msgspec import Raw
 from nexus_tw import messages
 from nexus_tw.encodings import JSON_TEXT
 from nexus_tw.errors import SHUTTING_DOWN, TOO_MANY_ERRORS, NexusError
+from nexus_tw.events import MAX_ID, About
+from nexus_tw.executors import Executor, Registration
+from nexus_tw.hub import Bucket
 from nexus_tw.interfaces import Fail, Peer
+from nexus_tw.invocations import Invocation, Invocations
 from nexus_tw.metrics import Metrics
+from nexus_tw.payloads import Payload
+from nexus_tw.policy import Principal
 from nexus_tw.sessions.json import JsonDialect, JsonSession
-from nexus_tw.sessions.verbs import CallReply, Verbs
+from nexus_tw.sessions.verbs import CommandReply, Verbs
 from nexus_tw.settings import Heartbeat, Limits
-from tests.recording import principal
+from nexus_tw.topics import Pattern, parse_pattern
+from tests.recording import RecordingHalf, RecordingPeer, caller, principal
 from tests.sessions.link import RecordingLink, texts
 
 NOW = 1_800_000_000.5
 TIMESTAMP = "2027-01-15T08:00:00.500Z"
+
+
+def _never(*_: Any) -> Any:
+    raise AssertionError("nobody who speaks JSON asks for this")
 
 
 class RecordingVerbs:
@@ -33,8 +44,9 @@ class RecordingVerbs:
         self.asked: list[Any] = []
         self.refusal: NexusError | None = None
         self.patient = False  # answers when the test says so
+        self.gateway = False  # everybody executes as several agents
         self.answers: list[Callable[[], None]] = []
-        self.replies: list[CallReply] = []
+        self.replies: list[CommandReply] = []
 
     def _answer(self, ok: Callable[[], None], fail: Fail) -> None:
         refusal = self.refusal
@@ -49,15 +61,27 @@ class RecordingVerbs:
         if self.refusal is not None:
             raise self.refusal
 
+    name = "nexus"
+    strict = discloses = False
+
+    def join(self, peer: Peer) -> None:
+        self.asked.append(("join", peer))
+
+    def gone(self, peer: Peer) -> None:
+        self.asked.append(("gone", peer))
+
     def subscribe(
         self,
         peer: Peer,
+        rights: Principal,
         events: list[str],
+        parse: Callable[[str, str], Pattern],
         filters: dict[str, Any] | None,
         recover: bool,
         ok: Callable[[], None],
         fail: Fail,
     ) -> None:
+        assert rights is peer.principal and parse is parse_pattern
         self.asked.append(("subscribe", events, filters, recover))
         self._answer(ok, fail)
 
@@ -65,8 +89,17 @@ class RecordingVerbs:
         self.asked.append(("unsubscribe", events))
         ok()
 
-    def publish(self, peer: Peer, event_type: str, data: bytes, ok: Callable[[], None], fail: Fail) -> None:
-        self.asked.append(("publish", event_type, data))
+    def publish(
+        self,
+        rights: Principal,
+        event_type: str,
+        payload: Payload,
+        ok: Callable[[], None],
+        fail: Fail,
+        about: About | None = None,
+    ) -> None:
+        assert rights.subject == "agent-1" and payload.shape == "natural" and about is None
+        self.asked.append(("publish", event_type, payload.data))
         self._answer(ok, fail)
 
     def submit(
@@ -75,11 +108,11 @@ class RecordingVerbs:
         self.asked.append(("telemetry", agent_id, bytes(metrics), timestamp))
         self._answer(lambda: ok(123), fail)
 
-    def call(self, peer: Peer, request: messages.Command, reply: CallReply) -> None:
+    def command(self, peer: Peer, request: messages.Command, reply: CommandReply) -> None:
         self.replies.append(reply)
         self._ask("command", request)
 
-    def cancel(self, peer: Peer, command_id: str, reply: CallReply) -> None:
+    def cancel(self, peer: Peer, command_id: str, reply: CommandReply) -> None:
         self._ask("cancel", command_id)
         reply.error(NexusError("cancelled", "Command execution failed: cancelled"), command_id)
 
@@ -95,8 +128,11 @@ class RecordingVerbs:
     def result(self, peer: Peer, message: messages.Result) -> None:
         self._ask("command_result", message.command_id, message.status, bytes(message.data), message.message)
 
-    def gone(self, peer: Peer) -> None:
-        self.asked.append(("gone", peer))
+    def several(self, peer: Peer) -> bool:
+        return self.gateway
+
+    # What only WAMP asks for.
+    authorize = subscription = subscribed = call = register_procedure = registered = invocation = _never
 
 
 def _keep_their_shape(verbs: RecordingVerbs) -> Verbs:
@@ -144,6 +180,7 @@ def invalid(why: str, **more: Any) -> dict[str, Any]:
 def test_a_client_is_welcomed_with_all_it_needs_to_know() -> None:
     world = World(message=1000, subscriptions=7, rate=50)
     world.session.begin()
+    assert world.verbs.asked == [("join", world.session)]
     assert world.link.messages == [
         {
             "type": "connected",
@@ -172,6 +209,74 @@ def test_a_session_is_the_peer_that_the_core_knows(world: World) -> None:
     assert world.link.messages == [{"type": "command_cancel", "commandId": "c", "reason": "timeout"}]
     session.close(SHUTTING_DOWN)
     assert world.link.closed == [SHUTTING_DOWN]
+
+
+def test_every_client_has_the_number_of_a_session_as_if_it_spoke_wamp(world: World) -> None:
+    numbers = [world.dialect.session(RecordingLink(), principal(), "10.0.0.1").number for _ in range(5)]
+    assert len({world.session.number, *numbers}) == 6
+    assert all(1 <= number <= MAX_ID for number in numbers)
+
+
+@pytest.mark.parametrize("gateway", [False, True])
+def test_a_client_is_given_what_it_shall_execute(world: World, gateway: bool) -> None:
+    world.verbs.gateway = gateway
+    session, by = world.session, RecordingPeer(who=principal("who-calls"))
+    invocation = Invocation(
+        Invocations(),
+        RecordingHalf(),
+        Executor(session, "agent-7"),
+        Registration(1, Pattern.parse("deploy"), "roundrobin", 0),
+        "deploy",
+        Payload.of_value(b'{"env":"prod"}'),
+        caller(by),
+        NOW,
+        command_id="c",
+        attempt=2,
+    )
+    session.invoke(invocation)
+    assert not session.interrupt(invocation, "timeout"), "it does not answer to that"
+    agent = {"agentId": "agent-7"} if gateway else {}
+    assert world.link.messages == [
+        {
+            "type": "command",
+            "commandId": "c",
+            "command": "deploy",
+            "parameters": {"env": "prod"},
+            "caller": "who-calls",
+            "deadline": TIMESTAMP,
+            "attempt": 2,
+            **agent,
+        },
+        {"type": "command_cancel", "commandId": "c", "reason": "timeout"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "parameters"),
+    [
+        (b'{"args":[1,2],"kwargs":{}}', {"args": [1, 2], "kwargs": {}}),
+        (b'{"args":[],"kwargs":{}}', {}),
+    ],
+)
+def test_what_a_wamp_client_calls_with_are_the_parameters(world: World, data: bytes, parameters: Any) -> None:
+    session = world.session
+    table = Invocations()
+    registration = Registration(1, Pattern.parse("deploy"), "roundrobin", 0)
+    payload = Payload.of_value(data, "pair")
+    by = caller(RecordingPeer())
+    table.start(Invocation(table, RecordingHalf(), Executor(session, "a"), registration, "deploy", payload, by, NOW))
+    (told,) = world.link.messages
+    assert told["parameters"] == parameters
+    assert table.find(session, told["commandId"], None) is not None, "it is found by the id that was made up"
+
+
+def test_a_client_is_told_of_what_the_server_takes_from_it(world: World) -> None:
+    world.session.unsubscribed(Bucket(Pattern.parse("task.*"), 1, 0), "why")
+    world.session.unregistered(Registration(1, Pattern.parse("deploy"), "roundrobin", 0), "why")
+    assert world.link.messages == [
+        {"type": "unsubscribed", "events": ["task.*"], "timestamp": TIMESTAMP},
+        {"type": "unregistered", "commands": ["deploy"], "timestamp": TIMESTAMP},
+    ]
 
 
 def test_the_core_is_told_when_a_client_is_gone(world: World) -> None:
@@ -337,6 +442,18 @@ def test_replies_to_one_question_are_equal_so_that_nobody_is_told_twice(world: W
         world.send(type="command", command="deploy", id=id_)
     one, again, other = world.verbs.replies
     assert one == again and hash(one) == hash(again) and one != other
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_data_nested_too_deep_is_not_published(depth: int) -> None:
+    world = World(depth=depth)
+    data: Any = 1
+    for level in range(depth + 1):
+        data = [data] if level % 2 else {"a": data}
+        told = world.send(type="publish", eventType="a", data=data, id=5)
+        assert bool(world.verbs.asked) == (level < depth)
+        world.verbs.asked.clear()
+    assert told == [invalid(f"data: nested deeper than {depth}", id=5)]
 
 
 # --- refusals of the core
