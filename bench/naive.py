@@ -8,18 +8,19 @@ from __future__ import annotations
 import gc
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from types import ModuleType
 from typing import Any
 
 import msgspec
 
-import nexus_tw.server
+import nexus_tw.realm
 import nexus_tw.service
 import nexus_tw.sessions.json
+import nexus_tw.transport.conversation
 import nexus_tw.transport.outbox
-import nexus_tw.transport.websocket
 from nexus_tw.encodings import JsonText
+from nexus_tw.events import Event
 from nexus_tw.filters import Filter
 from nexus_tw.hub import Hub, Subscriber
 from nexus_tw.interfaces import Encoding
@@ -38,8 +39,8 @@ def without_direct() -> None:
 
 
 def without_turn() -> None:
-    _replace(nexus_tw.server, "Hub", ImmediateHub)
-    _replace(nexus_tw.transport.websocket, "Outbox", ImmediateOutbox)
+    _replace(nexus_tw.realm, "Hub", ImmediateHub)
+    _replace(nexus_tw.transport.conversation, "Outbox", ImmediateOutbox)
 
 
 def without_cohorts() -> None:
@@ -47,7 +48,7 @@ def without_cohorts() -> None:
 
 
 def without_groups() -> None:
-    _replace(nexus_tw.server, "Hub", AskingHub)
+    _replace(nexus_tw.realm, "Hub", AskingHub)
 
 
 def without_commit() -> None:
@@ -78,8 +79,8 @@ def _replace(module: ModuleType | type, name: str, by: Any) -> None:
 class ImmediateHub(Hub):
     """Hands over each event by itself."""
 
-    def event(self, event_type: str, data: bytes) -> None:
-        super().event(event_type, data)
+    def event(self, event: Event, excluded: Collection[Subscriber] = ()) -> None:
+        super().event(event, excluded)
         self.flush()
 
 
@@ -92,6 +93,11 @@ class ImmediateOutbox(Outbox):
         self.push(data)
 
 
+class OwnText(JsonText):
+    def __init__(self, key: int) -> None:
+        self.key: Any = key
+
+
 class OwnEncoding(JsonSession):
     """A session whose frames nobody else can share, as far as the hub knows."""
 
@@ -99,8 +105,7 @@ class OwnEncoding(JsonSession):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._encoding = JsonText()
-        self._encoding.key = id(self)
+        self._encoding = OwnText(id(self))
 
     @property
     def encoding(self) -> Encoding:
@@ -133,17 +138,18 @@ class AskingHub(Hub):
         for subscribers in self._askers.values():
             subscribers.pop(subscriber, None)
 
-    def event(self, event_type: str, data: bytes) -> None:
-        decoded = msgspec.json.decode(data)
+    def event(self, event: Event, _excluded: Collection[Subscriber] = ()) -> None:
+        decoded = msgspec.json.decode(event.payload.data)
         frames: dict[Any, bytes] = {}
         got: set[Subscriber] = set()
-        for pattern in self.interested(event_type):
+        for bucket in self._route(event.type):
+            pattern = bucket.pattern
             for subscriber, filters in self._askers[pattern.text].items():
                 if subscriber not in got and any(filter_ is None or filter_.matches(decoded) for filter_ in filters):
                     got.add(subscriber)
                     encoding = subscriber.peer.encoding
                     if encoding.key not in frames:
-                        frames[encoding.key] = encoding.event(event_type, data)
+                        frames[encoding.key] = encoding.event(event, bucket)
                     if not self._pending:
                         self._soon(self._hand_over)
                     self._pending[subscriber].append(frames[encoding.key])
