@@ -7,13 +7,13 @@ subscription on the bus for each pattern that anybody here wants, and answers a 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 import msgspec
 
 from nexus_tw.errors import NexusError
-from nexus_tw.events import About, Event, encode_about
+from nexus_tw.events import About, Event, Rule, encode_about, new_id
 from nexus_tw.filters import Filter, compile_filter
 from nexus_tw.hub import Bucket, Hub, Subscriber
 from nexus_tw.interfaces import Fail, IBus, Peer
@@ -26,6 +26,7 @@ from nexus_tw.roster import Roster
 from nexus_tw.settings import Limits
 from nexus_tw.topics import Pattern, check_name, is_reserved
 
+BROADCAST: Final = "nexus.broadcast"  # where those hear of broadcasts who are not told of them anyway
 CONTINUITY: Final = "nexus.continuity"  # where those hear of gaps whose dialect has no message for it
 MOST_WAITING: Final = 256  # of a client's subscribes and unsubscribes behind one that the bus has not confirmed
 OUTBOX_BYTES: Final = 67108864  # besides limits.outbox, which counts events
@@ -348,6 +349,16 @@ class Broker:
         if self._hub.wanted(CONTINUITY):
             data = {"eventType": event_type, "recovered": False}
             self._hub.event(Event(CONTINUITY, Payload.of_value(msgspec.json.encode(data))))
+
+    def broadcast(self, data: bytes, told: Collection[Peer]) -> int:
+        """Gives a broadcast to those here who subscribe to it and were not told of it; how many these are."""
+        subscribers = {peer for pattern in self._hub.interested(BROADCAST) for peer in self.subscription(pattern).peers()}
+        others = subscribers.difference(told)
+        if others:
+            rule = Rule(exclude=frozenset(peer.number for peer in subscribers - others))
+            event = Event(BROADCAST, Payload.of_value(data), About(new_id(), rule=rule))
+            self._hub.event(event, self._excluded(event))
+        return len(others)
 
     def restored(self) -> None:
         """The bus is back: says to every subscriber that it may have missed something, then sends what waited."""

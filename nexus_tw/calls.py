@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import unquote
+from uuid import uuid4
 
 import msgspec
 from msgspec import Raw
@@ -17,12 +18,13 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from nexus_tw.errors import NexusError
 from nexus_tw.executors import Executor, Executors, Registration
 from nexus_tw.handlers import HandlerRun
-from nexus_tw.interfaces import Caller, Handler, Peer
+from nexus_tw.interfaces import Caller, Handler, Peer, Reason
 from nexus_tw.invocations import Invocation, Invocations
 from nexus_tw.metrics import Metrics
 from nexus_tw.payloads import Payload
 from nexus_tw.policy import Principal
 from nexus_tw.sessions.verbs import CallReply, CallRequest, CancelMode, Options
+from nexus_tw.topics import is_reserved
 from nexus_tw.wamp.codecs import JSON
 
 AGENT: Final = "nexus.agent."
@@ -59,33 +61,46 @@ class Calls:
     def call(self, peer: Peer, rights: Principal, request: CallRequest, reply: CallReply) -> Call:
         """Takes a call, for which `rights` must be enough. Raises `forbidden`, `no_such_command` where nobody executes it."""
         name, agent_id = _target(request.procedure)
-        procedure = self.procedures.get(name) if agent_id is None else None
-        if procedure is None or name.startswith("wamp."):
+        if not self._own_right(name, agent_id):
             rights.require("call", name)
+        procedure = self.procedures.get(name) if agent_id is None else None
+        handler = self.handlers.get(name) if agent_id is None else None
+        if procedure is None and handler is None:
+            registration, executor = self._pick(name, agent_id)
+            if request.more and not executor.peer.streams:
+                raise _Unsupported(name)
+            call = Call(self, reply, request.progressive)
+            who = peer.principal
+            call.hand_over(Caller(peer.number, who.subject, who.role), name, request, registration, executor)
+            return call
+        if request.more:
+            raise _Unsupported(name)
         call = Call(self, reply, request.progressive)
         if procedure is not None:
-            self.metrics.calls += 1
             procedure(peer, request.payload, call)
-            return call
-        handler = self.handlers.get(name) if agent_id is None else None
-        if handler is not None:
+        elif handler is not None:
             call.run(handler, peer, name, request)
-            return call
-        picked = self.executors.pick(name, agent_id)
-        if picked is None:
-            raise NexusError("no_such_command", _nobody(name, agent_id))
-        if request.more and not picked[1].peer.streams:
-            raise _Unsupported(f"who executes {name} does not take arguments in parts")
-        who = peer.principal
-        call.hand_over(Caller(peer.number, who.subject, who.role), name, request, *picked)
         return call
 
+    def granted(self, principal: Principal, procedure: str) -> bool:
+        """Whether the grants of the principal's role are enough to call it."""
+        name, agent_id = _target(procedure)
+        return self._own_right(name, agent_id) or principal.allows("call", name)
+
+    def _own_right(self, name: str, agent_id: str | None) -> bool:
+        """Whether it is for the procedure itself to say who may call it."""
+        return agent_id is None and name.startswith("nexus.") and name in self.procedures
+
+    def _pick(self, name: str, agent_id: str | None) -> tuple[Registration, Executor]:
+        # What is the server's own and not there is nobody's, though a pattern that somebody registered may match it.
+        picked = None if is_reserved(name) else self.executors.pick(name, agent_id)
+        if picked is None:
+            raise NexusError("no_such_command", _nobody(name, agent_id))
+        return picked
 
     def ask(self, procedure: str, args: list[Any], reply: CallReply) -> None:
-        """Calls for the server itself. Raises `no_such_command` where nobody executes it now."""
-        picked = self.executors.pick(procedure, None)
-        if picked is None:
-            raise NexusError("no_such_command", _nobody(procedure, None))
+        """Calls it for the server itself. Raises `no_such_command` where nobody executes it now."""
+        picked = self._pick(procedure, None)
         payload = Payload.of_value(msgspec.json.encode({"args": args, "kwargs": {}}), "pair")
         request = CallRequest(procedure, payload, 0, False, False, False, None)
         Call(self, reply, False).hand_over(_SERVER, procedure, request, *picked)
@@ -97,6 +112,7 @@ class Call:
     __slots__ = ("_calls", "_invocation", "_progressive", "_reply", "_run", "_timer")
 
     def __init__(self, calls: Calls, reply: CallReply, progressive: bool) -> None:
+        calls.metrics.calls += 1
         self._calls = calls
         self._reply: CallReply | None = reply
         self._progressive = progressive
@@ -112,7 +128,6 @@ class Call:
         self, caller: Caller, name: str, request: CallRequest, registration: Registration, executor: Executor
     ) -> None:
         calls = self._calls
-        calls.metrics.calls += 1
         seconds = self._arm(request.timeout)
         self._invocation = Invocation(
             calls.invocations,
@@ -132,7 +147,6 @@ class Call:
 
     def run(self, handler: Handler, peer: Peer, name: str, request: CallRequest) -> None:
         """Has a handler of the server execute it."""
-        self._calls.metrics.calls += 1
         self._arm(request.timeout)
 
         def on_progress(_run: HandlerRun, data: Raw) -> None:
@@ -144,7 +158,8 @@ class Call:
             else:
                 self.completed(Payload.of_value(bytes(outcome)), None)
 
-        self._run = HandlerRun("", name, request.payload.value, peer.principal, on_progress, on_end)
+        parameters = msgspec.json.decode(request.payload.parameters)
+        self._run = HandlerRun(str(uuid4()), name, parameters, peer.principal, on_progress, on_end)
         self._run.start(handler)
 
     def further(self, payload: Payload, more: bool) -> None:
@@ -157,19 +172,15 @@ class Call:
 
     def cancel(self, mode: CancelMode) -> None:
         """The caller wants no result any more; `kill` waits for what the callee says to that."""
-        invocation, run = self._invocation, self._run
         if self.over:
             return
-        if mode == "kill" and invocation is not None and invocation.peer.interrupt(invocation, "cancelled"):
-            return
+        invocation = self._invocation
+        if mode == "kill" and invocation is not None:
+            if invocation.peer.interrupt(invocation, "cancelled"):
+                return
+            mode = "skip"  # it has been told as far as it can be
         self.failed(NexusError("cancelled", "the call was cancelled"))
-        if run is not None:
-            run.stop("cancelled")
-        if invocation is not None and not invocation.over:
-            if mode == "killnowait":
-                invocation.stop("cancelled")
-            else:
-                invocation.end()
+        self._leave(None if mode == "skip" else "cancelled")
 
     def abandon(self) -> None:
         """The caller is gone."""
@@ -180,7 +191,11 @@ class Call:
 
     def progressed(self, payload: Payload, options: Options) -> None:
         if self._reply is not None and self._progressive:
-            self._reply.progress(payload, options)
+            try:
+                self._reply.progress(payload, options)
+            except NexusError as error:
+                self.failed(error)
+                self._leave("cancelled")
 
     def completed(self, payload: Payload, options: Options) -> None:
         reply = self._end()
@@ -210,12 +225,19 @@ class Call:
         return seconds or LONGEST
 
     def _late(self, seconds: float) -> None:
-        invocation, run = self._invocation, self._run
         self.failed(NexusError("timeout", f"no result within {seconds:g} s"))
-        if run is not None:
-            run.stop("timeout")
+        self._leave("timeout")
+
+    def _leave(self, reason: Reason | None) -> None:
+        """Nobody waits for who executes it, which is told so where there is a reason."""
+        invocation, run = self._invocation, self._run
+        if run is not None and reason is not None:
+            run.stop(reason)
         if invocation is not None and not invocation.over:
-            invocation.stop("timeout")
+            if reason is None:
+                invocation.end()
+            else:
+                invocation.stop(reason)
 
     def _end(self) -> CallReply | None:
         reply, self._reply = self._reply, None
@@ -245,8 +267,8 @@ _SERVER: Final = Caller(0, "", "")
 class _Unsupported(NexusError):
     uri = "wamp.error.feature_not_supported"
 
-    def __init__(self, message: str) -> None:
-        super().__init__("failed", message)
+    def __init__(self, name: str) -> None:
+        super().__init__("failed", f"who executes {name} does not take arguments in parts")
 
 
 def _target(procedure: str) -> tuple[str, str | None]:

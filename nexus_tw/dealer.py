@@ -28,7 +28,7 @@ from twisted.internet.interfaces import IReactorTime
 from nexus_tw import messages, payloads
 from nexus_tw.commands import Command, CommandBook, Execution, State, TaskUpdated, failed, targets_of
 from nexus_tw.errors import NexusError
-from nexus_tw.executors import ROUNDROBIN, Executor, Executors, Registration
+from nexus_tw.executors import ROUNDROBIN, AlreadyRegistered, Executor, Executors, Registration
 from nexus_tw.handlers import HandlerRun
 from nexus_tw.interfaces import Caller, Handler, Peer
 from nexus_tw.invocations import Invocation, Invocations
@@ -123,7 +123,7 @@ class Dealer:
                 raise NexusError("forbidden", f"{name} is reserved to the server")
             rights.require_cover("register", pattern)
             if name in self._handlers:
-                raise NexusError("forbidden", f"{name} is executed by the server itself")
+                raise AlreadyRegistered(f"{name} is executed by the server itself")
             self._executors.check(pattern, invoke)
         if agent_id is not None:
             peer.principal.require("telemetry", check_name(agent_id, "agentId"))

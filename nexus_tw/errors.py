@@ -111,7 +111,8 @@ KILLED: Final = "wamp.close.killed"
 class Close(NamedTuple):
     """How a connection ends: RFC 6455 section 7.4 code and reason, and what the client should do.
 
-    `delay` is the window in ms within which clients are asked to spread their return; `uri` is the reason in WAMP.
+    `delay` is the window in ms within which clients are asked to spread their return; `uri` is the reason in WAMP, and
+    `message` what is said of it there, if not `reason`.
     """
 
     code: int
@@ -119,6 +120,7 @@ class Close(NamedTuple):
     reconnect: bool
     delay: int = 0
     uri: str = KILLED
+    message: str = ""
 
 
 HEARTBEAT_TIMEOUT: Final = Close(1000, "Heartbeat timeout", True, 1000)

@@ -1,7 +1,7 @@
 """Meta events: what happens to sessions, subscriptions and registrations, told to those on the same node who subscribe.
 
 WAMP's session, subscription and registration meta API. They do not go over the bus: their ids mean something on this node
-only, and a server that nobody watches does no work for it.
+only, and a server that nobody watches does no work for it. Of subscriptions to meta events themselves nothing is told.
 """
 
 from __future__ import annotations
@@ -34,11 +34,15 @@ class Meta:
             self._tell("wamp.session.on_leave", peer.number, peer.principal.subject, peer.principal.role)
 
     def subscribed(self, peer: Peer, subscription: Subscription, created: bool) -> None:
+        if _watches(subscription):
+            return
         if created and self._hub.wanted("wamp.subscription.on_create"):
             self._tell("wamp.subscription.on_create", peer.number, details(subscription))
         self._changed("wamp.subscription.on_subscribe", peer, subscription)
 
     def unsubscribed(self, peer: Peer, subscription: Subscription, deleted: bool) -> None:
+        if _watches(subscription):
+            return
         self._changed("wamp.subscription.on_unsubscribe", peer, subscription)
         if deleted:
             self._changed("wamp.subscription.on_delete", peer, subscription)
@@ -60,6 +64,10 @@ class Meta:
     def _tell(self, topic: str, *args: Any) -> None:
         data = _encode({"args": args, "kwargs": {}})
         self._hub.event(Event(topic, Payload.of_value(data, "pair")))
+
+
+def _watches(subscription: Subscription) -> bool:
+    return subscription.pattern.text.startswith("wamp.")
 
 
 def session_details(peer: Peer) -> dict[str, Any]:

@@ -19,7 +19,8 @@ PATIENCE: Final = 2.0  # s to wait for other nodes to say how many of their clie
 
 
 class Spread(msgspec.Struct, tag="broadcast", gc=False):
-    """An administrator's message to every JSON session; each node answers `origin` with `Reached`."""
+    """An administrator's message to every JSON session, and to all who subscribe to `nexus.broadcast`; each node answers
+    `origin` with `Reached`."""
 
     origin: str
     number: int
@@ -73,7 +74,7 @@ class Nodes:
         self.broker: Broker | None = None
 
     def broadcast(self, data: msgspec.Raw, ok: Callable[[int], None], fail: Fail) -> None:
-        """Sends to every JSON session on every node; `ok` gets the number of recipients, of nodes that answered in time."""
+        """Sends to everybody on every node; `ok` gets the number of recipients, of nodes that answered in time."""
         self._number += 1
         number = self._number
         tally = _Tally(ok, self._clock.callLater(PATIENCE, self._count, number))
@@ -142,15 +143,15 @@ class Nodes:
     def _deliver(self, spread: Spread) -> int:
         message = Broadcast(data=spread.data, timestamp=spread.timestamp)
         frames: dict[Hashable, bytes] = {}
-        recipients = 0
-        for peer in self._everybody():
+        told = list(self._everybody())
+        for peer in told:
             encoding = peer.encoding
             frame = frames.get(encoding.key)
             if frame is None:
                 frame = frames[encoding.key] = encoding.message(message)
             peer.deliver(frame)
-            recipients += 1
-        return recipients
+        assert self.broker is not None
+        return len(told) + self.broker.broadcast(bytes(spread.data), told)
 
     def _check(self, number: int) -> None:
         tally = self._tallies[number]

@@ -15,7 +15,7 @@ from nexus_tw.broker import Broker
 from nexus_tw.calls import Procedure, answer, values_of
 from nexus_tw.dealer import Dealer
 from nexus_tw.errors import DISCONNECTED, KILLED, NexusError, invalid
-from nexus_tw.events import About, Rule, new_id
+from nexus_tw.events import About, Publisher, Rule, new_id
 from nexus_tw.executors import Executors, Registration
 from nexus_tw.hub import Bucket, Hub
 from nexus_tw.interfaces import Peer
@@ -86,13 +86,15 @@ class Procedures:
         dealer: Dealer,
         roster: Roster,
         depth: int,
+        disclose: bool,
     ) -> None:
-        """`depth` bounds a testament's nesting."""
+        """`depth` bounds a testament's nesting; with `disclose` it always says who left it."""
         self._hub = hub
         self._broker = broker
         self._executors = executors
         self._roster = roster
         self._depth = depth
+        self._disclose = disclose
         self._testaments: dict[Peer, list[tuple[str, Payload, About]]] = {}
         self._dealer = dealer
         self.table: dict[str, Procedure] = {
@@ -151,6 +153,7 @@ class Procedures:
         answer(reply, session_details(self._session(Arguments(payload).number("session"))))
 
     def _kill(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
+        _administrator(peer)
         arguments = Arguments(payload)
         target = self._session(arguments.number("session"))
         if target is peer:
@@ -174,13 +177,15 @@ class Procedures:
     def _end(self, peer: Peer, arguments: Arguments, targets: Iterable[Peer]) -> list[int]:
         """Ends these sessions, but never the one that asks for it; which they were."""
         _administrator(peer)
-        reason = arguments.take(None, "reason", str, KILLED)
+        reason = arguments.take(None, "reason", str, None)
+        reason = KILLED if reason is None else reason
         if not is_uri(reason, strict=False):
             raise invalid("reason", "is no URI")
+        close = DISCONNECTED._replace(uri=reason, message=arguments.take(None, "message", str, None) or "")
         ended = []
         for target in targets:
             if target is not peer:
-                target.close(DISCONNECTED._replace(uri=reason))
+                target.close(close)
                 ended.append(target.number)
         return ended
 
@@ -203,11 +208,13 @@ class Procedures:
         options = arguments.take(None, "publish_options", dict, None) or {}
         _scope(arguments)
         self._broker.check(peer.principal, topic)
-        testaments = self._testaments.setdefault(peer, [])
-        if len(testaments) >= MOST_TESTAMENTS:
+        if len(self._testaments.get(peer, ())) >= MOST_TESTAMENTS:
             raise NexusError("limit_exceeded", f"More than {MOST_TESTAMENTS} testaments")
         left = Payload.of_arguments(JSON, JSON.encode(args or []), JSON.encode(kwargs or {}), self._depth)
-        testaments.append((topic, left, About(new_id(), left.shape, rule=_rule(options))))
+        testaments = self._testaments.setdefault(peer, [])
+        publisher = Publisher(peer.number, peer.principal.subject, peer.principal.role)
+        disclosed = self._disclose or options.get("disclose_me") is True
+        testaments.append((topic, left, About(new_id(), left.shape, publisher if disclosed else None, _rule(options))))
         answer(reply)
 
     def _flush_testaments(self, peer: Peer, payload: Payload, reply: CallReply) -> None:

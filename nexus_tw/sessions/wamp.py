@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from nexus_tw.encodings import WampFrames
-from nexus_tw.errors import ApplicationError, Close, NexusError
+from nexus_tw.errors import ERRORS, ApplicationError, Close, NexusError
 from nexus_tw.events import About, Publisher, Rule, new_id
 from nexus_tw.interfaces import Invocation, Reason, Registration, Subscription
 from nexus_tw.metrics import Metrics
 from nexus_tw.payloads import Payload
-from nexus_tw.policy import Principal
+from nexus_tw.policy import Action, Principal
 from nexus_tw.sessions.verbs import Call, CallRequest, CancelMode, Link, Options, Verbs
 from nexus_tw.settings import Limits
 from nexus_tw.topics import Pattern
@@ -33,6 +33,7 @@ ERROR: Final = 8
 PUBLISHED: Final = 17
 SUBSCRIBED: Final = 33
 UNSUBSCRIBED: Final = 35
+CALL: Final = 48
 RESULT: Final = 50
 REGISTERED: Final = 65
 UNREGISTERED: Final = 67
@@ -42,11 +43,11 @@ INTERRUPT: Final = 69
 PROTOCOL_VIOLATION: Final = "wamp.error.protocol_violation"
 VIOLATED: Final = Close(1002, "Protocol violation", False)
 REFUSED: Final = Close(1008, "Unauthorized", False)
+CROWDED: Final = Close(1013, "Try again later", True)
 LEFT: Final = Close(1000, "Goodbye", False)
-POLICIES: Final = ("single", "first", "last", "roundrobin", "random")
-CANCEL_MODES: Final[tuple[CancelMode, ...]] = ("skip", "kill", "killnowait")
 PASSTHRU: Final = ("ppt_scheme", "ppt_serializer", "ppt_cipher", "ppt_keyid")
-ENDED_KEPT: Final = 64  # progressive calls that have ended, whose late parts are recognised
+ENDED_KEPT: Final = 64  # calls with arguments in parts that have ended, whose late parts are recognised
+PARTS_HELD: Final = 64  # of a session's calls, that came before it was known whether these are allowed
 AGENT: Final = "Nexus"
 
 
@@ -123,8 +124,12 @@ class WampDialect:
     def session(self, link: Link, principal: Principal | None, address: str) -> WampSession:
         return WampSession(self, link, principal, address)
 
-    def farewell(self, _close: Close) -> bytes:
-        return b""
+    def farewell(self, close: Close) -> bytes:
+        return self.last_words(ABORT, close)
+
+    def last_words(self, kind: int, close: Close) -> bytes:
+        """The ABORT or GOODBYE behind which the connection is closed."""
+        return self.encoding.frame(self.encoding.codec.encode((kind, {"message": close.message or close.reason}, close.uri)))
 
 
 Handlers = Mapping[type, Callable[["WampSession", Any], None]]
@@ -143,6 +148,7 @@ class WampSession:
         "_ended",
         "_expected",
         "_features",
+        "_held",
         "_introduction",
         "_known",
         "_link",
@@ -166,8 +172,9 @@ class WampSession:
         self._expected: Handlers = _NEW
         self._introduction: Introduction | None = None
         self._features = Features()
-        self._calls: dict[int, Call] = {}
-        self._ended: OrderedDict[int, None] | None = None  # progressive calls, the last that ended
+        self._calls: dict[int, _Asked] = {}
+        self._held = 0  # parts of them that wait
+        self._ended: OrderedDict[int, None] | None = None  # calls with arguments in parts, the last that ended
         self._disclosing: set[int] | None = None  # registrations that ask for who calls
         self.address = address
         self.number = new_id()
@@ -205,16 +212,15 @@ class WampSession:
             self._fail(_code(message), message.request, error)  # type: ignore[attr-defined]
 
     def broken(self) -> None:
-        self._abort("wamp.error.internal_error", "Something went wrong in the server")
+        self._abort(ERRORS["internal"].wamp, "Something went wrong in the server")
         self._leave(Close(1011, "Internal error", True))
 
     def farewell(self, close: Close) -> bytes:
-        encoding = self._dialect.encoding
         if self._expected is _OVER:
             return b""
         kind = GOODBYE if self._expected is _JOINED else ABORT
         self._expected = _OVER
-        return encoding.frame(encoding.codec.encode([kind, {"message": close.reason}, close.uri]))
+        return self._dialect.last_words(kind, close)
 
     def end(self) -> None:
         self._expected = _OVER
@@ -241,7 +247,8 @@ class WampSession:
             details["receive_progress"] = True
         if invocation.more:
             details["progress"] = True
-        if invocation.disclosed or (self._disclosing is not None and registration.number in self._disclosing):
+        asked = self._disclosing is not None and registration.number in self._disclosing
+        if (invocation.disclosed or asked) and invocation.caller.session:
             details["caller"], details["caller_authid"], details["caller_authrole"] = invocation.caller
         if invocation.options is not None:
             details.update(invocation.options)
@@ -262,6 +269,7 @@ class WampSession:
         self._send(UNSUBSCRIBED, 0, {"subscription": subscription.number, "reason": reason})
 
     def unregistered(self, registration: Registration, reason: str) -> None:
+        self._forget(registration.number)
         self._send(UNREGISTERED, 0, {"registration": registration.number, "reason": reason})
 
     def close(self, close: Close) -> None:
@@ -273,7 +281,7 @@ class WampSession:
         self._features = Features.announced(message.details)
         self._expected = _JOINING
         realm = message.realm
-        self._introduction = self._dialect.introductions.introduce(
+        introduction = self._dialect.introductions.introduce(
             realm,
             message.details,
             self.number,
@@ -282,6 +290,8 @@ class WampSession:
             lambda welcome: self._welcomed(realm, welcome),
             lambda refusal: self._refuse(refusal.uri, refusal.message),
         )
+        if self._expected is _CHALLENGED:
+            self._introduction = introduction
 
     def _challenged(self, authmethod: str, extra: dict[str, Any]) -> None:
         self._expected = _CHALLENGED
@@ -300,7 +310,8 @@ class WampSession:
             if self._known is None:
                 self._link.identified(welcome.principal)
         except NexusError as error:
-            self._refuse(error.uri, error.message)
+            self._abort(error.uri, error.message)
+            self._leave(CROWDED)
             return
         self._introduction = None
         self._verbs = self._dialect.realms[realm]
@@ -320,7 +331,7 @@ class WampSession:
 
     def _refuse(self, uri: str, why: str) -> None:
         self._abort(uri, why)
-        self._leave(REFUSED)
+        self._leave(VIOLATED if uri == PROTOCOL_VIOLATION else REFUSED)
 
     # --- leaving
 
@@ -342,8 +353,8 @@ class WampSession:
 
     def _leave(self, close: Close) -> None:
         """Nothing is said or heard any more."""
-        self._gone()
         self._expected = _OVER
+        self._gone()
         self._link.close(close)
 
     def _gone(self) -> None:
@@ -360,7 +371,8 @@ class WampSession:
         options = message.options
         try:
             self._check(message.topic)
-            payload = Payload.of_arguments(self._dialect.encoding.codec, message.args, message.kwargs, self._dialect.depth)
+            self._check_uri(message.topic)
+            payload = self._payload(message)
         except NexusError as error:
             self._publication_failed(message, error)
             return
@@ -402,16 +414,11 @@ class WampSession:
             self._send(SUBSCRIBED, message.request, self._verbs.subscription(pattern).number)
 
         fail = self._failing(message)
-        self._verbs.authorize(
-            self,
-            "subscribe",
-            message.topic,
-            pattern,
-            lambda rights: self._verbs.subscribe(
-                self, rights, [message.topic], lambda _text, _member: pattern, None, False, ok, fail
-            ),
-            fail,
-        )
+
+        def subscribe(rights: Principal) -> None:
+            self._verbs.subscribe(self, rights, [message.topic], lambda _text, _member: pattern, None, False, ok, fail)
+
+        self._authorize("subscribe", message.topic, pattern, subscribe, fail)
 
     def _unsubscribe(self, message: messages.Unsubscribe) -> None:
         pattern = self._verbs.subscribed(self, message.subscription)
@@ -424,14 +431,14 @@ class WampSession:
     def _call(self, message: messages.Call) -> None:
         options = message.options
         request = message.request
+        asked = self._calls.get(request)
+        if asked is not None:
+            asked.further(message)
+            return
         if self._ended is not None and request in self._ended:
             return  # a part that is late
         self._check_uri(message.procedure)
-        payload = Payload.of_arguments(self._dialect.encoding.codec, message.args, message.kwargs, self._dialect.depth)
-        call = self._calls.get(request)
-        if call is not None:
-            call.further(payload, options.progress)
-            return
+        payload = self._payload(message)
         if 0 < self._dialect.pending <= len(self._calls):
             raise NexusError("limit_exceeded", f"More than {self._dialect.pending} calls of this session have not ended")
         wanted = CallRequest(
@@ -443,58 +450,18 @@ class WampSession:
             options.disclose_me,
             _passthru(options),
         )
-        fail = self._failing(message)
-        self._verbs.authorize(
-            self, "call", message.procedure, None, lambda rights: self._begin(request, rights, wanted, fail), fail
-        )
-
-    def _begin(self, request: int, rights: Principal, wanted: CallRequest, fail: Callable[[NexusError], None]) -> None:
-        if self._expected is not _JOINED:
-            return
-        try:
-            call = self._verbs.call(self, rights, wanted, _Reply(self, request, wanted.more))
-        except NexusError as error:
-            fail(error)
-            return
-        if not call.over:
-            self._calls[request] = call
+        asked = self._calls[request] = _Asked(self, request, options.progress)
+        self._authorize("call", message.procedure, None, lambda rights: asked.begin(rights, wanted), asked.error)
 
     def _cancel(self, message: messages.Cancel) -> None:
-        mode = message.options.mode or "killnowait"
-        if mode not in CANCEL_MODES:
-            raise Violation("options.mode: must be skip, kill or killnowait")
-        call = self._calls.get(message.request)
-        if call is not None:  # else it crossed with the result
-            call.cancel(mode)
-
-    def call_ended(self, request: int, progressive: bool) -> None:
-        self._calls.pop(request, None)
-        if progressive:
-            if self._ended is None:
-                self._ended = OrderedDict()
-            self._ended[request] = None
-            if len(self._ended) > ENDED_KEPT:
-                self._ended.popitem(last=False)
-
-    def answer(self, request: int, details: dict[str, Any], payload: Payload, options: Options) -> None:
-        """Sends a RESULT."""
-        if options is not None:
-            details.update(options)
-        try:
-            self._carry((RESULT, request, details), payload)
-        except NexusError as error:
-            self.failed(request, error)
-
-    def failed(self, request: int, error: NexusError) -> None:
-        """Sends the ERROR of a call."""
-        self._fail(_code_of(messages.Call), request, error)
+        asked = self._calls.get(message.request)
+        if asked is not None:  # else it crossed with the result
+            asked.cancel(message.options.mode or "killnowait")
 
     # --- procedures
 
     def _register(self, message: messages.Register) -> None:
         options = message.options
-        if options.invoke not in POLICIES:
-            raise _Unknown("wamp.error.option_not_allowed", f"options.invoke: must be one of {', '.join(POLICIES)}")
         self._check(message.procedure)
         pattern = self._pattern(message.procedure, options.match)
         fail = self._failing(message)
@@ -509,15 +476,14 @@ class WampSession:
                 self._disclosing = (self._disclosing or set()) | {registration.number}
             self._send(REGISTERED, message.request, registration.number)
 
-        self._verbs.authorize(self, "register", message.procedure, pattern, register, fail)
+        self._authorize("register", message.procedure, pattern, register, fail)
 
     def _unregister(self, message: messages.Unregister) -> None:
         pattern = self._verbs.registered(self, message.registration)
         if pattern is None:
             raise _Unknown("wamp.error.no_such_registration", "No such registration of this session")
         self._verbs.unregister(self, [pattern.text])
-        if self._disclosing is not None:
-            self._disclosing.discard(message.registration)
+        self._forget(message.registration)
         self._send(UNREGISTERED, message.request)
 
     def _yield(self, message: messages.Yield) -> None:
@@ -525,7 +491,7 @@ class WampSession:
         if invocation is None:
             return  # it is over, and the client could not know
         try:
-            payload = Payload.of_arguments(self._dialect.encoding.codec, message.args, message.kwargs, self._dialect.depth)
+            payload = self._payload(message)
         except NexusError as error:
             invocation.error(error)
             return
@@ -542,7 +508,7 @@ class WampSession:
             return
         uri = message.error
         try:
-            payload = Payload.of_arguments(self._dialect.encoding.codec, message.args, message.kwargs, self._dialect.depth)
+            payload = self._payload(message)
         except NexusError as error:
             invocation.error(error)
             return
@@ -556,6 +522,29 @@ class WampSession:
 
     # ---
 
+    def _authorize(
+        self,
+        action: Action,
+        uri: str,
+        pattern: Pattern | None,
+        act: Callable[[Principal], None],
+        fail: Callable[[NexusError], None],
+    ) -> None:
+        """Does it, with the rights to do it, once it is known that this is allowed; not if the session is over by then."""
+
+        def allowed(rights: Principal) -> None:
+            if self._expected is _JOINED:
+                act(rights)
+
+        self._verbs.authorize(self, action, uri, pattern, allowed, fail)
+
+    def _payload(self, message: messages.Carrier) -> Payload:
+        return Payload.of_arguments(self._dialect.encoding.codec, message.args, message.kwargs, self._dialect.depth)
+
+    def _forget(self, registration: int) -> None:
+        if self._disclosing is not None:
+            self._disclosing.discard(registration)
+
     def _check_uri(self, uri: str) -> None:
         if not is_uri(uri, self._verbs.strict):
             raise _Unknown("wamp.error.invalid_uri", "Not a valid URI")
@@ -566,11 +555,15 @@ class WampSession:
             raise _Unknown("wamp.error.invalid_uri", "The names under wamp. are the protocol's own")
 
     def _pattern(self, uri: str, match: str) -> Pattern:
-        if match not in ("exact", "prefix", "wildcard"):
-            raise _Unknown("wamp.error.option_not_allowed", "options.match: must be exact, prefix or wildcard")
         if not is_pattern(uri, match, self._verbs.strict):
             raise _Unknown("wamp.error.invalid_uri", "Not a valid URI")
         return pattern_of(uri, match)
+
+    def _result(self, request: int, details: dict[str, Any], payload: Payload, options: Options) -> None:
+        """Raises `too_large` where the client takes none of that size."""
+        if options is not None:
+            details.update(options)
+        self._carry((RESULT, request, details), payload)
 
     def _failing(self, message: Any) -> Callable[[NexusError], None]:
         return lambda error: self._fail(_code(message), message.request, error)
@@ -605,27 +598,96 @@ class WampSession:
             self._link.write(self._dialect.encoding.frame(message))
 
 
-class _Reply:
-    """Carries the answers to a call to the session that called."""
+class _Asked:
+    """A call of a session: whether it may be made is perhaps still to be found out. Carries the answers to it."""
 
-    __slots__ = ("_progressive", "_request", "_session")
+    __slots__ = ("_call", "_more", "_parts", "_progressive", "_request", "_session")
 
-    def __init__(self, session: WampSession, request: int, progressive: bool) -> None:
-        """`progressive`: its arguments come in parts."""
+    def __init__(self, session: WampSession, request: int, more: bool) -> None:
+        """`more`: further parts of its arguments follow."""
         self._session = session
         self._request = request
-        self._progressive = progressive
+        self._progressive = self._more = more
+        self._call: Call | None = None
+        self._parts: list[tuple[Payload, bool]] = []  # that came before it was begun
+
+    def begin(self, rights: Principal, wanted: CallRequest) -> None:
+        """It is allowed."""
+        session = self._session
+        if session._calls.get(self._request) is not self:
+            return  # it was cancelled meanwhile
+        try:
+            call = session._verbs.call(session, rights, wanted, self)
+        except NexusError as error:
+            self.error(error)
+            return
+        self._call = call
+        for payload, more in self._take_parts():
+            call.further(payload, more)
+
+    def further(self, message: messages.Call) -> None:
+        """A further part of its arguments. What else the message says was settled by the first."""
+        if not self._more:
+            raise Violation("request: is that of a call under way, whose arguments are complete")
+        session = self._session
+        more = self._more = message.options.progress
+        try:
+            payload = session._payload(message)
+            if self._call is None and session._held >= PARTS_HELD:
+                raise NexusError("limit_exceeded", f"More than {PARTS_HELD} parts of calls wait to be allowed")
+        except NexusError as error:
+            self.abandon()
+            self.error(error)
+            return
+        if self._call is not None:
+            self._call.further(payload, more)
+        else:
+            self._parts.append((payload, more))
+            session._held += 1
+
+    def cancel(self, mode: CancelMode) -> None:
+        if self._call is not None:
+            self._call.cancel(mode)
+        else:
+            self.error(NexusError("cancelled", "the call was cancelled"))
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more."""
+        if self._call is not None:
+            self._call.abandon()
+
+    # --- CallReply
 
     def progress(self, payload: Payload, options: Options) -> None:
-        self._session.answer(self._request, {"progress": True}, payload, options)
+        self._session._result(self._request, {"progress": True}, payload, options)
 
     def result(self, payload: Payload, options: Options) -> None:
-        self._session.call_ended(self._request, self._progressive)
-        self._session.answer(self._request, {}, payload, options)
+        self._end()
+        try:
+            self._session._result(self._request, {}, payload, options)
+        except NexusError as error:
+            self._session._fail(CALL, self._request, error)
 
     def error(self, error: NexusError) -> None:
-        self._session.call_ended(self._request, self._progressive)
-        self._session.failed(self._request, error)
+        self._end()
+        self._session._fail(CALL, self._request, error)
+
+    # ---
+
+    def _end(self) -> None:
+        session = self._session
+        self._take_parts()
+        session._calls.pop(self._request, None)
+        if self._progressive:
+            ended = session._ended = session._ended or OrderedDict()
+            ended[self._request] = None
+            if len(ended) > ENDED_KEPT:
+                ended.popitem(last=False)
+
+    def _take_parts(self) -> list[tuple[Payload, bool]]:
+        parts, self._parts = self._parts, []
+        self._session._held -= len(parts)
+        return parts
 
 
 class _Unknown(NexusError):
@@ -666,17 +728,13 @@ def _passthru(options: messages.Passthru) -> Options:
     return {name: value for name in PASSTHRU if (value := getattr(options, name)) is not None}
 
 
-def _code_of(kind: type) -> int:
-    code: int = kind.__struct_config__.tag  # type: ignore[attr-defined]
+def _code(message: object) -> int:
+    code: int = type(message).__struct_config__.tag  # type: ignore[attr-defined]
     return code
 
 
-def _code(message: object) -> int:
-    return _code_of(type(message))
-
-
 _NEW: Final[Handlers] = {messages.Hello: WampSession._hello, messages.Abort: WampSession._aborted}
-_JOINING: Final[Handlers] = {messages.Abort: WampSession._aborted, messages.Goodbye: WampSession._goodbye}
+_JOINING: Final[Handlers] = {messages.Abort: WampSession._aborted}
 _CHALLENGED: Final[Handlers] = {messages.Authenticate: WampSession._authenticate, messages.Abort: WampSession._aborted}
 _JOINED: Final[Handlers] = {
     messages.Goodbye: WampSession._goodbye,

@@ -88,16 +88,12 @@ class CancelOptions(Options):
 class RegisterOptions(Options):
     """`match`: which calls are meant; `invoke`: which of several callees gets one.
 
-    `concurrency` (how many calls at once, None for any number) and `force_reregister` (instead of who has it now) are
-    Autobahn's. `agent` is private to Nexus, `_agent` on the wire: the agent for which this procedure is a command.
+    `agent` is private to Nexus, `_agent` on the wire: the agent for which this procedure is a command.
     """
 
     match: Match = "exact"
     invoke: Literal["single", "roundrobin", "random", "first", "last"] = "single"
     disclose_caller: bool = False
-    forward_timeout: bool = False
-    force_reregister: bool = False
-    concurrency: Annotated[int, Meta(ge=1, le=2**53)] | None = None
     agent: str | None = field(default=None, name="_agent")
 
 
