@@ -137,18 +137,18 @@ class Node:
             patterns = [hub._trie._root.children, hub._trie._root.tails]
             procedures = [executors._trie._root.children, executors._trie._root.tails]
             tables |= {
-                f"hub of {name}": [hub._exact, hub._wild, hub._cohorts, hub._dirty, *patterns],
-                f"broker of {name}": [broker._clients, broker._interests],
-                f"presence of {name}": [presence._ids, presence._peers, presence._registered],
-                f"executors of {name}": [
+                f"{name}: hub": [hub._exact, hub._wild, hub._cohorts, hub._dirty, *patterns],
+                f"{name}: broker": [broker._clients, broker._interests],
+                f"{name}: presence": [presence._ids, presence._peers, presence._registered],
+                f"{name}: executors": [
                     executors._exact,
                     executors._wild,
                     executors._agents,
                     executors._peers,
                     *procedures,
                 ],
-                f"invocations of {name}": [invocations._hands, invocations._named],
-                f"sessions of {name}": [realm._roster._peers, realm._procedures._testaments],
+                f"{name}: invocations": [invocations._hands, invocations._named],
+                f"{name}: sessions": [realm._roster._peers, realm._procedures._testaments],
             }
         return {name: [table for table in held if table] for name, held in tables.items() if any(held)}
 

@@ -124,7 +124,7 @@ async def test_4001_slow_consumer(nodes: Nodes) -> None:
 
 def subscribed(node: Node) -> dict[str, Any]:
     """What anybody subscribes to, by name."""
-    tables: list[dict[str, Any]] = node.left().get("hub", [{}])
+    tables: list[dict[str, Any]] = node.left().get("nexus: hub", [{}])
     return tables[0]
 
 
