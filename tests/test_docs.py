@@ -169,7 +169,7 @@ def test_the_table_of_errors_is_that_of_the_code() -> None:
 def test_the_table_of_closes_is_that_of_the_code() -> None:
     table = [cells for cells in rows(section(PROTOCOL, "## Closing")) if len(cells) == 5][2:]
     told = {(int(code), reason.strip("`"), reconnect == "yes", int(delay)) for code, reason, reconnect, delay, _ in table}
-    assert told == {tuple(close) for close in CLOSES}
+    assert told == {close[:4] for close in CLOSES}, "what follows is for WAMP"
 
 
 # --- settings

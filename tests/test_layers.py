@@ -16,9 +16,10 @@ ROOT = Path(nexus_tw.__file__).parent
 
 FLOORS = {
     0: "errors interfaces messages metrics settings times topics",  # vocabulary
-    1: "encodings filters frames hub payloads policy sessions",  # bytes and values; no clock, no socket
+    1: "encodings events filters frames hub payloads policy sessions wamp",  # bytes and values; no clock, no socket
     # no client's socket
-    2: "auth broker bus commands dealer direct executors handlers nodes presence realm store telemetry trust",
+    2: "auth broker bus calls commands dealer direct executors handlers invocations meta nodes presence procedures realm"
+    " roster store telemetry trust",
     3: "transport",
     4: "config logs server service tap worker workers",
 }
@@ -28,6 +29,7 @@ FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.spl
 ADAPTERS = {
     "autobahn.twisted": ("transport.",),
     "autobahn.websocket.protocol": ("transport.",),
+    "cbor2": ("wamp.codecs",),
     "hiredis": ("bus.redis",),
     "jwt": ("auth.",),
     "OpenSSL": ("transport.tls",),
