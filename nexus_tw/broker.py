@@ -278,6 +278,8 @@ class Broker:
             if self._clients.get(subscriber.peer) is client:
                 created = [p for p in acquired if self._hub.bucket(p) is None]
                 self._hub.subscribe(subscriber, [(p, condition) for p in patterns])
+                if self._clients.get(subscriber.peer) is not client:
+                    return  # what was gathered for it before ended it
                 ok()
                 for pattern in acquired:
                     self._meta.subscribed(subscriber.peer, self.subscription(pattern), pattern in created)
