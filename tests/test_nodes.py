@@ -21,7 +21,7 @@ from nexus_tw.settings import Limits
 from nexus_tw.topics import parse_pattern
 from nexus_tw.transport.turn import Turn
 from tests.fakes import AWAY, HandBus
-from tests.recording import RecordingEncoding, RecordingPeer
+from tests.recording import RecordingEachEncoding, RecordingEncoding, RecordingPeer
 
 NOW = 1_800_000_000.5
 
@@ -36,16 +36,18 @@ class Node:
         self.said: list[Any] = []
         self.nodes = Nodes(bus, clock, lambda: iter(self.peers))
         hub = Hub(Turn(clock).add, Metrics(), clock.seconds)
+        self.roster = Roster()
         self.broker = self.nodes.broker = Broker(
-            bus, hub, Limits(), Metrics(), self.nodes.tell_gap, Roster(), Meta(hub)
+            bus, hub, Limits(), Metrics(), self.nodes.tell_gap, self.roster, Meta(hub)
         )
         bus.start(self.nodes)
 
     def broadcast(self, data: bytes = b'{"x":1}') -> None:
         self.nodes.broadcast(Raw(data), self.said.append, lambda error: self.said.append(error.code))
 
-    def subscriber(self, *events: str) -> RecordingPeer:
-        peer = RecordingPeer()
+    def subscriber(self, *events: str, peer: RecordingPeer | None = None) -> RecordingPeer:
+        peer = peer or RecordingPeer()
+        self.roster.add(peer)
         self.broker.subscribe(
             peer,
             peer.principal,
@@ -86,6 +88,28 @@ def test_a_broadcast_reaches_everybody_on_every_node_once_and_is_counted(clock: 
     for peer in one.peers + two.peers:
         assert [msgspec.json.decode(frame) for frame in peer.delivered] == [message]
     assert not clock.getDelayedCalls(), "nothing is left to wait for"
+
+
+def test_a_broadcast_reaches_those_who_subscribe_to_it_and_nobody_twice(clock: Clock) -> None:
+    one, two = fleet(clock, 2, 1)
+    one.subscriber("nexus.broadcast", peer=one.peers[0])
+    each = RecordingEachEncoding()
+    listening = [
+        one.subscriber("nexus.broadcast", peer=RecordingPeer(encoding=each)),
+        two.subscriber("nexus.*", "nexus.broadcast", peer=RecordingPeer(encoding=each)),
+    ]
+    deaf = two.subscriber("other", peer=RecordingPeer(encoding=each))
+    two.broadcast()
+    run(clock)
+    assert two.said == [5], "of three and two"
+    for peer in one.peers + two.peers:
+        assert [msgspec.json.decode(frame)["type"] for frame in peer.delivered] == ["broadcast"]
+    assert listening[0].delivered == [b'1 nexus.broadcast {"x":1}\n']
+    assert sorted(b"".join(listening[1].delivered).splitlines()) == [
+        b'1 nexus.broadcast {"x":1}',
+        b'2 nexus.broadcast {"x":1}',
+    ]
+    assert deaf.delivered == []
 
 
 def test_broadcasts_at_once_are_counted_apart(clock: Clock) -> None:
