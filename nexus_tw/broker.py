@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from nexus_tw.errors import NexusError
-from nexus_tw.events import About, Event, Rule, encode_about, new_id
+from nexus_tw.events import About, Event, Rule, encode_about, new_publication_id
 from nexus_tw.filters import Filter, compile_filter
 from nexus_tw.hub import Bucket, Hub, Subscriber
 from nexus_tw.interfaces import Fail, IBus, Peer
@@ -358,7 +358,7 @@ class Broker:
         others = subscribers.difference(told)
         if others:
             rule = Rule(exclude=frozenset(peer.number for peer in subscribers - others))
-            event = Event(BROADCAST, Payload.of_value(data), About(new_id(), rule=rule))
+            event = Event(BROADCAST, Payload.of_value(data), About(new_publication_id(), rule=rule))
             self._hub.event(event, self._excluded(event))
         return len(others)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from random import SystemRandom
+from random import Random, SystemRandom
 from typing import Final, NamedTuple
 
 from msgspec import DecodeError, Struct
@@ -15,12 +15,18 @@ from nexus_tw.payloads import Payload, Shape
 
 MAX_ID: Final = 2**53  # of a WAMP session or publication
 
-_random: Final = SystemRandom()
+_unforeseen: Final = SystemRandom()
+_quick: Final = Random(_unforeseen.getrandbits(256))  # noqa: S311 - a publication's id opens nothing
 
 
-def new_id() -> int:
-    """A number for a session or a publication: random, uniform, from 1 to 2^53 (WAMP, global scope)."""
-    return _random.getrandbits(53) + 1
+def new_session_id() -> int:
+    """A number for a session: random, uniform, from 1 to 2^53 (WAMP, global scope)."""
+    return _unforeseen.getrandbits(53) + 1
+
+
+def new_publication_id() -> int:
+    """The same for a publication, without asking the system each time."""
+    return _quick.getrandbits(53) + 1
 
 
 class Publisher(NamedTuple):
@@ -104,7 +110,7 @@ class Event:
     def publication(self) -> int:
         """The publication's id; for one that came without, the same for everybody on this node."""
         if not self._publication:
-            self._publication = new_id()
+            self._publication = new_publication_id()
         return self._publication
 
 

@@ -15,7 +15,7 @@ from nexus_tw.broker import Broker
 from nexus_tw.calls import Procedure, answer, values_of
 from nexus_tw.dealer import Dealer
 from nexus_tw.errors import DISCONNECTED, KILLED, NexusError, invalid
-from nexus_tw.events import About, Publisher, Rule, new_id
+from nexus_tw.events import About, Publisher, Rule, new_publication_id
 from nexus_tw.executors import Executors, Registration
 from nexus_tw.hub import Bucket, Hub
 from nexus_tw.interfaces import Peer
@@ -214,7 +214,8 @@ class Procedures:
         testaments = self._testaments.setdefault(peer, [])
         publisher = Publisher(peer.number, peer.principal.subject, peer.principal.role)
         disclosed = self._disclose or options.get("disclose_me") is True
-        testaments.append((topic, left, About(new_id(), left.shape, publisher if disclosed else None, _rule(options))))
+        about = About(new_publication_id(), left.shape, publisher if disclosed else None, _rule(options))
+        testaments.append((topic, left, about))
         answer(reply)
 
     def _flush_testaments(self, peer: Peer, payload: Payload, reply: CallReply) -> None:

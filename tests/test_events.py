@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_tw.events import MAX_ID, About, Event, Publisher, Rule, encode_about, new_id
+from nexus_tw.events import MAX_ID, About, Event, Publisher, Rule, encode_about, new_publication_id, new_session_id
 from nexus_tw.payloads import Payload
 from nexus_tw.policy import ADMIN, Principal
 from tests.recording import RecordingPeer
@@ -111,8 +111,8 @@ def test_what_newer_nodes_say_besides_is_passed_over() -> None:
 
 
 def test_ids_are_uniform_from_1_to_2_to_the_53rd() -> None:
-    ids = [new_id() for _ in range(1000)]
-    assert len(set(ids)) == 1000 and min(ids) >= 1 and max(ids) <= 2**53
+    ids = [make() for make in (new_session_id, new_publication_id) for _ in range(1000)]
+    assert len(set(ids)) == 2000 and min(ids) >= 1 and max(ids) <= 2**53
     assert max(ids) > 2**52, "the upper half is used"
 
 

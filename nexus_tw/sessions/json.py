@@ -131,7 +131,7 @@ class JsonSession:
         self.principal = principal
         self.address = address
         self.client_id = client_id
-        self.number = events.new_id()
+        self.number = events.new_session_id()
         self.deliver: Callable[[bytes], None] = link.push
 
     # --- Peer

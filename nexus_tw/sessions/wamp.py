@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from nexus_tw.encodings import WampFrames
 from nexus_tw.errors import ERRORS, ApplicationError, Close, NexusError
-from nexus_tw.events import About, Publisher, Rule, new_id
+from nexus_tw.events import About, Publisher, Rule, new_publication_id, new_session_id
 from nexus_tw.interfaces import Invocation, Reason, Registration, Subscription
 from nexus_tw.metrics import Metrics
 from nexus_tw.payloads import Payload
@@ -177,7 +177,7 @@ class WampSession:
         self._ended: OrderedDict[int, None] | None = None  # calls with arguments in parts, the last that ended
         self._disclosing: set[int] | None = None  # registrations that ask for who calls
         self.address = address
-        self.number = new_id()
+        self.number = new_session_id()
         self.client_id = f"session-{self.number}"
         self.authmethod = self.authprovider = ""
         self.deliver: Callable[[bytes], None] = link.push
@@ -378,7 +378,7 @@ class WampSession:
             return
         who = self.principal
         about = About(
-            new_id(),
+            new_publication_id(),
             payload.shape,
             Publisher(self.number, who.subject, who.role) if options.disclose_me or self._verbs.discloses else None,
             _rule(options, self.number),
