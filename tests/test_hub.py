@@ -620,3 +620,15 @@ def test_prefixes_of_characters_and_wildcards_are_found(world: World) -> None:
         world.event(event_type, b"1")
     world.turns.end()
     assert b"".join(peer.delivered).splitlines() == [b"1 a.b 1", b"1 a.bx 1", b"2 a.x.c 1", b"1 a.bx.c 1", b"2 a.bx.c 1"]
+
+
+def test_reserved_names_come_to_those_who_name_them_and_not_to_those_who_ask_for_everything(world: World) -> None:
+    everything, _ = world.peer("**", "*.*")
+    named, _ = world.peer("wamp.**")
+    exactly, _ = world.peer("nexus.x")
+    assert world.hub.wanted("wamp.x") and not world.hub.wanted("nexus.y")
+    for event_type in ("wamp.x", "nexus.x", "nexus.y", "a.x"):
+        world.event(event_type, b"1")
+    world.turns.end()
+    assert everything.delivered == [b"a.x 1\n"]
+    assert (named.delivered, exactly.delivered) == ([b"wamp.x 1\n"], [b"nexus.x 1\n"])
