@@ -120,10 +120,6 @@ class Call:
         self._run: HandlerRun | None = None
         self._timer: IDelayedCall | None = None
 
-    @property
-    def over(self) -> bool:
-        return self._reply is None
-
     def hand_over(
         self, caller: Caller, name: str, request: CallRequest, registration: Registration, executor: Executor
     ) -> None:
@@ -172,7 +168,7 @@ class Call:
 
     def cancel(self, mode: CancelMode) -> None:
         """The caller wants no result any more; `kill` waits for what the callee says to that."""
-        if self.over:
+        if self._reply is None:
             return
         invocation = self._invocation
         if mode == "kill" and invocation is not None:

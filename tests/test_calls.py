@@ -300,6 +300,22 @@ def test_to_execute_as_an_agent_takes_the_right_to_speak_for_it(world: World) ->
     callee.register("restart", _agent="me")
 
 
+def test_a_json_command_finds_a_callee_of_a_pattern_which_is_told_the_name(world: World) -> None:
+    agent, callee = world.agent(), world.join()
+    registration = callee.register("fleet.", match="prefix")
+    agent.say(type="command", command="fleet.restart", commandId="c-1")
+    assert callee.one() == [INVOCATION, 1, registration, {"procedure": "fleet.restart", "receive_progress": True}, [], {}]
+
+
+def test_a_json_command_that_is_too_long_for_its_callee_fails(world: World) -> None:
+    agent, small = world.agent(), world.join(largest=2048)
+    small.register("restart")
+    agent.say(type="command", command="restart", commandId="c-1", parameters={"x": "x" * 3000})
+    error = agent.one()
+    assert (error["type"], error["code"]) == ("error", "too_large")
+    assert small.heard() == []
+
+
 # --- how it ends
 
 

@@ -47,9 +47,6 @@ CancelMode = Literal["skip", "kill", "killnowait"]
 class Call(Protocol):
     """A call that was taken."""
 
-    @property
-    def over(self) -> bool: ...
-
     def further(self, payload: Payload, more: bool) -> None:
         """A further part of the arguments (WAMP: progressive call invocations); the last one where `more` is false."""
 

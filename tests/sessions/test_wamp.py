@@ -12,6 +12,7 @@ from nexus_tw.errors import HEARTBEAT_TIMEOUT, SHUTTING_DOWN, SLOW_CONSUMER, TOK
 from nexus_tw.settings import Limits, Realm, Role
 from nexus_tw.wamp.codecs import CODECS
 from nexus_tw.wamp.features import ROLES
+from tests.fakes import HandBus
 from tests.recording import principal
 from tests.wamp.peer import (
     ABORT,
@@ -188,6 +189,36 @@ def test_garbage_is_answered_by_abort_and_touches_nobody_else(codec: str, data: 
     assert [event[:2] for event in other.heard()] == [[EVENT, subscription]]
 
 
+VALUES: Final = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 3) | st.floats() | st.sampled_from(["", "com.a", "com.b", "wamp.session.kill"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["progress", "match", "x"]), inner, max_size=2),
+    max_leaves=4,
+)
+HALF_GOOD: Final = st.sampled_from([message for message, _ in JOINED if message[0] not in (GOODBYE, ABORT)]).flatmap(
+    lambda message: st.tuples(*(st.just(member) | VALUES for member in message)) | st.just(tuple(message))
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), HALF_GOOD), max_size=12))
+def test_whatever_two_sessions_say_a_third_is_served(said: list[tuple[int, tuple[Any, ...]]]) -> None:
+    world = World()
+    other = world.join("other")
+    subscription = other.subscribe("com.other")
+    speakers = [world.join(), world.join(codec="cbor")]
+    for place, message in said:
+        speakers[place].say(*message)  # what raises here would be a traceback in the log
+        world.run()
+    for speaker in speakers:
+        if speaker.over:
+            violated(speaker)
+        speaker.lose()
+    world.join().publish("com.other", [1])
+    assert [event[:2] for event in other.heard()] == [[EVENT, subscription]]
+    realm: Any = world.realms["nexus"]
+    assert len(realm._roster) == 2
+    assert not realm._executors._peers
+
+
 @each_codec
 def test_text_for_a_binary_serializer_is_a_violation_and_the_other_way_round(codec: str, world: World) -> None:
     speaker = world.join(codec=codec)
@@ -359,6 +390,24 @@ def test_of_a_session_that_has_gone_nothing_is_left(world: World) -> None:
     assert not realm._invocations._hands
     assert not realm._procedures._testaments
     assert not world.clock.getDelayedCalls()
+
+
+def test_a_session_that_leaves_while_the_bus_is_asked_leaves_nothing() -> None:
+    bus = HandBus()
+    bus.confirms = False
+    world = World(bus=lambda _clock: bus)
+    speaker = world.join()
+    speaker.say(SUBSCRIBE, 1, {}, "com.topic")
+    speaker.say(SUBSCRIBE, 2, {}, "com.topic")
+    assert speaker.heard() == []
+    bus.confirm()
+    assert [message[:2] for message in speaker.heard()] == [[SUBSCRIBED, 1], [SUBSCRIBED, 2]]
+    speaker.say(SUBSCRIBE, 3, {}, "com.other")
+    speaker.lose()
+    bus.confirm()
+    assert bus.subscribed == set()
+    realm: Any = world.realms["nexus"]
+    assert not realm.broker._clients
 
 
 # --- URIs
