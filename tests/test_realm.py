@@ -83,7 +83,7 @@ def test_what_happens_in_one_realm_is_not_seen_in_another(world: World) -> None:
     one, other = world.realm("one"), world.realm("other")
     here, there = world.join(one), world.join(other)
     for realm, peer in ((one, here), (other, there)):
-        world.subscribe(realm, peer, "**", "wamp.**")
+        world.subscribe(realm, peer, "**", "wamp.registration.**")
     one.register(here, ["deploy"], "a")
     world.publish(one, "a.b")
     world.run()
