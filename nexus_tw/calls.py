@@ -168,8 +168,6 @@ class Call:
 
     def cancel(self, mode: CancelMode) -> None:
         """The caller wants no result any more; `kill` waits for what the callee says to that."""
-        if self._reply is None:
-            return
         invocation = self._invocation
         if mode == "kill" and invocation is not None:
             if invocation.peer.interrupt(invocation, "cancelled"):
@@ -180,8 +178,8 @@ class Call:
 
     def abandon(self) -> None:
         """The caller is gone."""
-        self._reply = _NOBODY
-        self.cancel("killnowait")
+        if self._end() is not None:
+            self._leave("cancelled")
 
     # --- CallersHalf
 
@@ -243,20 +241,6 @@ class Call:
         return reply
 
 
-class _Nobody:
-    """For whom nobody waits."""
-
-    def progress(self, payload: Payload, options: Options) -> None:
-        pass
-
-    def result(self, payload: Payload, options: Options) -> None:
-        pass
-
-    def error(self, error: NexusError) -> None:
-        pass
-
-
-_NOBODY: Final = _Nobody()
 _SERVER: Final = Caller(0, "", "")
 
 

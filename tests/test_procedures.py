@@ -93,6 +93,7 @@ def test_sessions_are_counted_listed_and_described(world: World) -> None:
         ("wamp.session.add_testament", [], "topic"),
         ("wamp.session.add_testament", ["com.a", 5], "args"),
         ("wamp.session.add_testament", ["com.a", [], []], "kwargs"),
+        ("wamp.session.add_testament", ["com.a", True], "args"),
         ("wamp.subscription.get", ["1"], "subscription"),
         ("wamp.subscription.lookup", [5], "topic"),
         ("wamp.subscription.lookup", ["a b"], "topic"),
@@ -228,6 +229,15 @@ def test_a_testament_is_published_when_the_session_ends_however_that_is(how: str
         ask(admin, "wamp.session.kill", [speaker.number])
     first, second = hearer.heard()
     assert (first[0], first[3:], second[3:]) == (EVENT, [{}, [1], {"k": "v"}], [{}, [2]])
+
+
+def test_arguments_that_are_null_are_none(world: World) -> None:
+    hearer, speaker = world.join(), world.join()
+    hearer.subscribe("com.left")
+    ask(speaker, "wamp.session.add_testament", ["com.left", None, None], {"publish_options": None})
+    assert ask(speaker, "wamp.session.count", [None]) == 2
+    speaker.lose()
+    assert hearer.one()[3:] in ([{}], [{}, []])
 
 
 def test_testaments_can_be_taken_back(world: World) -> None:

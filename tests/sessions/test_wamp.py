@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
@@ -649,6 +650,32 @@ def test_a_payload_that_others_could_not_be_told_is_refused(world: World) -> Non
     speaker.call("com.mine")
     speaker.give(speaker.invocation(), [deep])
     assert [*speaker.one()[:1], speaker.over] == [ERROR, False]
+
+
+def test_a_client_sends_errors_of_invocations_only(world: World) -> None:
+    for kind in (PUBLISH, SUBSCRIBE, CALL, REGISTER, 0, 99):
+        speaker = world.join()
+        speaker.say(ERROR, kind, 1, {}, "com.error")
+        assert violated(speaker).startswith("request_type: ")
+
+
+def test_an_answer_that_others_could_not_be_told_is_an_error_for_who_waits(world: World) -> None:
+    deep: Any = []
+    for _ in range(40):
+        deep = [deep]
+    caller, callee = world.join(), world.join()
+    callee.register("com.procedure")
+    answers: list[Callable[[int], None]] = [
+        lambda number: callee.give(number, [deep]),
+        lambda number: callee.give(number, [deep], progress=True),
+        lambda number: callee.fail(number, "com.error", [deep]),
+        lambda number: callee.fail(number, "com.error", [], {"deep": deep}),
+    ]
+    for answer in answers:
+        request = caller.call("com.procedure", receive_progress=True)
+        answer(callee.invocation())
+        assert caller.one()[:5] == [ERROR, CALL, request, {}, "wamp.error.invalid_argument"]
+        assert not callee.over
 
 
 def test_what_is_too_long_for_its_receiver_is_told_to_who_waits(world: World) -> None:
