@@ -94,7 +94,7 @@ def test_what_happens_in_one_realm_is_not_seen_in_another(world: World) -> None:
         other.command(there, Command(command="deploy"), RecordingReply())
     with pytest.raises(NexusError, match="nobody executes deploy"):
         world.call(other, there, "deploy")
-    assert world.call(other, there, "wamp.session.count").told == [("result", b"1")]
+    assert world.call(other, there, "wamp.session.count").told == [("result", b'{"args":[1],"kwargs":{}}')]
 
 
 def test_of_a_session_that_is_gone_nothing_is_left_and_it_goes_once(world: World) -> None:
