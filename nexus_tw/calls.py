@@ -24,7 +24,6 @@ from nexus_tw.metrics import Metrics
 from nexus_tw.payloads import Payload
 from nexus_tw.policy import Principal
 from nexus_tw.sessions.verbs import CallReply, CallRequest, CancelMode, Options
-from nexus_tw.topics import is_reserved
 from nexus_tw.wamp.codecs import JSON
 
 AGENT: Final = "nexus.agent."
@@ -92,8 +91,7 @@ class Calls:
         return agent_id is None and name.startswith("nexus.") and name in self.procedures
 
     def _pick(self, name: str, agent_id: str | None) -> tuple[Registration, Executor]:
-        # What is the server's own and not there is nobody's, though a pattern that somebody registered may match it.
-        picked = None if is_reserved(name) else self.executors.pick(name, agent_id)
+        picked = self.executors.pick(name, agent_id)
         if picked is None:
             raise NexusError("no_such_command", _nobody(name, agent_id))
         return picked

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from nexus_tw.errors import NexusError
 from nexus_tw.interfaces import Peer
-from nexus_tw.topics import Pattern, PatternMap
+from nexus_tw.topics import Pattern, PatternMap, is_reserved
 
 SINGLE: Final = "single"
 ROUNDROBIN: Final = "roundrobin"
@@ -133,6 +133,8 @@ class Executors:
         exact = self._exact.get(name)
         if exact is not None or not self._wild:
             return exact
+        if is_reserved(name):
+            return None  # what is the server's own and not there is nobody's, though a pattern may match it
         if name not in self._routes:
             if len(self._routes) >= _ROUTES_KEPT:
                 self._routes.clear()

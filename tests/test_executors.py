@@ -168,6 +168,13 @@ def test_a_name_goes_before_patterns_and_a_longer_prefix_before_a_shorter_one_an
     assert world.who("a.x.c") == "3", "a prefix, however short"
 
 
+def test_reserved_names_that_nobody_has_are_not_caught_by_patterns(world: World) -> None:
+    world.executors.add(RecordingPeer(), "a", Pattern.prefixed(""), "single", 0.0)
+    assert world.executors.find("anything") is not None
+    assert world.executors.find("wamp.session.nonsense") is None
+    assert not world.executors.any("nexus.nonsense", None)
+
+
 def test_of_wildcards_the_one_that_says_more_on_the_left_is_taken(world: World) -> None:
     for name in ("a...", "a..c.", "a...d", "a.b..", ".b.c.d", "..."):
         world.add(RecordingPeer(), name, name, match="wildcard")
