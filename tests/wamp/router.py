@@ -8,11 +8,12 @@ from typing import Final
 
 from tests.e2e.server import NexusServer
 
-CONFIGURATION: Final = Path(__file__).parent / "suites.toml"
+CONFIGURATION: Final = Path(__file__).parents[2] / "conf" / "wamp-suites.toml"
+
 
 @dataclass(frozen=True)
 class Router:
-    """A router that has the realms and users of `suites.toml`."""
+    """A router that has the realms and users of `conf/wamp-suites.toml`."""
 
     port: int
     admin: str = ""  # a token for the realm nexus

@@ -1,4 +1,4 @@
-"""Who may join a router that has the users of `suites.toml`, and by which ways."""
+"""Who may join a router that has the users of `conf/wamp-suites.toml`, and by which ways."""
 
 from __future__ import annotations
 
