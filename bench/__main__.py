@@ -12,27 +12,33 @@ import msgspec
 
 from bench import plot, report
 from bench.cells import CELLS
+from bench.dialects import JSON, WAMP, Dialect
+from bench.peers.crossbar import VARIABLE
 from bench.processes import ROOT
 from bench.runner import Plan, Row, run
 from bench.subjects import Subject
 from bench.switches import SWITCHES
 from bench.target import Time
 
-SERVERS: Final = "autobahn,websockets,nexus"
+SERVERS: Final = "autobahn,websockets,crossbar,nexus"
 PAGE: Final = ROOT / "docs" / "performance.md"
 RESULTS: Final = ROOT / "var" / "bench.jsonl"
-BEGIN: Final = "<!-- figures: python -m bench report writes from here -->"
+BEGIN: Final = "<!-- figures of {}: python -m bench report writes from here -->"
 END: Final = "<!-- to here -->"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """0: all was exact. 1: something was lost, repeated, reordered or misrouted. 2: wrong usage."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     if options.command == "list":
         return _list()
     if options.command == "report":
         return _report(options.results, options.page)
-    plan = Plan(_cells(options), options.rounds, Time(options.seconds, options.warmup), options.cpu)
+    cells = _cells(options)
+    if not cells:
+        parser.error("none of these servers speaks what these cells are in")
+    plan = Plan(cells, options.rounds, Time(options.seconds, options.warmup), options.cpu)
     return _measure(plan, options.json, options.command)
 
 
@@ -42,7 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("list", help="cells, servers and switches")
     compare = commands.add_parser("run", help="servers in turn; the first is the baseline")
     compare.add_argument("cells", nargs="*", type=_one_of(CELLS), metavar="CELL", help="default: all; see `list`")
-    compare.add_argument("--servers", type=_servers, default=_servers(SERVERS), help=f"by commas [{SERVERS}]")
+    about = f"by commas; each runs the cells whose dialect it speaks [{SERVERS}]"
+    compare.add_argument("--servers", type=_servers, default=_servers(SERVERS), help=about)
     switches = commands.add_parser("switches", help="nexus, and nexus with each part of its design switched off")
     switches.add_argument("switches", nargs="*", type=_one_of(SWITCHES), metavar="SWITCH", help="default: all; see `list`")
     for each in (compare, switches):
@@ -53,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument("--json", type=Path, help="add the runs to this file, a JSON object a line, as `report` reads")
     page = commands.add_parser("report", help="tables and plot out of such files, written into a page")
     page.add_argument("results", nargs="*", type=Path, default=[RESULTS], help=f"[{RESULTS.relative_to(ROOT)}]")
-    page.add_argument("--page", type=Path, default=PAGE, help=f"[{PAGE.relative_to(ROOT)}]; the plot goes beside it")
+    page.add_argument("--page", type=Path, default=PAGE, help=f"[{PAGE.relative_to(ROOT)}]; the plots go beside it")
     return parser
 
 
@@ -75,7 +82,8 @@ def _servers(text: str) -> list[str]:
 
 def _cells(options: argparse.Namespace) -> list[tuple[str, list[str]]]:
     if options.command == "run":
-        return [(cell, options.servers) for cell in options.cells or CELLS]
+        chosen = ((cell, _speaking(CELLS[cell].dialect, options.servers)) for cell in options.cells or CELLS)
+        return [(cell, servers) for cell, servers in chosen if servers]
     # Per cell, so that all that concerns it runs in alternation.
     cells: dict[str, list[str]] = {}
     for name in options.switches or SWITCHES:
@@ -84,10 +92,15 @@ def _cells(options: argparse.Namespace) -> list[tuple[str, list[str]]]:
     return list(cells.items())
 
 
+def _speaking(dialect: Dialect, servers: list[str]) -> list[str]:
+    return [name for name in servers if dialect in Subject(name).dialects]
+
+
 def _list() -> int:
     for name, cell in CELLS.items():
-        _say(f"{name:14}{cell.title}")
-    _say("\nservers: nexus[-redis][-wss][~SWITCH], autobahn[-wss], websockets[-wss]; switches:\n")
+        _say(f"{name:17}{cell.title}")
+    _say("\nservers: nexus[-redis][-wss][~SWITCH]; autobahn[-wss], websockets[-wss] (JSON); crossbar[-wss] (WAMP,")
+    _say(f"in the virtual environment that {VARIABLE} names); switches:\n")
     for name, switch in SWITCHES.items():
         _say(f"{name:14}{switch.what}")
     return 0
@@ -114,13 +127,21 @@ def _measure(plan: Plan, results: Path | None, command: str) -> int:
 
 def _report(results: list[Path], page: Path) -> int:
     rows = [row for path in results for row in report.read(path)]
-    before, _, rest = page.read_text().partition(BEGIN)
+    for dialect in (JSON, WAMP):
+        # What there are no results of stays as it is.
+        if found := [row for row in rows if CELLS[row.cell].dialect is dialect]:
+            _fill(page, dialect, found)
+    return 0
+
+
+def _fill(page: Path, dialect: Dialect, rows: list[Row]) -> None:
+    begin = BEGIN.format(dialect.name)
+    before, _, rest = page.read_text().partition(begin)
     after = rest.partition(END)[2]
-    drawing = page.with_suffix(".svg")
+    drawing = page.with_name(f"{page.stem}-{dialect.name.lower()}.svg")
     drawing.write_text(plot.svg(report.panels(rows)))
     figures = f"![The medians, with the spread]({drawing.name})\n\n{report.tables(rows)}"
-    page.write_text(f"{before}{BEGIN}\n\n{figures}\n\n{END}{after}")
-    return 0
+    page.write_text(f"{before}{begin}\n\n{figures}\n\n{END}{after}")
 
 
 def _say(text: str) -> None:

@@ -7,29 +7,35 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from bench.dialects import JSON, WAMP, Dialect
 from bench.meter import Measure
+from bench.scenarios.calls import calls
 from bench.scenarios.crowds import handshakes, memory
 from bench.scenarios.fanout import fanout
 from bench.scenarios.filters import filters
 from bench.scenarios.fleet import fleet
+from bench.scenarios.publications import publications
 from bench.scenarios.requests import ping, telemetry
 from bench.target import Target, Time
 
 
 @dataclass(frozen=True)
 class Cell:
-    """`unit` is what is counted; `value` names the figure that is compared: the rate, or one of the scenario's own."""
+    """`unit` is what is counted; `value` names the figure that is compared: the rate, or one of the scenario's own. It is for
+    servers that speak `dialect`."""
 
     title: str
     unit: str
     run: Callable[[Target, Time], Measure]
     value: str = "rate"
+    dialect: Dialect = JSON
 
 
-def _fan(subscribers: int, window: int, size: int = 100) -> Cell:
+def _fan(subscribers: int, window: int, size: int = 100, dialect: Dialect = JSON) -> Cell:
     way = "one event at a time" if window == 1 else f"{window} events under way"
-    title = f"Fan-out to {subscribers:,} subscribers, {way}, {size:,} bytes"
-    return Cell(title, "deliveries", partial(fanout, subscribers=subscribers, window=window, size=size))
+    over = "" if dialect is JSON else f"{dialect.name}: "
+    title = f"{over}Fan-out to {subscribers:,} subscribers, {way}, {size:,} bytes"
+    return Cell(title, "deliveries", partial(fanout, subscribers=subscribers, window=window, size=size), dialect=dialect)
 
 
 def _filters(different: int) -> Cell:
@@ -64,4 +70,17 @@ CELLS: Final = {
     "filters10000": _filters(10000),
     "fleet": Cell("Fleet: 500 agents at 1 message/s, 20 watch all, 500 watch one, 50 commands/s", "messages",
                   partial(fleet, agents=500, rate=1, watchers=20, commands=50)),
+    "wamp-fan100w1": _fan(100, 1, dialect=WAMP),
+    "wamp-fan100w64": _fan(100, 64, dialect=WAMP),
+    "wamp-fan1000w1": _fan(1000, 1, dialect=WAMP),
+    "wamp-fan1000w64": _fan(1000, 64, dialect=WAMP),
+    "wamp-publish": Cell("WAMP: acknowledged publications: 64 connections, 16 in flight on each", "acknowledgements",
+                         partial(publications, connections=64, window=16), dialect=WAMP),
+    "wamp-publish1": Cell("WAMP: acknowledged publications: 1 connection, 1 in flight", "acknowledgements",
+                          partial(publications, connections=1, window=1), dialect=WAMP),
+    "wamp-call": Cell("WAMP: calls: 64 connections, 16 in flight on each", "results",
+                      partial(calls, connections=64, window=16), dialect=WAMP),
+    "wamp-call1": Cell("WAMP: calls: 1 connection, 1 in flight", "results",
+                       partial(calls, connections=1, window=1), dialect=WAMP),
+    "wamp-memory": Cell("WAMP: memory of an idle session", "sessions", partial(memory, connections=2000), "kB_each", WAMP),
 }  # fmt: skip

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import resource
 import select
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from time import monotonic
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
 from bench.errors import Inexact, Unable
-from bench.link import Link
+from bench.link import Hello, Link
 from bench.target import Target, Time
 
 AT_ONCE: Final = 64
 
-Hello = Sequence[tuple[dict[str, Any], str]]
 Opening = dict[int, tuple[Iterator[int], int]]  # the steps of each connection, and what it waits for
 
 
@@ -24,6 +23,7 @@ class Crowd:
 
     def __init__(self, target: Target, time: Time) -> None:
         self._address = target.address
+        self._handshake = target.dialect.handshake
         self._patience = time.patience
         self._settle = time.settle
         self._poll = select.epoll()
@@ -55,7 +55,7 @@ class Crowd:
         return made
 
     def _begin(self, hello: Hello, opening: Opening) -> Link:
-        link = Link(self._address)
+        link = Link(self._address, self._handshake)
         self.links[link.fd] = link
         steps = link.open(hello)
         wanted = next(steps)

@@ -30,30 +30,45 @@ def _insecure() -> ssl.SSLContext:
 TLS: Final = _insecure()
 
 
+Message = dict[str, Any] | list[Any]
+# What is said when a connection is new, each with the type of its answer; None where the server speaks unasked.
+Hello = Sequence[tuple[Message | None, str | int]]
+
+
 @dataclass(frozen=True)
 class Address:
     """Where a server is reached."""
 
     port: int
     tls: bool
+
+
+@dataclass(frozen=True)
+class Handshake:
+    """What makes a session of a connection: the upgrade, and what is said first."""
+
     path: str
+    subprotocol: str
+    greeting: Hello
 
 
 class Link:
     """A WebSocket; `receive` gives bytes of frames, `frames` cuts them and answers what the protocol wants answered."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, handshake: Handshake) -> None:
         self._address = address
+        self._handshake = handshake
         self._socket: socket.socket = socket.socket()
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.fd = self._socket.fileno()
         self.rest = b""  # of a frame that is not complete
         self.unsent = b""
+        self.answer: Any = None  # to the last thing said in the hello
         self.read: Callable[[int], bytes] = self._socket.recv
 
-    def open(self, hello: Sequence[tuple[dict[str, Any], str]]) -> Iterator[int]:
-        """Connects, upgrades, waits for `connected` and says hello: messages, each with the type of its answer.
+    def open(self, hello: Hello) -> Iterator[int]:
+        """Connects, upgrades, greets as the handshake says and then says hello.
 
         A generator of the poll events that it waits for.
         """
@@ -65,7 +80,7 @@ class Link:
                 raise Inexact(f"cannot connect: error {error}")
         if self._address.tls:
             yield from self._secure()
-        upgrade = wire.Upgrade(f"127.0.0.1:{self._address.port}", self._address.path)
+        upgrade = wire.Upgrade(f"127.0.0.1:{self._address.port}", self._handshake.path, self._handshake.subprotocol)
         self.send(upgrade.request)
         head = b""
         while b"\r\n\r\n" not in head:
@@ -73,10 +88,11 @@ class Link:
             head += self.receive()
         head, _, early = head.partition(b"\r\n\r\n")
         upgrade.check(head)
-        yield from self._await("connected", early)
-        for message, answer in hello:
-            self.say(message)
-            yield from self._await(answer)
+        for message, answer in (*self._handshake.greeting, *hello):
+            if message is not None:
+                self.say(message)
+            yield from self._await(answer, early)
+            early = b""
 
     def _secure(self) -> Iterator[int]:
         secure = TLS.wrap_socket(self._socket, do_handshake_on_connect=False)
@@ -102,12 +118,13 @@ class Link:
 
         self.read = read
 
-    def _await(self, kind: str, data: bytes = b"") -> Iterator[int]:
+    def _await(self, kind: str | int, data: bytes) -> Iterator[int]:
         found = self.frames(data)
         while not found:
             yield select.EPOLLIN
             found = self.frames(self.receive())
-        if len(found) > 1 or decode(found[0]).get("type") != kind:
+        self.answer = decode(found[0])
+        if len(found) > 1 or _kind(self.answer) != kind:
             raise Inexact(f"expected {kind} and nothing else, got {found[:3]!r}")
 
     def send(self, data: bytes) -> None:
@@ -125,7 +142,7 @@ class Link:
                 raise Inexact(f"the connection was lost: {error}") from None
             self.unsent = self.unsent[sent:]
 
-    def say(self, message: dict[str, Any]) -> None:
+    def say(self, message: Message) -> None:
         self.send(wire.masked(wire.FIN | wire.TEXT, msgspec.json.encode(message)))
 
     def receive(self) -> bytes:
@@ -158,3 +175,7 @@ class Link:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def _kind(message: Message) -> object:
+    return message.get("type") if isinstance(message, dict) else message[0]

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +29,7 @@ PATIENCE: Final = 20.0  # s for a server to come up, or to go down
 
 
 class Process:
-    """A child with its output in a file; a port of its own on 127.0.0.1."""
+    """A child, and its own children, with their output in a file; a port of its own on 127.0.0.1."""
 
     def __init__(self, name: str, command: Sequence[str], port: int, directory: Path, env: Mapping[str, str], cpu: int | None):
         self.port = port
@@ -36,11 +37,22 @@ class Process:
         self._output = directory / f"{name}.output"
         with self._output.open("wb") as output:
             self._child = subprocess.Popen(  # noqa: S603 - commands of our own
-                command, cwd=directory, env=dict(env), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+                command,
+                cwd=directory,
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
-        self.pid = self._child.pid
         if cpu is not None:
-            os.sched_setaffinity(self.pid, {cpu})
+            os.sched_setaffinity(self._child.pid, {cpu})
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Of the child, and of its children at this time."""
+        children = Path(f"/proc/{self._child.pid}/task/{self._child.pid}/children").read_text(encoding="ascii")
+        return (self._child.pid, *map(int, children.split()))
 
     def wait(self) -> None:
         """Until it listens; `Unable` with the end of its output where it does not."""
@@ -57,8 +69,8 @@ class Process:
 
     def stop(self) -> None:
         # No farewell: what a server does for its clients when it ends is not measured.
-        if self._child.poll() is None:
-            self._child.send_signal(signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self._child.pid, signal.SIGKILL)
         self._child.wait(PATIENCE)
 
 

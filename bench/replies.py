@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
 from bench.errors import Inexact
 from bench.link import Link, decode
-from bench.wire import FIN, TEXT
+from bench.wire import FIN, FIRST, TEXT
 
 _SHORT: Final = 126  # payloads below it have a header of two bytes
+
+
+class Counter(Protocol):
+    """Counts the answers of one connection."""
+
+    def count(self, data: bytes) -> int:
+        """How many answers `data` completes; raises `Inexact` for anything that is not one."""
 
 
 class Replies:
@@ -40,4 +48,23 @@ class Replies:
         if found and len(found[-1]) < _SHORT:
             self._size = len(found[-1]) + 2
             self._head = bytes((FIN | TEXT, len(found[-1])))
+        return len(found)
+
+
+class Answers:
+    """Counts answers that carry the number of their request: each is looked at, and they come in the requests' order.
+
+    `verify(number, message)` raises `Inexact` where a message is not the answer to that request.
+    """
+
+    def __init__(self, link: Link, verify: Callable[[int, Any], None]) -> None:
+        self._link = link
+        self._verify = verify
+        self._next = FIRST
+
+    def count(self, data: bytes) -> int:
+        found = self._link.frames(data)
+        for payload in found:
+            self._verify(self._next, decode(payload))
+            self._next += 1
         return len(found)

@@ -16,6 +16,7 @@ import msgspec
 from bench.cells import CELLS
 from bench.errors import Inexact, Unable
 from bench.meter import Measure
+from bench.peers import crossbar
 from bench.subjects import Subject
 from bench.target import Time
 
@@ -63,7 +64,7 @@ def run(plan: Plan) -> Iterator[Row]:
 def _once(cell: str, server: str, number: int, duration: Time, cpu: int | None, machine: dict[str, Any]) -> Row:
     row = Row(cell, server, number, machine={**machine, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
     try:
-        with Subject(server).running(cpu) as target:
+        with Subject(server).running(cpu, CELLS[cell].dialect) as target:
             measure = CELLS[cell].run(target, duration)
     except Inexact as error:
         row.failed, row.inexact = str(error), True
@@ -101,6 +102,8 @@ def about() -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
+    if (found := crossbar.version()) is not None:
+        versions["crossbar"] = found
     return {"cores": os.cpu_count(), "cpu": _cpu(), "system": platform.platform(), "python": sys.version.split()[0], **versions}
 
 

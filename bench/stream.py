@@ -18,7 +18,7 @@ from bench.link import Link, decode
 
 KEEP: Final = 4 * 1024 * 1024  # bytes that everybody has got, before they are let go
 
-Verify = Callable[[int, dict[str, Any]], None]
+Verify = Callable[[int, Any], None]
 
 
 class Stream:

@@ -1,5 +1,5 @@
 """What can be measured, by name: `nexus`, with `-redis` and `-wss` behind it; `nexus~SWITCH`, which is Nexus with one thing
-of its design switched off; and the peers, also with `-wss`."""
+of its design switched off; and the peers, also with `-wss`. Each speaks one dialect or both."""
 
 from __future__ import annotations
 
@@ -12,18 +12,31 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from bench.dialects import JSON, REALM, TOKEN, WAMP, Dialect
 from bench.errors import Unable
 from bench.link import Address
+from bench.peers import crossbar
 from bench.processes import Process, certificate, environment, free_port, module, stored
 from bench.switches import SWITCHES
 from bench.target import Target
 
-PEERS: Final = {"autobahn": "autobahn", "websockets": "websockets"}  # the package that each needs
-TOKEN: Final = "bench"  # noqa: S105 - of a server that lives for a second
-PATH: Final = f"/api/v1/events?token={TOKEN}"
+PEERS: Final = {"autobahn": "autobahn", "websockets": "websockets"}  # of our own, and the package that each needs
+CROSSBAR: Final = "crossbar"
+SPEAKS: Final[dict[str, tuple[Dialect, ...]]] = {"nexus": (JSON, WAMP), CROSSBAR: (WAMP,)}  # the others: JSON
 
 # As shipped, but for the limit on messages from one connection, which a generator is meant to exceed.
 SETTINGS: Final = {"NEXUS_TOKEN": TOKEN, "NEXUS_LIMITS__RATE": "0"}
+# And for WAMP, a realm that anybody may join and do everything in.
+CONFIGURATION: Final = f"""
+[realms.{REALM}]
+anonymous = "anybody"
+[roles.anybody]
+realms = ["{REALM}"]
+subscribe = ["**"]
+publish = ["**"]
+call = ["**"]
+register = ["**"]
+"""
 
 
 class Subject:
@@ -36,15 +49,17 @@ class Subject:
         self.base = base
         self.tls = "wss" in variants
         self.redis = "redis" in variants
-        legal = {"nexus": {"wss", "redis"}} | {peer: {"wss"} for peer in PEERS}
+        self.dialects = SPEAKS.get(base, (JSON,))
+        legal = {"nexus": {"wss", "redis"}} | {peer: {"wss"} for peer in (*PEERS, CROSSBAR)}
         if base not in legal or not legal[base].issuperset(variants) or (self.switch and self.switch not in SWITCHES):
             raise ValueError(f"no server {name!r}: {', '.join(legal)}, with -wss, nexus also with -redis and ~SWITCH")
         if self.switch and base != "nexus":
             raise ValueError(f"{name!r}: only nexus has switches")
 
     @contextmanager
-    def running(self, cpu: int | None) -> Iterator[Target]:
-        """The server as a process (and a Redis, where it wants one), new for each run, on one core where `cpu` says so."""
+    def running(self, cpu: int | None, dialect: Dialect) -> Iterator[Target]:
+        """The server as a process (and a Redis, where it wants one), new for each run, on one core where `cpu` says so;
+        for scenarios that speak `dialect`."""
         with TemporaryDirectory(prefix="nexus-bench-") as name, ExitStack() as stack:
             directory = Path(name)
 
@@ -55,33 +70,38 @@ class Subject:
                 process.wait()
                 return process
 
-            if self.base == "nexus":
-                yield self._nexus(directory, run)
-            else:
-                yield self._peer(directory, run)
+            start = {"nexus": self._nexus, CROSSBAR: self._crossbar}.get(self.base, self._peer)
+            yield start(directory, run, dialect)
 
-    def _nexus(self, directory: Path, run: Callable[..., Process]) -> Target:
+    def _nexus(self, directory: Path, run: Callable[..., Process], dialect: Dialect) -> Target:
+        configuration = directory / "nexus.toml"
+        configuration.write_text(CONFIGURATION)
         store = directory / "nexus.db"
-        settings = {**SETTINGS, "NEXUS_STORE": f"sqlite:{store}"}
-        pids = []
+        settings = {**SETTINGS, "NEXUS_CONFIG": str(configuration), "NEXUS_STORE": f"sqlite:{store}"}
+        pids: tuple[int, ...] = ()
         if self.redis:
             redis = shutil.which("redis-server")
             if redis is None:
                 raise Unable("there is no redis-server on this machine")
             bus = run("redis", lambda port: [redis, "--bind", "127.0.0.1", "--port", str(port), "--save", ""])
             settings["NEXUS_BUS"] = f"redis://127.0.0.1:{bus.port}/0"
-            pids.append(bus.pid)
+            pids = bus.pids
         if self.tls:
             settings["NEXUS_TLS__CERTIFICATE"], settings["NEXUS_TLS__KEY"] = certificate(directory)
         kind = "tls" if self.tls else "tcp"
         listen = f"{kind}:{{}}:interface=127.0.0.1"
         without = [self.switch] if self.switch else []
         server = run("nexus", lambda port: module("bench.server", *without, "--listen", listen.format(port)), **settings)
-        return Target(Address(server.port, self.tls, PATH), (server.pid, *pids), partial(stored, store))
+        return Target(Address(server.port, self.tls), (*server.pids, *pids), partial(stored, store), dialect)
 
-    def _peer(self, directory: Path, run: Callable[..., Process]) -> Target:
+    def _crossbar(self, directory: Path, run: Callable[..., Process], dialect: Dialect) -> Target:
+        files = certificate(directory) if self.tls else ()
+        server = run(CROSSBAR, lambda port: crossbar.command(directory, port, files))
+        return Target(Address(server.port, self.tls), server.pids, dialect=dialect)
+
+    def _peer(self, directory: Path, run: Callable[..., Process], dialect: Dialect) -> Target:
         if find_spec(PEERS[self.base]) is None:
             raise Unable(f"{PEERS[self.base]} is not installed")
         files = certificate(directory) if self.tls else ()
         server = run(self.base, lambda port: module(f"bench.peers.{self.base}_server", str(port), *files))
-        return Target(Address(server.port, self.tls, PATH), (server.pid,))
+        return Target(Address(server.port, self.tls), server.pids, dialect=dialect)

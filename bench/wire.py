@@ -24,17 +24,20 @@ _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
 class Upgrade:
     """One opening handshake: the request, and the check of the answer."""
 
-    def __init__(self, host: str, path: str) -> None:
+    def __init__(self, host: str, path: str, subprotocol: str = "") -> None:
         key = b64encode(os.urandom(16))
         self._accept = b64encode(sha1(key + _GUID, usedforsecurity=False).digest()).lower()
+        self._protocol = f"sec-websocket-protocol: {subprotocol}\r\n".encode() if subprotocol else b""
         self.request = (
             f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key.decode()}\r\n\r\n"
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key.decode()}\r\n{self._protocol.decode()}\r\n"
         ).encode()
 
     def check(self, head: bytes) -> None:
-        """Raises `Inexact` for anything but the 101 that belongs to this request."""
-        if not head.startswith(b"HTTP/1.1 101 ") or b"sec-websocket-accept: " + self._accept not in head.lower():
+        """Raises `Inexact` for anything but the 101 that belongs to this request; `head` is without the empty line."""
+        said = head.lower() + b"\r\n"
+        wanted = b"sec-websocket-accept: " + self._accept, self._protocol
+        if not head.startswith(b"HTTP/1.1 101 ") or not all(field in said for field in wanted):
             raise Inexact(f"no upgrade: {head[:200]!r}")
 
 
@@ -55,24 +58,27 @@ def framed(payload: bytes) -> bytes:
 
 
 class Numbered:
-    """A text message of which every copy differs by a number of ten digits only.
+    """A text message of which every copy differs by a number of ten digits only, in one place or several.
 
-    Masking is done once, and again for the number alone: a generator written in Python has no time for more.
+    Masking is done once, and again from the first number to the last: a generator written in Python has no time for more.
     """
 
     def __init__(self, template: bytes) -> None:
-        """`template` has one `%d`, the number's place."""
-        before, after = template.split(b"%d")
+        """`template` has a `%d` at each of the number's places."""
+        begin, end = template.index(b"%d"), template.rindex(b"%d") + 2
+        before, self._middle, after = template[:begin], template[begin:end], template[end:]
+        self._places = self._middle.count(b"%d")
+        self._width = len(self._middle) + self._places * (DIGITS - 2)
         key = os.urandom(4)
-        size = len(before) + DIGITS + len(after)
+        size = len(before) + self._width + len(after)
         self._before = _head(FIN | TEXT, size, key) + _xor(before, key, 0)
-        self._after = _xor(after, key, len(before) + DIGITS)
-        self._key = int.from_bytes(_stretched(key, len(before), DIGITS))
+        self._after = _xor(after, key, len(before) + self._width)
+        self._key = int.from_bytes(_stretched(key, len(before), self._width))
 
     def frame(self, number: int) -> bytes:
         """The frame with `FIRST + number`."""
-        digits = int.from_bytes(b"%d" % (FIRST + number)) ^ self._key
-        return self._before + digits.to_bytes(DIGITS) + self._after
+        middle = int.from_bytes(self._middle % ((FIRST + number,) * self._places)) ^ self._key
+        return self._before + middle.to_bytes(self._width) + self._after
 
 
 def cut(data: bytes) -> tuple[list[tuple[int, bytes]], int]:

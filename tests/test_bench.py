@@ -5,31 +5,39 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from functools import partial
+from hashlib import sha1
 from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 
 from bench import report, wire
 from bench.cells import CELLS
+from bench.dialects import JSON, WAMP, Dialect
 from bench.errors import Inexact, Unable
 from bench.link import Address, Link
 from bench.meter import Measure
+from bench.peers.crossbar import VARIABLE
 from bench.processes import ROOT, Process, environment, free_port, module
 from bench.replies import Replies
 from bench.runner import Row
+from bench.scenarios.calls import calls
 from bench.scenarios.crowds import handshakes, memory
 from bench.scenarios.fanout import fanout
 from bench.scenarios.filters import filters
 from bench.scenarios.fleet import fleet
+from bench.scenarios.publications import publications
 from bench.scenarios.requests import ping, telemetry
 from bench.stream import Stream
-from bench.subjects import PATH, Subject
+from bench.subjects import Subject
 from bench.switches import SWITCHES
 from bench.target import Target, Time
 from nexus_tw import frames
@@ -37,30 +45,49 @@ from nexus_tw import frames
 SHORT = Time(seconds=0.15, warmup=0.05, settle=0.05)
 HASTY = Time(seconds=0.3, warmup=0.0, settle=0.3, patience=1.5)
 
-# Telemetry is compared with what a new server has stored, so it runs once for each server.
-SCENARIOS: dict[str, Callable[[Target, Time], Measure]] = {
+Scenario = Callable[[Target, Time], Measure]
+
+FOR_BOTH: dict[str, Scenario] = {
     "one event at a time": partial(fanout, subscribers=7, window=1, size=100),
     "many events, large": partial(fanout, subscribers=3, window=32, size=9000),
-    "telemetry": partial(telemetry, connections=5, window=8),
-    "ping": partial(ping, connections=3, window=2),
+    "publications": partial(publications, connections=5, window=8),
     "handshakes": partial(handshakes, together=12, at_once=5),
     "memory": partial(memory, connections=20),
+}
+# Telemetry is compared with what a new server has stored, so it runs once for each server.
+FOR_JSON: dict[str, Scenario] = {
+    "telemetry": partial(telemetry, connections=5, window=8),
+    "ping": partial(ping, connections=3, window=2),
     "filters": partial(filters, different=20, window=4),
     "fleet": partial(fleet, agents=6, rate=20, watchers=2, commands=40),
 }
+FOR_WAMP: dict[str, Scenario] = {"calls": partial(calls, connections=5, window=8)}
+SCENARIOS = {**FOR_BOTH, **FOR_JSON, **FOR_WAMP}
 
-SERVERS = ["nexus", "nexus-wss-redis", "autobahn", "websockets-wss"]
+SPOKEN: list[tuple[str, Dialect]] = [
+    *((server, JSON) for server in ("nexus", "nexus-wss-redis", "autobahn", "websockets-wss")),
+    *((server, WAMP) for server in ("nexus", "nexus-wss-redis")),
+]
 
 
-@pytest.fixture(scope="module", params=SERVERS)
+@pytest.fixture(scope="module")
 def target(request: pytest.FixtureRequest) -> Iterator[Target]:
-    if "websockets" in request.param and find_spec("websockets") is None:
+    server, dialect = request.param
+    if "websockets" in server and find_spec("websockets") is None:
         pytest.skip("the websockets library is not installed")
-    with Subject(request.param).running(None) as running:
+    with Subject(server).running(None, dialect) as running:
         yield running
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize(
+    ("target", "scenario"),
+    [
+        pytest.param((server, dialect), scenario, id=f"{server}-{dialect.name}-{scenario}")
+        for server, dialect in SPOKEN
+        for scenario in (*FOR_BOTH, *(FOR_JSON if dialect is JSON else FOR_WAMP))
+    ],
+    indirect=["target"],
+)
 def test_every_scenario_finds_every_server_exact(target: Target, scenario: str) -> None:
     measure = SCENARIOS[scenario](target, SHORT)
     assert measure.messages > 0 and measure.seconds > 0
@@ -69,7 +96,7 @@ def test_every_scenario_finds_every_server_exact(target: Target, scenario: str) 
 
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_with_any_part_of_the_design_switched_off_the_server_is_as_exact(switch: str) -> None:
-    with Subject(f"nexus~{switch}").running(None) as target:
+    with Subject(f"nexus~{switch}").running(None, JSON) as target:
         for scenario in ("one event at a time", "telemetry", "filters"):
             assert SCENARIOS[scenario](target, SHORT).messages > 0
 
@@ -98,13 +125,78 @@ def test_what_a_server_loses_repeats_reorders_changes_or_misroutes_is_noticed(
     try:
         process.wait()
         with pytest.raises(Inexact, match=complaint):
-            scenario(Target(Address(port, False, PATH), (process.pid,)), HASTY)
+            scenario(Target(Address(port, False), process.pids), HASTY)
     finally:
         process.stop()
 
 
+@pytest.mark.parametrize(
+    ("lie", "scenario", "complaint"),
+    [
+        ("lose", partial(fanout, subscribers=3, window=64, size=100), "expected event 19, got"),
+        ("lose", partial(fanout, subscribers=3, window=1, size=100), "something is lost"),
+        ("repeat", partial(fanout, subscribers=3, window=1, size=100), "expected event 20, got"),
+        ("reorder", partial(fanout, subscribers=3, window=64, size=100), "expected event 19, got"),
+        ("change", partial(fanout, subscribers=3, window=1, size=100), "expected event 19, got"),
+        ("another's answer", partial(fanout, subscribers=3, window=1, size=100), "acknowledgement of publication 1000000019"),
+        ("lose", partial(publications, connections=1, window=64), "the subscriber got"),
+        ("repeat", partial(publications, connections=3, window=1), "the subscriber got"),
+        ("reorder", partial(publications, connections=1, window=64), "the subscriber got"),
+        ("change", partial(publications, connections=3, window=1), "the subscriber got"),
+        ("no answer", partial(publications, connections=1, window=64), "the acknowledgement of publication 1000000019"),
+        ("two answers", partial(publications, connections=1, window=64), "the acknowledgement of publication 1000000020"),
+        ("lose", partial(calls, connections=1, window=64), "the callee got"),
+        ("lose", partial(calls, connections=1, window=1), "something is lost"),
+        ("repeat", partial(calls, connections=3, window=1), "the callee got"),
+        ("reorder", partial(calls, connections=1, window=64), "the callee got"),
+        ("change", partial(calls, connections=3, window=1), "expected the result of call"),
+        ("no answer", partial(calls, connections=1, window=64), "the result of call 1000000019"),
+        ("two answers", partial(calls, connections=1, window=64), "the result of call 1000000020"),
+        ("another's answer", partial(calls, connections=3, window=1), "expected the result of call"),
+    ],
+)
+def test_the_same_is_noticed_of_a_wamp_router(tmp_path: Path, lie: str, scenario: Scenario, complaint: str) -> None:
+    port = free_port()
+    process = Process("liar", module("tests.wamp_liar", str(port), lie), port, tmp_path, environment(), None)
+    try:
+        process.wait()
+        with pytest.raises(Inexact, match=complaint):
+            scenario(Target(Address(port, False), process.pids, dialect=WAMP), HASTY)
+    finally:
+        process.stop()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [36, 6, 1, {}, [7]],  # of another subscription
+        [36, 5, 1, {}],
+        [36, 5, 1, {}, []],
+        [36, 5, 1, {}, [7, 8]],
+        [36, 5, 1, {}, [7], {"more": 8}],
+        [68, 5, 1, {}, [7]],
+        {},
+    ],
+)
+def test_an_event_of_wamp_has_its_subscription_and_one_argument(wrong: object) -> None:
+    assert WAMP.event([36, 5, 1, {}, [7]], [33, 1, 5]) == 7
+    with pytest.raises(Inexact, match="expected an event of subscription 5"):
+        WAMP.event(wrong, [33, 1, 5])
+
+
+def test_a_server_that_takes_the_upgrade_but_not_the_subprotocol_is_noticed() -> None:
+    upgrade = wire.Upgrade("here", "/ws", "wamp.2.json")
+    key = upgrade.request.partition(b"Sec-WebSocket-Key: ")[2][:24]
+    accept = b64encode(sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False).digest())
+    head = b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: " + accept
+    upgrade.check(head + b"\r\nSec-WebSocket-Protocol: wamp.2.json")
+    for wrong in (head, head + b"\r\nSec-WebSocket-Protocol: wamp.2.json.batched"):
+        with pytest.raises(Inexact, match="no upgrade"):
+            upgrade.check(wrong)
+
+
 def test_telemetry_that_was_acknowledged_but_is_not_stored_is_noticed() -> None:
-    with Subject("nexus").running(None) as target:
+    with Subject("nexus").running(None, JSON) as target:
         forgetful = Target(target.address, target.pids, lambda: {"agent-0000": (1, 1)})
         with pytest.raises(Inexact, match="were acknowledged; kept"):
             telemetry(forgetful, SHORT, connections=1, window=1)
@@ -121,7 +213,7 @@ class Script(Link):
     """A link that reads what it is given."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(Address(0, False, ""))
+        super().__init__(Address(0, False), JSON.handshake)
         self.close()
         self.fd = number
         self.parts: list[bytes] = []
@@ -202,8 +294,21 @@ def test_numbered_messages_are_frames_that_the_server_reads(size: int) -> None:
         assert frames.unmask(key, data[14:]).endswith(b'"i":1000000007}')
 
 
-def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+def test_a_number_may_stand_in_several_places_of_a_message() -> None:
+    made = wire.Numbered(b'[16,%d,"task",[{"i":%d}]]')
+    found: list[bytes] = []
+
+    def receive(payload: bytes, _is_binary: bool) -> bool:
+        found.append(payload)
+        return True
+
+    for number in (0, 12345):
+        frames.split(made.frame(number), 0, receive)
+    assert found == [b'[16,1000000000,"task",[{"i":1000000000}]]', b'[16,1000012345,"task",[{"i":1000012345}]]']
+
+
+def bench(*arguments: str, crossbar: str = "") -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), VARIABLE: crossbar}
     command = [sys.executable, "-m", "bench", *arguments]
     return subprocess.run(command, check=False, capture_output=True, text=True, env=env, cwd=ROOT, timeout=60)
 
@@ -224,8 +329,65 @@ def test_runs_are_told_as_a_table_and_kept_as_lines_that_fill_the_page(tmp_path:
         text = page.read_text()
         assert text.count(f"### {CELLS['ping1'].title}") == 1
         assert text.count("| direct |") == len(SWITCHES["direct"].cells)
-    drawing = ElementTree.parse(tmp_path / "page.svg").getroot()
+    drawing = ElementTree.parse(tmp_path / "page-json.svg").getroot()
     assert any("JSON ping, 1 connection" in (element.text or "") for element in drawing.iter())
+
+
+def test_figures_of_one_dialect_leave_those_of_the_other_as_they_are(tmp_path: Path) -> None:
+    results, page = tmp_path / "results.jsonl", tmp_path / "page.md"
+    page.write_text((ROOT / "docs" / "performance.md").read_text())
+    for cell, other in (("ping1", "wamp-call1"), ("wamp-call1", "ping1")):
+        row = Row(cell, "nexus", 0, rate=12345.0, cost_us=10.0, machine={"cores": 2})
+        results.write_bytes(msgspec.json.encode(row))
+        before = page.read_text().count(f"### {CELLS[other].title}\n")
+        assert bench("report", str(results), "--page", str(page)).returncode == 0
+        text = page.read_text()
+        assert text.count(f"### {CELLS[cell].title}\n") == 1
+        assert text.count(f"### {CELLS[other].title}\n") == before
+        assert text.count("| nexus | 1 | 12.3k [12.3k-12.3k] |") == (1 if cell == "ping1" else 2)
+
+
+def test_each_server_runs_the_cells_whose_dialect_it_speaks_and_a_crossbar_that_is_not_there_is_said(tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    short = ["--rounds", "1", "--seconds", "0.1", "--warmup", "0", "--json", str(results)]
+    done = bench("run", "ping1", "wamp-publish1", "--servers", "crossbar,nexus", *short)
+    assert done.returncode == 0, done.stderr
+    rows = report.read(results)
+    ran = [(row.cell, row.server) for row in rows]
+    assert ran == [("ping1", "nexus"), ("wamp-publish1", "crossbar"), ("wamp-publish1", "nexus")]
+    assert VARIABLE in rows[1].failed
+    assert not rows[1].inexact
+    assert rows[2].rate > 0
+    assert f"| crossbar | 0 | no Crossbar.io: {VARIABLE}" in done.stdout
+
+
+CROSSBAR = """#!{python}
+import json, subprocess, sys, time
+directory = sys.argv[sys.argv.index("--cbdir") + 1]
+configuration = json.load(open(directory + "/config.json"))
+transport = configuration["workers"][0]["transports"][0]
+assert transport["paths"]["ws"]["serializers"] == ["json"]
+assert configuration["workers"][0]["realms"][0]["name"] == "realm1"
+worker = [sys.executable, "-m", "tests.wamp_liar", str(transport["endpoint"]["port"]), "nothing"]
+sys.exit(subprocess.run(worker).returncode)
+"""
+
+
+def test_a_crossbar_is_run_with_its_workers_and_stopped_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs here is no Crossbar.io, but takes its command and the configuration, and has a worker as it does."""
+    program = tmp_path / "bin" / "crossbar"
+    program.parent.mkdir()
+    program.write_text(CROSSBAR.format(python=sys.executable))
+    program.chmod(0o755)
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    with Subject("crossbar").running(None, WAMP) as target:
+        ends = [os.pidfd_open(pid) for pid in target.pids]
+        assert len(ends) == 2
+        for scenario in (*FOR_BOTH, *FOR_WAMP):
+            assert SCENARIOS[scenario](target, SHORT).messages > 0
+    for end in ends:
+        assert select.select([end], [], [], 20.0)[0]
+        os.close(end)
 
 
 def test_every_cell_and_switch_is_listed() -> None:
@@ -234,12 +396,21 @@ def test_every_cell_and_switch_is_listed() -> None:
     assert all(name in listed.stdout for name in (*CELLS, *SWITCHES))
 
 
-@pytest.mark.parametrize("wrong", [["run", "nothing"], ["run", "--servers", "apache"], ["switches", "nothing"], []])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["run", "nothing"],
+        ["run", "--servers", "apache"],
+        ["run", "ping1", "--servers", "crossbar"],  # which does not speak it
+        ["switches", "nothing"],
+        [],
+    ],
+)
 def test_what_there_is_not_cannot_be_run(wrong: list[str]) -> None:
     assert bench(*wrong).returncode == 2
 
 
-@pytest.mark.parametrize("name", ["apache", "nexus-fast", "autobahn-redis", "autobahn~lane", "nexus~nothing"])
+@pytest.mark.parametrize("name", ["apache", "nexus-fast", "autobahn-redis", "crossbar-redis", "autobahn~lane", "nexus~nothing"])
 def test_a_server_that_there_is_not_has_no_name(name: str) -> None:
     with pytest.raises(ValueError, match=r"server|switches"):
         Subject(name)

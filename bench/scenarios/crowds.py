@@ -6,11 +6,11 @@ from dataclasses import replace
 from time import sleep
 from typing import Final
 
-from bench.crowd import Crowd, Hello, need_descriptors
+from bench.crowd import Crowd, need_descriptors
 from bench.meter import Measure, Meter, resident
 from bench.target import Target, Time
 
-HELLO: Final[Hello] = (({"type": "subscribe", "events": ["task.updated"]}, "subscribed"),)
+EVENT: Final = "task.updated"
 FIRST_FEW: Final = 50  # connections that fill the server's caches before anything is measured
 CALM: Final = 0.5  # s after which a server has done what it does once for a connection
 
@@ -22,10 +22,11 @@ def handshakes(target: Target, time: Time, together: int, at_once: int) -> Measu
     """
     need_descriptors(together)
     meter = Meter(target, time, {})
+    hello = target.dialect.subscription(EVENT)
     opened = 0
     while (measure := meter.look(opened)) is None:
         with Crowd(target, time) as crowd:
-            crowd.open([HELLO] * together, at_once)
+            crowd.open([hello] * together, at_once)
         opened += together
     return measure
 
@@ -33,13 +34,14 @@ def handshakes(target: Target, time: Time, together: int, at_once: int) -> Measu
 def memory(target: Target, time: Time, connections: int) -> Measure:
     """Holds idle connections that are subscribed; messages are connections, `kB_each` what one of them adds."""
     need_descriptors(connections + FIRST_FEW)
+    hello = target.dialect.subscription(EVENT)
     with Crowd(target, time) as crowd:
-        crowd.open([HELLO] * FIRST_FEW)
+        crowd.open([hello] * FIRST_FEW)
         sleep(CALM)
         before = resident(target.pids)
         meter = Meter(target, Time(0, 0), {})
         meter.look(0)
-        crowd.open([HELLO] * connections)
+        crowd.open([hello] * connections)
         measure = meter.look(connections)
         assert measure is not None
         sleep(CALM)

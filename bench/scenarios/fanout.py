@@ -10,8 +10,7 @@ from bench.crowd import Crowd, need_descriptors
 from bench.errors import Inexact
 from bench.link import Link
 from bench.meter import Measure, Meter
-from bench.replies import Replies
-from bench.stream import Stream, check_event
+from bench.stream import Stream
 from bench.target import Target, Time
 from bench.wire import FIRST, Numbered
 
@@ -26,8 +25,7 @@ def fanout(target: Target, time: Time, subscribers: int, window: int, size: int)
     """
     need_descriptors(subscribers + 1)
     with Crowd(target, time) as crowd:
-        hello = ({"type": "subscribe", "events": [EVENT]}, "subscribed")
-        listeners = crowd.open([hello] for _ in range(subscribers))
+        listeners = crowd.open([target.dialect.subscription(EVENT)] * subscribers)
         (publisher,) = crowd.open([[]])
         return _Run(target, crowd, listeners, publisher, size).run(time, window)
 
@@ -37,15 +35,17 @@ class _Run:
         self._target = target
         self._crowd = crowd
         self._publisher = publisher
-        self._replies = Replies(publisher, "published")
+        self._dialect = target.dialect
+        self._replies = target.dialect.acknowledgements(publisher)
+        self._subscribed = listeners[0].answer
         self._stream = Stream(listeners, self._verify)
         data = b'{"taskId":"t-1","status":"running","i":%d,"pad":"'
         data += b"x" * (size - len(data) - 10) + b'"}'
         self._pad = "x" * data.count(b"x")
-        self._message = Numbered(b'{"type":"publish","eventType":"%b","data":%b}' % (EVENT.encode(), data))
+        self._message = Numbered(target.dialect.publication(EVENT, data))
 
-    def _verify(self, index: int, message: dict[str, Any]) -> None:
-        data = check_event(message, EVENT)
+    def _verify(self, index: int, message: Any) -> None:
+        data = self._dialect.event(message, self._subscribed)
         if data != {"taskId": "t-1", "status": "running", "i": FIRST + index, "pad": self._pad}:
             raise Inexact(f"expected event {index}, got {data!r:.200}")
 

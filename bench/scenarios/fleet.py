@@ -7,9 +7,9 @@ from collections import deque
 from time import perf_counter
 from typing import Any, Final
 
-from bench.crowd import Crowd, Hello, need_descriptors
+from bench.crowd import Crowd, need_descriptors
 from bench.errors import Inexact
-from bench.link import Link, decode
+from bench.link import Hello, Link, decode
 from bench.meter import Measure, Meter
 from bench.stream import Stream, check_event
 from bench.target import Target, Time
