@@ -10,7 +10,12 @@ are made of None, booleans, numbers, text, bytes, dates, lists, and maps with te
   timestamps are dates (those that UTC cannot tell are written as text); other extension types are refused.
 * CBOR has more than is needed: undefined is null, other simple values are refused. Of its tags those for dates, and bignums
   as far as a double reaches, are understood, references to other values are refused, and of any other tag only the content
-  is taken.
+  is taken. Typed arrays (RFC 8746) and UUIDs keep their tag where the payload goes to CBOR. Others lose it: decoders fail over
+  what is wrong inside of a tag that they know, and so one publisher could end the sessions of all its subscribers.
+
+In options null means the same as absence. What is undefined in JavaScript is extension type 0 in MessagePack (msgpackr) and
+undefined in CBOR: in options and details both are null. In these two formats JavaScript writes its larger integers as floats:
+one without a fraction stands for the integer wherever a message must have one.
 """
 
 from __future__ import annotations
@@ -18,8 +23,9 @@ from __future__ import annotations
 import binascii
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from io import BytesIO
 from typing import Any, ClassVar, Final, cast
 
@@ -113,14 +119,16 @@ def _replace(value: Any, change: Callable[[Any], Any]) -> Any:
 
 # --- messages -----------------------------------------------------------------------------------------------------------
 
-_CLASSES: Final = {cast(int, each.__struct_config__.tag): each for each in AnyMessage.__args__}
+_CLASSES: Final[dict[int, type[ClientMessage]]] = {cast(int, each.__struct_config__.tag): each for each in AnyMessage.__args__}
 
 # How many elements of a list are before the payload.
-_HEADS: Final = {
-    code: 1 + len(each.__struct_fields__) - len(Carrier.__struct_fields__)
-    for code, each in _CLASSES.items()
+_HEADS: Final[dict[type[ClientMessage], int]] = {
+    each: 1 + len(each.__struct_fields__) - len(Carrier.__struct_fields__)
+    for each in _CLASSES.values()
     if issubclass(each, Carrier)
 }
+
+_OPTIONS: Final = 2  # their place, in every message that has options
 
 # Members that hold what the client likes; those of the options are typed.
 _FREE: Final[dict[type, str]] = {
@@ -158,13 +166,33 @@ def _told(error: Exception, kind: type[ClientMessage]) -> Violation:
     return Violation(f"{name}: {key}{member}{place['rest']}: {why}")
 
 
-def _check_free(message: ClientMessage) -> None:
+def _checked(message: ClientMessage, lists: frozenset[int], maps: frozenset[int]) -> ClientMessage:
+    """The message, if its payload begins with the bytes of a list and a map, and what may be said freely can be passed on."""
+    if isinstance(message, Carrier):
+        if message.args is not None and memoryview(message.args)[0] not in lists:
+            raise Violation(f"{_called(message).upper()}: args: must be a list")
+        if message.kwargs is not None and memoryview(message.kwargs)[0] not in maps:
+            raise Violation(f"{_called(message).upper()}: kwargs: must be a map")
     member = _FREE.get(type(message))
     if member is not None:
         try:
             _check(getattr(message, member), DEPTH)
         except Violation as error:
             raise Violation(f"{_called(message).upper()}: {member}: {error}") from None
+    return message
+
+
+def _tidied(elements: list[Any], kind: type[ClientMessage], change: Callable[[Any], Any]) -> ClientMessage:
+    """The message, of what is none to the letter: what is before its payload `change`d, and without null among its options."""
+    size = _HEADS.get(kind, len(elements))
+    tidy: list[Any] = _replace(elements[:size], change)
+    if "options" in kind.__struct_fields__ and len(tidy) > _OPTIONS and type(tidy[_OPTIONS]) is dict:
+        tidy[_OPTIONS] = {name: item for name, item in tidy[_OPTIONS].items() if item is not None}
+    return msgspec.convert(tidy + elements[size:], kind)
+
+
+def _as_integer(item: Any) -> Any:
+    return int(item) if type(item) is float and item.is_integer() else item
 
 
 class _Spliced(Codec):
@@ -173,32 +201,39 @@ class _Spliced(Codec):
     _lists: ClassVar[frozenset[int]]  # first bytes
     _maps: ClassVar[frozenset[int]]
 
-    def __init__(self, message: Callable[[bytes], ClientMessage], head: Callable[[bytes], _Head]) -> None:
-        self._message = message
-        self._head = head
+    def __init__(self, decoder: Callable[[Any], Callable[[bytes], Any]], change: Callable[[Any], Any]) -> None:
+        self._message = decoder(AnyMessage)
+        self._head = decoder(_Head)
+        self._elements = decoder(list[msgspec.Raw])
+        self._element = decoder(Any)
+        self._change = change
 
     def message(self, data: bytes) -> ClientMessage:
         try:
             message = self._message(data)
         except _REFUSALS as error:
-            raise self._told(error, data) from None
-        if isinstance(message, Carrier):
-            if message.args is not None and memoryview(message.args)[0] not in self._lists:
-                raise Violation(f"{_called(message).upper()}: args: must be a list")
-            if message.kwargs is not None and memoryview(message.kwargs)[0] not in self._maps:
-                raise Violation(f"{_called(message).upper()}: kwargs: must be a map")
-        _check_free(message)
-        return message
+            kind = self._kind(data)
+            try:
+                message = self._message_apart(data, kind)
+            except _REFUSALS:
+                raise _told(error, kind) from None
+        return _checked(message, self._lists, self._maps)
 
-    def _told(self, error: Exception, data: bytes) -> Violation:
+    def _kind(self, data: bytes) -> type[ClientMessage]:
         try:
-            code = self._head(data).code
+            head: _Head = self._head(data)
         except msgspec.ValidationError:
-            return Violation(_NO_LIST)
-        except _REFUSALS:
-            return Violation(_reason(error))
-        kind = _CLASSES.get(code)
-        return Violation(_NO_TYPE) if kind is None else _told(error, kind)
+            raise Violation(_NO_LIST) from None
+        except _REFUSALS as error:
+            raise Violation(_reason(error)) from None
+        if head.code not in _CLASSES:
+            raise Violation(_NO_TYPE)
+        return _CLASSES[head.code]
+
+    def _message_apart(self, data: bytes, kind: type[ClientMessage]) -> ClientMessage:
+        elements = self._elements(data)
+        size = _HEADS.get(kind, len(elements))
+        return _tidied([*map(self._element, elements[:size]), *elements[size:]], kind, self._change)
 
 
 # --- JSON ---------------------------------------------------------------------------------------------------------------
@@ -266,6 +301,11 @@ _msgpack_encode: Final = msgspec.msgpack.Encoder().encode
 _msgpack_decode: Final = msgspec.msgpack.Decoder().decode
 
 
+def _undefined_as_none(code: int, data: memoryview) -> Any:
+    content = bytes(data)
+    return None if (code, content) == (0, b"\0") else msgspec.msgpack.Ext(code, content)
+
+
 def _within_64_bits(item: Any) -> Any:
     if type(item) is int and not -(2**63) <= item < 2**64:
         try:
@@ -316,51 +356,65 @@ def _joined(head: bytes, empty: bytes, args: bytes | None, kwargs: bytes | None)
 # --- CBOR ---------------------------------------------------------------------------------------------------------------
 
 _DATES: Final = frozenset((0, 1))
-_POSITIVE, _NEGATIVE = 2, 3
+_BIGNUMS: Final = frozenset((2, 3))
+_NEGATIVE: Final = 3
+_UUID: Final = 37
 _REFERENCES: Final = frozenset((25, 28, 29, 256))  # a short message that stands for a very long one, or for one without end
-
-
-def _bignum(content: Any, inside_key: bool) -> int:
-    # As keys they could be chosen so that all have one hash.
-    if type(content) is not bytes or len(content) > 127 or inside_key:
-        raise ValueError("no bignum, larger than any double, or in a key")
-    return int.from_bytes(content)
-
-
-def _negative(content: Any, inside_key: bool) -> int:
-    return -1 - _bignum(content, inside_key)
 
 
 def _reference(_content: Any, _inside_key: bool) -> Any:
     raise ValueError("references are not taken")
 
 
-def _content(content: Any, _inside_key: bool) -> Any:
-    return content
+def _fits(tag: int, content: Any) -> bool:
+    """Whether this is a UUID or a typed array, and nobody who knows such can find a mistake in it."""
+    if type(content) is not bytes:
+        return False
+    if tag == _UUID:
+        return len(content) == 16
+    # RFC 8746 section 2.1: the bits of the tag; 76 is none.
+    return 64 <= tag < 88 and tag != 76 and len(content) % (1 << (tag >> 4 & 1) + (tag & 3)) == 0
 
 
-class _Tags(Mapping[int, Callable[[Any, bool], Any]]):
-    """What is made of each tag. cbor2 asks here first: its own decoders compile regular expressions, parse mail, and more."""
+class _Tags(dict[int, Callable[[Any, bool], Any]]):
+    """What is made of each tag. cbor2 asks here first: its own decoders compile regular expressions, parse mail, and more.
 
-    def __getitem__(self, tag: int) -> Callable[[Any, bool], Any]:
+    `removed` tells afterwards whether there was one of which nothing but the content is taken: any that is not understood, or
+    that is inside of another one.
+    """
+
+    removed = False
+    _asked = 0  # for how many, each of them before it is known what is inside
+
+    def __missing__(self, tag: int) -> Callable[[Any, bool], Any]:
         if tag in _DATES:
             raise KeyError(tag)
         if tag in _REFERENCES:
             return _reference
-        return {_POSITIVE: _bignum, _NEGATIVE: _negative}.get(tag, _content)
+        self._asked += 1
+        return partial(self._bignum if tag in _BIGNUMS else self._other, tag, self._asked)
 
-    def __iter__(self) -> Iterator[int]:
-        raise NotImplementedError("any number may be a tag")
+    def _bignum(self, tag: int, asked: int, content: Any, inside_key: bool) -> int:
+        # As keys they could be chosen so that all have one hash.
+        if type(content) is not bytes or len(content) > 127 or inside_key:
+            raise ValueError("no bignum, larger than any double, or in a key")
+        self.removed |= asked != self._asked
+        number = int.from_bytes(content)
+        return -1 - number if tag == _NEGATIVE else number
 
-    def __len__(self) -> int:
-        raise NotImplementedError("any number may be a tag")
-
-
-_TAGS: Final = _Tags()
+    def _other(self, tag: int, asked: int, content: Any, _inside_key: bool) -> Any:
+        self.removed |= asked != self._asked or not _fits(tag, content)
+        return content
 
 
 def _undefined_as_null(item: Any) -> Any:
     return None if item is cbor2.undefined else item
+
+
+_SHORT: Final = range(0x80, 0x98)  # first bytes of lists, that of an empty one and those that count on from it
+_SHORTS: Final = [bytes((first,)) for first in _SHORT]
+_SIZES: Final = {cbor2.dumps(kind.__struct_config__.tag): size for kind, size in _HEADS.items()}  # by encoded type codes
+_MORE: Final = "more bytes than there are to the value"
 
 
 class _Cbor(Codec):
@@ -368,35 +422,55 @@ class _Cbor(Codec):
     number = 3
     binary = True
 
+    _lists = frozenset((*range(0x80, 0x9C), 0x9F))
+    _maps = frozenset((*range(0xA0, 0xBC), 0xBF))
+
     def message(self, data: bytes) -> ClientMessage:
+        size = _SIZES.get(data[1:2]) or _SIZES.get(data[1:3])
+        elements = self._sliced(data, size) if size and data[0] in _SHORT else self._rewritten(data)
+        kind = _CLASSES.get(elements[0])
+        if kind is None:
+            raise Violation(_NO_TYPE)
+        try:
+            message: ClientMessage = msgspec.convert(elements, kind)
+        except _REFUSALS as error:
+            try:
+                message = _tidied(elements, kind, _as_integer)
+            except _REFUSALS:
+                raise _told(error, kind) from None
+        return _checked(message, self._lists, self._maps)
+
+    def _sliced(self, data: bytes, size: int) -> list[Any]:
+        """The elements, those behind so many encoded as they came, unless a tag is to be removed."""
+        count = data[0] - _SHORT.start
+        tags = _Tags()
+        # The head alone, as a list: that is one thing to decode.
+        stream = BytesIO(_SHORTS[min(size, count)] + data[1:])
+        decode = cbor2.CBORDecoder(stream, semantic_decoders=tags, max_depth=DEPTH).decode
+        try:
+            elements: list[Any] = decode()
+            if b"\xf7" in data:
+                elements = _replace(elements, _undefined_as_null)
+            end = stream.tell()
+            for _ in range(size, count):
+                begin, part, end = end, decode(), stream.tell()
+                elements.append(msgspec.Raw(cbor2.dumps(part) if tags.removed else data[begin:end]))
+        except _REFUSALS as error:
+            raise Violation(_reason(error)) from None
+        if end != len(data):
+            raise Violation(_MORE)
+        return elements
+
+    def _rewritten(self, data: bytes) -> list[Any]:
+        """The same of what begins in any other way: without a payload, or with numbers that are longer than they need be."""
         items = self._load(data)
         if type(items) is not list or not items or type(items[0]) is not int:
             raise Violation(_NO_LIST)
         kind = _CLASSES.get(items[0])
-        if kind is None:
-            raise Violation(_NO_TYPE)
-        size = _HEADS.get(items[0], len(items))
-        try:
-            message: ClientMessage = msgspec.convert(items[:size], kind)
-        except _REFUSALS as error:
-            raise _told(error, kind) from None
-        if isinstance(message, Carrier):
-            self._carry(message, items[size:])
-        _check_free(message)
-        return message
-
-    def _carry(self, message: Carrier, parts: list[Any]) -> None:
-        name = _called(message).upper()
-        if len(parts) > 2:
-            raise Violation(f"{name}: too short or too long")
-        if parts:
-            if type(parts[0]) is not list:
-                raise Violation(f"{name}: args: must be a list")
-            message.args = msgspec.Raw(cbor2.dumps(parts[0]))
-        if len(parts) == 2:
-            if type(parts[1]) is not dict:
-                raise Violation(f"{name}: kwargs: must be a map")
-            message.kwargs = msgspec.Raw(cbor2.dumps(parts[1]))
+        if kind is not None:
+            size = _HEADS.get(kind, len(items))
+            items[size:] = [msgspec.Raw(cbor2.dumps(part)) for part in items[size:]]
+        return items
 
     def value(self, data: bytes, depth: int = DEPTH) -> Any:
         value = self._load(data)
@@ -406,11 +480,11 @@ class _Cbor(Codec):
     def _load(self, data: bytes) -> Any:
         stream = BytesIO(data)
         try:
-            value = cbor2.load(stream, semantic_decoders=_TAGS, max_depth=DEPTH)
+            value = cbor2.load(stream, semantic_decoders=_Tags(), max_depth=DEPTH)
         except _REFUSALS as error:
             raise Violation(_reason(error)) from None
         if stream.tell() != len(data):
-            raise Violation("more bytes than there are to the value")
+            raise Violation(_MORE)
         return _replace(value, _undefined_as_null) if b"\xf7" in data else value
 
     def encode(self, value: Any) -> bytes:
@@ -420,7 +494,9 @@ class _Cbor(Codec):
         return _joined(self.encode(header), b"\x80", args, kwargs)
 
 
-JSON: Final[Codec] = _Json(msgspec.json.Decoder(AnyMessage).decode, msgspec.json.Decoder(_Head).decode)
-MSGPACK: Final[Codec] = _MessagePack(msgspec.msgpack.Decoder(AnyMessage).decode, msgspec.msgpack.Decoder(_Head).decode)
+JSON: Final[Codec] = _Json(lambda kind: msgspec.json.Decoder(kind).decode, lambda item: item)
+MSGPACK: Final[Codec] = _MessagePack(
+    lambda kind: msgspec.msgpack.Decoder(kind, ext_hook=_undefined_as_none).decode, _as_integer
+)
 CBOR: Final[Codec] = _Cbor()
 CODECS: Final[dict[str, Codec]] = {codec.name: codec for codec in (JSON, MSGPACK, CBOR)}

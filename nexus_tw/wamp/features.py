@@ -52,13 +52,16 @@ class Features(NamedTuple):
     @classmethod
     def announced(cls, details: Mapping[str, Any]) -> Features:
         """Of a HELLO; a `Violation` where it names no role, or says something that cannot be a feature."""
-        roles = details.get("roles")
-        if type(roles) is not dict or not any(role in CLIENT_ROLES for role in roles):
+        said = details.get("roles")
+        roles = {role: said[role] for role in CLIENT_ROLES if said.get(role) is not None} if type(said) is dict else {}
+        if not roles:
             raise Violation("details.roles: must be a map with a role of the client's")
-        for role in CLIENT_ROLES:
-            if role in roles and type(roles[role]) is not dict:
+        for role, what in roles.items():
+            if type(what) is not dict:
                 raise Violation(f"details.roles.{role}: must be a map")
-        features = roles.get("callee", {}).get("features", {})
+        features = roles.get("callee", {}).get("features")
+        if features is None:
+            return cls()
         if type(features) is not dict:
             raise Violation("details.roles.callee.features: must be a map")
         return cls(*(features.get(name) is True for name in cls._fields))

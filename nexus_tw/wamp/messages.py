@@ -36,7 +36,7 @@ class Carrier(ClientMessage, kw_only=True, gc=False):
 
 
 class Options(Struct, gc=False):
-    """A map. A boolean is a real boolean; where None is taken it means the same as absence."""
+    """A map. A boolean is a real boolean; null means the same as absence, also where None is not among the types."""
 
 
 class Passthru(Options):

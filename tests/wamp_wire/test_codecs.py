@@ -167,6 +167,7 @@ def test_of_what_cbor_has_more_of_there_is_the_content(value: Any, read: Any) ->
         (cbor2.CBORTag(0, "yesterday"), "datetime"),
         (cbor2.CBORTag(1, math.nan), "datetime"),
         (cbor2.CBORTag(1, 2**60), "datetime"),
+        (cbor2.CBORTag(1, cbor2.CBORTag(2, b"\7")), "semantic tag 2"),
     ],
 )
 def test_what_cbor_may_not_hold(value: Any, why: str) -> None:
@@ -271,11 +272,103 @@ def test_a_message_is_its_header_and_the_payload_behind_it(header: list[Any], ar
         assert codec.join(header, *parts) == codec.encode(whole)
 
 
+def carried(message: bytes) -> list[bytes]:
+    """The parts of its payload, encoded."""
+    read = CBOR.message(message)
+    assert isinstance(read, Carrier)
+    return [bytes(part) for part in (read.args, read.kwargs) if part is not None]
+
+
+HEADS = [[3, {}, "a.b"], [8, 68, 1, {}, "a.b"], [16, 1, {"acknowledge": True}, "a.b"], [48, 2**40, {}, "a.b"], [70, 300, {}]]
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(
+    "parts",
+    [
+        hexes("80"),
+        hexes("80", "a0"),
+        hexes("9f01f93c00ff", "bf616101ff"),  # without lengths, and half a float
+        hexes("980118ff", "b8016161fb3ff8000000000000"),  # with lengths and numbers longer than they need be
+        hexes("81f7"),
+        hexes("84d84041ffd84041ffd84040d84040"),  # of one byte, and of none
+        hexes("82d8404300ff01d84e4800000001ffffffff"),  # uint8 and sint32 arrays
+        hexes("80", "a16161d85548" + "00" * 8),  # two floats
+        hexes("81d82550" + "07" * 16),  # a UUID
+        hexes("83c11a514b67b0c074323031332d30332d32315432303a30343a30305ac249010000000000000000"),
+    ],
+)
+def test_a_cbor_payload_stays_as_it_came(head: list[Any], parts: list[bytes]) -> None:
+    assert carried(CBOR.join(head, *parts)) == parts
+    payload = Payload.of_arguments(CBOR, parts[0], parts[1] if len(parts) == 2 else None, 16)
+    assert [part for part in payload.arguments(CBOR) if part is not None] == parts
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "9f1001a06161 81d84041ff a16162 01 ff",  # a list without a length
+        "9806 10 01 a0 6161 81d84041ff a1616201",  # one with a longer one
+        "86 1810 01 a0 6161 81d84041ff a1616201",  # the same of the type code
+        "d9d9f7 86 10 01 a0 6161 81d84041ff a1616201",  # a tag that says no more than that this is CBOR
+    ],
+)
+def test_behind_a_head_that_is_written_in_another_way_it_is_written_anew(message: str) -> None:
+    assert carried(bytes.fromhex(message)) == hexes("8141ff", "a1616201")
+
+
+@pytest.mark.parametrize(
+    ("part", "rewritten"),
+    [
+        (cbor2.CBORTag(258, [1, 1]), [1, 1]),
+        ([cbor2.CBORTag(9999, "x")], ["x"]),
+        ([cbor2.CBORTag(37, bytes(15))], [bytes(15)]),  # decoders fail over a UUID of another length
+        ([cbor2.CBORTag(37, "0" * 16)], ["0" * 16]),
+        ([cbor2.CBORTag(64, [1])], [[1]]),
+        ([cbor2.CBORTag(69, b"abc")], [b"abc"]),  # half an element
+        ([cbor2.CBORTag(76, b"")], [b""]),
+        ([cbor2.CBORTag(83, bytes(8))], [bytes(8)]),
+        ([cbor2.CBORTag(63, b""), cbor2.CBORTag(88, b"")], [b"", b""]),
+        ([cbor2.CBORTag(64, cbor2.CBORTag(64, b"x"))], [b"x"]),
+        ([cbor2.CBORTag(37, cbor2.CBORTag(64, bytes(16)))], [bytes(16)]),
+        ([cbor2.CBORTag(2, cbor2.CBORTag(64, b"\1" + bytes(8)))], [2**64]),
+        ([cbor2.CBORTag(35, "[a-z"), cbor2.CBORTag(4, ["x"])], ["[a-z", ["x"]]),
+    ],
+)
+def test_a_tag_over_which_others_could_fail_does_not_reach_them(part: Any, rewritten: Any) -> None:
+    assert carried(cbor2.dumps([16, 1, {}, "a", part])) == [cbor2.dumps(rewritten)]
+    assert carried(cbor2.dumps([16, 1, {}, "a", [], {"a": part}])) == [b"\x80", cbor2.dumps({"a": rewritten})]
+
+
+@pytest.mark.parametrize("tag", [*range(64, 76), *range(77, 88)])
+def test_an_element_of_a_typed_array_has_the_length_that_its_tag_says(tag: int) -> None:
+    width = {"64 68 72": 1, "65 69 73 77 80 84": 2, "66 70 74 78 81 85": 4, "67 71 75 79 82 86": 8, "83 87": 16}
+    (size,) = (size for tags, size in width.items() if str(tag) in tags.split())
+    for length in range(33):
+        value = cbor2.CBORTag(tag, bytes(length))
+        kept = cbor2.dumps([value if length % size == 0 else bytes(length)])
+        assert carried(cbor2.dumps([16, 1, {}, "a", [value]])) == [kept]
+
+
+MALFORMED_PARTS = ["81", "80 01", "80 a001", "80 a0a0", "81ff", "8180ff", "80 a161", "80 a0ff", "d81c80", "81d81d00"]
+
+
+@pytest.mark.parametrize("parts", MALFORMED_PARTS)
+@pytest.mark.parametrize("head", HEADS)
+def test_what_is_malformed_in_a_payload_is_refused_with_the_message(head: list[Any], parts: str) -> None:
+    data = CBOR.join(head, *hexes(*parts.split()))
+    with pytest.raises(Violation):
+        CBOR.message(data)
+    with pytest.raises(Violation):
+        CBOR.message(data[:1] + b"\x18" + data[1:])
+
+
 # What the decoders know besides, and what they may find in places where it does not belong.
 PLAIN = [None, True, 2**53, 2**64, -(2**70), math.nan, "", "\0", "text", "\0eA==", b"x", NOON]
 STRANGE = [Decimal("1.5"), Fraction(1, 2), UUID(int=1), frozenset([1]), cbor2.undefined, cbor2.CBORSimpleValue(3)]
-TAGS = [0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 99, 100, 256, 258, 260, 1004, 55799]
-TAGGED = st.builds(cbor2.CBORTag, st.sampled_from(TAGS), st.sampled_from([0, "x", b"x", [], [1, 0], {}]))
+TAGS = [0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 64, 69, 76, 83, 99, 100, 256, 258, 260, 1004, 55799]
+CONTENTS = st.sampled_from([0, "x", b"x", bytes(16), "2013-03-21T20:04:00Z", [], [1, 0], {}])
+TAGGED = st.recursive(CONTENTS, lambda inner: st.builds(cbor2.CBORTag, st.sampled_from(TAGS), inner), max_leaves=3)
 ODD = values_of(st.sampled_from(PLAIN) | st.sampled_from(STRANGE) | TAGGED)
 
 
@@ -296,6 +389,9 @@ def outcome(codec: Codec, data: bytes) -> object:
             for each in (payload, again):
                 for part in each.arguments(other):
                     assert part is None or other.value(part) is not None
+        # Nor does anything fail that knows many tags and looks inside of them, as the decoders of receivers do.
+        for part in payload.arguments(CBOR):
+            assert part is None or cbor2.loads(part) is not None
     return message
 
 

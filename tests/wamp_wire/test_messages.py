@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import cbor2
+import msgspec
 import pytest
 
-from nexus_tw.wamp.codecs import CODECS, Codec, Violation
+from nexus_tw.wamp.codecs import CODECS, JSON, MSGPACK, Codec, Violation
+from nexus_tw.wamp.features import Features
 from nexus_tw.wamp.messages import (
     Abort,
     AnyMessage,
@@ -60,6 +63,12 @@ def members(message: ClientMessage) -> dict[str, Any]:
             Publish(1, PublishOptions(exclude=[1], eligible_authrole=["r"]), "a"),
         ),
         ([16, 1, {"exclude": None, "ppt_scheme": None}, "a"], Publish(1, PublishOptions(), "a")),
+        ([16, 1, {"exclude_me": None, "acknowledge": None, "retain": True}, "a"], Publish(1, PublishOptions(retain=True), "a")),
+        ([32, 1, {"match": None, "get_retained": None, "mine": None}, "a"], Subscribe(1, SubscribeOptions(), "a")),
+        ([48, 1, {"timeout": None, "receive_progress": None}, "a"], Call(1, CallOptions(), "a")),
+        ([49, 1, {"mode": None}], Cancel(1, CancelOptions())),
+        ([64, 1, {"match": None, "invoke": None, "disclose_caller": None}, "a"], Register(1, RegisterOptions(), "a")),
+        ([70, 1, {"progress": None}], Yield(1, YieldOptions())),
         (
             [16, 1, {"ppt_scheme": "x_my", "ppt_keyid": "k"}, "a"],
             Publish(1, PublishOptions(ppt_scheme="x_my", ppt_keyid="k"), "a"),
@@ -82,6 +91,92 @@ def test_each_message_is_read_by_the_names_of_the_specification(codec: Codec, se
     read = codec.message(codec.encode(sent))
     assert type(read) is type(message)
     assert members(read) == members(message)
+
+
+# What is undefined in JavaScript, as its clients write it.
+UNDEFINED = {"msgpack": msgspec.msgpack.Ext(0, b"\0"), "cbor": cbor2.undefined}
+BINARY = pytest.mark.parametrize("name", UNDEFINED)
+
+
+def written(name: str, message: list[Any]) -> bytes:
+    return msgspec.msgpack.encode(message) if name == "msgpack" else cbor2.dumps(message)
+
+
+@BINARY
+def test_what_is_undefined_is_absent(name: str) -> None:
+    codec, no = CODECS[name], UNDEFINED[name]
+    options = {"exclude_me": no, "exclude": no, "eligible_authid": ["a"], "ppt_scheme": no, "unheard_of": no}
+    publish = codec.message(written(name, [16, 1, options, "a", ["text"], {"b": 1}]))
+    assert isinstance(publish, Publish)
+    assert publish.options == PublishOptions(eligible_authid=["a"])
+    assert publish.args is not None
+    assert publish.kwargs is not None
+    assert [bytes(publish.args), bytes(publish.kwargs)] == [codec.encode(["text"]), codec.encode({"b": 1})]
+    subscribe = codec.message(written(name, [32, 1, {"match": no, "get_retained": no}, "a"]))
+    assert members(subscribe) == members(Subscribe(1, SubscribeOptions(), "a"))
+    hello = codec.message(written(name, [1, "realm1", {"authid": no, "roles": {"caller": {"features": no}}}]))
+    assert members(hello) == members(Hello("realm1", {"authid": None, "roles": {"caller": {"features": None}}}))
+
+
+@BINARY
+def test_nothing_but_an_option_can_be_undefined(name: str) -> None:
+    no = UNDEFINED[name]
+    for sent, why in (
+        ([16, no, {}, "a"], "PUBLISH: request: Expected `int`, got "),
+        ([16, 1, no, "a"], "PUBLISH: options: Expected `object`, got "),
+        ([16, 1, {"exclude": [no]}, "a"], "PUBLISH: options.exclude[0]: Expected `int`, got "),
+        ([16, 1, {}, no], "PUBLISH: topic: Expected `str`, got "),
+        ([16, 1, {}, "a", no], "PUBLISH: args: must be a list"),
+    ):
+        with pytest.raises(Violation) as caught:
+            CODECS[name].message(written(name, sent))
+        assert str(caught.value).startswith(why)
+
+
+@pytest.mark.parametrize("other", [msgspec.msgpack.Ext(0, b""), msgspec.msgpack.Ext(0, b"\1"), msgspec.msgpack.Ext(1, b"\0")])
+def test_other_extensions_of_messagepack_are_not_undefined(other: msgspec.msgpack.Ext) -> None:
+    for sent in ([32, 1, {"match": other}, "a"], [1, "realm1", {"roles": {"caller": {}}, "authid": other}]):
+        with pytest.raises(Violation):
+            MSGPACK.message(msgspec.msgpack.encode(sent))
+
+
+@BINARY
+def test_a_float_without_a_fraction_is_an_integer_where_there_must_be_one(name: str) -> None:
+    large = float(2**53)
+    for sent, message in (
+        ([16, 1.0, {"exclude": [123.0, large]}, "a"], (1, PublishOptions(exclude=[123, 2**53]), "a")),
+        ([34, large, 5.0], (2**53, 5)),
+        ([48, 4294967296.0, {"timeout": 50.0}, "a"], (2**32, CallOptions(timeout=50), "a")),
+        ([49, large, {}], (2**53, CancelOptions())),
+        ([66, 2, large], (2, 2**53)),
+        ([70, large, {}], (2**53, YieldOptions())),
+    ):
+        read = CODECS[name].message(written(name, sent))
+        found = tuple(members(read).values())[: len(message)]
+        assert found == message
+        assert type(found[0]) is int
+    published = CODECS[name].message(written(name, [16, 1.0, {}, "a", [2.0]]))
+    assert isinstance(published, Publish)
+    assert published.args is not None
+    assert repr(CODECS[name].value(bytes(published.args))) == "[2.0]"
+
+
+@pytest.mark.parametrize("sent", [b'[34,1.0,2]', b'[16,1,{"exclude":[2.0]},"a"]', b'[48,1,{"timeout":1e3},"a"]'])
+def test_in_json_an_integer_is_one_to_the_letter(sent: bytes) -> None:
+    with pytest.raises(Violation, match="Expected `int`, got `float`"):
+        JSON.message(sent)
+
+
+@EACH
+def test_a_role_or_its_features_may_be_null(codec: Codec) -> None:
+    roles = {"publisher": None, "caller": {}, "callee": {"features": None}, "mine": 7}
+    hello = codec.message(codec.encode([1, "realm1", {"roles": roles}]))
+    assert isinstance(hello, Hello)
+    assert Features.announced(hello.details) == Features()
+    none: list[dict[str, Any]] = [{"roles": {"callee": None}}, {"roles": {"mine": {}}}, {"roles": None}]
+    for details in none:
+        with pytest.raises(Violation, match="with a role of the client's"):
+            Features.announced(details)
 
 
 @EACH
@@ -137,7 +232,16 @@ SIZE = "too short or too long"
         ([16, True, {}, "a"], "PUBLISH: request: Expected `int`, got `bool`"),
         ([16, 1, None, "a"], "PUBLISH: options: Expected `object`, got "),  # null, which is None in MessagePack
         ([16, 1, {"acknowledge": 1}, "a"], "PUBLISH: options.acknowledge: Expected `bool`, got `int`"),
-        ([16, 1, {"exclude_me": None}, "a"], "PUBLISH: options.exclude_me: Expected `bool`, got "),
+        ([16, 1, {"exclude_me": None, "acknowledge": 1}, "a"], "PUBLISH: options."),
+        ([16, 1, {"exclude": [1, None]}, "a"], "PUBLISH: options.exclude[1]: Expected `int`, got "),
+        ([16, None, {}, "a"], "PUBLISH: request: Expected `int`, got "),
+        ([16, 2.0**53 + 2, {}, "a"], "PUBLISH: request: Expected `int`"),
+        ([16, 1e300, {}, "a"], "PUBLISH: request: Expected `int`, got `float`"),
+        ([16, 0.0, {}, "a"], "PUBLISH: request: Expected `int`"),
+        ([16, 1, {"exclude": [1.5]}, "a"], "PUBLISH: options.exclude[0]: Expected `int`, got `float`"),
+        ([16, 1, {"acknowledge": 1.0}, "a"], "PUBLISH: options.acknowledge: Expected `bool`, got `float`"),
+        ([48, 1, {"timeout": -1.0}, "a"], "CALL: options.timeout: Expected `int`"),
+        ([49, 1], f"CANCEL: {SIZE}"),
         ([16, 1, {"exclude": [1, 0]}, "a"], "PUBLISH: options.exclude[1]: Expected `int` >= 1"),
         ([16, 1, {"exclude_authid": ["a", 1]}, "a"], "PUBLISH: options.exclude_authid[1]: Expected `str`, got `int`"),
         ([16, 1, {"ppt_scheme": 1}, "a"], "PUBLISH: options.ppt_scheme: Expected `str | null`, got `int`"),
