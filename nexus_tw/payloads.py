@@ -126,7 +126,7 @@ class Payload:
 
     @property
     def parameters(self) -> bytes:
-        """The one value as JSON, for parameters and results: where there are no arguments at all, an empty object."""
+        """The one value as JSON, for parameters: where there are no arguments at all, an empty object."""
         return b"{}" if self.shape == "pair" and self.value == {"args": [], "kwargs": {}} else self.data
 
     @property
