@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 
 from nexus_tw.calls import LONGEST
 from nexus_tw.errors import NexusError
-from nexus_tw.sessions.wamp import ENDED_KEPT, PARTS_HELD
+from nexus_tw.sessions.wamp.calls import ENDED_KEPT, PARTS_HELD
 from nexus_tw.settings import Limits, Realm, Role
 from tests.wamp.peer import CALL, ERROR, INTERRUPT, INVOCATION, REGISTER, RESULT
 from tests.wamp_protocol.core import Speaker, World
@@ -524,7 +524,7 @@ def test_parts_that_come_after_the_end_are_passed_over(world: World) -> None:
     caller.say(CALL, request, {}, "com.stream", [3])
     assert caller.heard() == callee.heard() == []
     session: Any = caller.session
-    assert len(session._ended) == ENDED_KEPT
+    assert len(session.calls.ended) == ENDED_KEPT
 
 
 def test_who_cannot_take_arguments_in_parts_is_not_given_any() -> None:
@@ -612,7 +612,7 @@ def test_calls_that_wait_to_be_allowed_count_and_their_parts_are_bounded(guarded
     authorizer.waiting.pop().callback(True)
     assert caller.heard() == []
     session: Any = caller.session
-    assert (session._held, session._calls) == (0, {})
+    assert (session.calls.parts, session.calls.pending) == (0, {})
 
 
 def test_nothing_is_done_for_a_session_that_has_left_when_it_is_allowed(guarded: World) -> None:
@@ -755,7 +755,7 @@ class Calls(RuleBasedStateMachine):
             if caller is not None:
                 session: Any = caller.session
                 waiting = {request for (at, request), ends in self.ends.items() if at == place and not ends}
-                assert session._calls.keys() == waiting
+                assert (session.calls.pending.keys() if session.calls else set()) == waiting
 
     def teardown(self) -> None:
         self.world.clock.advance(5)

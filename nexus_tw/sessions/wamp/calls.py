@@ -1,0 +1,177 @@
+"""Calls: CALL and CANCEL, and RESULT or ERROR for each."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from nexus_tw.errors import NexusError
+from nexus_tw.payloads import Payload
+from nexus_tw.policy import Principal
+from nexus_tw.sessions import verbs
+from nexus_tw.sessions.verbs import CallRequest, CancelMode, Options
+from nexus_tw.sessions.wamp import uris
+from nexus_tw.sessions.wamp.codes import CALL, RESULT
+from nexus_tw.sessions.wamp.passthru import passed_on
+from nexus_tw.sessions.wamp.session import WampSession
+from nexus_tw.wamp import messages
+from nexus_tw.wamp.codecs import Violation
+
+ENDED_KEPT: Final = 64  # calls with arguments in parts that have ended, whose late parts are recognised
+PARTS_HELD: Final = 64  # of a session's calls, that came before it was known whether these are allowed
+
+
+def call(session: WampSession, message: messages.Call) -> None:
+    if session.calls is None:
+        session.calls = Calls()
+    session.calls.call(session, message)
+
+
+def cancel(session: WampSession, message: messages.Cancel) -> None:
+    pending = None if session.calls is None else session.calls.pending.get(message.request)
+    if pending is not None:  # else it crossed with the result
+        pending.cancel(message.options.mode or "killnowait")
+
+
+class Calls:
+    """The calls of one session: those that are `pending`, and of those with arguments in parts the last that have `ended`."""
+
+    __slots__ = ("ended", "parts", "pending")
+
+    def __init__(self) -> None:
+        self.pending: dict[int, PendingCall] = {}
+        self.parts = 0  # of them, that wait
+        self.ended: OrderedDict[int, None] | None = None
+
+    def call(self, session: WampSession, message: messages.Call) -> None:
+        request = message.request
+        pending = self.pending.get(request)
+        if pending is not None:
+            pending.further(message)
+            return
+        if self.ended is not None and request in self.ended:
+            return  # a part that is late
+        uris.check(message.procedure, session.verbs.strict)
+        payload = session.payload(message)
+        limit = session.dialect.pending
+        if 0 < limit <= len(self.pending):
+            raise NexusError("limit_exceeded", f"More than {limit} calls of this session have not ended")
+        options = message.options
+        wanted = CallRequest(
+            message.procedure,
+            payload,
+            options.timeout / 1000,
+            options.receive_progress,
+            options.progress,
+            options.disclose_me,
+            passed_on(options),
+        )
+        pending = self.pending[request] = PendingCall(session, self, request, options.progress)
+        session.authorize("call", message.procedure, None, lambda rights: pending.begin(rights, wanted), pending.error)
+
+    def abandon(self) -> None:
+        """Nobody waits for any of them any more."""
+        pending, self.pending = self.pending, {}
+        for each in pending.values():
+            each.abandon()
+
+    def end(self, request: int, in_parts: bool) -> None:
+        """One has ended."""
+        self.pending.pop(request, None)
+        if in_parts:
+            ended = self.ended = self.ended or OrderedDict()
+            ended[request] = None
+            if len(ended) > ENDED_KEPT:
+                ended.popitem(last=False)
+
+
+class PendingCall:
+    """A call that has not ended: whether it may be made is perhaps still to be found out. Carries the answers to it."""
+
+    __slots__ = ("_call", "_calls", "_in_parts", "_more", "_parts", "_request", "_session")
+
+    def __init__(self, session: WampSession, calls: Calls, request: int, more: bool) -> None:
+        """`more`: further parts of its arguments follow."""
+        self._session = session
+        self._calls = calls
+        self._request = request
+        self._in_parts = self._more = more
+        self._call: verbs.Call | None = None
+        self._parts: list[tuple[Payload, bool]] = []  # that came before it was begun
+
+    def begin(self, rights: Principal, wanted: CallRequest) -> None:
+        """It is allowed."""
+        if self._calls.pending.get(self._request) is not self:
+            return  # it was cancelled meanwhile
+        session = self._session
+        try:
+            call = session.verbs.call(session, rights, wanted, self)
+        except NexusError as error:
+            self.error(error)
+            return
+        self._call = call
+        for payload, more in self._take_parts():
+            call.further(payload, more)
+
+    def further(self, message: messages.Call) -> None:
+        """A further part of its arguments. What else the message says was settled by the first."""
+        if not self._more:
+            raise Violation("request: is that of a call under way, whose arguments are complete")
+        more = self._more = message.options.progress
+        try:
+            payload = self._session.payload(message)
+            if self._call is None and self._calls.parts >= PARTS_HELD:
+                raise NexusError("limit_exceeded", f"More than {PARTS_HELD} parts of calls wait to be allowed")
+        except NexusError as error:
+            self.abandon()
+            self.error(error)
+            return
+        if self._call is not None:
+            self._call.further(payload, more)
+        else:
+            self._parts.append((payload, more))
+            self._calls.parts += 1
+
+    def cancel(self, mode: CancelMode) -> None:
+        if self._call is not None:
+            self._call.cancel(mode)
+        else:
+            self.error(NexusError("cancelled", "the call was cancelled"))
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more."""
+        if self._call is not None:
+            self._call.abandon()
+
+    # --- CallReply
+
+    def progress(self, payload: Payload, options: Options) -> None:
+        self._result({"progress": True}, payload, options)
+
+    def result(self, payload: Payload, options: Options) -> None:
+        self._end()
+        try:
+            self._result({}, payload, options)
+        except NexusError as error:
+            self._session.fail(CALL, self._request, error)
+
+    def error(self, error: NexusError) -> None:
+        self._end()
+        self._session.fail(CALL, self._request, error)
+
+    # ---
+
+    def _result(self, details: dict[str, object], payload: Payload, options: Options) -> None:
+        """Raises `too_large` where the client takes none of that size."""
+        if options is not None:
+            details.update(options)
+        self._session.carry((RESULT, self._request, details), payload)
+
+    def _end(self) -> None:
+        self._take_parts()
+        self._calls.end(self._request, self._in_parts)
+
+    def _take_parts(self) -> list[tuple[Payload, bool]]:
+        parts, self._parts = self._parts, []
+        self._calls.parts -= len(parts)
+        return parts

@@ -1,0 +1,43 @@
+"""Invocations, as their callee answers them: YIELD and ERROR. One that is over is passed over: the client could not know."""
+
+from __future__ import annotations
+
+from nexus_tw.errors import ApplicationError, NexusError
+from nexus_tw.sessions.wamp.codes import INVOCATION
+from nexus_tw.sessions.wamp.errors import invalid_uri
+from nexus_tw.sessions.wamp.passthru import passed_on
+from nexus_tw.sessions.wamp.session import WampSession
+from nexus_tw.wamp.codecs import Violation
+from nexus_tw.wamp.messages import Error, Yield
+from nexus_tw.wamp.uris import is_uri
+
+
+def result(session: WampSession, message: Yield) -> None:
+    invocation = session.verbs.invocation(session, message.request)
+    if invocation is None:
+        return
+    try:
+        payload = session.payload(message)
+    except NexusError as failure:
+        invocation.error(failure)
+        return
+    answer = invocation.progress if message.options.progress else invocation.result
+    answer(payload, passed_on(message.options))
+
+
+def error(session: WampSession, message: Error) -> None:
+    if message.request_type != INVOCATION:
+        raise Violation(f"request_type: a client may only send the error of an invocation ({INVOCATION})")
+    invocation = session.verbs.invocation(session, message.request)
+    if invocation is None:
+        return
+    uri = message.error
+    try:
+        payload = session.payload(message)
+    except NexusError as failure:
+        invocation.error(failure)
+        return
+    if is_uri(uri, strict=False):
+        invocation.error(ApplicationError(uri, payload, payload.summary(uri)))
+    else:
+        invocation.error(invalid_uri("The callee answered with an error that has no valid URI"))

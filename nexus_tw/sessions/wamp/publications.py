@@ -1,0 +1,77 @@
+"""Publications: PUBLISH, answered by PUBLISHED where the client asks for that."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from nexus_tw.errors import NexusError
+from nexus_tw.events import About, Publisher, Rule, new_publication_id
+from nexus_tw.policy import Principal
+from nexus_tw.sessions.wamp import uris
+from nexus_tw.sessions.wamp.codes import PUBLISHED
+from nexus_tw.sessions.wamp.passthru import passed_on
+from nexus_tw.sessions.wamp.session import WampSession
+from nexus_tw.wamp.messages import Publish, PublishOptions
+
+EVERYBODY: Final = Rule()
+
+
+def publish(session: WampSession, message: Publish) -> None:
+    options = message.options
+    verbs = session.verbs
+    topic = message.topic
+    try:
+        uris.check_free(topic)
+        uris.check(topic, verbs.strict)
+        payload = session.payload(message)
+    except NexusError as error:
+        _failed(session, message, error)
+        return
+    who = session.principal
+    about = About(
+        new_publication_id(),
+        payload.shape,
+        Publisher(session.number, who.subject, who.role) if options.disclose_me or verbs.discloses else None,
+        _rule(session, options),
+        passed_on(options),
+    )
+
+    def allowed(rights: Principal) -> None:
+        verbs.publish(rights, topic, payload, ok, fail, about)
+
+    def ok() -> None:
+        if options.acknowledge:
+            session.send(PUBLISHED, message.request, about.publication)
+
+    def fail(error: NexusError) -> None:
+        _failed(session, message, error)
+
+    # Also where the session is over by then: who published and left has published.
+    verbs.authorize(session, "publish", topic, None, allowed, fail)
+
+
+def _failed(session: WampSession, message: Publish, error: NexusError) -> None:
+    if message.options.acknowledge:
+        session.refuse(message, error)
+    else:  # nobody is told, as the specification has it
+        session.dialect.metrics.errors[error.code] += 1
+
+
+def _rule(session: WampSession, options: PublishOptions) -> Rule | None:
+    """Who gets it; None for everybody who subscribes."""
+    exclude = frozenset(options.exclude or ())
+    if options.exclude_me:
+        exclude |= {session.number}
+    rule = Rule(
+        exclude,
+        frozenset(options.exclude_authid or ()),
+        frozenset(options.exclude_authrole or ()),
+        _set(options.eligible),
+        _set(options.eligible_authid),
+        _set(options.eligible_authrole),
+    )
+    return None if rule == EVERYBODY else rule
+
+
+def _set(listed: list[Any] | None) -> frozenset[Any] | None:
+    return None if listed is None else frozenset(listed)

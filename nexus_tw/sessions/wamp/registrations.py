@@ -1,0 +1,43 @@
+"""Registrations: REGISTER and UNREGISTER."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from nexus_tw.errors import NexusError
+from nexus_tw.policy import Principal
+from nexus_tw.sessions.wamp import uris
+from nexus_tw.sessions.wamp.codes import REGISTERED, UNREGISTERED
+from nexus_tw.sessions.wamp.errors import WampError
+from nexus_tw.sessions.wamp.session import WampSession
+from nexus_tw.wamp.messages import Register, Unregister
+
+
+def register(session: WampSession, message: Register) -> None:
+    options = message.options
+    verbs = session.verbs
+    uris.check_free(message.procedure)
+    pattern = uris.pattern(message.procedure, options.match, verbs.strict)
+    fail = partial(session.refuse, message)
+
+    def act(rights: Principal) -> None:
+        try:
+            registration = verbs.register_procedure(session, rights, pattern, options.invoke, options.agent)
+        except NexusError as error:
+            fail(error)
+            return
+        if options.disclose_caller:
+            session.disclosing = session.disclosing or set()
+            session.disclosing.add(registration.number)
+        session.send(REGISTERED, message.request, registration.number)
+
+    session.authorize("register", message.procedure, pattern, act, fail)
+
+
+def unregister(session: WampSession, message: Unregister) -> None:
+    pattern = session.verbs.registered(session, message.registration)
+    if pattern is None:
+        raise WampError("wamp.error.no_such_registration", "No such registration of this session")
+    session.verbs.unregister(session, [pattern.text])
+    session.forget(message.registration)
+    session.send(UNREGISTERED, message.request)

@@ -1,0 +1,262 @@
+"""A WAMP session: its life, what the core says to it, and how it says anything to the client.
+
+What the client asks for is done by a function for each message, `(session, message)`, in the modules beside this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from nexus_tw.encodings import WampFrames
+from nexus_tw.errors import ERRORS, ApplicationError, Close, NexusError
+from nexus_tw.events import Rule, new_session_id
+from nexus_tw.interfaces import Fail, Invocation, Reason, Registration, Subscription
+from nexus_tw.payloads import Payload
+from nexus_tw.policy import Action, Principal
+from nexus_tw.sessions.verbs import Link, Verbs
+from nexus_tw.sessions.wamp.codes import (
+    ABORT,
+    ERROR,
+    GOODBYE,
+    INTERRUPT,
+    INVOCATION,
+    UNREGISTERED,
+    UNSUBSCRIBED,
+)
+from nexus_tw.sessions.wamp.introductions import Introduction
+from nexus_tw.topics import Pattern
+from nexus_tw.wamp.codecs import Violation
+from nexus_tw.wamp.features import Features
+from nexus_tw.wamp.messages import Carrier
+
+if TYPE_CHECKING:
+    from nexus_tw.sessions.wamp.calls import Calls
+    from nexus_tw.sessions.wamp.dialect import WampDialect
+
+PROTOCOL_VIOLATION: Final = "wamp.error.protocol_violation"
+VIOLATED: Final = Close(1002, "Protocol violation", False)
+BROKEN: Final = Close(1011, "Internal error", True)
+
+Handlers = Mapping[type, Callable[["WampSession", Any], None]]
+"""What is done for each message that may come. A `Violation` is answered by ABORT, a `NexusError` by the request's ERROR."""
+
+OVER: Final[Handlers] = {}
+
+
+class WampSession:
+    """One client that speaks WAMP; to the core it is a `Peer` once it has joined a realm.
+
+    Where it stands is what is `expected` of the client: `nexus_tw.sessions.wamp.states`, and at last nothing, `OVER`.
+    """
+
+    __slots__ = (
+        "address",
+        "authmethod",
+        "authprovider",
+        "calls",
+        "client_id",
+        "deliver",
+        "dialect",
+        "disclosing",
+        "expected",
+        "features",
+        "introduction",
+        "known",
+        "link",
+        "number",
+        "others",
+        "principal",
+        "verbs",
+    )
+
+    # Both from WELCOME on.
+    principal: Principal
+    verbs: Verbs
+
+    def __init__(
+        self, dialect: WampDialect, link: Link, principal: Principal | None, address: str, expected: Handlers
+    ) -> None:
+        """`principal` is who the client showed itself to be at the upgrade."""
+        self.dialect = dialect
+        self.link = link
+        self.known = principal
+        self.expected = expected
+        self.introduction: Introduction | None = None  # while a challenge waits for its answer
+        self.features = Features()
+        # Most sessions have none of these three.
+        self.calls: Calls | None = None
+        self.others: Rule | None = None  # that leaves out this session
+        self.disclosing: set[int] | None = None  # registrations that ask for who calls
+        self.address = address
+        self.number = new_session_id()
+        self.client_id = f"session-{self.number}"
+        self.authmethod = self.authprovider = ""
+        self.deliver: Callable[[bytes], None] = link.push
+
+    # --- Session
+
+    @property
+    def peer(self) -> None:
+        return None  # broadcasts come as events
+
+    def begin(self) -> None:
+        pass  # it is the client who begins
+
+    def received(self, payload: bytes, is_binary: bool) -> None:
+        codec = self.dialect.codec
+        try:
+            if is_binary is not codec.binary:
+                raise Violation(f"{codec.name} travels in {'binary' if codec.binary else 'text'} messages")
+            message = codec.message(payload)
+            handle = self.expected.get(type(message))
+            if handle is None:
+                raise Violation(f"{type(message).__name__.upper()} may not come now")
+            handle(self, message)
+        except Violation as violation:
+            self._violated(str(violation))
+        except NexusError as error:
+            self.refuse(message, error)
+
+    def broken(self) -> None:
+        self.abort(ERRORS["internal"].wamp, "Something went wrong in the server", BROKEN)
+
+    def farewell(self, close: Close) -> bytes:
+        if self.expected is OVER:
+            return b""
+        self.expected = OVER
+        return self.dialect.last_words(GOODBYE if self._joined else ABORT, close)
+
+    def end(self) -> None:
+        self.expected = OVER
+        introduction, self.introduction = self.introduction, None
+        if introduction is not None:
+            introduction.abandon()
+        calls, self.calls = self.calls, None
+        if calls is not None:
+            calls.abandon()
+        if self._joined:
+            self.verbs.gone(self)
+
+    # --- Peer
+
+    @property
+    def encoding(self) -> WampFrames:
+        return self.dialect.encoding
+
+    @property
+    def streams(self) -> bool:
+        return self.features.progressive_call_invocations
+
+    def invoke(self, invocation: Invocation) -> None:
+        details: dict[str, Any] = {}
+        registration = invocation.registration
+        if not registration.pattern.exact:
+            details["procedure"] = invocation.procedure
+        if invocation.progressive and self.features.progressive_call_results:
+            details["receive_progress"] = True
+        if invocation.more:
+            details["progress"] = True
+        asked = self.disclosing is not None and registration.number in self.disclosing
+        if (invocation.disclosed or asked) and invocation.caller.session:
+            details["caller"], details["caller_authid"], details["caller_authrole"] = invocation.caller
+        if invocation.options is not None:
+            details.update(invocation.options)
+        try:
+            self.carry((INVOCATION, invocation.number, registration.number, details), invocation.payload)
+        except NexusError as error:
+            invocation.error(error)
+
+    def interrupt(self, invocation: Invocation, reason: Reason) -> bool:
+        if not self.features.call_canceling:
+            return False
+        mode = "killnowait" if invocation.over else "kill"
+        why = "wamp.error.timeout" if reason == "timeout" else "wamp.error.canceled"
+        self.send(INTERRUPT, invocation.number, {"mode": mode, "reason": why})
+        return True
+
+    def unsubscribed(self, subscription: Subscription, reason: str) -> None:
+        self.send(UNSUBSCRIBED, 0, {"subscription": subscription.number, "reason": reason})
+
+    def unregistered(self, registration: Registration, reason: str) -> None:
+        self.forget(registration.number)
+        self.send(UNREGISTERED, 0, {"registration": registration.number, "reason": reason})
+
+    def close(self, close: Close) -> None:
+        self.link.close(close)
+
+    # --- for what is done for messages: to find out what may be done
+
+    def authorize(
+        self, action: Action, uri: str, pattern: Pattern | None, act: Callable[[Principal], None], fail: Fail
+    ) -> None:
+        """Does it, with the rights to do it, once it is known that this is allowed; not if the session is over by then."""
+
+        def allowed(rights: Principal) -> None:
+            if self.expected is not OVER:
+                act(rights)
+
+        self.verbs.authorize(self, action, uri, pattern, allowed, fail)
+
+    def payload(self, message: Carrier) -> Payload:
+        """What the message carries; raises what `Payload.of_arguments` does."""
+        return Payload.of_arguments(self.dialect.codec, message.args, message.kwargs, self.dialect.depth)
+
+    def forget(self, registration: int) -> None:
+        """One has ended."""
+        if self.disclosing is not None:
+            self.disclosing.discard(registration)
+
+    # --- to say something; nothing is said any more where the session is over
+
+    def send(self, *elements: Any) -> None:
+        """Says a message of these elements."""
+        self._write(self.dialect.codec.encode(elements))
+
+    def carry(self, header: tuple[Any, ...], payload: Payload) -> None:
+        """Says a message with a payload; raises `too_large` where the client takes none of that size."""
+        codec = self.dialect.codec
+        message = codec.join(header, *payload.arguments(codec))
+        largest = self.link.largest
+        if 0 < largest < len(message):
+            raise NexusError("too_large", "More than its receiver takes")
+        self._write(message)
+
+    def refuse(self, request: Any, error: NexusError) -> None:
+        """Answers a request by ERROR."""
+        self.fail(type(request).__struct_config__.tag, request.request, error)
+
+    def fail(self, kind: int, request: int, error: NexusError) -> None:
+        """The same, where only the request's type code and id are known."""
+        self.dialect.metrics.errors[error.code] += 1
+        codec = self.dialect.codec
+        if isinstance(error, ApplicationError):
+            try:
+                self.carry((ERROR, kind, request, {}, error.uri), error.payload)
+                return
+            except NexusError as unsayable:
+                error = unsayable
+        args = codec.encode([error.message])
+        kwargs = codec.encode({"code": error.code, "retryable": error.kind.retryable})
+        self._write(codec.join((ERROR, kind, request, {}, error.uri), args, kwargs))
+
+    def abort(self, uri: str, why: str, close: Close) -> None:
+        """Says ABORT, and closes."""
+        self.send(ABORT, {"message": why}, uri)
+        self.end()
+        self.link.close(close)
+
+    # ---
+
+    @property
+    def _joined(self) -> bool:
+        return hasattr(self, "verbs")
+
+    def _violated(self, why: str) -> None:
+        if self.expected is not OVER:
+            self.dialect.metrics.errors["invalid_message"] += 1
+            self.abort(PROTOCOL_VIOLATION, why, VIOLATED)
+
+    def _write(self, message: bytes) -> None:
+        if self.expected is not OVER:
+            self.link.write(self.dialect.encoding.frame(message))

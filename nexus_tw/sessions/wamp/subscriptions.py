@@ -1,0 +1,33 @@
+"""Subscriptions: SUBSCRIBE and UNSUBSCRIBE, each answered once it holds."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from nexus_tw.policy import Principal
+from nexus_tw.sessions.wamp import uris
+from nexus_tw.sessions.wamp.codes import SUBSCRIBED, UNSUBSCRIBED
+from nexus_tw.sessions.wamp.errors import WampError
+from nexus_tw.sessions.wamp.session import WampSession
+from nexus_tw.wamp.messages import Subscribe, Unsubscribe
+
+
+def subscribe(session: WampSession, message: Subscribe) -> None:
+    verbs = session.verbs
+    pattern = uris.pattern(message.topic, message.options.match, verbs.strict)
+    fail = partial(session.refuse, message)
+
+    def act(rights: Principal) -> None:
+        verbs.subscribe(session, rights, [message.topic], lambda _text, _member: pattern, None, False, ok, fail)
+
+    def ok() -> None:
+        session.send(SUBSCRIBED, message.request, verbs.subscription(pattern).number)
+
+    session.authorize("subscribe", message.topic, pattern, act, fail)
+
+
+def unsubscribe(session: WampSession, message: Unsubscribe) -> None:
+    pattern = session.verbs.subscribed(session, message.subscription)
+    if pattern is None:
+        raise WampError("wamp.error.no_such_subscription", "No such subscription of this session")
+    session.verbs.unsubscribe(session, [pattern.text], lambda: session.send(UNSUBSCRIBED, message.request))

@@ -1,0 +1,25 @@
+"""The URIs that clients name, checked: each function raises `wamp.error.invalid_uri` where one may not be named."""
+
+from __future__ import annotations
+
+from nexus_tw.sessions.wamp.errors import invalid_uri
+from nexus_tw.topics import Pattern
+from nexus_tw.wamp.uris import is_pattern, is_uri, pattern_of
+
+
+def check(uri: str, strict: bool) -> None:
+    if not is_uri(uri, strict):
+        raise invalid_uri()
+
+
+def check_free(uri: str) -> None:
+    """Of what clients may neither publish nor register."""
+    if uri.startswith("wamp."):
+        raise invalid_uri("The names under wamp. are the protocol's own")
+
+
+def pattern(uri: str, match: str, strict: bool) -> Pattern:
+    """What the URI stands for under the match policy."""
+    if not is_pattern(uri, match, strict):
+        raise invalid_uri()
+    return pattern_of(uri, match)
