@@ -173,6 +173,10 @@ class Link(Protocol):
         May be called once, after `Session.begin`. Raises `NexusError` where the subject has too many connections.
         """
 
+    def finish(self, close: Close) -> None:
+        """The session has said its last word, to who is leaving: the client is expected to close, and may read first. After a
+        while this side does."""
+
     def close(self, close: Close) -> None:
         """Says why and closes; a second call does nothing."""
 

@@ -26,6 +26,7 @@ from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.outbox import Outbox
 from nexus_tw.transport.turn import Turn
 
+PARTING: Final = 5.0  # s for a client that has left its session to close
 LINGER: Final = 10.0  # s for a client to answer our goodbye, which may stand behind a full queue
 PATIENCE: Final = 60.0  # s for which a client may keep its bucket empty
 RECOVERED: Final = 0.1  # of the bucket, from where on it no longer counts as kept empty
@@ -92,7 +93,7 @@ class Conversation:
         self.bucket = Bucket(door.limits.rate, door.clock.seconds()) if door.limits.rate else None
         self.dry_since: float | None = None
         self.closed: Close | None = None
-        self.last_call: IDelayedCall | None = None  # after which a client that does not finish closing is dropped
+        self.last_call: IDelayedCall | None = None  # for a client that does not close, or does not finish closing
 
     # --- what a carrier does
 
@@ -154,13 +155,12 @@ class Conversation:
 
     def linger(self, seconds: float) -> None:
         """Drops a client that is not gone by then: it may never read, and so keep the last bytes and the socket."""
-        self.last_call = self.door.clock.callLater(seconds, self.drop)
+        self._call_last(seconds, self.drop)
 
     def gone(self, code: int, reason: str) -> None:
         """The transport is lost. `code` and `reason` say how, unless this side closed."""
         self.life.lost()
-        if self.last_call is not None and self.last_call.active():
-            self.last_call.cancel()
+        self._nothing_last()
         outbox, self.outbox = self.outbox, None
         if outbox is None:
             return
@@ -222,6 +222,11 @@ class Conversation:
         self.principal = principal
         self.door.pulse.renew(self, self._lifetime())
 
+    def finish(self, close: Close) -> None:
+        if self.session is not None:
+            self.closed = close
+            self._call_last(PARTING, self.close, close)
+
     def close(self, close: Close) -> None:
         self.life.close(close)
 
@@ -243,6 +248,14 @@ class Conversation:
             return self.door.limits.auth
         expires = self.principal.expires
         return None if expires is None else max(0.0, expires - self.door.clock.seconds())
+
+    def _call_last(self, seconds: float, what: Callable[..., None], *args: Any) -> None:
+        self._nothing_last()
+        self.last_call = self.door.clock.callLater(seconds, what, *args)
+
+    def _nothing_last(self) -> None:
+        if self.last_call is not None and self.last_call.active():
+            self.last_call.cancel()
 
     def _resume(self) -> None:
         if self.outbox is not None:

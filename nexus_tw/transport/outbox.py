@@ -28,6 +28,8 @@ class Owner(Protocol):
 
     def identified(self, principal: Principal) -> None: ...
 
+    def finish(self, close: Close) -> None: ...
+
     def close(self, close: Close) -> None: ...
 
 
@@ -99,6 +101,9 @@ class Outbox:
 
     def identified(self, principal: Principal) -> None:
         self._owner.identified(principal)
+
+    def finish(self, close: Close) -> None:
+        self._owner.finish(close)
 
     def close(self, close: Close) -> None:
         self._owner.close(close)

@@ -13,6 +13,7 @@ from nexus_tw.sessions.verbs import Link
 
 class RecordingLink:
     """`written` and `pushed` are frames, `closed` what it was closed with; after that it takes nothing, as the real one.
+    `finished` is what it is to be closed with when the client does not.
 
     `principals` are those that it was told of; with a `refusal` none is taken.
     """
@@ -23,6 +24,7 @@ class RecordingLink:
         self.refusal: NexusError | None = None
         self.written: list[bytes] = []
         self.pushed: list[bytes] = []
+        self.finished: list[Close] = []
         self.closed: list[Close] = []
 
     def write(self, data: bytes) -> None:
@@ -37,6 +39,9 @@ class RecordingLink:
         if self.refusal is not None:
             raise self.refusal
         self.principals.append(principal)
+
+    def finish(self, close: Close) -> None:
+        self.finished.append(close)
 
     def close(self, close: Close) -> None:
         if not self.closed:

@@ -322,9 +322,16 @@ def test_goodbye_is_answered_and_after_it_nothing_is_sent(world: World) -> None:
     publisher.publish("com.topic", [1])
     speaker.say(GOODBYE, {"message": "bye"}, "wamp.close.close_realm")
     assert speaker.heard() == [[GOODBYE, {}, "wamp.close.goodbye_and_out"]]
-    assert speaker.line.closed == (1000, "Goodbye", False, 0, "wamp.close.killed", "")
-    speaker.session.received(b"[99]", False)
+    assert (speaker.line.closed, speaker.line.finished) == (None, (1000, "Goodbye", False, 0, "wamp.close.killed", ""))
+    speaker.say_bytes(b"[99]")
+    speaker.hello()
+    speaker.give(1, ["late"])
     publisher.publish("com.topic", [2])
+    assert speaker.heard() == []
+    assert not world.metrics.errors
+    realm: Any = world.realms["nexus"]
+    assert realm._roster.get(speaker.number) is None
+    speaker.line.close(SHUTTING_DOWN)
     assert speaker.heard() == []
 
 

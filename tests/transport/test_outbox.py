@@ -55,11 +55,15 @@ class World:
         self.clock = Clock()
         self.transport = Transport()
         self.closed: list[Close] = []
+        self.finished: list[Close] = []
         self.principals: list[Principal] = []
         self.outbox = Outbox(self.transport, Turn(self.clock), limit, self)
 
     def identified(self, principal: Principal) -> None:
         self.principals.append(principal)
+
+    def finish(self, close: Close) -> None:
+        self.finished.append(close)
 
     def close(self, close: Close) -> None:
         self.closed.append(close)
@@ -189,6 +193,8 @@ def test_it_is_the_link_that_sessions_know(world: World) -> None:
     who = principal()
     link.identified(who)
     assert world.principals == [who]
+    link.finish(SLOW_CONSUMER)
+    assert (world.finished, world.closed) == ([SLOW_CONSUMER], [])
 
 
 # --- on real sockets, where the kernel takes as much as it likes
@@ -223,6 +229,9 @@ class Pair:
 
     def identified(self, principal: Principal) -> None:
         raise AssertionError("nobody says so")
+
+    def finish(self, close: Close) -> None:
+        raise AssertionError("nobody leaves")
 
     def close(self, close: Close) -> None:
         self.closed.append(close)

@@ -51,6 +51,9 @@ class Pair:
     def identified(self, principal: Principal) -> None:
         raise AssertionError("nobody says so")
 
+    def finish(self, close: Close) -> None:
+        raise AssertionError("nobody leaves")
+
     def close(self, close: Close) -> None:
         self.closed.append(close)
 

@@ -50,6 +50,7 @@ class Line:
         self.largest = largest
         self.data = b""
         self.closed: Close | None = None
+        self.finished: Close | None = None  # what it is to be closed with when the client does not
         self.refusal: NexusError | None = None  # of whoever the client turns out to be
         self.session: Session | None = None
 
@@ -62,6 +63,9 @@ class Line:
     def identified(self, principal: Principal) -> None:
         if self.refusal is not None:
             raise self.refusal
+
+    def finish(self, close: Close) -> None:
+        self.finished = close
 
     def close(self, close: Close) -> None:
         if self.closed is None:

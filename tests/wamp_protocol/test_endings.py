@@ -13,8 +13,8 @@ import pytest_twisted
 from twisted.internet.defer import ensureDeferred
 
 from nexus_tw.settings import Auth, Heartbeat, Jwt, Limits, Realm, Role, Settings
-from tests.client import Ended, Wire, frame
-from tests.node import TOKEN, Node, small_buffers, with_roles
+from tests.client import PING, Ended, Wire, frame
+from tests.node import TOKEN, Node, small_buffers, until, with_roles
 from tests.wamp.peer import (
     ABORT,
     CALL,
@@ -96,22 +96,21 @@ async def test_the_wrong_kind_of_frame_is_a_violation(serializer: str, places: P
 @pytest_twisted.ensureDeferred
 async def test_over_rawsocket_the_last_message_says_why_and_the_stream_ends(places: Places) -> None:
     place = await places(OPEN)
-    cases: list[tuple[Callable[[Wire], None], int, str]] = [
-        (lambda wire: wire.write((3).to_bytes(4, "big") + b"[9]"), ABORT, VIOLATION),
-        (lambda wire: raw_send(wire, HELLO, "open", {"roles": ROLES}), ABORT, VIOLATION),
-        (lambda wire: raw_send(wire, GOODBYE, {}, "wamp.close.normal"), GOODBYE, "wamp.close.goodbye_and_out"),
+    cases: list[Callable[[Wire], None]] = [
+        lambda wire: wire.write((3).to_bytes(4, "big") + b"[9]"),
+        lambda wire: raw_send(wire, HELLO, "open", {"roles": ROLES}),
     ]
-    for send, code, uri in cases:
+    for send in cases:
         wire = await raw(place.node)
         await raw_join(wire)
         send(wire)
         told = await raw_receive(wire)
-        assert (told[0], told[2]) == (code, uri)
+        assert (told[0], told[2]) == (ABORT, VIOLATION)
         assert await wire.rest() == b""
 
 
 @pytest_twisted.ensureDeferred
-async def test_goodbye_is_answered_then_the_connection_is_closed(places: Places) -> None:
+async def test_goodbye_is_answered_and_the_client_has_time_to_read_that_and_to_close(places: Places) -> None:
     place = await places()
     peer = await place.join()
     await peer.subscribe("com.topic")
@@ -119,11 +118,45 @@ async def test_goodbye_is_answered_then_the_connection_is_closed(places: Places)
     other.tell("com.topic", ["early"])
     peer.send(GOODBYE, {}, "wamp.close.close_realm")
     peer.send(PUBLISH, 99, {"acknowledge": True}, "com.topic", ["too late"])
+    await other.publish("com.topic", ["nobody is there"])
+    peer._client.write(frame(PING, b"are you there"))
+    await until(lambda: place.node.metrics.messages_received == 7)
+    assert len(place.node.server.connections) == 2
+    peer._client.leave()
     ended = await peer.ended()
-    assert (ended.code, ended.reason) == (1000, "Goodbye")
+    assert (ended.code, ended.reason) == (1000, "")
     heard = [message for message in peer._later if message[0] != 36]
     assert heard == [[GOODBYE, {}, "wamp.close.goodbye_and_out"]]
     assert peer._later[-1] == heard[0]
+    assert peer._client.pongs == [b"are you there"], "until then it is a connection as any other"
+    await until(lambda: place.node.metrics.connections_closed == {1000: 1})
+
+
+@pytest_twisted.ensureDeferred
+async def test_goodbye_over_rawsocket_is_answered_and_the_client_closes(places: Places) -> None:
+    place = await places(OPEN)
+    wire = await raw(place.node)
+    await raw_join(wire)
+    raw_send(wire, GOODBYE, {}, "wamp.close.normal")
+    assert await raw_receive(wire) == [GOODBYE, {}, "wamp.close.goodbye_and_out"]
+    wire.write(b"\1\0\0\2up")
+    assert await wire.exactly(6) == b"\2\0\0\2up"
+    wire.transport.loseConnection()
+    assert await wire.rest() == b""
+    await until(lambda: place.node.metrics.connections_closed == {1000: 1})
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_that_is_drained_waits_for_nobody_who_is_leaving(places: Places) -> None:
+    place = await places()
+    peer = await place.join()
+    peer.send(GOODBYE, {}, "wamp.close.normal")
+    assert (await peer.receive())[0] == GOODBYE
+    drained = ensureDeferred(place.node.server.drain())
+    ended = await peer.ended()
+    assert (ended.code, ended.reason) == (1000, "Server shutting down")
+    assert peer._later == [], "it has had its goodbye"
+    await drained
 
 
 @pytest_twisted.ensureDeferred

@@ -43,7 +43,7 @@ def authenticate(session: WampSession, message: messages.Authenticate) -> None:
 def goodbye(session: WampSession, _message: messages.Goodbye) -> None:
     session.send(GOODBYE, {}, "wamp.close.goodbye_and_out")
     session.end()
-    session.link.close(LEFT)
+    session.link.finish(LEFT)
 
 
 def abort(session: WampSession, _message: messages.Abort) -> None:
