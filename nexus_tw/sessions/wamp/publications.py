@@ -59,6 +59,19 @@ def _failed(session: WampSession, message: Publish, error: NexusError) -> None:
 
 def _rule(session: WampSession, options: PublishOptions) -> Rule | None:
     """Who gets it; None for everybody who subscribes."""
+    if (
+        options.exclude is None
+        and options.eligible is None
+        and options.exclude_authid is None
+        and options.exclude_authrole is None
+        and options.eligible_authid is None
+        and options.eligible_authrole is None
+    ):  # nearly always
+        if not options.exclude_me:
+            return None
+        if session.others is None:
+            session.others = Rule(frozenset((session.number,)))
+        return session.others
     exclude = frozenset(options.exclude or ())
     if options.exclude_me:
         exclude |= {session.number}
