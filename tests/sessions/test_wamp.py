@@ -103,7 +103,7 @@ HELLOS: Final[list[dict[str, Any]]] = [
     {"roles": {"router": {}}},
     {"roles": {"broker": {}, "dealer": {}}},
     *({"roles": {"caller": wrong}} for wrong in ANY["map"]),
-    *({"roles": {"callee": {"features": wrong}}} for wrong in ANY["map"]),
+    *({"roles": {"callee": {"features": wrong}}} for wrong in ANY["map"] if wrong is not None),
     *(
         {"roles": {"caller": {}}, member: wrong}
         for member, kind in {"authid": "text or none", "authrole": "text or none", "authextra": "map or none"}.items()
@@ -147,7 +147,7 @@ def test_a_member_of_the_wrong_type_is_a_violation_that_concerns_nobody_else(
     wrong += [
         [value if item == {} else item for item in message[:3]] + message[3:]
         for name, kind in OPTIONS.get(message[0], {}).items()
-        for value in ({name: bad} for bad in ANY[kind])
+        for value in ({name: bad} for bad in ANY[kind] if bad is not None)
     ]
     wrong += [message[:-1] if message[0] not in (ABORT, ERROR, PUBLISH, CALL, YIELD) else message[:2], [*message, []]]
     for each in wrong:
@@ -157,6 +157,16 @@ def test_a_member_of_the_wrong_type_is_a_violation_that_concerns_nobody_else(
     publisher = world.join()
     publisher.publish("com.other", [1])
     assert [event[:2] for event in other.heard()] == [[EVENT, subscription]]
+
+
+@each_codec
+@pytest.mark.parametrize(("code", "message"), [(message[0], message) for message, _ in JOINED if message[0] in OPTIONS])
+def test_an_option_that_is_null_is_one_that_is_not_there(code: int, message: list[Any], codec: str, world: World) -> None:
+    for name in OPTIONS[code]:
+        speaker = world.join(codec=codec)
+        speaker.say(*[{name: None} if item == {} else item for item in message[:3]], *message[3:])
+        assert not any(heard[0] == ABORT for heard in speaker.now()), name
+        assert speaker.line.closed is None
 
 
 @each_codec
