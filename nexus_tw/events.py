@@ -13,8 +13,6 @@ from nexus_tw.errors import NexusError
 from nexus_tw.interfaces import Peer
 from nexus_tw.payloads import Payload, Shape
 
-MAX_ID: Final = 2**53  # of a WAMP session or publication
-
 _unforeseen: Final = SystemRandom()
 _quick: Final = Random(_unforeseen.getrandbits(256))  # noqa: S311 - a publication's id opens nothing
 

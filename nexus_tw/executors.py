@@ -18,7 +18,6 @@ from nexus_tw.topics import Pattern, PatternMap, is_reserved
 
 SINGLE: Final = "single"
 ROUNDROBIN: Final = "roundrobin"
-POLICIES: Final = (SINGLE, "first", "last", ROUNDROBIN, "random")
 _ROUTES_KEPT: Final = 16384  # names for which the registration of a pattern is remembered
 
 

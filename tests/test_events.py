@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_tw.events import MAX_ID, About, Event, Publisher, Rule, encode_about, new_publication_id, new_session_id
+from nexus_tw.events import About, Event, Publisher, Rule, encode_about, new_publication_id, new_session_id
 from nexus_tw.payloads import Payload
 from nexus_tw.policy import ADMIN, Principal
+from nexus_tw.wamp.messages import MAX_ID
 from tests.recording import RecordingPeer
 
 TEXTS = st.text(alphabet=st.characters(codec="utf-8"), max_size=10)

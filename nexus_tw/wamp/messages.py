@@ -6,11 +6,13 @@ are the meanings; what only the router sends has no class, for it is written fro
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from msgspec import Meta, Raw, Struct, field
 
-Id = Annotated[int, Meta(ge=1, le=2**53)]
+MAX_ID: Final = 2**53
+
+Id = Annotated[int, Meta(ge=1, le=MAX_ID)]
 Milliseconds = Annotated[int, Meta(ge=0, le=2**53)]
 Match = Literal["exact", "prefix", "wildcard"]
 

@@ -14,7 +14,7 @@ from msgspec import Raw
 from nexus_tw import messages
 from nexus_tw.encodings import JSON_TEXT
 from nexus_tw.errors import SHUTTING_DOWN, TOO_MANY_ERRORS, NexusError
-from nexus_tw.events import MAX_ID, About
+from nexus_tw.events import About
 from nexus_tw.executors import Executor, Registration
 from nexus_tw.hub import Bucket
 from nexus_tw.interfaces import Fail, Peer
@@ -26,6 +26,7 @@ from nexus_tw.sessions.json import JsonDialect, JsonSession
 from nexus_tw.sessions.verbs import CommandReply, Verbs
 from nexus_tw.settings import Heartbeat, Limits
 from nexus_tw.topics import Pattern, parse_pattern
+from nexus_tw.wamp.messages import MAX_ID
 from tests.recording import RecordingHalf, RecordingPeer, caller, principal
 from tests.sessions.link import RecordingLink, texts
 
