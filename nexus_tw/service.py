@@ -12,7 +12,6 @@ from typing import Any, Final, Protocol
 
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -23,12 +22,10 @@ from nexus_tw.config import Configuration
 from nexus_tw.errors import ConfigError
 from nexus_tw.metrics import Metrics
 from nexus_tw.server import Server
-from nexus_tw.settings import Settings
 from nexus_tw.store import open_store
-from nexus_tw.transport import tls
+from nexus_tw.transport import endpoints
 from nexus_tw.transport.listen import listen
 
-BACKLOG: Final = 4096  # connections that wait to be accepted; Twisted's own 50 is soon full when a fleet returns
 RESERVED: Final = 64  # file descriptors for everything that is not a client
 # Young objects between two collections. The default of 700 has a busy server walk its connections many times a second.
 COLLECT_AFTER: Final = (50000, 20, 50)
@@ -47,9 +44,10 @@ def make(configuration: Configuration, twistd: Mapping[str, Any]) -> IService:
     if settings.workers > 1:
         workers.check(settings)
     # With workers this node never starts, but what is wrong with it is said before there are any.
-    runner: Runner = Node(reactor, configuration, [(text, endpoint(reactor, text, settings)) for text in settings.listen])
+    whole = [(text, endpoints.endpoint(reactor, text, settings.tls)) for text in settings.listen]
+    runner: Runner = Node(reactor, configuration, whole)
     if settings.workers > 1:
-        runner = workers.Parent(reactor, configuration, [(text, plain(reactor, text)) for text in settings.listen])
+        runner = workers.Parent(reactor, configuration, [(text, endpoints.plain(reactor, text)) for text in settings.listen])
     top = logs.LoggedService(logs.for_twistd(settings.log, twistd))
     RunnerService(reactor, runner).setServiceParent(top)  # type: ignore[no-untyped-call]
     return top
@@ -156,28 +154,6 @@ class Node:
             token=self._configuration.token,
             one_off=True,
         )
-
-
-def endpoint(reactor: Any, text: str, settings: Settings) -> IStreamServerEndpoint:
-    """The endpoint for one `listen` entry; raises `ConfigError`."""
-    return secured(reactor, text, plain(reactor, text), settings)
-
-
-def secured(reactor: Any, text: str, socket: IStreamServerEndpoint, settings: Settings) -> IStreamServerEndpoint:
-    """The endpoint for a `listen` entry over that of its socket: the same, but for `tls:`."""
-    return tls.secured(reactor, socket, settings.tls) if text.startswith("tls:") else socket
-
-
-def plain(reactor: Any, text: str) -> IStreamServerEndpoint:
-    """The endpoint of the socket alone, with room for many that wait; raises `ConfigError`."""
-    kind, _, rest = text.partition(":")
-    kind = "tcp" if kind == "tls" else kind
-    backlog = f":backlog={BACKLOG}" if kind in ("tcp", "ssl", "unix") and "backlog=" not in rest else ""
-    try:
-        made: IStreamServerEndpoint = serverFromString(reactor, f"{kind}:{rest}{backlog}")
-        return made
-    except Exception as error:  # the parsers of endpoint plugins raise what they like
-        raise ConfigError(f"listen: {text}: {str(error) or type(error).__name__}") from None
 
 
 def node_name() -> str:

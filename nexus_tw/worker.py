@@ -10,7 +10,8 @@ from twisted.logger import globalLogBeginner
 
 from nexus_tw import logs, workers
 from nexus_tw.config import Configuration
-from nexus_tw.service import Node, RunnerService, secured
+from nexus_tw.service import Node, RunnerService
+from nexus_tw.transport.endpoints import secured
 
 
 def main() -> None:
@@ -19,7 +20,7 @@ def main() -> None:
     settings = charge.settings
     globalLogBeginner.beginLoggingTo([logs.observer(settings.log, logs.standard_output())], redirectStandardIO=False)
     endpoints = [
-        (text, secured(reactor, text, endpoint, settings))
+        (text, secured(reactor, text, endpoint, settings.tls))
         for text, endpoint in zip(settings.listen, workers.adopted(reactor, charge), strict=True)
     ]
     service = RunnerService(reactor, Node(reactor, Configuration(settings, charge.token, False), endpoints))

@@ -35,7 +35,7 @@ LATEST: Final = 10.0
 YOUNG: Final = 10.0
 PATIENCE: Final = 5.0  # s beyond the drain before a worker that does not end is killed
 
-LISTENERS: Final = ("tcp", "tls", "unix")
+LISTENERS: Final = ("tcp", "tls", "ssl", "unix")
 
 
 class Charge(msgspec.Struct):

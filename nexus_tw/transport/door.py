@@ -11,19 +11,20 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from twisted.internet.defer import ensureDeferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IProtocolNegotiationFactory
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from twisted.web.server import Site
+from zope.interface import implementer
 
 from nexus_tw.errors import NexusError
 from nexus_tw.transport.admission import Admission, Admitted, Refused
 from nexus_tw.transport.opening import END, Opening, parse
 from nexus_tw.transport.problems import response
 from nexus_tw.transport.rawsocket import HANDSHAKE, MAGIC, RawSockets, Refusal, Unacceptable
-from nexus_tw.transport.tls import common_name
+from nexus_tw.transport.tls import SPOKEN, common_name
 from nexus_tw.transport.websocket import Doorway
 
 LONGEST_BODY_START: Final = 65536  # bytes after the header block that are kept while a client is being authenticated
@@ -200,6 +201,7 @@ class Door(Protocol):
         return self.transport.getPeer()
 
 
+@implementer(IProtocolNegotiationFactory)
 class Doors(Factory):
     """Makes a door for each accepted connection; the factory of every listening endpoint."""
 
@@ -223,6 +225,10 @@ class Doors(Factory):
         self.site = site
         self.largest = largest
         self.patience = patience
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """What is spoken over TLS, for endpoints of plugins, where Twisted refuses any client that offers ALPN without it."""
+        return list(SPOKEN)
 
     def buildProtocol(self, addr: IAddress | None) -> Door:
         return Door(self)

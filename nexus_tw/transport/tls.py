@@ -1,4 +1,4 @@
-"""TLS for endpoints written as `tls:PORT[:interface=…]`: what a server shows of itself, and whom it believes.
+"""TLS for endpoints written as `tls:PORT[:interface=…]` or `ssl:PORT[:privateKey=…]`: what a server shows, whom it believes.
 
 Twisted's `CertificateOptions` makes the contexts. It releases OpenSSL's record buffers on idle connections and keeps
 neither a session cache nor tickets: as small as a connection gets by public interfaces, about 26 kB each.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -20,8 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
-from twisted.internet.endpoints import wrapServerTLS
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime, ISSLTransport, IStreamServerEndpoint
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime, ISSLTransport
 from twisted.internet.ssl import AcceptableCiphers, CertificateOptions
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -35,8 +34,23 @@ if TYPE_CHECKING:
 # TLS 1.2 with forward secrecy and authenticated encryption (RFC 9325 section 4.2); TLS 1.3 has no others.
 CIPHERS = AcceptableCiphers.fromOpenSSLCipherString("ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL")
 
+# By ALPN (RFC 7301), to clients that ask. RawSocket has no registered name: its clients do not ask.
+SPOKEN: Final = (b"http/1.1",)
+
 DAY = 86400.0
 EXPIRES_SOON = 14 * DAY
+
+
+class Members(NamedTuple):
+    """What errors call the files."""
+
+    certificate: str = "tls.certificate"
+    key: str = "tls.key"
+    client_ca: str = "tls.client_ca"
+    chain: str = ""
+
+
+SETTINGS: Final = Members()
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -52,8 +66,11 @@ class Certificates:
 
     _log = Logger()
 
-    def __init__(self, settings: Tls, clock: IReactorTime) -> None:
+    def __init__(self, settings: Tls, clock: IReactorTime, chain: str = "", members: Members = SETTINGS) -> None:
+        """`chain` is a file of certificates to send after those of `settings.certificate`. Raises `ConfigError`."""
         self._settings = settings
+        self._chain = chain
+        self._members = members
         self._clock = clock
         self._looked = clock.seconds()
         self._seen = self._stamps()
@@ -82,15 +99,17 @@ class Certificates:
     def _stamps(self) -> list[tuple[int, int, int] | None]:
         """What tells a changed file from an unchanged one; None for one that is not there."""
         settings = self._settings
-        return [_stamp(name) for name in (settings.certificate, settings.key, settings.client_ca) if name]
+        return [_stamp(name) for name in (settings.certificate, settings.key, settings.client_ca, self._chain) if name]
 
     def _load(self) -> CertificateOptions:
-        settings = self._settings
-        chain = _certificates("tls.certificate", settings.certificate)
-        key = _key("tls.key", settings.key)
-        authorities = _certificates("tls.client_ca", settings.client_ca) if settings.client_ca else []
+        settings, members = self._settings, self._members
+        chain = [*_certificates(members.certificate, settings.certificate)]
+        if self._chain:
+            chain += _certificates(members.chain, self._chain)
+        key = _key(members.key, settings.key)
+        authorities = _certificates(members.client_ca, settings.client_ca) if settings.client_ca else []
         if _public(chain[0].public_key()) != _public(key.public_key()):
-            raise ConfigError(f"tls.key: {settings.key} does not belong to {settings.certificate}")
+            raise ConfigError(f"{members.key}: {settings.key} does not belong to {settings.certificate}")
         self._judge(chain[0])
         # Twisted hands these on to pyOpenSSL, which wants cryptography's types although Twisted does not name them yet.
         own: Any = chain
@@ -106,27 +125,23 @@ class Certificates:
         )
         try:
             # OpenSSL has its own opinion, on the strength of keys for one; better heard now than at each handshake.
-            options.getContext()
+            context = options.getContext()
         except SSL.Error as error:
-            raise ConfigError(f"tls.certificate: OpenSSL refuses {settings.certificate}: {error}") from None
+            raise ConfigError(f"{members.certificate}: OpenSSL refuses {settings.certificate}: {error}") from None
+        context.set_alpn_select_callback(_agree)
         return options
 
     def _judge(self, certificate: x509.Certificate) -> None:
         """A certificate outside its time is used all the same: clients that pin it may still come."""
-        now = self._clock.seconds()
+        now, member = self._clock.seconds(), self._members.certificate
         ends = certificate.not_valid_after_utc
         if certificate.not_valid_before_utc.timestamp() > now:
             begins = certificate.not_valid_before_utc.isoformat()
-            self._log.warn("tls.certificate: not valid before {time}", time=begins)
+            self._log.warn("{member}: not valid before {time}", member=member, time=begins)
         elif ends.timestamp() <= now:
-            self._log.warn("tls.certificate: expired on {time}", time=ends.isoformat())
+            self._log.warn("{member}: expired on {time}", member=member, time=ends.isoformat())
         elif ends.timestamp() - now < EXPIRES_SOON:
-            self._log.warn("tls.certificate: expires soon, on {time}", time=ends.isoformat())
-
-
-def secured(reactor: Any, plain: IStreamServerEndpoint, settings: Tls) -> IStreamServerEndpoint:
-    """The plain endpoint with TLS on it; `ConfigError` names what is wrong with the files."""
-    return wrapServerTLS(Certificates(settings, reactor), plain, reactor)
+            self._log.warn("{member}: expires soon, on {time}", member=member, time=ends.isoformat())
 
 
 def common_name(transport: Any) -> str | None:
@@ -138,6 +153,18 @@ def common_name(transport: Any) -> str | None:
         return None
     names = certificate.to_cryptography().subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(names[0].value) if len(names) == 1 else None
+
+
+def _agree(_connection: SSL.Connection, offered: Sequence[bytes]) -> bytes:
+    """The protocol to speak, of those that the client offers by ALPN.
+
+    An error in here becomes the alert `no_application_protocol`, as RFC 7301 section 3.2 wants it. An empty answer, which is
+    what Twisted's own choice gives, would be taken for a fault of this server: the alert `internal_error`.
+    """
+    for protocol in SPOKEN:
+        if protocol in offered:
+            return protocol
+    raise SSL.Error([("", "", "the client offers no protocol that is spoken here")])
 
 
 def _stamp(name: str) -> tuple[int, int, int] | None:

@@ -13,10 +13,10 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.python.failure import Failure
 
-from nexus_tw import service
 from nexus_tw.errors import SLOW_CONSUMER, Close
 from nexus_tw.policy import Principal
 from nexus_tw.settings import Settings, Tls
+from nexus_tw.transport import endpoints
 from nexus_tw.transport.outbox import Outbox
 from nexus_tw.transport.turn import Turn
 from tests.certificates import authority, issue
@@ -68,7 +68,7 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
     certificate, key = issue().write(tmp_path, "server")
     served, client = End(), End()
     settings = Settings(tls=Tls(certificate=certificate, key=key))
-    endpoint = service.endpoint(reactor, "tls:0:interface=127.0.0.1", settings)
+    endpoint = endpoints.endpoint(reactor, "tls:0:interface=127.0.0.1", settings.tls)
     port: Any = await endpoint.listen(Factory.forProtocol(lambda: served))
     trust = trustRootFromCertificates([Certificate.loadPEM(authority().certificate_pem())])
     plain = HostnameEndpoint(reactor, "127.0.0.1", port.getHost().port)

@@ -24,9 +24,9 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
 
-from nexus_tw import service
 from nexus_tw.errors import ConfigError
-from nexus_tw.settings import Settings, Tls
+from nexus_tw.settings import Tls
+from nexus_tw.transport import endpoints
 from nexus_tw.transport.tls import Certificates
 from tests.certificates import Issued, authority, issue
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 def endpoint(reactor: Any, description: str, files: Tls) -> IStreamServerEndpoint:
     """As the service makes it for an entry of `listen`."""
-    return service.endpoint(reactor, description, Settings(tls=files))
+    return endpoints.endpoint(reactor, description, files)
 
 
 def common_name(certificate: x509.Certificate) -> str:
