@@ -91,7 +91,7 @@ async def test_a_rawsocket_client_which_offers_nothing_goes_on_without_alpn(plac
     assert await place.handshake([], RAWSOCKET) == (None, ANSWER)
 
 
-@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL X509 objects is deprecated")  # which Twisted does
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL")  # as Twisted does
 @pytest_twisted.ensureDeferred
 async def test_alpn_is_agreed_on_endpoints_of_plugins_too(nodes: Any, tmp_path: Path) -> None:
     (tmp_path / "authority.pem").write_bytes(authority().certificate_pem())
