@@ -58,6 +58,7 @@ class Conversation:
     __slots__ = (
         "address",
         "admitted",
+        "answers",
         "bucket",
         "closed",
         "door",
@@ -86,6 +87,7 @@ class Conversation:
         self.principal: Principal | None = admitted.principal
         self.outbox: Outbox | None = None  # from the handshake to the loss of the transport
         self.session: Session | None = None  # while the client is listened to
+        self.answers = True
         self.received = 0
         self.opened = 0.0
         self.heard = self.next_ping = self.expires = 0.0

@@ -23,6 +23,7 @@ RESOLUTION: Final = 1.0  # s; finer where the interval is short
 class Beating(Protocol):
     """A connection as the heartbeat knows it. `heard` is `Pulse.now` at the last sign of life."""
 
+    answers: bool  # whether its client answers pings: any other one is not pinged, and may be silent
     heard: float
     next_ping: float
     expires: float  # on the pulse's clock; infinity: never
@@ -37,11 +38,12 @@ class Beating(Protocol):
 
 
 class Pulse:
-    """Pings, and closes those from whom nothing comes, or whose time is over."""
+    """Pings clients, and closes those from whom nothing comes, or whose time is over."""
 
     _log = Logger(namespace="nexus.heartbeat")
 
     def __init__(self, clock: IReactorTime, settings: Heartbeat, random: Random) -> None:
+        self.settings = settings
         self._interval = settings.interval
         self._random = random
         self._step = min(RESOLUTION, settings.interval / 4)
@@ -81,7 +83,9 @@ class Pulse:
             slot.pop(connection, None)
 
     def _place(self, connection: Beating, silent: bool = False) -> None:
-        due = min(connection.next_ping, connection.heard + self._patience, connection.expires)
+        due = min(connection.next_ping, connection.expires)
+        if connection.answers:
+            due = min(due, connection.heard + self._patience)
         connection.slot = max(self._tick + 1, ceil(due / self._step))
         self._slots.setdefault(connection.slot, {})[connection] = silent
 
@@ -102,14 +106,15 @@ class Pulse:
         """`sure` is false where this process may have stood still: what came meanwhile has not been read yet, and the
         connection gets one sweep more."""
         now = self.now
-        silent = now - connection.heard >= self._patience
+        silent = connection.answers and now - connection.heard >= self._patience
         if now >= connection.expires:
             connection.expired()
         elif silent and sure:
             connection.close(HEARTBEAT_TIMEOUT)
         else:
             if now >= connection.next_ping:
-                connection.ping()
+                if connection.answers:
+                    connection.ping()
                 connection.next_ping = now + self._interval
             if connection.slot >= 0:  # the ping may have been one byte too many for a client that does not read
                 self._place(connection, silent)

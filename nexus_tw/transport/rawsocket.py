@@ -2,6 +2,9 @@
 
 Four bytes each way are the whole handshake. What follows are frames of a kind, a length and a payload. There is no frame that
 closes: who is to be gone is told by its dialect and then by the end of the stream.
+
+Many clients do not know PING: they fail at one, take it for the head of a message, or never answer. So a client is pinged only
+once it has sent a PING or a PONG, and until then its connection is watched by TCP keepalive.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from nexus_tw.transport.admission import Admitted
 from nexus_tw.transport.connections import Connections
 from nexus_tw.transport.conversation import LINGER, Conversation, Shared
 from nexus_tw.transport.heartbeat import Pulse
+from nexus_tw.transport.keepalive import keep_alive
 from nexus_tw.transport.turn import Turn
 
 MAGIC: Final = 0x7F  # the first byte of either side; no HTTP request begins with it
@@ -119,6 +123,7 @@ class Connection(Conversation, Protocol):
 
     def __init__(self, door: RawSockets, admitted: Admitted, asked: Asked) -> None:
         Conversation.__init__(self, door, admitted)
+        self.answers = False  # until it has shown that it knows PING and PONG
         self._asked = asked
         self._held: bytearray | None = None  # of a frame that is not yet whole
         self._wanted = 0  # bytes that have to be held before there is more to see
@@ -126,6 +131,7 @@ class Connection(Conversation, Protocol):
     def connectionMade(self) -> None:
         with suppress(AttributeError, OSError):  # a UNIX socket has no such option
             self.transport.setTcpNoDelay(True)
+        keep_alive(self.transport, self.door.pulse.settings)
         asked = self._asked
         self.transport.write(bytes((MAGIC, self.door.length << 4 | asked.serializer, 0, 0)))
         self.open(self.door.fitting(asked.largest), asked.largest)
@@ -195,6 +201,7 @@ class Connection(Conversation, Protocol):
         """Does what a frame asks for; whether more may come."""
         if kind == frames.RAW_MESSAGE:
             return self._message(payload)
+        self.answers = True
         if kind == frames.RAW_PING:
             assert self.outbox is not None
             self.outbox.write(frames.rawsocket(payload, frames.RAW_PONG))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from random import Random
+from socket import AF_UNIX
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,6 +32,7 @@ class Socket(StringTransportWithDisconnection):
     """The transport of a client that does nothing by itself: only an abort ends it at once."""
 
     dataBuffer, offset, _tempDataLen = b"", 0, 0
+    socket = SimpleNamespace(family=AF_UNIX)
 
     def loseConnection(self) -> None:
         self.disconnecting = True

@@ -21,6 +21,7 @@ class Connection:
     def __init__(self, world: World) -> None:
         self.world = world
         self.heard = self.next_ping = self.expires = 0.0
+        self.answers = True
         self.slot = -1
         self.pings: list[float] = []
         self.closed: list[tuple[float, Close]] = []
@@ -121,6 +122,27 @@ def test_anything_heard_in_time_keeps_it_open(world: World) -> None:
     assert not connection.closed
     world.run(1100)
     assert len(connection.closed) == 1
+
+
+def test_one_that_does_not_answer_pings_gets_none_and_may_be_silent(world: World) -> None:
+    connection = world.connection(lifetime=400)
+    connection.answers = False
+    world.run(300)
+    assert not connection.pings and not connection.closed
+    world.run(500)
+    assert connection.closed == [(400, TOKEN_EXPIRED)], "its time has an end all the same"
+
+
+def test_one_that_begins_to_answer_is_pinged_and_closed_from_then_on(world: World) -> None:
+    connection = world.connection()
+    connection.answers = False
+    world.run(300)
+    world.hear(connection)
+    connection.answers = True
+    world.run(600)
+    assert connection.pings and connection.pings[0] <= 331
+    ((when, close),) = connection.closed
+    assert (close, 360 <= when <= 361) == (HEARTBEAT_TIMEOUT, True)
 
 
 def test_the_end_of_a_token_closes_however_lively_the_connection_is(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, UNIXServerEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from zope.interface import implementer
 
@@ -26,6 +27,7 @@ from nexus_tw.transport.conversation import LINGER
 from nexus_tw.transport.rawsocket import LEAST, Fitting
 from tests.certificates import Issued, authority, issue
 from tests.client import request
+from tests.dead import die
 from tests.node import clock, limited, small_buffers, turns, until
 from tests.transport.house import JSON, MSGPACK, STRICT, House, Houses, Raw, hands, left, raw
 
@@ -294,12 +296,14 @@ def test_what_is_left_out_is_just_what_is_too_long(sizes: list[tuple[int, int]],
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_server_pings_and_closes_who_is_silent(houses: Houses) -> None:
+@pytest.mark.parametrize("shown", [PING, PONG])
+async def test_the_server_pings_and_closes_who_is_silent_but_knows_pings(houses: Houses, shown: int) -> None:
     house = await houses(Settings(heartbeat=Heartbeat(interval=0.1, timeout=0.3)))
     client = await greeted(house)
+    client.wire.write(raw(b"", shown))
     pings = 0
-    while (frame := await client.frame()) == (PING, b""):
-        pings += 1
+    while (frame := await client.frame()) in ((PING, b""), (PONG, b"")):
+        pings += frame[0] == PING
     assert frame == (0, b"farewell 1000")
     assert pings > 0
     assert await client.wire.rest() == b""
@@ -307,11 +311,32 @@ async def test_the_server_pings_and_closes_who_is_silent(houses: Houses) -> None
     assert house.metrics.connections_closed == {1000: 1}
 
 
+async def one_is_timed_out(house: House) -> None:
+    """Lets two heartbeats and the timeout pass, by the end of a client that knows pings but does not answer."""
+    client = await greeted(house)
+    client.wire.write(raw(b"", PONG))
+    pings = 0
+    while (frame := await client.frame()) == (PING, b""):
+        pings += 1
+    assert frame == (0, b"farewell 1000") and pings
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_idle_client_that_never_showed_that_it_knows_pings_gets_none_and_stays(houses: Houses) -> None:
+    house = await houses(Settings(heartbeat=Heartbeat(interval=0.1, timeout=0.3)))
+    idle = await greeted(house)
+    for _ in range(2):  # past so many heartbeats and timeouts
+        await one_is_timed_out(house)
+    idle.send_text(b"m")
+    assert await idle.frame() == (0, b"t:m"), "this is the first that it got"
+
+
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("sign", [raw(b"", PONG), raw(b"", PING), raw(b"m"), b"bits"])
 async def test_whatever_comes_is_a_sign_of_life(houses: Houses, sign: bytes) -> None:
     house = await houses(Settings(heartbeat=Heartbeat(interval=0.05, timeout=0.2)))
     client = await greeted(house)
+    client.wire.write(raw(b"", PONG))
     if sign == b"bits":  # of a message that is never whole
         client.wire.write(raw(b"x" * 60000)[:-50000])
     began = clock.seconds()
@@ -320,6 +345,56 @@ async def test_whatever_comes_is_a_sign_of_life(houses: Houses, sign: bytes) -> 
         assert not payload.startswith(b"farewell")
         if kind == PING:
             client.wire.write(sign)
+
+
+# A dead client is found by the kernel, whose shortest times are whole seconds.
+SHORTEST = Heartbeat(interval=1, timeout=2)
+
+
+@pytest_twisted.ensureDeferred
+async def test_of_idle_clients_the_dead_ones_are_found_by_tcp_keepalive(houses: Houses) -> None:
+    """Over TCP and over TLS; it takes 2 to 3 s, as that is the shortest time that the kernel has."""
+    plain = await houses(Settings(heartbeat=SHORTEST))
+    secure = await secured(houses, heartbeat=SHORTEST)
+    living = [await greeted(plain), await secure.client()]
+    assert await living[1].message() == b"welcome nobody"
+    dead = [await greeted(plain), await secure.client()]
+    for client in dead:
+        die(client.wire.transport.socket)
+    for house in (plain, secure.house):
+        await house.connected(1)
+        assert house.metrics.connections_closed == {1006: 1}
+    for client in living:
+        client.send_text(b"m")
+        assert await client.frame() == (0, b"t:m")
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_who_dies_while_something_is_under_way_to_it_is_found_as_soon(houses: Houses) -> None:
+    """The kernel would go on sending for a quarter of an hour."""
+    house = await houses(Settings(heartbeat=SHORTEST))
+    client = await greeted(house)
+    die(client.wire.transport.socket)
+    house.session("raw").say(b"are you there")
+    await house.connected(0)
+    assert house.metrics.connections_closed == {1006: 1}
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_idle_client_on_a_unix_socket_stays_and_is_missed_when_it_goes(houses: Houses, tmp_path: Path) -> None:
+    house = await houses(Settings(heartbeat=Heartbeat(interval=0.1, timeout=0.3)))
+    path = str(tmp_path / "nexus.sock")
+    port = await UNIXServerEndpoint(clock, path).listen(house.doors)
+    try:
+        idle = await house.raw(endpoint=UNIXClientEndpoint(clock, path))
+        assert await idle.message() == b"welcome nobody"
+        await one_is_timed_out(house)
+        idle.send_text(b"m")
+        assert await idle.frame() == (0, b"t:m")
+        idle.wire.drop()
+        await house.connected(0)
+    finally:
+        await port.stopListening()
 
 
 @pytest_twisted.ensureDeferred

@@ -1,0 +1,40 @@
+"""TCP keepalive: finds dead clients that need not say anything of themselves (RFC 9293 section 3.8.4, RFC 5482).
+
+The client's kernel answers the probes, so the client's program needs to know nothing of them. A UNIX socket needs none: its
+other end is on this machine, and the kernel says when it is gone.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Final
+
+from nexus_tw.settings import Heartbeat
+
+PROBES: Final = 4  # that are sent between the interval and the timeout
+_LONGEST: Final = 32767  # s; what Linux takes for the two times
+_LONGEST_WAIT: Final = 2**31 - 1  # ms; the same for the whole
+_INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
+
+
+def keep_alive(transport: Any, heartbeat: Heartbeat) -> None:
+    """Has the kernel end a TCP connection, TLS or not, whose other side has not answered for `heartbeat.timeout`.
+
+    The kernel begins to ask after `heartbeat.interval` without traffic. Its times are whole seconds, so the connection of a
+    client that is gone ends up to 2 s later than told. Data that the client does not acknowledge counts as well.
+    """
+    connection = transport.socket
+    if connection.family not in _INTERNET:
+        return
+    idle = _seconds(heartbeat.interval)
+    gap = _seconds((heartbeat.timeout - heartbeat.interval) / PROBES)
+    longest = max(round(heartbeat.timeout * 1000), (idle + gap) * 1000)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, gap)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, min(longest, _LONGEST_WAIT))
+
+
+def _seconds(time: float) -> int:
+    return max(1, min(round(time), _LONGEST))
