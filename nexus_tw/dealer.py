@@ -97,7 +97,7 @@ class Dealer:
         takes the right to send telemetry as it: who may not speak for an agent must not get its commands either.
         Commands that wait for this agent are handed over in the next reactor turn, after the reply to this.
         """
-        most = self._limits.subscriptions
+        most = self._limits.registrations
         # Before each is looked at: thousands of new names in one message would take the time of everybody here.
         if 0 < most < len(commands) and most < len(set(commands)):
             raise _too_many(most)
@@ -128,7 +128,7 @@ class Dealer:
         if agent_id is not None:
             peer.principal.require("telemetry", check_name(agent_id, "agentId"))
         agent = peer.client_id if agent_id is None else agent_id
-        most = self._limits.subscriptions
+        most = self._limits.registrations
         held = self._executors.registrations(peer)
         if most and len(held.keys() | {(pattern.text, agent) for pattern in patterns}) > most:
             raise _too_many(most)

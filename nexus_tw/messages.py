@@ -133,6 +133,7 @@ class HeartbeatTimes(Struct, gc=False):
 class ConnectionLimits(Struct, gc=False):
     message: int
     subscriptions: int
+    registrations: int
     rate: int
 
 

@@ -60,12 +60,13 @@ class Heartbeat(Struct, frozen=True, forbid_unknown_fields=True):
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     """0 means no limit of this kind."""
 
-    message: Count = 65536
+    message: Count = 262144
     headers: Positive = 16384
     handshake: Seconds = 5.0
     auth: Seconds = 10.0
     call: SecondsOrNone = 30.0  # for a WAMP call without a timeout of its own
     subscriptions: Count = 128
+    registrations: Count = 1024  # commands and procedures registered by one connection
     filter_nodes: Count = 64
     depth: Annotated[int, Meta(ge=1, le=126)] = 32  # of nested objects and lists in anything that is kept or passed on
     send_queue: Positive = 1048576

@@ -170,7 +170,7 @@ def test_what_the_server_executes_nobody_else_can() -> None:
 
 
 def test_the_registrations_of_one_connection_are_bounded() -> None:
-    world = World(limits=Limits(subscriptions=2))
+    world = World(limits=Limits(subscriptions=1, registrations=2))
     peer = world.agent("a", "one", "two")
     world.dealer.register(peer, ["one", "two", "one"], "a")
     with refusal("limit_exceeded"):
@@ -935,7 +935,7 @@ def test_a_procedure_takes_the_right_to_all_that_it_stands_for(world: World, pat
 
 
 def test_patterns_count_as_registrations() -> None:
-    world = World(limits=Limits(subscriptions=2))
+    world = World(limits=Limits(subscriptions=1, registrations=2))
     peer = RecordingPeer()
     world.procedure(peer, Pattern.parse("a"))
     world.procedure(peer, Pattern.prefixed("a"))

@@ -79,7 +79,9 @@ class JsonDialect:
         self.depth = limits.depth
         self._new_id = new_id
         self._heartbeat = messages.HeartbeatTimes(heartbeat.interval, heartbeat.timeout)
-        self._limits = messages.ConnectionLimits(limits.message, limits.subscriptions, limits.rate)
+        self._limits = messages.ConnectionLimits(
+            limits.message, limits.subscriptions, limits.registrations, limits.rate
+        )
         self._timestamps = Timestamps()
         self._ack = (-1, b"")
 

@@ -26,6 +26,7 @@ from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.outbox import Outbox
 from nexus_tw.transport.turn import Turn
 
+STRANGER: Final = 16384  # bytes of a message from a client that has not yet shown who it is
 PARTING: Final = 5.0  # s for a client that has left its session to close
 LINGER: Final = 10.0  # s for a client to answer our goodbye, which may stand behind a full queue
 PATIENCE: Final = 60.0  # s for which a client may keep its bucket empty
@@ -103,6 +104,10 @@ class Conversation:
         """Sends what was queued and then the carrier's own goodbye, after which nothing is sent."""
         raise NotImplementedError
 
+    def bound(self, size: int) -> None:
+        """Take no message of more than `size` bytes from now on; 0: any size."""
+        raise NotImplementedError
+
     # --- what a carrier tells
 
     def open(self, pack: Callable[[bytes], bytes] | None = None, largest: int = 0, first: bytes = b"") -> None:
@@ -112,6 +117,9 @@ class Conversation:
         self.opened = door.clock.seconds()
         limit = max(door.limits.send_queue, 2 * self.admitted.message)
         self.outbox = Outbox(self.transport, door.turn, limit, self, pack, largest, first)
+        if self.principal is None:
+            # What a stranger sends is held before anybody knows whether it may come in at all.
+            self.bound(min(self.admitted.message or STRANGER, STRANGER))
         door.connections.add(self)
         self.life.upgraded()
         if self.admitted.welcome:
@@ -222,6 +230,7 @@ class Conversation:
             self.door.metrics.connections_refused[full.reason] += 1
             raise
         self.principal = principal
+        self.bound(self.admitted.message)
         self.door.pulse.renew(self, self._lifetime())
 
     def finish(self, close: Close) -> None:

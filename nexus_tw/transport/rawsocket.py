@@ -117,7 +117,7 @@ class Fitting:
 class Connection(Conversation, Protocol):
     """A client over RawSocket."""
 
-    __slots__ = ("_asked", "_held", "_wanted")
+    __slots__ = ("_asked", "_held", "_most", "_wanted")
 
     door: RawSockets
 
@@ -126,6 +126,7 @@ class Connection(Conversation, Protocol):
         self.answers = False  # until it has shown that it knows PING and PONG
         self._asked = asked
         self._held: bytearray | None = None  # of a frame that is not yet whole
+        self._most = admitted.message  # bytes of the longest frame that is taken
         self._wanted = 0  # bytes that have to be held before there is more to see
 
     def connectionMade(self) -> None:
@@ -147,6 +148,9 @@ class Connection(Conversation, Protocol):
         else:  # TLS asks for the other side's answer by itself
             self.transport.loseConnection()
         self.linger(LINGER)
+
+    def bound(self, size: int) -> None:
+        self._most = size
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._held = None
@@ -185,7 +189,7 @@ class Connection(Conversation, Protocol):
             except ValueError:
                 self.close(VIOLATION)
                 return start
-            if length > self.admitted.message:
+            if length > self._most:
                 self.close(TOO_LONG)
                 return start
             end = begin + length

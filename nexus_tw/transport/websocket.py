@@ -113,6 +113,9 @@ class Connection(Conversation, WebSocketServerProtocol):
     def take_leave(self, close: Close) -> None:
         self.sendCloseFrame(close.code, close.reason.encode(), isReply=False)
 
+    def bound(self, size: int) -> None:
+        self.maxMessagePayloadSize = self.maxFramePayloadSize = size
+
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
         # Every close passes here, Autobahn's own answers and failures too: no frame may follow it (section 5.5.1).
         if self.state == _OPEN and self.outbox is not None:

@@ -260,6 +260,17 @@ async def test_limits_of_subscriptions_and_filters(nodes: Nodes) -> None:
     assert await client.heard() == []
 
 
+@pytest_twisted.ensureDeferred
+async def test_1024_commands_can_be_registered_and_subscriptions_have_a_limit_of_their_own(nodes: Nodes) -> None:
+    client = await (await nodes()).client()
+    assert client.welcome["limits"]["registrations"] == Limits().registrations == 1024
+    commands = [f"c{number}" for number in range(1024)]
+    assert (await client.ask(type="register", commands=commands))["commands"] == commands
+    refused = await client.ask(type="register", commands=["c1024"])
+    assert (refused["code"], refused["message"]) == ("limit_exceeded", "One connection cannot register more than 1024 commands")
+    await client.subscribe("a")
+
+
 # --- ping, pong
 
 

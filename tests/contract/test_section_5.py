@@ -27,7 +27,7 @@ async def test_connected_is_the_first_message(nodes: Nodes) -> None:
     welcome = shaped(client.welcome, "clientId", "timestamp", "message", "heartbeat", "limits", "user")
     assert welcome["message"] == "Connected to Nexus API WebSocket"
     assert welcome["heartbeat"] == {"interval": 30, "timeout": 60}
-    assert welcome["limits"] == {"message": 65536, "subscriptions": 128, "rate": 10000}
+    assert welcome["limits"] == {"message": 262144, "subscriptions": 128, "registrations": 1024, "rate": 10000}
     assert welcome["user"] == {"subject": "admin", "role": "admin"}
 
 

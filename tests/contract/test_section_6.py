@@ -217,7 +217,7 @@ async def test_events_that_wait_for_the_bus_are_bounded_and_overflow_is_told(nod
 
 @pytest_twisted.ensureDeferred
 async def test_delivery_to_a_slow_reader_is_bounded_and_nobody_waits_for_it(nodes: Nodes) -> None:
-    node = await nodes(limited(send_queue=100_000))
+    node = await nodes(limited(send_queue=100_000, message=50_000))
     slow = await node.client()
     (transport,) = node.transports()
     small_buffers(slow.wire, transport)

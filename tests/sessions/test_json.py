@@ -179,7 +179,7 @@ def invalid(why: str, **more: Any) -> dict[str, Any]:
 
 
 def test_a_client_is_welcomed_with_all_it_needs_to_know() -> None:
-    world = World(message=1000, subscriptions=7, rate=50)
+    world = World(message=1000, subscriptions=7, registrations=9, rate=50)
     world.session.begin()
     assert world.verbs.asked == [("join", world.session)]
     assert world.link.messages == [
@@ -189,7 +189,7 @@ def test_a_client_is_welcomed_with_all_it_needs_to_know() -> None:
             "timestamp": TIMESTAMP,
             "message": "Connected to Nexus API WebSocket",
             "heartbeat": {"interval": 30.0, "timeout": 60.0},
-            "limits": {"message": 1000, "subscriptions": 7, "rate": 50},
+            "limits": {"message": 1000, "subscriptions": 7, "registrations": 9, "rate": 50},
             "user": {"subject": "agent-1", "role": "test"},
         }
     ]

@@ -592,7 +592,7 @@ def test_what_the_server_executes_itself_exists_already() -> None:
 
 
 def test_a_session_has_as_many_subscriptions_registrations_and_calls_as_the_limits_allow() -> None:
-    world = World(limits=Limits(subscriptions=2, pending=2))
+    world = World(limits=Limits(subscriptions=2, registrations=2, pending=2))
     callee = world.join()
     speaker = world.join()
     for number in range(2):

@@ -10,6 +10,8 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import provider
 
 from nexus_tw.settings import Heartbeat, Limits, Role, Settings
+from nexus_tw.transport.conversation import STRANGER
+from tests.client import TEXT, Ended, frame
 from tests.node import TOKEN, clock, limited, with_roles
 from tests.transport.house import Houses, left
 
@@ -104,6 +106,42 @@ async def test_whose_role_may_not_join_the_realm_nexus_is_refused_where_there_is
     assert (response.status, response.json["code"]) == (403, "forbidden")
     assert response.json["detail"] == "Not allowed to join the realm nexus"
     assert await (await house.websocket("/ws", token="stranger-token")).message() == b"welcome stranger"
+
+
+# --- how much may be sent
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("limit", [0, Limits().message])
+@pytest.mark.parametrize("fragments", [1, 2])
+async def test_before_authentication_a_message_may_have_16384_bytes_and_then_limits_message(
+    houses: Houses, limit: int, fragments: int
+) -> None:
+    def text(size: int) -> bytes:
+        payload = b"x" * size
+        return frame(TEXT, payload) if fragments == 1 else frame(TEXT, payload[:9], fin=False) + frame(0, payload[9:])
+
+    house = await houses(limited(message=limit))
+    client = await house.websocket()
+    client.write(text(STRANGER) + text(STRANGER + 1))
+    assert await client.message() == b"welcome nobody"
+    assert await client.message() == b"t:" + b"x" * STRANGER
+    with pytest.raises(Ended, match="1009"):
+        await client.message()
+    known = await house.websocket()
+    known.write(frame(TEXT, b"hello somebody") + text(262144))
+    assert await known.message() == b"welcome nobody"
+    assert await known.message() == b"hello somebody"
+    assert len(await known.message()) == 2 + 262144
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_token_at_the_upgrade_is_authentication_enough_for_messages_of_limits_message(houses: Houses) -> None:
+    client = await (await houses()).websocket(token=TOKEN)
+    client.write(frame(TEXT, b"x" * 262144))
+    assert await client.message() == b"welcome admin"
+    assert len(await client.message()) == 2 + 262144
+    assert STRANGER == 16384
 
 
 # --- introductions

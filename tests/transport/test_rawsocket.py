@@ -23,7 +23,7 @@ from nexus_tw.metrics import Metrics
 from nexus_tw.policy import ADMIN, Principal
 from nexus_tw.settings import Auth, Heartbeat, Limits, Settings, Tls
 from nexus_tw.settings import Certificate as Mapped
-from nexus_tw.transport.conversation import LINGER
+from nexus_tw.transport.conversation import LINGER, STRANGER
 from nexus_tw.transport.rawsocket import LEAST, Fitting
 from tests.certificates import Issued, authority, issue
 from tests.client import request
@@ -46,7 +46,8 @@ async def greeted(house: House, **wishes: Any) -> Raw:
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize(
-    ("limit", "length"), [(65536, 7), (65537, 8), (1, 0), (512, 0), (513, 1), (1 << 24, 15), (1 << 30, 15), (0, 15)]
+    ("limit", "length"),
+    [(65536, 7), (65537, 8), (262144, 9), (1, 0), (512, 0), (513, 1), (1 << 24, 15), (1 << 30, 15), (0, 15)],
 )
 async def test_the_server_says_the_serializer_and_its_own_limit(houses: Houses, limit: int, length: int) -> None:
     house = await houses(limited(message=limit))
@@ -134,7 +135,7 @@ async def test_everything_may_come_byte_by_byte_and_from_the_first_byte_on(house
     for byte in hands() + raw(b"one") + raw(b"ping", PING) + raw(b"") + raw("zwölf".encode() * 100):
         wire.write(bytes([byte]))
         await turns(1)
-    assert await wire.exactly(4) == b"\x7f\x71\0\0"
+    assert await wire.exactly(4) == b"\x7f\x91\0\0"
     client = Raw(wire)
     for expected in (b"welcome nobody", b"t:one", b"t:", b"t:" + "zwölf".encode() * 100):
         assert await client.message() == expected
@@ -211,9 +212,27 @@ async def test_a_frame_may_have_limits_message_bytes_and_one_more_ends_the_conne
 
 
 @pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("kind", [0, PING, PONG])
+@pytest.mark.parametrize("limit", [0, Limits().message])
+async def test_before_authentication_a_frame_may_have_16384_bytes_and_then_limits_message(
+    houses: Houses, kind: int, limit: int
+) -> None:
+    house = await houses(limited(message=limit))
+    client = await greeted(house)
+    client.wire.write(raw(b"x" * STRANGER, kind) + raw(b"hello somebody") + raw(b"x" * 262144, kind) + raw(b"next"))
+    while await client.message() != b"t:next":
+        pass
+    stranger = await greeted(house)
+    stranger.wire.write(raw(b"x" * (STRANGER + 1), kind)[:4])
+    assert await left(stranger) == [b"farewell 1009"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_message_may_have_just_16_mib_where_there_is_no_limit(houses: Houses) -> None:
     house = await houses(limited(message=0, send_queue=1 << 26))
     client = await greeted(house, serializer=MSGPACK)
+    client.wire.write(raw(b"hello somebody"))
+    assert await client.message() == b"hello somebody"
     payload = b"\xfe" * (1 << 24)
     client.wire.write(WHOLE + payload[:100])
     await turns(3)
@@ -338,7 +357,7 @@ async def test_whatever_comes_is_a_sign_of_life(houses: Houses, sign: bytes) -> 
     client = await greeted(house)
     client.wire.write(raw(b"", PONG))
     if sign == b"bits":  # of a message that is never whole
-        client.wire.write(raw(b"x" * 60000)[:-50000])
+        client.wire.write(raw(b"x" * 16000)[:-15000])
     began = clock.seconds()
     while clock.seconds() - began < 0.6:
         kind, payload = await client.frame()
@@ -412,7 +431,7 @@ async def test_past_the_rate_reading_pauses_and_nothing_is_lost(houses: Houses) 
 
 @pytest_twisted.ensureDeferred
 async def test_a_slow_reader_is_closed_and_gets_what_was_queued_whole(houses: Houses) -> None:
-    house = await houses(limited(send_queue=200_000))
+    house = await houses(limited(send_queue=200_000, message=65_536))
     client = await greeted(house)
     (transport,) = house.transports()
     small_buffers(client.wire, transport)
@@ -433,14 +452,14 @@ async def test_a_slow_reader_is_closed_and_gets_what_was_queued_whole(houses: Ho
 
 @pytest_twisted.ensureDeferred
 async def test_pings_whose_answers_are_not_read_end_the_connection(houses: Houses) -> None:
-    house = await houses(limited(send_queue=200_000))
+    house = await houses(limited(send_queue=200_000, message=65_536))
     client = await greeted(house)
     (transport,) = house.transports()
     small_buffers(client.wire, transport)
     client.wire.transport.pauseProducing()
     (session,) = house.raw_dialect.sessions
-    for _ in range(100):
-        client.wire.write(raw(b"x" * 50000, PING))
+    for _ in range(400):
+        client.wire.write(raw(b"x" * 16000, PING))
         await turns(2)
     await until(lambda: session.ended)
     client.wire.transport.resumeProducing()
@@ -530,9 +549,9 @@ async def test_under_tls_it_is_the_same(houses: Houses) -> None:
     secured_house = await secured(houses)
     client = await secured_house.client(data=raw(b"one")[:3])
     assert await client.message() == b"welcome nobody"
-    client.wire.write(raw(b"one")[3:] + raw(b"ping", PING) + raw(b"x" * 60000))
+    client.wire.write(raw(b"one")[3:] + raw(b"ping", PING) + raw(b"x" * 16000))
     assert await client.message() == b"t:one"
-    assert await client.message() == b"t:" + b"x" * 60000
+    assert await client.message() == b"t:" + b"x" * 16000
     assert client.pongs == [b"ping"]
     client.send_text(b"close")
     assert await left(client) == [b"farewell 1000"]
@@ -569,7 +588,7 @@ async def test_what_comes_while_it_is_found_out_who_it_is_waits(houses: Houses) 
     await turns(5)
     assert len(house.connections) == 0
     asking.asked[0].callback(Principal("slow", "admin", ADMIN))
-    assert await wire.exactly(4) == b"\x7f\x71\0\0"
+    assert await wire.exactly(4) == b"\x7f\x91\0\0"
     assert [await Raw(wire).message() for _ in range(3)] == [b"welcome slow", b"t:one", b"t:two"]
 
 

@@ -197,7 +197,7 @@ async def test_a_message_may_have_limits_message_bytes_and_one_more_is_1009(node
                 assert (await client.expect("pong"))["id"] == 1
         assert (await client.closed())[0] == 1009
     assert await other.heard() == []
-    assert Limits().message == 65536
+    assert Limits().message == 262144
 
 
 @pytest_twisted.ensureDeferred
@@ -208,7 +208,7 @@ async def test_a_message_too_large_is_closed_by_its_announced_length(nodes: Node
 
 @pytest_twisted.ensureDeferred
 async def test_a_message_of_too_many_fragments_is_closed_however_small(nodes: Nodes) -> None:
-    client = await (await nodes()).client()
+    client = await (await nodes(limited(message=65536))).client()
     data = frame(TEXT, b"", fin=False) + frame(0, b"", fin=False) * 2000
     assert (await end_of(client, data))[0] == 1009
 
@@ -367,7 +367,7 @@ async def test_past_limits_errors_bad_messages_a_client_is_closed_with_4004(node
 
 @pytest_twisted.ensureDeferred
 async def test_a_slow_reader_is_closed_with_4001_and_nobody_waits_for_it(nodes: Nodes) -> None:
-    node = await nodes(limited(send_queue=100_000))
+    node = await nodes(limited(send_queue=100_000, message=50_000))
     assert Limits().send_queue == 1048576
     slow = await node.client()
     (transport,) = node.transports()
@@ -393,7 +393,7 @@ async def test_a_slow_reader_is_closed_with_4001_and_nobody_waits_for_it(nodes: 
 
 @pytest_twisted.ensureDeferred
 async def test_a_slow_reader_that_never_reads_again_holds_nothing_for_long(nodes: Nodes) -> None:
-    node = await nodes(limited(send_queue=100_000))
+    node = await nodes(limited(send_queue=100_000, message=50_000))
     slow = await node.client()
     (transport,) = node.transports()
     small_buffers(slow.wire, transport)
