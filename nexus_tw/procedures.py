@@ -7,6 +7,7 @@ taking away what they subscribed to or registered, is for administrators.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -23,13 +24,18 @@ from nexus_tw.meta import details, session_details
 from nexus_tw.payloads import Payload
 from nexus_tw.roster import Roster
 from nexus_tw.sessions.verbs import CallReply
+from nexus_tw.sessions.wamp.errors import invalid_uri
 from nexus_tw.telemetry import Telemetry
 from nexus_tw.topics import Pattern
-from nexus_tw.wamp.codecs import JSON
-from nexus_tw.wamp.uris import is_pattern, is_uri, pattern_of
+from nexus_tw.wamp.codecs import JSON, read
+from nexus_tw.wamp.messages import Id, PublishOptions
+from nexus_tw.wamp.uris import is_loose, is_pattern, pattern_of
 
 SUBMIT: Final = "nexus.telemetry.submit"
-MOST_TESTAMENTS: Final = 64  # of one session
+MOST_TESTAMENTS: Final = 64  # of one session, of all scopes
+SCOPES: Final = ("detached", "destroyed")  # in the order in which they are published: no session is resumed
+
+_Testament = tuple[str, Payload, About]
 
 
 class _NoSuch(NexusError):
@@ -64,9 +70,23 @@ class Arguments:
             raise invalid(name, "is of the wrong type")
         return value
 
-    def number(self, name: str) -> int:
-        value: int = self.take(0, name, int)
-        return value
+    def number(self, place: int, name: str) -> int:
+        """The id at that place, or else of that name: an integer, also where a client's language writes it as a float."""
+        value = self.take(place, name, object)
+        try:
+            number: int = read(value, Id)
+        except msgspec.ValidationError:
+            raise invalid(name, "must be an id, an integer from 1 to 2^53") from None
+        return number
+
+    def uri(self, name: str, default: str) -> str:
+        """The URI of that name. Raise `wamp.error.invalid_uri` if it is none."""
+        uri = self.take(None, name, object, None)
+        if uri is None:
+            return default
+        if not isinstance(uri, str) or not is_loose(uri):
+            raise invalid_uri(f"{name}: not a valid URI")
+        return uri
 
     def texts(self, place: int, name: str) -> list[str] | None:
         value: list[str] | None = self.take(place, name, list, None)
@@ -95,7 +115,7 @@ class Procedures:
         self._roster = roster
         self._depth = depth
         self._disclose = disclose
-        self._testaments: dict[Peer, list[tuple[str, Payload, About]]] = {}
+        self._testaments: dict[Peer, dict[str, list[_Testament]]] = {}  # by scope, in the order of `SCOPES`
         self._dealer = dealer
         self.table: dict[str, Procedure] = {
             "wamp.session.count": self._session_count,
@@ -138,7 +158,7 @@ class Procedures:
 
     def gone(self, peer: Peer) -> None:
         """The session has ended: what it left to be said then is published."""
-        for topic, payload, about in self._testaments.pop(peer, ()):
+        for topic, payload, about in chain.from_iterable(self._testaments.pop(peer, {}).values()):
             self._broker.publish(peer.principal, topic, payload, _nothing, _nobody_hears, about)
 
     # --- sessions
@@ -150,12 +170,12 @@ class Procedures:
         answer(reply, [peer.number for peer in self._sessions(Arguments(payload).texts(0, "filter_authroles"))])
 
     def _session_get(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
-        answer(reply, session_details(self._session(Arguments(payload).number("session"))))
+        answer(reply, session_details(self._session(Arguments(payload).number(0, "session"))))
 
     def _kill(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
         _administrator(peer)
         arguments = Arguments(payload)
-        target = self._session(arguments.number("session"))
+        target = self._session(arguments.number(0, "session"))
         if target is peer:
             raise _NoSuch("session")
         self._end(peer, arguments, [target])
@@ -177,10 +197,7 @@ class Procedures:
     def _end(self, peer: Peer, arguments: Arguments, targets: Iterable[Peer]) -> list[int]:
         """Ends these sessions, but never the one that asks for it; which they were."""
         _administrator(peer)
-        reason = arguments.take(None, "reason", str, None)
-        reason = KILLED if reason is None else reason
-        if not is_uri(reason, strict=False):
-            raise invalid("reason", "is no URI")
+        reason = arguments.uri("reason", KILLED)
         close = DISCONNECTED._replace(uri=reason, message=arguments.take(None, "message", str, None) or "")
         ended = []
         for target in targets:
@@ -205,27 +222,29 @@ class Procedures:
         topic = arguments.take(0, "topic", str)
         args = arguments.take(1, "args", list, None)
         kwargs = arguments.take(2, "kwargs", dict, None)
-        options = arguments.take(None, "publish_options", dict, None) or {}
-        _scope(arguments)
+        options = _publish_options(arguments.take(None, "publish_options", dict, None) or {})
+        scope = _scope(arguments)
         self._broker.check(peer.principal, topic)
-        if len(self._testaments.get(peer, ())) >= MOST_TESTAMENTS:
+        if sum(map(len, self._testaments.get(peer, {}).values())) >= MOST_TESTAMENTS:
             raise NexusError("limit_exceeded", f"More than {MOST_TESTAMENTS} testaments")
         left = Payload.of_arguments(JSON, JSON.encode(args or []), JSON.encode(kwargs or {}), self._depth)
-        testaments = self._testaments.setdefault(peer, [])
         publisher = Publisher(peer.number, peer.principal.subject, peer.principal.role)
-        disclosed = self._disclose or options.get("disclose_me") is True
+        disclosed = self._disclose or options.disclose_me
         about = About(new_publication_id(), left.shape, publisher if disclosed else None, _rule(options))
-        testaments.append((topic, left, about))
+        scopes = self._testaments.setdefault(peer, {scope: [] for scope in SCOPES})
+        scopes[scope].append((topic, left, about))
         answer(reply)
 
     def _flush_testaments(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
-        _scope(Arguments(payload))
-        answer(reply, len(self._testaments.pop(peer, ())))
+        scope = _scope(Arguments(payload))
+        flushed = self._testaments.get(peer, {}).get(scope, [])
+        answer(reply, len(flushed))
+        flushed.clear()
 
     # --- subscriptions
 
     def _subscription(self, payload: Payload) -> Bucket:
-        number = Arguments(payload).number("subscription")
+        number = Arguments(payload).number(0, "subscription")
         for bucket in self._hub.buckets():
             if bucket.number == number:
                 return bucket
@@ -255,7 +274,7 @@ class Procedures:
     def _remove_subscriber(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
         _administrator(peer)
         bucket = self._subscription(payload)
-        number = Arguments(payload).take(1, "subscriber", int)
+        number = Arguments(payload).number(1, "subscriber")
         reason = Arguments(payload).take(2, "reason", str, "")
         for subscriber in bucket.peers():
             if subscriber.number == number:
@@ -268,7 +287,7 @@ class Procedures:
     # --- registrations
 
     def _registration(self, payload: Payload) -> Registration:
-        number = Arguments(payload).number("registration")
+        number = Arguments(payload).number(0, "registration")
         for registration in self._executors:
             if registration.number == number:
                 return registration
@@ -298,7 +317,7 @@ class Procedures:
     def _remove_callee(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
         _administrator(peer)
         registration = self._registration(payload)
-        number = Arguments(payload).take(1, "callee", int)
+        number = Arguments(payload).number(1, "callee")
         reason = Arguments(payload).take(2, "reason", str, "")
         callee = next((executor.peer for executor in registration.executors if executor.peer.number == number), None)
         if callee is None:
@@ -335,18 +354,24 @@ def _administrator(peer: Peer) -> None:
         raise NexusError("forbidden", "Only administrators may do this")
 
 
-def _scope(arguments: Arguments) -> None:
-    # Sessions are not resumed, so one that is detached is destroyed as well.
-    if arguments.take(None, "scope", str, "destroyed") not in ("destroyed", "detached"):
+def _scope(arguments: Arguments) -> str:
+    scope: str = arguments.take(None, "scope", str, "destroyed")
+    if scope not in SCOPES:
         raise invalid("scope", "must be destroyed or detached")
+    return scope
 
 
-def _rule(options: dict[str, Any]) -> Rule | None:
-    names = {name: options[name] for name in Rule.__struct_fields__ if options.get(name) is not None}
+def _publish_options(given: dict[str, Any]) -> PublishOptions:
     try:
-        return msgspec.convert(names, Rule) if names else None
+        options: PublishOptions = read(given, PublishOptions)
     except msgspec.ValidationError as error:
         raise invalid("publish_options", str(error)) from None
+    return options
+
+
+def _rule(options: PublishOptions) -> Rule | None:
+    listed = {name: frozenset(names) for name in Rule.__struct_fields__ if (names := getattr(options, name)) is not None}
+    return Rule(**listed) if listed else None
 
 
 def _nothing() -> None:

@@ -45,7 +45,7 @@ def _is_name(text: str) -> bool:
 def check_name(text: str, member: str) -> str:
     """The text itself, or an `invalid_message` that names the member."""
     if not is_name(text):
-        raise invalid(member, _why(text))
+        raise invalid(member, why_not(text))
     return text
 
 
@@ -54,7 +54,8 @@ def is_reserved(name: str) -> bool:
     return name.startswith(RESERVED)
 
 
-def _why(text: str) -> str:
+def why_not(text: str) -> str:
+    """Say why the text is no name."""
     if not text:
         return "must not be empty"
     if not _fits(text):
@@ -163,7 +164,7 @@ def parse_pattern(text: str, member: str) -> Pattern:
     """The pattern, or an `invalid_message` that names the member."""
     pattern = _parse(text) if len(text) <= MAX_BYTES else None
     if pattern is None:
-        raise invalid(member, "'*' stands for a whole component and '**' only at the end" if "*" in text else _why(text))
+        raise invalid(member, "'*' stands for a whole component and '**' only at the end" if "*" in text else why_not(text))
     return pattern
 
 

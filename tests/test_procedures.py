@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from nexus_tw.errors import NexusError
-from nexus_tw.procedures import MOST_TESTAMENTS
+from nexus_tw.procedures import MOST_TESTAMENTS, SCOPES
 from nexus_tw.settings import Limits, Realm, Role
 from nexus_tw.telemetry import Telemetry
 from tests.wamp.peer import CALL, ERROR, EVENT, GOODBYE, RESULT, UNREGISTERED, UNSUBSCRIBED
@@ -112,6 +112,57 @@ def test_a_wrong_argument_is_named(procedure: str, payload: list[Any], member: s
     assert member in text
 
 
+def test_an_id_may_be_a_float_wherever_a_procedure_takes_one(world: World) -> None:
+    """JavaScript's MessagePack and CBOR write the larger integers as floats."""
+    for codec in ("json", "msgpack", "cbor"):
+        admin, hearer, victim = world.join(codec=codec), world.join(), world.join("victim")
+        subscription, registration = victim.subscribe("com.topic"), victim.register("com.procedure")
+        session, number = float(victim.number), float(subscription)
+        assert session == victim.number
+        assert ask(admin, "wamp.session.get", [session])["authid"] == "victim"
+        assert ask(admin, "wamp.session.get", [], {"session": session})["authid"] == "victim"
+        assert ask(admin, "wamp.subscription.get", [number])["uri"] == "com.topic"
+        assert ask(admin, "wamp.subscription.list_subscribers", [number]) == [victim.number]
+        assert ask(admin, "wamp.subscription.count_subscribers", [number]) == 1
+        assert ask(admin, "wamp.registration.get", [float(registration)])["uri"] == "com.procedure"
+        assert ask(admin, "wamp.registration.list_callees", [float(registration)]) == [victim.number]
+        assert ask(admin, "wamp.registration.count_callees", [float(registration)]) == 1
+        ask(admin, "wamp.subscription.remove_subscriber", [number, session])
+        ask(admin, "wamp.registration.remove_callee", [float(registration)], {"callee": session})
+        assert [message[0] for message in victim.heard()] == [UNSUBSCRIBED, UNREGISTERED]
+        for listener in (hearer, victim):
+            listener.subscribe("com.left")
+        options = {"eligible": [session, float(hearer.number)], "exclude": [float(hearer.number)], "exclude_me": None}
+        leaver = world.join(codec=codec)
+        ask(leaver, "wamp.session.add_testament", ["com.left", ["bye"]], {"publish_options": options})
+        leaver.lose()
+        assert (events(victim), events(hearer)) == ([["bye"]], [])
+        ask(admin, "wamp.session.kill", [session])
+        assert victim.over
+        hearer.lose()
+        admin.lose()
+
+
+@pytest.mark.parametrize("number", [0, -1, 0.0, 1.5, 2**53 + 1, 2.0**53 + 2, 1e300, True, "1", None, [1]])
+@pytest.mark.parametrize(
+    ("procedure", "place", "member"),
+    [
+        ("session.get", 0, "session"),
+        ("session.kill", 0, "session"),
+        ("subscription.get", 0, "subscription"),
+        ("subscription.remove_subscriber", 1, "subscriber"),
+        ("registration.get", 0, "registration"),
+        ("registration.remove_callee", 1, "callee"),
+    ],
+)
+def test_an_argument_that_is_no_id_is_named(procedure: str, place: int, member: str, number: Any, world: World) -> None:
+    speaker = world.join()
+    there = speaker.subscribe("com.a") if procedure.startswith("sub") else speaker.register("com.a")
+    uri, text = refused(speaker, f"wamp.{procedure}", [there, number] if place else [number])
+    assert (uri, member in text) == ("wamp.error.invalid_argument", True)
+    assert "2^53" in text
+
+
 def test_an_administrator_ends_a_session_which_is_told_why(world: World) -> None:
     admin, victim = world.join(), world.join("victim")
     assert ask(admin, "wamp.session.kill", [victim.number], {"reason": "com.enough", "message": "go"}) is None
@@ -141,12 +192,24 @@ def test_sessions_are_ended_by_whose_they_are_but_never_the_one_that_asks(world:
     assert not admin.over
 
 
-@pytest.mark.parametrize("reason", ["", "not a uri", "a..b", 5])
-def test_the_reason_of_a_kill_is_a_uri(reason: Any, world: World) -> None:
-    admin, victim = world.join(), world.join()
-    uri, text = refused(admin, "wamp.session.kill", [victim.number], {"reason": reason})
-    assert (uri, "reason" in text) == ("wamp.error.invalid_argument", True)
+KILLS: Final = ["kill", "kill_by_authid", "kill_by_authrole", "kill_all"]
+
+
+@pytest.mark.parametrize("kill", KILLS)
+@pytest.mark.parametrize("reason", ["", "not a uri", "a..b", "a.#", "a.\x1bb", 5, ["a"]])
+def test_a_bad_reason_of_a_kill_is_an_invalid_uri(kill: str, reason: Any, world: World) -> None:
+    admin, victim = world.join(), world.join("victim", role_name="victims")
+    whom = {"kill": [victim.number], "kill_by_authid": ["victim"], "kill_by_authrole": ["victims"], "kill_all": []}[kill]
+    uri, text = refused(admin, f"wamp.session.{kill}", whom, {"reason": reason})
+    assert (uri, "reason" in text) == ("wamp.error.invalid_uri", True)
     assert not victim.over
+
+
+@pytest.mark.parametrize("reason", ["com.*.why", "com." + "x" * 300, "com.Größe"])
+def test_the_reason_of_a_kill_may_be_any_loose_uri(reason: str, world: World) -> None:
+    admin, victim = world.join(), world.join("victim")
+    assert ask(admin, "wamp.session.kill", [victim.number], {"reason": reason}) is None
+    assert victim.one()[2] == reason
 
 
 def test_what_takes_from_others_is_for_administrators(world: World) -> None:
@@ -227,8 +290,8 @@ def test_a_testament_is_published_when_the_session_ends_however_that_is(how: str
         speaker.say(GOODBYE, {}, "wamp.close.normal")
     else:
         ask(admin, "wamp.session.kill", [speaker.number])
-    first, second = hearer.heard()
-    assert (first[0], first[3:], second[3:]) == (EVENT, [{}, [1], {"k": "v"}], [{}, [2]])
+    detached, destroyed = hearer.heard()
+    assert (detached[0], detached[3:], destroyed[3:]) == (EVENT, [{}, [2]], [{}, [1], {"k": "v"}])
 
 
 def test_arguments_that_are_null_are_none(world: World) -> None:
@@ -248,6 +311,27 @@ def test_testaments_can_be_taken_back(world: World) -> None:
     assert ask(speaker, "wamp.session.flush_testaments", [], {"scope": "destroyed"}) == 0
     speaker.lose()
     assert hearer.heard() == []
+
+
+def test_detached_testaments_come_first_and_are_flushed_apart_from_those_of_destroyed(world: World) -> None:
+    hearer, speaker = world.join(), world.join()
+    hearer.subscribe("com.left")
+
+    def leave(who: Speaker) -> None:
+        for text, scope in (("a", "destroyed"), ("b", "detached"), ("c", None), ("d", "detached")):
+            ask(who, "wamp.session.add_testament", ["com.left", [text]], {} if scope is None else {"scope": scope})
+
+    leave(speaker)
+    speaker.lose()
+    assert events(hearer) == [["b"], ["d"], ["a"], ["c"]]
+    for flushed, left in (("detached", ["a", "c"]), ("destroyed", ["b", "d"]), (None, ["b", "d"])):
+        speaker = world.join()
+        leave(speaker)
+        scope = {} if flushed is None else {"scope": flushed}
+        assert ask(speaker, "wamp.session.flush_testaments", [], scope) == 2
+        assert ask(speaker, "wamp.session.flush_testaments", [], scope) == 0
+        speaker.lose()
+        assert events(hearer) == [[text] for text in left]
 
 
 def test_a_testament_is_for_those_whom_its_options_say_and_tells_who_left_it(world: World) -> None:
@@ -279,8 +363,8 @@ def test_a_testament_takes_the_right_to_publish_and_a_name_that_is_nobodys(world
 
 def test_a_session_leaves_only_so_many_testaments(world: World) -> None:
     speaker = world.join()
-    for _ in range(MOST_TESTAMENTS):
-        ask(speaker, "wamp.session.add_testament", ["com.left"])
+    for number in range(MOST_TESTAMENTS):
+        ask(speaker, "wamp.session.add_testament", ["com.left"], {"scope": SCOPES[number % 2]})
     assert refused(speaker, "wamp.session.add_testament", ["com.left"])[0] == "wamp.error.unavailable"
 
 

@@ -195,6 +195,14 @@ def _as_integer(item: Any) -> Any:
     return int(item) if type(item) is float and item.is_integer() else item
 
 
+def read(value: Any, kind: Any) -> Any:
+    """Return a decoded value as this type (an id, options), read as the head of a message is read: null members of a map are
+    absent, and a float without a fraction is the integer. Raise `msgspec.ValidationError` if it is none."""
+    if type(value) is dict:
+        value = {name: item for name, item in value.items() if item is not None}
+    return msgspec.convert(_replace(value, _as_integer), kind)
+
+
 class _Spliced(Codec):
     """A format whose messages msgspec decodes in one go, the parts of the payload left as they are."""
 

@@ -11,12 +11,19 @@ from typing import Final
 
 from nexus_tw.topics import MAX_BYTES, Pattern, is_name
 
+_LOOSE: Final = re.compile(r"[^.#\s\x00-\x1f\x7f-\x9f]+(?:\.[^.#\s\x00-\x1f\x7f-\x9f]+)*\Z")
 _STRICT: Final = re.compile(r"[0-9a-z_.]*\Z")
 
 
 def is_uri(uri: str, strict: bool) -> bool:
     """Whether a topic, a procedure or an error may be called so."""
     return is_name(uri) and (not strict or _STRICT.match(uri) is not None)
+
+
+def is_loose(uri: str) -> bool:
+    """Return whether this is a URI by WAMP's loose rule, control characters excepted. It is enough for errors and reasons,
+    which are only passed on and name nothing here: a `*` in them cannot be taken for a pattern."""
+    return _LOOSE.match(uri) is not None
 
 
 def is_pattern(uri: str, match: str, strict: bool) -> bool:

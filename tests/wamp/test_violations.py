@@ -178,6 +178,20 @@ async def test_what_cannot_be_done_is_told_and_no_more(peer: Peer, code: int, re
     await peer.subscribe("com.example")
 
 
+@pytest.mark.parametrize(
+    ("uri", "why"), [("com.*.example", "hold no '#', '*'"), ("com." + "x" * 252, "longer than 255 bytes")]
+)
+@pytest_twisted.ensureDeferred
+async def test_a_loose_uri_that_is_no_name_is_refused_and_told_why(peer: Peer, uri: str, why: str) -> None:
+    """A legal loose URI with `*`, or of more than 255 bytes."""
+    for code in (SUBSCRIBE, REGISTER, CALL):
+        peer.send(code, 7, {}, uri)
+        error = await peer.expect(ERROR)
+        assert error[:2] == [code, 7]
+        assert error[3] == "wamp.error.invalid_uri"
+        assert why in error[4][0]
+
+
 @pytest_twisted.ensureDeferred
 async def test_what_is_harmless_is_let_pass(peer: Peer) -> None:
     peer.send(PUBLISH, 1, {}, "wamp.example")  # nobody asked whether it was heard

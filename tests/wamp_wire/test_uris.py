@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_tw.topics import Pattern
-from nexus_tw.wamp.uris import is_pattern, is_uri
+from nexus_tw.wamp.uris import is_loose, is_pattern, is_uri
 
 NAMES = st.lists(st.text("abz09_", min_size=1, max_size=3), min_size=1, max_size=4).map(".".join)
 
@@ -86,3 +86,13 @@ def test_what_stands_for_a_uri_is_a_pattern(name: str, data: st.DataObject) -> N
     wildcard = ".".join(data.draw(st.sampled_from([part, ""])) for part in name.split("."))
     assert is_pattern(wildcard, "wildcard", True)
     assert Pattern.wildcard(wildcard).matches(name)
+
+
+@pytest.mark.parametrize("uri", ["a", "com.*.error", "*", "com." + "x" * 10_000, "com.Ärger", "com.my-app/x"])
+def test_errors_and_reasons_may_be_any_loose_uri(uri: str) -> None:
+    assert is_loose(uri)
+
+
+@pytest.mark.parametrize("uri", ["", ".", "a.", ".a", "a..b", "a b", "a#", "a\n", "a\x1b[2J", "a.b\0", "a\u00a0b"])
+def test_what_is_no_uri_by_the_loose_rule_is_none_for_errors_either(uri: str) -> None:
+    assert not is_loose(uri)

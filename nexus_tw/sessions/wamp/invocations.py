@@ -9,7 +9,7 @@ from nexus_tw.sessions.wamp.passthru import passed_on
 from nexus_tw.sessions.wamp.session import WampSession
 from nexus_tw.wamp.codecs import Violation
 from nexus_tw.wamp.messages import Error, Yield
-from nexus_tw.wamp.uris import is_uri
+from nexus_tw.wamp.uris import is_loose
 
 
 def result(session: WampSession, message: Yield) -> None:
@@ -37,7 +37,7 @@ def error(session: WampSession, message: Error) -> None:
     except NexusError as failure:
         invocation.error(failure)
         return
-    if is_uri(uri, strict=False):
+    if is_loose(uri):
         invocation.error(ApplicationError(uri, payload, payload.summary(uri)))
     else:
         invocation.error(invalid_uri("The callee answered with an error that has no valid URI"))

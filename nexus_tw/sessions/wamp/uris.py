@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from nexus_tw.sessions.wamp.errors import invalid_uri
-from nexus_tw.topics import Pattern
+from nexus_tw.sessions.wamp.errors import WampError, invalid_uri
+from nexus_tw.topics import Pattern, is_name, why_not
 from nexus_tw.wamp.uris import is_pattern, is_uri, pattern_of
 
 
 def check(uri: str, strict: bool) -> None:
     if not is_uri(uri, strict):
-        raise invalid_uri()
+        raise _not_valid(uri)
 
 
 def check_free(uri: str) -> None:
@@ -21,5 +21,10 @@ def check_free(uri: str) -> None:
 def pattern(uri: str, match: str, strict: bool) -> Pattern:
     """What the URI stands for under the match policy."""
     if not is_pattern(uri, match, strict):
-        raise invalid_uri()
+        raise _not_valid(uri)
     return pattern_of(uri, match)
+
+
+def _not_valid(uri: str) -> WampError:
+    why = "this realm takes digits, lower-case letters, '_' and dots only" if is_name(uri) else why_not(uri)
+    return invalid_uri(f"Not a valid URI: {why}")

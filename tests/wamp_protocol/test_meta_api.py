@@ -1,0 +1,65 @@
+"""The session meta API and testaments over real sockets: arguments as clients of other languages write them."""
+
+from __future__ import annotations
+
+import pytest
+import pytest_twisted
+
+from tests.wamp.peer import CALL, SERIALIZERS, Refused
+from tests.wamp_protocol.conftest import Places
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("serializer", SERIALIZERS)
+async def test_ids_as_floats_are_accepted_by_meta_procedures_and_in_lists_of_receivers(serializer: str, places: Places) -> None:
+    place = await places()
+    admin, victim = await place.join(serializer=serializer), await place.join()
+    session = float(victim.session)
+    assert session == victim.session
+    assert (await admin.call("wamp.session.get", [session])).args[0]["session"] == victim.session
+    subscription = await victim.subscribe("com.topic")
+    leaver = await place.join(serializer=serializer)
+    await leaver.call("wamp.session.add_testament", ["com.topic", ["left"]], {"publish_options": {"eligible": [session]}})
+    leaver.drop()
+    assert (await victim.event()).args == ["left"]
+    await admin.call("wamp.subscription.remove_subscriber", [float(subscription), session])
+    assert (await admin.call("wamp.subscription.lookup", ["com.topic"])).args == [None]
+    await admin.call("wamp.session.kill", [session])
+    assert (await victim.ended()).code == 4502
+
+
+@pytest_twisted.ensureDeferred
+async def test_flush_testaments_drops_those_of_one_scope_and_detached_ones_come_first(places: Places) -> None:
+    place = await places()
+    hearer = await place.join()
+    await hearer.subscribe("com.left")
+    for flushed, heard in ((None, ["detached", "destroyed"]), ("detached", ["destroyed"]), ("destroyed", ["detached"])):
+        leaver = await place.join()
+        for scope in ("destroyed", "detached"):
+            await leaver.call("wamp.session.add_testament", ["com.left", [scope]], {"scope": scope})
+        if flushed:
+            await leaver.call("wamp.session.flush_testaments", [], {"scope": flushed})
+        leaver.drop()
+        assert [(await hearer.event()).args[0] for _ in heard] == heard
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_kill_with_a_bad_reason_is_invalid_uri(places: Places) -> None:
+    place = await places()
+    admin, victim = await place.join(), await place.join()
+    with pytest.raises(Refused, match=r"wamp\.error\.invalid_uri"):
+        await admin.call("wamp.session.kill", [victim.session], {"reason": "because I can"})
+    await victim.subscribe("com.topic")
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_error_with_any_loose_uri_reaches_the_caller(places: Places) -> None:
+    place = await places()
+    caller, callee = await place.join(), await place.join()
+    await callee.register("com.procedure")
+    for uri in ("com.error.*", "com.error." + "x" * 300):
+        request = caller.begin("com.procedure")
+        callee.fail(await callee.invocation(), uri)
+        with pytest.raises(Refused) as refused:
+            await caller._reply(CALL, 0, request)
+        assert refused.value.uri == uri
