@@ -15,6 +15,7 @@ import msgspec
 from nexus_tw.errors import NexusError
 from nexus_tw.events import About, Event, Rule, encode_about, new_publication_id
 from nexus_tw.filters import Filter, compile_filter
+from nexus_tw.guard import Guard
 from nexus_tw.hub import Bucket, Hub, Subscriber
 from nexus_tw.interfaces import Fail, IBus, Peer
 from nexus_tw.messages import Continuity
@@ -30,6 +31,8 @@ BROADCAST: Final = "nexus.broadcast"  # where those hear of broadcasts who are n
 CONTINUITY: Final = "nexus.continuity"  # where those hear of gaps whose dialect has no message for it
 MOST_WAITING: Final = 256  # of a client's subscribes and unsubscribes behind one that the bus has not confirmed
 OUTBOX_BYTES: Final = 67108864  # besides limits.outbox, which counts events
+
+_guarded: Final = Guard(__name__, "A subscriber could not be told that its subscription stands")
 
 
 class _Interest:
@@ -47,7 +50,7 @@ class _Interest:
         self.standing = True
         waiters, self.waiters = self.waiters, []
         for waiter in waiters:
-            waiter()
+            _guarded(waiter)
 
 
 class _Client:

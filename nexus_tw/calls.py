@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from nexus_tw.errors import NexusError
 from nexus_tw.executors import Executor, Executors, Registration
+from nexus_tw.guard import Guard
 from nexus_tw.handlers import HandlerRun
 from nexus_tw.interfaces import Caller, Handler, Peer, Reason
 from nexus_tw.invocations import Invocation, Invocations
@@ -28,6 +29,8 @@ from nexus_tw.wamp.codecs import JSON
 
 AGENT: Final = "nexus.agent."
 LONGEST: Final = 86400.0  # s; what is asked for beyond it is cut down to it
+
+_guarded: Final = Guard(__name__, "Who executes a call could not be told that nobody waits for it")
 
 Procedure = Callable[[Peer, Payload, CallReply], None]
 """A procedure of the server's own; may raise `NexusError` instead of replying."""
@@ -177,7 +180,7 @@ class Call:
     def abandon(self) -> None:
         """The caller is gone."""
         if self._end() is not None:
-            self._leave("cancelled")
+            _guarded(self._leave, "cancelled")  # the caller's other calls have to be given up too
 
     # --- CallersHalf
 

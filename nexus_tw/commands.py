@@ -13,6 +13,7 @@ from msgspec import Raw, Struct
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from nexus_tw.errors import NexusError, invalid
+from nexus_tw.guard import Guard
 from nexus_tw.interfaces import Caller, Reason
 from nexus_tw.messages import (
     EMPTY_OBJECT,
@@ -33,6 +34,8 @@ DAY: Final = 86400.0  # seconds for which the id of an ended command stands
 MAX_BYTES: Final = 64 * 1024 * 1024  # of parameters and results that are kept
 MAX_TARGETS: Final = 1000
 MAX_WAITERS: Final = 64  # who wait for one command
+
+_guarded: Final = Guard(__name__, "A caller could not be told of its command")
 
 
 class State(StrEnum):
@@ -170,7 +173,7 @@ class Command:
         self._waiters.append(reply)
         if len(self._waiters) > MAX_WAITERS:
             oldest = self._waiters.pop(0)
-            oldest.error(NexusError("limit_exceeded", f"More than {MAX_WAITERS} wait for this command"), self.id)
+            _guarded(oldest.error, NexusError("limit_exceeded", f"More than {MAX_WAITERS} wait for this command"), self.id)
 
     def awaited_by(self, reply: CommandReply) -> bool:
         """Whether one equal to this waits."""
@@ -178,12 +181,12 @@ class Command:
 
     def progress(self, agent_id: str | None, data: Raw) -> None:
         for reply in list(self._waiters):
-            reply.progress(CommandProgress(command_id=self.id, agent_id=agent_id, data=data))
+            _guarded(reply.progress, CommandProgress(command_id=self.id, agent_id=agent_id, data=data))
 
     def settled(self, execution: Execution) -> None:
         """Tells all who wait how one of several targets did."""
         for reply in list(self._waiters):
-            reply.result(self._of_one(execution))
+            _guarded(reply.result, self._of_one(execution))
 
     def end(self, state: State, error: NexusError | None) -> None:
         """Ends it and tells all who wait; `error` where there is no result to tell."""
@@ -192,7 +195,7 @@ class Command:
         self.parameters = EMPTY_OBJECT
         waiters, self._waiters = self._waiters, []
         for reply in waiters:
-            self._conclude(reply)
+            _guarded(self._conclude, reply)
 
     def _replay(self, reply: CommandReply) -> None:
         if self.several and self.error is None:

@@ -29,6 +29,7 @@ from nexus_tw import messages, payloads
 from nexus_tw.commands import Command, CommandBook, Execution, State, TaskUpdated, failed, targets_of
 from nexus_tw.errors import NexusError
 from nexus_tw.executors import ROUNDROBIN, AlreadyRegistered, Executor, Executors, Registration
+from nexus_tw.guard import Guard
 from nexus_tw.handlers import HandlerRun
 from nexus_tw.interfaces import Caller, Handler, Peer
 from nexus_tw.invocations import Invocation, Invocations
@@ -43,6 +44,8 @@ from nexus_tw.times import Timestamps
 from nexus_tw.topics import Pattern, check_name, is_reserved
 
 BATCH: Final = 64  # waiting commands handed over in one reactor turn: a queue must not hold up everybody else
+
+_guarded: Final = Guard(__name__, "Who executes a command could not be told to stop")
 
 _Key = tuple[str, str | None]  # command, and the agent that must execute it
 
@@ -245,7 +248,7 @@ class Dealer:
         self._finish(command, State.CANCELLED, error)
         for work in stopped:
             if work is not None:
-                work.stop("cancelled")
+                _guarded(work.stop, "cancelled")
         if not told:
             reply.error(error, command.id)
 

@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from nexus_tw.errors import ERRORS, ConfigError, NexusError
+from nexus_tw.guard import Guard
 from nexus_tw.interfaces import Handler, Reason
 from nexus_tw.policy import Principal
 from nexus_tw.settings import Command
@@ -122,20 +123,15 @@ class HandlerRun:
     def stop(self, reason: Reason) -> None:
         """Tells the handler that nobody waits any more."""
         self._stopped = reason
+        guarded = Guard(__name__, f"Stopping a handler of {self.command} failed")
         callbacks, self._on_cancel = self._on_cancel, []
         for callback in callbacks:
-            try:
-                callback(reason)
-            except Exception:
-                _log.failure("The on_cancel of a handler of {command} failed", command=self.command)
+            guarded(callback, reason)
         self._cancel()
 
     def _cancel(self) -> None:
-        if self._deferred is not None:
-            try:
-                self._deferred.cancel()
-            except Exception:  # from a canceller of the handler's own
-                _log.failure("Cancelling a handler of {command} failed", command=self.command)
+        if self._deferred is not None:  # its canceller may be the handler's own
+            Guard(__name__, f"Stopping a handler of {self.command} failed")(self._deferred.cancel)
 
     def _end(self, outcome: Raw | NexusError) -> None:
         self._on_end(self, outcome)

@@ -13,15 +13,20 @@ subscription, a subscription being a pattern. An event that is not for everybody
 cohort that it is for; where that is all of them, it travels with the others.
 
 A peer that changes its subscriptions in mid-turn first gets what its old cohort has gathered, and nothing that the new one had.
+
+A peer, an encoding or a filter that raises costs nobody else anything: what was raised is raised again at the end of the
+turn, where it is logged. A peer that raised has lost events, so it is closed.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from functools import partial
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
+from nexus_tw.errors import INTERNAL
 from nexus_tw.events import Event, Rule
 from nexus_tw.filters import MISSING, Filter, canonical, lookup
 from nexus_tw.interfaces import Encoding, Peer
@@ -259,8 +264,11 @@ class Hub:
             if bucket.plain is not None:
                 self._gather(bucket.plain, fan)
             if bucket.filtered:
-                for group in bucket.matching(event.payload.value):
-                    self._gather(group, fan)
+                try:
+                    for group in bucket.matching(event.payload.value):
+                        self._gather(group, fan)
+                except Exception as error:
+                    self._fails(error)
 
     def tell(self, patterns: Iterable[Pattern], write: Callable[[Encoding], bytes]) -> None:
         """Puts a frame of another kind than an event, once, among the events of everyone who subscribes to one of these
@@ -274,25 +282,25 @@ class Hub:
                     if cohort.last is not notice:
                         frame = frames.get(cohort.encoding.key)
                         if frame is None:
-                            frame = frames[cohort.encoding.key] = write(cohort.encoding)
+                            frame = frames[cohort.encoding.key] = self._written(write, cohort.encoding)
                         if frame:
                             self._put(cohort, notice, frame, None)
 
     def flush(self) -> None:
         """Hands what was gathered to the peers: one join for each cohort, one write for each peer."""
-        try:
-            while self._dirty:
-                self._flush(self._dirty.popleft())
-        finally:
-            if self._dirty:  # a peer failed in a way that none should; the others must not wait for ever
-                self._soon(self.flush)
+        while self._dirty:
+            self._flush(self._dirty.popleft())
 
     # --- fan-out
 
     def _gather(self, group: Group, fan: _Fan) -> None:
         for cohort in group.cohorts:
             if cohort.last is not fan.event or not cohort.encoding.once:
-                frame = fan.frame(cohort.encoding, group.bucket)
+                try:
+                    frame = fan.frame(cohort.encoding, group.bucket)
+                except Exception as error:
+                    self._fails(error)
+                    continue
                 if frame:
                     self._put(cohort, fan.event, frame, fan.rule_for(cohort))
 
@@ -320,7 +328,21 @@ class Hub:
             meant = members if rule is None else [member for member in members if rule.admits(member.peer)]
             self._metrics.events_delivered += len(meant) * len(frames)
             for member in meant:
-                member.peer.deliver(data)
+                try:
+                    member.peer.deliver(data)
+                except Exception as error:
+                    self._fails(error)
+                    self._soon(partial(member.peer.close, INTERNAL))
+
+    def _written(self, write: Callable[[Encoding], bytes], encoding: Encoding) -> bytes:
+        try:
+            return write(encoding)
+        except Exception as error:
+            self._fails(error)
+            return b""
+
+    def _fails(self, error: Exception) -> None:
+        self._soon(partial(_raise, error))
 
     def _route(self, event_type: str) -> tuple[Bucket, ...]:
         exact = self._exact.get(event_type)
@@ -397,3 +419,7 @@ class Hub:
             del self._cohorts[cohort.key]
             for group in cohort.groups:
                 del group.cohorts[cohort]
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error

@@ -13,11 +13,14 @@ from uuid import uuid4
 
 from nexus_tw.errors import NexusError
 from nexus_tw.executors import Executor
+from nexus_tw.guard import Guard
 from nexus_tw.interfaces import Caller, Peer, Reason, Registration
 from nexus_tw.payloads import Payload
 from nexus_tw.sessions.verbs import Options
 
 MOST_PAST: Final = 65536  # invocations that are over, but of which it is known whose they were
+
+_guarded: Final = Guard(__name__, "A caller could not be told that who executed its call is gone")
 
 class CallersHalf(Protocol):
     """Who waits for an invocation. Only the present one of a call is heard."""
@@ -202,6 +205,6 @@ class Invocations:
         hand = self._hands.get(peer)
         if hand is not None:
             for invocation in list(hand.open.values()):
-                invocation.lost()  # nothing, where telling of another has ended it
+                _guarded(invocation.lost)  # nothing, where telling of another has ended it
             if self._hands.get(peer) is hand and not hand.open:
                 del self._hands[peer]

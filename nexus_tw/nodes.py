@@ -11,9 +11,12 @@ from twisted.logger import Logger
 
 from nexus_tw.broker import Broker
 from nexus_tw.errors import NexusError
+from nexus_tw.guard import Guard
 from nexus_tw.interfaces import Fail, IBus, Peer
 from nexus_tw.messages import Broadcast
 from nexus_tw.times import Timestamps
+
+_guarded: Final = Guard(__name__, "A broadcast could not be handed to a client")
 
 PATIENCE: Final = 2.0  # s to wait for other nodes to say how many of their clients a broadcast reached
 
@@ -143,13 +146,15 @@ class Nodes:
     def _deliver(self, spread: Spread) -> int:
         message = Broadcast(data=spread.data, timestamp=spread.timestamp)
         frames: dict[Hashable, bytes] = {}
-        told = list(self._everybody())
-        for peer in told:
+
+        def hand(peer: Peer) -> None:
             encoding = peer.encoding
             frame = frames.get(encoding.key)
             if frame is None:
                 frame = frames[encoding.key] = encoding.message(message)
             peer.deliver(frame)
+
+        told = [peer for peer in list(self._everybody()) if _guarded(hand, peer)]
         assert self.broker is not None
         return len(told) + self.broker.broadcast(bytes(spread.data), told)
 

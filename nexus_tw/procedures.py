@@ -18,6 +18,7 @@ from nexus_tw.dealer import Dealer
 from nexus_tw.errors import DISCONNECTED, KILLED, NexusError, invalid
 from nexus_tw.events import About, Publisher, Rule, new_publication_id
 from nexus_tw.executors import Executors, Registration
+from nexus_tw.guard import Guard
 from nexus_tw.hub import Bucket, Hub
 from nexus_tw.interfaces import Peer
 from nexus_tw.meta import details, session_details
@@ -36,6 +37,8 @@ MOST_TESTAMENTS: Final = 64  # of one session, of all scopes
 SCOPES: Final = ("detached", "destroyed")  # in the order in which they are published: no session is resumed
 
 _Testament = tuple[str, Payload, About]
+
+_guarded: Final = Guard(__name__, "A session could not be ended")
 
 
 class _NoSuch(NexusError):
@@ -202,7 +205,7 @@ class Procedures:
         ended = []
         for target in targets:
             if target is not peer:
-                target.close(close)
+                _guarded(target.close, close)
                 ended.append(target.number)
         return ended
 

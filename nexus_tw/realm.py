@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Raw
 from twisted.internet.interfaces import IReactorTime
@@ -17,6 +17,7 @@ from nexus_tw.dealer import Dealer
 from nexus_tw.errors import NexusError
 from nexus_tw.events import About
 from nexus_tw.executors import Executors
+from nexus_tw.guard import Guard
 from nexus_tw.hub import Hub
 from nexus_tw.interfaces import Fail, Handler, IBus, Invocation, Peer, Registration, Subscription
 from nexus_tw.invocations import Invocations
@@ -31,6 +32,8 @@ from nexus_tw.roster import Roster
 from nexus_tw.sessions.verbs import CallReply, CallRequest, CommandReply, Options
 from nexus_tw.telemetry import Telemetry
 from nexus_tw.topics import Pattern
+
+_guarded: Final = Guard(__name__, "A session that has ended could not be forgotten")
 
 
 class Realm:
@@ -106,11 +109,14 @@ class Realm:
 
     def gone(self, peer: Peer) -> None:
         if self._roster.remove(peer):
-            self.broker.gone(peer)
-            self._dealer.lost(peer)
-            self._presence.gone(peer)
-            self._procedures.gone(peer)
-            self._meta.left(peer)
+            for forget in (
+                self.broker.gone,
+                self._dealer.lost,
+                self._presence.gone,
+                self._procedures.gone,
+                self._meta.left,
+            ):
+                _guarded(forget, peer)
 
     def authorize(
         self, peer: Peer, action: Action, uri: str, pattern: Pattern | None, allowed: Callable[[Principal], None], denied: Fail

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from nexus_tw.errors import NexusError, invalid
+from nexus_tw.guard import Guard
 from nexus_tw.interfaces import Fail, IStore, Sample
 from nexus_tw.metrics import Metrics
 from nexus_tw.policy import Principal
@@ -45,6 +46,8 @@ _SHAPE: Final = "must be a number, a boolean, a string or an object of these"
 _RANGE: Final = "numbers must be finite and within 64 bits"
 
 log = Logger()
+
+_guarded: Final = Guard(__name__, "Telling of stored telemetry failed")
 
 
 class Telemetry:
@@ -178,13 +181,13 @@ class Telemetry:
             self._metrics.telemetry_stored += len(batch)
             # In this order, as the bus of one node then has its turn before the answers have theirs: all leaves in one turn.
             for sample, sent, _, _ in batch:
-                _call(self._announce, RECEIVED, _received(sample, sent))
+                _guarded(self._announce, RECEIVED, _received(sample, sent))
             for sample, _, ok, _ in batch:
-                _call(ok, sample.timestamp)
+                _guarded(ok, sample.timestamp)
         else:
             self._metrics.telemetry_failed += len(batch)
             for _, _, _, fail in batch:
-                _call(fail, failure)
+                _guarded(fail, failure)
         while self._settling and self._settling[0][0] <= self._answered:
             self._settling.pop(0)[1].callback(None)
 
@@ -300,14 +303,6 @@ def _size(sent: bytes, flat: bytes) -> int:
 
 async def _wait(stored: Awaitable[None]) -> None:
     await stored
-
-
-def _call(callback: Callable[..., None], *arguments: object) -> None:
-    # One client's trouble must not become its neighbours' in the batch.
-    try:
-        callback(*arguments)
-    except Exception:
-        log.failure("Telling of stored telemetry failed")
 
 
 def _received(sample: Sample, sent: bytes) -> bytes:

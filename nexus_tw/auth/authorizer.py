@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from nexus_tw.errors import ConfigError, NexusError
+from nexus_tw.guard import Guard
 from nexus_tw.interfaces import Fail
 from nexus_tw.policy import Action, Principal, forbidden
 from nexus_tw.settings import Realm
@@ -27,6 +28,8 @@ REMEMBERED: Final = 16384  # answers of one realm
 LIFETIME: Final = 10.0  # s that an answer holds
 PATIENCE: Final = 5.0  # s to wait for one
 WAITING: Final = 4096  # requests of one realm that wait for an answer
+
+_guarded: Final = Guard(__name__, "Telling what the authorizer said")
 
 
 class Question(NamedTuple):
@@ -149,7 +152,7 @@ class Authorization:
             del self._answers[next(iter(self._answers))]
         self._answers[question] = (yes, self._clock.seconds() + LIFETIME)
         for allowed, denied in self._leave(question):
-            _tell(yes, question, allowed, denied)
+            _guarded(_tell, yes, question, allowed, denied)
 
     def _failed(self, failure: Failure, question: Question) -> None:
         error = NexusError("internal", "It could not be found out whether this is allowed")
@@ -159,7 +162,7 @@ class Authorization:
                 "The authorizer of {realm} fails: {reason}", realm=self._realm, reason=failure.getErrorMessage() or failure.type
             )
         for _, denied in self._leave(question):
-            denied(error)
+            _guarded(denied, error)
 
     def _leave(self, question: Question) -> list[tuple[Callable[[], None], Fail]]:
         waiting = self._waiting.pop(question)

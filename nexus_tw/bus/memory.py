@@ -10,15 +10,15 @@ from typing import Final
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from nexus_tw.bus.wanted import Wanted
 from nexus_tw.errors import NexusError
+from nexus_tw.guard import Guard
 from nexus_tw.interfaces import BusListener, IBus
 from nexus_tw.topics import Pattern
 
-_log: Final = Logger()
+_guarded: Final = Guard(__name__, "What came over the bus could not be handled")
 
 
 class MemoryBroker:
@@ -119,18 +119,12 @@ class MemoryBus:
     def event(self, event_type: str, data: bytes, about: bytes) -> None:
         """An event from the broker."""
         if self._listener is not None and self._wanted.wants(event_type):
-            try:
-                self._listener.event(event_type, data, about)
-            except Exception:  # the next one may be for somebody else
-                _log.failure("An event of type {event_type} could not be handled", event_type=event_type)
+            _guarded(self._listener.event, event_type, data, about)
 
     def message(self, body: bytes) -> None:
         """A message from the broker."""
         if self._listener is not None:
-            try:
-                self._listener.message(body)
-            except Exception:
-                _log.failure("A message between nodes could not be handled")
+            _guarded(self._listener.message, body)
 
 
 def _away() -> NexusError:

@@ -14,13 +14,13 @@ from typing import Any, Final
 import txredisapi
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from nexus_tw.bus.redis_channels import Source, command
 from nexus_tw.bus.redis_url import Address
 from nexus_tw.direct import is_socket, send
 from nexus_tw.errors import NexusError
+from nexus_tw.guard import Guard
 
 # What Redis has not acknowledged is kept; past either of these a node is so far ahead of Redis that it must be told.
 MAX_UNACKED: Final = 131072
@@ -36,7 +36,7 @@ CONFIRMATIONS: Final = (b"subscribe", b"psubscribe", b"unsubscribe", b"punsubscr
 _BEGIN: Final = command(b"MULTI")
 _END: Final = command(b"EXEC")
 
-_log: Final = Logger()
+guarded: Final = Guard(__name__, "What came over the bus could not be handled")
 
 
 class Unreachable(Exception):
@@ -282,14 +282,6 @@ def told(error: object) -> str:
     for quote in "'`\"":
         text = text.partition(quote)[0]
     return text[:200].strip()
-
-
-def guarded(function: Callable[..., None], *arguments: Any) -> None:
-    """Calls somebody else's function. The connection and whoever comes next do not suffer where that fails."""
-    try:
-        function(*arguments)
-    except Exception:
-        _log.failure("What came over the bus could not be handled")
 
 
 def _nothing() -> None:

@@ -11,12 +11,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from nexus_tw.errors import SHUTTING_DOWN, Close, NexusError
+from nexus_tw.guard import Guard
 from nexus_tw.interfaces import Peer
 from nexus_tw.settings import Limits
 from nexus_tw.transport.bucket import Bucket
 
 BATCH: Final = 0.1  # s between two batches of a drain
 PACE: Final = 1000  # connections/s let go where the drain allows it; quicker only where it must
+
+_guarded: Final = Guard(__name__, "A connection could not be let go")
 
 
 class Open(Protocol):
@@ -136,7 +139,7 @@ class Connections:
                 await self._sleep(BATCH)
             await settled()
             for connection in waiting[start : start + size]:
-                connection.close(SHUTTING_DOWN)
+                _guarded(connection.close, SHUTTING_DOWN)
         if self._open:
             self._empty = Deferred()
             await self._empty
@@ -149,7 +152,7 @@ class Connections:
 
     def _drop(self) -> None:
         for connection in tuple(self._open):
-            connection.drop()
+            _guarded(connection.drop)
 
     def _sleep(self, seconds: float) -> Deferred[None]:
         done: Deferred[None] = Deferred()

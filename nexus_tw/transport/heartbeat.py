@@ -12,12 +12,14 @@ from typing import Final, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 
 from nexus_tw.errors import HEARTBEAT_TIMEOUT, Close
+from nexus_tw.guard import Guard
 from nexus_tw.settings import Heartbeat
 
 RESOLUTION: Final = 1.0  # s; finer where the interval is short
+
+_guarded: Final = Guard(__name__, "A connection could not be looked after")
 
 
 class Beating(Protocol):
@@ -39,8 +41,6 @@ class Beating(Protocol):
 
 class Pulse:
     """Pings clients, and closes those from whom nothing comes, or whose time is over."""
-
-    _log = Logger(namespace="nexus.heartbeat")
 
     def __init__(self, clock: IReactorTime, settings: Heartbeat, random: Random) -> None:
         self.settings = settings
@@ -97,10 +97,7 @@ class Pulse:
             for connection, silent in self._slots.pop(slot, {}).items():
                 if connection.slot != slot:  # one visited before it took this one along
                     continue
-                try:
-                    self._visit(connection, silent or not late)
-                except Exception:  # the heart beats for all the others too
-                    self._log.failure("A connection could not be looked after")
+                _guarded(self._visit, connection, silent or not late)  # the heart beats for all the others too
 
     def _visit(self, connection: Beating, sure: bool) -> None:
         """`sure` is false where this process may have stood still: what came meanwhile has not been read yet, and the

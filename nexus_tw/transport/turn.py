@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
+
+from nexus_tw.guard import Guard
+
+_guarded: Final = Guard(__name__, "Something that was left for the end of a turn failed")
 
 
 class Turn:
     """Calls back once, after everything the reactor had to do in this turn, those called back first that were first to ask."""
 
     __slots__ = ("_clock", "_waiting")
-
-    _log = Logger(namespace="nexus.turn")
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
@@ -29,9 +31,6 @@ class Turn:
         # What is added meanwhile still belongs to this turn.
         place = 0
         while place < len(waiting):
-            try:
-                waiting[place]()
-            except Exception:  # the others still have their turn, and so has everything after this one
-                self._log.failure("Something that was left for the end of a turn failed")
+            _guarded(waiting[place])  # the others still have their turn, and so has everything after this one
             place += 1
         self._waiting = []

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from nexus_tw.encodings import WampFrames
-from nexus_tw.errors import ERRORS, ApplicationError, Close, NexusError
+from nexus_tw.errors import ERRORS, INTERNAL, ApplicationError, Close, NexusError
 from nexus_tw.events import Rule, new_session_id
 from nexus_tw.interfaces import Fail, Invocation, Reason, Registration, Subscription
 from nexus_tw.payloads import Payload
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 PROTOCOL_VIOLATION: Final = "wamp.error.protocol_violation"
 VIOLATED: Final = Close(1002, "Protocol violation", False)
-BROKEN: Final = Close(1011, "Internal error", True)
 
 Handlers = Mapping[type, Callable[["WampSession", Any], None]]
 """What is done for each message that may come. A `Violation` is answered by ABORT, a `NexusError` by the request's ERROR."""
@@ -119,7 +118,7 @@ class WampSession:
             self.refuse(message, error)
 
     def broken(self) -> None:
-        self.abort(ERRORS["internal"].wamp, "Something went wrong in the server", BROKEN)
+        self.abort(ERRORS["internal"].wamp, "Something went wrong in the server", INTERNAL)
 
     def farewell(self, close: Close) -> bytes:
         if self.expected is OVER:

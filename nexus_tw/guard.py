@@ -1,0 +1,32 @@
+"""The guard: calls what others left to be called, so that the failure of one costs nobody else anything.
+
+Use it wherever a list of waiters, listeners or peers is walked, and wherever somebody else's function is called in the
+middle of one's own work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.logger import Logger
+
+
+class Guard:
+    """Calls functions and logs what they raise."""
+
+    __slots__ = ("_log", "_what")
+
+    def __init__(self, namespace: str, what: str) -> None:
+        """Log under `namespace`, the module whose work this is; `what` says in the log what failed."""
+        self._log = Logger(namespace=namespace)
+        self._what = what
+
+    def __call__(self, function: Callable[..., object], *arguments: Any) -> bool:
+        """Call the function. Return whether it returned; log the exception if it raised one."""
+        try:
+            function(*arguments)
+        except Exception:
+            self._log.failure("{what}", what=self._what)
+            return False
+        return True
