@@ -123,7 +123,7 @@ class Close(NamedTuple):
     message: str = ""
 
 
-INTERNAL: Final = Close(1011, "Internal error", True)
+INTERNAL: Final = Close(1011, "Internal error", True, 1000)
 HEARTBEAT_TIMEOUT: Final = Close(1000, "Heartbeat timeout", True, 1000)
 SHUTTING_DOWN: Final = Close(1000, "Server shutting down", True, 5000, "wamp.close.system_shutdown")
 UNAUTHORIZED: Final = Close(1008, "Unauthorized", False, uri="wamp.error.authentication_failed")
