@@ -37,6 +37,7 @@ from nexus_tw.errors import ConfigError
 from nexus_tw.policy import ADMIN, MAX_SUBJECT, check_roles, is_realm, is_subject, may_join
 from nexus_tw.settings import EVERY_REALM, Command, Jwt, Settings, WampCra
 from nexus_tw.topics import is_name, is_reserved
+from nexus_tw.transport.listen import is_local
 
 PREFIX: Final = "NEXUS_"
 FROM_ENVIRONMENT: Final = "env:"  # a `secret` of `auth` that starts so names an environment variable
@@ -48,6 +49,9 @@ _OTHERS: Final = frozenset({"NEXUS_CONFIG", "NEXUS_TOKEN", "NEXUS_URL", "NEXUS_T
 _LINK: Final = re.compile(r"NEXUS_(?:[A-Z0-9_]+_)?(?:SERVICE_(?:HOST|PORT)(?:_[A-Z0-9_]+)?|PORT_[0-9]+_[A-Z0-9_]+)\Z")
 _LINK_ADDRESS: Final = re.compile(r"(?:tcp|udp|sctp)://")
 
+_SEPARATORS: Final = re.compile(r"[^A-Z0-9]+")
+
+LEAST_TOKEN: Final = 16  # characters of a token with all rights, where anybody but this machine can try to guess it
 MISSPELT: Final = 0.75  # how alike (`difflib`) two words are where one is meant for the other
 
 _SECRET_KEY: Final = re.compile(r"(?:.*\.)?(?:url|secret|hash|jwks|wampcra\[[0-9]+\]\.key|stored_key|server_key)\Z")
@@ -78,8 +82,6 @@ def load(options: Mapping[str, Any], environ: Mapping[str, str]) -> Configuratio
     environ = {name: value for name, value in environ.items() if value}
     file = options.get("config") or environ.get("NEXUS_CONFIG")
     token = options.get("token") or environ.get("NEXUS_TOKEN")
-    if token is not None and not is_token(token):
-        raise ConfigError(f"token: must be 1 to {MAX_TOKEN} printable ASCII characters without spaces")
     draft = Draft(_read(file) if file else {}, file)
     try:
         draft.take_environment(environ)
@@ -88,11 +90,12 @@ def load(options: Mapping[str, Any], environ: Mapping[str, str]) -> Configuratio
         _check_variables(written, environ)
         settings = _with_secrets(written, environ)
         check(settings, token)
+        one_off = token is None and not _has_users(settings)
+        if one_off:
+            _check_first_look(settings, file)
     except ConfigError as error:
         raise draft.blame(error) from None
-    if token is None and not any(getattr(settings.auth, name) for name in settings.auth.__struct_fields__):
-        return Configuration(settings, secrets.token_urlsafe(32), one_off=True)
-    return Configuration(settings, token, one_off=False)
+    return Configuration(settings, secrets.token_urlsafe(32) if one_off else token, one_off)
 
 
 class Draft:
@@ -101,7 +104,7 @@ class Draft:
     def __init__(self, tree: dict[str, Any], file: str | None) -> None:
         self.tree = tree
         self._file = file
-        self._sources: dict[str, str] = {}  # by dotted name
+        self._sources = {"token": "NEXUS_TOKEN"}  # by dotted name
 
     def take_environment(self, environ: Mapping[str, str]) -> None:
         if "REDIS_URL" in environ:
@@ -115,6 +118,8 @@ class Draft:
                 self._set(path, parse(environ[name], kind), name)
 
     def take_options(self, options: Mapping[str, Any]) -> None:
+        if options.get("token"):
+            self._sources |= {"token": "--token"}
         if options.get("listen"):
             self._set(("listen",), list(options["listen"]), "--listen")
         for name in ("bus", "store"):
@@ -229,6 +234,7 @@ def check(settings: Settings, token: str | None) -> None:
     if settings.auth.certificates and not settings.tls.client_ca:
         raise ConfigError("auth.certificates: need tls.client_ca, which says whose certificates are believed")
     _check_listen(settings)
+    _check_token(settings, token)
     for index, origin in enumerate(settings.http.origins):
         if origin != ANY and parse_origin(origin) is None:
             raise ConfigError(f"http.origins[{index}]: {origin!r} is not scheme://host[:port], nor * for all")
@@ -238,6 +244,34 @@ def check(settings: Settings, token: str | None) -> None:
     clock = Clock()
     builtin(settings.auth, settings.roles, token, clock, https_agent(clock))
     methods_of(settings.realms, settings.auth, settings.roles, Authenticators(()), clock)
+
+
+def _check_token(settings: Settings, token: str | None) -> None:
+    if token is None:
+        return
+    if not is_token(token):
+        raise ConfigError(f"token: must be 1 to {MAX_TOKEN} printable ASCII characters without spaces")
+    if len(token) < LEAST_TOKEN:
+        for text in settings.listen:
+            if not is_local(text):
+                raise ConfigError(f"token: must have {LEAST_TOKEN} characters or more where other machines can connect: {text}")
+
+
+def _has_users(settings: Settings) -> bool:
+    """Whether the settings let anybody in."""
+    auth = settings.auth
+    return any(getattr(auth, name) for name in auth.__struct_fields__) or any(
+        realm.anonymous for realm in settings.realms.values()
+    )
+
+
+def _check_first_look(settings: Settings, file: str | None) -> None:
+    """Raise where a token that is printed would be left in an installation's log, or be good for one node of several."""
+    if file or not settings.bus.url.startswith("memory:"):
+        raise ConfigError(
+            "auth: nobody could come in: set NEXUS_TOKEN, or write [[auth.keys]] or the like; a token is made and printed "
+            "for a first look only, which has neither a configuration file nor a shared bus"
+        )
 
 
 def _check_listen(settings: Settings) -> None:
@@ -290,18 +324,41 @@ def _check_commands(commands: Iterable[Command]) -> None:
 
 
 def _check_variables(settings: Settings, environ: Mapping[str, str]) -> None:
-    """A misspelt variable would be a setting that silently does not hold.
+    """Raise for a variable that is nearly one of ours: it would be a setting that silently does not hold.
 
     One that looks like none of ours belongs to somebody else who has a Nexus (`NEXUS_HOME`, say).
     """
+    words = _words()
     entries: list[Jwt | WampCra] = [*settings.auth.jwt, *settings.auth.wampcra]
     read_by_name = {each.secret.removeprefix(FROM_ENVIRONMENT) for each in entries}
     for name, value in environ.items():
-        if name.startswith(PREFIX) and not (_is_key(name) or name in _OTHERS or name in read_by_name or _is_link(name, value)):
-            ours = [*_OTHERS, *_SHORT, "PORT", "REDIS_URL", *(PREFIX + key.upper() for key in _members(Settings))]
-            words = {each.removeprefix(PREFIX): each for each in ours}
-            for word in difflib.get_close_matches(name.removeprefix(PREFIX), words, 1, MISSPELT):
-                raise ConfigError(f"{name}: unknown variable (did you mean {words[word]!r}?)")
+        word = _SEPARATORS.sub("_", name.upper())
+        if not word.startswith(PREFIX) or _is_key(name) or name in _OTHERS or name in read_by_name or _is_link(name, value):
+            continue
+        word = word.removeprefix(PREFIX)
+        meant = _in_table(word) or next((words[each] for each in difflib.get_close_matches(word, words, 1, MISSPELT)), None)
+        if meant is not None:
+            raise ConfigError(f"{name}: unknown variable (did you mean {meant!r}?)")
+
+
+def _words() -> dict[str, str]:
+    """Each of our variables by what it would be with one underscore for two and without the prefix."""
+    sections = _members(Settings)
+    ours = [*_OTHERS, *_SHORT, "PORT", "REDIS_URL", *(PREFIX + section.upper() for section in sections)]
+    ours += [f"{PREFIX}{section}__{key}".upper() for section, each in sections.items() for key in _members(each.type)]
+    return {each.removeprefix(PREFIX).replace("__", "_"): each for each in ours}
+
+
+def _in_table(word: str) -> str | None:
+    """The variable meant by `ROLES_AGENT_SUBSCRIBE`: of a section whose tables have names that the user chose."""
+    for section, each in _members(Settings).items():
+        start = f"{section}_".upper()
+        if get_origin(each.type) is dict and word.startswith(start):
+            name, _, key = word.removeprefix(start).rpartition("_")
+            close = difflib.get_close_matches(key.lower(), _members(get_args(each.type)[1]), 1, MISSPELT)
+            if name and close:
+                return f"{PREFIX}{start}_{name}__{close[0].upper()}"
+    return None
 
 
 def _with_secrets(settings: Settings, environ: Mapping[str, str]) -> Settings:
@@ -326,9 +383,12 @@ def _with_secret(key: str, each: _WithSecret, environ: Mapping[str, str]) -> _Wi
 
 def _read(file: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(Path(file).read_text("utf-8"))
+        # With or without a byte order mark, which editors on Windows put in front (TOML 1.1 allows it).
+        return tomllib.loads(Path(file).read_text("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: is not UTF-8 (byte {error.start + 1}), as TOML must be") from None
     except ValueError as error:
         raise ConfigError(f"{file}: {error}") from None
 

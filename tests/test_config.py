@@ -6,17 +6,19 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import fields
 
 import nexus_tw
 from nexus_tw.config import Configuration, load
 from nexus_tw.errors import ConfigError
 from nexus_tw.policy import ADMIN
 from nexus_tw.settings import Settings
+from nexus_tw.transport.listen import is_local
 from tests.auth.tokens import ISSUER, pem, rsa_key
 from tests.certificates import issue
 
@@ -30,19 +32,22 @@ SCRAM = (
 )
 GUEST = "[roles.guest]\nrealms = ['realm1']\n[realms.realm1]\nanonymous = 'guest'\n"
 
+GIVEN = {"NEXUS_TOKEN": "a-token-of-23-characters"}
+NOBODY = {"NEXUS_TOKEN": ""}
+
 Load = Callable[..., Configuration]
 
 
 @pytest.fixture
 def loaded(tmp_path: Path) -> Load:
-    """Loads with the given content as the file `conf.toml`, environment and options."""
+    """Loads with the given content as the file `conf.toml`, environment and options; with a token unless it is `NOBODY`'s."""
 
     def loaded(content: str | None = None, environ: Mapping[str, str] | None = None, **options: Any) -> Configuration:
         if content is not None:
             file = tmp_path / "conf.toml"
             file.write_text(content)
             options["config"] = str(file)
-        return load(options, environ or {})
+        return load(options, {**GIVEN, **(environ or {})})
 
     return loaded
 
@@ -58,7 +63,7 @@ def complaint(load: Load, content: str | None = None, environ: Mapping[str, str]
 
 
 def test_without_anything_the_defaults_hold_and_a_token_is_made_for_this_start(loaded: Load) -> None:
-    one, other = loaded(), loaded()
+    one, other = loaded(None, NOBODY), loaded(None, NOBODY)
     assert one.settings == Settings()
     assert one.one_off
     assert one.token is not None
@@ -141,18 +146,67 @@ def test_an_empty_variable_is_one_that_is_not_set(loaded: Load) -> None:
 
 
 def test_a_given_token_is_used_and_not_to_be_shown(loaded: Load) -> None:
-    assert (loaded(token="option").token, loaded(token="option").one_off) == ("option", False)
-    assert loaded(None, {"NEXUS_TOKEN": "environment"}).token == "environment"
-    assert loaded(None, {"NEXUS_TOKEN": "environment"}, token="option").token == "option"
+    option, environment = "option-with-16-c", {"NEXUS_TOKEN": "environment-with-20c"}
+    assert (loaded(None, NOBODY, token=option).token, loaded(None, NOBODY, token=option).one_off) == (option, False)
+    assert loaded(None, environment).token == environment["NEXUS_TOKEN"]
+    assert loaded(None, environment, token=option).token == option
 
 
 def test_with_auth_in_the_file_no_token_is_made_and_a_given_one_is_kept_beside_it(loaded: Load) -> None:
-    assert (loaded(KEY).token, loaded(KEY).one_off) == (None, False)
-    assert loaded(KEY, {"NEXUS_TOKEN": "beside"}).token == "beside"
+    assert (loaded(KEY, NOBODY).token, loaded(KEY, NOBODY).one_off) == (None, False)
+    assert loaded(KEY, GIVEN).token == GIVEN["NEXUS_TOKEN"]
 
 
-def test_an_empty_auth_section_is_none(loaded: Load) -> None:
-    assert loaded("[auth]\nkeys = []").one_off
+@pytest.mark.parametrize("content", ["", "[auth]\nkeys = []", (EXAMPLES / "production.toml").read_text()])
+def test_a_file_without_any_auth_and_no_token_refuses_to_start_instead_of_printing_a_token(content: str, loaded: Load) -> None:
+    assert complaint(loaded, content, NOBODY).startswith("conf.toml: auth: nobody could come in: set NEXUS_TOKEN, or write")
+
+
+@pytest.mark.parametrize("name", ["NEXUS_BUS", "REDIS_URL"])
+def test_a_shared_bus_without_any_auth_refuses_to_start_as_a_token_of_one_node_is_none_of_the_others(
+    name: str, loaded: Load
+) -> None:
+    assert complaint(loaded, None, {**NOBODY, name: "redis://host"}).startswith("auth: nobody could come in")
+
+
+@pytest.mark.parametrize(
+    "environ", [{}, {"PORT": "8080"}, {"NEXUS_LISTEN": "tcp:80,unix:/tmp/s"}, {"NEXUS_LOG__FORMAT": "json", "NEXUS_ECHO": "1"}]
+)
+def test_a_first_look_gets_its_token(environ: dict[str, str], loaded: Load) -> None:
+    assert loaded(None, {**NOBODY, **environ}).one_off
+
+
+LOCAL = (
+    "tcp:3000:interface=127.0.0.1",
+    "tcp:port=3000:interface=127.8.8.8:backlog=5",
+    r"tcp:3000:interface=\:\:1",
+    "tcp:3000:interface=localhost",
+    "unix:/run/nexus.sock",
+)
+OPEN = (
+    "tcp:3000",
+    "tcp:3000:interface=10.0.0.1",
+    "tcp:3000:interface=",
+    r"tcp:3000:interface=\:\:",
+    "tcp:3000:interface=nexus.example",
+    "systemd:domain=INET:index=0",
+    "haproxy:tcp:3000:interface=127.0.0.1",
+)
+
+
+@pytest.mark.parametrize("endpoint", OPEN)
+def test_a_token_under_16_characters_is_refused_unless_all_listeners_are_on_loopback(endpoint: str, loaded: Load) -> None:
+    text = complaint(loaded, None, {"NEXUS_TOKEN": "x" * 15}, listen=[LOCAL[0], endpoint])
+    assert text == f"token: must have 16 characters or more where other machines can connect: {endpoint} (from NEXUS_TOKEN)"
+    assert loaded(None, {"NEXUS_TOKEN": "x" * 16}, listen=[endpoint]).token == "x" * 16
+    assert "--token" in complaint(loaded, KEY, token="hunter2", listen=[endpoint])
+
+
+def test_on_loopback_any_token_will_do(loaded: Load) -> None:
+    assert loaded(None, {"NEXUS_TOKEN": "x"}, listen=LOCAL).token == "x"
+    for kind in ("tls", "ssl"):
+        assert is_local(f"{kind}:443:interface=127.0.0.1")
+        assert not is_local(f"{kind}:443")
 
 
 @pytest.mark.parametrize("token", ["two words", "né", "line\nbreak", "x" * 8193])
@@ -163,7 +217,7 @@ def test_a_token_that_no_header_could_carry_is_refused_and_not_repeated(token: s
 
 
 def test_a_token_is_not_in_the_repr(loaded: Load) -> None:
-    configuration = loaded(None, {"NEXUS_TOKEN": "hunter2", "NEXUS_BUS": "redis://:hunter2@host"})
+    configuration = loaded(None, {"NEXUS_TOKEN": "hunter2" * 3, "NEXUS_BUS": "redis://:hunter2@host"})
     assert "hunter2" not in repr(configuration)
 
 
@@ -241,6 +295,24 @@ def test_every_key_there_is_has_a_variable(loaded: Load) -> None:
             "NEXUS_PORT_3000_TCP_ADDR": "10.0.0.1",
             "NEXUS_REDIS_SERVICE_HOST": "10.0.0.2",
             "NEXUS_REDIS_PORT": "tcp://10.0.0.2:6379",
+        },
+        {  # of services whose names begin like a section
+            "NEXUS_STORE_SERVICE_HOST": "10.0.0.3",
+            "NEXUS_STORE_SERVICE_PORT": "5432",
+            "NEXUS_STORE_SERVICE_PORT_PSQL": "5432",
+            "NEXUS_STORE_PORT": "tcp://10.0.0.3:5432",
+            "NEXUS_STORE_PORT_5432_TCP_PROTO": "tcp",
+            "NEXUS_BUS_NAME": "/app/bus",
+            "NEXUS_ROLES_SERVICE_HOST": "10.0.0.4",
+            "NEXUS_ROLES_PORT": "tcp://10.0.0.4:80",
+        },
+        {  # of Sonatype's Nexus
+            "NEXUS_CONTEXT": "/",
+            "NEXUS_DATA": "/nexus-data",
+            "NEXUS_SECURITY_RANDOMPASSWORD": "false",
+            "NEXUS_USERNAME": "admin",
+            "NEXUS_PASSWORD": "x",
+            "NEXUS_VERSION": "3.70",
         },
     ],
 )
@@ -336,6 +408,39 @@ def test_a_wrong_variable_is_named(environ: dict[str, str], text: str, loaded: L
     assert "hunter2" not in complaint(loaded, None, environ)
 
 
+def keys_with_a_section() -> list[str]:
+    """Each key of the file that stands in a section, as its variable; of sections with names of the user's, one name."""
+    names = []
+    for section in fields(Settings):
+        if get_origin(section.type) is dict:
+            names += [f"NEXUS_{section.name}__WATCH_DOG__{each.name}".upper() for each in fields(get_args(section.type)[1])]
+        elif isinstance(section.type, type(Settings)):
+            names += [f"NEXUS_{section.name}__{each.name}".upper() for each in fields(section.type)]
+    return names
+
+
+@pytest.mark.parametrize("name", keys_with_a_section())
+def test_a_variable_with_one_underscore_stops_the_start_for_every_key_with_a_section(name: str, loaded: Load) -> None:
+    wrong = name.replace("__", "_")
+    for spelt in (wrong, wrong.lower(), wrong.replace("NEXUS_", "NEXUS.").replace("_", "-").replace("NEXUS.", "NEXUS_")):
+        assert complaint(loaded, None, {spelt: "1"}) == f"{spelt}: unknown variable (did you mean {name!r}?)"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("NEXUS_BUS_URI", "NEXUS_BUS__URL"),
+        ("NEXUS_HARTBEAT_INTERVAL", "NEXUS_HEARTBEAT__INTERVAL"),
+        ("NEXUS_LIMITS_MESAGE", "NEXUS_LIMITS__MESSAGE"),
+        ("NEXUS_ROLES_AGENT_SUBSCRIB", "NEXUS_ROLES__AGENT__SUBSCRIBE"),
+        ("nexus_token", "NEXUS_TOKEN"),
+        ("nexus_bus__url", "NEXUS_BUS__URL"),
+    ],
+)
+def test_one_that_is_nearly_such_a_name_stops_the_start_too(name: str, meant: str, loaded: Load) -> None:
+    assert complaint(loaded, None, {name: "hunter2"}) == f"{name}: unknown variable (did you mean {meant!r}?)"
+
+
 def test_a_variable_that_looks_like_none_of_ours_is_somebody_elses(loaded: Load) -> None:
     assert loaded(environ={"NEXUS_HOME": "/opt/nexus", "NEXUS_REGISTRY": "x"}).settings == Settings()
 
@@ -356,9 +461,15 @@ def test_a_file_that_cannot_be_read_is_named() -> None:
 
 
 def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
-    (tmp_path / "conf.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match=r"conf\.toml: "):
-        load({"config": str(tmp_path / "conf.toml")}, {})
+    for content in (b"\xff\xfe", "drain = 3".encode("utf-16")):
+        (tmp_path / "conf.toml").write_bytes(content)
+        with pytest.raises(ConfigError, match=r"conf\.toml: is not UTF-8 \(byte 1\), as TOML must be\Z"):
+            load({"config": str(tmp_path / "conf.toml")}, {})
+
+
+def test_a_byte_order_mark_in_front_of_the_file_is_passed_over(loaded: Load) -> None:
+    assert loaded("\ufeffdrain = 3").settings.drain == 3
+    assert complaint(loaded, "\ufeff\ufeffdrain = 3").startswith("conf.toml: ")
 
 
 @pytest.mark.parametrize(
@@ -453,9 +564,10 @@ def test_the_anonymous_role_may_be_the_built_in_one(loaded: Load) -> None:
     assert loaded("[realms.realm1]\nanonymous = 'admin'").settings.realms["realm1"].anonymous == "admin"
 
 
-def test_users_of_wamp_are_reason_enough_to_make_no_token(loaded: Load) -> None:
-    assert not loaded(SCRAM).one_off
-    assert loaded(GUEST).one_off
+def test_users_of_wamp_and_anonymous_ones_are_reason_enough_to_make_no_token(loaded: Load) -> None:
+    for content in (SCRAM, GUEST):
+        configuration = loaded(content, NOBODY)
+        assert (configuration.token, configuration.one_off) == (None, False)
 
 
 # --- secrets ------------------------------------------------------------------------------------------------------------
@@ -510,7 +622,7 @@ def test_no_value_of_a_variable_does_anything_but_set_its_key_or_be_refused(text
         "NEXUS_LISTEN",
     ):
         try:
-            settings = load({"token": "t"}, {name: text}).settings
+            settings = load({}, {**GIVEN, name: text}).settings
         except ConfigError as error:
             blamed = str(error).endswith(f" (from {name})")
         else:
@@ -529,7 +641,7 @@ def uncommented(text: str) -> str:
 @pytest.mark.parametrize("name", ["development", "production", "cluster"])
 def test_each_example_is_right(name: str, loaded: Load) -> None:
     content = (EXAMPLES / f"{name}.toml").read_text()
-    configuration = loaded(content, {"NEXUS_TOKEN": "given"})
+    configuration = loaded(content)
     assert not configuration.one_off
     assert configuration.settings != Settings()
 

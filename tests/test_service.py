@@ -26,7 +26,8 @@ HEADER, QUERY, PROTOCOL, BAD_HEADER, BAD_QUERY, BAD_PROTOCOL, FORM = SECRETS
 def start(directory: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Runs a server that is expected to end by itself."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    clean |= {"PYTHONPATH": str(ROOT), "NEXUS_TOKEN": "t", "NEXUS_STORE": f"sqlite:{directory / 'x.db'}", **env}
+    clean |= {"PYTHONPATH": str(ROOT), "NEXUS_TOKEN": "a-token-of-23-characters", "NEXUS_STORE": f"sqlite:{directory / 'x.db'}"}
+    clean |= env
     return subprocess.run(
         [*TWISTD, "nexus", *args], env=clean, cwd=directory, capture_output=True, text=True, timeout=30, check=False
     )
@@ -70,6 +71,24 @@ def test_a_wrong_option_ends_the_start_with_one_line(tmp_path: Path, args: tuple
     ended = start(tmp_path, "--listen", "tcp:0:interface=127.0.0.1", *args)
     assert_refused(ended, *words)
     assert "hidden-password" not in ended.stderr + ended.stdout
+
+
+@pytest.mark.parametrize("name", ["NEXUS_BUS_URL", "NEXUS_STORE_URL", "NEXUS_HEARTBEAT_INTERVAL", "NEXUS_ROLES_AGENT_CALL"])
+def test_a_variable_with_one_underscore_ends_the_start_with_one_line(tmp_path: Path, name: str) -> None:
+    meant = name.replace("_", "__").replace("__", "_", 1)
+    assert_refused(start(tmp_path, "--listen", "tcp:0:interface=127.0.0.1", **{name: "1"}), name, meant)
+
+
+def test_the_production_file_without_any_auth_refuses_to_start_and_prints_no_token(tmp_path: Path) -> None:
+    ended = start(tmp_path, "--config", str(ROOT / "conf" / "production.toml"), NEXUS_TOKEN="")
+    assert_refused(ended, "auth", "NEXUS_TOKEN", "[[auth.keys]]")
+    assert "with the token" not in ended.stdout + ended.stderr
+
+
+def test_a_short_token_where_other_machines_can_connect_ends_the_start_with_one_line(tmp_path: Path) -> None:
+    ended = start(tmp_path, "--listen", "tcp:0:interface=0.0.0.0", NEXUS_TOKEN="hunter2")
+    assert_refused(ended, "token", "16 characters", "NEXUS_TOKEN")
+    assert "hunter2" not in ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize(
