@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
-from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -23,15 +23,12 @@ from nexus_tw.errors import ConfigError
 from nexus_tw.metrics import Metrics
 from nexus_tw.server import Server
 from nexus_tw.store import open_store
-from nexus_tw.transport import endpoints
+from nexus_tw.transport.endpoints import Listener, listener, plain
 from nexus_tw.transport.listen import listen
 
 RESERVED: Final = 64  # file descriptors for everything that is not a client
 # Young objects between two collections. The default of 700 has a busy server walk its connections many times a second.
 COLLECT_AFTER: Final = (50000, 20, 50)
-
-Endpoints = list[tuple[str, IStreamServerEndpoint]]
-
 
 def make(configuration: Configuration, twistd: Mapping[str, Any]) -> IService:
     """The service for a configuration, with its log; `twistd` holds twistd's own options.
@@ -44,10 +41,9 @@ def make(configuration: Configuration, twistd: Mapping[str, Any]) -> IService:
     if settings.workers > 1:
         workers.check(settings)
     # With workers this node never starts, but what is wrong with it is said before there are any.
-    whole = [(text, endpoints.endpoint(reactor, text, settings.tls)) for text in settings.listen]
-    runner: Runner = Node(reactor, configuration, whole)
+    runner: Runner = Node(reactor, configuration, [listener(reactor, text, settings.tls) for text in settings.listen])
     if settings.workers > 1:
-        runner = workers.Parent(reactor, configuration, [(text, endpoints.plain(reactor, text)) for text in settings.listen])
+        runner = workers.Parent(reactor, configuration, [(text, plain(reactor, text)) for text in settings.listen])
     top = logs.LoggedService(logs.for_twistd(settings.log, twistd))
     RunnerService(reactor, runner).setServiceParent(top)  # type: ignore[no-untyped-call]
     return top
@@ -98,10 +94,10 @@ class Node:
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, configuration: Configuration, endpoints: Endpoints) -> None:
+    def __init__(self, reactor: Any, configuration: Configuration, listeners: list[Listener]) -> None:
         settings = configuration.settings
         self._configuration = configuration
-        self._endpoints = endpoints
+        self._listeners = listeners
         self._ports: list[IListeningPort] = []
         metrics = Metrics()
         name = node_name()
@@ -118,7 +114,7 @@ class Node:
 
     async def start(self) -> None:
         await self._server.start()
-        self._ports = [await listen(text, endpoint, self._server.doors) for text, endpoint in self._endpoints]
+        self._ports = [await listen(each.text, each.endpoint, self._server.doors) for each in self._listeners]
         settings = self._configuration.settings
         self._log.info(
             "Nexus {version} listens on {listen}; bus {bus}, store {store}",

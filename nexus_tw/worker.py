@@ -11,7 +11,7 @@ from twisted.logger import globalLogBeginner
 from nexus_tw import logs, workers
 from nexus_tw.config import Configuration
 from nexus_tw.service import Node, RunnerService
-from nexus_tw.transport.endpoints import secured
+from nexus_tw.transport.endpoints import listener
 
 
 def main() -> None:
@@ -19,11 +19,11 @@ def main() -> None:
     charge = workers.read_charge()
     settings = charge.settings
     globalLogBeginner.beginLoggingTo([logs.observer(settings.log, logs.standard_output())], redirectStandardIO=False)
-    endpoints = [
-        (text, secured(reactor, text, endpoint, settings.tls))
+    listeners = [
+        listener(reactor, text, settings.tls, endpoint)
         for text, endpoint in zip(settings.listen, workers.adopted(reactor, charge), strict=True)
     ]
-    service = RunnerService(reactor, Node(reactor, Configuration(settings, charge.token, False), endpoints))
+    service = RunnerService(reactor, Node(reactor, Configuration(settings, charge.token, False), listeners))
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     workers.Lifeline(reactor, _stop)

@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from nexus_tw.config import Configuration
 from nexus_tw.errors import ConfigError
 from nexus_tw.settings import Settings
+from nexus_tw.transport.endpoints import kind_of
 from nexus_tw.transport.listen import listen
 
 STDIN: Final = 0
@@ -35,7 +36,7 @@ LATEST: Final = 10.0
 YOUNG: Final = 10.0
 PATIENCE: Final = 5.0  # s beyond the drain before a worker that does not end is killed
 
-LISTENERS: Final = ("tcp", "tls", "ssl", "unix")
+LISTENERS: Final = ("tcp", "tls", "ssl", "unix", "systemd")
 
 
 class Charge(msgspec.Struct):
@@ -50,7 +51,7 @@ class Charge(msgspec.Struct):
 def check(settings: Settings) -> None:
     """Raises `ConfigError` for endpoints that workers cannot share."""
     for text in settings.listen:
-        if text.partition(":")[0] not in LISTENERS:
+        if kind_of(text) not in LISTENERS:
             kinds = ", ".join(f"{kind}:" for kind in LISTENERS)
             raise ConfigError(f"listen: {text}: with several workers only {kinds} can be shared")
 

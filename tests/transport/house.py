@@ -22,7 +22,7 @@ from nexus_tw.settings import Settings
 from nexus_tw.transport.admission import Admission, Way
 from nexus_tw.transport.connections import Connections
 from nexus_tw.transport.door import Doors, reopen
-from nexus_tw.transport.endpoints import secured
+from nexus_tw.transport.endpoints import listener
 from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.http import Answer, Call, Root, site
 from nexus_tw.transport.rawsocket import RawSockets
@@ -204,7 +204,7 @@ class House:
         plain = TCP4ServerEndpoint(clock, 0, interface="127.0.0.1")
         self._ports.append(await plain.listen(self.doors))
         if settings.tls.certificate:
-            endpoint = secured(clock, "tls:0", TCP4ServerEndpoint(clock, 0, interface="127.0.0.1"), settings.tls)
+            endpoint = listener(clock, "tls:0:interface=127.0.0.1", settings.tls).endpoint
             self._ports.append(await endpoint.listen(self.doors))
 
     @property
