@@ -7,6 +7,33 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final
+
+from nexus_tw.errors import ERRORS
+
+# The label of each labelled counter, and the values of it that are shown as 0 before anything was counted: `increase()` of
+# Prometheus does not see the first of something that was not there. What is counted under another value is shown then.
+LABELS: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
+    "connections_refused": (
+        "reason",
+        (
+            *("unauthorized", "timeout", "origin", "draining", "handshake"),
+            *("connections", "connections_per_address", "connections_per_subject", "connect_rate"),
+            *("no_such_realm", "no_matching_auth_method", "authorization_denied", "protocol_violation", "internal"),
+        ),
+    ),
+    "refusals": ("status", (400, 403, 404, 408, 429, 431, 500, 503, 504)),
+    "connections_closed": (
+        "code",
+        (
+            *(1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1013, 3000),
+            *(4001, 4002, 4003, 4004, 4500, 4501, 4502),
+        ),
+    ),
+    "errors": ("code", tuple(ERRORS)),
+    "events_dropped": ("reason", ("outbox", "bus", "too_large", "about")),
+    "commands_ended": ("status", ("completed", "failed", "cancelled", "expired")),
+}
 
 
 @dataclass(slots=True)

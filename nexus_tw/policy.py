@@ -27,7 +27,7 @@ _NOUNS: Final[dict[Action, str]] = {
     "read": "read",
 }
 
-ADMIN: Final = Role(**dict.fromkeys(ACTIONS, ("**",)), realms=(EVERY_REALM,), admin=True)
+ADMIN: Final = Role(**dict.fromkeys(ACTIONS, ("**",)), realms=(EVERY_REALM,), admin=True, metrics=True)
 
 
 class Grants:
@@ -66,12 +66,13 @@ def _grants(role: Role, subject: str) -> Grants:
 class Principal:
     """An authenticated caller: a subject, its role's grants, and until when (seconds since the epoch; None: for ever)."""
 
-    __slots__ = ("_grants", "admin", "expires", "realms", "role", "subject")
+    __slots__ = ("_grants", "admin", "expires", "metrics", "realms", "role", "subject")
 
     def __init__(self, subject: str, role_name: str, role: Role, expires: float | None = None) -> None:
         self.subject = subject
         self.role = role_name
         self.admin = role.admin
+        self.metrics = role.metrics or role.admin
         self.realms = role.realms
         self.expires = expires
         self._grants = _grants(role, subject)

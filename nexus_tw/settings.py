@@ -120,6 +120,7 @@ class Role(Struct, frozen=True, forbid_unknown_fields=True):
     read: tuple[str, ...] = ()
     realms: tuple[str, ...] = (DEFAULT_REALM,)  # by name; "*": all
     admin: bool = False
+    metrics: bool = False  # whether it may read /metrics; an admin may
 
 
 class Realm(Struct, frozen=True, forbid_unknown_fields=True):

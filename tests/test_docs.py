@@ -16,7 +16,7 @@ import pytest_twisted
 
 from nexus_tw import errors, messages
 from nexus_tw.errors import ERRORS, Close
-from nexus_tw.metrics import Metrics
+from nexus_tw.metrics import LABELS, Metrics
 from nexus_tw.sessions import json as json_dialect
 from nexus_tw.settings import Settings
 from nexus_tw.tap import Options
@@ -250,7 +250,11 @@ async def test_the_metrics_explained_are_those_that_a_node_shows(nodes: Any) -> 
     told = {cells[0].strip("`"): cells for cells in table}
     assert told.keys() == families
     for counter in fields(Metrics):
-        assert f"nexus_{counter.name}_total" in told
+        label, values = LABELS.get(counter.name, ("", ()))
+        name, labels, meaning = told[f"nexus_{counter.name}_total"]
+        assert labels == (f"`{label}`" if label else ""), name
+        if counter.name not in ("errors", "connections_closed", "refusals"):  # of these protocol.md has the tables
+            assert all(f"`{value}`" in meaning for value in values), name
     assert all(cells[-1] for cells in table)
 
 

@@ -70,6 +70,13 @@ class Call:
             raise NexusError("forbidden", "Only for administrators")
         return principal
 
+    async def metrics(self) -> Principal:
+        """Return who may read the metrics; raise `unauthorized` or `forbidden`."""
+        principal = await self.principal()
+        if not principal.metrics:
+            raise NexusError("forbidden", "Not allowed to read the metrics")
+        return principal
+
     def decode(self, type_: Any) -> Any:
         """The body as a value of that type; raises `invalid_json` or `invalid_message`."""
         try:

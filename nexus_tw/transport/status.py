@@ -6,25 +6,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from html import escape
+from platform import python_version
 from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, GCCollector, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from nexus_tw import __version__
-from nexus_tw.metrics import Metrics
+from nexus_tw.metrics import LABELS, Metrics
 from nexus_tw.settings import Http
 from nexus_tw.transport.http import Answer, Call, Routes, encode
 
-_LABELS: Final = {
-    "connections_refused": "reason",
-    "refusals": "status",
-    "connections_closed": "code",
-    "errors": "code",
-    "events_dropped": "reason",
-    "commands_ended": "status",
-}
 _HTML: Final = "text/html; charset=utf-8"
 _PAGE_HEADERS: Final = (
     ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
@@ -44,15 +37,16 @@ class _Collector:
     def collect(self) -> Iterator[Metric]:
         for field in fields(self._metrics):
             value = getattr(self._metrics, field.name)
-            label = _LABELS.get(field.name)
-            if label is None:
+            label, known = LABELS.get(field.name, ("", ()))
+            if not label:
                 yield CounterMetricFamily(f"nexus_{field.name}", field.name.replace("_", " "), value=value)
                 continue
             family = CounterMetricFamily(f"nexus_{field.name}", f"{field.name.replace('_', ' ')} by {label}", labels=[label])
             counts: Counter[object] = value
-            for key, count in counts.items():
-                family.add_metric([str(key)], count)
+            for key in dict.fromkeys((*known, *counts)):
+                family.add_metric([str(key)], counts[key])
             yield family
+        yield InfoMetricFamily("nexus_build", "what runs here", {"version": __version__, "python": python_version()})
         for name, read in self._gauges.items():
             yield GaugeMetricFamily(f"nexus_{name}", name.replace("_", " "), value=read())
 
@@ -90,7 +84,7 @@ class Status:
 
     async def _metrics(self, call: Call) -> Answer:
         if not self._http.metrics_open:
-            await call.admin()
+            await call.metrics()
         return Answer(200, generate_latest(self._registry), CONTENT_TYPE_LATEST)
 
     async def _page(self, _call: Call) -> Answer:
@@ -125,7 +119,7 @@ body {{ color: #ddd; background: #181818 }} code {{ background: #333 }} a {{ col
 <tr><td><code>POST /api/v1/broadcast</code></td><td>one message to every session, for administrators</td></tr>
 <tr><td><a href="/health/live"><code>/health/live</code></a></td><td>whether the process runs</td></tr>
 <tr><td><a href="/health/ready"><code>/health/ready</code></a></td><td>whether it should get clients</td></tr>
-<tr><td><a href="/metrics"><code>/metrics</code></a></td><td>for Prometheus, with an administrator's token</td></tr>
+<tr><td><a href="/metrics"><code>/metrics</code></a></td><td>for Prometheus, with a token that has the right to</td></tr>
 </table>
 </body>
 </html>

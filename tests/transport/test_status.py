@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import platform
+import re
+from collections import Counter
+from dataclasses import fields
+from pathlib import Path
+
 import pytest
 import pytest_twisted
 from prometheus_client.parser import text_string_to_metric_families
 
+import nexus_tw
+from nexus_tw import errors
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
-from nexus_tw.settings import Http, Settings
+from nexus_tw.errors import ERRORS, Close
+from nexus_tw.metrics import LABELS, Metrics
+from nexus_tw.settings import Http, Role, Settings
 from tests.client import Response
-from tests.node import TOKEN, Nodes, clock
+from tests.node import TOKEN, Nodes, clock, with_roles
 
 
 def samples(response: Response) -> dict[str, float]:
@@ -47,6 +57,46 @@ async def test_metrics_need_an_admin_unless_they_are_open(nodes: Nodes) -> None:
     assert (await (await nodes()).http("GET", "/metrics", None)).status == 401
     node = await nodes(Settings(http=Http(metrics_open=True)))
     assert (await node.http("GET", "/metrics", None)).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_metrics_are_a_right_of_their_own_which_an_admin_has_too(nodes: Nodes) -> None:
+    roles = with_roles(prometheus=Role(metrics=True), chief=Role(admin=True), agent=Role(subscribe=("**",), read=("**",)))
+    node = await nodes(roles)
+    for name, status in (("prometheus", 200), ("chief", 200), ("agent", 403)):
+        response = await node.http("GET", "/metrics", f"{name}-token")
+        assert response.status == status, name
+    assert (response.json["code"], response.json["detail"]) == ("forbidden", "Not allowed to read the metrics")
+    broadcast = await node.http("POST", "/api/v1/broadcast", "prometheus-token", b'{"data": 1}')
+    assert broadcast.status == 403, "it is a right to read metrics and nothing else"
+
+
+@pytest_twisted.ensureDeferred
+async def test_labelled_counters_start_at_0(nodes: Nodes) -> None:
+    first = samples(await (await nodes()).http("GET", "/metrics"))
+    for name, (_label, values) in LABELS.items():
+        for value in values:
+            assert first[f"nexus_{name}_total[{value}]"] == 0, (name, value)
+    assert {code for code in ERRORS if f"nexus_errors_total[{code}]" in first} == set(ERRORS)
+    closes = [close.code for close in vars(errors).values() if isinstance(close, Close)]
+    assert closes and all(f"nexus_connections_closed_total[{code}]" in first for code in closes)
+    counters = {each.name for each in fields(Metrics) if isinstance(getattr(Metrics(), each.name), Counter)}
+    assert counters == LABELS.keys()
+
+
+def test_what_is_counted_under_a_fixed_label_starts_at_0() -> None:
+    """Each label value that is written out where a counter is raised."""
+    sources = [path.read_text() for path in Path(nexus_tw.__file__).parent.rglob("*.py")]
+    raised = {found for source in sources for found in re.findall(r"metrics\.(\w+)\[\"(\w+)\"\] \+= ", source)}
+    assert len(raised) > 5
+    for name, value in raised:
+        assert value in LABELS[name][1], (name, value)
+
+
+@pytest_twisted.ensureDeferred
+async def test_nexus_build_info_says_what_runs(nodes: Nodes) -> None:
+    shown = samples(await (await nodes()).http("GET", "/metrics"))
+    assert shown[f"nexus_build_info[{platform.python_version()}][{nexus_tw.__version__}]"] == 1
 
 
 @pytest_twisted.ensureDeferred
@@ -95,9 +145,8 @@ async def test_no_label_holds_anything_that_a_client_chose(nodes: Nodes) -> None
     response = await node.http("GET", "/metrics")
     assert "made-up" not in response.body.decode()
     assert TOKEN not in response.body.decode()
-    assert [name for name in samples(response) if name.startswith("nexus_connections_closed_total")] == [
-        "nexus_connections_closed_total[1000]"
-    ]
+    counted = {name for name, value in samples(response).items() if name.startswith("nexus_connections_closed_total") and value}
+    assert counted == {"nexus_connections_closed_total[1000]"}
 
 
 @pytest_twisted.ensureDeferred
