@@ -17,20 +17,20 @@ TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
 def render(directory: Path, http: int, https: int, servers: Sequence[int]) -> str:
-    """The text of nginx.conf for `directory`. Each replaced line must be there exactly once, or the file has changed."""
+    """The text of nginx.conf for `directory`, where its logs are. Each other line that is replaced must be there exactly once,
+    or the file has changed."""
     certificate, key = issue().write(directory, "front")
     user = pwd.getpwuid(os.getuid()).pw_name
     paths = "".join(f"    {name}_temp_path {directory / name};\n" for name in TEMPORARY)
     text = CONF.read_text()
+    assert "/var/log/nginx/" in text
+    text = text.replace("/var/log/nginx/", f"{directory}/")
     for old, new in (
         # Only root can be somebody else.
         ("user www-data;\n", f"user {user};\n" if user == "root" else ""),
         ("pid /run/nginx.pid;", f"pid {directory / 'nginx.pid'};"),
         ("worker_rlimit_nofile 131072;\n", ""),
         ("worker_connections 65536;", "worker_connections 512;"),
-        ("error_log /var/log/nginx/error.log ", f"error_log {directory / 'error.log'} "),
-        ("error_log /var/log/nginx/error.http.log ", f"error_log {directory / 'error.http.log'} "),
-        ("access_log /var/log/nginx/access.log ", f"access_log {directory / 'access.log'} "),
         ("http {\n", f"http {{\n{paths}"),
         ("        server 127.0.0.1:3000 ", f"        server 127.0.0.1:{servers[0]} "),
         ("        server 127.0.0.1:3001 ", f"        server 127.0.0.1:{servers[1]} "),
@@ -77,6 +77,11 @@ class Nginx(Child):
         if self.running:
             self.signal(signal.SIGTERM)
             self.wait(10)
+
+    @property
+    def explained(self) -> str:
+        """What it says of its own about servers and requests, while they last."""
+        return self.log("error")
 
     def log(self, name: str) -> str:
         """`access`, `error` or `error.http`"""

@@ -31,6 +31,12 @@ def free_port() -> int:
         return number
 
 
+def answers(port: int) -> bool:
+    """Whether connections to that port of 127.0.0.1 are taken."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 async def until(true: Any, seconds: float = 15, what: str = "") -> None:
     """Waits for `true()` to be so; fails after `seconds`."""
     end = clock.seconds() + seconds

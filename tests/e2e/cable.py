@@ -1,0 +1,97 @@
+"""The way from a front to a node, which can be cut: then nothing answers any more, and nothing is reset either."""
+
+from __future__ import annotations
+
+import select
+import socket
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+
+FILLERS = 4  # connections that nobody accepts; with a backlog of 0 there is room for one
+BACKLOG = 128
+
+clock: Any = reactor
+
+
+class Cable:
+    """Passes on what comes to `port`. Cut, it is like a machine that lost its power: packets to it are lost."""
+
+    def __init__(self, target: int) -> None:
+        self.node = TCP4ClientEndpoint(clock, "127.0.0.1", target)
+        self.ends: list[_End] = []
+        self._fillers: list[socket.socket] = []
+        factory = Factory.forProtocol(lambda: _Front(self))
+        factory.noisy = False
+        self._listening: Any = clock.listenTCP(0, factory, BACKLOG, "127.0.0.1")
+        self.port: int = self._listening.getHost().port
+
+    def cut(self) -> None:
+        """Nothing passes in either direction, and new connections are not even refused: their SYN is dropped."""
+        for end in self.ends:
+            end.transport.pauseProducing()
+        self._listening.stopReading()
+        # Linux drops a SYN for which there is no room among the connections that wait to be accepted.
+        self._listening.socket.listen(0)
+        for _ in range(FILLERS):
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", self.port))
+            self._fillers.append(filler)
+        assert not select.select([], self._fillers[-1:], [], 0)[1], "a connection is still taken"
+
+    def repair(self) -> None:
+        """The machine is back, and knows nothing of the connections it had."""
+        for filler in self._fillers:
+            filler.close()
+        self._fillers.clear()
+        for end in list(self.ends):
+            end.transport.abortConnection()
+        self._listening.socket.listen(BACKLOG)
+        self._listening.startReading()
+
+    def discard(self) -> None:
+        self.repair()
+        self._listening.stopListening()
+
+
+class _End(Protocol):
+    """Half of a connection."""
+
+    transport: Any
+
+    def __init__(self, cable: Cable, other: _End | None = None) -> None:
+        self._cable = cable
+        self.other = other
+
+    def connectionMade(self) -> None:
+        self._cable.ends.append(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        assert self.other is not None
+        self.other.transport.write(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._cable.ends.remove(self)
+        if self.other is not None:
+            self.other.transport.loseConnection()
+
+
+class _Front(_End):
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.transport.pauseProducing()
+        factory = Factory.forProtocol(lambda: _Node(self._cable, self))
+        factory.noisy = False
+        self._cable.node.connect(factory).addErrback(lambda _: self.transport.abortConnection())
+
+
+class _Node(_End):
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        assert self.other is not None
+        self.other.other = self
+        self.other.transport.resumeProducing()

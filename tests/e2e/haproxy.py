@@ -1,0 +1,66 @@
+"""The shipped conf/haproxy.cfg, run by a real HAProxy with only its ports, paths, servers and pace of checks replaced."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.certificates import authority, issue
+from tests.e2e.server import ROOT, Child, answers, free_port, until
+
+CONF = ROOT / "conf" / "haproxy.cfg"
+
+
+def render(directory: Path, http: int, https: int, servers: Sequence[int]) -> str:
+    """The text of haproxy.cfg for `directory`. Each text that is replaced must be there as often as is said, or the
+    file has changed."""
+    issued = issue()
+    pair = directory / "front.both.pem"
+    pair.write_bytes(issued.certificate_pem() + issued.key_pem())
+    text = CONF.read_text()
+    for old, new, times in (
+        ("    log /dev/log local0\n", "    log stdout format raw local0\n", 1),
+        # Only root can be somebody else.
+        ("    user haproxy\n    group haproxy\n", "", 1),
+        ("    maxconn 65536\n", "    maxconn 512\n", 1),
+        ("bind :::80 v4v6", f"bind 127.0.0.1:{http}", 1),
+        ("bind :::443 v4v6 ssl", f"bind 127.0.0.1:{https} ssl", 1),
+        ("/etc/haproxy/nexus.pem", str(pair), 1),
+        ("server one 127.0.0.1:3000", f"server one 127.0.0.1:{servers[0]}", 2),
+        ("server two 127.0.0.1:3001", f"server two 127.0.0.1:{servers[1]}", 2),
+        ("timeout check 2s", "timeout check 500ms", 1),
+        ("check inter 2s fastinter 500ms downinter 500ms", "check inter 300ms fastinter 100ms downinter 100ms", 2),
+    ):
+        assert text.count(old) == times, f"haproxy.cfg has {old!r} {text.count(old)} times"
+        text = text.replace(old, new)
+    return text
+
+
+class HAProxy(Child):
+    """HAProxy with the shipped configuration before two servers, given by their ports. Its log is its output."""
+
+    def __init__(self, directory: Path, servers: Sequence[int]) -> None:
+        super().__init__("haproxy", directory)
+        self._directory = directory
+        self._conf = directory / "haproxy.cfg"
+        self.http_port, self.port = free_port(), free_port()
+        self.https = f"https://localhost:{self.port}"
+        self.wss = f"wss://localhost:{self.port}/api/v1/events"
+        self._conf.write_text(render(directory, self.http_port, self.port, servers))
+        self.authority = directory / "authority.pem"
+        self.authority.write_bytes(authority().certificate_pem())
+
+    def test(self) -> subprocess.CompletedProcess[str]:
+        """`haproxy -c`"""
+        return subprocess.run(["haproxy", "-c", "-f", str(self._conf)], capture_output=True, text=True, check=False, timeout=30)
+
+    async def start(self) -> None:
+        self.spawn(["haproxy", "-db", "-f", str(self._conf)], os.environ, self._directory)
+        await until(lambda: answers(self.port), what=f"for haproxy:\n{self.output}")
+
+    @property
+    def explained(self) -> str:
+        """What it says of its own about servers and requests."""
+        return self.output
