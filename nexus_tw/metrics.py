@@ -31,6 +31,7 @@ LABELS: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
         ),
     ),
     "errors": ("code", tuple(ERRORS)),
+    "publications_refused": ("code", ("invalid_message", "forbidden", "bus_unavailable")),
     "events_dropped": ("reason", ("outbox", "bus", "too_large", "about")),
     "commands_ended": ("status", ("completed", "failed", "cancelled", "expired")),
 }
@@ -53,6 +54,7 @@ class Metrics:
     events_published: int = 0
     events_received: int = 0  # from the bus
     events_delivered: int = 0  # one for each subscriber and event
+    publications_refused: Counter[str] = field(default_factory=Counter)  # of those nobody acknowledges, by error code
     events_dropped: Counter[str] = field(default_factory=Counter)  # by reason
     # telemetry
     telemetry_stored: int = 0

@@ -95,13 +95,11 @@ class Payload:
         listed: list[Any] = []
         mapped: dict[str, Any] = {}
         if args is not None:
-            args = bytes(args)
-            listed = _decoded(codec, args, "args", depth)
+            listed, args = _decoded(codec, bytes(args), "args", depth)
             if type(listed) is not list:
                 raise invalid("args", "must be a list")
         if kwargs is not None:
-            kwargs = bytes(kwargs)
-            mapped = _decoded(codec, kwargs, "kwargs", depth)
+            mapped, kwargs = _decoded(codec, bytes(kwargs), "kwargs", depth)
             if type(mapped) is not dict:
                 raise invalid("kwargs", "must be a map")
         shape: Shape = "natural"
@@ -181,10 +179,10 @@ class Payload:
         return (args if args[1:-1].strip() else None), None
 
 
-def _decoded(codec: Codec, part: bytes, member: str, depth: int) -> Any:
+def _decoded(codec: Codec, part: bytes, member: str, depth: int) -> tuple[Any, bytes]:
     if codec is JSON:
-        return decode(part, member, depth)
+        return decode(part, member, depth), part
     try:
-        return codec.value(part, depth)
+        return codec.part(part, depth)
     except Violation as error:
         raise invalid(member, str(error)) from None

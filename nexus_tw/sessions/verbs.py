@@ -173,6 +173,9 @@ class Link(Protocol):
         May be called once, after `Session.begin`. Raises `NexusError` where the subject has too many connections.
         """
 
+    def note(self, text: str) -> None:
+        """Put into the log what the client is not told, the first time for each connection."""
+
     def finish(self, close: Close) -> None:
         """The session has said its last word, to who is leaving: the client is expected to close, and may read first. After a
         while this side does."""

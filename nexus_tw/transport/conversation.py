@@ -69,6 +69,7 @@ class Conversation:
         "last_call",
         "life",
         "next_ping",
+        "noted",
         "opened",
         "outbox",
         "principal",
@@ -89,6 +90,7 @@ class Conversation:
         self.outbox: Outbox | None = None  # from the handshake to the loss of the transport
         self.session: Session | None = None  # while the client is listened to
         self.answers = True
+        self.noted = False
         self.received = 0
         self.opened = 0.0
         self.heard = self.next_ping = self.expires = 0.0
@@ -232,6 +234,12 @@ class Conversation:
         self.principal = principal
         self.bound(self.admitted.message)
         self.door.pulse.renew(self, self._lifetime())
+
+    def note(self, text: str) -> None:
+        if not self.noted:
+            self.noted = True
+            subject = self.subject or "nobody"
+            self._log.info("{subject} from {address}: {text}", subject=subject, address=self.address, text=text)
 
     def finish(self, close: Close) -> None:
         if self.session is not None:

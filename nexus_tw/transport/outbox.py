@@ -28,6 +28,8 @@ class Owner(Protocol):
 
     def identified(self, principal: Principal) -> None: ...
 
+    def note(self, text: str) -> None: ...
+
     def finish(self, close: Close) -> None: ...
 
     def close(self, close: Close) -> None: ...
@@ -101,6 +103,9 @@ class Outbox:
 
     def identified(self, principal: Principal) -> None:
         self._owner.identified(principal)
+
+    def note(self, text: str) -> None:
+        self._owner.note(text)
 
     def finish(self, close: Close) -> None:
         self._owner.finish(close)

@@ -1,26 +1,33 @@
 """WAMP's serializers: bytes to messages and values, and back.
 
-A payload stays encoded on its way through: it is put as it came behind the header of the message in which it leaves. Values
+A payload stays encoded on its way through: it is put as it came behind the header of the message in which it leaves. Nor does
+a message depend on it: where the elements before it can be read there is a message, whatever is wrong with the bytes behind
+them. `Payload.of_arguments` finds that, so that the one request fails and the session goes on. Values
 are made of None, booleans, numbers, text, bytes, dates, lists, and maps with text for keys. Where a format lacks one of them:
 
 * JSON has no bytes: they are text, NUL and then base64 (WAMP, "Binary Conversion of JSON Strings"); what follows a NUL and is
   no base64 is just text. It has no dates: they are text (RFC 3339). It has no NaN and no infinity: they are null, as in
   RFC 8949 section 6.1.
 * MessagePack has no integers beyond 64 bits: they are the nearest double, which is how JavaScript reads them anyway. Its
-  timestamps are dates (those that UTC cannot tell are written as text); other extension types are refused.
+  timestamps are dates (those that UTC cannot tell are written as text). Extension type 0 with a zero byte is what is undefined
+  in JavaScript (msgpackr): it is null, also to MessagePack, where many decoders fail over what they do not know. Other
+  extension types are refused.
 * CBOR has more than is needed: undefined is null, other simple values are refused. Of its tags those for dates, and bignums
   as far as a double reaches, are understood, references to other values are refused, and of any other tag only the content
   is taken. Typed arrays (RFC 8746) and UUIDs keep their tag where the payload goes to CBOR. Others lose it: decoders fail over
   what is wrong inside of a tag that they know, and so one publisher could end the sessions of all its subscribers.
 
-In options null means the same as absence. What is undefined in JavaScript is extension type 0 in MessagePack (msgpackr) and
-undefined in CBOR: in options and details both are null. In these two formats JavaScript writes its larger integers as floats:
-one without a fraction stands for the integer wherever a message must have one.
+Refused besides are keys of maps that are no text, text that is no Unicode (JSON's escapes of lone surrogates among it), what a
+format does not know (NaN in JSON), and what is nested too deep. Of members with the same name the last one counts.
+
+In options null means the same as absence, and so does undefined. In MessagePack and CBOR JavaScript writes its larger integers
+as floats: one without a fraction stands for the integer wherever a message must have one.
 """
 
 from __future__ import annotations
 
 import binascii
+import json
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -60,12 +67,17 @@ class Codec:
     binary: ClassVar[bool]  # whether its WebSocket messages are binary ones
 
     def message(self, data: bytes) -> ClientMessage:
-        """The message that a client sent; of its payload only that it is a list and a map."""
+        """The message that a client sent; of its payload only that it begins as a list and a map do. If that is malformed, it
+        may be in other parts than it would be: `args` may hold all that follows."""
         raise NotImplementedError
 
     def value(self, data: bytes, depth: int = DEPTH) -> Any:
         """The value, of nothing but what values are made of (see above), so that each serializer can encode it."""
         raise NotImplementedError
+
+    def part(self, data: bytes, depth: int = DEPTH) -> tuple[Any, bytes]:
+        """The value of a part of a payload, and the bytes in which it goes on to clients of this serializer."""
+        return self.value(data, depth), data
 
     def encode(self, value: Any) -> bytes:
         """The other way; takes tuples for lists too. Anything else in it is a mistake of the caller's (TypeError)."""
@@ -140,10 +152,6 @@ _FREE: Final[dict[type, str]] = {
 }
 
 
-class _Head(msgspec.Struct, array_like=True):
-    code: int
-
-
 _PLACE: Final = re.compile(r"(?P<why>.*) - at (?P<key>`key` in )?`\$\[(?P<index>\d+)\](?P<rest>.*)`\Z", re.DOTALL)
 
 
@@ -211,7 +219,6 @@ class _Spliced(Codec):
 
     def __init__(self, decoder: Callable[[Any], Callable[[bytes], Any]], change: Callable[[Any], Any]) -> None:
         self._message = decoder(AnyMessage)
-        self._head = decoder(_Head)
         self._elements = decoder(list[msgspec.Raw])
         self._element = decoder(Any)
         self._change = change
@@ -220,28 +227,46 @@ class _Spliced(Codec):
         try:
             message = self._message(data)
         except _REFUSALS as error:
-            kind = self._kind(data)
-            try:
-                message = self._message_apart(data, kind)
-            except _REFUSALS:
-                raise _told(error, kind) from None
+            message = self._message_apart(data, error)
         return _checked(message, self._lists, self._maps)
 
-    def _kind(self, data: bytes) -> type[ClientMessage]:
+    def _message_apart(self, data: bytes, error: Exception) -> ClientMessage:
+        """The same, element by element, of what is none in one go because of `error`."""
         try:
-            head: _Head = self._head(data)
+            elements = self._elements(data)
         except msgspec.ValidationError:
             raise Violation(_NO_LIST) from None
-        except _REFUSALS as error:
+        except _REFUSALS:
+            elements = self._cut(data, error)
+        try:
+            code = self._element(elements[0]) if elements else None
+        except _REFUSALS:
             raise Violation(_reason(error)) from None
-        if head.code not in _CLASSES:
+        if type(code) is not int:
+            raise Violation(_NO_LIST)
+        if code not in _CLASSES:
             raise Violation(_NO_TYPE)
-        return _CLASSES[head.code]
-
-    def _message_apart(self, data: bytes, kind: type[ClientMessage]) -> ClientMessage:
-        elements = self._elements(data)
+        kind = _CLASSES[code]
         size = _HEADS.get(kind, len(elements))
-        return _tidied([*map(self._element, elements[:size]), *elements[size:]], kind, self._change)
+        try:
+            return _tidied([*map(self._element, elements[:size]), *elements[size:]], kind, self._change)
+        except _REFUSALS:
+            raise _told(error, kind) from None
+
+    def _cut(self, data: bytes, error: Exception) -> list[msgspec.Raw]:
+        """The elements of a list in which something is malformed. Where the end of one cannot be found, all that is left is
+        the last. `Violation` for the reason of `error` where there is no such list."""
+        try:
+            pieces = self._pieces(data)
+        except ValueError:
+            pieces = [b""]
+        if pieces and not pieces[-1]:
+            raise Violation(_reason(error)) from None
+        return [*map(msgspec.Raw, pieces)]
+
+    def _pieces(self, data: bytes) -> list[bytes]:
+        """The same; ValueError where there is no such list."""
+        raise NotImplementedError
 
 
 # --- JSON ---------------------------------------------------------------------------------------------------------------
@@ -276,6 +301,17 @@ def _text_as_bytes(item: Any) -> Any:
     return item
 
 
+# Reads what msgspec refuses: all that matters is where it ends.
+_json_scan: Final = json.JSONDecoder(strict=False, parse_int=str, parse_float=str, parse_constant=str).raw_decode
+_blank: Final = re.compile(r"[ \t\r\n]*")
+
+
+def _after_blank(text: str, at: int) -> int:
+    blank = _blank.match(text, at)
+    assert blank is not None
+    return blank.end()
+
+
 class _Json(_Spliced):
     name = "json"
     number = 1
@@ -293,6 +329,27 @@ class _Json(_Spliced):
         # There is one way only to spell a NUL.
         return _replace(value, _text_as_bytes) if b"\\u0000" in data else value
 
+    def _pieces(self, data: bytes) -> list[bytes]:
+        text = data.decode(errors="surrogateescape")
+        at = _after_blank(text, 0)
+        if text[at : at + 1] != "[":
+            raise ValueError
+        pieces: list[str] = []
+        while True:
+            begin = _after_blank(text, at + 1)
+            try:
+                _, end = _json_scan(text, begin)
+            except (ValueError, RecursionError):
+                pieces.append(text[begin:])
+                break
+            pieces.append(text[begin:end])
+            at = _after_blank(text, end)
+            if text[at : at + 1] != ",":
+                if text[at : at + 1] != "]" or _after_blank(text, at + 1) != len(text):
+                    raise ValueError
+                break
+        return [piece.encode(errors="surrogateescape") for piece in pieces]
+
     def encode(self, value: Any) -> bytes:
         return _json_encode(_replace(value, _bytes_as_text) if _holds_bytes((value,)) else value)
 
@@ -305,13 +362,66 @@ class _Json(_Spliced):
 
 # --- MessagePack --------------------------------------------------------------------------------------------------------
 
+class _Extensions:
+    """What is made of extension types, and of how many it was None."""
+
+    undefined = 0
+
+    def __call__(self, code: int, data: memoryview) -> Any:
+        content = bytes(data)
+        if (code, content) == (0, b"\0"):
+            self.undefined += 1
+            return None
+        return msgspec.msgpack.Ext(code, content)
+
+
+_extensions: Final = _Extensions()
 _msgpack_encode: Final = msgspec.msgpack.Encoder().encode
-_msgpack_decode: Final = msgspec.msgpack.Decoder().decode
+_msgpack_decode: Final = msgspec.msgpack.Decoder(ext_hook=_extensions).decode
+
+# Of the first bytes 0xC0 to 0xDF: how many bytes follow, or of how many the length is that follows (and what is added to it),
+# or of how many the count of what is inside (and how many are in one place).
+_NUMBERS: Final = {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
+_FOLLOWING: Final = {0xC0: 0, 0xC2: 0, 0xC3: 0, **_NUMBERS, 0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17}
+_EXTENDED: Final = {0xC7: (1, 1), 0xC8: (2, 1), 0xC9: (4, 1)}
+_LENGTHS: Final = {0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0), **_EXTENDED, 0xD9: (1, 0), 0xDA: (2, 0), 0xDB: (4, 0)}
+_COUNTS: Final = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
+_MOST_LOOKED_AT: Final = 4096  # items of an element, in search of its end: more are not in a head of any client
 
 
-def _undefined_as_none(code: int, data: memoryview) -> Any:
-    content = bytes(data)
-    return None if (code, content) == (0, b"\0") else msgspec.msgpack.Ext(code, content)
+def _skip(data: bytes, at: int) -> int:
+    """Where the item ends that begins there; ValueError where that cannot be found."""
+    left = 1
+    for _ in range(_MOST_LOOKED_AT):
+        if not left:
+            break
+        if at >= len(data):
+            raise ValueError
+        first = data[at]
+        at += 1
+        left -= 1
+        if first < 0x80 or first >= 0xE0:
+            continue
+        if first < 0x90:
+            left += 2 * (first & 0x0F)
+        elif first < 0xA0:
+            left += first & 0x0F
+        elif first < 0xC0:
+            at += first & 0x1F
+        elif first in _FOLLOWING:
+            at += _FOLLOWING[first]
+        elif first in _LENGTHS:
+            width, more = _LENGTHS[first]
+            at += width + more + int.from_bytes(data[at : at + width])
+        elif first in _COUNTS:
+            width, each = _COUNTS[first]
+            left += each * int.from_bytes(data[at : at + width])
+            at += width
+        else:
+            raise ValueError
+    if left or at > len(data):
+        raise ValueError
+    return at
 
 
 def _within_64_bits(item: Any) -> Any:
@@ -343,6 +453,30 @@ class _MessagePack(_Spliced):
             raise Violation(_reason(error)) from None
         _check(value, depth)
         return value
+
+    def part(self, data: bytes, depth: int = DEPTH) -> tuple[Any, bytes]:
+        before = _extensions.undefined
+        value = self.value(data, depth)
+        return value, (data if _extensions.undefined == before else self.encode(value))
+
+    def _pieces(self, data: bytes) -> list[bytes]:
+        first = data[0] if data else 0
+        if first not in self._lists:
+            raise ValueError
+        width = _COUNTS[first][0] if first in _COUNTS else 0
+        at = 1 + width
+        pieces: list[bytes] = []
+        for _ in range(int.from_bytes(data[1:at]) if width else first & 0x0F):
+            try:
+                end = _skip(data, at)
+            except ValueError:
+                pieces.append(data[at:])
+                return pieces
+            pieces.append(data[at:end])
+            at = end
+        if at != len(data):
+            raise ValueError
+        return pieces
 
     def encode(self, value: Any) -> bytes:
         try:
@@ -422,6 +556,15 @@ def _undefined_as_null(item: Any) -> Any:
 _SHORT: Final = range(0x80, 0x98)  # first bytes of lists, that of an empty one and those that count on from it
 _SHORTS: Final = [bytes((first,)) for first in _SHORT]
 _SIZES: Final = {cbor2.dumps(kind.__struct_config__.tag): size for kind, size in _HEADS.items()}  # by encoded type codes
+# How a list may begin, with how many elements it says that it has (31: until its end); perhaps with a tag: this is CBOR.
+_START: Final = re.compile(rb"(?:\xd9\xd9\xf7)?(?:([\x80-\x97\x9f])|\x98(.)|\x99(..)|\x9a(.{4})|\x9b(.{8}))", re.DOTALL)
+
+
+def _count(start: re.Match[bytes]) -> int:
+    count = int.from_bytes(start[start.lastindex or 1])
+    return count & 0x1F if start.lastindex == 1 else count
+
+
 _MORE: Final = "more bytes than there are to the value"
 
 
@@ -460,18 +603,28 @@ class _Cbor(Codec):
             if b"\xf7" in data:
                 elements = _replace(elements, _undefined_as_null)
             end = stream.tell()
-            for _ in range(size, count):
-                begin, part, end = end, decode(), stream.tell()
-                elements.append(msgspec.Raw(cbor2.dumps(part) if tags.removed else data[begin:end]))
         except _REFUSALS as error:
             raise Violation(_reason(error)) from None
+        for _ in range(size, count):
+            begin = end
+            try:
+                part, end = decode(), stream.tell()
+            except _REFUSALS as error:
+                if begin == len(data):
+                    raise Violation(_reason(error)) from None
+                elements.append(msgspec.Raw(data[begin:]))
+                return elements
+            elements.append(msgspec.Raw(cbor2.dumps(part) if tags.removed else data[begin:end]))
         if end != len(data):
             raise Violation(_MORE)
         return elements
 
     def _rewritten(self, data: bytes) -> list[Any]:
         """The same of what begins in any other way: without a payload, or with numbers that are longer than they need be."""
-        items = self._load(data)
+        try:
+            items = self._load(data)
+        except Violation as violation:
+            return self._cut(data, violation)
         if type(items) is not list or not items or type(items[0]) is not int:
             raise Violation(_NO_LIST)
         kind = _CLASSES.get(items[0])
@@ -479,6 +632,30 @@ class _Cbor(Codec):
             size = _HEADS.get(kind, len(items))
             items[size:] = [msgspec.Raw(cbor2.dumps(part)) for part in items[size:]]
         return items
+
+    def _cut(self, data: bytes, violation: Violation) -> list[Any]:
+        """The elements before a payload in which something is malformed, and as one more all that follows them. Raises the
+        violation where that is not what is wrong."""
+        start = _START.match(data)
+        if start is None:
+            raise violation
+        stream = BytesIO(data[start.end() :])
+        decode = cbor2.CBORDecoder(stream, semantic_decoders=_Tags(), max_depth=DEPTH).decode
+        elements: list[Any] = []
+        rest = b""
+        try:
+            code = decode()
+            size = _HEADS.get(_CLASSES[code]) if type(code) is int and code in _CLASSES else None
+            if size is None:
+                raise violation
+            elements += [code, *(decode() for _ in range(size - 1))]
+            rest = data[start.end() + stream.tell() :]
+            for _ in range(_count(start) - size):
+                decode()
+        except _REFUSALS:
+            if rest:
+                return [*_replace(elements, _undefined_as_null), msgspec.Raw(rest)]
+        raise violation
 
     def value(self, data: bytes, depth: int = DEPTH) -> Any:
         value = self._load(data)
@@ -504,7 +681,7 @@ class _Cbor(Codec):
 
 JSON: Final[Codec] = _Json(lambda kind: msgspec.json.Decoder(kind).decode, lambda item: item)
 MSGPACK: Final[Codec] = _MessagePack(
-    lambda kind: msgspec.msgpack.Decoder(kind, ext_hook=_undefined_as_none).decode, _as_integer
+    lambda kind: msgspec.msgpack.Decoder(kind, ext_hook=_extensions).decode, _as_integer
 )
 CBOR: Final[Codec] = _Cbor()
 CODECS: Final[dict[str, Codec]] = {codec.name: codec for codec in (JSON, MSGPACK, CBOR)}

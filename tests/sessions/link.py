@@ -22,6 +22,7 @@ class RecordingLink:
         self.largest = largest
         self.principals: list[Principal] = []
         self.refusal: NexusError | None = None
+        self.notes: list[str] = []
         self.written: list[bytes] = []
         self.pushed: list[bytes] = []
         self.finished: list[Close] = []
@@ -39,6 +40,9 @@ class RecordingLink:
         if self.refusal is not None:
             raise self.refusal
         self.principals.append(principal)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def finish(self, close: Close) -> None:
         self.finished.append(close)

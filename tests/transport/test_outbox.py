@@ -62,6 +62,9 @@ class World:
     def identified(self, principal: Principal) -> None:
         self.principals.append(principal)
 
+    def note(self, text: str) -> None:
+        raise AssertionError(text)
+
     def finish(self, close: Close) -> None:
         self.finished.append(close)
 
@@ -229,6 +232,9 @@ class Pair:
 
     def identified(self, principal: Principal) -> None:
         raise AssertionError("nobody says so")
+
+    def note(self, text: str) -> None:
+        raise AssertionError(text)
 
     def finish(self, close: Close) -> None:
         raise AssertionError("nobody leaves")

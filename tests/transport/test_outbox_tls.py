@@ -51,6 +51,9 @@ class Pair:
     def identified(self, principal: Principal) -> None:
         raise AssertionError("nobody says so")
 
+    def note(self, text: str) -> None:
+        raise AssertionError(text)
+
     def finish(self, close: Close) -> None:
         raise AssertionError("nobody leaves")
 

@@ -53,6 +53,7 @@ class Line:
         self.finished: Close | None = None  # what it is to be closed with when the client does not
         self.refusal: NexusError | None = None  # of whoever the client turns out to be
         self.session: Session | None = None
+        self.notes: list[str] = []
 
     def write(self, data: bytes) -> None:
         if self.closed is None:
@@ -63,6 +64,9 @@ class Line:
     def identified(self, principal: Principal) -> None:
         if self.refusal is not None:
             raise self.refusal
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def finish(self, close: Close) -> None:
         self.finished = close

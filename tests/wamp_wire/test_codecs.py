@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
 from collections import deque
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
@@ -13,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 import cbor2
+import msgpack
 import msgspec
 import pytest
 from hypothesis import example, given, settings
@@ -350,17 +353,192 @@ def test_an_element_of_a_typed_array_has_the_length_that_its_tag_says(tag: int) 
         assert carried(cbor2.dumps([16, 1, {}, "a", [value]])) == [kept]
 
 
-MALFORMED_PARTS = ["81", "80 01", "80 a001", "80 a0a0", "81ff", "8180ff", "80 a161", "80 a0ff", "d81c80", "81d81d00"]
+NO_PAYLOADS = ["80 01", "80 a001", "80 a0a0", "8180ff", "80 a0ff", "d81c80"]
 
 
-@pytest.mark.parametrize("parts", MALFORMED_PARTS)
+@pytest.mark.parametrize("parts", NO_PAYLOADS)
 @pytest.mark.parametrize("head", HEADS)
-def test_what_is_malformed_in_a_payload_is_refused_with_the_message(head: list[Any], parts: str) -> None:
+def test_a_message_with_something_else_than_a_payload_is_refused(head: list[Any], parts: str) -> None:
     data = CBOR.join(head, *hexes(*parts.split()))
     with pytest.raises(Violation):
         CBOR.message(data)
     with pytest.raises(Violation):
         CBOR.message(data[:1] + b"\x18" + data[1:])
+
+
+# --- a payload that fails alone ---
+
+
+def hexes_of_two(*texts: str) -> list[bytes]:
+    return [b" ".join(map(bytes.fromhex, text.split())) for text in texts]
+
+
+DEEP = 20_000
+
+# What clients can put behind the head of a message that others could not be told, or is malformed.
+SPOILT: dict[str, list[bytes]] = {
+    "json": [
+        *(b"[NaN]", b"[Infinity]", b"[-Infinity]", b'["\\ud800"]', b'[["\\udc00\\ud800"]]', b'["\xed\xa0\x80"]', b'["\xff"]'),
+        *(b"[1e999]", b"[" + b"1" * 5000 + b"]", b"[" * DEEP + b"]" * DEEP, b'[{"a":' * DEEP + b"1" + b"}]" * DEEP),
+        *(b'["\x01"]', b"[1,]", b'["', b"[01]", b"[undefined]", b"[{a:1}]", b"['a']"),
+        *(b'[],{"a":NaN}', b'[],{"\\ud800":1}', b'[],{"a":"\\ud83d"}', b'[],{"a":', b'[NaN],{"a":Infinity}'),
+    ],
+    "msgpack": [
+        *hexes(
+            "91d40500", "91d40001", "91c70000", "91c70342010203", "91d6ff00", "91d7ffffffffffffffffff", "91c70d73" + "00" * 13
+        ),
+        *hexes("91a1ff", "91a3eda080", "91810102", "9181c001", "91818001", "91819001", "9181c4016101", "91c1", "91", "9191"),
+        *hexes_of_two(
+            "90 81a161d40500", "90 8101a161", "90 81a1ff01", "90 81a161", "90 81a161c1", "91a5616263", "91df7fffffff"
+        ),
+        *(b"\x91" * DEEP + b"\x90", b"\x91" + b"\x81\xa1a" * DEEP + b"\x01"),
+    ],
+    "cbor": [
+        *hexes(
+            "81e0", "81f8ff", "81d81d00", "81d81c81d81d00", "81d9010082", "81c0617a", "81c1f97e00", "81c11b7fffffffffffffff"
+        ),
+        *hexes(
+            "81a10102", "81a18001", "81a1f701", "81a1416101", "8161ff", "8163eda080", "81c25880" + "ff" * 128, "81c2", "811c"
+        ),
+        *hexes("81", "81ff", "819f", "81a1a001", "81a1c2490100000000000000000001"),
+        *hexes_of_two("80 a161", "80 a10102", "80 a16161d81d00", "80 a1616161ff", "80 a161ff01"),
+        *(b"\x81" * DEEP + b"\x80", b"\x81" + b"\xa1aa" * DEEP + b"\x01", b"\x81" + b"\xc6" * DEEP + b"\x01"),
+    ],
+}
+EACH_SPOILT = pytest.mark.parametrize(("name", "parts"), [(name, parts) for name, each in SPOILT.items() for parts in each])
+
+
+def behind(codec: Codec, head: list[Any], parts: bytes) -> bytes:
+    """The head of a message, and behind it these bytes, one element or two as they are split."""
+    if codec is JSON:
+        return JSON.encode(head)[:-1] + b"," + parts + b"]"
+    return codec.join(head, *parts.split(b" ", 1)) if parts[:2] in (b"\x90 ", b"\x80 ") else codec.join(head, parts)
+
+
+@EACH_SPOILT
+@pytest.mark.parametrize("head", HEADS)
+def test_nothing_in_a_payload_spoils_more_than_its_message(name: str, parts: bytes, head: list[Any]) -> None:
+    codec = CODECS[name]
+    message = codec.message(behind(codec, head, parts))
+    assert isinstance(message, Carrier)
+    assert type(message).__struct_config__.tag == head[0]
+    with pytest.raises(NexusError, match=r"^Invalid message format: (args|kwargs): ") as caught:
+        Payload.of_arguments(codec, message.args, message.kwargs, 32)
+    assert caught.value.code == "invalid_message"
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "9806 10 01",
+        "990006 10 01",
+        "9a00000006 1810 01",
+        "9b0000000000000006 10 01",
+        "86 1810 1801",
+        "9f 10 01",
+        "d9d9f7 86 10 01",
+    ],
+)
+def test_nor_does_it_however_the_head_is_written_in_cbor(start: str) -> None:
+    for parts in ("81d81d00 a0", "80 a161f8", "8161ff a0"):
+        message = CBOR.message(bytes.fromhex(f"{start} a1 6161 f7 6161 {parts}"))
+        assert isinstance(message, Carrier)
+        with pytest.raises(NexusError):
+            Payload.of_arguments(CBOR, message.args, message.kwargs, 32)
+
+
+@pytest.mark.parametrize("start", ["dc0006 10 01", "dd00000006 10 01", "96 10 01", "96 10 cb3ff0000000000000", "96 cc10 01"])
+def test_nor_does_it_however_the_head_is_written_in_messagepack(start: str) -> None:
+    for parts in ("91c1 80", "90 81a161c1", "9191"):
+        message = MSGPACK.message(bytes.fromhex(f"{start} 81 a161 d40000 a161 {parts}"))
+        assert isinstance(message, Carrier)
+        with pytest.raises(NexusError):
+            Payload.of_arguments(MSGPACK, message.args, message.kwargs, 32)
+
+
+SPOILT_HEADS = {
+    "json": (
+        b'[16,0,{},"a",[NaN]]',
+        b'[16,1,{},"\\ud800",[1]]',
+        b'[16,1,{"exclude":[NaN]},"a",[NaN]]',
+        b'[16,1,{},"a",NaN]',
+        b'[16,1,{},"a",[NaN],{},1]',
+        b'[16,1,{},"a",[NaN]]1',
+        b"[NaN,[NaN]]",
+        b'[16,1,{},"a",',
+        b"[34,1,NaN]",
+        b'{"a":NaN}',
+    ),
+    "msgpack": hexes(
+        "951000a0a16191c1",
+        "951001a0a16191c1",
+        "951001c1",
+        "95c1",
+        "932201c1",
+        "9510018001c1",
+        "951001dcffffa161",
+        "dc",
+    ),
+    "cbor": hexes(
+        "851000a0616181d81d00", "851001a06161d81d00", "851001d81d00616181", "85d81d00", "832201d81d00", "851001a061", "98"
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "data"), [(name, data) for name, each in SPOILT_HEADS.items() for data in each])
+def test_but_what_is_wrong_before_the_payload_is_no_message(name: str, data: bytes) -> None:
+    with pytest.raises(Violation):
+        CODECS[name].message(data)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)) | st.binary(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.integers() | st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.lists(ANYTHING, max_size=3), st.sampled_from(HEADS))
+@example([math.nan, 2**4000, "\ud800", {1: 2}], HEADS[2])
+def test_what_python_can_put_into_a_payload_never_ends_a_session(args: list[Any], head: list[Any]) -> None:
+    """As the standard library's JSON, msgpack and cbor2 write it, which check nothing."""
+    written: list[tuple[Codec, bytes]] = []
+    for codec, write in (
+        (JSON, lambda value: json.dumps(value).encode()),
+        (MSGPACK, lambda value: msgpack.packb(value, unicode_errors="surrogatepass")),
+        (CBOR, cbor2.dumps),
+    ):
+        with suppress(TypeError, ValueError, OverflowError):
+            written.append((codec, write([*head, args])))
+    for codec, data in written:
+        message = codec.message(data)
+        assert isinstance(message, Carrier)
+        with suppress(NexusError):
+            assert Payload.of_arguments(codec, message.args, message.kwargs, 32).data
+
+
+@pytest.mark.parametrize("undefined", hexes("d40000", "c7010000", "c800010000", "c9000000010000"))
+def test_undefined_in_a_messagepack_payload_is_null_for_everybody(undefined: bytes) -> None:
+    parts = b"\x92" + undefined + b"\xcb\x3f\xf0" + bytes(6), b"\x81\xa7comment" + undefined
+    payload = Payload.of_arguments(MSGPACK, *parts, 32)
+    for codec in CODECS.values():
+        args, kwargs = payload.arguments(codec)
+        assert args is not None and kwargs is not None
+        assert (codec.value(args), codec.value(kwargs)) == ([None, 1.0], {"comment": None})
+    assert payload.arguments(MSGPACK) == (b"\x92\xc0\xcb\x3f\xf0" + bytes(6), b"\x81\xa7comment\xc0")
+
+
+@pytest.mark.parametrize(
+    ("codec", "args"),
+    [(JSON, b'[{"a":1,"a":2}]'), (MSGPACK, bytes.fromhex("9182a16101a16102")), (CBOR, bytes.fromhex("81a2616101616102"))],
+)
+def test_of_members_with_the_same_name_the_last_counts(codec: Codec, args: bytes) -> None:
+    payload = Payload.of_arguments(codec, args, None, 32)
+    assert payload.value == {"a": 2}
+    for other in CODECS.values():
+        part, _ = payload.arguments(other)
+        assert part is not None
+        assert other.value(part) == [{"a": 2}]
 
 
 # What the decoders know besides, and what they may find in places where it does not belong.

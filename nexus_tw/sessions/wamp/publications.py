@@ -11,6 +11,7 @@ from nexus_tw.sessions.wamp import uris
 from nexus_tw.sessions.wamp.codes import PUBLISHED
 from nexus_tw.sessions.wamp.passthru import passed_on
 from nexus_tw.sessions.wamp.session import WampSession
+from nexus_tw.topics import MAX_BYTES
 from nexus_tw.wamp.messages import Publish, PublishOptions
 
 EVERYBODY: Final = Rule()
@@ -53,8 +54,10 @@ def publish(session: WampSession, message: Publish) -> None:
 def _failed(session: WampSession, message: Publish, error: NexusError) -> None:
     if message.options.acknowledge:
         session.refuse(message, error)
-    else:  # nobody is told, as the specification has it
+    else:  # the client is not told, as the specification has it
         session.dialect.metrics.errors[error.code] += 1
+        session.dialect.metrics.publications_refused[error.code] += 1
+        session.link.note(f"dropped a publication without acknowledge to {message.topic[:MAX_BYTES]!r}: {error.message}")
 
 
 def _rule(session: WampSession, options: PublishOptions) -> Rule | None:

@@ -14,6 +14,14 @@ const users = JSON.parse(process.argv[3]);
 const PUBLIC_KEY = "ddc2838ede4304c1082c503f0af4f0c5ea7dea9fe436127643364c0670b69b08"; // of the user of cryptosign
 const SERIALIZERS = { json: JsonSerializer, msgpack: MsgpackSerializer, cbor: CborSerializer };
 
+// What the language can say and other serializers cannot; of it so many are refused, each for that call alone.
+const ODD = {
+  json: ["\ud800", "\0", NaN],
+  msgpack: ["\ud800", "\0", NaN, -Infinity, new Date(NaN), new Map([[1, 2]])],
+  cbor: ["\ud800", "\0", NaN, -Infinity, 2n ** 70n, new Map([[1, 2]]), new Set([1])],
+};
+const REFUSED = { json: 1, msgpack: 3, cbor: 2 };
+
 async function connect(serializer, more = {}) {
   const client = new Wampy(url, {
     realm: "realm1",
@@ -53,6 +61,9 @@ async function converse(serializer, uri) {
     await other.publish(uri, [Buffer.from([0, 255, 1])]);
     assert.deepEqual(Buffer.from((await events.get())[0][0]), Buffer.from([0, 255, 1]));
   }
+  await other.publish(uri, { argsList: [undefined, 1], argsDict: { comment: undefined } });
+  const [undefinedArgs, undefinedKwargs] = await events.get();
+  assert.deepEqual([undefinedArgs, undefinedKwargs?.comment ?? null], [[null, 1], null]);
   const { subscriptionKey } = await one.subscribe(`${uri}.passing`, hear); // with options it could not be ended
   await one.unsubscribe(subscriptionKey);
 
@@ -73,6 +84,12 @@ async function converse(serializer, uri) {
   await one.register(`${uri}.hang`, () => new Promise(() => {}));
   const result = await other.call(`${uri}.echo`, { argsList: [1, "two"], argsDict: { three: [3] } });
   assert.deepEqual([result.argsList, result.argsDict], [[1, "two"], { three: [3] }]);
+  const refusals = [];
+  const echoed = await other.call(`${uri}.echo`, { argsDict: { comment: undefined, at: 1 } });
+  assert.deepEqual([echoed.argsDict.comment ?? null, echoed.argsDict.at], [null, 1]);
+  for (const odd of ODD[serializer]) await other.call(`${uri}.echo`, [odd]).catch((error) => refusals.push(error.errorUri));
+  assert.deepEqual(refusals, Array(REFUSED[serializer]).fill("wamp.error.invalid_argument"));
+  assert.deepEqual((await other.call(`${uri}.echo`, ["after"])).argsList, ["after"]);
   if (serializer === "cbor") {
     const { argsList } = await other.call(`${uri}.echo`, { argsList: [Uint16Array.of(1, 65535)] });
     assert.deepEqual(argsList, [Uint16Array.of(1, 65535)]);
