@@ -110,9 +110,9 @@ class Broker:
             return
         self.put(event_type, payload.data, ok, fail, about)
 
-    def check(self, principal: Principal, event_type: str) -> None:
-        """Raises where `principal` may not publish under this name."""
-        check_name(event_type, "eventType")
+    def check(self, principal: Principal, event_type: str, member: str = "eventType") -> None:
+        """Raise where `principal` may not publish under this name, which came in this member of a message."""
+        check_name(event_type, member)
         if is_reserved(event_type):
             raise NexusError("forbidden", f"Not allowed to publish {event_type}: the name is reserved")
         principal.require("publish", event_type)

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from enum import StrEnum
-from typing import Final, Protocol
+from hashlib import sha256
+from typing import Any, Final, Protocol
 
+import msgspec
 from msgspec import Raw, Struct
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from nexus_tw.errors import NexusError, invalid
 from nexus_tw.guard import Guard
-from nexus_tw.interfaces import Caller, Reason
+from nexus_tw.interfaces import Caller, Peer, Reason
 from nexus_tw.messages import (
     EMPTY_OBJECT,
     AgentOutcome,
@@ -33,7 +35,7 @@ from nexus_tw.topics import check_name
 DAY: Final = 86400.0  # seconds for which the id of an ended command stands
 MAX_BYTES: Final = 64 * 1024 * 1024  # of parameters and results that are kept
 MAX_TARGETS: Final = 1000
-MAX_WAITERS: Final = 64  # who wait for one command
+MAX_WAITERS: Final = 64  # who wait for one command; those who leave wait no longer
 
 _guarded: Final = Guard(__name__, "A caller could not be told of its command")
 
@@ -98,6 +100,11 @@ def targets_of(target: str | list[str] | None) -> list[str | None]:
     return list(dict.fromkeys(check_name(agent_id, "target") for agent_id in target))
 
 
+def digest_of(parameters: Any) -> bytes:
+    """Return a digest of decoded JSON, the same for objects whose members come in another order."""
+    return sha256(msgspec.json.encode(parameters, order="deterministic")).digest()
+
+
 def failed(code: str, why: str) -> NexusError:
     """How a command ended without success, in the words that the protocol fixes."""
     return NexusError(code, f"Command execution failed: {why}")
@@ -137,12 +144,16 @@ class Command:
     in the results.
     """
 
-    def __init__(self, command_id: str, caller: Caller, request: Request, targets: list[str | None], now: float) -> None:
+    def __init__(
+        self, command_id: str, caller: Caller, request: Request, targets: list[str | None], digest: bytes, now: float
+    ) -> None:
+        """`digest` is that of the parameters (`digest_of`), which outlives them."""
         self.id = command_id
         self.caller = caller
         self.name = request.command
         # Copied: a `Raw` keeps the whole message alive that it was decoded from.
         self.parameters = request.parameters.copy()
+        self.digest = digest
         self.timeout = request.timeout
         self.retries = request.retries
         self.expires = now + request.ttl
@@ -153,39 +164,57 @@ class Command:
         self.error: NexusError | None = None  # why there is no result
         self.size = 0  # bytes kept
         self.ended_at = 0.0
-        self._waiters: list[CommandReply] = []
+        self._waiters: list[tuple[CommandReply, Peer]] = []
 
     @property
     def subject(self) -> str:
         return self.caller.authid
 
-    def attach(self, reply: CommandReply) -> None:
-        """Tells the caller what it has missed and, unless that was all, what comes.
+    def check_same(self, request: Request, targets: list[str | None], digest: bytes) -> None:
+        """Raise `invalid_message` where a request with this command's id asks for something else."""
+        mine = {execution.target for execution in self.executions}
+        for what, same in (
+            ("another command", request.command == self.name),
+            ("other parameters", digest == self.digest),
+            ("another target", set(targets) == mine and isinstance(request.target, list) is self.several),
+        ):
+            if not same:
+                raise invalid("commandId", f"was used with {what}")
 
-        Past `MAX_WAITERS` the one that has waited longest makes room: of a caller that comes back again and again, that
-        one is gone.
+    def attach(self, reply: CommandReply, peer: Peer) -> None:
+        """Tell the caller at this peer what it has missed and, unless that was all, what comes.
+
+        Raise `limit_exceeded` where `MAX_WAITERS` wait already.
         """
         if self.state is not None:
             self._replay(reply)
             self._conclude(reply)
             return
+        if len(self._waiters) >= MAX_WAITERS:
+            raise NexusError("limit_exceeded", f"More than {MAX_WAITERS} wait for this command")
+        # First of all: to be told something may end the peer, which then leaves.
+        self._waiters.append((reply, peer))
         self._replay(reply)
-        self._waiters.append(reply)
-        if len(self._waiters) > MAX_WAITERS:
-            oldest = self._waiters.pop(0)
-            _guarded(oldest.error, NexusError("limit_exceeded", f"More than {MAX_WAITERS} wait for this command"), self.id)
+
+    def leave(self, peer: Peer) -> None:
+        """Forget all who wait at this peer."""
+        self._waiters = [waiter for waiter in self._waiters if waiter[1] is not peer]
+
+    def peers(self) -> set[Peer]:
+        """Return those at which somebody waits."""
+        return {peer for _, peer in self._waiters}
 
     def awaited_by(self, reply: CommandReply) -> bool:
         """Whether one equal to this waits."""
-        return reply in self._waiters
+        return any(waiting == reply for waiting, _ in self._waiters)
 
     def progress(self, agent_id: str | None, data: Raw) -> None:
-        for reply in list(self._waiters):
+        for reply, _ in list(self._waiters):
             _guarded(reply.progress, CommandProgress(command_id=self.id, agent_id=agent_id, data=data))
 
     def settled(self, execution: Execution) -> None:
         """Tells all who wait how one of several targets did."""
-        for reply in list(self._waiters):
+        for reply, _ in list(self._waiters):
             _guarded(reply.result, self._of_one(execution))
 
     def end(self, state: State, error: NexusError | None) -> None:
@@ -194,7 +223,7 @@ class Command:
         self.error = error
         self.parameters = EMPTY_OBJECT
         waiters, self._waiters = self._waiters, []
-        for reply in waiters:
+        for reply, _ in waiters:
             _guarded(self._conclude, reply)
 
     def _replay(self, reply: CommandReply) -> None:
@@ -253,6 +282,7 @@ class CommandBook:
         self._live: dict[str, Command] = {}
         self._ended: OrderedDict[str, Command] = OrderedDict()
         self._pending: Counter[str] = Counter()
+        self._awaited: dict[Peer, dict[Command, None]] = {}  # commands that have not ended, by where somebody waits
         self._bytes = 0
 
     def find(self, command_id: str) -> Command | None:
@@ -274,6 +304,28 @@ class CommandBook:
         self._pending[command.subject] += 1
         self._charge(command, size)
 
+    def attach(self, command: Command, reply: CommandReply, peer: Peer) -> None:
+        """Have somebody at this peer wait for a command that is remembered; see `Command.attach`."""
+        if command.state is None:
+            self._awaited.setdefault(peer, {})[command] = None
+        try:
+            command.attach(reply, peer)
+        finally:
+            if peer not in command.peers():
+                self._leave(peer, command)
+
+    def left(self, peer: Peer) -> None:
+        """The peer is gone: nothing of it is kept. What it asked for goes on."""
+        for command in self._awaited.pop(peer, ()):
+            command.leave(peer)
+
+    def _leave(self, peer: Peer, command: Command) -> None:
+        awaited = self._awaited.get(peer)
+        if awaited is not None:
+            awaited.pop(command, None)
+            if not awaited:
+                del self._awaited[peer]
+
     def settled(self, execution: Execution) -> None:
         """Counts what an execution's outcome takes up."""
         outcome = execution.outcome
@@ -282,6 +334,8 @@ class CommandBook:
 
     def ended(self, command: Command) -> None:
         """The command ends now: its parameters are no longer needed."""
+        for peer in command.peers():
+            self._leave(peer, command)
         del self._live[command.id]
         self._pending[command.subject] -= 1
         if not self._pending[command.subject]:

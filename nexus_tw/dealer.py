@@ -26,7 +26,7 @@ from msgspec import Raw
 from twisted.internet.interfaces import IReactorTime
 
 from nexus_tw import messages, payloads
-from nexus_tw.commands import Command, CommandBook, Execution, State, TaskUpdated, failed, targets_of
+from nexus_tw.commands import Command, CommandBook, Execution, State, TaskUpdated, digest_of, failed, targets_of
 from nexus_tw.errors import NexusError
 from nexus_tw.executors import ROUNDROBIN, AlreadyRegistered, Executor, Executors, Registration
 from nexus_tw.guard import Guard
@@ -162,7 +162,9 @@ class Dealer:
         self._left(peer, self._executors.drop(peer, commands))
 
     def lost(self, peer: Peer) -> None:
-        """The connection is gone, and whatever it was executing with it. A second call does nothing."""
+        """The connection is gone, whatever it was executing with it, and nobody waits there any more. A second call does
+        nothing."""
+        self._book.left(peer)
         self._left(peer, self._executors.lost(peer))
         self._invocations.lost(peer)
 
@@ -194,7 +196,9 @@ class Dealer:
         """Takes a command and returns its id; `reply` is told the rest, perhaps before this returns.
 
         An id that the same caller has used before is the same command: nothing is executed, `reply` is told how it went
-        or goes. Raises what keeps a command from being taken (`invalid_message`, `forbidden`, `limit_exceeded`), and
+        or goes. With another command, other parameters or targets it is `invalid_message`.
+
+        Raises what keeps a command from being taken (`invalid_message`, `forbidden`, `limit_exceeded`), and
         `no_such_command` or `agent_offline` where one without `ttl` has nowhere to go: nothing is remembered of it then,
         so that the same id can be tried again. With a list of targets these two are the results of the agents concerned.
         """
@@ -203,24 +207,26 @@ class Dealer:
         caller.require("call", name)
         targets = targets_of(request.target)
         parameters = payloads.decode(request.parameters, "parameters", self._limits.depth)
+        digest = digest_of(parameters)
         if request.command_id:
             known = self._book.find(request.command_id)
             if known is not None:
                 if known.subject != caller.subject:
                     raise NexusError("forbidden", "This commandId is another caller's")
-                known.attach(reply)
+                known.check_same(request, targets, digest)
+                self._book.attach(known, reply, peer)
                 return known.id
         who = Caller(peer.number, caller.subject, caller.role)
-        command = Command(request.command_id or str(uuid4()), who, request, targets, self._clock.seconds())
+        command = Command(request.command_id or str(uuid4()), who, request, targets, digest, self._clock.seconds())
         handler = self._handlers.get(name)
         if handler is not None:
             if request.target is not None:
                 raise failed("no_such_command", f"{command.name} is executed by the server itself, not by agents")
-            self._call_handler(command, handler, caller, parameters, reply)
+            self._call_handler(command, handler, peer, parameters, reply)
             return command.id
         if not command.several and not request.ttl and not self._executors.any(name, targets[0]):
             raise self._nobody(name, targets[0])
-        self._take(command, reply)
+        self._take(command, reply, peer)
         for execution in command.executions:
             if execution.state is State.NEW:
                 self._place(execution, command.expires)
@@ -252,10 +258,10 @@ class Dealer:
         if not told:
             reply.error(error, command.id)
 
-    def _take(self, command: Command, reply: CommandReply) -> None:
+    def _take(self, command: Command, reply: CommandReply, peer: Peer) -> None:
         self._book.add(command)
         self._metrics.commands_started += 1
-        command.attach(reply)
+        self._book.attach(command, reply, peer)
 
     def _nobody(self, name: str, agent_id: str | None) -> NexusError:
         if agent_id is None:
@@ -314,9 +320,9 @@ class Dealer:
         self._invocations.start(invocation)
 
     def _call_handler(
-        self, command: Command, handler: Handler, caller: Principal, parameters: Any, reply: CommandReply
+        self, command: Command, handler: Handler, peer: Peer, parameters: Any, reply: CommandReply
     ) -> None:
-        self._take(command, reply)
+        self._take(command, reply, peer)
         (execution,) = command.executions
 
         def on_progress(run: HandlerRun, data: Raw) -> None:
@@ -331,7 +337,7 @@ class Dealer:
             else:
                 self._end(execution, State.COMPLETED, outcome)
 
-        run = HandlerRun(command.id, command.name, parameters, caller, on_progress, on_end)
+        run = HandlerRun(command.id, command.name, parameters, peer.principal, on_progress, on_end)
         execution.attempt = run.attempt
         execution.work = run
         self._arm(execution, command.timeout, self._timed_out)

@@ -101,6 +101,22 @@ def invalid(member: str, why: str) -> NexusError:
     return NexusError("invalid_message", f"Invalid message format: {member}: {why}")
 
 
+def misshapen(error: Exception, whole: str = "message") -> NexusError:
+    """Return what msgspec says of a value of the wrong shape as `MEMBER: WHY`; `whole` is what the value itself is called.
+
+    "Expected `str`, got `int` - at `$.agentId`" becomes "agentId: expected str, got int".
+    """
+    text, at, path = str(error).replace("`", "").rpartition(" - at $")  # the client's own text may stand before it
+    if not at:
+        text, path = path, ""
+    what = text[0].lower() + text[1:]
+    missing = "object missing required field "
+    if what.startswith(missing):
+        member = what.removeprefix(missing)
+        return invalid(f"{path.lstrip('.')}.{member}".lstrip("."), "is missing")
+    return invalid(path.lstrip(".") or whole, what)
+
+
 class ConfigError(Exception):
     """A setting that cannot be used; the text names the key and the reason."""
 

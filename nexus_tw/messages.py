@@ -7,12 +7,14 @@ The wire shapes are those of the docstrings, in camelCase; `?` marks what may be
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 Id = str | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None
 Duration = Annotated[float, Meta(ge=0, le=86400)]  # seconds
+
+LONGEST_ID: Final = 255  # characters of a `commandId`
 
 NULL = Raw(b"null")
 EMPTY_OBJECT = Raw(b"{}")
@@ -70,7 +72,7 @@ class Command(ClientMessage, tag="command"):
     command: str
     parameters: Raw = EMPTY_OBJECT
     target: str | list[str] | None = None
-    command_id: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+    command_id: Annotated[str, Meta(min_length=1, max_length=LONGEST_ID)] | None = None
     timeout: Annotated[float, Meta(gt=0, le=86400)] = 30.0
     ttl: Duration = 0.0
     retries: Annotated[int, Meta(ge=0, le=100)] = 0

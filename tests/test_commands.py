@@ -1,22 +1,35 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import Raw
 from twisted.internet.task import Clock
 
 from nexus_tw import commands, messages
-from nexus_tw.commands import DAY, MAX_TARGETS, MAX_WAITERS, MOVES, Command, CommandBook, Execution, State, targets_of
+from nexus_tw.commands import (
+    DAY,
+    MAX_TARGETS,
+    MAX_WAITERS,
+    MOVES,
+    Command,
+    CommandBook,
+    Execution,
+    State,
+    digest_of,
+    targets_of,
+)
 from nexus_tw.errors import NexusError
 from nexus_tw.interfaces import Caller
 from nexus_tw.settings import Limits
-from tests.recording import RecordingReply
+from tests.recording import RecordingPeer, RecordingReply
 
 BIG = Raw(b'"' + b"x" * (1024 * 1024) + b'"')
 
 
 def make(command_id: str = "c", subject: str = "s", target: str | list[str] | None = None, **more: object) -> Command:
     request = messages.Command(command="deploy", target=target, **more)  # type: ignore[arg-type]
-    return Command(command_id, Caller(1, subject, "r"), request, targets_of(target), now=0.0)
+    return Command(command_id, Caller(1, subject, "r"), request, targets_of(target), b"", now=0.0)
 
 
 def settle(book: CommandBook, command: Command, result: Raw = messages.NULL) -> None:
@@ -86,12 +99,12 @@ def test_what_is_no_target_is_refused(target: str | list[str], code: str) -> Non
 def test_everybody_who_waits_is_told_once_and_who_comes_later_too() -> None:
     command = make()
     first, second, late = RecordingReply(), RecordingReply(), RecordingReply()
-    command.attach(first)
-    command.attach(second)
+    command.attach(first, RecordingPeer())
+    command.attach(second, RecordingPeer())
     command.progress("a", Raw(b"1"))
     command.executions[0].outcome = Raw(b'{"ok":true}')
     command.end(State.COMPLETED, None)
-    command.attach(late)
+    command.attach(late, RecordingPeer())
     for reply in (first, second, late):
         assert reply.answer == {
             "type": "command_result",
@@ -106,33 +119,109 @@ def test_each_is_told_with_a_message_of_its_own() -> None:
     command = make()
     replies = [RecordingReply(), RecordingReply()]
     for reply in replies:
-        command.attach(reply)
+        command.attach(reply, RecordingPeer())
     command.executions[0].outcome = messages.NULL
     command.end(State.COMPLETED, None)
     assert replies[0].results[0] is not replies[1].results[0]
 
 
-def test_who_waits_is_bounded_and_the_one_who_has_waited_longest_is_told_so() -> None:
+def test_who_waits_is_bounded_and_one_too_many_is_refused_not_the_one_who_has_waited_longest() -> None:
     command = make()
-    replies = [RecordingReply() for _ in range(MAX_WAITERS + 1)]
+    replies = [RecordingReply() for _ in range(MAX_WAITERS)]
     for reply in replies:
-        command.attach(reply)
-    assert replies[0].code == "limit_exceeded"
+        command.attach(reply, RecordingPeer())
+    with pytest.raises(NexusError, match="More than 64 wait for this command") as caught:
+        command.attach(RecordingReply(), RecordingPeer())
+    assert caught.value.code == "limit_exceeded"
     command.executions[0].outcome = messages.NULL
     command.end(State.COMPLETED, None)
     assert [reply.ends for reply in replies] == [1] * len(replies)
 
 
+def test_who_leaves_waits_no_longer_and_makes_room() -> None:
+    book, command = CommandBook(Limits(), Clock()), make()
+    book.add(command)
+    staying, alive = RecordingPeer(), RecordingReply()
+    book.attach(command, alive, staying)
+    gone = []
+    for _ in range(2 * MAX_WAITERS):
+        peer, reply = RecordingPeer(), RecordingReply()
+        book.attach(command, reply, peer)
+        book.left(peer)
+        book.left(peer)
+        gone.append(reply)
+        assert command.peers() == {staying} == book._awaited.keys()
+    settle(book, command)
+    assert alive.ends == 1 and not any(reply.ends for reply in gone)
+    assert not book._awaited
+    book.attach(command, alive, staying)
+    assert alive.ends == 2 and not book._awaited, "an ended command is not waited for"
+
+
+def test_of_one_who_leaves_nothing_is_kept_whatever_it_waited_for() -> None:
+    book, one, other = CommandBook(Limits(), Clock()), make("one"), make("other")
+    peer = RecordingPeer()
+    for command in (one, other, one):
+        if book.find(command.id) is None:
+            book.add(command)
+        book.attach(command, RecordingReply(), peer)
+    settle(book, other)
+    assert list(book._awaited) == [peer]
+    book.left(peer)
+    assert not book._awaited and not one.peers()
+
+
+def test_one_who_is_ended_by_what_it_is_told_first_does_not_wait() -> None:
+    book, command = CommandBook(Limits(), Clock()), make(target=["a", "b"])
+    book.add(command)
+    (first, _), peer = command.executions, RecordingPeer()
+    first.move(State.SENT)
+    first.move(State.COMPLETED)
+    first.outcome = messages.NULL
+    reply = RecordingReply()
+    reply.result = lambda message: book.left(peer)  # type: ignore[method-assign]
+    book.attach(command, reply, peer)
+    assert not book._awaited and not command.peers()
+
+
+def test_one_who_may_not_wait_leaves_nothing_behind() -> None:
+    book, command = CommandBook(Limits(), Clock()), make()
+    book.add(command)
+    peer = RecordingPeer()
+    for _ in range(MAX_WAITERS):
+        book.attach(command, RecordingReply(), RecordingPeer())
+    with pytest.raises(NexusError):
+        book.attach(command, RecordingReply(), peer)
+    assert peer not in book._awaited
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
+    lambda inner: st.dictionaries(st.text(max_size=2), inner, max_size=4) | st.lists(inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(JSON_VALUES)
+def test_parameters_have_one_digest_in_whatever_order_their_members_come(value: object) -> None:
+    def turned(value: object) -> object:
+        if isinstance(value, dict):
+            return {name: turned(each) for name, each in reversed(value.items())}
+        return [turned(each) for each in value] if isinstance(value, list) else value
+
+    assert digest_of(value) == digest_of(turned(value)) != digest_of([value])
+
+
 def test_who_joins_a_command_with_several_targets_learns_what_was_told_before() -> None:
     command = make(target=["a", "b"])
     early, late = RecordingReply(), RecordingReply()
-    command.attach(early)
+    command.attach(early, RecordingPeer())
     one, two = command.executions
     one.move(State.SENT)
     one.move(State.COMPLETED)
     one.outcome = Raw(b"1")
     command.settled(one)
-    command.attach(late)
+    command.attach(late, RecordingPeer())
     two.move(State.FAILED)
     two.outcome = NexusError("agent_offline", "away")
     command.settled(two)
@@ -140,7 +229,7 @@ def test_who_joins_a_command_with_several_targets_learns_what_was_told_before() 
     assert [result.agent_id for result in early.results] == ["a", "b", None]
     assert [result.agent_id for result in late.results] == ["a", "b", None]
     after = RecordingReply()
-    command.attach(after)
+    command.attach(after, RecordingPeer())
     assert after.results == early.results
 
 

@@ -767,7 +767,8 @@ def test_a_handler_executes_a_command_in_the_server() -> None:
     assert reply.answer["data"]["result"] == {"hello": "you", "by": "caller", "id": "c"}
     assert [(told.agent_id, bytes(told.data)) for told in reply.progressed] == [(None, b"50")]
     assert world.statuses(agents=True) == [(None, "running"), (None, "completed")]
-    assert world.call(command_id="c").answer == reply.answer, "and it is not executed again"
+    again = world.call(parameters=Raw(b'{"name":"you"}'), command_id="c")
+    assert again.answer == reply.answer, "and it is not executed again"
 
 
 def test_a_handler_that_fails_is_told_like_an_agent_that_does() -> None:
@@ -980,6 +981,7 @@ class Anything(RuleBasedStateMachine):
         self.peers: list[RecordingPeer] = []
         self.read: dict[RecordingPeer, int] = {}
         self.replies: dict[str, list[RecordingReply]] = defaultdict(list)
+        self.asked: dict[str, dict[str, Any]] = {}
         self.running: dict[str, set[RecordingPeer]] = defaultdict(set)
         self.attempts: dict[str, list[int]] = defaultdict(list)
         self.number = 0
@@ -1041,12 +1043,24 @@ class Anything(RuleBasedStateMachine):
     )
     def call(self, command: str, agent_id: str | None, ttl: float, timeout: float, retries: int) -> None:
         self.number += 1
-        self._call(f"c{self.number}", command=command, target=agent_id, ttl=ttl, timeout=timeout, retries=retries)
+        members = {"command": command, "target": agent_id, "ttl": ttl, "timeout": timeout, "retries": retries}
+        self.asked[f"c{self.number}"] = members
+        self._call(f"c{self.number}", **members)
 
     @precondition(lambda self: self.number)
     @rule(data=st.data())
     def call_again(self, data: st.DataObject) -> None:
-        self._call(f"c{data.draw(st.integers(1, self.number))}", command="deploy")
+        command_id = f"c{data.draw(st.integers(1, self.number))}"
+        self._call(command_id, **self.asked[command_id])
+
+    @precondition(lambda self: self.replies)
+    @rule(data=st.data())
+    def call_for_something_else(self, data: st.DataObject) -> None:
+        command_id = data.draw(st.sampled_from(sorted(self.replies)))
+        other = {**self.asked[command_id], "parameters": Raw(b"7")}
+        if self.replies[command_id]:
+            with refusal("invalid_message"):
+                self.world.dealer.call(self.world.caller, Command(command_id=command_id, **other), RecordingReply())
 
     def _call(self, command_id: str, **members: Any) -> None:
         reply = RecordingReply()

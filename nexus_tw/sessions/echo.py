@@ -26,7 +26,7 @@ class EchoSession:
     def received(self, payload: bytes, is_binary: bool) -> None:
         self._link.write(frames.binary(payload) if is_binary else frames.text(payload))
 
-    def broken(self) -> None:
+    def broken(self, _payload: bytes) -> None:
         pass
 
     def farewell(self, _close: Close) -> bytes:

@@ -6,13 +6,14 @@ A bad message never closes the connection (too many of them do) and never touche
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 
 from nexus_tw import events, frames, messages, payloads
 from nexus_tw.encodings import JSON_TEXT
-from nexus_tw.errors import TOO_MANY_ERRORS, Close, NexusError, invalid
+from nexus_tw.errors import TOO_MANY_ERRORS, Close, NexusError, invalid, misshapen
 from nexus_tw.interfaces import Encoding, Invocation, Reason, Registration, Subscription
 from nexus_tw.metrics import Metrics
 from nexus_tw.payloads import Payload
@@ -42,11 +43,18 @@ _decode: Final = msgspec.json.Decoder(
 ).decode
 
 
-class _Probe(msgspec.Struct):
+class _Probe(msgspec.Struct, rename="camel"):
     """What can be said of a message that is not of the right shape."""
 
     type: msgspec.Raw = messages.NULL
     id: msgspec.Raw = messages.NULL
+    command_id: msgspec.Raw = messages.NULL
+
+    def answered(self) -> tuple[Any, messages.Id, str | None]:
+        """Return the type, and what the answer echoes: `id` and `commandId`, as far as they can be used."""
+        kind, id_, command_id = _value(self.type), _value(self.id), _value(self.command_id)
+        named = type(kind) is str and kind in _OF_COMMANDS and type(command_id) is str
+        return kind, id_ if _is_id(id_) else None, command_id if named and 0 < len(command_id) <= messages.LONGEST_ID else None
 
 
 _probe: Final = msgspec.json.Decoder(_Probe).decode
@@ -201,8 +209,11 @@ class JsonSession:
         except NexusError as error:
             self.fail(error, message.id, getattr(message, "command_id", None))
 
-    def broken(self) -> None:
-        self.fail(NexusError("internal", "Something went wrong in the server"))
+    def broken(self, payload: bytes) -> None:
+        id_ = command_id = None
+        with suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            _, id_, command_id = _probe(payload).answered()
+        self.fail(NexusError("internal", "Something went wrong in the server"), id_, command_id)
 
     def fail(self, error: NexusError, id_: messages.Id = None, command_id: str | None = None) -> None:
         """Tells the client of an error; too many messages that it got wrong end the connection."""
@@ -231,7 +242,7 @@ class JsonSession:
             self._link.close(TOO_MANY_ERRORS)
 
     def _misunderstood(self, payload: bytes, error: Exception) -> None:
-        """Says what was wrong with a message that could not be decoded, with its `id` where it has a usable one."""
+        """Say what was wrong with a message that could not be decoded, with its `id` and `commandId` where there are any."""
         try:
             _skip(payload)  # whether it is JSON at all: what is wrong first need not be what is wrong most
             probe = _probe(payload)
@@ -241,19 +252,16 @@ class JsonSession:
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             self.fail(NexusError("invalid_json", "Invalid JSON message"))
             return
-        id_ = _value(probe.id)
-        if not _is_id(id_):
-            id_ = None
-        kind = _value(probe.type)
+        kind, id_, command_id = probe.answered()
         if not isinstance(error, msgspec.ValidationError):
             # The probe skips what the whole message could not be decoded for.
-            self.fail(NexusError("invalid_json", "Invalid JSON message"), id_)
+            self.fail(NexusError("invalid_json", "Invalid JSON message"), id_, command_id)
         elif type(kind) is not str:
             self.fail(invalid("type", "expected a string"), id_)
         elif kind not in _TYPES:
             self.fail(NexusError("unknown_type", f"Unknown message type: {kind}"), id_)
         else:
-            self.fail(_shape(error), id_)
+            self.fail(misshapen(error), id_, command_id)
 
     # --- messages
 
@@ -395,7 +403,10 @@ _HANDLERS: Final[dict[type, Callable[[JsonSession, Any], None]]] = {
     messages.Result: JsonSession._result,
 }
 
-_TYPES: Final = frozenset(msgspec.inspect.type_info(kind).tag for kind in _HANDLERS)  # type: ignore[attr-defined]
+_TYPES: Final[dict[str, Any]] = {
+    msgspec.inspect.type_info(kind).tag: kind for kind in _HANDLERS  # type: ignore[attr-defined]
+}
+_OF_COMMANDS: Final = frozenset(name for name, kind in _TYPES.items() if "command_id" in kind.__struct_fields__)
 
 
 def _value(raw: msgspec.Raw) -> Any:
@@ -408,16 +419,3 @@ def _value(raw: msgspec.Raw) -> Any:
 
 def _is_id(value: Any) -> bool:
     return type(value) is str or (type(value) is int and -(2**63) <= value < 2**63)
-
-
-def _shape(error: msgspec.ValidationError) -> NexusError:
-    """`Expected `str`, got `int` - at `$.agentId`` as `Invalid message format: agentId: expected str, got int`."""
-    text, at, path = str(error).replace("`", "").rpartition(" - at $")  # the client's own text may stand before it
-    if not at:
-        text, path = path, ""
-    what = text[0].lower() + text[1:]
-    missing = "object missing required field "
-    if what.startswith(missing):
-        member = what.removeprefix(missing)
-        return invalid(f"{path.lstrip('.')}.{member}".lstrip("."), "is missing")
-    return invalid(path.lstrip(".") or "message", what)

@@ -198,8 +198,8 @@ class Session(Protocol):
     def received(self, payload: bytes, is_binary: bool) -> None:
         """One whole message, valid UTF-8 if text. May raise anything: the link logs it and calls `broken`."""
 
-    def broken(self) -> None:
-        """`received` raised: tells the client that it was not its fault."""
+    def broken(self, payload: bytes) -> None:
+        """`received` raised over this message: tell the client that it was not its fault."""
 
     def farewell(self, close: Close) -> bytes:
         """Frames to be sent before a deliberate close."""

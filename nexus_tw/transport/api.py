@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 
 from nexus_tw import payloads
 from nexus_tw.broker import Broker
-from nexus_tw.errors import NexusError
+from nexus_tw.errors import NexusError, invalid
 from nexus_tw.nodes import Nodes
 from nexus_tw.policy import Principal
 from nexus_tw.settings import Limits
@@ -68,7 +68,7 @@ class Idempotency:
         if key is None:
             return await act()  # type: ignore[no-any-return]
         if not 0 < len(key) <= KEY_LENGTH:
-            raise NexusError("invalid_message", f"Idempotency-Key: 1 to {KEY_LENGTH} characters")
+            raise invalid("Idempotency-Key", f"must have 1 to {KEY_LENGTH} characters")
         self._forget()
         place = (subject, key)
         request = sha256(body).digest()
@@ -131,15 +131,15 @@ class Api:
         )
 
     async def _publish_once(self, principal: Principal, call: Call) -> Answer:
-        events = call.decode(NewEvent | list[NewEvent])
-        if not isinstance(events, list):
-            events = [events]
+        given = call.decode(NewEvent | list[NewEvent])
+        events = given if isinstance(given, list) else [given]
         if len(events) > BATCH:
             raise NexusError("limit_exceeded", f"More than {BATCH} events in one request")
-        for event in events:
-            self._bound(event.data)
-            self._broker.check(principal, event.event_type)
-            payloads.decode(event.data, "data", self._limits.depth)
+        for index, event in enumerate(events):
+            at = f"[{index}]." if events is given else ""
+            self._bound(event.data, f"{at}data")
+            self._broker.check(principal, event.event_type, f"{at}eventType")
+            payloads.decode(event.data, f"{at}data", self._limits.depth)
         results = [self._put(event) for event in events]
         # All of them, so that none is still under way when the answer says what became of them.
         outcomes = [await result for result in results]
@@ -160,12 +160,12 @@ class Api:
     async def _broadcast(self, call: Call) -> Answer:
         await call.admin()
         data = call.decode(NewBroadcast).data
-        self._bound(data)
+        self._bound(data, "data")
         payloads.decode(data, "data", self._limits.depth)
         reached: Deferred[int] = Deferred()
         self._nodes.broadcast(data, reached.callback, reached.errback)
         return Answer(200, encode({"recipients": await reached}))
 
-    def _bound(self, data: msgspec.Raw) -> None:
+    def _bound(self, data: msgspec.Raw, member: str) -> None:
         if 0 < self._limits.message < len(bytes(data)):
-            raise NexusError("too_large", f"data: longer than {self._limits.message} bytes")
+            raise NexusError("too_large", f"{member}: longer than {self._limits.message} bytes")

@@ -138,7 +138,7 @@ class Conversation:
             session.received(payload, is_binary)
         except Exception:
             self._log.failure("A message from {address} could not be handled", address=self.address)
-            session.broken()
+            session.broken(payload)
         return self.session is not None
 
     def meter(self, messages: int) -> None:

@@ -17,7 +17,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from nexus_tw.auth.carriers import find_token
-from nexus_tw.errors import NexusError
+from nexus_tw.errors import NexusError, misshapen
 from nexus_tw.interfaces import Credentials
 from nexus_tw.policy import Principal
 from nexus_tw.transport.admission import Admission, require_member
@@ -82,7 +82,7 @@ class Call:
         try:
             return msgspec.json.decode(self.body, type=type_)
         except msgspec.ValidationError as error:
-            raise NexusError("invalid_message", f"Invalid message format: {str(error).replace('`', '')}") from None
+            raise misshapen(error, "body") from None
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             raise NexusError("invalid_json", "Invalid JSON message") from None
 

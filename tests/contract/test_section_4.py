@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import json
 from typing import Any
 
 import pytest
 import pytest_twisted
 
+from nexus_tw.sessions.json import JsonSession
 from nexus_tw.settings import Limits, Role, Settings
 from tests.client import Client
 from tests.contract.shapes import shaped
@@ -750,3 +753,101 @@ async def test_who_may_subscribe_to_a_pattern_must_be_allowed_all_of_it(nodes: N
 def _roles(role: Role) -> dict[str, Any]:
     settings = with_roles(agent=role)
     return {"roles": settings.roles, "auth": settings.auth}
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_same_command_id_with_another_command_parameters_or_target_is_invalid_message(nodes: Nodes) -> None:
+    node = await nodes()
+    agent, caller = await node.client(), await node.client()
+    await agent.ask(type="register", agentId="one", commands=["x", "y"])
+    asked: dict[str, Any] = {"command": "x", "parameters": {"a": 1, "b": [True]}, "target": ["one", "two"], "commandId": "c-1"}
+    caller.send(type="command", **asked, id="first")
+    await agent.expect("command", commandId="c-1")
+    for ended in (False, True):
+        for member, value, what in (
+            ("command", "y", "another command"),
+            ("parameters", {"a": 1, "b": [1]}, "other parameters"),
+            ("parameters", {}, "other parameters"),
+            ("target", "one", "another target"),
+            ("target", ["one"], "another target"),
+            ("target", None, "another target"),
+        ):
+            refused = await caller.ask(type="command", **{**asked, member: value})
+            assert (refused["code"], refused["commandId"]) == ("invalid_message", "c-1"), (ended, value)
+            assert refused["message"] == f"Invalid message format: commandId: was used with {what}"
+        if not ended:
+            agent.send(type="command_result", commandId="c-1", data="done")
+    same = {**asked, "parameters": {"b": [True], "a": 1}, "target": ["two", "one", "two"], "timeout": 5, "retries": 1}
+    caller.send(type="command", **same, id="again")
+    while (message := await caller.expect("command_result", commandId="c-1")).get("id") != "again" or "agentId" in message:
+        pass
+    assert [outcome["status"] for outcome in message["data"]["results"]] == ["success", "error"]
+    assert await agent.heard() == [], "nothing is executed a second time"
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_error_for_a_command_echoes_the_command_id_its_caller_chose_also_where_it_was_refused(nodes: Nodes) -> None:
+    node = await nodes(with_roles(caller=Role(call=("x",)), nobody=Role()))
+    caller = await node.client("caller-token")
+    refusals: list[tuple[dict[str, Any], str]] = [
+        ({"type": "command", "command": "x"}, "no_such_command"),
+        ({"type": "command", "command": "x", "target": "away"}, "agent_offline"),
+        ({"type": "command", "command": "y"}, "forbidden"),
+        ({"type": "command", "command": "x..y"}, "invalid_message"),
+        ({"type": "command", "command": "x", "target": []}, "invalid_message"),
+        ({"type": "command", "command": "x", "target": ["a"] * 1001}, "limit_exceeded"),
+        ({"type": "command", "command": "x", "parameters": json.loads("[" * 40 + "]" * 40)}, "invalid_message"),
+        ({"type": "command"}, "invalid_message"),
+        ({"type": "command", "command": 7}, "invalid_message"),
+        ({"type": "command", "command": "x", "timeout": -1}, "invalid_message"),
+        ({"type": "command", "command": "x", "ttl": "long"}, "invalid_message"),
+        ({"type": "cancel"}, "not_found"),
+        ({"type": "command_result"}, "not_found"),
+        ({"type": "command_progress"}, "not_found"),
+        ({"type": "command_result", "status": "odd"}, "invalid_message"),
+    ]
+    for message, code in refusals:
+        refused = await caller.ask(**message, commandId="chosen")
+        assert (refused["type"], refused["code"], refused["commandId"]) == ("error", code, "chosen"), message
+    for unfit in ("", "x" * 256, 7, None, ["chosen"]):
+        refused = await caller.ask(type="command", command=7, commandId=unfit)
+        assert refused["code"] == "invalid_message" and "commandId" not in refused, unfit
+    refused = await caller.ask(type="subscribe", events=7, commandId="none of its members")
+    assert "commandId" not in refused
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_leaves_waits_no_longer_for_a_command_with_ttl_and_the_oldest_live_waiter_is_kept(nodes: Nodes) -> None:
+    node = await nodes()
+    oldest = await node.client()
+    asked = {"type": "command", "command": "x", "target": "late", "ttl": 60, "commandId": "c-1"}
+    oldest.send(**asked, id="oldest")
+    await oldest.heard()
+    for _ in range(70):
+        again = await node.client()
+        again.send(**asked)
+        assert await again.heard() == []
+        again.drop()
+        await node.connected(1)
+    assert await oldest.heard() == []
+    agent = await node.client()
+    await agent.ask(type="register", agentId="late", commands=["x"])
+    await agent.expect("command", commandId="c-1")
+    agent.send(type="command_result", commandId="c-1", data="done")
+    result = await oldest.expect("command_result", commandId="c-1", id="oldest")
+    assert result["data"]["result"] == "done"
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_session_of_a_caller_that_left_is_not_kept_though_its_command_with_ttl_goes_on(nodes: Nodes) -> None:
+    node = await nodes()
+    caller = await node.client()
+    caller.send(type="command", command="x", target="late", ttl=60, commandId="c-1")
+    await caller.heard()
+    caller.drop()
+    await node.connected(0)
+    gc.collect()
+    assert not [each for each in gc.get_objects() if isinstance(each, JsonSession) and each.client_id == caller.client_id]
+    agent = await node.client()
+    await agent.ask(type="register", agentId="late", commands=["x"])
+    await agent.expect("command", commandId="c-1")

@@ -12,7 +12,7 @@ def test_each_message_comes_back_in_kind() -> None:
     session.begin()
     session.received(b"text", False)
     session.received(b"\xff", True)
-    session.broken()
+    session.broken(b"")
     session.end()
     assert link.written == [b"\x81\x04text", b"\x82\x01\xff"]
 

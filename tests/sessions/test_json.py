@@ -501,8 +501,11 @@ def test_acknowledgements_without_an_id_are_the_same_bytes_within_a_millisecond(
 
 
 def test_a_fault_of_the_server_is_told_as_one(world: World) -> None:
-    world.session.broken()
-    assert world.link.messages == [error("Something went wrong in the server", "internal", retryable=True)]
+    world.session.broken(b"{}")
+    world.session.broken(b"no JSON")
+    world.session.broken(b'{"type":"command","command":"x","id":7,"commandId":"chosen"}')
+    told = error("Something went wrong in the server", "internal", retryable=True)
+    assert world.link.messages == [told, told, {**told, "id": 7, "commandId": "chosen"}]
 
 
 # --- what is wrong with a message
@@ -578,6 +581,8 @@ def test_a_member_of_the_wrong_type_is_named(world: World, tag: str, member: str
     extra: dict[str, Any] = {} if member == "id" else {"id": "q"}
     (told,) = world.send(**{**WHOLE[tag], **extra, member: VALUES[kind]})
     why = told["message"]
+    if "commandId" in WHOLE[tag] and member != "commandId":
+        extra["commandId"] = WHOLE[tag]["commandId"]
     assert told == error(why, **extra)
     assert why.startswith(f"Invalid message format: {member}: ")
     assert "`" not in why and "$" not in why and len(why) < 200
@@ -593,7 +598,8 @@ def test_a_member_that_is_missing_is_named(world: World, tag: str, member: str) 
     if (tag, member) == ("command_progress", "data") or (tag, member) == ("command_result", "data"):
         assert world.send(**message) == []
     else:
-        assert world.send(**message, id=5) == [invalid(f"{member}: is missing", id=5)]
+        chosen = {"commandId": message["commandId"]} if "commandId" in message else {}
+        assert world.send(**message, id=5) == [invalid(f"{member}: is missing", id=5, **chosen)]
         assert not world.verbs.asked
 
 
@@ -614,7 +620,7 @@ def test_a_member_that_is_missing_is_named(world: World, tag: str, member: str) 
         ({"type": "command", "command": "a", "commandId": "x" * 256}, invalid("commandId: expected str of length <= 255")),
         (
             {"type": "command_result", "commandId": "a", "status": "bad ` - at `$.commandId`"},
-            invalid("status: invalid enum value 'bad  - at $.commandId'"),
+            invalid("status: invalid enum value 'bad  - at $.commandId'", commandId="a"),
         ),
         ({"type": "ping", "id": 2**63}, invalid("id: expected int <= 9223372036854775807")),
         ({"type": "ping", "id": -(2**63) - 1}, invalid("id: expected int >= -9223372036854775808")),

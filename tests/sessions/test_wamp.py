@@ -387,7 +387,7 @@ def test_who_never_gets_a_session_is_told_why_by_abort(world: World) -> None:
 
 def test_a_fault_of_the_server_ends_the_session_with_a_word(world: World) -> None:
     speaker = world.join()
-    speaker.session.broken()
+    speaker.session.broken(b"{}")
     assert speaker.heard() == [[ABORT, {"message": "Something went wrong in the server"}, "wamp.error.unavailable"]]
     assert speaker.line.closed is not None
     assert speaker.line.closed.code == 1011

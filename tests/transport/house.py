@@ -129,7 +129,7 @@ class Session:
             self.peer = RecordingPeer(subject)
             self.say(b"hello " + subject.encode())
 
-    def broken(self) -> None:
+    def broken(self, _payload: bytes) -> None:
         self.say(b"broken")
 
     def farewell(self, close: Close) -> bytes:

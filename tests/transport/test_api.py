@@ -94,6 +94,33 @@ async def test_what_is_no_json_is_called_so(nodes: Nodes, body: bytes) -> None:
 
 
 @pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("target", "body", "detail"),
+    [
+        ("events", {"data": 1}, "eventType: is missing"),
+        ("events", {"eventType": 5, "data": 1}, "eventType: expected str, got int"),
+        ("events", {"eventType": "a..b", "data": 1}, "eventType: "),
+        ("events", 5, "body: expected object | array, got int"),
+        ("events", [event(0), {"eventType": "a.b"}], "[1].data: is missing"),
+        ("events", [event(0), event(1), event(1, "a..b")], "[2].eventType: "),
+        ("events", [event(0), event(json.loads("[" * 40 + "]" * 40))], "[1].data: nested deeper than 32"),
+        ("broadcast", {}, "data: is missing"),
+        ("broadcast", [], "body: expected object, got array"),
+    ],
+)
+async def test_http_errors_name_the_member_and_why(nodes: Nodes, target: str, body: Any, detail: str) -> None:
+    response = await (await nodes()).http("POST", f"/api/v1/{target}", TOKEN, json.dumps(body).encode())
+    assert (response.status, response.json["code"]) == (400, "invalid_message")
+    assert response.json["detail"].startswith(f"Invalid message format: {detail}")
+
+
+@pytest_twisted.ensureDeferred
+async def test_http_errors_name_a_header_and_why(nodes: Nodes) -> None:
+    response = await publish(await nodes(), event(1), f"Idempotency-Key: {'x' * 256}")
+    assert response.json["detail"] == "Invalid message format: Idempotency-Key: must have 1 to 255 characters"
+
+
+@pytest_twisted.ensureDeferred
 async def test_data_is_bounded_in_size_and_depth_like_that_of_a_message(nodes: Nodes) -> None:
     node = await nodes(limited(message=1000, depth=3))
     assert (await publish(node, event("x" * 998))).status == 200

@@ -85,7 +85,7 @@ class EchoingSession:
             raise RuntimeError("a fault of ours")
         self._send(frames.binary(payload) if is_binary else frames.text(payload))
 
-    def broken(self) -> None:
+    def broken(self, _payload: bytes) -> None:
         self._send(frames.text(b"broken"))
 
     def farewell(self, close: Close) -> bytes:

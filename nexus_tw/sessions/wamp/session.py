@@ -117,7 +117,7 @@ class WampSession:
         except NexusError as error:
             self.refuse(message, error)
 
-    def broken(self) -> None:
+    def broken(self, _payload: bytes) -> None:
         self.abort(ERRORS["internal"].wamp, "Something went wrong in the server", INTERNAL)
 
     def farewell(self, close: Close) -> bytes:
