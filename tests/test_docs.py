@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin
 
@@ -18,9 +19,10 @@ from nexus_tw import errors, messages
 from nexus_tw.errors import ERRORS, Close
 from nexus_tw.metrics import LABELS, Metrics
 from nexus_tw.sessions import json as json_dialect
-from nexus_tw.settings import Settings
+from nexus_tw.settings import Auth, Key, Role, Settings
 from nexus_tw.tap import Options
 from nexus_tw.transport.api import NewEvent, PublishedEvent
+from tests.client import greeted
 from tests.node import nodes as nodes
 from tests.test_layers import FLOORS
 
@@ -236,6 +238,48 @@ def test_defaults_in_the_readme_are_those_of_the_settings() -> None:
         "workers": str(settings.workers),
         "echo": "on" if settings.echo else "off",
     }
+
+
+# --- one whole conversation
+
+
+def told_apart_by_time(message: dict[str, Any]) -> dict[str, Any]:
+    """The message without what differs each time."""
+    return {name: value for name, value in message.items() if name not in ("timestamp", "clientId", "deadline")}
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_whole_conversation_from_upgrade_to_close_is_what_happens(nodes: Any) -> None:
+    keys = tuple(
+        Key(subject, role, f"sha256:{sha256(f'{subject}-token'.encode()).hexdigest()}")
+        for subject, role in (("agent-001", "agent"), ("alice", "operator"))
+    )
+    roles = {"agent": Role(register=("*",), telemetry=("{subject}",)), "operator": Role(call=("**",))}
+    node = await nodes(Settings(roles=roles, auth=Auth(keys=keys)))
+    told, ending = re.findall(r"^```text\n(.*?)^```$", section(PROTOCOL, "### One whole conversation"), re.S | re.M)
+    request = "".join(f"{line.removeprefix('> ')}\r\n" for line in told.split("\n\n")[0].split("\n")) + "\r\n"
+    alice = await node.client("alice-token")
+    wire = await node.wire(request.replace("TOKEN", "agent-001-token").encode())
+    agent = await greeted(wire)
+    assert f"< Sec-WebSocket-Accept: {agent.response.headers['sec-websocket-accept']}\n" in told
+    said = [(line[0], json.loads(line[2:])) for line in told.split("\n") if line[2:].startswith("{")]
+    assert told_apart_by_time(said.pop(0)[1]) == told_apart_by_time(agent.welcome)
+    for who, message in said:
+        if who == ">":
+            agent.send(**message)
+        elif message["type"] == "command":
+            members = {name: message[name] for name in ("command", "commandId", "parameters")}
+            alice.send(type="command", target="agent-001", **members)
+            assert told_apart_by_time(await agent.receive()) == told_apart_by_time(message)
+        elif message != {"type": "ping"}:
+            assert told_apart_by_time(await agent.receive()) == told_apart_by_time(message)
+    assert (await alice.expect("command_progress"))["data"] == {"percent": 40}
+    assert (await alice.expect("command_result"))["data"]["result"] == {"done": True}
+    agent.leave(1000)
+    assert await agent.closed() == (1000, "")
+    farewell = json.loads(ending.split("\n")[0].removeprefix("< "))
+    assert farewell == json.loads(msgspec.json.encode(as_sent(messages.Disconnect, farewell)))
+    assert (farewell["code"], farewell["reason"]) == errors.SHUTTING_DOWN[:2]
 
 
 # --- metrics

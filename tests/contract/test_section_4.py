@@ -274,6 +274,18 @@ async def test_1024_commands_can_be_registered_and_subscriptions_have_a_limit_of
     await client.subscribe("a")
 
 
+@pytest_twisted.ensureDeferred
+async def test_the_two_commonest_typos_are_legal_and_match_nothing_or_all_as_the_page_warns(nodes: Nodes) -> None:
+    node = await nodes()
+    misspelt_word, misspelt_member = await node.client(), await node.client()
+    await misspelt_word.subscribe("a", filters={"cpu": {"get": 90}})
+    await misspelt_member.subscribe("a", filter={"cpu": {"gte": 90}})
+    for value in (10, 95, {"get": 90}):
+        await misspelt_member.ask(type="publish", eventType="a", data={"cpu": value})
+    assert [message["data"]["cpu"] for message in await misspelt_word.heard()] == [{"get": 90}]
+    assert [message["data"]["cpu"] for message in await misspelt_member.heard()] == [10, 95, {"get": 90}]
+
+
 # --- ping, pong
 
 
