@@ -121,27 +121,27 @@ class ConfigError(Exception):
     """A setting that cannot be used; the text names the key and the reason."""
 
 
-KILLED: Final = "wamp.close.killed"
+NORMAL: Final = "wamp.close.normal"
 
 
 class Close(NamedTuple):
-    """How a connection ends: RFC 6455 section 7.4 code and reason, and what the client should do.
+    """How a connection ends: RFC 6455 section 7.4 code and reason, and whether the client should come back.
 
-    `delay` is the window in ms within which clients are asked to spread their return; `uri` is the reason in WAMP, and
-    `message` what is said of it there, if not `reason`.
+    `delay` is the window in ms within which clients are asked to spread their return. `uri` and `message` are the reason that
+    a WAMP client is given where it should stay away; without a `message` it is `reason`.
     """
 
     code: int
     reason: str
     reconnect: bool
     delay: int = 0
-    uri: str = KILLED
+    uri: str = NORMAL
     message: str = ""
 
 
 INTERNAL: Final = Close(1011, "Internal error", True, 1000)
 HEARTBEAT_TIMEOUT: Final = Close(1000, "Heartbeat timeout", True, 1000)
-SHUTTING_DOWN: Final = Close(1000, "Server shutting down", True, 5000, "wamp.close.system_shutdown")
+SHUTTING_DOWN: Final = Close(1000, "Server shutting down", True, 5000)
 UNAUTHORIZED: Final = Close(1008, "Unauthorized", False, uri="wamp.error.authentication_failed")
 SLOW_CONSUMER: Final = Close(4001, "Slow consumer", True, 1000)
 RATE_LIMITED: Final = Close(4002, "Rate limit exceeded", True, 30000)

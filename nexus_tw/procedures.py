@@ -15,7 +15,7 @@ import msgspec
 from nexus_tw.broker import Broker
 from nexus_tw.calls import Procedure, answer, values_of
 from nexus_tw.dealer import Dealer
-from nexus_tw.errors import DISCONNECTED, KILLED, NexusError, invalid
+from nexus_tw.errors import DISCONNECTED, NORMAL, NexusError, invalid
 from nexus_tw.events import About, Publisher, Rule, new_publication_id
 from nexus_tw.executors import Executors, Registration
 from nexus_tw.guard import Guard
@@ -200,7 +200,14 @@ class Procedures:
     def _end(self, peer: Peer, arguments: Arguments, targets: Iterable[Peer]) -> list[int]:
         """Ends these sessions, but never the one that asks for it; which they were."""
         _administrator(peer)
+<<<<<<< HEAD
         reason = arguments.uri("reason", KILLED)
+=======
+        reason = arguments.take(None, "reason", str, None)
+        reason = NORMAL if reason is None else reason
+        if not is_uri(reason, strict=False):
+            raise invalid("reason", "is no URI")
+>>>>>>> d033f5e (WAMP: a session whose client should come back ends without GOODBYE or ABORT)
         close = DISCONNECTED._replace(uri=reason, message=arguments.take(None, "message", str, None) or "")
         ended = []
         for target in targets:

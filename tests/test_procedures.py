@@ -171,7 +171,7 @@ def test_an_administrator_ends_a_session_which_is_told_why(world: World) -> None
     assert victim.line.closed[:2] == (4502, "Disconnected by administrator")
     victim = world.join("victim")
     ask(admin, "wamp.session.kill", [victim.number])
-    assert victim.one() == [GOODBYE, {"message": "Disconnected by administrator"}, "wamp.close.killed"]
+    assert victim.one() == [GOODBYE, {"message": "Disconnected by administrator"}, "wamp.close.normal"]
     assert refused(admin, "wamp.session.kill", [victim.number])[0] == "wamp.error.no_such_session"
     assert refused(admin, "wamp.session.kill", [admin.number])[0] == "wamp.error.no_such_session"
 

@@ -190,7 +190,7 @@ class Introduction:
         if not isinstance(error, Refusal | CancelledError):
             # Its text and traceback may hold what the client showed.
             self._log.error("An authentication failed with {kind}", kind=type(error).__name__)
-        self.refuse(error if isinstance(error, Refusal) else unauthorized("internal"))
+        self.refuse(error if isinstance(error, Refusal) else unauthorized("internal", passing=True))
 
 
 def _begin(methods: Methods, hello: Hello) -> tuple[str, Round | Welcome]:
@@ -215,4 +215,4 @@ def _known(principal: Principal, hello: Hello) -> Welcome:
 
 
 def _took_too_long(_result: object, _seconds: float) -> NoReturn:
-    raise Refusal("wamp.error.authentication_failed", "It took too long to find out who you are", "timeout")
+    raise Refusal("wamp.error.authentication_failed", "It took too long to find out who you are", "timeout", passing=True)

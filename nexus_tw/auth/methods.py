@@ -39,13 +39,15 @@ class Welcome(NamedTuple):
 class Refusal(Exception):
     """Why a client may not join: `uri` and `message` are for ABORT and tell no secret, nor whether an authid is known.
 
-    `reason` is what it is counted under.
+    `reason` is what it is counted under. `passing` says that the server could not find out, so that the same client may come
+    again.
     """
 
-    def __init__(self, uri: str, message: str, reason: str | None = None) -> None:
+    def __init__(self, uri: str, message: str, reason: str | None = None, passing: bool = False) -> None:
         super().__init__(message)
         self.uri = uri
         self.message = message
+        self.passing = passing
         self.reason = reason or uri.rpartition(".")[2]
 
 
@@ -53,9 +55,9 @@ class Unfit(Exception):
     """A method that cannot be used with this HELLO, so that the client's next one is looked at; the text says why."""
 
 
-def unauthorized(reason: str = "unauthorized") -> Refusal:
-    """The one answer to all wrong credentials."""
-    return Refusal("wamp.error.authentication_failed", "Wrong credentials", reason)
+def unauthorized(reason: str = "unauthorized", passing: bool = False) -> Refusal:
+    """The one answer to all wrong credentials; `reason` and `passing` as for `Refusal`."""
+    return Refusal("wamp.error.authentication_failed", "Wrong credentials", reason, passing)
 
 
 def is_base64(text: str) -> bool:

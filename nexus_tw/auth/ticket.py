@@ -42,7 +42,7 @@ class _Shown:
         try:
             principal = await self._authenticators.authenticate(Credentials(signature))
         except NexusError as error:
-            raise unauthorized(error.code) from None
+            raise unauthorized(error.code, error.kind.retryable) from None
         if self._hello.authid not in (None, principal.subject):
             raise unauthorized()
         check_join(principal, self._hello.realm)

@@ -201,8 +201,9 @@ class Session(Protocol):
     def broken(self, payload: bytes) -> None:
         """`received` raised over this message: tell the client that it was not its fault."""
 
-    def farewell(self, close: Close) -> bytes:
-        """Frames to be sent before a deliberate close."""
+    def farewell(self, close: Close) -> bytes | None:
+        """Return the frames to send before a deliberate close; None if the connection is to be dropped without any goodbye,
+        not even that of its carrier."""
 
     def end(self) -> None:
         """The connection is over."""

@@ -204,7 +204,11 @@ class Conversation:
         assert self.outbox is not None
         self.closed = close
         speaker = self.admitted.dialect if self.session is None else self.session
-        self.outbox.write(speaker.farewell(close))
+        words = speaker.farewell(close)
+        if words is None:
+            self.drop()
+            return
+        self.outbox.write(words)
         self.take_leave(close)
 
     def end(self) -> None:

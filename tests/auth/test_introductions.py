@@ -286,7 +286,7 @@ def test_a_method_that_fails_by_itself_lets_nobody_in(logged: list[str]) -> None
     house = House(EVERYBODY)
     attempt = house.hello("wampcra", authid="ann")
     attempt.answer(None)  # type: ignore[arg-type]
-    assert attempt.uri == FAILED
+    assert (attempt.uri, attempt.refusal.passing) == (FAILED, True)
     assert house.refused == {"internal": 1}
     assert logged == ["error: An authentication failed with AttributeError"]
 

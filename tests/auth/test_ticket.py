@@ -123,6 +123,7 @@ def test_one_that_takes_too_long_is_not_waited_for() -> None:
     assert attempt.ends == []
     house.clock.advance(0.1)
     assert (attempt.uri, attempt.refusal.message) == (FAILED, "It took too long to find out who you are")
+    assert attempt.refusal.passing, "it is no fault of the client's"
     assert asks.cancelled == 1
     assert house.refused == {"timeout": 1}
     assert house.clock.getDelayedCalls() == []

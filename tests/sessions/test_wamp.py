@@ -9,7 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_tw.errors import HEARTBEAT_TIMEOUT, SHUTTING_DOWN, SLOW_CONSUMER, TOKEN_EXPIRED, UNAUTHORIZED, Close, NexusError
+from nexus_tw.errors import (
+    DISCONNECTED,
+    HEARTBEAT_TIMEOUT,
+    RATE_LIMITED,
+    REPLACED,
+    REVOKED,
+    SHUTTING_DOWN,
+    SLOW_CONSUMER,
+    TOKEN_EXPIRED,
+    TOO_MANY_ERRORS,
+    UNAUTHORIZED,
+    Close,
+    NexusError,
+)
 from nexus_tw.settings import Limits, Realm, Role
 from nexus_tw.wamp.codecs import CODECS
 from nexus_tw.wamp.features import ROLES
@@ -119,7 +132,7 @@ def violated(speaker: Speaker) -> str:
     """The client was told that it violated the protocol, as the last thing of all; why."""
     code, details, uri = speaker.now()[-1]
     assert (code, uri) == (ABORT, VIOLATION)
-    assert speaker.line.closed == (1002, "Protocol violation", False, 0, "wamp.close.killed", "")
+    assert speaker.line.closed == (1002, "Protocol violation", False, 0, "wamp.close.normal", "")
     return str(details["message"])
 
 
@@ -314,12 +327,13 @@ def test_a_role_joins_only_its_realms(world: World) -> None:
     assert speaker.one()[2] == "wamp.error.authorization_denied"
 
 
-def test_a_subject_with_too_many_connections_is_aborted_and_may_come_again(world: World) -> None:
+def test_a_subject_with_too_many_connections_is_not_aborted_so_that_it_comes_again(world: World) -> None:
     speaker = world.speaker()
     speaker.line.refusal = NexusError("rate_limited", "Too many connections of this subject")
     speaker.hello("guests")
-    assert speaker.one() == [ABORT, {"message": "Too many connections of this subject"}, "wamp.error.unavailable"]
-    assert speaker.line.closed == (1013, "Try again later", True, 0, "wamp.close.killed", "")
+    assert speaker.heard() == []
+    assert speaker.line.closed is not None
+    assert (speaker.line.closed[:3], speaker.line.dropped) == ((1013, "Try again later", True), True)
 
 
 def test_goodbye_is_answered_and_after_it_nothing_is_sent(world: World) -> None:
@@ -332,7 +346,7 @@ def test_goodbye_is_answered_and_after_it_nothing_is_sent(world: World) -> None:
     publisher.publish("com.topic", [1])
     speaker.say(GOODBYE, {"message": "bye"}, "wamp.close.close_realm")
     assert speaker.heard() == [[GOODBYE, {}, "wamp.close.goodbye_and_out"]]
-    assert (speaker.line.closed, speaker.line.finished) == (None, (1000, "Goodbye", False, 0, "wamp.close.killed", ""))
+    assert (speaker.line.closed, speaker.line.finished) == (None, (1000, "Goodbye", False, 0, "wamp.close.normal", ""))
     speaker.say_bytes(b"[99]")
     speaker.hello()
     speaker.give(1, ["late"])
@@ -352,19 +366,35 @@ def test_abort_of_the_client_ends_the_session_without_a_word(world: World) -> No
         assert speaker.line.closed is not None
 
 
-@pytest.mark.parametrize(
-    ("close", "uri"),
-    [
-        (SHUTTING_DOWN, "wamp.close.system_shutdown"),
-        (TOKEN_EXPIRED, "wamp.close.killed"),
-        (SLOW_CONSUMER, "wamp.close.killed"),
-        (HEARTBEAT_TIMEOUT, "wamp.close.killed"),
-    ],
-)
-def test_a_session_that_is_ended_is_told_why_by_goodbye(close: Close, uri: str, world: World) -> None:
+STAY_AWAY = (TOKEN_EXPIRED, REPLACED, REVOKED, DISCONNECTED)
+COME_BACK = (SHUTTING_DOWN, HEARTBEAT_TIMEOUT, SLOW_CONSUMER, RATE_LIMITED, TOO_MANY_ERRORS)
+
+
+@pytest.mark.parametrize("close", STAY_AWAY)
+def test_a_session_whose_client_should_stay_away_gets_goodbye(close: Close, world: World) -> None:
     speaker = world.join()
     speaker.line.close(close)
-    assert speaker.heard() == [[GOODBYE, {"message": close.reason}, uri]]
+    assert speaker.heard() == [[GOODBYE, {"message": close.reason}, "wamp.close.normal"]]
+    assert not speaker.line.dropped
+
+
+@pytest.mark.parametrize("close", COME_BACK)
+def test_a_session_whose_client_should_come_back_gets_no_goodbye(close: Close, world: World) -> None:
+    speaker = world.join()
+    speaker.line.close(close)
+    assert speaker.heard() == []
+    assert not speaker.line.dropped, "the close code says why"
+
+
+@pytest.mark.parametrize("close", COME_BACK)
+def test_who_has_not_joined_and_should_come_back_is_dropped_without_abort(close: Close, world: World) -> None:
+    challenged = world.speaker()
+    challenged.hello("guests", authmethods=["ticket"], authid="x")
+    assert challenged.one()[0] == CHALLENGE
+    for speaker in (world.speaker(), challenged):
+        speaker.line.close(close)
+        assert speaker.heard() == []
+        assert speaker.line.dropped, "Autobahn|Python takes a close in order before WELCOME for the end of its work"
 
 
 def test_who_has_not_joined_in_time_is_told_so_by_abort(world: World) -> None:
@@ -385,10 +415,10 @@ def test_who_never_gets_a_session_is_told_why_by_abort(world: World) -> None:
     ]
 
 
-def test_a_fault_of_the_server_ends_the_session_with_a_word(world: World) -> None:
+def test_a_fault_of_the_server_ends_the_session_and_its_client_may_come_back(world: World) -> None:
     speaker = world.join()
     speaker.session.broken(b"{}")
-    assert speaker.heard() == [[ABORT, {"message": "Something went wrong in the server"}, "wamp.error.unavailable"]]
+    assert speaker.heard() == []
     assert speaker.line.closed is not None
     assert speaker.line.closed.code == 1011
 

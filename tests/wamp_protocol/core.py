@@ -50,6 +50,7 @@ class Line:
         self.largest = largest
         self.data = b""
         self.closed: Close | None = None
+        self.dropped = False  # without a goodbye of the carrier's
         self.finished: Close | None = None  # what it is to be closed with when the client does not
         self.refusal: NexusError | None = None  # of whoever the client turns out to be
         self.session: Session | None = None
@@ -74,7 +75,9 @@ class Line:
     def close(self, close: Close) -> None:
         if self.closed is None:
             assert self.session is not None
-            self.write(self.session.farewell(close))
+            words = self.session.farewell(close)
+            self.dropped = words is None
+            self.write(words or b"")
             self.closed = close
             self.session.end()
 

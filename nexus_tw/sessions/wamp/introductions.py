@@ -41,6 +41,10 @@ class Refusal(Protocol):
     @property
     def message(self) -> str: ...
 
+    @property
+    def passing(self) -> bool:
+        """Whether it is no fault of the client's, which may come again as it is."""
+
 
 class Introductions(Protocol):
     """Finds out who clients are."""

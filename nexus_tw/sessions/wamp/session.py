@@ -9,7 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from nexus_tw.encodings import WampFrames
+<<<<<<< HEAD
 from nexus_tw.errors import ERRORS, INTERNAL, ApplicationError, Close, NexusError
+=======
+from nexus_tw.errors import ApplicationError, Close, NexusError
+>>>>>>> d033f5e (WAMP: a session whose client should come back ends without GOODBYE or ABORT)
 from nexus_tw.events import Rule, new_session_id
 from nexus_tw.interfaces import Fail, Invocation, Reason, Registration, Subscription
 from nexus_tw.payloads import Payload
@@ -117,14 +121,23 @@ class WampSession:
         except NexusError as error:
             self.refuse(message, error)
 
+<<<<<<< HEAD
     def broken(self, _payload: bytes) -> None:
         self.abort(ERRORS["internal"].wamp, "Something went wrong in the server", INTERNAL)
+=======
+    def broken(self) -> None:
+        self.link.close(BROKEN)
+>>>>>>> d033f5e (WAMP: a session whose client should come back ends without GOODBYE or ABORT)
 
-    def farewell(self, close: Close) -> bytes:
+    def farewell(self, close: Close) -> bytes | None:
         if self.expected is OVER:
             return b""
         self.expected = OVER
-        return self.dialect.last_words(GOODBYE if self._joined else ABORT, close)
+        if not close.reconnect:
+            return self.dialect.last_words(GOODBYE if self._joined else ABORT, close)
+        # After GOODBYE or ABORT most client libraries give up for good. A lost session makes all of them come back, but one
+        # that ends in order before WELCOME is, to Autobahn|Python, a component that has done its work.
+        return b"" if self._joined else None
 
     def end(self) -> None:
         self.expected = OVER

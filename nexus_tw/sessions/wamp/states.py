@@ -13,7 +13,7 @@ from nexus_tw.wamp import messages
 from nexus_tw.wamp.features import ROLES, Features
 
 REFUSED: Final = Close(1008, "Unauthorized", False)
-CROWDED: Final = Close(1013, "Try again later", True)
+LATER: Final = Close(1013, "Try again later", True)
 LEFT: Final = Close(1000, "Goodbye", False)
 AGENT: Final = "Nexus"
 
@@ -67,8 +67,8 @@ def _welcomed(session: WampSession, realm: str, welcome: Welcome) -> None:
     try:
         if session.known is None:
             session.link.identified(who)
-    except NexusError as error:
-        session.abort(error.uri, error.message, CROWDED)
+    except NexusError:
+        session.link.close(LATER)
         return
     session.introduction = None
     session.verbs = session.dialect.realms[realm]
@@ -88,6 +88,9 @@ def _welcomed(session: WampSession, realm: str, welcome: Welcome) -> None:
 
 
 def _refused(session: WampSession, refusal: Refusal) -> None:
+    if refusal.passing:
+        session.link.close(LATER)
+        return
     session.abort(refusal.uri, refusal.message, VIOLATED if refusal.uri == PROTOCOL_VIOLATION else REFUSED)
 
 
