@@ -200,14 +200,7 @@ class Procedures:
     def _end(self, peer: Peer, arguments: Arguments, targets: Iterable[Peer]) -> list[int]:
         """Ends these sessions, but never the one that asks for it; which they were."""
         _administrator(peer)
-<<<<<<< HEAD
-        reason = arguments.uri("reason", KILLED)
-=======
-        reason = arguments.take(None, "reason", str, None)
-        reason = NORMAL if reason is None else reason
-        if not is_uri(reason, strict=False):
-            raise invalid("reason", "is no URI")
->>>>>>> d033f5e (WAMP: a session whose client should come back ends without GOODBYE or ABORT)
+        reason = arguments.uri("reason", NORMAL)
         close = DISCONNECTED._replace(uri=reason, message=arguments.take(None, "message", str, None) or "")
         ended = []
         for target in targets:

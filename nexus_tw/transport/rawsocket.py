@@ -42,6 +42,9 @@ VIOLATION: Final = Close(1002, "Protocol violation", False)
 NOT_UTF8: Final = Close(1007, "Invalid UTF-8", False)
 TOO_LONG: Final = Close(1009, "Message too long", False)
 
+# s for a client that has been sent all there was to close its side. AutobahnJS never does: only a reset makes it come back.
+HALF_CLOSED: Final = 2.0
+
 _FIRST_POWER: Final = 9  # 512 bytes: what the length 0 of a handshake stands for
 
 
@@ -147,7 +150,7 @@ class Connection(Conversation, Protocol):
             self.transport.loseWriteConnection()
         else:  # TLS asks for the other side's answer by itself
             self.transport.loseConnection()
-        self.linger(LINGER)
+        self.linger(LINGER if self.outbox.waiting() else HALF_CLOSED)
 
     def bound(self, size: int) -> None:
         self._most = size

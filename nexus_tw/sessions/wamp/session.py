@@ -9,11 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from nexus_tw.encodings import WampFrames
-<<<<<<< HEAD
-from nexus_tw.errors import ERRORS, INTERNAL, ApplicationError, Close, NexusError
-=======
-from nexus_tw.errors import ApplicationError, Close, NexusError
->>>>>>> d033f5e (WAMP: a session whose client should come back ends without GOODBYE or ABORT)
+from nexus_tw.errors import INTERNAL, ApplicationError, Close, NexusError
 from nexus_tw.events import Rule, new_session_id
 from nexus_tw.interfaces import Fail, Invocation, Reason, Registration, Subscription
 from nexus_tw.payloads import Payload
@@ -121,13 +117,8 @@ class WampSession:
         except NexusError as error:
             self.refuse(message, error)
 
-<<<<<<< HEAD
     def broken(self, _payload: bytes) -> None:
-        self.abort(ERRORS["internal"].wamp, "Something went wrong in the server", INTERNAL)
-=======
-    def broken(self) -> None:
-        self.link.close(BROKEN)
->>>>>>> d033f5e (WAMP: a session whose client should come back ends without GOODBYE or ABORT)
+        self.link.close(INTERNAL)
 
     def farewell(self, close: Close) -> bytes | None:
         if self.expected is OVER:
