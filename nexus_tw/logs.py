@@ -1,4 +1,4 @@
-"""The log: one line for each event on standard output, as text for people or as JSON, without secrets.
+"""The log: one line for each event, as text for people or as JSON, without secrets; where it goes is `nexus_tw.sink`'s.
 
 Nobody should log a secret in the first place. What slips through all the same (a URL in a library's traceback) is
 struck out here, where nothing comes after. A message whose event has a true `one_off` is spared: the token printed at
@@ -8,20 +8,23 @@ start.
 from __future__ import annotations
 
 import json
-import os
 import re
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, Final
 
 from constantly import NamedConstant
 from twisted.application.service import MultiService
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from twisted.python.components import Componentized
-from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
 from nexus_tw import settings
+from nexus_tw.errors import ConfigError
+from nexus_tw.metrics import Metrics
+from nexus_tw.sink import File, Sink, Stream, Syslog, Target
 from nexus_tw.times import format_millis
 
 STDOUT: Final = 1
@@ -29,6 +32,8 @@ STDOUT: Final = 1
 LONGEST: Final = 32768  # characters of one event's text; a traceback with a message in it can be any size
 
 LEVELS: Final = {"debug": LogLevel.debug, "info": LogLevel.info, "warn": LogLevel.warn, "error": LogLevel.error}
+
+_PRIORITIES: Final = {LogLevel.debug: 7, LogLevel.info: 6, LogLevel.warn: 4, LogLevel.error: 3, LogLevel.critical: 2}
 
 # What the libraries say about each port and factory at level info; Nexus tells its addresses itself.
 _CHATTER: Final = re.compile(r"^(Starting factory|Stopping factory|\(\S+ Port \S+ Closed\)|.{0,200} starting on )")
@@ -74,31 +79,75 @@ def as_json(event: LogEvent) -> str:
     return json.dumps(line) + "\n"
 
 
-FORMATS: Final[dict[str, Callable[[LogEvent], str]]] = {"text": as_text, "json": as_json}
+def event_of(line: bytes) -> LogEvent:
+    """The event that a line of `as_json` stands for."""
+    said = json.loads(line)
+    event: LogEvent = {
+        "log_time": datetime.fromisoformat(said["timestamp"]).timestamp(),
+        "log_level": LogLevel.levelWithName(said["level"]),
+        "log_namespace": said["namespace"],
+        "log_format": "{message}",
+        "message": said["message"],
+    }
+    if "traceback" in said:
+        event["log_traceback"] = said["traceback"]
+    return event
+
+
+Form = Callable[[LogEvent], str]
+
+FORMATS: Final[dict[str, Form]] = {"text": as_text, "json": as_json}
 
 
 @implementer(ILogObserver)
 class LineObserver:
-    """Writes events from level `lowest` on, in the given form; `write` may fail: no log is worth a stop."""
+    """Writes events from a level on, in the given form; `write` may fail: no log is worth a stop."""
 
-    def __init__(
-        self, form: Callable[[LogEvent], str], lowest: NamedConstant, write: Callable[[bytes], object]
-    ) -> None:
-        self._form = form
-        self._lowest = lowest
+    def __init__(self, form: Form, lowest: NamedConstant, write: Callable[[bytes], object]) -> None:
+        self.form = form
+        self.lowest = lowest
         self._write = write
 
     def __call__(self, event: LogEvent) -> None:
-        if _severity(event) < self._lowest:
+        if _severity(event) < self.lowest:
             return
-        # A reader that has gone, a full disk, a closed file; the next line tries again.
         with suppress(OSError, ValueError):
-            self._write(self._form(event).encode("utf-8", "backslashreplace"))
+            self._write(self.form(event).encode("utf-8", "backslashreplace"))
 
 
 def observer(log: settings.Log, write: Callable[[bytes], object]) -> LineObserver:
     """What `[log]` asks for: its format, and nothing below its level."""
     return LineObserver(FORMATS[log.format], LEVELS[log.level], write)
+
+
+class Log:
+    """The log of this process: an observer, and where its lines go."""
+
+    def __init__(
+        self, log: settings.Log, target: Target, busy: Callable[[], bool], metrics: Metrics, form: Form | None = None
+    ) -> None:
+        """`busy` and `metrics` as for `Sink`; `form` stands for the format of `log`."""
+        self._fixed = form
+        self.sink = Sink(target, self._notice, busy, metrics)
+        self.observer = observer(log, self.sink.write)
+        self._prioritized = isinstance(target, Syslog)
+        self.take(log)
+
+    def take(self, log: settings.Log) -> None:
+        """From now on, format and level are these."""
+        form = self._fixed or FORMATS[log.format]
+        self.observer.form = _with_priority(form) if self._prioritized else form
+        self.observer.lowest = LEVELS[log.level]
+
+    def _notice(self, dropped: int) -> bytes:
+        event = {
+            "log_time": time.time(),
+            "log_level": LogLevel.warn,
+            "log_namespace": __name__,
+            "log_format": "{dropped} lines of the log were dropped: what reads it does not keep up",
+            "dropped": dropped,
+        }
+        return self.observer.form(event).encode()
 
 
 class LoggedService(MultiService):
@@ -119,42 +168,28 @@ class LoggedService(MultiService):
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
 
-def for_twistd(log: settings.Log, twistd: Mapping[str, Any]) -> ILogObserver | None:
-    """The observer for twistd's own options: where it would write, in our form.
+def for_twistd(log: settings.Log, twistd: Mapping[str, Any], busy: Callable[[], bool], metrics: Metrics) -> Log | None:
+    """The log for twistd's own options: where it would write, in our form; None for its `--logger`, and beside twistd.
 
-    None where the options ask for something else (`--logger`, `--syslog`), or are not twistd's.
+    Raises `ConfigError` where its file cannot be opened.
     """
-    if twistd.get("logger") or twistd.get("syslog") or "nodaemon" not in twistd:
+    if twistd.get("logger") or "nodaemon" not in twistd:
         return None
     name = twistd.get("logfile")
-    if name and name != "-":
-        return observer(log, _file(name))
-    if twistd["nodaemon"] or name == "-":
-        return observer(log, standard_output())
-    return observer(log, _file("twistd.log"))
-
-
-def standard_output() -> Callable[[bytes], object]:
-    """Writes to what is standard output now, unbuffered: nothing is left for the end of the process to fail on.
-
-    twistd puts something else in the place of `sys.stdout`, whence the copy.
-    """
+    if twistd.get("syslog"):
+        return Log(log, Syslog(twistd.get("prefix") or "twistd"), busy, metrics)
+    if name == "-" or (twistd["nodaemon"] and not name):
+        return Log(log, Stream(STDOUT), busy, metrics)
+    name = name or "twistd.log"
     try:
-        descriptor = os.dup(STDOUT)
-    except OSError:
-        return len  # closed before we began: whoever did that does not want to hear from us
-
-    def write(data: bytes) -> None:
-        while data:
-            data = data[os.write(descriptor, data) :]
-
-    return write
+        return Log(log, File(name), busy, metrics)
+    except OSError as error:
+        raise ConfigError(f"--logfile: cannot open {name}: {error.strerror}") from None
 
 
-def _file(name: str) -> Callable[[bytes], object]:
-    """At most eleven files of 10 MB."""
-    write: Callable[[bytes], object] = LogFile.fromFullPath(name, rotateLength=10_000_000, maxRotatedFiles=10).write
-    return write
+def _with_priority(form: Form) -> Form:
+    """The form with the priority before it that syslog(3) wants."""
+    return lambda event: f"<{_PRIORITIES[_severity(event)]}>{form(event)}"
 
 
 def _severity(event: LogEvent) -> Any:
@@ -179,7 +214,7 @@ def _message(event: LogEvent) -> str:
 
 def _traceback(event: LogEvent) -> str:
     failure = event.get("log_failure")
-    return "" if failure is None else _shorten(redact(failure.getTraceback().rstrip("\n")))
+    return str(event.get("log_traceback", "")) if failure is None else _shorten(redact(failure.getTraceback().rstrip("\n")))
 
 
 def _shorten(text: str) -> str:

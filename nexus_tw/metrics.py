@@ -68,3 +68,5 @@ class Metrics:
     # bus
     bus_reconnects: int = 0
     bus_invalid: int = 0  # foreign payloads that are not JSON
+    # log
+    log_lines_dropped: int = 0  # its reader or disk does not keep up

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import os
 import resource
-import sys
-from collections.abc import Mapping
+import signal
+from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -20,6 +21,7 @@ from nexus_tw import __version__, auth, handlers, logs, workers
 from nexus_tw.bus import open_bus
 from nexus_tw.config import Configuration
 from nexus_tw.errors import ConfigError
+from nexus_tw.launch import Launch, TwistdLaunch
 from nexus_tw.metrics import Metrics
 from nexus_tw.server import Server
 from nexus_tw.store import open_store
@@ -30,7 +32,8 @@ RESERVED: Final = 64  # file descriptors for everything that is not a client
 # Young objects between two collections. The default of 700 has a busy server walk its connections many times a second.
 COLLECT_AFTER: Final = (50000, 20, 50)
 
-def make(configuration: Configuration, twistd: Mapping[str, Any]) -> IService:
+
+def make(configuration: Configuration, twistd: MutableMapping[str, Any]) -> IService:
     """The service for a configuration, with its log; `twistd` holds twistd's own options.
 
     Raises `ConfigError` before anything listens.
@@ -40,12 +43,16 @@ def make(configuration: Configuration, twistd: Mapping[str, Any]) -> IService:
     settings = configuration.settings
     if settings.workers > 1:
         workers.check(settings)
+    metrics = Metrics()
     # With workers this node never starts, but what is wrong with it is said before there are any.
-    runner: Runner = Node(reactor, configuration, [listener(reactor, text, settings.tls) for text in settings.listen])
+    listeners = [listener(reactor, text, settings.tls) for text in settings.listen]
+    runner: Runner = Node(reactor, configuration, listeners, metrics)
     if settings.workers > 1:
         runner = workers.Parent(reactor, configuration, [(text, plain(reactor, text)) for text in settings.listen])
-    top = logs.LoggedService(logs.for_twistd(settings.log, twistd))
-    RunnerService(reactor, runner).setServiceParent(top)  # type: ignore[no-untyped-call]
+    running: Any = reactor
+    log = logs.for_twistd(settings.log, twistd, lambda: running.running, metrics)
+    top = logs.LoggedService(log.observer if log else None)
+    RunnerService(reactor, runner, TwistdLaunch(twistd), log).setServiceParent(top)  # type: ignore[no-untyped-call]
     return top
 
 
@@ -55,21 +62,33 @@ class Runner(Protocol):
     async def start(self) -> None:
         """Raises `ConfigError` where there can be no server."""
 
+    def reload(self) -> None:
+        """Reads again what can change while it runs."""
+
     async def stop(self) -> None:
         """Lets go of everything, also what a failed start left."""
 
 
 class RunnerService(Service):
-    """Runs something whose start takes a while and may fail, which ends the process with a line that says why."""
+    """Runs something whose start takes a while and may fail, which ends the process with a line that says why.
+
+    SIGUSR1 begins a new log file. SIGHUP opens the log file anew, for what moved it away, and has read again what can change.
+    """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, runner: Runner) -> None:
+    def __init__(self, reactor: Any, runner: Runner, launch: Launch, log: logs.Log | None) -> None:
+        """`log` is None where it is not ours."""
         self._reactor = reactor
         self._runner = runner
+        self._launch = launch
+        self._lines = log
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
+        self._launch.began()
+        for number, work in ((signal.SIGUSR1, self._rotate), (signal.SIGHUP, self._reload)):
+            signal.signal(number, lambda *_, work=work: self._reactor.callFromThread(work))
         self._reactor.callWhenRunning(self._begin)
 
     def stopService(self) -> Deferred[None]:
@@ -77,16 +96,29 @@ class RunnerService(Service):
         return ensureDeferred(self._runner.stop())
 
     def _begin(self) -> None:
-        ensureDeferred(self._runner.start()).addErrback(self._give_up)
+        ensureDeferred(self._runner.start()).addCallbacks(lambda _none: self._launch.succeeded(), self._give_up)
 
     def _give_up(self, failure: Failure) -> None:
         if failure.check(ConfigError):
-            sys.__stderr__.write(f"nexus: {failure.getErrorMessage()}\n")  # type: ignore[union-attr]
+            why = failure.getErrorMessage()
+            self._log.critical("Nexus cannot start: {why}", why=why)
         else:
+            why = f"cannot start: {type(failure.value).__name__}; the log has more"
             self._log.failure("Nexus cannot start", failure)
-        # twistd has no way to be told that it failed once the reactor runs.
-        self._reactor.addSystemEventTrigger("after", "shutdown", _exit_failed)
-        self._reactor.stop()
+        self._launch.failed(why)
+        with suppress(ReactorNotRunning):  # it is ending already
+            self._reactor.stop()
+
+    def _rotate(self) -> None:
+        if self._lines is not None:
+            self._lines.sink.rotate()
+        self._log.info("SIGUSR1: a new log file is begun, where the log goes to one of ours")
+
+    def _reload(self) -> None:
+        if self._lines is not None:
+            self._lines.sink.reopen()
+        self._log.info("SIGHUP: files are read again")
+        self._runner.reload()
 
 
 class Node:
@@ -94,12 +126,11 @@ class Node:
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, configuration: Configuration, listeners: list[Listener]) -> None:
+    def __init__(self, reactor: Any, configuration: Configuration, listeners: list[Listener], metrics: Metrics) -> None:
         settings = configuration.settings
         self._configuration = configuration
         self._listeners = listeners
         self._ports: list[IListeningPort] = []
-        metrics = Metrics()
         name = node_name()
         self._server = Server(
             reactor,
@@ -129,6 +160,11 @@ class Node:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECT_AFTER)
+
+    def reload(self) -> None:
+        for each in self._listeners:
+            if each.certificates is not None:
+                each.certificates.refresh()
 
     async def stop(self) -> None:
         if self._ports:
@@ -164,9 +200,3 @@ def raise_descriptor_limit() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
     return soft if soft > 0 else 1 << 20
-
-
-def _exit_failed() -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(1)

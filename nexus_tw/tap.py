@@ -71,7 +71,7 @@ def makeService(options: Options) -> IService:
 
     assert options.configuration is not None
     try:
-        return make(options.configuration, options.parent or {})
+        return make(options.configuration, {} if options.parent is None else options.parent)
     except ConfigError as error:
         fail(str(error))
         raise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.error import ReactorNotRunning
@@ -10,24 +12,38 @@ from twisted.logger import globalLogBeginner
 
 from nexus_tw import logs, workers
 from nexus_tw.config import Configuration
+from nexus_tw.errors import ConfigError
+from nexus_tw.metrics import Metrics
 from nexus_tw.service import Node, RunnerService
+from nexus_tw.sink import Stream
 from nexus_tw.transport.endpoints import listener
 
 
 def main() -> None:
-    """Serves until SIGTERM or the parent's end; ends with status 0."""
+    """Serves until SIGTERM or the parent's end; ends with status 0, or with 1 where it could not start."""
+    running: Any = reactor
     charge = workers.read_charge()
     settings = charge.settings
-    globalLogBeginner.beginLoggingTo([logs.observer(settings.log, logs.standard_output())], redirectStandardIO=False)
-    listeners = [
-        listener(reactor, text, settings.tls, endpoint)
-        for text, endpoint in zip(settings.listen, workers.adopted(reactor, charge), strict=True)
-    ]
-    service = RunnerService(reactor, Node(reactor, Configuration(settings, charge.token, False), listeners))
+    metrics = Metrics()
+    # The parent writes the log, ours too; it puts lines into the form that it has there.
+    log = logs.Log(settings.log, Stream(logs.STDOUT), lambda: running.running, metrics, logs.as_json)
+    globalLogBeginner.beginLoggingTo([log.observer], redirectStandardIO=False)
+    launch = workers.WorkerLaunch(log.sink.write)
+    try:
+        listeners = [
+            listener(reactor, text, settings.tls, endpoint)
+            for text, endpoint in zip(settings.listen, workers.adopted(reactor, charge), strict=True)
+        ]
+        node = Node(reactor, Configuration(settings, charge.token, False), listeners, metrics)
+    except ConfigError as error:  # a file that was there a moment ago
+        launch.failed(str(error))
+        sys.exit(1)
+    service = RunnerService(reactor, node, launch, log)
     service.startService()
-    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    running.addSystemEventTrigger("before", "shutdown", service.stopService)
     workers.Lifeline(reactor, _stop)
-    reactor.run()
+    running.run()
+    sys.exit(launch.status)
 
 
 def _stop() -> None:

@@ -2,6 +2,9 @@
 
 The parent hands each worker the configuration over a pipe (it holds secrets, so neither arguments nor environment) and the
 listening sockets as inherited descriptors. A worker that dies is replaced; nothing that one has in memory is needed by another.
+
+A worker writes its log to its standard output, an object in each line, and the parent alone writes where the log goes: so a
+file has one writer, and a daemon, whose standard output is closed, loses nothing. A worker tells how its start went there, too.
 """
 
 from __future__ import annotations
@@ -20,9 +23,10 @@ from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.protocol import Factory, ProcessProtocol, connectionDone
-from twisted.logger import Logger
+from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
+from nexus_tw import logs
 from nexus_tw.config import Configuration
 from nexus_tw.errors import ConfigError
 from nexus_tw.settings import Settings
@@ -35,6 +39,8 @@ SOON: Final = 0.2  # s before a dead worker is replaced; doubled while they die 
 LATEST: Final = 10.0
 YOUNG: Final = 10.0
 PATIENCE: Final = 5.0  # s beyond the drain before a worker that does not end is killed
+
+LONGEST_LINE: Final = 1048576  # bytes; an event's text is bounded far below
 
 LISTENERS: Final = ("tcp", "tls", "ssl", "unix", "systemd")
 
@@ -69,16 +75,27 @@ class Parent:
         self._ports: list[IListeningPort] = []
         self._workers: dict[int, _Worker] = {}
         self._waits: dict[int, float] = {}
+        self._started = False
         self.stopping = False
 
     async def start(self) -> None:
-        """Opens the sockets and starts the workers; raises `ConfigError`."""
+        """Opens the sockets, starts the workers and waits until they listen; raises `ConfigError` where one cannot."""
         for text, endpoint in self._endpoints:
             port: Any = await listen(text, endpoint, Factory())
             port.stopReading()  # the workers accept
             self._ports.append(port)
         for number in range(self._configuration.settings.workers):
             self._spawn(number)
+        for worker in tuple(self._workers.values()):
+            why = await worker.started
+            if why:
+                raise ConfigError(why)
+        self._started = True
+
+    def reload(self) -> None:
+        """Has every worker read again what can change."""
+        for worker in self._workers.values():
+            worker.signal("HUP")
 
     async def stop(self) -> None:
         """Has every worker drain and end; then closes the sockets."""
@@ -97,7 +114,7 @@ class Parent:
             number,
             [int(port.addressFamily) for port in ports],
         )
-        descriptors: dict[int, Any] = {0: "w", 1: 1, 2: 2}
+        descriptors: dict[int, Any] = {0: "w", 1: "r", 2: "r"}
         descriptors.update({FIRST_DESCRIPTOR + place: port.fileno() for place, port in enumerate(ports)})
         worker = _Worker(self, number, msgspec.json.encode(charge), self._reactor)
         self._workers[number] = worker
@@ -107,7 +124,7 @@ class Parent:
 
     def ended(self, number: int, lived: float, how: str) -> None:
         """A worker's process is gone."""
-        if self.stopping:
+        if self.stopping or not self._started:
             return
         wait = SOON if lived > YOUNG else min(LATEST, 2 * self._waits.get(number, SOON / 2))
         self._waits[number] = wait
@@ -122,6 +139,8 @@ class Parent:
 class _Worker(ProcessProtocol):
     """One worker's process."""
 
+    _log = Logger()
+
     def __init__(self, parent: Parent, number: int, charge: bytes, reactor: Any) -> None:
         self._parent = parent
         self._number = number
@@ -129,27 +148,99 @@ class _Worker(ProcessProtocol):
         self._reactor = reactor
         self._began = reactor.seconds()
         self._gone: Deferred[None] = Deferred()
+        self._said = Lines(self._heard)
+        self._muttered = Lines(self._overheard)
+        self.started: Deferred[str] = Deferred()  # fires with why it could not start; empty where it did
+        self._why = ""
 
     def connectionMade(self) -> None:
         assert self.transport is not None
         self.transport.write(base64.b64encode(self._charge) + b"\n")
 
+    def outReceived(self, data: bytes) -> None:
+        self._said.take(data)
+
+    def errReceived(self, data: bytes) -> None:
+        self._muttered.take(data)
+
     def processEnded(self, reason: Failure = connectionDone) -> None:
+        how = reason.getErrorMessage()
+        if not self.started.called:
+            self.started.callback(self._why or f"worker {self._number} ended ({how}); the log has more")
         self._gone.callback(None)
-        self._parent.ended(self._number, self._reactor.seconds() - self._began, reason.getErrorMessage())
+        self._parent.ended(self._number, self._reactor.seconds() - self._began, how)
 
     def end(self) -> Deferred[None]:
         """Asks it to drain and end, and fires when it has; kills it where it does not."""
         if not self._gone.called:
-            self._signal("TERM")
-            late = self._reactor.callLater(self._parent.patience, self._signal, "KILL")
+            self.signal("TERM")
+            late = self._reactor.callLater(self._parent.patience, self.signal, "KILL")
             self._gone.addCallback(lambda _none: late.cancel() if late.active() else None)
         return self._gone
 
-    def _signal(self, name: str) -> None:
+    def signal(self, name: str) -> None:
         transport: Any = self.transport
         if not self._gone.called:
             transport.signalProcess(name)
+
+    def _heard(self, line: bytes) -> None:
+        try:
+            said = msgspec.json.decode(line, type=Report)
+            event = None if said.ready or said.failed else logs.event_of(line)
+        except (ValueError, LookupError):  # something printed it
+            self._overheard(line)
+            return
+        if event is not None:
+            globalLogPublisher(event)
+        elif said.failed:
+            self._why = said.failed
+        elif not self.started.called:
+            self.started.callback("")
+
+    def _overheard(self, line: bytes) -> None:
+        self._log.error("Worker {number}: {line}", number=self._number, line=line.decode("utf-8", "backslashreplace"))
+
+
+class Report(msgspec.Struct):
+    """A line that is no event of the log: how a start went."""
+
+    ready: bool = False
+    failed: str = ""
+
+
+class WorkerLaunch:
+    """The parent, which waits for this worker's start."""
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self._write = write
+        self.status = 0  # of the process when it ends
+
+    def began(self) -> None:
+        """The parent knows."""
+
+    def succeeded(self) -> None:
+        self._write(msgspec.json.encode(Report(ready=True)) + b"\n")
+
+    def failed(self, why: str) -> None:
+        self._write(msgspec.json.encode(Report(failed=why)) + b"\n")
+        self.status = 1
+
+
+class Lines:
+    """What a process writes, a line at a time; a line that is too long is cut."""
+
+    def __init__(self, take: Callable[[bytes], None]) -> None:
+        self._take = take
+        self._rest = b""
+
+    def take(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > LONGEST_LINE:
+            lines.append(self._rest)
+            self._rest = b""
+        for line in lines:
+            if line:
+                self._take(line)
 
 
 def adopted(reactor: Any, charge: Charge) -> list[IStreamServerEndpoint]:

@@ -21,7 +21,7 @@ FLOORS = {
     2: "auth broker bus calls commands dealer direct executors guard handlers invocations meta nodes presence procedures realm"
     " roster store telemetry trust",
     3: "transport",
-    4: "config logs server service tap worker workers",
+    4: "config launch logs server service sink tap worker workers",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()} | {"": 0}
 

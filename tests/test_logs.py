@@ -20,6 +20,7 @@ from twisted.python.components import Componentized
 from zope.interface.verify import verifyObject
 
 from nexus_tw import logs, settings
+from nexus_tw.metrics import Metrics
 
 SECRET = "s3cr3t-T0ken.value_x"
 
@@ -198,13 +199,12 @@ def test_without_an_observer_twistd_keeps_its_own() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"nodaemon": True, "syslog": True},
         {"nodaemon": True, "logger": "a.b"},
         {},
     ],
 )
 def test_an_explicit_choice_of_another_log_is_left_alone(options: dict[str, Any]) -> None:
-    assert logs.for_twistd(settings.Log(), options) is None
+    assert logs.for_twistd(settings.Log(), options, lambda: False, Metrics()) is None
 
 
 PROGRAM = textwrap.dedent("""
@@ -212,9 +212,11 @@ PROGRAM = textwrap.dedent("""
     from pathlib import Path
     from twisted.logger import Logger, globalLogBeginner
     from nexus_tw import logs, settings
+    from nexus_tw.metrics import Metrics
 
     options = {"nodaemon": True, "logfile": sys.argv[2]}
-    globalLogBeginner.beginLoggingTo([logs.for_twistd(settings.Log(format="json"), options)])
+    log = logs.for_twistd(settings.Log(format="json"), options, lambda: False, Metrics())
+    globalLogBeginner.beginLoggingTo([log.observer])
     Logger("tests").info("first")
     sys.stdin.read()
     for _ in range(100):

@@ -80,10 +80,11 @@ class Certificates:
         interval = self._settings.reload
         if interval and self._clock.seconds() - self._looked >= interval:
             self._looked = self._clock.seconds()
-            self._refresh()
+            self.refresh()
         return self._options.serverConnectionForTLS(protocol)
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Looks at the files, and takes them for handshakes from now on where they have changed and can be used."""
         stamps = self._stamps()
         if stamps == self._seen:
             return
