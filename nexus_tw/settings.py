@@ -76,6 +76,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     connections_per_address: Count = 0
     connections_per_subject: Count = 0
     connect_rate: Count = 0  # new connections/s
+    ahead: SecondsOrNone = 86400.0  # how far the timestamp of a sample may be ahead of the server's clock
     agents: Count = 65536  # agent ids that one connection acts for
     commands: Count = 100000  # commands remembered (their ids stand for a day), running and queued ones among them
     pending: Count = 1024  # commands of one caller that have not ended

@@ -69,6 +69,7 @@ class Telemetry:
         self._metrics = metrics
         self._depth = limits.depth
         self._retention = retention
+        self._ahead = limits.ahead
         self._stopped = False
         self._waiting: list[_Entry] = []
         # Everything not acknowledged, also what a commit under way holds.
@@ -116,7 +117,8 @@ class Telemetry:
             principal.require("telemetry", agent_id)
             sent = bytes(metrics)
             flat = flatten(sent, self._depth)
-            millis = int(self._clock.seconds() * 1000) if timestamp is None else parse_millis(timestamp, "timestamp")
+            now = int(self._clock.seconds() * 1000)
+            millis = now if timestamp is None else self._measured(timestamp, now)
             size = _size(sent, flat)
             if self._held >= WAITING or self._held_bytes + size > WAITING_BYTES:
                 self._metrics.telemetry_failed += 1
@@ -130,6 +132,17 @@ class Telemetry:
         if not self._committing and self._turn is None:
             self._turn = self._clock.callLater(0, self._begin)
         return True
+
+    def _measured(self, timestamp: str, now: int) -> int:
+        """Return the time that a client gave (ms since the epoch); raise `limit_exceeded` where such a sample is not kept."""
+        millis = parse_millis(timestamp, "timestamp")
+        if 0 < self._retention < (now - millis) / 1000:
+            kept = f"telemetry is kept ({self._retention:.15g} s, store.retention)"
+            raise _failed("limit_exceeded", f"timestamp: {format_millis(millis)} is longer ago than {kept}")
+        if 0 < self._ahead < (millis - now) / 1000:
+            ahead = f"more than {self._ahead:.15g} s (limits.ahead) ahead of the server's clock"
+            raise _failed("limit_exceeded", f"timestamp: {format_millis(millis)} is {ahead}")
+        return millis
 
     def _begin(self) -> None:
         self._turn = None

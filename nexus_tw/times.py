@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
@@ -12,6 +13,15 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _START: Final = _EPOCH.replace(tzinfo=None)
 _SECOND: Final = timedelta(seconds=1)
 _MILLISECOND: Final = timedelta(milliseconds=1)
+
+# The forms of ISO 8601 that are read: `fromisoformat` alone takes more, and not the same on every version of Python.
+_OFFSET: Final = r"(?:[Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)?"
+_HOURS: Final = r"(?:[01][0-9]|2[0-3])"
+_FRACTION: Final = r"(?:[.,][0-9]+)?"
+_FORM: Final = re.compile(
+    rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?:[Tt ]{_HOURS}:[0-9]{{2}}(?::[0-9]{{2}}{_FRACTION})?{_OFFSET})?"
+    rf"|[0-9]{{8}}(?:[Tt]{_HOURS}[0-9]{{2}}(?:[0-9]{{2}}{_FRACTION})?{_OFFSET})?"
+)
 
 
 class Timestamps:
@@ -44,11 +54,19 @@ def _second(seconds: int) -> str:
 
 
 def parse_millis(text: str, member: str) -> int:
-    """Milliseconds since the epoch for an ISO 8601 text; without an offset it is read as UTC."""
+    """Return the milliseconds since the epoch that an ISO 8601 text stands for.
+
+    A calendar date, alone or with a time of day: `2026-01-31`, `2026-01-31T12:00`, `2026-01-31 12:00:30.123456+01:00`, or
+    without the separators, `20260131T120030Z`. What has no offset is UTC; digits beyond the millisecond are cut off. Raise
+    `invalid_message` for anything else, leap seconds, `24:00`, week and ordinal dates among it.
+    """
     try:
-        when = datetime.fromisoformat(text)
+        if _FORM.fullmatch(text) is None:
+            raise ValueError(text)
+        when = datetime.fromisoformat(text.upper())
         # In UTC it may be in a year that cannot be written any more.
-        when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+        if when.tzinfo is not UTC:
+            when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
         # Integers: `timestamp()` is a float, and one in two hundred milliseconds would come back as the one before.
         return (when - _EPOCH) // _MILLISECOND
     except (ValueError, OverflowError):

@@ -585,3 +585,34 @@ def test_a_removal_that_fails_is_tried_again_and_logged_once(error: Exception, l
     world.clock.advance(60)
     assert len(world.store.pruned) == 5
     assert len(logged) == 2
+
+
+# --- the time of a sample
+
+
+@pytest.mark.parametrize("retention", [0, 3600])
+@pytest.mark.parametrize("ahead", [0, 60])
+def test_a_sample_is_taken_where_its_timestamp_is_within_the_window(retention: int, ahead: int) -> None:
+    world = World(retention=retention, ahead=ahead)
+    millis = int(NOW * 1000)
+    for offset in (-3600001, -3600000, -1, 0, 1, 60000, 60001):
+        world.said.clear()
+        world.submit(timestamp=format_millis(millis + offset))
+        refused = (retention and offset < -3600000) or (ahead and offset > 60000)
+        assert [entry[0] for entry in world.said] == (["fail"] if refused else []), offset
+        if refused:
+            assert world.said[0][2] == "limit_exceeded"
+
+
+def test_what_would_be_pruned_at_once_is_not_acknowledged(world: World) -> None:
+    world = World(retention=3600)
+    world.telemetry.start()
+    world.submit(timestamp=format_millis(int((NOW - 3600) * 1000) + 1))
+    world.turn()
+    world.store.ends()
+    assert world.oks() == ["a"]
+    world.clock.advance(60)
+    (pruned,) = world.store.pruned
+    assert pruned > world.store.batches[0][0].timestamp, "it has just become older than what is kept"
+    world.submit(name="late", timestamp=format_millis(pruned - 1))
+    assert world.said[-1][:3] == ("fail", "late", "limit_exceeded")

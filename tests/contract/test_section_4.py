@@ -10,10 +10,11 @@ import pytest
 import pytest_twisted
 
 from nexus_tw.sessions.json import JsonSession
-from nexus_tw.settings import Limits, Role, Settings
+from nexus_tw.settings import Limits, Role, Settings, Store
+from nexus_tw.times import format_millis
 from tests.client import Client
 from tests.contract.shapes import shaped
-from tests.node import Nodes, limited, with_roles
+from tests.node import Nodes, clock, limited, with_roles
 
 IDS = ["text", "", 0, -1, 2**53, -(2**63), 2**63 - 1]
 
@@ -382,7 +383,7 @@ async def test_telemetry_is_acknowledged_once_it_is_stored(nodes: Nodes) -> None
 
 @pytest_twisted.ensureDeferred
 async def test_telemetry_may_say_when_it_was_taken(nodes: Nodes) -> None:
-    node = await nodes()
+    node = await nodes(Settings(store=Store(retention="0")))
     client = await node.client()
     await client.subscribe("telemetry.received")
     reply = await client.ask(
@@ -391,6 +392,39 @@ async def test_telemetry_may_say_when_it_was_taken(nodes: Nodes) -> None:
     assert reply["type"] == "telemetry_ack"
     data = (await client.expect("event"))["data"]
     assert data == {"agentId": "a", "metrics": {"x": 1}, "timestamp": "2026-01-31T12:00:00.500Z"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_sample_of_1970_or_9999_is_refused_not_acknowledged_and_pruned_or_kept_for_ever(nodes: Nodes) -> None:
+    node = await nodes()
+    client = await node.client()
+    await client.subscribe("telemetry.received")
+    day = 86400
+    for ago, why in (
+        (clock.seconds(), "is longer ago than telemetry is kept (2592000 s, store.retention)"),
+        (30 * day + 10, "is longer ago than telemetry is kept (2592000 s, store.retention)"),
+        (-day - 10, "is more than 86400 s (limits.ahead) ahead of the server's clock"),
+        (clock.seconds() - 253402300799, "is more than 86400 s (limits.ahead) ahead of the server's clock"),
+    ):
+        timestamp = format_millis(int((clock.seconds() - ago) * 1000))
+        refused = await client.ask(type="telemetry", agentId="a", metrics={"x": 1}, timestamp=timestamp)
+        assert (refused["type"], refused["code"], refused["retryable"]) == ("error", "limit_exceeded", False)
+        assert refused["message"] == f"Telemetry submission failed: timestamp: {timestamp} {why}"
+    assert await client.heard() == []
+    for ago in (30 * day - 10, 0, -day + 10):
+        timestamp = format_millis(int((clock.seconds() - ago) * 1000))
+        taken = await client.ask(type="telemetry", agentId="a", metrics={"x": 1}, timestamp=timestamp)
+        assert taken["type"] == "telemetry_ack"
+        assert (await client.expect("event"))["data"]["timestamp"] == timestamp
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_kept_for_ever_and_may_be_ahead_as_far_as_it_likes_is_taken_of_any_year(nodes: Nodes) -> None:
+    node = await nodes(Settings(store=Store(retention="0"), limits=Limits(ahead=0)))
+    client = await node.client()
+    for timestamp in ("0001-01-01", "1970-01-01T00:00:00Z", "9999-12-31T23:59:59.999Z"):
+        reply = await client.ask(type="telemetry", agentId="a", metrics={"x": 1}, timestamp=timestamp)
+        assert reply["type"] == "telemetry_ack", timestamp
 
 
 @pytest_twisted.ensureDeferred

@@ -13,7 +13,7 @@ from zope.interface import implementer
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 from nexus_tw.errors import ERRORS, NexusError
 from nexus_tw.interfaces import IStore, Sample
-from nexus_tw.settings import Role
+from nexus_tw.settings import Role, Settings, Store
 from tests.client import Client
 from tests.contract.shapes import is_timestamp, shaped
 from tests.node import TOKEN, Nodes, clock, limited, with_roles
@@ -250,7 +250,7 @@ async def events_of(client: Client, count: int) -> list[dict[str, Any]]:
 
 @pytest_twisted.ensureDeferred
 async def test_telemetry_received_has_the_metrics_as_sent(nodes: Nodes) -> None:
-    node = await nodes()
+    node = await nodes(Settings(store=Store(retention="0")))
     watcher, agent = await node.client(), await node.client()
     await watcher.subscribe("telemetry.received", filters={"agentId": "agent-1"})
     metrics = {"cpu": 1.5, "disk": {"a": {"b": 1}}, "ok": True}
