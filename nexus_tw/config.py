@@ -31,7 +31,7 @@ from nexus_tw.auth.authorizer import procedure_of
 from nexus_tw.auth.carriers import MAX_TOKEN, is_token
 from nexus_tw.auth.https import https_agent
 from nexus_tw.auth.introductions import methods_of
-from nexus_tw.auth.origin import ANY, parse_origin
+from nexus_tw.auth.origin import is_listable
 from nexus_tw.auth.proxies import parse_trusted
 from nexus_tw.errors import ConfigError
 from nexus_tw.policy import ADMIN, MAX_SUBJECT, check_roles, is_realm, is_subject, may_join
@@ -236,8 +236,8 @@ def check(settings: Settings, token: str | None) -> None:
     _check_listen(settings)
     _check_token(settings, token)
     for index, origin in enumerate(settings.http.origins):
-        if origin != ANY and parse_origin(origin) is None:
-            raise ConfigError(f"http.origins[{index}]: {origin!r} is not scheme://host[:port], nor * for all")
+        if not is_listable(origin):
+            raise ConfigError(f"http.origins[{index}]: {origin!r} is not what an Origin can be: printable ASCII, not empty")
     parse_trusted(settings.http.trusted_proxies)
     _check_commands(settings.commands)
     # A trial, to hear now what cannot be read or used; nothing is asked of the clock or the network by it.

@@ -144,13 +144,15 @@ class RedisServer:
 class SentinelServer(RedisServer):
     """A redis-sentinel that watches one master under the name `nexus`."""
 
-    def __init__(self, master: int, quorum: int = 1) -> None:
-        super().__init__()
+    def __init__(self, master: int, quorum: int = 1, password: str | None = None, options: tuple[str, ...] = ()) -> None:
+        """`options` are further lines of its configuration."""
+        super().__init__(password=password)
         self._configuration = self.directory / "sentinel.conf"
         self._configuration.write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {self.directory}\n"
             f"sentinel monitor nexus 127.0.0.1 {master} {quorum}\n"
             "sentinel down-after-milliseconds nexus 500\nsentinel failover-timeout nexus 3000\n"
+            + "".join(f"{line}\n" for line in (*([f'requirepass "{password}"'] if password else ()), *options))
         )
 
     def command_line(self) -> list[str]:

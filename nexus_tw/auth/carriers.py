@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 MAX_TOKEN: Final = 8192  # bytes; a JWT of a large issuer has some 2,000
+PARAMETER: Final = "token"  # of the query
 SUBPROTOCOL: Final = "nexus.bearer."  # followed by the token
 
 _TOKEN: Final = re.compile(rf"[\x21-\x7e]{{1,{MAX_TOKEN}}}\Z")
@@ -22,12 +23,13 @@ def find_token(
 ) -> tuple[str | None, list[str]]:
     """The token of a request, and the subprotocols that are left to choose from.
 
-    `headers` by lower-case names, `parameters` those of the query, `offered` the subprotocols in the client's order. The
-    first carrier that holds something wins, also where its token turns out to be wrong. The token is as the client sent
-    it, unchecked. A subprotocol that carries a token is never among those left: choosing it would send the token back.
+    `headers` by lower-case names, `parameters` those of the query, in which a `+` of a token is no space, `offered` the
+    subprotocols in the client's order. The first carrier that holds something wins, also where its token turns out to be
+    wrong. The token is as the client sent it, unchecked. A subprotocol that carries a token is never among those left:
+    choosing it would send the token back.
     """
     carried = [name[len(SUBPROTOCOL) :] for name in offered if name.startswith(SUBPROTOCOL)]
-    found = (_bearer(headers.get("authorization", "")), *parameters.get("token", ()), *carried)
+    found = (_bearer(headers.get("authorization", "")), *parameters.get(PARAMETER, ()), *carried)
     token = next((each for each in found if each), None)
     return token, [name for name in offered if not name.startswith(SUBPROTOCOL)]
 

@@ -103,13 +103,20 @@ class Issuer:
         for name in ("nbf", "iat"):
             if name in claims and _time(claims, name) > now + settings.leeway:
                 raise Refused(f"its {name} is in the future")
-        subject, role_name = claims.get("sub"), claims.get(settings.role_claim)
+        subject = claims.get("sub")
         if not isinstance(subject, str) or not is_subject(subject):
             raise Refused("its sub is no usable subject")
-        role = self._roles.get(role_name) if isinstance(role_name, str) else None
-        if role is None:
-            raise Refused(f"its {settings.role_claim} names no configured role")
-        return Principal(subject, str(role_name), role, expires)
+        role = self._role(_claim(claims, settings.role_claim))
+        return Principal(subject, role, self._roles[role], expires)
+
+    def _role(self, claim: Any) -> str:
+        """The configured role in a claim that may be a list, most of which is other services' business."""
+        named = claim if isinstance(claim, list) else [claim]
+        known = {name for name in named if isinstance(name, str) and name in self._roles}
+        if len(known) != 1:
+            count = "more than one configured role" if known else "no configured role"
+            raise Refused(f"its {self._settings.role_claim} names {count}")
+        return known.pop()
 
 
 @implementer(IAuthenticator)
@@ -208,6 +215,16 @@ def _object(payload: bytes) -> dict[str, Any]:
         return msgspec.json.decode(payload, type=dict[str, Any])
     except (ValueError, RecursionError):
         raise Refused("its claims are no JSON object") from None
+
+
+def _claim(claims: Mapping[str, Any], name: str) -> Any:
+    """The claim of that name, or at that path: names may have dots (`https://…`), and claims may be inside of others."""
+    if name in claims:
+        return claims[name]
+    value: Any = claims
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 def _time(claims: Mapping[str, Any], name: str) -> float:

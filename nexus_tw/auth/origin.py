@@ -12,7 +12,8 @@ _AUTHORITY: Final = r"(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~-]{1,255})(?
 _HOST: Final = re.compile(_AUTHORITY)
 # What a browser sends (RFC 6454 section 6.2): no user, path, query or fragment, and never more than one.
 _ORIGIN: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,31})://" + _AUTHORITY)
-_PORTS: Final = {"http": 80, "https": 443}
+# Some native clients send the address that they connect to. Of a page the scheme is always one of http.
+_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 class Origin(NamedTuple):
@@ -33,14 +34,20 @@ def parse_origin(text: str) -> Origin | None:
     return None if port == 0 else Origin(scheme, match["host"].lower(), port)
 
 
+def is_listable(text: str) -> bool:
+    """Whether any `Origin` field can have this text."""
+    return text.isascii() and text.isprintable() and text == text.strip() != ""
+
+
 def origin_allowed(origin: str, host_header: str, listed: Sequence[str]) -> bool:
-    """Whether a page of this origin may connect.
+    """Whether a page or client of this origin may connect.
 
     It may where its host and port are those of the `Host` header, a missing port on either side being the default of the
-    origin's scheme (TLS may have ended at a proxy that passes `Host` on), or where it is listed: as `scheme://host[:port]`,
-    or `*` for all.
+    origin's scheme (TLS may have ended at a proxy that passes `Host` on), or where it is listed: as `*` for all, as the same
+    text (`null` and `file://` are origins too, RFC 6454 section 6.1), or as another spelling of the same
+    `scheme://host[:port]`.
     """
-    if ANY in listed:
+    if ANY in listed or origin in listed:
         return True
     asked = parse_origin(origin)
     if asked is None:
@@ -49,7 +56,7 @@ def origin_allowed(origin: str, host_header: str, listed: Sequence[str]) -> bool
 
 
 def _same_host(origin: Origin, host_header: str) -> bool:
-    # Only web pages are served by a host; an extension's identifier that looks like ours is not us.
+    # Other schemes name no host; an extension's identifier that looks like ours is not us.
     if origin.scheme not in _PORTS:
         return False
     match = _HOST.match(host_header)

@@ -64,12 +64,20 @@ class Sentinels:
         try:
             found: Any = await connection.ask(*words)
         except Unreachable as error:
-            # A sentinel's own password is the one of the address, where it has any; most have none and refuse AUTH.
-            if self._address.password is None or not str(error).startswith("NOAUTH"):
+            # Most sentinels ask for no login, and refuse AUTH where nothing is set.
+            login = self._login()
+            if not login or not str(error).startswith(("NOAUTH", "NOPERM")):
                 raise
-            await connection.ask("AUTH", self._address.password)
+            await connection.ask("AUTH", *login)
             found = await connection.ask(*words)
         if not found:
             raise Unreachable("a sentinel does not know this name")
         host, port = (item.decode() if isinstance(item, bytes) else str(item) for item in found)
         return host, int(port)
+
+    def _login(self) -> list[str]:
+        """The sentinels' own user and password, or the master's password where the address names no other."""
+        address = self._address
+        if address.sentinel_password is None:
+            return [] if address.password is None else [address.password]
+        return [*([address.sentinel_username] if address.sentinel_username else []), address.sentinel_password]

@@ -2,23 +2,30 @@
 
     redis://[USER][:PASSWORD]@HOST:PORT/DB           one server
     rediss://HOST:PORT/DB[?ca=FILE]                  the same over TLS; FILE holds the authorities to trust (PEM)
-    redis+sentinel://[:PASSWORD@]HOST:PORT,../NAME/DB    the master that these sentinels know as NAME
+    redis+sentinel://[:PASSWORD@]HOST:PORT,../NAME/DB    the master that these sentinels know as NAME; with
+        [?sentinel_username=USER&]sentinel_password=PASSWORD after it where the sentinels have another login than the master
     unix:///PATH[?db=DB]                             a server on this machine
 
-User and password may be percent-encoded. No error here tells any part of an address: a mistake in it can put the
-password in any place.
+User, password and options may be percent-encoded; a `+` is a `+`. No error here tells any part of an address: a mistake in
+it can put the password in any place.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from nexus_tw.errors import ConfigError
 
 PORT: Final = 6379
 SENTINEL_PORT: Final = 26379
+
+_OPTIONS: Final = {
+    "rediss": frozenset({"ca"}),
+    "redis+sentinel": frozenset({"sentinel_username", "sentinel_password"}),
+    "unix": frozenset({"db"}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,8 @@ class Address:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     db: int | None = None
+    sentinel_username: str | None = None
+    sentinel_password: str | None = field(default=None, repr=False)
     tls: bool = False
     ca: str = ""
 
@@ -43,12 +52,14 @@ def parse(url: str) -> Address:
     """The address, or a `ConfigError`."""
     try:
         parts = urlsplit(url)
-        query = {key: values[-1] for key, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
     except ValueError:  # its text would quote the address
         raise _wrong("not an address") from None
     if parts.fragment:
         raise _wrong("'#' must be written as %23")
-    known = {"rediss": {"ca"}, "unix": {"db"}}.get(parts.scheme, set())
+    query = _options(parts.query)
+    known = _OPTIONS.get(parts.scheme, frozenset())
+    if "sentinel_username" in query and "sentinel_password" not in query:
+        raise _wrong("sentinel_username: needs sentinel_password beside it")
     if query.keys() - known:
         raise _wrong(f"{parts.scheme}: knows no options after '?' but {', '.join(sorted(known)) or 'none'}")
     if parts.scheme == "unix":
@@ -68,9 +79,21 @@ def parse(url: str) -> Address:
         username=unquote(user) or None,
         password=unquote(password) if password else None,
         db=db,
+        sentinel_username=query.get("sentinel_username"),
+        sentinel_password=query.get("sentinel_password"),
         tls=parts.scheme == "rediss",
         ca=query.get("ca", ""),
     )
+
+
+def _options(query: str) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for option in query.split("&") if query else ():
+        name, _, value = option.partition("=")
+        if not value:
+            raise _wrong("an option after '?' needs a value")
+        options[unquote(name)] = unquote(value)
+    return options
 
 
 def _path(parts: SplitResult, sentinel: bool) -> tuple[str | None, int | None]:

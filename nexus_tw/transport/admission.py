@@ -19,6 +19,7 @@ from nexus_tw.sessions.verbs import Dialect
 from nexus_tw.settings import Http
 from nexus_tw.transport.connections import Connections, Full
 from nexus_tw.transport.opening import Opening
+from nexus_tw.transport.strangers import Strangers
 
 REALM: Final = "nexus"  # where all are whose dialect does not let them say where they want to be
 WAMP: Final = "wamp."  # begins the subprotocols of those who could not make sense of anything else
@@ -89,6 +90,7 @@ class Admission:
         self._metrics = metrics
         self._clock = clock
         self._patience = patience
+        self._strangers = Strangers(clock)
 
     async def admit(self, opening: Opening, host: str, certificate: Callable[[], str | None]) -> Admitted:
         """Admits an upgrade from `host` (an IP address, or `unix`), or raises `Refused`."""
@@ -138,9 +140,16 @@ class Admission:
         """The client's own address, also behind proxies that are trusted."""
         return client_address(host, headers.get("x-forwarded-for"), self._http.trusted_proxies)
 
-    def origin_allowed(self, headers: Mapping[str, str]) -> bool:
-        origin = headers.get("origin")
-        return origin is None or origin_allowed(origin, headers.get("host", ""), self._http.origins)
+    def require_origin(self, opening: Opening) -> None:
+        """Raises `forbidden` where a page of another origin asks that is not listed."""
+        origin = opening.headers.get("origin")
+        if origin is None:
+            return
+        host = opening.headers.get("host", "")
+        if "origin" in opening.repeated or not origin_allowed(origin, host, self._http.origins):
+            self._metrics.connections_refused["origin"] += 1
+            self._strangers.refused(origin, host)
+            raise NexusError("forbidden", "This Origin is not allowed here")
 
     def count_refusal(self, status: int) -> None:
         """A connection ended at the door with this HTTP status."""
@@ -164,9 +173,7 @@ class Admission:
         if self._connections.draining:
             self._metrics.connections_refused["draining"] += 1
             raise Refused(NexusError("shutting_down", "The server is shutting down"), 503, (("Retry-After", "5"),))
-        if "origin" in opening.repeated or not self.origin_allowed(opening.headers):
-            self._metrics.connections_refused["origin"] += 1
-            raise Refused(NexusError("forbidden", "This Origin is not allowed here"), 403)
+        self.require_origin(opening)
         self._connections.arrive()
         self._connections.room(address, None)
         return way

@@ -30,6 +30,7 @@ STRANGER: Final = 16384  # bytes of a message from a client that has not yet sho
 PARTING: Final = 5.0  # s for a client that has left its session to close
 LINGER: Final = 10.0  # s for a client to answer our goodbye, which may stand behind a full queue
 PATIENCE: Final = 60.0  # s for which a client may keep its bucket empty
+OWN_CODE: Final = 3000  # from where on close codes are an application's own (RFC 6455 section 7.4.2)
 RECOVERED: Final = 0.1  # of the bucket, from where on it no longer counts as kept empty
 
 
@@ -170,7 +171,7 @@ class Conversation:
         self._call_last(seconds, self.drop)
 
     def gone(self, code: int, reason: str) -> None:
-        """The transport is lost. `code` and `reason` say how, unless this side closed."""
+        """The transport is lost. `code` and `reason` say how, unless this side closed: then they are the client's own."""
         self.life.lost()
         self._nothing_last()
         outbox, self.outbox = self.outbox, None
@@ -181,7 +182,8 @@ class Conversation:
         door.connections.remove(self)
         if self.closed is not None:
             code, reason = self.closed.code, self.closed.reason
-        door.metrics.connections_closed[code] += 1
+        # A client may close with any of 2,000 codes that mean something to nobody but itself.
+        door.metrics.connections_closed[OWN_CODE if self.closed is None and code > OWN_CODE else code] += 1
         self._log.info(
             "{subject} from {address} left after {seconds:.1f} s: {code} {reason} ({received} messages in)",
             subject=self.subject or "nobody",

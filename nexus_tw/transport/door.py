@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from nexus_tw.errors import NexusError
 from nexus_tw.transport.admission import Admission, Admitted, Refused
-from nexus_tw.transport.opening import END, Opening, parse
+from nexus_tw.transport.opening import CRLF, END, Opening, read
 from nexus_tw.transport.problems import response
 from nexus_tw.transport.rawsocket import HANDSHAKE, MAGIC, RawSockets, Refusal, Unacceptable
 from nexus_tw.transport.tls import SPOKEN, common_name
@@ -62,11 +62,17 @@ class Door(Protocol):
             return
         searched = max(0, len(self._data) - len(END) + 1)
         self._data += data
-        end = self._data.find(END, searched)
-        if (len(self._data) if end < 0 else end + len(END)) > self._doors.largest:
+        # One empty line before the request is passed over (RFC 9112 section 2.2); a second one is a request without a line.
+        begin = len(CRLF) if self._data.startswith(CRLF) else 0
+        end = self._data.find(END, max(begin, searched))
+        size = len(self._data) if end < 0 else end + len(END)
+        if self._data.startswith(CRLF, begin):
+            self._opened(0)
+        elif size - begin > self._doors.largest:
             self._refuse(NexusError("too_large", "The request's header block is too large"), 431)
         elif end >= 0:
-            self._opened(end + len(END))
+            self._data = self._data[begin:]
+            self._opened(size - begin)
 
     def _shake_hands(self, data: bytes) -> None:
         self._data += data
@@ -84,10 +90,13 @@ class Door(Protocol):
     # ---
 
     def _opened(self, end: int) -> None:
-        opening = parse(self._data[:end])
-        if opening is None:
-            self._refuse(NexusError("invalid_message", "The request's header block holds what it must not (RFC 9110)"), 400)
-        elif opening.upgrade:
+        try:
+            opening = read(self._data[:end])
+        except NexusError as error:
+            self._refuse(error, 400)
+            return
+        if opening.upgrade:
+            self._data = opening.handshake() + self._data[end:]
             self._upgrade(opening)
         else:
             self._done()
@@ -246,17 +255,13 @@ def take_over(transport: Any, protocol: Any) -> None:
 def reopen(doors: Doors, request: Any) -> None:
     """Takes a connection back from Twisted Web, on which a later request asks for an upgrade, and puts it before a new door.
 
-    The header block is written anew, so that it is checked like any other; the door decides as if it were the first.
+    The door gets the header block as it came, and decides as if it were the first.
     """
     channel = request.channel
     transport, channel.transport = channel.transport, None
     rest = channel.clearLineBuffer()  # frames that came right behind the request
-    fields = b"".join(
-        name + b": " + value + b"\r\n" for name, values in request.requestHeaders.getAllRawHeaders() for value in values
-    )
-    head = request.method + b" " + request.uri + b" HTTP/1.1\r\n" + fields + b"\r\n"
     door = Door(doors)
     transport.unregisterProducer()  # the channel paused the transport while it served the request
     take_over(transport, door)
     transport.resumeProducing()
-    door.dataReceived(head + rest)
+    door.dataReceived(request.opening.head + rest)

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import cached_property
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
+from zope.interface import implementer
 
 from nexus_tw.auth.carriers import find_token
 from nexus_tw.errors import NexusError, misshapen
 from nexus_tw.interfaces import Credentials
 from nexus_tw.policy import Principal
+from nexus_tw.transport import codings
 from nexus_tw.transport.admission import Admission, require_member
-from nexus_tw.transport.opening import names_websocket, origin_form
+from nexus_tw.transport.opening import CRLF, Opening, read
 from nexus_tw.transport.problems import TYPE, problem, response
 from nexus_tw.transport.tls import common_name
 
 JSON: Final = "application/json"
-LENGTH_DIGITS: Final = 20  # of a `Content-Length`; no body is that long
 IDLE: Final = 60  # s without a request after which a kept-alive connection is closed
 
 encode: Final = msgspec.json.Encoder().encode
@@ -44,19 +47,26 @@ class Answer(NamedTuple):
 class Call:
     """A request, as a handler sees it."""
 
-    def __init__(self, request: Request, admission: Admission) -> None:
+    def __init__(self, request: Any, admission: Admission) -> None:
         self._request = request
         self._admission = admission
-        self.headers = _headers(request)
-        self.body: bytes = request.content.read() if request.content is not None else b""
+        self.opening: Opening = request.opening
+        self.headers = self.opening.headers
+
+    @cached_property
+    def body(self) -> bytes:
+        """The body, decompressed. Raises `too_large`, `invalid_message` or `codings.Unsupported`."""
+        request = self._request
+        body: bytes = request.content.read()
+        return codings.decode(body, self.opening.listed("content-encoding"), request.largest)
 
     def parameters(self, name: str) -> list[str]:
         """The query's values of that name."""
-        return [value.decode("utf-8", "replace") for value in self._request.args.get(name.encode(), ())]
+        return self.opening.parameters().get(name, [])
 
     async def principal(self) -> Principal:
         """Who calls; raises `unauthorized`, or `forbidden` for somebody of other realms only."""
-        token, _ = find_token(self.headers, {"token": self.parameters("token")}, ())
+        token, _ = find_token(self.headers, self.opening.parameters(), ())
         principal = await self._admission.principal(Credentials(token, common_name(self._request.channel.transport)))
         if principal is None:
             raise NexusError("unauthorized", "A valid token is needed")
@@ -105,8 +115,8 @@ class Root(Resource):
         self._admission = admission
         self._upgrade = upgrade
 
-    def render(self, request: Request) -> int:
-        if request.method == b"GET" and request.clientproto == b"HTTP/1.1" and _asks_for_websocket(request):
+    def render(self, request: Any) -> int:
+        if request.opening.upgrade:
             self._upgrade(request)
             return NOT_DONE_YET
         gone: list[Failure] = []
@@ -118,12 +128,10 @@ class Root(Resource):
 
     async def _answer(self, request: Request) -> Answer:
         call = Call(request, self._admission)
-        if not self._admission.origin_allowed(call.headers):
-            raise NexusError("forbidden", "This Origin is not allowed here")
+        self._admission.require_origin(call.opening)
         origin = call.headers.get("origin")
-        method = request.method.decode("ascii", "replace")
         try:
-            answer = await self._routed(call, method, request.path.decode("ascii", "replace"))
+            answer = await self._routed(call)
         except NexusError as error:
             answer = _refusal(error)
         if origin is not None:
@@ -131,17 +139,27 @@ class Root(Resource):
             answer = answer._replace(headers=(*answer.headers, ("Access-Control-Allow-Origin", origin), ("Vary", "Origin")))
         return answer
 
-    async def _routed(self, call: Call, method: str, path: str) -> Answer:
-        methods = self._routes.get(origin_form(path))
+    async def _routed(self, call: Call) -> Answer:
+        method, address = call.opening.method, call.opening.address
+        methods = self._routes.get(address)
+        if method == "OPTIONS" and (methods is not None or address in _WHOLE):
+            return self._options(call, methods)
         if methods is None:
             raise NexusError("not_found", "There is nothing at this address")
         handler = methods.get("GET" if method == "HEAD" else method)
         if handler is not None:
             return await handler(call)
-        if method == "OPTIONS" and "origin" in call.headers:
-            return Answer(204, headers=(("Access-Control-Allow-Methods", ", ".join(methods)), *_PREFLIGHT))
         error = NexusError("method_not_allowed", "This address does not know that method")
-        return _problem(error, (("Allow", ", ".join([*methods, "HEAD"] if "GET" in methods else methods)),))
+        return _problem(error, (("Allow", _allowed(methods)),))
+
+    def _options(self, call: Call, methods: Mapping[str, Handler] | None) -> Answer:
+        """What an address knows, or the server as a whole (RFC 9110 section 9.3.7); a page of another origin asks first."""
+        if methods is None:
+            methods = {method: handler for known in self._routes.values() for method, handler in known.items()}
+        headers = (("Allow", _allowed(methods)),)
+        if "origin" not in call.headers:
+            return Answer(204, headers=headers)
+        return Answer(204, headers=(*headers, ("Access-Control-Allow-Methods", ", ".join(methods)), *_PREFLIGHT))
 
     def _failed(self, failure: Failure) -> Answer:
         error = failure.value
@@ -164,56 +182,106 @@ class Root(Resource):
 
 _ALWAYS: Final = (("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store"), ("Server", "nexus"))
 _PREFLIGHT: Final = (
-    ("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key"),
+    ("Access-Control-Allow-Headers", "Authorization, Content-Encoding, Content-Type, Idempotency-Key"),
     ("Access-Control-Max-Age", "600"),
 )
+_WHOLE: Final = ("*", "/")  # of the server as a whole: the form of RFC 9112 section 3.2.4, and where health checks ask
 
 
-def _problem(error: NexusError, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
-    status, body = problem(error)
+def _problem(error: NexusError, headers: tuple[tuple[str, str], ...] = (), status: int | None = None) -> Answer:
+    status, body = problem(error, status)
     return Answer(status, body, TYPE, headers)
 
 
 def _refusal(error: NexusError) -> Answer:
+    if isinstance(error, codings.Unsupported):
+        return _problem(error, (("Accept-Encoding", codings.ACCEPTED),), 415)
     return _problem(error, (("WWW-Authenticate", "Bearer"),) if error.code == "unauthorized" else ())
 
 
-def _asks_for_websocket(request: Request) -> bool:
-    return names_websocket(",".join(request.requestHeaders.getRawHeaders("Upgrade", ())))
+def _allowed(methods: Iterable[str]) -> str:
+    """For `Allow`."""
+    return ", ".join([*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"])
 
 
-def _headers(request: Request) -> dict[str, str]:
-    return {
-        name.decode("ascii", "replace").lower(): b",".join(values).decode("latin-1")
-        for name, values in request.requestHeaders.getAllRawHeaders()
-    }
+@implementer(IHalfCloseableProtocol)
+class Channel(HTTPChannel):
+    """A connection on which a request has to be whole within `IDLE` s of the one before, and gets a reason if it is wrong.
 
+    Twisted's parser reads no header block of a client: each is checked as at the door (`nexus_tw.transport.opening`), and
+    the parser is told only where the request ends.
+    """
 
-class BoundedChannel(HTTPChannel):
-    """A connection on which a request has to be whole within `IDLE` s of the one before, and gets a reason if it is wrong."""
+    def __init__(self, largest_head: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.totalHeadersSize = self.MAX_LENGTH = largest_head
+        self.serving = False  # a request is whole and not yet answered
+        self._ended = False  # the client will send nothing more
+        self._refused = False
+        self._head: list[bytes] = []
+        self._size = 0
+        self._passed_over = False  # an empty line before the request
 
     def dataReceived(self, data: bytes) -> None:
         # Not HTTPChannel's own, which begins the time anew with each byte that comes: one byte a minute would do.
-        LineReceiver.dataReceived(self, data)
+        if not self._refused:  # under TLS bytes may still come
+            LineReceiver.dataReceived(self, data)
 
-    def headerReceived(self, line: bytes) -> bool:
-        # Twisted passes over the coding `identity`, which RFC 9112 does not know any more and a front may read in another
-        # way, and it fails over a length of more digits than Python makes a number of.
-        name, _, value = line.lower().partition(b":")
-        value = value.strip()
-        if (name == b"transfer-encoding" and value != b"chunked") or (name == b"content-length" and len(value) > LENGTH_DIGITS):
-            self._respondToBadRequestAndDisconnect()
-            return False
-        return bool(super().headerReceived(line))  # type: ignore[no-untyped-call]
+    def lineReceived(self, line: bytes) -> None:
+        if not line and not self._head and not self._passed_over:
+            self._passed_over = True
+            return
+        self._head.append(line)
+        self._size += len(line) + len(CRLF)
+        if self._size > self.totalHeadersSize:
+            self.lineLengthExceeded(line)
+        elif not line:
+            head, self._head = self._head, []
+            self._size, self._passed_over = 0, False
+            self._opened(CRLF.join([*head, b""]))
+
+    def _opened(self, head: bytes) -> None:
+        try:
+            opening = read(head)
+        except NexusError as error:
+            self.refuse(error)
+            return
+        request_line, *fields = opening.lines()
+        super().lineReceived(request_line)  # type: ignore[no-untyped-call]
+        self.requests[-1].opening = opening
+        for each in (*fields, b""):
+            super().lineReceived(each)  # type: ignore[no-untyped-call]
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        self._respondToBadRequestAndDisconnect()
+        self.refuse(NexusError("too_large", "The request's header block is too large"), 431)
+
+    def refuse(self, error: NexusError, status: int | None = None) -> None:
+        """Answers in the place of a resource, and ends the connection."""
+        channel: Any = self
+        self._refused = True
+        channel.transport.write(response(error, status))
+        channel.loseConnection()
 
     def _respondToBadRequestAndDisconnect(self) -> None:
-        channel: Any = self
-        error = NexusError("invalid_message", "The request is not one that HTTP/1.1 knows (RFC 9112), or its header too large")
-        channel.transport.write(response(error))
-        channel.loseConnection()
+        self.refuse(NexusError("invalid_message", "The request is not one that HTTP/1.1 knows (RFC 9112)"))
+
+    # --- a client that ends its half of the connection has asked, and waits for the answers
+
+    def requestDone(self, request: Request) -> None:
+        self.serving = False
+        super().requestDone(request)  # type: ignore[no-untyped-call]
+        self._end()
+
+    def readConnectionLost(self) -> None:
+        self._ended = True
+        self._end()
+
+    def writeConnectionLost(self) -> None:
+        """This side does not end its half alone."""
+
+    def _end(self) -> None:
+        if self._ended and not self.serving:
+            self.loseConnection()  # type: ignore[no-untyped-call]
 
 
 def site(root: Root, reactor: Any, largest_head: int, largest_body: int) -> Site:
@@ -222,40 +290,45 @@ def site(root: Root, reactor: Any, largest_head: int, largest_body: int) -> Site
     class BoundedRequest(Request):
         """Stops at the first byte that is too many; Twisted would put the body into a file, however long it is."""
 
+        channel: Any
+        opening: Opening
+        largest = largest_body
         _size = 0
         _over = False
 
         def gotLength(self, length: int | None) -> None:
             if length is not None and 0 < largest_body < length:
-                self._refuse()
+                self._too_large()
             # A length that was announced is not yet one that was sent: memory is taken as it comes.
             self.content = BytesIO()
 
         def handleContentChunk(self, data: bytes) -> None:
             self._size += len(data)
             if 0 < largest_body < self._size:
-                self._refuse()
+                self._too_large()
             if not self._over:
                 super().handleContentChunk(data)  # type: ignore[no-untyped-call]
 
         def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
             if not self._over:
+                self.channel.serving = True
                 super().requestReceived(command, path, version)  # type: ignore[no-untyped-call]
 
-        def _refuse(self) -> None:
-            if self._over:
-                return
-            self._over = True
-            channel: Any = self.channel
-            channel.transport.write(response(NexusError("too_large", f"The body is longer than {largest_body} bytes")))
-            channel.loseConnection()
+        def processingFailed(self, reason: Failure) -> Failure:
+            # Twisted's own page would be in its name.
+            self._log.failure("A request could not be answered", reason)
+            self._refuse(NexusError("internal", "Something went wrong in the server"))
+            return reason
 
-    def channel() -> BoundedChannel:
-        made = BoundedChannel()  # type: ignore[no-untyped-call]
-        made.totalHeadersSize = made.MAX_LENGTH = largest_head
-        return made
+        def _too_large(self) -> None:
+            self._refuse(NexusError("too_large", f"The body is longer than {largest_body} bytes"))
+
+        def _refuse(self, error: NexusError) -> None:
+            if not self._over:
+                self._over = True
+                self.channel.refuse(error)
 
     # There are no forms here, and no token is looked for in one.
     made: Any = Site(root, BoundedRequest, reactor=reactor, timeout=IDLE, parsePOSTFormSubmission=False)
-    made.protocol = channel
+    made.protocol = lambda: Channel(largest_head)
     return made  # type: ignore[no-any-return]

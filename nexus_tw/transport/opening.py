@@ -1,50 +1,104 @@
-"""The opening of an HTTP/1.1 connection: a header block, checked byte by byte before anybody else reads it.
+"""The opening of an HTTP/1.1 request: a header block, checked byte by byte before anybody else reads it.
 
 Parsers behind this one split lines at more characters than CR LF (Autobahn at all that Python calls a line end), so a byte
-that they take for a line end would smuggle in a header. Only the bytes of RFC 9110 fields in ASCII pass: HTAB and 0x20 to
-0x7e in values, tokens as names, no folding, CR LF as line ends.
+that they take for a line end would smuggle in a header. None of them gets the client's bytes: they get lines written anew,
+with the few fields that they need, in ASCII. RFC 9110 section 5.5 lets octets above 0x7f stand in values and calls them
+opaque: a field that nobody here reads may hold them and is passed over, one that is read may not.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote, unquote_plus
 
+from nexus_tw.auth.carriers import PARAMETER
+from nexus_tw.errors import NexusError
+
+CRLF: Final = b"\r\n"
 END: Final = b"\r\n\r\n"
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _HEAD: Final = re.compile(
-    rb"(?P<method>%s) (?P<target>[\x21-\x7e]+) HTTP/1\.(?P<minor>[01])\r\n(?P<fields>(?:%s:[\t\x20-\x7e]*\r\n)*)\r\n\Z"
+    rb"(?P<method>%s) (?P<target>[\x21-\x7e]+) HTTP/1\.(?P<minor>[01])\r\n(?P<fields>(?:%s:[\t\x20-\x7e\x80-\xff]*\r\n)*)\r\n\Z"
     % (_TOKEN, _TOKEN)
 )
-_ABSOLUTE: Final = re.compile(r"(?i)https?://[^/]*")
+_ABSOLUTE: Final = re.compile(r"(?i)https?://[^/?]*")
+_HOST: Final = re.compile(r"(?:\[[0-9A-Za-z:.%]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]*)?\Z")  # RFC 3986 section 3.2.2
+_LENGTH: Final = re.compile(r"[0-9]{1,20}\Z")  # no body is longer, and Python does not make a number of any digits
+
+# What a handshake is judged by once its address, its Host and its Origin were (RFC 6455 section 4.2.1).
+_HANDSHAKE: Final = ("upgrade", "connection", "sec-websocket-version", "sec-websocket-key", "sec-websocket-extensions")
+# What tells a parser of HTTP where a request ends.
+_FRAMING: Final = ("content-length", "transfer-encoding", "expect")
+_READ: Final = frozenset(
+    {
+        *_HANDSHAKE,
+        *_FRAMING,
+        "accept",
+        "authorization",
+        "content-encoding",
+        "host",
+        "idempotency-key",
+        "origin",
+        "sec-websocket-protocol",
+        "x-forwarded-for",
+    }
+)
 
 
 class Opening:
-    """A request line and its header fields, names in lower case; of a repeated field the values are joined by commas."""
+    """A request line and its header fields, names in lower case.
 
-    __slots__ = ("headers", "method", "minor", "path", "query", "repeated")
+    The values of a repeated field are joined by commas (RFC 9110 section 5.3) and its name is in `repeated`. A field with
+    octets beyond ASCII is not in `headers` but in `opaque`. `address` is the path as it was written, `path` the same without
+    percent-encoding, `head` the whole block as it came.
+    """
 
-    def __init__(self, method: str, target: str, minor: int, headers: dict[str, str], repeated: frozenset[str]) -> None:
-        path, _, query = target.partition("?")
+    __slots__ = ("address", "head", "headers", "method", "minor", "opaque", "path", "query", "repeated")
+
+    def __init__(
+        self,
+        head: bytes,
+        method: str,
+        target: str,
+        minor: int,
+        headers: dict[str, str],
+        repeated: frozenset[str],
+        opaque: frozenset[str],
+    ) -> None:
+        target, _, query = origin_form(target).partition("?")
+        self.head = head
         self.method = method
-        self.path = unquote(origin_form(path))
+        self.address = target
+        self.path = unquote(target)
         self.query = query
         self.minor = minor
         self.headers = headers
         self.repeated = repeated
+        self.opaque = opaque
 
     @property
     def upgrade(self) -> bool:
         """Whether this asks for a WebSocket (RFC 6455 section 4.2.1); the rest of the handshake is checked later."""
-        return self.method == "GET" and self.minor == 1 and names_websocket(self.headers.get("upgrade", ""))
+        return self.method == "GET" and self.minor == 1 and "websocket" in self.listed("upgrade")
+
+    def listed(self, name: str) -> list[str]:
+        """The elements of a field that is a list, in lower case; empty ones do not count (RFC 9110 section 5.6.1.2)."""
+        return [word for word in (part.strip(" \t") for part in self.headers.get(name, "").lower().split(",")) if word]
 
     def parameters(self) -> dict[str, list[str]]:
-        """The query's members; those without a value are left out."""
+        """The query's members; those without a value are left out.
+
+        A `+` is a space, as in forms, but not in a token: a token holds no space and may hold a `+`.
+        """
         found: dict[str, list[str]] = {}
-        for name, value in parse_qsl(self.query):
-            found.setdefault(name, []).append(value)
+        for member in self.query.split("&"):
+            name, _, value = member.partition("=")
+            if value:
+                name = unquote_plus(name)
+                found.setdefault(name, []).append(unquote(value) if name == PARAMETER else unquote_plus(value))
         return found
 
     @property
@@ -52,16 +106,70 @@ class Opening:
         offered = self.headers.get("sec-websocket-protocol", "")
         return [name for name in (part.strip() for part in offered.split(",")) if name]
 
+    def fault(self) -> str | None:
+        """What HTTP forbids in these fields, as `FIELD: WHY`; None where there is nothing."""
+        headers = self.headers
+        unreadable = sorted(self.opaque & _READ)
+        if unreadable:
+            return f"{unreadable[0]}: holds octets beyond ASCII"
+        host = headers.get("host")
+        if host is None:
+            return "host: is missing" if self.minor else None  # RFC 9112 section 3.2; HTTP/1.0 did not know it
+        if "host" in self.repeated:
+            return "host: is there more than once"
+        if _HOST.match(host) is None:
+            return "host: is not a host with an optional port"
+        return self._unframed()
 
-def names_websocket(upgrade: str) -> bool:
-    """Whether an `Upgrade` field names the WebSocket protocol among others."""
-    return "websocket" in (word.strip() for word in upgrade.lower().split(","))
+    def _unframed(self) -> str | None:
+        # Where the body ends must be clear to every parser on the way (RFC 9112 section 6.3).
+        coding, length = self.headers.get("transfer-encoding"), self.headers.get("content-length")
+        if coding is not None and (coding.lower() != "chunked" or not self.minor):
+            return "transfer-encoding: is not chunked, which is all that HTTP/1.1 knows and HTTP/1.0 does not"
+        if length is not None and _LENGTH.match(length) is None:
+            return "content-length: is not one number"
+        if coding is not None and length is not None:
+            return "content-length: stands beside transfer-encoding"
+        return None
+
+    # --- the same, as the parsers behind shall read it
+
+    def handshake(self) -> bytes:
+        """For a parser of WebSocket handshakes: RFC 6455's own fields; the address and the Host are not the client's."""
+        offered = ", ".join(self.subprotocols)
+        fields = [f"{name}: {self.headers[name]}" for name in _HANDSHAKE if name in self.headers]
+        if offered:
+            fields.append(f"sec-websocket-protocol: {offered}")
+        return "\r\n".join(["GET / HTTP/1.1", "host: nexus", *fields, "", ""]).encode("ascii")
+
+    def lines(self) -> Iterator[bytes]:
+        """For a parser of HTTP: the request line, of which the address is not the client's, and what frames the body."""
+        yield f"{self.method} / HTTP/1.{self.minor}".encode("ascii")
+        for name in _FRAMING:
+            if name in self.headers:
+                yield f"{name}: {self.headers[name]}".encode("ascii")
+        if "close" in self.listed("connection"):
+            yield b"connection: close"
 
 
-def origin_form(path: str) -> str:
-    """The path of a request target that may be a whole URL, which no server may refuse (RFC 9112 section 3.2.2)."""
-    match = _ABSOLUTE.match(path)
-    return path if match is None else path[match.end() :] or "/"
+def origin_form(target: str) -> str:
+    """A request target that may be a whole URL, which no server may refuse (RFC 9112 section 3.2.2), without its host."""
+    match = _ABSOLUTE.match(target)
+    if match is None:
+        return target
+    rest = target[match.end() :]
+    return rest if rest.startswith("/") else f"/{rest}"
+
+
+def read(head: bytes) -> Opening:
+    """The opening of a block that ends with the empty line. Raises `invalid_message` that names what is wrong with it."""
+    opening = parse(head)
+    if opening is None:
+        raise NexusError("invalid_message", "The request's header block holds what it must not (RFC 9110)")
+    fault = opening.fault()
+    if fault is not None:
+        raise NexusError("invalid_message", f"Not a request of HTTP/1.1 (RFC 9112): {fault}")
+    return opening
 
 
 def parse(head: bytes) -> Opening | None:
@@ -71,13 +179,26 @@ def parse(head: bytes) -> Opening | None:
         return None
     headers: dict[str, str] = {}
     repeated: set[str] = set()
-    for line in match["fields"].decode("ascii").split("\r\n")[:-1]:
+    opaque: set[str] = set()
+    for line in match["fields"].decode("latin-1").split("\r\n")[:-1]:
         name, _, value = line.partition(":")
         name = name.lower()
         value = value.strip(" \t")
+        if not value.isascii():
+            opaque.add(name)
         if name in headers:
             repeated.add(name)
             headers[name] += f",{value}"
         else:
             headers[name] = value
-    return Opening(match["method"].decode(), match["target"].decode(), int(match["minor"]), headers, frozenset(repeated))
+    for name in opaque:
+        del headers[name]
+    return Opening(
+        head,
+        match["method"].decode(),
+        match["target"].decode(),
+        int(match["minor"]),
+        headers,
+        frozenset(repeated),
+        frozenset(opaque),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -9,8 +10,9 @@ from html import escape
 from platform import python_version
 from typing import Final
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, GCCollector, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 
 from nexus_tw import __version__
@@ -18,6 +20,8 @@ from nexus_tw.metrics import LABELS, Metrics
 from nexus_tw.settings import Http
 from nexus_tw.transport.http import Answer, Call, Routes, encode
 
+# In `Accept`, a version of a format that is not spoken; the library would send it back as its own, or fail over it.
+_OTHER_VERSION: Final = re.compile(r";[ \t]*version=(?!(?:0\.0\.4|1\.0\.0)[ \t]*(?:;|\Z))")
 _HTML: Final = "text/html; charset=utf-8"
 _PAGE_HEADERS: Final = (
     ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
@@ -85,7 +89,13 @@ class Status:
     async def _metrics(self, call: Call) -> Answer:
         if not self._http.metrics_open:
             await call.metrics()
-        return Answer(200, generate_latest(self._registry), CONTENT_TYPE_LATEST)
+        return Answer(200, *self._exposition(call.headers.get("accept", "")))
+
+    def _exposition(self, accept: str) -> tuple[bytes, str]:
+        """All metrics and their content type, in the format that the client prefers of those that the library knows."""
+        known = ",".join(each for each in accept.split(",") if not _OTHER_VERSION.search(each))
+        encode_all, content_type = choose_encoder(known)
+        return encode_all(self._registry), content_type
 
     async def _page(self, _call: Call) -> Answer:
         why = self._unready()

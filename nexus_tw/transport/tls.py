@@ -27,6 +27,7 @@ from zope.interface import implementer
 
 from nexus_tw.errors import ConfigError
 from nexus_tw.settings import Tls
+from nexus_tw.transport.tls_halves import HalfCloseable
 
 if TYPE_CHECKING:
     from twisted.protocols.tls import TLSMemoryBIOProtocol
@@ -81,7 +82,7 @@ class Certificates:
         if interval and self._clock.seconds() - self._looked >= interval:
             self._looked = self._clock.seconds()
             self.refresh()
-        return self._options.serverConnectionForTLS(protocol)
+        return HalfCloseable(self._options.getContext(), protocol)
 
     def refresh(self) -> None:
         """Looks at the files, and takes them for handshakes from now on where they have changed and can be used."""

@@ -32,6 +32,9 @@ FAILED_LINGER: Final = 1.0  # s for one that broke the protocol, from which no a
 UNCOMPRESSED: Final = Compression(enabled=False)
 LEAST_FRAGMENTS: Final = 1024  # frames of one message; more where the message limit allows more
 
+# Registered after Autobahn wrote its list of codes that a client may close with (IANA's registry, RFC 6455 section 11.7).
+BAD_GATEWAY: Final = 1014
+
 _QUOTED: Final = re.compile(r"""(["']).*\1""", re.DOTALL)
 _CONNECTING: Final = WebSocketProtocol.STATE_CONNECTING
 _OPEN: Final = WebSocketProtocol.STATE_OPEN
@@ -59,6 +62,7 @@ class Connection(Conversation, WebSocketServerProtocol):
         Conversation.__init__(self, door, admitted)
         self.answer = b""
         self.fragments = 0
+        self.parting: int | None = None  # the code that the client closed with
 
     # --- the transport; the base class would describe it at length, for logs and for WAMP's own sessions
 
@@ -116,12 +120,18 @@ class Connection(Conversation, WebSocketServerProtocol):
     def bound(self, size: int) -> None:
         self.maxMessagePayloadSize = self.maxFramePayloadSize = size
 
+    def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
+        self.parting = code
+        known = WebSocketProtocol.CLOSE_STATUS_CODE_NORMAL if code == BAD_GATEWAY else code
+        failed: bool | None = super().onCloseFrame(known, reasonRaw)
+        return failed
+
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
         # Every close passes here, Autobahn's own answers and failures too: no frame may follow it (section 5.5.1).
         if self.state == _OPEN and self.outbox is not None:
             self.outbox.flush()
             self.outbox.shut()
-            super().sendCloseFrame(code, reasonUtf8, isReply)
+            super().sendCloseFrame(self.parting if isReply else code, reasonUtf8, isReply)
             self.linger(FAILED_LINGER if self.failedByMe else LINGER)  # also one who closed itself
             self.life.closing()
         # The other side need not be told twice, and what still comes from it is of no interest.

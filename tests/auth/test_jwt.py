@@ -270,7 +270,7 @@ def test_a_sub_that_is_no_usable_subject_is_refused(subject: Any) -> None:
     assert refused(sign(claims(sub=subject)))
 
 
-@pytest.mark.parametrize("role", [None, "", "root", "Agent", "admin", ["agent"], {"agent": 1}, 1, True])
+@pytest.mark.parametrize("role", [None, "", "root", "Agent", "admin", ["admin"], [], [["agent"]], {"agent": 1}, 1, True])
 def test_a_role_that_is_not_configured_is_refused_the_built_in_admin_too(role: Any) -> None:
     assert refused(sign(claims(role=role)))
 
@@ -279,6 +279,25 @@ def test_the_role_comes_from_the_configured_claim() -> None:
     by = authenticator(issuer(role_claim="https://nexus.example/role"))
     assert known(sign(claims(**{"https://nexus.example/role": "operator"})), by).admin
     assert refused(sign(claims()), by)
+
+
+@pytest.mark.parametrize("role", [["agent"], ["offline_access", "agent", "uma"], ["agent", "agent"], [1, None, "agent"]])
+def test_of_a_role_claim_that_is_a_list_the_one_known_role_counts(role: list[Any]) -> None:
+    """As Azure and Keycloak write it: other services' roles are in it too."""
+    assert known(sign(claims(role=role))).role == "agent"
+
+
+def test_two_known_roles_in_a_list_are_refused() -> None:
+    assert refused(sign(claims(role=["agent", "operator"])))
+
+
+def test_the_role_claim_may_be_a_path_into_another_claim() -> None:
+    """As Keycloak writes it."""
+    by = authenticator(issuer(role_claim="realm_access.roles"))
+    assert known(sign(claims(realm_access={"roles": ["default-roles", "agent"]})), by).role == "agent"
+    for other in ({"roles": ["default-roles"]}, {}, "roles", None, {"roles": {"agent": 1}}):
+        assert refused(sign(claims(realm_access=other)), by)
+    assert known(sign(claims(**{"realm_access.roles": "operator", "realm_access": {"roles": ["agent"]}})), by).admin
 
 
 def test_an_admin_by_token_needs_a_role_of_that_name_in_the_file() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_tw.auth.origin import origin_allowed, parse_origin
+from nexus_tw.auth.origin import is_listable, origin_allowed, parse_origin
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,9 @@ from nexus_tw.auth.origin import origin_allowed, parse_origin
         ("http://[::1]:3000", "[::1]:3000"),
         ("http://[2001:DB8::1]", "[2001:db8::1]"),
         ("http://localhost:3000", "localhost:3000"),
+        ("ws://localhost:3000", "localhost:3000"),
+        ("ws://nexus.example", "nexus.example:80"),
+        ("wss://nexus.example:443", "nexus.example"),
     ],
 )
 def test_a_page_served_under_the_name_of_the_host_header_may_connect(origin: str, host: str) -> None:
@@ -44,6 +47,9 @@ def test_a_page_served_under_the_name_of_the_host_header_may_connect(origin: str
         ("http://[::1]", "[::2]"),
         ("http://[::1]:3000", "[::1]"),
         ("http://::1", "::1"),
+        ("ws://localhost:3000", "localhost:3001"),
+        ("wss://nexus.example", "nexus.example:80"),
+        ("ftp://nexus.example", "nexus.example"),
     ],
 )
 def test_another_host_or_port_may_not(origin: str, host: str) -> None:
@@ -106,6 +112,20 @@ def test_a_listed_origin_may_connect_from_anywhere_with_its_own_scheme_and_port_
         assert origin_allowed(origin, "nexus.example", listed), origin
     for origin in ("http://console.example", "https://console.example:444", "http://localhost", "app://desk:80", "null"):
         assert not origin_allowed(origin, "nexus.example", listed), origin
+
+
+@pytest.mark.parametrize("origin", ["file://", "null", "app:me", "https://a.example/path", "http://a.example http://b.example"])
+def test_an_origin_of_a_native_client_is_listed_literally_and_compared_as_a_whole(origin: str) -> None:
+    assert is_listable(origin)
+    assert origin_allowed(origin, "nexus.example", ("https://ops.example", origin))
+    for other in (origin[:-1], origin + "x", origin.upper()):
+        assert not origin_allowed(other, "nexus.example", (origin,))
+    assert not origin_allowed(origin, "nexus.example", ("https://ops.example",))
+
+
+@pytest.mark.parametrize("text", ["", " ", " null", "null ", "a\nb", "http://ä.example", "\x7f"])
+def test_what_no_origin_can_be_is_not_listable(text: str) -> None:
+    assert not is_listable(text)
 
 
 def test_an_extension_named_like_the_host_is_not_the_host() -> None:

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
+from urllib.parse import quote
 
 import pytest
 import pytest_twisted
@@ -165,3 +166,41 @@ async def test_a_sentinel_with_a_password_gets_the_one_of_the_address() -> None:
         assert await _master(f"redis+sentinel://:secret@127.0.0.1:{gate.port}/nexus") == ("127.0.0.1", 1234)
         assert [command[0] for command in gate.commands] == [b"SENTINEL", b"AUTH", b"SENTINEL"]
         await gate.close()
+
+
+MASTER_PASSWORD, SENTINEL_PASSWORD = "the+master/s=1", "the+sentinel/s=2"
+
+
+@pytest.mark.parametrize(
+    ("login", "options"),
+    [
+        (f"sentinel_password={SENTINEL_PASSWORD}", ()),
+        (f"sentinel_password={quote(SENTINEL_PASSWORD, safe='')}", ()),
+        (f"sentinel_username=nexus&sentinel_password={SENTINEL_PASSWORD}", (f"user nexus on >{SENTINEL_PASSWORD} &* +@all",)),
+    ],
+    ids=["password", "encoded", "user"],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_different_password_for_sentinel_is_a_setting_of_the_url(login: str, options: tuple[str, ...]) -> None:
+    """The master has one, the sentinel another; each gets its own, and the wrong one opens nothing."""
+    password = "default" if options else SENTINEL_PASSWORD
+    for master in running(password=MASTER_PASSWORD):
+        watch = f'sentinel auth-pass nexus "{MASTER_PASSWORD}"'
+        sentinel = SentinelServer(master.port, password=password, options=(watch, *options))
+        try:
+            sentinel.start()
+            url = f"redis+sentinel://:{quote(MASTER_PASSWORD, safe='')}@127.0.0.1:{sentinel.port}/nexus/0"
+            bus = RedisBus(parse(f"{url}?{login}"), reactor, Metrics(), "one", chance=random.Random(1))
+            await bus.start(Recorder())
+            try:
+                assert bus.available
+                assert await published(bus, "a", b"1") is None
+            finally:
+                await bus.stop()
+            for wrong in (url, f"{url}?sentinel_password=wrong"):
+                address = parse(wrong)
+                with pytest.raises(Unreachable, match=r"WRONGPASS|NOAUTH") as caught:
+                    await Sentinels(Door(reactor, address), address).master()
+                assert "wrong" not in str(caught.value) and MASTER_PASSWORD not in str(caught.value)
+        finally:
+            sentinel.close()

@@ -27,6 +27,14 @@ from nexus_tw.errors import ConfigError
             Address(hosts=(("a", 1), ("b", 26379), ("::2", 3)), master="main", password="pw", db=4),
             "main of a:1,b:26379,[::2]:3",
         ),
+        (
+            "redis+sentinel://:pw@a/main?sentinel_username=u%26&sentinel_password=a+b/pw%23",
+            Address(
+                hosts=(("a", 26379),), master="main", password="pw", sentinel_username="u&", sentinel_password="a+b/pw#"
+            ),
+            "main of a:26379",
+        ),
+        ("rediss://h?ca=/etc/c+a.pem", Address(hosts=(("h", 6379),), tls=True, ca="/etc/c+a.pem"), "h:6379"),
         ("redis+sentinel://a/main", Address(hosts=(("a", 26379),), master="main"), "main of a:26379"),
         ("unix:///run/redis.sock", Address(path="/run/redis.sock"), "/run/redis.sock"),
         ("unix:///run/redis.sock?db=3", Address(path="/run/redis.sock", db=3), "/run/redis.sock"),
@@ -63,6 +71,10 @@ def test_an_address_is_read_as_it_is_written(url: str, address: Address, shown: 
         "redis+sentinel://:secret@a:1,/name",
         "redis+sentinel://:secret@a:1",
         "redis+sentinel://:secret@a:1/name/x",
+        "redis+sentinel://a:1/name?password=secret",
+        "redis+sentinel://a:1/name?sentinel_password=",
+        "redis+sentinel://a:1/name?sentinel_username=secret",
+        "redis://a:1/0?sentinel_password=secret",
         "unix://host/path",
         "unix:",
     ],

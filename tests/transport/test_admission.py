@@ -65,8 +65,6 @@ async def test_another_version_is_told_which_one_there_is(nodes: Nodes) -> None:
         (["Sec-WebSocket-Version"], ["Sec-WebSocket-Version: thirteen"]),
         (["Connection"], []),
         (["Connection"], ["Connection: close"]),
-        (["Host"], []),
-        ([], ["Host: another"]),
     ],
 )
 async def test_a_handshake_that_is_wrong_is_refused(nodes: Nodes, drop: list[str], headers: list[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from twisted.internet.testing import StringTransportWithDisconnection
 
 from nexus_tw.settings import Http, Role, Settings
 from nexus_tw.transport.http import IDLE, Root, site
-from tests.client import request
+from tests.client import handshake, request
 from tests.node import TOKEN, Nodes, limited, turns, with_roles
 
 EVENT = b'{"eventType": "a.b", "data": 1}'
@@ -39,13 +41,12 @@ async def test_a_problem_has_type_title_status_detail_and_code(nodes: Nodes) -> 
 @pytest.mark.parametrize(
     ("method", "target", "allowed"),
     [
-        ("PUT", "/api/v1/events", "GET, POST, HEAD"),
-        ("GET", "/api/v1/broadcast", "POST"),
-        ("HEAD", "/api/v1/broadcast", "POST"),
-        ("OPTIONS", "/api/v1/broadcast", "POST"),
-        ("POST", "/health/live", "GET, HEAD"),
-        ("DELETE", "/", "GET, HEAD"),
-        ("get", "/", "GET, HEAD"),
+        ("PUT", "/api/v1/events", "GET, POST, HEAD, OPTIONS"),
+        ("GET", "/api/v1/broadcast", "POST, OPTIONS"),
+        ("HEAD", "/api/v1/broadcast", "POST, OPTIONS"),
+        ("POST", "/health/live", "GET, HEAD, OPTIONS"),
+        ("DELETE", "/", "GET, HEAD, OPTIONS"),
+        ("get", "/", "GET, HEAD, OPTIONS"),
     ],
 )
 async def test_another_method_is_answered_by_those_that_there_are(
@@ -182,7 +183,7 @@ async def test_a_later_request_on_a_connection_is_bounded_like_the_first(nodes: 
     wire = await node.wire(request("GET", "/health/live", None))
     assert (await wire.response()).status == 200
     wire.write(request("GET", "/health/live", None, None, ["X-A: " + "x" * 1000]))
-    assert (await wire.response()).status == 400
+    assert (await wire.response()).status == 431
     assert await wire.rest() == b""
 
 
@@ -192,7 +193,7 @@ async def test_headers_larger_than_twisteds_own_limit_pass_where_they_may(nodes:
     assert (await node.http("GET", "/health/live", None, None, ["X-A: " + "x" * 30000])).status == 200
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET /", b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n"])
+@pytest.mark.parametrize("sent", [b"", b"GET /", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n"])
 def test_a_request_that_does_not_get_on_ends_the_connection_however_it_trickles(sent: bytes) -> None:
     clock = Clock()
     channel: Any = site(Root({}, None, print), clock, 1000, 1000).buildProtocol(None)  # type: ignore[arg-type]
@@ -205,6 +206,140 @@ def test_a_request_that_does_not_get_on_ends_the_connection_however_it_trickles(
         channel.dataReceived(b"x")
         assert transport.connected
     clock.advance(2)
+    assert not transport.connected
+
+
+# --- compressed bodies
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("coding", ["gzip", "GZip", "x-gzip", "identity, gzip"])
+async def test_a_body_may_come_compressed(nodes: Nodes, coding: str) -> None:
+    node = await nodes()
+    headers = [f"Content-Encoding: {coding}"]
+    halves = gzip.compress(EVENT[:9]) + gzip.compress(EVENT[9:])
+    for body in (gzip.compress(EVENT), halves):
+        response = await node.http("POST", "/api/v1/events", TOKEN, body, headers)
+        assert (response.status, response.json["published"][0]["eventType"]) == (200, "a.b")
+    assert (await node.http("POST", "/api/v1/events", TOKEN, EVENT, ["Content-Encoding: identity"])).status == 200
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("coding", ["br", "deflate", "zstd", "gzip, gzip", "br, gzip", "gz"])
+async def test_a_coding_that_is_not_spoken_gets_415_and_accept_encoding(nodes: Nodes, coding: str) -> None:
+    """RFC 9110 section 15.5.16."""
+    node = await nodes()
+    response = await node.http("POST", "/api/v1/events", TOKEN, EVENT, [f"Content-Encoding: {coding}"])
+    assert (response.status, response.headers["accept-encoding"]) == (415, "gzip")
+    assert response.json["title"] == "Unsupported Media Type"
+    assert response.json["detail"].startswith("Content-Encoding: ")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_decompression_bomb_is_not_unpacked(nodes: Nodes) -> None:
+    """What counts is what a body becomes, and no more than that is made of it."""
+    node = await nodes(limited(message=100000))
+    bomb = gzip.compress(b" " * 1_600_001)
+    assert len(bomb) < 2000
+    headers = ["Content-Encoding: gzip"]
+    response = await node.http("POST", "/api/v1/events", TOKEN, bomb, headers)
+    assert (response.status, response.json["code"]) == (413, "too_large")
+    fits = gzip.compress(EVENT + b" " * (1_600_000 - len(EVENT)))
+    assert (await node.http("POST", "/api/v1/events", TOKEN, fits, headers)).status == 200
+    assert (await node.http("POST", "/api/v1/events", None, bomb, headers)).status == 401
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("body", [EVENT, gzip.compress(EVENT)[:-3], gzip.compress(EVENT) + b"more", b""])
+async def test_a_body_that_is_not_what_it_is_called_is_refused(nodes: Nodes, body: bytes) -> None:
+    node = await nodes()
+    response = await node.http("POST", "/api/v1/events", TOKEN, body, ["Content-Encoding: gzip"])
+    assert (response.status, response.json["code"]) == (400, "invalid_message")
+    assert "Content-Encoding" in response.json["detail"]
+
+
+# --- what is there, and who answers
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("target", "allowed"),
+    [
+        ("/", "GET, HEAD, OPTIONS"),
+        ("/api/v1/events", "GET, POST, HEAD, OPTIONS"),
+        ("/api/v1/broadcast", "POST, OPTIONS"),
+        ("*", "GET, POST, HEAD, OPTIONS"),
+    ],
+)
+async def test_options_gets_204_with_allow(nodes: Nodes, target: str, allowed: str) -> None:
+    """`OPTIONS /` is HAProxy's health check where nothing else is configured, and asks by HTTP/1.0 without a Host."""
+    node = await nodes()
+    response = await node.http("OPTIONS", target, None)
+    assert (response.status, response.headers["allow"]) == (204, allowed)
+    wire = await node.wire(f"OPTIONS {target} HTTP/1.0\r\n\r\n".encode())
+    line, *fields = (await wire.rest()).decode().lower().split("\r\n")
+    assert line == "http/1.0 204 no content" and f"allow: {allowed.lower()}" in fields
+    assert (await node.http("OPTIONS", "/nowhere", None)).status == 404
+
+
+@pytest_twisted.ensureDeferred
+async def test_options_of_the_root_needs_no_page_there(nodes: Nodes) -> None:
+    node = await nodes(Settings(http=Http(dashboard=False)))
+    assert (await node.http("GET", "/", None)).status == 404
+    assert (await node.http("OPTIONS", "/", None)).status == 204
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_answer_names_the_software_below(nodes: Nodes) -> None:
+    """Neither answers nor refusals, whichever parser makes them."""
+    node = await nodes(limited(message=1000))
+    long = b"GET /" + b"x" * 20000
+    requests = [
+        request("GET", "/", None),
+        request("GET", "/nowhere", None),
+        request("PUT", "/", None),
+        request("OPTIONS", "*", None),
+        request("GET", "*", None),
+        request("CONNECT", "a.example:443", None),
+        request("POST", "/api/v1/events", None, EVENT),
+        request("POST", "/api/v1/events", TOKEN, b"{"),
+        request("POST", "/api/v1/events", TOKEN, b"x" * 20000),
+        request("POST", "/api/v1/events", TOKEN, None, ["Transfer-Encoding: chunked"]) + b"zz\r\n",
+        request("GET", "/api/v1/events", None),
+        b"nonsense\r\n\r\n",
+        long,
+        handshake(),
+        handshake("/nowhere"),
+        handshake(drop=["Sec-WebSocket-Key"]),
+        handshake(headers=["Sec-WebSocket-Version: 12"], drop=["Sec-WebSocket-Version"]),
+        handshake(headers=["Origin: http://other.example"]),
+    ]
+    for sent in requests:
+        for first in (b"", request("GET", "/health/live", None)):
+            wire = await node.wire(first + sent)
+            if first:
+                await wire.response()
+            head = (await wire.until(b"\r\n\r\n")).lower()
+            wire.drop()
+            told = head + wire.data.lower()
+            assert head.startswith(b"http/1.1 "), sent
+            assert not [word for word in (b"twisted", b"autobahn", b"python", b"web.server") if word in told], (sent, told)
+
+
+class Broken(Root):
+    def render(self, request: Any) -> int:
+        raise RuntimeError("a fault")
+
+
+def test_a_fault_of_the_servers_own_is_a_problem_document_too() -> None:
+    channel: Any = site(Broken({}, None, print), Clock(), 1000, 1000).buildProtocol(None)  # type: ignore[arg-type]
+    transport = StringTransportWithDisconnection()
+    transport.protocol = channel
+    channel.makeConnection(transport)
+    channel.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    head, _, body = transport.value().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 500 ") and b"\r\nServer:" not in head
+    assert json.loads(body)["code"] == "internal"
     assert not transport.connected
 
 

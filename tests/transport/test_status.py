@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 import nexus_tw
@@ -20,6 +21,12 @@ from nexus_tw.metrics import LABELS, Metrics
 from nexus_tw.settings import Http, Role, Settings
 from tests.client import Response
 from tests.node import TOKEN, Nodes, clock, with_roles
+
+# As Prometheus 3 asks.
+PROMETHEUS = (
+    "Accept: application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;q=0.4,*/*;q=0.2"
+)
 
 
 def samples(response: Response) -> dict[str, float]:
@@ -146,7 +153,7 @@ async def test_no_label_holds_anything_that_a_client_chose(nodes: Nodes) -> None
     assert "made-up" not in response.body.decode()
     assert TOKEN not in response.body.decode()
     counted = {name for name, value in samples(response).items() if name.startswith("nexus_connections_closed_total") and value}
-    assert counted == {"nexus_connections_closed_total[1000]"}
+    assert counted == {"nexus_connections_closed_total[3000]"}
 
 
 @pytest_twisted.ensureDeferred
@@ -170,3 +177,32 @@ async def test_the_start_page_can_be_left_out(nodes: Nodes) -> None:
 async def test_a_query_changes_no_address(nodes: Nodes, target: str) -> None:
     node = await nodes()
     assert (await node.http("GET", target, None)).status == 200
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ([], "text/plain; version=0.0.4"),
+        (["Accept: */*"], "text/plain; version=0.0.4"),
+        (["Accept: text/html"], "text/plain; version=0.0.4"),
+        (["Accept: text/plain; version=0.0.4"], "text/plain; version=0.0.4"),
+        (["Accept: application/openmetrics-text"], "application/openmetrics-text; version=1.0.0"),
+        (["Accept: text/html", "Accept: application/openmetrics-text"], "application/openmetrics-text; version=1.0.0"),
+        (["Accept: application/openmetrics-text;version=7.evil"], "text/plain; version=0.0.4"),
+        (["Accept: text/plain; version=evil"], "text/plain; version=0.0.4"),
+        (["Accept: text/plain;version=1.0.0;escaping=evil"], "text/plain; version=1.0.0"),
+        ([PROMETHEUS], "application/openmetrics-text; version=1.0.0"),
+    ],
+)
+async def test_metrics_come_in_the_format_that_accept_asks_for(nodes: Nodes, accept: list[str], content_type: str) -> None:
+    node = await nodes()
+    response = await node.http("GET", "/metrics", headers=accept)
+    assert response.status == 200
+    assert response.headers["content-type"].startswith(content_type)
+    assert "evil" not in response.headers["content-type"]
+    text = response.body.decode()
+    openmetrics = content_type.startswith("application/openmetrics-text")
+    assert text.endswith("# EOF\n") == openmetrics
+    read = parse_openmetrics if openmetrics else text_string_to_metric_families
+    assert "nexus_connections" in {family.name for family in read(text)}

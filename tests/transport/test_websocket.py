@@ -626,3 +626,29 @@ async def test_who_is_gone_without_a_word_is_gone_for_the_others(nodes: Nodes) -
     with pytest.raises(Ended):
         await agent.frame()
     assert EVENTS in node.url
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("code", "counted"),
+    [(1000, 1000), (1001, 1001), (1003, 1003), (1011, 1011), (1012, 1012), (1013, 1013), (1014, 1014)]
+    + [(code, 3000) for code in (3000, 3999, 4000, 4001, 4999)],
+)
+async def test_a_clients_close_code_is_echoed_and_counted(nodes: Nodes, code: int, counted: int) -> None:
+    """RFC 6455 section 5.5.1; of the codes from 3000 on, which are the client's own, there is one count."""
+    node = await nodes()
+    client = await node.client()
+    client.write(frame(CLOSE, code.to_bytes(2, "big") + "hör auf".encode()))
+    assert (await client.closed())[0] == code
+    await node.connected(0)
+    assert node.metrics.connections_closed == {counted: 1}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_close_without_a_code_is_answered_by_one_without_a_code(nodes: Nodes) -> None:
+    node = await nodes()
+    client = await node.client()
+    client.write(frame(CLOSE))
+    assert await client.closed() == (1005, "")
+    await node.connected(0)
+    assert node.metrics.connections_closed == {1005: 1}
