@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from nexus_tw.errors import NexusError
+from nexus_tw.errors import NexusError, Unsupported
 from nexus_tw.executors import Executor, Executors, Registration
 from nexus_tw.guard import Guard
 from nexus_tw.handlers import HandlerRun
@@ -70,13 +70,15 @@ class Calls:
         if procedure is None and handler is None:
             registration, executor = self._pick(name, agent_id)
             if request.more and not executor.peer.streams:
-                raise _Unsupported(name)
+                raise _no_parts(name)
             call = Call(self, reply, request.progressive)
             who = peer.principal
             call.hand_over(Caller(peer.number, who.subject, who.role), name, request, registration, executor)
             return call
         if request.more:
-            raise _Unsupported(name)
+            raise _no_parts(name)
+        if request.options is not None:
+            raise Unsupported(f"{name} is executed by the server, which cannot open an encrypted payload")
         call = Call(self, reply, request.progressive)
         if procedure is not None:
             procedure(peer, request.payload, call)
@@ -245,11 +247,8 @@ class Call:
 _SERVER: Final = Caller(0, "", "")
 
 
-class _Unsupported(NexusError):
-    uri = "wamp.error.feature_not_supported"
-
-    def __init__(self, name: str) -> None:
-        super().__init__("failed", f"who executes {name} does not take arguments in parts")
+def _no_parts(name: str) -> NexusError:
+    return Unsupported(f"who executes {name} does not take arguments in parts")
 
 
 def _target(procedure: str) -> tuple[str, str | None]:

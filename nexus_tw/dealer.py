@@ -27,7 +27,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from nexus_tw import messages, payloads
 from nexus_tw.commands import Command, CommandBook, Execution, State, TaskUpdated, digest_of, failed, targets_of
-from nexus_tw.errors import NexusError
+from nexus_tw.errors import NexusError, Unsupported
 from nexus_tw.executors import ROUNDROBIN, AlreadyRegistered, Executor, Executors, Registration
 from nexus_tw.guard import Guard
 from nexus_tw.handlers import HandlerRun
@@ -451,11 +451,15 @@ class _Attempt:
         self._dealer = dealer
         self._execution = execution
 
-    def progressed(self, payload: Payload, _options: Options) -> None:
-        self._dealer.attempt_progressed(self._execution, payload)
+    def progressed(self, payload: Payload, options: Options) -> None:
+        if options is None:  # who gave the command could not open it
+            self._dealer.attempt_progressed(self._execution, payload)
 
-    def completed(self, payload: Payload, _options: Options) -> None:
-        self._dealer.attempt_completed(self._execution, payload)
+    def completed(self, payload: Payload, options: Options) -> None:
+        if options is None:
+            self._dealer.attempt_completed(self._execution, payload)
+        else:
+            self.failed(Unsupported("the result is an encrypted payload, which is passed on in WAMP only"))
 
     def failed(self, error: NexusError) -> None:
         self._dealer.attempt_failed(self._execution, error)

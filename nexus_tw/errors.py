@@ -6,6 +6,7 @@ translate it: sessions into messages, HTTP into problem documents, transports in
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -75,15 +76,25 @@ class NexusError(Exception):
 class ApplicationError(NexusError):
     """What a WAMP callee answered instead of a result: an error with a name of its own, and a payload."""
 
-    def __init__(self, uri: str, payload: Payload, message: str) -> None:
-        """`message` says the same to those who do not speak WAMP."""
+    def __init__(self, uri: str, payload: Payload, message: str, options: Mapping[str, str] | None = None) -> None:
+        """`message` says the same to those who do not speak WAMP; `options` are those of a payload in passthru mode."""
         super().__init__(_CODES.get(uri, "failed"), message)
         self._uri = uri
         self.payload = payload
+        self.options = options
 
     @property
     def uri(self) -> str:
         return self._uri
+
+
+class Unsupported(NexusError):
+    """A client at the other end cannot do what this takes: it did not announce it."""
+
+    uri = "wamp.error.feature_not_supported"
+
+    def __init__(self, message: str) -> None:
+        super().__init__("failed", message)
 
 
 # How a command ended, where a callee's error says it in WAMP's own words.

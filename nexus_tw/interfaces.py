@@ -38,6 +38,10 @@ class Encoding(Protocol):
     def key(self) -> Hashable: ...
 
     @property
+    def name(self) -> str:
+        """Protocol, serializer and transport, for people."""
+
+    @property
     def once(self) -> bool:
         """Whether a client is told once of an event that matches several of its subscriptions, and not once for each."""
 

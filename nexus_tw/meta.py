@@ -78,7 +78,7 @@ def session_details(peer: Peer) -> dict[str, Any]:
         "authrole": peer.principal.role,
         "authmethod": peer.authmethod,
         "authprovider": peer.authprovider,
-        "transport": {"peer": peer.address, "protocol": peer.encoding.key},
+        "transport": {"peer": peer.address, "protocol": peer.encoding.name},
     }
 
 

@@ -11,7 +11,7 @@ from msgspec import UNSET, Raw
 from nexus_tw.errors import invalid
 from nexus_tw.wamp.codecs import JSON, Codec, Violation
 
-Shape = Literal["natural", "value", "pair"]
+Shape = Literal["natural", "value", "pair", "opaque"]
 Arguments = tuple[bytes | None, bytes | None]
 
 _decode: Final = msgspec.json.Decoder().decode
@@ -62,7 +62,8 @@ class Payload:
 
     * natural: an object is the map, anything else is the one in the list;
     * value: it is the one in the list, even though it is an object;
-    * pair: the members `args` and `kwargs`, those that are not empty.
+    * pair: the members `args` and `kwargs`, those that are not empty;
+    * opaque: it stands in the place of the list, which there is none: bytes or text that only its receiver can open.
 
     It is kept in the form in which it came, and in each other form that somebody asked for. It was looked at when it came,
     so that each of them can be made. What formats lack is said in `nexus_tw.wamp.codecs`.
@@ -115,6 +116,19 @@ class Payload:
             value = {"args": listed, "kwargs": mapped}
         return cls(shape, codec, (args, kwargs), None, value if codec is JSON else UNSET)
 
+    @classmethod
+    def of_opaque(cls, codec: Codec, args: bytes | Raw | None, kwargs: bytes | Raw | None) -> Payload:
+        """What a WAMP client sent that nobody here can open; `invalid_message` where that is not one binary value or text."""
+        if args is None or kwargs is not None:
+            raise invalid("args", "must be the encrypted payload, and nothing behind it")
+        try:
+            value, part = codec.part(bytes(args))
+        except Violation as error:
+            raise invalid("args", str(error)) from None
+        if type(value) is not bytes and type(value) is not str:
+            raise invalid("args", "must be the encrypted payload: binary, or text")
+        return cls("opaque", codec, (part, None), None, UNSET)
+
     @property
     def data(self) -> bytes:
         """The one value, as JSON."""
@@ -136,6 +150,8 @@ class Payload:
 
     def summary(self, name: str) -> str:
         """The error of that name in words: its first argument where that is a text."""
+        if self.shape == "opaque":
+            return name
         args, _ = self.arguments(JSON)
         listed = JSON.value(args) if args is not None else []
         return f"{name}: {listed[0]}" if listed and type(listed[0]) is str else name
@@ -159,10 +175,14 @@ class Payload:
     def _joined(self, args: bytes | None, kwargs: bytes | None) -> bytes:
         if self.shape == "pair":
             return b'{"args":%b,"kwargs":%b}' % (args or b"[]", kwargs or b"{}")
+        if self.shape == "opaque":
+            return args or b"null"
         inner = args.strip()[1:-1].strip() if args is not None else b""
         return inner or kwargs or b"{}"
 
     def _split(self, data: bytes) -> Arguments:
+        if self.shape == "opaque":
+            return data, None
         if self.shape == "natural" and data.lstrip().startswith(b"{"):
             return b"[]", data
         if self.shape != "pair":

@@ -26,6 +26,7 @@ from nexus_tw.payloads import Payload
 from nexus_tw.roster import Roster
 from nexus_tw.sessions.verbs import CallReply
 from nexus_tw.sessions.wamp.errors import invalid_uri
+from nexus_tw.sessions.wamp.passthru import passed_on
 from nexus_tw.telemetry import Telemetry
 from nexus_tw.topics import Pattern
 from nexus_tw.wamp.codecs import JSON, read
@@ -233,7 +234,9 @@ class Procedures:
         left = Payload.of_arguments(JSON, JSON.encode(args or []), JSON.encode(kwargs or {}), self._depth)
         publisher = Publisher(peer.number, peer.principal.subject, peer.principal.role)
         disclosed = self._disclose or options.disclose_me
-        about = About(new_publication_id(), left.shape, publisher if disclosed else None, _rule(options))
+        about = About(
+            new_publication_id(), left.shape, publisher if disclosed else None, _rule(options), passed_on(options)
+        )
         scopes = self._testaments.setdefault(peer, {scope: [] for scope in SCOPES})
         scopes[scope].append((topic, left, about))
         answer(reply)
@@ -369,6 +372,8 @@ def _publish_options(given: dict[str, Any]) -> PublishOptions:
         options: PublishOptions = read(given, PublishOptions)
     except msgspec.ValidationError as error:
         raise invalid("publish_options", str(error)) from None
+    if options.enc_algo is not None:
+        raise invalid("publish_options.enc_algo", "is of no use: a testament has args and kwargs")
     return options
 
 

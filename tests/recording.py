@@ -36,6 +36,7 @@ class RecordingEncoding:
 
     def __init__(self, key: Hashable = "recording") -> None:
         self.key = key
+        self.name = str(key)
 
     def event(self, event: Event, _subscription: Subscription) -> bytes:
         return b"%b %b\n" % (event.type.encode(), event.payload.data)

@@ -15,6 +15,7 @@ from nexus_tw.hub import Bucket
 from nexus_tw.payloads import Payload, Shape
 from nexus_tw.topics import Pattern
 from nexus_tw.wamp.codecs import CBOR, JSON, MSGPACK, Codec
+from nexus_tw.wamp.features import Subscriber
 
 TEXTS = st.text(alphabet=st.characters(codec="utf-8"), max_size=300)
 VALUES: st.SearchStrategy[Any] = st.recursive(
@@ -63,6 +64,7 @@ def test_equal_encodings_have_equal_keys() -> None:
 
 # --- WAMP
 
+PASSING = Subscriber(payload_passthru_mode=True)
 CODECS: list[Codec] = [JSON, MSGPACK, CBOR]
 ABOUT = About(77, publisher=Publisher(9, "sally", "clerk"), options={"ppt_scheme": "x", "ppt_serializer": "cbor"})
 
@@ -103,13 +105,29 @@ def test_of_a_pattern_the_topic_is_told(pattern: Pattern) -> None:
 
 
 def test_who_published_and_what_was_passed_on_is_told_where_it_is_known() -> None:
-    assert said(wamp(JSON), Event("a.b", Payload.of_value(b"1"), ABOUT))[3] == {
-        "publisher": 9,
-        "publisher_authid": "sally",
-        "publisher_authrole": "clerk",
-        "ppt_scheme": "x",
-        "ppt_serializer": "cbor",
-    }
+    event = Event("a.b", Payload.of_value(b"1"), ABOUT)
+    who = {"publisher": 9, "publisher_authid": "sally", "publisher_authrole": "clerk"}
+    how = {"ppt_scheme": "x", "ppt_serializer": "cbor"}
+    assert said(wamp(JSON).to(PASSING._replace(publisher_identification=True)), event)[3] == {**who, **how}
+    assert said(wamp(JSON).to(PASSING), event)[3] == how
+
+
+def test_what_was_passed_on_is_nothing_to_those_who_cannot_open_it() -> None:
+    for event_about in (ABOUT, About(77, "opaque", options={"enc_algo": "x"})):
+        event = Event("a.b", Payload.of_value(b"1"), event_about)
+        for encoding in (JSON_TEXT, wamp(JSON), wamp(JSON).to(Subscriber(True, True))):
+            assert encoding.event(event, SUBSCRIPTION) == b""
+    event = Event("a.b", Payload.of_value(b'"x"', "opaque"), About(77, "opaque", options={"enc_algo": "x"}))
+    assert wamp(JSON).to(PASSING).event(event, SUBSCRIPTION) == b""
+    assert said(wamp(CBOR).to(Subscriber(payload_transparency=True)), event)[3:] == [{"enc_algo": "x"}, "x"]
+
+
+def test_for_the_same_features_there_is_one_encoding() -> None:
+    encoding = wamp(JSON)
+    assert encoding.to(Subscriber()) is encoding
+    assert encoding.to(PASSING) is encoding.to(PASSING._replace(subscription_revocation=True))
+    assert encoding.to(PASSING).key != encoding.key
+    assert encoding.to(PASSING).name == encoding.name
 
 
 def test_an_event_of_somebody_who_is_no_nexus_node_has_a_publication_that_is_the_same_for_all() -> None:

@@ -13,7 +13,7 @@ import msgspec
 
 from nexus_tw import events, frames, messages, payloads
 from nexus_tw.encodings import JSON_TEXT
-from nexus_tw.errors import TOO_MANY_ERRORS, Close, NexusError, invalid, misshapen
+from nexus_tw.errors import TOO_MANY_ERRORS, Close, NexusError, Unsupported, invalid, misshapen
 from nexus_tw.interfaces import Encoding, Invocation, Reason, Registration, Subscription
 from nexus_tw.metrics import Metrics
 from nexus_tw.payloads import Payload
@@ -151,6 +151,9 @@ class JsonSession:
         return self._dialect.encoding
 
     def invoke(self, invocation: Invocation) -> None:
+        if invocation.options is not None:
+            invocation.error(Unsupported(f"who executes {invocation.procedure} cannot open an encrypted payload"))
+            return
         self.send(
             messages.Invocation(
                 command_id=invocation.command_id,

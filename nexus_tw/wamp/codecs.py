@@ -39,7 +39,18 @@ from typing import Any, ClassVar, Final, cast
 import cbor2
 import msgspec
 
-from nexus_tw.wamp.messages import Abort, AnyMessage, Authenticate, Carrier, ClientMessage, Error, Goodbye, Hello
+from nexus_tw.wamp.messages import (
+    TRANSPARENT,
+    Abort,
+    AnyMessage,
+    Authenticate,
+    Carrier,
+    ClientMessage,
+    Error,
+    Goodbye,
+    Hello,
+    Passthru,
+)
 
 _SCALARS: Final = frozenset((type(None), bool, int, float, str, bytes, datetime))
 _KEYS: Final = frozenset((str,))
@@ -177,7 +188,7 @@ def _told(error: Exception, kind: type[ClientMessage]) -> Violation:
 def _checked(message: ClientMessage, lists: frozenset[int], maps: frozenset[int]) -> ClientMessage:
     """The message, if its payload begins with the bytes of a list and a map, and what may be said freely can be passed on."""
     if isinstance(message, Carrier):
-        if message.args is not None and memoryview(message.args)[0] not in lists:
+        if message.args is not None and memoryview(message.args)[0] not in lists and not _transparent(message):
             raise Violation(f"{_called(message).upper()}: args: must be a list")
         if message.kwargs is not None and memoryview(message.kwargs)[0] not in maps:
             raise Violation(f"{_called(message).upper()}: kwargs: must be a map")
@@ -188,6 +199,14 @@ def _checked(message: ClientMessage, lists: frozenset[int], maps: frozenset[int]
         except Violation as error:
             raise Violation(f"{_called(message).upper()}: {member}: {error}") from None
     return message
+
+
+def _transparent(message: Carrier) -> bool:
+    """Whether its payload is no list of arguments, but something that only its receiver can open."""
+    if type(message) is Error:
+        return type(message.details.get(TRANSPARENT)) is str
+    options = getattr(message, "options", None)
+    return isinstance(options, Passthru) and options.enc_algo is not None
 
 
 def _tidied(elements: list[Any], kind: type[ClientMessage], change: Callable[[Any], Any]) -> ClientMessage:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Mapping
+from types import NoneType
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from nexus_tw.wamp.codecs import Violation
+from nexus_tw.wamp.messages import TRANSPARENT
+
+T = TypeVar("T")
 
 CLIENT_ROLES: Final = ("publisher", "subscriber", "caller", "callee")
 
@@ -20,6 +24,7 @@ ROLES: Final[dict[str, Any]] = {
             "subscription_meta_api": True,
             "session_meta_api": True,
             "payload_passthru_mode": True,
+            "payload_transparency": True,
         }
     },
     "dealer": {
@@ -36,18 +41,48 @@ ROLES: Final[dict[str, Any]] = {
             "session_meta_api": True,
             "testament_meta_api": True,
             "payload_passthru_mode": True,
+            "payload_transparency": True,
         }
     },
 }
 """`details.roles` of WELCOME: all that is here works, and has a test."""
 
 
-class Features(NamedTuple):
-    """What a client can do as a callee; what it did not announce is not asked of it."""
+class Passing(NamedTuple):
+    """What a publisher or a caller can do with payloads that routers do not look into; the others can do it too."""
+
+    payload_passthru_mode: bool = False
+    payload_transparency: bool = False  # Autobahn's older form
+
+
+class Subscriber(NamedTuple):
+    """What a subscriber can be told."""
+
+    publisher_identification: bool = False
+    subscription_revocation: bool = False
+    payload_passthru_mode: bool = False
+    payload_transparency: bool = False
+
+
+class Callee(NamedTuple):
+    """What a callee can be told and asked."""
 
     progressive_call_results: bool = False
     progressive_call_invocations: bool = False
     call_canceling: bool = False
+    caller_identification: bool = False
+    registration_revocation: bool = False
+    payload_passthru_mode: bool = False
+    payload_transparency: bool = False
+
+
+class Features(NamedTuple):
+    """What a client announced, by its roles: of the rest nothing is sent to it, unless its own request asks for it."""
+
+    publisher: Passing = Passing()
+    subscriber: Subscriber = Subscriber()
+    caller: Passing = Passing()
+    callee: Callee = Callee()
 
     @classmethod
     def announced(cls, details: Mapping[str, Any]) -> Features:
@@ -59,9 +94,24 @@ class Features(NamedTuple):
         for role, what in roles.items():
             if type(what) is not dict:
                 raise Violation(f"details.roles.{role}: must be a map")
-        features = roles.get("callee", {}).get("features")
-        if features is None:
-            return cls()
-        if type(features) is not dict:
-            raise Violation("details.roles.callee.features: must be a map")
-        return cls(*(features.get(name) is True for name in cls._fields))
+            if type(what.get("features", {})) not in (dict, NoneType):
+                raise Violation(f"details.roles.{role}.features: must be a map")
+        said = {role: what.get("features") or {} for role, what in roles.items()}
+        return cls(
+            _own(Passing, said.get("publisher")),
+            _own(Subscriber, said.get("subscriber")),
+            _own(Passing, said.get("caller")),
+            _own(Callee, said.get("callee")),
+        )
+
+
+def _own(kind: Callable[..., T], said: dict[str, Any] | None) -> T:
+    names = cast(type[Passing], kind)._fields
+    return kind(*((said or {}).get(name) is True for name in names))
+
+
+def passes(options: Mapping[str, str] | None, features: Passing | Subscriber | Callee) -> bool:
+    """Return whether a client with these features in one of its roles may get or send a payload with these options."""
+    if options is None:
+        return True
+    return features.payload_transparency if TRANSPARENT in options else features.payload_passthru_mode

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from msgspec import Meta, Raw, Struct, field
 
 MAX_ID: Final = 2**53
+TRANSPARENT: Final = "enc_algo"  # the option of a message whose payload is no list of arguments
 
 Id = Annotated[int, Meta(ge=1, le=MAX_ID)]
 Milliseconds = Annotated[int, Meta(ge=0, le=2**53)]
@@ -42,12 +43,16 @@ class Options(Struct, gc=False):
 
 
 class Passthru(Options):
-    """Payload passthru mode: how the payload was encrypted, by and for the clients; no business of the router's."""
+    """Payload passthru mode: how the payload was encrypted, by and for the clients; no business of the router's. With `ppt_…`
+    it is one binary argument; with `enc_…`, Autobahn's older form (payload transparency), it stands in the place of `args`."""
 
     ppt_scheme: str | None = None
     ppt_serializer: str | None = None
     ppt_cipher: str | None = None
     ppt_keyid: str | None = None
+    enc_algo: str | None = None
+    enc_serializer: str | None = None
+    enc_key: str | None = None
 
 
 class PublishOptions(Passthru):

@@ -23,10 +23,22 @@ CALL, CANCEL, RESULT = 48, 49, 50
 REGISTER, REGISTERED, UNREGISTER, UNREGISTERED, INVOCATION, INTERRUPT, YIELD = 64, 65, 66, 67, 68, 69, 70
 
 FEATURES: Final[Mapping[str, tuple[str, ...]]] = {
-    "publisher": ("publisher_identification", "subscriber_blackwhite_listing", "publisher_exclusion"),
-    "subscriber": ("publisher_identification", "pattern_based_subscription", "subscription_revocation"),
-    "caller": ("caller_identification", "call_timeout", "call_canceling", "progressive_call_results"),
-    "callee": ("caller_identification", "call_timeout", "call_canceling", "progressive_call_results"),
+    "publisher": (
+        *("publisher_identification", "subscriber_blackwhite_listing", "publisher_exclusion"),
+        *("payload_passthru_mode", "payload_transparency"),
+    ),
+    "subscriber": (
+        *("publisher_identification", "pattern_based_subscription", "subscription_revocation"),
+        *("payload_passthru_mode", "payload_transparency"),
+    ),
+    "caller": (
+        *("caller_identification", "call_timeout", "call_canceling", "progressive_call_results"),
+        *("payload_passthru_mode", "payload_transparency"),
+    ),
+    "callee": (
+        *("caller_identification", "call_timeout", "call_canceling", "progressive_call_results", "registration_revocation"),
+        *("payload_passthru_mode", "payload_transparency"),
+    ),
 }
 ROLES: Final = {role: {"features": dict.fromkeys(features, True)} for role, features in FEATURES.items()}
 

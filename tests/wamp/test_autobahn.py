@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from autobahn.wamp.cryptobox import KeyRing
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import (
+    CallDetails,
     CallOptions,
     CallResult,
     EventDetails,
@@ -525,3 +527,46 @@ async def test_testaments_are_published_for_those_who_vanish(sessions: Sessions,
     dying._transport.abort()
     args, kwargs, _ = await heard.next()
     assert (args, kwargs) == (["remembered"], {"how": "suddenly"})
+
+
+# --- encrypted payloads
+
+
+@each_way
+@pytest_twisted.ensureDeferred
+async def test_payloads_that_autobahns_set_payload_codec_encrypts_reach_those_with_the_key(
+    way: Way, sessions: Sessions, uri: str
+) -> None:
+    """Cryptobox, from one end to the other: EVENT, INVOCATION, RESULT with progress and ERROR."""
+    keys = KeyRing()
+    key, _ = keys.generate_key()
+    one, other, stranger = await sessions(way), await sessions(("ws", "json")), await sessions(way)
+    for session in (one, other):
+        session.set_payload_codec(KeyRing(default_key=key))
+    heard = await listen(other, uri)
+    unencrypted = await listen(stranger, uri)
+    await tell(one, uri, 1, "ä", {"deep": [None]})
+    args, kwargs, details = await heard.next()
+    assert (args, kwargs, details.enc_algo) == ([1, "ä", {"deep": [None]}], {}, "cryptobox")
+
+    def execute(*args: Any, details: CallDetails, **kwargs: Any) -> CallResult:
+        assert details.enc_algo == "cryptobox"
+        if details.progress is not None:
+            details.progress("half")
+        if args == ("fail",):
+            raise ApplicationError(f"{uri}.no", "because", code=7)
+        return CallResult(*args, **kwargs)
+
+    await other.register(execute, f"{uri}.execute", OPTIONS)
+    result = await one.call(f"{uri}.execute", 1, "two", three=[3])
+    assert (result.results, result.kwresults) == ((1, "two"), {"three": [3]})
+    progress: list[Any] = []
+    await one.call(f"{uri}.execute", 1, options=CallOptions(on_progress=progress.append))
+    assert progress == ["half"]
+    error = await error_of(one.call(f"{uri}.execute", "fail"))
+    assert (error.error, error.args, error.kwargs) == (f"{uri}.no", ("because",), {"code": 7})
+    await tell(stranger, uri, "plain")
+    assert await heard.first() == "plain"
+    one.set_payload_codec(None)
+    await tell(one, uri, "plain too")
+    assert await unencrypted.first() == "plain too", "what it cannot decrypt is not for it"

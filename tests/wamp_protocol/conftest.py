@@ -13,9 +13,9 @@ from zope.interface import provider
 from nexus_tw.settings import Settings
 from tests.client import Client, handshake
 from tests.node import TOKEN, Node, Nodes
-from tests.wamp.peer import ROLES, SERIALIZERS, Peer
+from tests.wamp.peer import FEATURES, ROLES, SERIALIZERS, Peer
 
-ABLE = ("progressive_call_results", "progressive_call_invocations", "call_canceling")
+ABLE = (*FEATURES["callee"], "progressive_call_invocations")
 
 
 class Place:

@@ -28,11 +28,13 @@ from tests.wamp.peer import (
     CALL,
     CANCEL,
     ERROR,
+    FEATURES,
     HELLO,
     INVOCATION,
     PUBLISH,
     REGISTER,
     REGISTERED,
+    ROLES,
     SUBSCRIBE,
     SUBSCRIBED,
     WELCOME,
@@ -40,7 +42,7 @@ from tests.wamp.peer import (
 )
 
 NOW = 1_800_000_000.5
-CALLEE = ("progressive_call_results", "progressive_call_invocations", "call_canceling")
+CALLEE = (*FEATURES["callee"], "progressive_call_invocations")
 
 
 class Line:
@@ -139,7 +141,7 @@ class Speaker:
     # --- requests; those with a reply give what is in it
 
     def hello(self, realm: str = DEFAULT_REALM, callee: tuple[str, ...] = CALLEE, **details: Any) -> None:
-        roles = {"caller": {}, "publisher": {}, "subscriber": {}, "callee": {"features": dict.fromkeys(callee, True)}}
+        roles = {**ROLES, "callee": {"features": dict.fromkeys(callee, True)}}
         self.say(HELLO, realm, {"roles": roles, **details})
 
     def subscribe(self, topic: str, **options: Any) -> int:

@@ -11,11 +11,26 @@ import pytest_twisted
 from nexus_tw.settings import Limits, Realm, Role, Settings
 from nexus_tw.wamp.features import ROLES
 from tests.node import with_roles
-from tests.wamp.peer import CALL, EVENT, INTERRUPT, SERIALIZERS, UNREGISTERED, UNSUBSCRIBED, Refused
+from tests.wamp.peer import (
+    CALL,
+    ERROR,
+    EVENT,
+    INTERRUPT,
+    INVOCATION,
+    PUBLISH,
+    RESULT,
+    SERIALIZERS,
+    UNREGISTERED,
+    UNSUBSCRIBED,
+    YIELD,
+    Refused,
+)
 from tests.wamp_protocol.conftest import Places
 
 MEMBER = Role(subscribe=("**",), publish=("**",), call=("**",), register=("**",))
 SECRET: dict[str, Any] = {"ppt_scheme": "x_mine", "ppt_serializer": "cbor", "ppt_cipher": "aes", "ppt_keyid": "k1"}
+
+BOXED: dict[str, Any] = {"enc_algo": "cryptobox", "enc_serializer": "json"}
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -157,6 +172,17 @@ async def test_broker_payload_passthru_mode(serializer: str, places: Places) -> 
     await publisher.publish("com.topic", [b"\x00\x01opaque"], **SECRET)
     event = await hearer.event()
     assert (event.details, event.args) == (SECRET, [b"\x00\x01opaque"])
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("serializer", SERIALIZERS)
+async def test_broker_payload_transparency(serializer: str, places: Places) -> None:
+    place = await places()
+    publisher, hearer = await place.join(serializer="json"), await place.join(serializer=serializer)
+    await hearer.subscribe("com.topic")
+    for payload in (b"\x00\x01opaque", "text"):
+        publisher.send(PUBLISH, 1, BOXED, "com.topic", payload)
+        assert (await hearer.expect(EVENT))[2:] == [BOXED, payload]
 
 
 # --- dealer
@@ -363,6 +389,23 @@ async def test_dealer_payload_passthru_mode(serializer: str, places: Places) -> 
     callee.give(invocation, [b"\xffout"], **SECRET)
     outcome = await caller.outcome(request)
     assert (outcome.details, outcome.args) == (SECRET, [b"\xffout"])
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("serializer", SERIALIZERS)
+async def test_dealer_payload_transparency(serializer: str, places: Places) -> None:
+    place = await places()
+    caller, callee = await place.join(serializer=serializer), await place.join(serializer="json")
+    await callee.register("com.secret")
+    caller.send(CALL, 1, BOXED, "com.secret", b"\xffin")
+    number, _, *rest = await callee.expect(INVOCATION)
+    assert rest == [BOXED, b"\xffin"]
+    callee.send(YIELD, number, BOXED, b"\xffout")
+    assert await caller.expect(RESULT) == [1, BOXED, b"\xffout"]
+    caller.send(CALL, 2, BOXED, "com.secret", b"\xffin")
+    number = (await callee.expect(INVOCATION))[0]
+    callee.send(ERROR, INVOCATION, number, BOXED, "com.error", b"\xffwhy")
+    assert await caller.expect(ERROR) == [CALL, 2, BOXED, "com.error", b"\xffwhy"]
 
 
 @pytest_twisted.ensureDeferred

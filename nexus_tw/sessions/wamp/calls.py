@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-from nexus_tw.errors import NexusError
+from nexus_tw.errors import NexusError, Unsupported
 from nexus_tw.payloads import Payload
 from nexus_tw.policy import Principal
 from nexus_tw.sessions import verbs
 from nexus_tw.sessions.verbs import CallRequest, CancelMode, Options
 from nexus_tw.sessions.wamp import uris
 from nexus_tw.sessions.wamp.codes import CALL, RESULT
-from nexus_tw.sessions.wamp.passthru import passed_on
+from nexus_tw.sessions.wamp.passthru import announced
 from nexus_tw.sessions.wamp.session import WampSession
 from nexus_tw.wamp import messages
 from nexus_tw.wamp.codecs import Violation
+from nexus_tw.wamp.features import passes
 
 ENDED_KEPT: Final = 64  # calls with arguments in parts that have ended, whose late parts are recognised
 PARTS_HELD: Final = 64  # of a session's calls, that came before it was known whether these are allowed
@@ -51,12 +52,13 @@ class Calls:
             return
         if self.ended is not None and request in self.ended:
             return  # a part that is late
+        options = message.options
+        passed = announced(options, session.features.caller)
         uris.check(message.procedure, session.verbs.strict)
-        payload = session.payload(message)
+        payload = session.payload(message, passed)
         limit = session.dialect.pending
         if 0 < limit <= len(self.pending):
             raise NexusError("limit_exceeded", f"More than {limit} calls of this session have not ended")
-        options = message.options
         wanted = CallRequest(
             message.procedure,
             payload,
@@ -64,7 +66,7 @@ class Calls:
             options.receive_progress,
             options.progress,
             options.disclose_me,
-            passed_on(options),
+            passed,
         )
         pending = self.pending[request] = PendingCall(session, self, request, options.progress)
         session.authorize("call", message.procedure, None, lambda rights: pending.begin(rights, wanted), pending.error)
@@ -119,7 +121,7 @@ class PendingCall:
             raise Violation("request: is that of a call under way, whose arguments are complete")
         more = self._more = message.options.progress
         try:
-            payload = self._session.payload(message)
+            payload = self._session.payload(message, announced(message.options, self._session.features.caller))
             if self._call is None and self._calls.parts >= PARTS_HELD:
                 raise NexusError("limit_exceeded", f"More than {PARTS_HELD} parts of calls wait to be allowed")
         except NexusError as error:
@@ -162,8 +164,10 @@ class PendingCall:
     # ---
 
     def _result(self, details: dict[str, object], payload: Payload, options: Options) -> None:
-        """Raises `too_large` where the client takes none of that size."""
+        """Raises `too_large` where the client takes none of that size, `Unsupported` where it cannot open it."""
         if options is not None:
+            if not passes(options, self._session.features.caller):
+                raise Unsupported("the result is an encrypted payload that this caller cannot open")
             details.update(options)
         self._session.carry((RESULT, self._request, details), payload)
 

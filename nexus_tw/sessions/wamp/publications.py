@@ -9,7 +9,7 @@ from nexus_tw.events import About, Publisher, Rule, new_publication_id
 from nexus_tw.policy import Principal
 from nexus_tw.sessions.wamp import uris
 from nexus_tw.sessions.wamp.codes import PUBLISHED
-from nexus_tw.sessions.wamp.passthru import passed_on
+from nexus_tw.sessions.wamp.passthru import announced
 from nexus_tw.sessions.wamp.session import WampSession
 from nexus_tw.topics import MAX_BYTES
 from nexus_tw.wamp.messages import Publish, PublishOptions
@@ -21,10 +21,11 @@ def publish(session: WampSession, message: Publish) -> None:
     options = message.options
     verbs = session.verbs
     topic = message.topic
+    passed = announced(options, session.features.publisher)
     try:
         uris.check_free(topic)
         uris.check(topic, verbs.strict)
-        payload = session.payload(message)
+        payload = session.payload(message, passed)
     except NexusError as error:
         _failed(session, message, error)
         return
@@ -34,7 +35,7 @@ def publish(session: WampSession, message: Publish) -> None:
         payload.shape,
         Publisher(session.number, who.subject, who.role) if options.disclose_me or verbs.discloses else None,
         _rule(session, options),
-        passed_on(options),
+        passed,
     )
 
     def allowed(rights: Principal) -> None:

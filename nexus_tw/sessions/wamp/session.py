@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from nexus_tw.encodings import WampFrames
-from nexus_tw.errors import INTERNAL, ApplicationError, Close, NexusError
+from nexus_tw.errors import INTERNAL, ApplicationError, Close, NexusError, Unsupported
 from nexus_tw.events import Rule, new_session_id
 from nexus_tw.interfaces import Fail, Invocation, Reason, Registration, Subscription
 from nexus_tw.payloads import Payload
 from nexus_tw.policy import Action, Principal
-from nexus_tw.sessions.verbs import Link, Verbs
+from nexus_tw.sessions.verbs import Link, Options, Verbs
 from nexus_tw.sessions.wamp.codes import (
     ABORT,
     ERROR,
@@ -27,8 +27,8 @@ from nexus_tw.sessions.wamp.codes import (
 from nexus_tw.sessions.wamp.introductions import Introduction
 from nexus_tw.topics import Pattern
 from nexus_tw.wamp.codecs import Violation
-from nexus_tw.wamp.features import Features
-from nexus_tw.wamp.messages import Carrier
+from nexus_tw.wamp.features import Features, passes
+from nexus_tw.wamp.messages import TRANSPARENT, Carrier
 
 if TYPE_CHECKING:
     from nexus_tw.sessions.wamp.calls import Calls
@@ -58,6 +58,7 @@ class WampSession:
         "deliver",
         "dialect",
         "disclosing",
+        "encoding",
         "expected",
         "features",
         "introduction",
@@ -83,6 +84,7 @@ class WampSession:
         self.expected = expected
         self.introduction: Introduction | None = None  # while a challenge waits for its answer
         self.features = Features()
+        self.encoding: WampFrames = dialect.encoding
         # Most sessions have none of these three.
         self.calls: Calls | None = None
         self.others: Rule | None = None  # that leaves out this session
@@ -144,26 +146,27 @@ class WampSession:
     # --- Peer
 
     @property
-    def encoding(self) -> WampFrames:
-        return self.dialect.encoding
-
-    @property
     def streams(self) -> bool:
-        return self.features.progressive_call_invocations
+        return self.features.callee.progressive_call_invocations
 
     def invoke(self, invocation: Invocation) -> None:
         details: dict[str, Any] = {}
+        features = self.features.callee
         registration = invocation.registration
         if not registration.pattern.exact:
             details["procedure"] = invocation.procedure
-        if invocation.progressive and self.features.progressive_call_results:
+        if invocation.progressive and features.progressive_call_results:
             details["receive_progress"] = True
         if invocation.more:
             details["progress"] = True
         asked = self.disclosing is not None and registration.number in self.disclosing
-        if (invocation.disclosed or asked) and invocation.caller.session:
+        disclosed = invocation.disclosed and features.caller_identification
+        if (disclosed or asked) and invocation.caller.session:
             details["caller"], details["caller_authid"], details["caller_authrole"] = invocation.caller
         if invocation.options is not None:
+            if not passes(invocation.options, features):
+                invocation.error(Unsupported(f"who executes {invocation.procedure} cannot open an encrypted payload"))
+                return
             details.update(invocation.options)
         try:
             self.carry((INVOCATION, invocation.number, registration.number, details), invocation.payload)
@@ -171,7 +174,7 @@ class WampSession:
             invocation.error(error)
 
     def interrupt(self, invocation: Invocation, reason: Reason) -> bool:
-        if not self.features.call_canceling:
+        if not self.features.callee.call_canceling:
             return False
         mode = "killnowait" if invocation.over else "kill"
         why = "wamp.error.timeout" if reason == "timeout" else "wamp.error.canceled"
@@ -179,11 +182,13 @@ class WampSession:
         return True
 
     def unsubscribed(self, subscription: Subscription, reason: str) -> None:
-        self.send(UNSUBSCRIBED, 0, {"subscription": subscription.number, "reason": reason})
+        if self.features.subscriber.subscription_revocation:
+            self.send(UNSUBSCRIBED, 0, {"subscription": subscription.number, "reason": reason})
 
     def unregistered(self, registration: Registration, reason: str) -> None:
         self.forget(registration.number)
-        self.send(UNREGISTERED, 0, {"registration": registration.number, "reason": reason})
+        if self.features.callee.registration_revocation:
+            self.send(UNREGISTERED, 0, {"registration": registration.number, "reason": reason})
 
     def close(self, close: Close) -> None:
         self.link.close(close)
@@ -201,8 +206,10 @@ class WampSession:
 
         self.verbs.authorize(self, action, uri, pattern, allowed, fail)
 
-    def payload(self, message: Carrier) -> Payload:
-        """What the message carries; raises what `Payload.of_arguments` does."""
+    def payload(self, message: Carrier, options: Options) -> Payload:
+        """What the message carries, with these options passed on; raises what `Payload.of_arguments` and `of_opaque` do."""
+        if options is not None and TRANSPARENT in options:
+            return Payload.of_opaque(self.dialect.codec, message.args, message.kwargs)
         return Payload.of_arguments(self.dialect.codec, message.args, message.kwargs, self.dialect.depth)
 
     def forget(self, registration: int) -> None:
@@ -235,7 +242,9 @@ class WampSession:
         codec = self.dialect.codec
         if isinstance(error, ApplicationError):
             try:
-                self.carry((ERROR, kind, request, {}, error.uri), error.payload)
+                if not passes(error.options, self.features.caller):
+                    raise Unsupported(f"{error.uri}, with an encrypted payload that this caller cannot open")
+                self.carry((ERROR, kind, request, dict(error.options or {}), error.uri), error.payload)
                 return
             except NexusError as unsayable:
                 error = unsayable

@@ -20,6 +20,7 @@ AGENT: Final = "Nexus"
 
 def hello(session: WampSession, message: messages.Hello) -> None:
     session.features = Features.announced(message.details)
+    session.encoding = session.dialect.encoding.to(session.features.subscriber)
     session.expected = JOINING
     introduction = session.dialect.introductions.introduce(
         message.realm,
