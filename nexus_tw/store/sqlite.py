@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import stat
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from urllib.parse import quote
 import msgspec
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReadDescriptor
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -38,7 +40,11 @@ PRUNE_AGENTS: Final = 1000  # looked at in one transaction
 KNOWN_AGENTS: Final = 65536  # names whose id is remembered
 LOG_BYTES: Final = 64 * 1024 * 1024  # what the write-ahead log is cut back to after a burst
 
+OWN_MODE: Final = 0o600  # of the files: they hold what a fleet reports
+
 MEMORY: Final = ":memory:"
+
+_log: Final = Logger()
 
 # Entry n brings the schema from version n (`PRAGMA user_version`) to n + 1. Never changed once released.
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
@@ -305,6 +311,7 @@ class _Lane:
         else:
             if self._writes:
                 _create(self._path)
+                _close_to_others(self._path)
             target = f"file:{quote(self._path)}?mode=rw"
         connection = sqlite3.connect(target, uri=target != MEMORY, timeout=self._busy, isolation_level=None)
         try:
@@ -357,7 +364,24 @@ def _create(path: str) -> None:
             os.close(parent)
     # Never an existing file: closing one drops the locks (fcntl) that SQLite holds on it in this process.
     with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, OWN_MODE))
+
+
+def _close_to_others(path: str) -> None:
+    """Takes from others what rights they have to the files: a copy that was put back has those of whoever made it.
+
+    The log and its index hold the same samples. SQLite gives them the rights of the file when it makes them, so it comes first.
+    """
+    for name in (path, f"{path}-wal", f"{path}-shm"):
+        with suppress(FileNotFoundError):
+            mode = stat.S_IMODE(os.stat(name).st_mode)
+            if mode & ~OWN_MODE:
+                try:
+                    os.chmod(name, OWN_MODE)
+                except OSError as error:
+                    _log.warn("{name}: others may read it, and that cannot be changed: {why}", name=name, why=error.strerror)
+                else:
+                    _log.warn("{name}: had mode {mode}; others cannot read it any more", name=name, mode=f"{mode:03o}")
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

@@ -78,6 +78,28 @@ async def test_the_directory_and_the_file_are_made_for_their_owner_only(store: S
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_restored_database_that_others_can_read_is_made_its_owner_s_at_the_start_with_its_log(
+    path: Path,
+) -> None:
+    store = SqliteStore(str(path), reactor)
+    await store.start()
+    await store.commit(ONE)
+    files = [path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))]
+    copies = {file.name: file.read_bytes() for file in files}
+    await store.stop()
+    for file in files:
+        file.write_bytes(copies[file.name])
+        file.chmod(0o644)
+    store = SqliteStore(str(path), reactor)
+    await store.start()
+    try:
+        assert [oct(file.stat().st_mode & 0o777) for file in files] == ["0o600"] * 3
+        assert await count(store) == 1
+    finally:
+        await store.stop()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_relative_path_is_relative_to_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     store = SqliteStore("some where?#%20.db", reactor)
