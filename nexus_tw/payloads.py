@@ -157,7 +157,9 @@ class Payload:
         return f"{name}: {listed[0]}" if listed and type(listed[0]) is str else name
 
     def arguments(self, codec: Codec) -> Arguments:
-        """The list and the map, encoded; None for what is absent. The very bytes that came, if they came in that format."""
+        """The list and the map, encoded; None for what is absent. The very bytes that came, if they came in that format.
+
+        Raise `invalid_message` if the server's own, or another program's on the bus, has a form that this format cannot say."""
         form = self._forms.get(codec.name)
         if form is None:
             form = self._forms[codec.name] = self._form(codec)
@@ -170,7 +172,12 @@ class Payload:
         return self._converted(args, codec), self._converted(kwargs, codec)
 
     def _converted(self, part: bytes | None, codec: Codec) -> bytes | None:
-        return None if part is None else codec.encode(self._origin.value(part))
+        if part is None:
+            return None
+        try:
+            return codec.encode(self._origin.value(part))
+        except Violation as error:
+            raise invalid("payload", str(error)) from None
 
     def _joined(self, args: bytes | None, kwargs: bytes | None) -> bytes:
         if self.shape == "pair":

@@ -267,3 +267,13 @@ def test_what_some_could_not_be_told_is_refused_for_all(codec: Codec, part: byte
         Payload.of_arguments(codec, part, None, DEPTH)
     assert caught.value.code == "invalid_message"
     assert caught.value.message.startswith("Invalid message format: args: ")
+
+
+@pytest.mark.parametrize("codec", [MSGPACK, CBOR], ids=lambda codec: codec.name)
+def test_what_came_from_the_server_itself_and_cannot_be_said_in_a_format_is_an_error_of_its_own(codec: Codec) -> None:
+    """A handler's result is not looked at before: it may be nested deeper than any serializer is asked for."""
+    payload = Payload.of_value(b"[" * 300 + b"]" * 300)
+    with pytest.raises(NexusError, match="payload: nested deeper than 256") as caught:
+        payload.arguments(codec)
+    assert caught.value.code == "invalid_message"
+    assert payload.arguments(JSON)[0] is not None

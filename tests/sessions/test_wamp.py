@@ -751,3 +751,14 @@ def test_progress_that_is_too_long_ends_the_call_and_the_callee_is_told(world: W
     assert callee.one()[:2] == [INTERRUPT, number]
     callee.give(number, [1])
     assert small.heard() == []
+
+
+@pytest.mark.parametrize("codec", ["msgpack", "cbor"])
+def test_a_result_that_the_callers_serializer_cannot_say_is_answered_all_the_same(codec: str) -> None:
+    deep: Any = None
+    for _ in range(300):
+        deep = [deep]
+    caller = World(handlers={"deep": lambda _invoked: deep}).join(codec=codec)
+    request = caller.call("deep")
+    answer = caller.one()
+    assert (answer[:3], answer[4]) == ([ERROR, CALL, request], "wamp.error.invalid_argument")

@@ -11,6 +11,7 @@ import pytest_twisted
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from zope.interface import provider
 
+from nexus_tw.settings import Limits, Settings
 from tests.wamp.peer import CALL, ERROR, INVOCATION, PUBLISH, SERIALIZERS, YIELD, Peer, Refused
 from tests.wamp_protocol.conftest import Place, Places
 
@@ -127,3 +128,29 @@ async def test_undefined_in_a_payload_is_null(places: Places) -> None:
     undefined = msgpack.ExtType(0, b"\0")
     await _undefined(place, "msgpack", msgpack.packb([PUBLISH, 1, {}, "com.topic", [], {"comment": undefined}]))
     await _undefined(place, "cbor", cbor2.dumps([PUBLISH, 1, {}, "com.topic", [], {"comment": cbor2.undefined}]))
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("serializer", SERIALIZERS)
+async def test_a_result_of_100_kb_does_not_close_its_callee(serializer: str, places: Places) -> None:
+    place = await places()
+    caller, callee = await place.join(), await place.join(serializer=serializer)
+    await callee.register("com.large")
+    for size in (100_000, 200_000):
+        request = caller.begin("com.large")
+        callee.give(await callee.invocation(), ["x" * size])
+        assert (await caller.outcome(request)).args == ["x" * size]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_result_beyond_the_limit_closes_its_callee_which_is_told_why_and_ends_the_call(places: Places) -> None:
+    place = await places(Settings(limits=Limits(message=4096)))
+    caller, callee = await place.join(), await place.join()
+    await callee.register("com.large")
+    request = caller.begin("com.large")
+    callee.give(await callee.invocation(), ["x" * 4096])
+    ended = await callee.ended()
+    assert ended.code == 1009
+    assert "4096" in ended.reason
+    with pytest.raises(Refused, match="canceled"):
+        await caller.outcome(request)

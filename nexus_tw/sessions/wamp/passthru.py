@@ -29,6 +29,8 @@ def passed_on(options: Passthru) -> Options:
 
 def announced(options: Passthru, features: Passing | Callee) -> Options:
     """The same. Raise `Violation` if the client uses what it did not announce for this role (WAMP, "Payload Passthru Mode")."""
+    if options.ppt_scheme is None and options.enc_algo is None:  # nearly always
+        return None
     passed = passed_on(options)
     if not passes(passed, features):
         mode = "payload_passthru_mode" if options.enc_algo is None else "payload_transparency"
