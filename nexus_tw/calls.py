@@ -112,7 +112,7 @@ class Calls:
 class Call:
     """One call under way; as `CallersHalf` it hears of its invocation, as `Reply` of a procedure of the server's own."""
 
-    __slots__ = ("_calls", "_invocation", "_progressive", "_reply", "_run", "_timer")
+    __slots__ = ("_calls", "_invocation", "_patience", "_progressive", "_reply", "_run", "_timer")
 
     def __init__(self, calls: Calls, reply: CallReply, progressive: bool) -> None:
         calls.metrics.calls += 1
@@ -121,6 +121,7 @@ class Call:
         self._progressive = progressive
         self._invocation: Invocation | None = None
         self._run: HandlerRun | None = None
+        self._patience = 0.0  # s until the first result and from one to the next; 0: no limit
         self._timer: IDelayedCall | None = None
 
     def hand_over(
@@ -188,6 +189,8 @@ class Call:
 
     def progressed(self, payload: Payload, options: Options) -> None:
         if self._reply is not None and self._progressive:
+            if self._timer is not None:
+                self._timer.reset(self._patience)
             try:
                 self._reply.progress(payload, options)
             except NexusError as error:
@@ -216,13 +219,15 @@ class Call:
     # ---
 
     def _arm(self, timeout: float) -> float:
-        seconds = min(timeout or self._calls.timeout, LONGEST)
+        """Start the timeout, and return the seconds until it ends. Where the caller wants progress it is the limit between the
+        call and the first result, and from each result to the next (WAMP, "Progressive Call Results", timeouts)."""
+        seconds = self._patience = min(timeout or self._calls.timeout, LONGEST)
         if seconds:
-            self._timer = self._calls.clock.callLater(seconds, self._late, seconds)
+            self._timer = self._calls.clock.callLater(seconds, self._late)
         return seconds or LONGEST
 
-    def _late(self, seconds: float) -> None:
-        self.failed(NexusError("timeout", f"no result within {seconds:g} s"))
+    def _late(self) -> None:
+        self.failed(NexusError("timeout", f"no result within {self._patience:g} s"))
         self._leave("timeout")
 
     def _leave(self, reason: Reason | None) -> None:

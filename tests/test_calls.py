@@ -468,6 +468,62 @@ def test_a_request_id_may_be_used_again_after_but_not_during_a_call(world: World
     assert caller.one()[2] == "wamp.error.protocol_violation"
 
 
+@pytest.mark.parametrize("timeout", [1000, 0])
+def test_with_progress_the_timeout_is_for_each_gap_between_results(timeout: int) -> None:
+    world = World(limits=Limits(call=1.0))
+    caller, callee = world.join(), world.join()
+    callee.register("com.slow")
+    request = caller.call("com.slow", timeout=timeout, receive_progress=True)
+    number = callee.invocation()
+    for part in range(5):
+        world.clock.advance(0.9)
+        callee.give(number, [part], progress=True)
+        assert caller.one() == [RESULT, request, {"progress": True}, [part]]
+    world.clock.advance(0.9)
+    assert caller.heard() == []
+    world.clock.advance(0.2)
+    failed(caller, request, TIMEOUT)
+    assert callee.one()[0] == INTERRUPT
+
+
+def test_progress_that_nobody_asked_for_does_not_prolong_a_call(world: World) -> None:
+    caller, callee = world.join(), world.join()
+    callee.register("com.slow")
+    request = caller.call("com.slow", timeout=1000)
+    world.clock.advance(0.9)
+    callee.give(callee.invocation(), ["unasked"], progress=True)
+    world.clock.advance(0.2)
+    failed(caller, request, TIMEOUT)
+
+
+def test_a_handlers_progress_prolongs_a_call_too() -> None:
+    going: list[Any] = []
+
+    def work(invoked: Any) -> Deferred[None]:
+        going.append(invoked)
+        return Deferred()
+
+    world = World(handlers={"com.work": work})
+    caller = world.join()
+    request = caller.call("com.work", timeout=1000, receive_progress=True)
+    for _ in range(3):
+        world.clock.advance(0.9)
+        going[0].progress("on")
+        assert caller.one() == [RESULT, request, {"progress": True}, ["on"]]
+    world.clock.advance(1.1)
+    failed(caller, request, TIMEOUT)
+
+
+def test_the_timeout_of_a_command_is_the_whole_whatever_its_progress(world: World) -> None:
+    agent = world.agent()
+    agent.say(type="register", agentId="agent-1", commands=["restart"])
+    agent.say(type="command", command="restart", commandId="c-1", timeout=1)
+    world.clock.advance(0.9)
+    agent.say(type="command_progress", commandId="c-1", data=1)
+    world.clock.advance(0.2)
+    assert [message["code"] for message in agent.heard() if message["type"] == "error"] == ["timeout"]
+
+
 # --- progress and arguments in parts
 
 

@@ -19,6 +19,7 @@ from autobahn.wamp.types import (
     SubscribeOptions,
 )
 from twisted.internet.defer import CancelledError, Deferred, DeferredQueue
+from twisted.internet.task import deferLater
 
 from tests.client import PATIENCE
 from tests.wamp.router import Router
@@ -344,6 +345,23 @@ async def test_a_call_that_takes_too_long_times_out(sessions: Sessions, uri: str
     error = await error_of(caller.call(uri, options=CallOptions(timeout=50)))
     assert error.error == "wamp.error.timeout"
     await interrupted.addTimeout(PATIENCE, clock)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_call_with_progress_may_take_longer_than_its_timeout(sessions: Sessions, uri: str) -> None:
+    """The timeout is for each gap between results. The gaps here are less than half of it, for a machine that is busy."""
+    callee, caller = await sessions(), await sessions()
+
+    async def work(details: Any) -> str:
+        for part in range(3):
+            await deferLater(clock, 0.6)
+            details.progress(part)
+        return "done"
+
+    await callee.register(work, uri, OPTIONS)
+    parts: list[int] = []
+    assert await caller.call(uri, options=CallOptions(timeout=1500, on_progress=parts.append)) == "done"
+    assert parts == [0, 1, 2]
 
 
 @pytest_twisted.ensureDeferred
