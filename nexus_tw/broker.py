@@ -21,6 +21,7 @@ from nexus_tw.interfaces import Fail, IBus, Peer
 from nexus_tw.messages import Continuity
 from nexus_tw.meta import Meta
 from nexus_tw.metrics import Metrics
+from nexus_tw.order import Lines
 from nexus_tw.payloads import Payload
 from nexus_tw.policy import Principal
 from nexus_tw.roster import Roster
@@ -29,7 +30,6 @@ from nexus_tw.topics import Pattern, check_name, is_reserved
 
 BROADCAST: Final = "nexus.broadcast"  # where those hear of broadcasts who are not told of them anyway
 CONTINUITY: Final = "nexus.continuity"  # where those hear of gaps whose dialect has no message for it
-MOST_WAITING: Final = 256  # of a client's subscribes and unsubscribes behind one that the bus has not confirmed
 OUTBOX_BYTES: Final = 67108864  # besides limits.outbox, which counts events
 
 _guarded: Final = Guard(__name__, "A subscriber could not be told that its subscription stands")
@@ -51,17 +51,6 @@ class _Interest:
         waiters, self.waiters = self.waiters, []
         for waiter in waiters:
             _guarded(waiter)
-
-
-class _Client:
-    """A subscribed peer: its place in the hub, and what it asked for while an earlier subscribe was under way."""
-
-    __slots__ = ("busy", "subscriber", "waiting")
-
-    def __init__(self, peer: Peer) -> None:
-        self.subscriber = Subscriber(peer)
-        self.busy = False
-        self.waiting: deque[Callable[[], None]] = deque()
 
 
 class Broker:
@@ -86,7 +75,8 @@ class Broker:
         self._limits = limits
         self._metrics = metrics
         self._interests: dict[str, _Interest] = {}
-        self._clients: dict[Peer, _Client] = {}
+        self._clients: dict[Peer, Subscriber] = {}
+        self.lines = Lines(limits.waiting, metrics)
         self._outbox: deque[tuple[str, bytes]] = deque()
         self._outbox_bytes = 0
         self._missed: set[str] = set()
@@ -173,6 +163,8 @@ class Broker:
     ) -> None:
         """Adds (event, filter) pairs to the peer's; `ok` once every event from then on will reach it, before the first does.
 
+        Nothing that the peer asks for after this overtakes it (`nexus_tw.order`).
+
         `rights` is who must be allowed to. `parse` makes a pattern of a text and of the member that it stands in.
         `recover` says that the peer wants what it missed, which cannot be told while the bus is away.
         """
@@ -189,35 +181,29 @@ class Broker:
         except NexusError as error:
             fail(error)
             return
-        client = self._clients.get(peer)
-        if client is None:
-            client = self._clients[peer] = _Client(peer)
-        elif len(client.waiting) >= MOST_WAITING:
-            fail(_too_many_waiting())
-            return
-        self._in_turn(client, lambda: self._subscribe(client, patterns, condition, ok, fail))
+        subscriber = self._clients.get(peer)
+        if subscriber is None:
+            subscriber = self._clients[peer] = Subscriber(peer)
+        try:
+            self._in_turn(peer, lambda: self._subscribe(subscriber, patterns, condition, ok, fail))
+        except NexusError as error:
+            fail(error)
 
     def unsubscribe(self, peer: Peer, events: list[str], ok: Callable[[], None]) -> None:
         """Drops the peer's pairs written with these very strings; those it does not have change nothing.
 
         Raises `rate_limited` where too much of what the peer asked for still waits for the bus.
         """
-        client = self._clients.get(peer)
-        if client is None:
-            ok()
-        elif len(client.waiting) >= MOST_WAITING:
-            raise _too_many_waiting()
-        else:
-            self._in_turn(client, lambda: self._unsubscribe(client, events, ok))
+        self._in_turn(peer, lambda: self._unsubscribe(peer, events, ok))
 
     def gone(self, peer: Peer) -> None:
         """Drops all that a peer subscribed to."""
-        client = self._clients.pop(peer, None)
-        if client is not None:
-            client.waiting.clear()
-            held = list(client.subscriber.pairs)
-            buckets = client.subscriber.buckets(held)
-            self._hub.remove(client.subscriber)
+        self.lines.leave(peer)
+        subscriber = self._clients.pop(peer, None)
+        if subscriber is not None:
+            held = list(subscriber.pairs)
+            buckets = subscriber.buckets(held)
+            self._hub.remove(subscriber)
             self._release(held)
             self._tell_left(peer, buckets)
 
@@ -229,9 +215,9 @@ class Broker:
 
     def held(self, peer: Peer, number: int) -> Pattern | None:
         """The pattern of the peer's subscription with that id; None where it has none."""
-        client = self._clients.get(peer)
-        if client is not None:
-            for bucket in client.subscriber.buckets(client.subscriber.pairs):
+        subscriber = self._clients.get(peer)
+        if subscriber is not None:
+            for bucket in subscriber.buckets(subscriber.pairs):
                 if bucket.number == number:
                     return bucket.pattern
         return None
@@ -239,27 +225,23 @@ class Broker:
     def _too_many(self) -> NexusError:
         return NexusError("limit_exceeded", f"More than {self._limits.subscriptions} subscriptions")
 
-    def _in_turn(self, client: _Client, act: Callable[[], None]) -> None:
-        # What a client asks for takes effect in the order in which it asked.
-        if client.busy:
-            client.waiting.append(act)
+    def _in_turn(self, peer: Peer, act: Callable[[], None]) -> None:
+        if self.lines.waits(peer):
+            self.lines.place(peer).ready(act)
         else:
             act()
 
-    def _next(self, client: _Client) -> None:
-        client.busy = False
-        while client.waiting and not client.busy:
-            client.waiting.popleft()()
-
     def _subscribe(
         self,
-        client: _Client,
+        subscriber: Subscriber,
         patterns: list[Pattern],
         condition: Filter | None,
         ok: Callable[[], None],
         fail: Fail,
     ) -> None:
-        subscriber = client.subscriber
+        peer = subscriber.peer
+        if self.lines.left(peer):
+            return
         identity = condition.identity if condition else None
         new = {p.text: p for p in patterns if identity not in subscriber.pairs.get(p.text, ())}
         limit = self._limits.subscriptions
@@ -274,35 +256,41 @@ class Broker:
             nonlocal missing
             missing -= 1
             if missing == 0:
-                arrived()
-                self._next(client)
+                try:
+                    arrived()
+                finally:
+                    self.lines.release(peer)
 
         def arrived() -> None:
-            if self._clients.get(subscriber.peer) is client:
+            if self._clients.get(peer) is subscriber:
                 created = [p for p in acquired if self._hub.bucket(p) is None]
                 self._hub.subscribe(subscriber, [(p, condition) for p in patterns])
-                if self._clients.get(subscriber.peer) is not client:
+                if self._clients.get(peer) is not subscriber:
                     return  # what was gathered for it before ended it
                 ok()
                 for pattern in acquired:
-                    self._meta.subscribed(subscriber.peer, self.subscription(pattern), pattern in created)
+                    self._meta.subscribed(peer, self.subscription(pattern), pattern in created)
             else:  # it left in the meantime, so `gone` did not know of these
                 self._release(p.text for p in acquired)
 
         if not missing:
             arrived()
             return
-        client.busy = True
+        self.lines.hold(peer)
         for interest in waited_for:
             interest.waiters.append(standing)
 
-    def _unsubscribe(self, client: _Client, events: list[str], ok: Callable[[], None]) -> None:
-        held = [text for text in dict.fromkeys(events) if text in client.subscriber.pairs]
-        buckets = client.subscriber.buckets(held)
-        self._hub.unsubscribe(client.subscriber, held)
+    def _unsubscribe(self, peer: Peer, events: list[str], ok: Callable[[], None]) -> None:
+        subscriber = self._clients.get(peer)
+        if subscriber is None:
+            ok()
+            return
+        held = [text for text in dict.fromkeys(events) if text in subscriber.pairs]
+        buckets = subscriber.buckets(held)
+        self._hub.unsubscribe(subscriber, held)
         self._release(held)
         ok()
-        self._tell_left(client.subscriber.peer, buckets)
+        self._tell_left(peer, buckets)
 
     def _tell_left(self, peer: Peer, buckets: list[Bucket]) -> None:
         for bucket in buckets:
@@ -342,7 +330,7 @@ class Broker:
             return []
         peers = map(self._roster.get, event.about.rule.exclude)
         clients = [self._clients.get(peer) for peer in peers if peer is not None]
-        return [client.subscriber for client in clients if client is not None]
+        return [client for client in clients if client is not None]
 
     def gap(self, event_type: str) -> None:
         """Events of this type were lost; tells everyone here who would have got them."""
@@ -375,7 +363,3 @@ class Broker:
         waiting, self._outbox, self._outbox_bytes = self._outbox, deque(), 0
         for event_type, data in waiting:
             self._send(event_type, data)
-
-
-def _too_many_waiting() -> NexusError:
-    return NexusError("rate_limited", "Too many subscriptions wait for the event bus")

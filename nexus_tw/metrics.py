@@ -50,6 +50,8 @@ class Metrics:
     messages_received: int = 0
     errors: Counter[str] = field(default_factory=Counter)  # by error code
     reads_paused: int = 0
+    messages_queued: int = 0  # that waited until an earlier one of the same client took effect
+    messages_refused: int = 0  # because too many waited so
     # events
     events_published: int = 0
     events_received: int = 0  # from the bus

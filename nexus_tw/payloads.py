@@ -130,6 +130,13 @@ class Payload:
         return cls("opaque", codec, (part, None), None, UNSET)
 
     @property
+    def size(self) -> int:
+        """Bytes of the form in which it came."""
+        if self._data is not None:
+            return len(self._data)
+        return sum(len(part) for part in self._forms[self._origin.name] if part is not None)
+
+    @property
     def data(self) -> bytes:
         """The one value, as JSON."""
         if self._data is None:

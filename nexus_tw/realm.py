@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from random import Random
 from typing import Any, Final
 
@@ -118,13 +118,50 @@ class Realm:
             ):
                 _guarded(forget, peer)
 
+    @property
+    def waiting(self) -> Container[Peer]:
+        return self.broker.lines.waiting
+
+    def queue(self, peer: Peer, size: int, act: Callable[[], None]) -> None:
+        self.broker.lines.place(peer, size).ready(act)
+
     def authorize(
-        self, peer: Peer, action: Action, uri: str, pattern: Pattern | None, allowed: Callable[[Principal], None], denied: Fail
+        self,
+        peer: Peer,
+        action: Action,
+        uri: str,
+        pattern: Pattern | None,
+        allowed: Callable[[Principal], None],
+        denied: Fail,
+        payload: Payload | None = None,
     ) -> None:
-        if self._authorization is None or (action == "call" and self._calls.granted(peer.principal, uri)):
-            allowed(peer.principal)
+        lines = self.broker.lines
+        principal = peer.principal
+        authorization = self._authorization
+        granted = (
+            authorization is None
+            or authorization.grants(principal, action, uri, pattern)
+            or (action == "call" and self._calls.granted(principal, uri))
+        )
+        if granted and not lines.waits(peer):
+            allowed(principal)
+            return
+        try:
+            place = lines.place(peer, 0 if payload is None else payload.size)
+        except NexusError as error:
+            denied(error)
+            return
+        if granted or authorization is None:
+            place.ready(lambda: allowed(principal))
         else:
-            self._authorization.check(peer.principal, action, uri, lambda: allowed(EVERYTHING), denied, pattern)
+            authorization.check(
+                principal,
+                action,
+                uri,
+                lambda: place.ready(lambda: allowed(EVERYTHING)),
+                lambda error: place.ready(lambda: denied(error)),
+                pattern,
+            )
 
     # --- publish and subscribe
 

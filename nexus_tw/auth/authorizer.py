@@ -114,7 +114,7 @@ class Authorization:
 
         `pattern` is what `uri` stands for where it is a prefix or a wildcard. Who asked may be gone when it is answered.
         """
-        if principal.allows(action, uri) if pattern is None else principal.covers(action, pattern):
+        if self.grants(principal, action, uri, pattern):
             allowed()
             return
         if self._authorizer is None:
@@ -134,6 +134,11 @@ class Authorization:
             else:
                 self._waiting[question] = [(allowed, denied)]
                 self._ask(self._authorizer, question)
+
+    @staticmethod
+    def grants(principal: Principal, action: Action, uri: str, pattern: Pattern | None) -> bool:
+        """Return whether the principal's role allows it, so that nobody has to be asked."""
+        return principal.allows(action, uri) if pattern is None else principal.covers(action, pattern)
 
     def _ask(self, authorizer: Authorizer, question: Question) -> None:
         answer: Deferred[Any] = maybeDeferred(authorizer, question)

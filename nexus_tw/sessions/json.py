@@ -207,10 +207,33 @@ class JsonSession:
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             self._misunderstood(payload, error)
             return
+        if self in self._dialect.verbs.waiting and type(message) not in _AT_ONCE:
+            self._queue(message, payload)
+            return
         try:
             _HANDLERS[type(message)](self, message)
         except NexusError as error:
-            self.fail(error, message.id, getattr(message, "command_id", None))
+            self._refuse(message, error)
+
+    def _queue(self, message: messages.ClientMessage, payload: bytes) -> None:
+        """Leaves a message until all before it have taken effect."""
+
+        def handle() -> None:
+            try:
+                _HANDLERS[type(message)](self, message)
+            except NexusError as error:
+                self._refuse(message, error)
+            except Exception:
+                self.broken(payload)
+                raise
+
+        try:
+            self._dialect.verbs.queue(self, len(payload), handle)
+        except NexusError as error:
+            self._refuse(message, error)
+
+    def _refuse(self, message: messages.ClientMessage, error: NexusError) -> None:
+        self.fail(error, message.id, getattr(message, "command_id", None))
 
     def broken(self, payload: bytes) -> None:
         id_ = command_id = None
@@ -405,6 +428,9 @@ _HANDLERS: Final[dict[type, Callable[[JsonSession, Any], None]]] = {
     messages.Progress: JsonSession._progress,
     messages.Result: JsonSession._result,
 }
+
+# What is about nobody else, or answers somebody else's question: who waits for it must not wait for what its sender asked.
+_AT_ONCE: Final = frozenset((messages.Ping, messages.Pong, messages.Progress, messages.Result))
 
 _TYPES: Final[dict[str, Any]] = {
     msgspec.inspect.type_info(kind).tag: kind for kind in _HANDLERS  # type: ignore[attr-defined]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
 from msgspec import Raw
@@ -84,11 +84,31 @@ class Verbs(Protocol):
     def gone(self, peer: Peer) -> None:
         """It has ended. A second call does nothing."""
 
+    @property
+    def waiting(self) -> Container[Peer]:
+        """The peers that asked for something that has not taken effect yet. What else they ask for goes through `queue`."""
+
+    def queue(self, peer: Peer, size: int, act: Callable[[], None]) -> None:
+        """Call `act` once everything that the peer asked for before has taken effect, or when the peer is gone.
+
+        `size` is that of the message in bytes. Raise `rate_limited` if too many messages of this peer wait.
+        """
+
     def authorize(
-        self, peer: Peer, action: Action, uri: str, pattern: Pattern | None, allowed: Callable[[Principal], None], denied: Fail
+        self,
+        peer: Peer,
+        action: Action,
+        uri: str,
+        pattern: Pattern | None,
+        allowed: Callable[[Principal], None],
+        denied: Fail,
+        payload: Payload | None = None,
     ) -> None:
         """Finds out whether a WAMP client may do this; `allowed` gets the `rights` to do it with. Those of the peer's own
-        principal are enough where the realm has no authorizer."""
+        principal are enough where the realm has no authorizer.
+
+        Both are called in the order in which the peer asked; see `queue`. `payload` is what waits with the request.
+        """
 
     def subscribe(
         self,

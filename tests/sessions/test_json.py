@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import pytest
@@ -64,6 +64,10 @@ class RecordingVerbs:
 
     name = "nexus"
     strict = discloses = False
+    waiting: Container[Peer] = ()
+
+    def queue(self, peer: Peer, size: int, act: Callable[[], None]) -> None:
+        raise AssertionError("nothing waits here")
 
     def join(self, peer: Peer) -> None:
         self.asked.append(("join", peer))

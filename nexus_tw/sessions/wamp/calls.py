@@ -19,7 +19,7 @@ from nexus_tw.wamp.codecs import Violation
 from nexus_tw.wamp.features import passes
 
 ENDED_KEPT: Final = 64  # calls with arguments in parts that have ended, whose late parts are recognised
-PARTS_HELD: Final = 64  # of a session's calls, that came before it was known whether these are allowed
+PARTS_HELD: Final = 64  # of a session's calls, that wait for their turn
 
 
 def call(session: WampSession, message: messages.Call) -> None:
@@ -41,7 +41,7 @@ class Calls:
 
     def __init__(self) -> None:
         self.pending: dict[int, PendingCall] = {}
-        self.parts = 0  # of them, that wait
+        self.parts = 0  # of theirs, that wait for their turn
         self.ended: OrderedDict[int, None] | None = None
 
     def call(self, session: WampSession, message: messages.Call) -> None:
@@ -69,7 +69,9 @@ class Calls:
             passed,
         )
         pending = self.pending[request] = PendingCall(session, self, request, options.progress)
-        session.authorize("call", message.procedure, None, lambda rights: pending.begin(rights, wanted), pending.error)
+        session.authorize(
+            "call", message.procedure, None, lambda rights: pending.begin(rights, wanted), pending.error, payload
+        )
 
     def abandon(self) -> None:
         """Nobody waits for any of them any more."""
@@ -88,9 +90,12 @@ class Calls:
 
 
 class PendingCall:
-    """A call that has not ended: whether it may be made is perhaps still to be found out. Carries the answers to it."""
+    """A call that has not ended: whether it may be made is perhaps still to be found out. Carries the answers to it.
 
-    __slots__ = ("_call", "_calls", "_in_parts", "_more", "_parts", "_request", "_session")
+    Once it has ended, whatever else is said of it is passed over: its id may by then be that of another call.
+    """
+
+    __slots__ = ("_call", "_calls", "_in_parts", "_more", "_request", "_session")
 
     def __init__(self, session: WampSession, calls: Calls, request: int, more: bool) -> None:
         """`more`: further parts of its arguments follow."""
@@ -99,11 +104,10 @@ class PendingCall:
         self._request = request
         self._in_parts = self._more = more
         self._call: verbs.Call | None = None
-        self._parts: list[tuple[Payload, bool]] = []  # that came before it was begun
 
     def begin(self, rights: Principal, wanted: CallRequest) -> None:
         """It is allowed."""
-        if self._calls.pending.get(self._request) is not self:
+        if not self._open:
             return  # it was cancelled meanwhile
         session = self._session
         try:
@@ -112,27 +116,32 @@ class PendingCall:
             self.error(error)
             return
         self._call = call
-        for payload, more in self._take_parts():
-            call.further(payload, more)
 
     def further(self, message: messages.Call) -> None:
         """A further part of its arguments. What else the message says was settled by the first."""
         if not self._more:
             raise Violation("request: is that of a call under way, whose arguments are complete")
+        session, calls = self._session, self._calls
         more = self._more = message.options.progress
         try:
-            payload = self._session.payload(message, announced(message.options, self._session.features.caller))
-            if self._call is None and self._calls.parts >= PARTS_HELD:
-                raise NexusError("limit_exceeded", f"More than {PARTS_HELD} parts of calls wait to be allowed")
+            payload = session.payload(message, announced(message.options, session.features.caller))
+            if calls.parts >= PARTS_HELD:
+                raise NexusError("limit_exceeded", f"More than {PARTS_HELD} parts of calls wait for their turn")
+
+            def hand_on() -> None:
+                calls.parts -= 1
+                if self._call is not None:
+                    self._call.further(payload, more)
+
+            calls.parts += 1
+            try:
+                session.in_turn(message, hand_on, payload.size)
+            except NexusError:
+                calls.parts -= 1
+                raise
         except NexusError as error:
             self.abandon()
             self.error(error)
-            return
-        if self._call is not None:
-            self._call.further(payload, more)
-        else:
-            self._parts.append((payload, more))
-            self._calls.parts += 1
 
     def cancel(self, mode: CancelMode) -> None:
         if self._call is not None:
@@ -148,18 +157,20 @@ class PendingCall:
     # --- CallReply
 
     def progress(self, payload: Payload, options: Options) -> None:
-        self._result({"progress": True}, payload, options)
+        if self._open:
+            self._result({"progress": True}, payload, options)
 
     def result(self, payload: Payload, options: Options) -> None:
-        self._end()
+        if not self._end():
+            return
         try:
             self._result({}, payload, options)
         except NexusError as error:
             self._session.fail(CALL, self._request, error)
 
     def error(self, error: NexusError) -> None:
-        self._end()
-        self._session.fail(CALL, self._request, error)
+        if self._end():
+            self._session.fail(CALL, self._request, error)
 
     # ---
 
@@ -171,11 +182,13 @@ class PendingCall:
             details.update(options)
         self._session.carry((RESULT, self._request, details), payload)
 
-    def _end(self) -> None:
-        self._take_parts()
-        self._calls.end(self._request, self._in_parts)
+    @property
+    def _open(self) -> bool:
+        return self._calls.pending.get(self._request) is self
 
-    def _take_parts(self) -> list[tuple[Payload, bool]]:
-        parts, self._parts = self._parts, []
-        self._calls.parts -= len(parts)
-        return parts
+    def _end(self) -> bool:
+        """It ends now; False where it had ended before."""
+        if not self._open:
+            return False
+        self._calls.end(self._request, self._in_parts)
+        return True

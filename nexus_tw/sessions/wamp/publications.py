@@ -49,7 +49,7 @@ def publish(session: WampSession, message: Publish) -> None:
         _failed(session, message, error)
 
     # Also where the session is over by then: who published and left has published.
-    verbs.authorize(session, "publish", topic, None, allowed, fail)
+    verbs.authorize(session, "publish", topic, None, allowed, fail, payload)
 
 
 def _failed(session: WampSession, message: Publish, error: NexusError) -> None:

@@ -35,6 +35,10 @@ def register(session: WampSession, message: Register) -> None:
 
 
 def unregister(session: WampSession, message: Unregister) -> None:
+    session.in_turn(message, lambda: _unregister(session, message))
+
+
+def _unregister(session: WampSession, message: Unregister) -> None:
     pattern = session.verbs.registered(session, message.registration)
     if pattern is None:
         raise WampError("wamp.error.no_such_registration", "No such registration of this session")

@@ -196,15 +196,49 @@ class WampSession:
     # --- for what is done for messages: to find out what may be done
 
     def authorize(
-        self, action: Action, uri: str, pattern: Pattern | None, act: Callable[[Principal], None], fail: Fail
+        self,
+        action: Action,
+        uri: str,
+        pattern: Pattern | None,
+        act: Callable[[Principal], None],
+        fail: Fail,
+        payload: Payload | None = None,
     ) -> None:
-        """Does it, with the rights to do it, once it is known that this is allowed; not if the session is over by then."""
+        """Does it, with the rights to do it, once it is known that this is allowed and all before it have taken effect; not
+        if the session is over by then."""
 
         def allowed(rights: Principal) -> None:
             if self.expected is not OVER:
-                act(rights)
+                try:
+                    act(rights)
+                except Exception:
+                    self.broken(b"")
+                    raise
 
-        self.verbs.authorize(self, action, uri, pattern, allowed, fail)
+        self.verbs.authorize(self, action, uri, pattern, allowed, fail, payload)
+
+    def in_turn(self, message: Any, act: Callable[[], None], size: int = 0) -> None:
+        """Does what a request asks for once all before it have taken effect; not if the session is over by then.
+
+        Raises `rate_limited` where too many wait. What `act` itself raises is answered as it would be at once.
+        """
+        if self not in self.verbs.waiting:
+            act()
+            return
+
+        def late() -> None:
+            if self.expected is not OVER:
+                try:
+                    act()
+                except Violation as violation:
+                    self._violated(str(violation))
+                except NexusError as error:
+                    self.refuse(message, error)
+                except Exception:
+                    self.broken(b"")
+                    raise
+
+        self.verbs.queue(self, size, late)
 
     def payload(self, message: Carrier, options: Options) -> Payload:
         """What the message carries, with these options passed on; raises what `Payload.of_arguments` and `of_opaque` do."""

@@ -27,6 +27,10 @@ def subscribe(session: WampSession, message: Subscribe) -> None:
 
 
 def unsubscribe(session: WampSession, message: Unsubscribe) -> None:
+    session.in_turn(message, lambda: _unsubscribe(session, message))
+
+
+def _unsubscribe(session: WampSession, message: Unsubscribe) -> None:
     pattern = session.verbs.subscribed(session, message.subscription)
     if pattern is None:
         raise WampError("wamp.error.no_such_subscription", "No such subscription of this session")

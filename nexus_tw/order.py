@@ -1,0 +1,139 @@
+"""Order: what one client asks for takes effect in the order in which it asked, whatever some of it waits for in between.
+
+A client has a line only while something that it asked for has not taken effect: a subscription that the bus has not
+confirmed, a question that the authorizer has not answered. What it asks for meanwhile takes a place in that line and is
+done once everything before it is. The authorizer is asked at once, so that several questions of one client are under way
+together; only the effects wait for each other.
+
+For a client without a line the cost is one look into a dictionary.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Container
+from typing import Final
+
+from nexus_tw.errors import NexusError
+from nexus_tw.guard import Guard
+from nexus_tw.interfaces import Peer
+from nexus_tw.metrics import Metrics
+
+MOST_BYTES: Final = 1048576  # of messages in one line, besides limits.waiting, which counts them
+
+_guarded: Final = Guard(__name__, "What a client asked for could not be done in its turn")
+
+
+class Place:
+    """Holds the place of one message in its client's line."""
+
+    __slots__ = ("_line", "act", "size")
+
+    def __init__(self, line: _Line, size: int) -> None:
+        self._line = line
+        self.act: Callable[[], None] | None = None  # what to do in its turn; None while something else is waited for
+        self.size = size
+
+    def ready(self, act: Callable[[], None]) -> None:
+        """Call `act` when its turn comes, perhaps before this returns: nothing else is waited for any more."""
+        self.act = act
+        self._line.go_on()
+
+
+class _Line:
+    """What one client asked for that has not taken effect, the first first."""
+
+    __slots__ = ("_lines", "_peer", "bytes", "held", "leaving", "places", "running")
+
+    def __init__(self, lines: Lines, peer: Peer) -> None:
+        self._lines = lines
+        self._peer = peer
+        self.places: deque[Place] = deque()
+        self.bytes = 0
+        self.held = False  # what was done last has not taken effect yet
+        self.leaving = False  # the client is gone: nothing holds the line up any more
+        self.running = False
+
+    def go_on(self) -> None:
+        """Do what can be done now."""
+        if self.running:
+            return
+        places = self.places
+        self.running = True
+        while places and not self.held and (act := places[0].act) is not None:
+            self.bytes -= places.popleft().size
+            _guarded(act)
+        self.running = False
+        if not places and not self.held:
+            self._lines.end(self._peer)
+
+
+class Lines:
+    """The lines of all clients of a realm on this node that have one."""
+
+    def __init__(self, most: int, metrics: Metrics) -> None:
+        """`most` bounds the places of one line; 0: no bound."""
+        self._most = most
+        self._metrics = metrics
+        self._lines: dict[Peer, _Line] = {}
+
+    @property
+    def waiting(self) -> Container[Peer]:
+        """The clients that have a line."""
+        return self._lines
+
+    def waits(self, peer: Peer) -> bool:
+        """Return whether what the client asks for now has to take a place; not while its turn has come."""
+        line = self._lines.get(peer)
+        return line is not None and not line.running
+
+    def place(self, peer: Peer, size: int = 0) -> Place:
+        """Take a place at the end of the client's line for a message of `size` bytes.
+
+        Raise `rate_limited` if `limits.waiting` messages or `MOST_BYTES` wait already.
+        """
+        line = self._line(peer)
+        if 0 < self._most <= len(line.places) or line.bytes >= MOST_BYTES:
+            self._metrics.messages_refused += 1
+            what = f"{self._most} messages" if line.bytes < MOST_BYTES else f"{MOST_BYTES} bytes"
+            raise NexusError("rate_limited", f"More than {what} of this connection wait for an earlier one to take effect")
+        self._metrics.messages_queued += 1
+        place = Place(line, size)
+        line.places.append(place)
+        line.bytes += size
+        return place
+
+    def hold(self, peer: Peer) -> None:
+        """What is being done for the client takes effect later: let nothing overtake it."""
+        line = self._line(peer)
+        line.held = not line.leaving
+
+    def release(self, peer: Peer) -> None:
+        """It has taken effect: go on."""
+        line = self._lines.get(peer)
+        if line is not None and line.held:
+            line.held = False
+            line.go_on()
+
+    def leave(self, peer: Peer) -> None:
+        """The client is gone: what it still asked for takes effect without waiting for what was held."""
+        line = self._lines.get(peer)
+        if line is not None:
+            line.leaving = True
+            line.held = False
+            line.go_on()
+
+    def left(self, peer: Peer) -> bool:
+        """Return whether the client is gone and its line is being cleared."""
+        line = self._lines.get(peer)
+        return line is not None and line.leaving
+
+    def end(self, peer: Peer) -> None:
+        """Forget a line in which nothing is left."""
+        del self._lines[peer]
+
+    def _line(self, peer: Peer) -> _Line:
+        line = self._lines.get(peer)
+        if line is None:
+            line = self._lines[peer] = _Line(self, peer)
+        return line
