@@ -65,6 +65,7 @@ class Realm:
         self.nodes = Nodes(bus, clock, everybody)
         self.broker = Broker(bus, hub, limits, metrics, self.nodes.tell_gap, self._roster, self._meta)
         self.nodes.broker = self.broker
+        self.waiting: Container[Peer] = self.broker.lines.waiting
         self._presence = Presence(self.broker.announce, clock, limits)
         self._executors = Executors(random)
         self._invocations = Invocations()
@@ -117,10 +118,6 @@ class Realm:
                 self._meta.left,
             ):
                 _guarded(forget, peer)
-
-    @property
-    def waiting(self) -> Container[Peer]:
-        return self.broker.lines.waiting
 
     def queue(self, peer: Peer, size: int, act: Callable[[], None]) -> None:
         self.broker.lines.place(peer, size).ready(act)

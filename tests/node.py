@@ -138,7 +138,7 @@ class Node:
             procedures = [executors._trie._root.children, executors._trie._root.tails]
             tables |= {
                 f"{name}: hub": [hub._exact, hub._wild, hub._cohorts, hub._dirty, *patterns],
-                f"{name}: broker": [broker._clients, broker._interests],
+                f"{name}: broker": [broker._clients, broker._interests, broker.lines._lines],
                 f"{name}: presence": [presence._ids, presence._peers, presence._registered],
                 f"{name}: executors": [
                     executors._exact,

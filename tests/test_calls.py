@@ -657,6 +657,38 @@ def test_a_call_that_waits_to_be_allowed_can_be_cancelled(guarded: World) -> Non
     assert callee.heard() == caller.heard() == []
 
 
+@pytest.mark.parametrize("yes", [True, False])
+def test_a_call_that_was_cancelled_is_not_answered_again_when_the_authorizer_denies(guarded: World, yes: bool) -> None:
+    caller, callee = guarded_join(guarded), guarded.join(realm="guarded")
+    callee.register("com.slow")
+    caller.say(CALL, 7, {}, "com.slow", ["old"])
+    caller.cancel(7)
+    failed(caller, 7, CANCELED)
+    caller.say(CALL, 7, {}, "com.slow", ["new"])
+    authorizer.waiting.pop().callback(yes)
+    if yes:
+        (invocation,) = callee.heard()
+        assert invocation[4] == ["new"]
+        callee.give(invocation[1], ["result"])
+        assert caller.one() == [RESULT, 7, {}, ["result"]]
+    else:
+        failed(caller, 7, "wamp.error.not_authorized")
+        assert callee.heard() == []
+
+
+def test_nothing_is_answered_to_requests_of_a_session_that_has_left_when_they_are_denied(guarded: World) -> None:
+    speaker = guarded_join(guarded)
+    for kind, request in ((32, 1), (64, 2), (48, 3), (16, 4)):
+        speaker.say(kind, request, {"acknowledge": True} if kind == 16 else {}, "com.something")
+    speaker.heard()
+    speaker.say(6, {}, "wamp.close.close_realm")
+    assert [message[0] for message in speaker.heard()] == [6]
+    for answer in authorizer.waiting:
+        answer.callback(False)
+    assert speaker.heard() == []
+    assert not guarded.metrics.errors["forbidden"]
+
+
 def test_calls_that_wait_to_be_allowed_count_and_their_parts_are_bounded(guarded: World) -> None:
     caller = guarded_join(guarded)
     request = caller.call("com.stream", progress=True)

@@ -76,6 +76,7 @@ class Verbs(Protocol):
 
     name: str
     strict: bool  # whether URIs of WAMP clients must be strict ones
+    waiting: Container[Peer]  # those who asked for what has not taken effect yet; what else they ask for goes through `queue`
     discloses: bool  # whether subscribers are told who published, also where the publisher did not ask for it
 
     def join(self, peer: Peer) -> None:
@@ -83,10 +84,6 @@ class Verbs(Protocol):
 
     def gone(self, peer: Peer) -> None:
         """It has ended. A second call does nothing."""
-
-    @property
-    def waiting(self) -> Container[Peer]:
-        """The peers that asked for something that has not taken effect yet. What else they ask for goes through `queue`."""
 
     def queue(self, peer: Peer, size: int, act: Callable[[], None]) -> None:
         """Call `act` once everything that the peer asked for before has taken effect, or when the peer is gone.

@@ -272,6 +272,8 @@ class WampSession:
 
     def fail(self, kind: int, request: int, error: NexusError) -> None:
         """The same, where only the request's type code and id are known."""
+        if self.expected is OVER:
+            return
         self.dialect.metrics.errors[error.code] += 1
         codec = self.dialect.codec
         if isinstance(error, ApplicationError):
