@@ -95,6 +95,8 @@ def load(options: Mapping[str, Any], environ: Mapping[str, str]) -> Configuratio
             _check_first_look(settings, file)
     except ConfigError as error:
         raise draft.blame(error) from None
+    if file and not settings.python_path:
+        settings = msgspec.structs.replace(settings, python_path=str(Path(file).parent.resolve()))
     return Configuration(settings, secrets.token_urlsafe(32) if one_off else token, one_off)
 
 

@@ -6,10 +6,9 @@ entry point's name is the command); what the configuration names goes first. The
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib.metadata import entry_points
-from pkgutil import resolve_name
 from typing import Any, Final
 
 import msgspec
@@ -21,27 +20,42 @@ from twisted.python.failure import Failure
 from nexus_tw.errors import ERRORS, ConfigError, NexusError
 from nexus_tw.guard import Guard
 from nexus_tw.interfaces import Handler, Reason
+from nexus_tw.plugins import load as load_function
+from nexus_tw.plugins import load_entry
 from nexus_tw.policy import Principal
 from nexus_tw.settings import Command
+from nexus_tw.threads import Threads, as_json
 from nexus_tw.topics import is_name, is_reserved
 
 GROUP: Final = "nexus.commands"
+WHAT: Final = "a command handler"
+PARAMETERS: Final = ("call",)
 
 _log = Logger()
 
 
-def load(commands: Sequence[Command]) -> dict[str, Handler]:
-    """The handler of each command; raises `ConfigError` naming the setting or entry point that cannot be used."""
+def load(commands: Sequence[Command], threads: Threads) -> dict[str, Handler]:
+    """The handler of each command; raises `ConfigError` naming the setting or entry point that cannot be used.
+
+    Those with `thread = true` are executed in `threads`.
+    """
     handlers: dict[str, Handler] = {}
     for index, command in enumerate(commands):
         _check_name(f"commands[{index}].name", command.name, handlers)
-        handlers[command.name] = _resolve(f"commands[{index}].handler", command.handler, partial(resolve_name, command.handler))
+        where = f"commands[{index}].handler"
+        handler = load_function(where, WHAT, command.handler, PARAMETERS)
+        if command.thread and inspect.iscoroutinefunction(handler):
+            raise ConfigError(
+                f"{where}: {command.handler!r} is a coroutine function, which `thread = true` cannot execute: "
+                "leave `thread` out, or write `def` without `async`"
+            )
+        handlers[command.name] = threads.wrap(handler) if command.thread else handler
     configured = frozenset(handlers)
     for entry in entry_points(group=GROUP):
         if entry.name not in configured:
             where = f"entry point {entry.name!r} of {GROUP}"
             _check_name(where, entry.name, handlers)
-            handlers[entry.name] = _resolve(where, entry.value, entry.load)
+            handlers[entry.name] = load_entry(where, WHAT, entry, PARAMETERS)
     return handlers
 
 
@@ -52,19 +66,6 @@ def _check_name(where: str, name: str, taken: dict[str, Handler]) -> None:
         raise ConfigError(f"{where}: {name!r} is reserved to the server")
     if name in taken:
         raise ConfigError(f"{where}: {name!r} is given twice")
-
-
-def _resolve(where: str, reference: str, load: Callable[[], Any]) -> Handler:
-    module, colon, function = reference.partition(":")
-    if not (module and colon and function):
-        raise ConfigError(f"{where}: {reference!r} is not of the form package.module:function")
-    try:
-        found: Handler = load()
-    except Exception as error:  # importing runs code of others, which may raise anything
-        raise ConfigError(f"{where}: {reference!r} cannot be imported: {type(error).__name__}: {error}") from error
-    if not callable(found):
-        raise ConfigError(f"{where}: {reference!r} cannot be called")
-    return found
 
 
 class HandlerRun:
@@ -95,14 +96,19 @@ class HandlerRun:
         """Calls the handler; `on_end` is called once, perhaps before this returns: with JSON, or with a code and a reason."""
         deferred: Deferred[Any] = maybeDeferred(handler, self)
         self._deferred = deferred
-        deferred.addCallback(msgspec.json.encode)
-        deferred.addCallbacks(Raw, self._failure)
+        deferred.addCallback(as_json)
+        deferred.addErrback(self._failure)
         deferred.addCallback(self._end)
         # Whatever still goes wrong is a fault of ours: it must be seen in the log, not when memory is next tidied up.
         deferred.addErrback(lambda failure: _log.failure("Reporting on a command handler", failure=failure))
         if self._stopped is not None:
             # Stopped by its own doing (say, its progress made the caller cancel) before there was anything to cancel.
             self._cancel()
+
+    @property
+    def cancelled(self) -> bool:
+        """See `interfaces.Invoked`."""
+        return self._stopped is not None
 
     def progress(self, data: Any) -> None:
         """See `interfaces.Invoked`; raises `TypeError` or `ValueError` for what is no JSON. Ignored once it was stopped."""

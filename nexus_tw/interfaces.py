@@ -233,8 +233,9 @@ class IAuthenticator(Interface):
     """Says who a client is."""
 
     def authenticate(credentials: Credentials) -> Awaitable[Principal | None] | Principal | None:
-        """The principal, or None where these credentials are not this authenticator's; raises `NexusError`
-        `unauthorized` where they are, but must be refused. Secrets are compared in constant time and never logged."""
+        """The principal (`Principal(subject, role)` with the name of a configured role suffices), or None where these
+        credentials are not this authenticator's; raises `NexusError` `unauthorized` where they are, but must be refused.
+        Secrets are compared in constant time and never logged."""
 
 
 class Invoked(Protocol):
@@ -246,14 +247,20 @@ class Invoked(Protocol):
     caller: Principal
     attempt: int
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for the result any more. A handler in a thread looks at it now and then, and returns."""
+
     def progress(self, data: Any) -> None:
-        """Tells the caller something (JSON) while the command runs."""
+        """Tell the caller something (JSON) while the command runs. May be called in a thread, where it waits while many
+        messages are on their way. Raise `TypeError` or `ValueError` if `data` is no JSON."""
 
     def on_cancel(self, callback: Callable[[str], None]) -> None:
-        """Calls back with `cancelled` or `timeout` when nobody waits for the result any more. A handler that returned a
-        Deferred or coroutine is cancelled besides."""
+        """Call back with `cancelled` or `timeout` when nobody waits for the result any more: in the reactor's thread, where
+        nothing may block. A handler that returned a Deferred or a coroutine is cancelled besides."""
 
 
 Handler = Callable[[Invoked], Any]
 """A command handler: returns a JSON value, or a Deferred or coroutine of one. Raise `NexusError` to choose code and text
-of the failure; any other exception becomes `failed` with the exception's text."""
+of the failure; any other exception becomes `failed` with the exception's text. With `thread = true` it is a plain function
+that is executed in a thread and may block."""

@@ -67,6 +67,7 @@ class Metrics:
     commands_ended: Counter[str] = field(default_factory=Counter)  # by final status
     commands_late: int = 0  # results and progress of attempts that had ended
     calls: int = 0  # plain calls taken
+    threads_full: int = 0  # commands refused because too many waited for a thread
     # bus
     bus_reconnects: int = 0
     bus_invalid: int = 0  # foreign payloads that are not JSON

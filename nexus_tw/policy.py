@@ -27,6 +27,7 @@ _NOUNS: Final[dict[Action, str]] = {
     "read": "read",
 }
 
+NOTHING: Final = Role(realms=())
 ADMIN: Final = Role(**dict.fromkeys(ACTIONS, ("**",)), realms=(EVERY_REALM,), admin=True, metrics=True)
 
 
@@ -64,11 +65,17 @@ def _grants(role: Role, subject: str) -> Grants:
 
 
 class Principal:
-    """An authenticated caller: a subject, its role's grants, and until when (seconds since the epoch; None: for ever)."""
+    """An authenticated caller: a subject, its role's grants, and until when (seconds since the epoch; None: for ever).
 
-    __slots__ = ("_grants", "admin", "expires", "metrics", "realms", "role", "subject")
+    Without a `role` it only names one of `[roles]`, and may do nothing: so an authenticator of your own says who somebody
+    is, and the server looks the role up.
+    """
 
-    def __init__(self, subject: str, role_name: str, role: Role, expires: float | None = None) -> None:
+    __slots__ = ("_grants", "admin", "expires", "metrics", "named", "realms", "role", "subject")
+
+    def __init__(self, subject: str, role_name: str, role: Role | None = None, expires: float | None = None) -> None:
+        self.named = role is None
+        role = NOTHING if role is None else role
         self.subject = subject
         self.role = role_name
         self.admin = role.admin
@@ -100,7 +107,8 @@ class Principal:
             raise forbidden(action, pattern.text)
 
     def __repr__(self) -> str:
-        return f"Principal({self.subject!r}, {self.role!r})"
+        until = "" if self.expires is None else f" until {self.expires:.0f} s since the epoch"
+        return f"<Principal {self.subject!r} with the role {self.role!r}{' to be looked up' * self.named}{until}>"
 
 
 def forbidden(action: Action, name: str) -> NexusError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
+from functools import partial
 from random import Random
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from nexus_tw.errors import NexusError
 from nexus_tw.events import About
 from nexus_tw.executors import Executors
 from nexus_tw.guard import Guard
+from nexus_tw.guests import Guest
 from nexus_tw.hub import Hub
 from nexus_tw.interfaces import Fail, Handler, IBus, Invocation, Peer, Registration, Subscription
 from nexus_tw.invocations import Invocations
@@ -67,13 +69,17 @@ class Realm:
         self.nodes.broker = self.broker
         self.waiting: Container[Peer] = self.broker.lines.waiting
         self._presence = Presence(self.broker.announce, clock, limits)
+        executed: dict[str, Handler] = {
+            command: partial(Guest(f"The handler of {command}", "give it `thread = true`").run, handler)
+            for command, handler in handlers.items()
+        }
         self._executors = Executors(random)
         self._invocations = Invocations()
         self._dealer = Dealer(
             clock,
             self.broker.announce,
             self._presence,
-            handlers,
+            executed,
             self._executors,
             self._invocations,
             self._meta,
@@ -88,7 +94,7 @@ class Realm:
             clock,
             self._executors,
             self._invocations,
-            handlers,
+            executed,
             self._procedures.table,
             metrics,
             limits.call,

@@ -21,6 +21,7 @@ from nexus_tw.sessions.wamp import WampDialect
 from nexus_tw.settings import DEFAULT_REALM, Settings
 from nexus_tw.store import parse_duration
 from nexus_tw.telemetry import Telemetry
+from nexus_tw.threads import Threads
 from nexus_tw.transport.admission import Admission, Way
 from nexus_tw.transport.api import Api
 from nexus_tw.transport.connections import Connections
@@ -51,8 +52,9 @@ class Server:
         commands: Mapping[str, Handler],
         metrics: Metrics,
         descriptors: int,
+        threads: Threads,
     ) -> None:
-        """`buses` by realm; `descriptors` is how many connections the process can hold."""
+        """`buses` by realm; `descriptors` is how many connections the process can hold; `threads` those of its handlers."""
         self._store = store
         self._drain = settings.drain
         self._started = False
@@ -127,6 +129,8 @@ class Server:
             "connections": lambda: len(self.connections),
             "bus_available": lambda: all(realm.bus.available for realm in self.realms.values()),
             "ready": lambda: self.unready() is None,
+            "threads_running": lambda: threads.running,
+            "threads_waiting": lambda: threads.waiting,
         }
         status = Status(metrics, gauges, settings.http, self.unready)
         api = Api(realm.broker, realm.nodes, limits, reactor.seconds)

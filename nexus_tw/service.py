@@ -17,14 +17,17 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from nexus_tw import __version__, auth, handlers, logs, workers
+from nexus_tw import __version__, auth, handlers, logs, plugins, workers
+from nexus_tw.auth.authorizer import procedure_of
 from nexus_tw.bus import open_bus
 from nexus_tw.config import Configuration
 from nexus_tw.errors import ConfigError
 from nexus_tw.launch import Launch, TwistdLaunch
 from nexus_tw.metrics import Metrics
 from nexus_tw.server import Server
+from nexus_tw.settings import Settings
 from nexus_tw.store import open_store
+from nexus_tw.threads import Threads
 from nexus_tw.transport.endpoints import Listener, listener, plain
 from nexus_tw.transport.listen import listen
 
@@ -132,15 +135,19 @@ class Node:
         self._listeners = listeners
         self._ports: list[IListeningPort] = []
         name = node_name()
+        if settings.python_path and _imports(settings):
+            plugins.search(settings.python_path)
+        self._threads = Threads(reactor, settings.limits.threads, settings.limits.thread_queue, metrics)
         self._server = Server(
             reactor,
             settings,
             {realm: open_bus(settings.bus.url, reactor, metrics, name, realm) for realm in settings.realms},
             open_store(settings.store.url, reactor),
             auth.build(settings, configuration.token, reactor),
-            handlers.load(settings.commands),
+            handlers.load(settings.commands, self._threads),
             metrics,
             raise_descriptor_limit() - RESERVED,
+            self._threads,
         )
 
     async def start(self) -> None:
@@ -172,6 +179,7 @@ class Node:
         await self._server.drain()
         for port in self._ports:
             await maybeDeferred(port.stopListening)
+        await self._threads.stop()
         await self._server.stop()
         if self._ports:
             self._log.info("Nexus has ended")
@@ -186,6 +194,12 @@ class Node:
             token=self._configuration.token,
             one_off=True,
         )
+
+
+def _imports(settings: Settings) -> bool:
+    """Whether the file names Python of its own."""
+    functions = [realm.authorizer for realm in settings.realms.values() if realm.authorizer]
+    return bool(settings.commands) or any(procedure_of(function) is None for function in functions)
 
 
 def node_name() -> str:

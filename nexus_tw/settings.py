@@ -82,6 +82,8 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     commands: Count = 100000  # commands remembered (their ids stand for a day), running and queued ones among them
     pending: Count = 1024  # commands of one caller that have not ended
     outbox: Count = 10000  # events that wait while the bus is away
+    threads: Annotated[int, Meta(ge=1, le=1024)] = 16  # in which handlers with `thread = true` are executed
+    thread_queue: Count = 256  # commands that wait for one of these
 
 
 class Tls(Struct, frozen=True, forbid_unknown_fields=True):
@@ -221,6 +223,7 @@ class Command(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     handler: Annotated[str, Meta(pattern=r"^[^:\s]+:[^:\s]+$")]
+    thread: bool = False  # in a thread, so that it may block
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -228,6 +231,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
     listen: tuple[str, ...] = ("tcp:3000",)
     workers: Annotated[int, Meta(ge=1, le=1024)] = 1
+    python_path: str = ""  # folder of modules that this file names; "": its own folder
     drain: SecondsOrNone = 10.0
     echo: bool = False
     echo_message: Count = 16777216  # the size limit of /echo, apart from limits.message

@@ -1,4 +1,4 @@
-"""`python -m nexus_tw.worker`: one of several processes that share a port; started by `nexus_tw.workers`, not by hand."""
+"""A worker: one of several processes that share a port. Started by `nexus_tw.workers`, with the parent's kind of reactor."""
 
 from __future__ import annotations
 
@@ -49,7 +49,3 @@ def main() -> None:
 def _stop() -> None:
     with suppress(ReactorNotRunning):  # it is ending already
         reactor.stop()
-
-
-if __name__ == "__main__":
-    main()

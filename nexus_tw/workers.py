@@ -119,7 +119,7 @@ class Parent:
         worker = _Worker(self, number, msgspec.json.encode(charge), self._reactor)
         self._workers[number] = worker
         self._reactor.spawnProcess(
-            worker, sys.executable, [sys.executable, "-m", "nexus_tw.worker"], env=None, childFDs=descriptors
+            worker, sys.executable, [sys.executable, "-c", _start_with(self._reactor)], env=None, childFDs=descriptors
         )
 
     def ended(self, number: int, lived: float, how: str) -> None:
@@ -134,6 +134,11 @@ class Parent:
     @property
     def patience(self) -> float:
         return self._configuration.settings.drain + PATIENCE
+
+
+def _start_with(reactor: Any) -> str:
+    """The program of a worker, with the kind of reactor that was chosen for the parent: handlers may need asyncio's."""
+    return f"from {type(reactor).__module__} import install; install(); from nexus_tw.worker import main; main()"
 
 
 class _Worker(ProcessProtocol):

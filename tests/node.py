@@ -22,6 +22,7 @@ from nexus_tw.metrics import Metrics
 from nexus_tw.server import Server
 from nexus_tw.settings import DEFAULT_REALM, Auth, Key, Limits, Role, Settings
 from nexus_tw.store.sqlite import SqliteStore
+from nexus_tw.threads import Threads
 from tests.client import EVENTS, PATIENCE, Client, Response, Wire, dial, greeted, handshake, request
 
 TOKEN = "the-admin-token-of-the-tests"
@@ -200,6 +201,7 @@ class Nodes:
             commands or {},
             metrics,
             descriptors,
+            Threads(clock, settings.limits.threads, settings.limits.thread_queue, metrics),
         )
         await server.start()
         node = Node(server, metrics)

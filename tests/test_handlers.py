@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
 
+from nexus_tw import handlers
 from nexus_tw.errors import ConfigError, NexusError
-from nexus_tw.handlers import HandlerRun, load
+from nexus_tw.handlers import HandlerRun
 from nexus_tw.interfaces import Handler, Invoked
+from nexus_tw.metrics import Metrics
 from nexus_tw.settings import Command
+from nexus_tw.threads import Threads
 from tests.recording import principal
 
 
@@ -58,6 +61,10 @@ def logged() -> Iterator[list[LogEvent]]:
 
 
 # --- loading
+
+
+def load(commands: Sequence[Command]) -> dict[str, Handler]:
+    return handlers.load(commands, Threads(None, 1, 0, Metrics()))
 
 
 def echo(call: Invoked) -> Any:
@@ -120,7 +127,7 @@ def test_a_command_has_one_handler() -> None:
 
 def test_two_packages_for_one_command_are_refused(package: Callable[[str, str], None]) -> None:
     package("fleet", "deploy = tests.test_handlers:echo")
-    package("float", "deploy = tests.test_handlers:principal")
+    package("float", "deploy = tests.test_handlers:echo")
     with pytest.raises(ConfigError, match=r"entry point 'deploy' of nexus.commands: 'deploy' is given twice"):
         load([])
 

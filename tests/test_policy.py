@@ -189,7 +189,9 @@ def test_a_role_that_cannot_be_named_is_refused() -> None:
 
 
 def test_a_principal_shows_its_name_and_role_only() -> None:
-    assert repr(holding("secret.**")) == "Principal('agent-1', 'some')"
+    assert repr(holding("secret.**")) == "<Principal 'agent-1' with the role 'some'>"
+    named = Principal("a", "some", expires=5)
+    assert repr(named) == "<Principal 'a' with the role 'some' to be looked up until 5 s since the epoch>"
 
 
 def test_a_principal_may_join_the_realms_of_its_role() -> None:

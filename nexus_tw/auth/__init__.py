@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import entry_points
-from typing import Any, Final
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -16,12 +15,11 @@ from nexus_tw.auth.certificates import CertificateAuthenticator
 from nexus_tw.auth.https import https_agent
 from nexus_tw.auth.jwt import JwtAuthenticator
 from nexus_tw.auth.keys import KeyAuthenticator
-from nexus_tw.errors import ConfigError, NexusError
+from nexus_tw.auth.plugin import plugin
+from nexus_tw.errors import NexusError
 from nexus_tw.interfaces import Credentials, IAuthenticator
 from nexus_tw.policy import ADMIN, Principal
 from nexus_tw.settings import Auth, Role, Settings
-
-GROUP: Final = "nexus.authenticators"
 
 
 class Authenticators:
@@ -73,8 +71,8 @@ def build(settings: Settings, token: str | None, reactor: Any, agent: IAgent | N
     `ConfigError` names a key that cannot be used.
     """
     agent = agent or https_agent(reactor)
-    plugins = (_plugin(index, name)(settings, reactor) for index, name in enumerate(settings.auth.plugins))
-    return Authenticators([*builtin(settings.auth, settings.roles, token, reactor, agent), *plugins])
+    own = (plugin(f"auth.plugins[{index}]", name, settings, reactor) for index, name in enumerate(settings.auth.plugins))
+    return Authenticators([*builtin(settings.auth, settings.roles, token, reactor, agent), *own])
 
 
 def builtin(
@@ -94,14 +92,3 @@ def _plausible(credentials: Credentials) -> bool:
     if credentials.token is not None:
         return is_token(credentials.token)
     return credentials.certificate is not None
-
-
-def _plugin(index: int, name: str) -> Any:
-    """A callable `(settings, reactor) -> IAuthenticator`. Plug-ins are named in the file: installing one is not enough."""
-    found = list(entry_points(group=GROUP, name=name))
-    if not found:
-        raise ConfigError(f"auth.plugins[{index}]: no entry point {name!r} in the group {GROUP}")
-    try:
-        return found[0].load()
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"auth.plugins[{index}]: {name!r} cannot be loaded: {error}") from None

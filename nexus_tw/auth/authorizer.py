@@ -8,16 +8,18 @@ away or too slow allows nothing.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from pkgutil import resolve_name
 from typing import Any, Final, NamedTuple
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as TooLate
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from nexus_tw.errors import ConfigError, NexusError
+from nexus_tw import plugins
+from nexus_tw.errors import NexusError
 from nexus_tw.guard import Guard
+from nexus_tw.guests import Guest
 from nexus_tw.interfaces import Fail
 from nexus_tw.policy import Action, Principal, forbidden
 from nexus_tw.settings import Realm
@@ -66,7 +68,7 @@ def authorizer_of(name: str, realm: Realm, call: Call) -> Authorizer | None:
         return None
     procedure = procedure_of(realm.authorizer)
     if procedure is None:
-        return _function(f"realms.{name}.authorizer", realm.authorizer)
+        return plugins.load(f"realms.{name}.authorizer", "an authorizer", realm.authorizer, ("question",))
 
     def ask(question: Question) -> Deferred[Any]:
         answer: Deferred[Any] = Deferred()
@@ -77,16 +79,6 @@ def authorizer_of(name: str, realm: Realm, call: Call) -> Authorizer | None:
     return ask
 
 
-def _function(where: str, reference: str) -> Authorizer:
-    try:
-        found: Authorizer = resolve_name(reference)
-    except Exception as error:  # importing runs code of others, which may raise anything
-        raise ConfigError(f"{where}: {reference!r} cannot be imported: {type(error).__name__}: {error}") from error
-    if not callable(found):
-        raise ConfigError(f"{where}: {reference!r} cannot be called")
-    return found
-
-
 class Authorization:
     """What clients may do in one realm."""
 
@@ -95,6 +87,7 @@ class Authorization:
     def __init__(self, realm: str, authorizer: Authorizer | None, clock: IReactorTime) -> None:
         self._realm = realm
         self._authorizer = authorizer
+        self._guest = Guest(f"The authorizer of {realm}")
         self._clock = clock
         self._answers: dict[Question, tuple[bool, float]] = {}  # and until when it holds; oldest first
         self._waiting: dict[Question, list[tuple[Callable[[], None], Fail]]] = {}
@@ -141,7 +134,7 @@ class Authorization:
         return principal.allows(action, uri) if pattern is None else principal.covers(action, pattern)
 
     def _ask(self, authorizer: Authorizer, question: Question) -> None:
-        answer: Deferred[Any] = maybeDeferred(authorizer, question)
+        answer: Deferred[Any] = self._guest.run(authorizer, question)
         if not answer.called:
             answer.addTimeout(PATIENCE, self._clock)
         answer.addCallback(_is_yes)
@@ -163,9 +156,11 @@ class Authorization:
         error = NexusError("internal", "It could not be found out whether this is allowed")
         if not self._failing:
             self._failing = True
-            self._log.error(
-                "The authorizer of {realm} fails: {reason}", realm=self._realm, reason=failure.getErrorMessage() or failure.type
-            )
+            text, reason = "The authorizer of {realm} fails: {reason}", failure.getErrorMessage() or failure.type
+            if failure.check(NexusError, TooLate):
+                self._log.error(text, realm=self._realm, reason=reason)
+            else:  # a fault in somebody's function: where it is shows in its traceback
+                self._log.failure(text, failure, LogLevel.error, realm=self._realm, reason=reason)
         for _, denied in self._leave(question):
             _guarded(denied, error)
 

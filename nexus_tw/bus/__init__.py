@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import Any, Final
 
+from nexus_tw import plugins
 from nexus_tw.errors import ConfigError
 from nexus_tw.interfaces import IBus
 from nexus_tw.metrics import Metrics
@@ -43,9 +44,7 @@ def open_bus(url: str, reactor: Any, metrics: Metrics, node: str, realm: str = D
     found = next(iter(entry_points(group="nexus.buses", name=scheme)), None)
     if found is None:
         raise ConfigError(f"bus.url: no bus is known for the scheme {scheme[:32]!r}")
-    try:
-        make = found.load()
-    except Exception as error:
-        raise ConfigError(f"bus.url: the bus for {scheme[:32]!r} cannot be loaded: {error!r}") from error
-    opened: IBus = make(url, reactor, metrics, node, realm)
+    where = f"bus.url: the bus for {scheme[:32]!r}"
+    make = plugins.load_entry(where, "a factory of buses", found, ("url", "reactor", "metrics", "node", "realm"))
+    opened: IBus = plugins.make(where, "a bus", found.value, IBus, make, url, reactor, metrics, node, realm)
     return opened

@@ -10,6 +10,7 @@ import re
 from importlib.metadata import entry_points
 from typing import Any, Final
 
+from nexus_tw import plugins
 from nexus_tw.errors import ConfigError
 from nexus_tw.interfaces import IStore
 from nexus_tw.store.sqlite import SqliteStore
@@ -33,12 +34,9 @@ def open_store(url: str, reactor: Any) -> IStore:
         known = ", ".join(sorted({"sqlite", *entry_points(group=GROUP).names}))
         which = f"nothing is known of {scheme!r}" if colon else "it has no scheme"
         raise ConfigError(f"store.url: {which}; there are: {known}")
-    try:
-        store: IStore = found[0].load()(url, reactor)
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(f"store.url: the store for {scheme!r} cannot be made ({type(error).__name__})") from error
+    where = f"store.url: the store for {scheme!r}"
+    factory = plugins.load_entry(where, "a factory of stores", found[0], ("url", "reactor"))
+    store: IStore = plugins.make(where, "a store", found[0].value, IStore, factory, url, reactor)
     return store
 
 

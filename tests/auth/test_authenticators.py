@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -15,9 +16,9 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from nexus_tw import auth
 from nexus_tw.auth import Authenticators, build
 from nexus_tw.auth.carriers import MAX_TOKEN
+from nexus_tw.auth.plugin import GROUP, PluginAuthenticator
 from nexus_tw.errors import ConfigError, NexusError
 from nexus_tw.interfaces import Credentials, IAuthenticator
 from nexus_tw.policy import ADMIN, Principal
@@ -208,9 +209,12 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = tmp_path / "own-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{auth.GROUP}]\nown = {__name__}:plugin\nbroken = {__name__}:nothing\n")
+    (info / "entry_points.txt").write_text(
+        f"[{GROUP}]\nown = {__name__}:plugin\nbroken = {__name__}:nothing\n"
+        f"other = {__name__}:other\nfew = {__name__}:few\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert {each.name for each in metadata.entry_points(group=auth.GROUP)} >= {"own", "broken"}
+    assert {each.name for each in metadata.entry_points(group=GROUP)} >= {"own", "broken"}
 
 
 @pytest.mark.usefixtures("installed")
@@ -223,6 +227,81 @@ def test_a_plug_in_that_is_named_is_asked_last() -> None:
 @pytest.mark.usefixtures("installed")
 def test_a_plug_in_that_is_only_installed_is_not_asked() -> None:
     assert unauthorized(built(), Credentials("own-token"))
+
+
+def with_role(answer: Callable[[Credentials], Any], log: list[LogEvent]) -> tuple[Any, list[str]]:
+    """What comes of a plug-in's answer, and what is logged of it."""
+    by = Authenticators([PluginAuthenticator("badge", Says(answer), ROLES)])
+    return outcome(by, Credentials(TOKEN)), [formatEvent(event) for event in log]
+
+
+def test_a_plug_in_names_subject_and_role_and_gets_what_the_file_grants(log: list[LogEvent]) -> None:
+    """An authenticator that returns Principal("sven", "agent")."""
+    sven, lines = with_role(lambda _: Principal("sven", "agent", expires=7.0), log)
+    assert (sven.subject, sven.role, sven.expires, sven.named) == ("sven", "agent", 7.0, False)
+    assert sven.allows("telemetry", "sven") and not sven.allows("telemetry", "ann") and sven.may_join("nexus")
+    assert lines == []
+    bare = Principal("sven", "agent")
+    assert bare.named and not bare.allows("telemetry", "sven") and not bare.may_join("nexus"), "until it is looked up"
+
+
+def test_a_plug_in_may_wait_and_may_still_make_the_whole_principal(log: list[LogEvent]) -> None:
+    async def slowly(_: Credentials) -> Principal:
+        return await succeed(Principal("sven", "agent"))
+
+    assert with_role(slowly, log)[0].allows("telemetry", "sven")
+    assert with_role(lambda _: succeed(ANN), log)[0] is ANN
+    assert isinstance(with_role(lambda _: succeed(None), log)[0], NexusError), "somebody else's token"
+    assert log == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (lambda c: c.token, "returned a str instead of a nexus_tw.policy.Principal(subject, role) or None"),
+        (lambda _: {"subject": "sven"}, "returned a dict instead of a nexus_tw.policy.Principal(subject, role) or None"),
+        (lambda _: Principal("sven", "agnet"), "returned the role 'agnet', which is not in [roles]"),
+        (lambda _: Principal("sven", "admin"), "returned the role 'admin', which is not in [roles]"),
+        (lambda _: Principal("", "agent"), "returned a subject that is not 1 to 255 printable characters"),
+        (lambda _: Principal("sv\nen", "agent"), "returned a subject that is not 1 to 255 printable characters"),
+        (lambda _: Principal(cast(Any, b"sven"), "agent"), "returned a subject that is not 1 to 255 printable characters"),
+    ],
+)
+def test_a_plug_in_that_breaks_its_contract_lets_nobody_in_and_is_named_with_what_it_did(
+    answer: Callable[[Credentials], Any], told: str, log: list[LogEvent]
+) -> None:
+    error, lines = with_role(answer, log)
+    assert isinstance(error, NexusError) and error.message == "Unauthorized"
+    assert lines == [f"The authenticator badge {told}"]
+    assert TOKEN not in repr(log)
+
+
+def test_a_plug_in_that_fails_is_named_with_the_place_in_its_code_and_none_of_its_words(log: list[LogEvent]) -> None:
+    async def authenticate(credentials: Credentials) -> Principal:
+        raise KeyError(credentials.token)
+
+    error, (line,) = with_role(authenticate, log)
+    assert isinstance(error, NexusError)
+    assert re.fullmatch(
+        r"The authenticator badge failed at .*test_authenticators\.py:\d+ in authenticate with KeyError", line
+    ), line
+    assert TOKEN not in repr(log)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_plug_in_that_is_no_authenticator_is_named_at_the_start() -> None:
+    with pytest.raises(ConfigError, match=r"'other': .* made a dict, which is not an authenticator \(.*: authenticate"):
+        built(plugins=("other",))
+    with pytest.raises(ConfigError, match=r"'few': .* is few\(settings\), but a factory of .* is called with 2 arguments"):
+        built(plugins=("few",))
+
+
+def other(settings: Settings, reactor: Any) -> dict[str, str]:
+    return {}
+
+
+def few(settings: Settings) -> None:
+    pass
 
 
 @pytest.mark.usefixtures("installed")

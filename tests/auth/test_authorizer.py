@@ -246,7 +246,7 @@ def test_that_it_fails_is_logged_when_it_begins_and_when_it_ends(logged: list[st
     gate.answers[2].callback(True)
     gate.answers[3].callback(True)
     assert logged == [
-        "error: The authorizer of realm1 fails: out of order",
+        "error: The authorizer of realm1 fails: out of order (RuntimeError)",
         "info: The authorizer of realm1 answers again",
     ]
 

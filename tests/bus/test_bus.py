@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
@@ -18,8 +19,18 @@ from nexus_tw.metrics import Metrics
 PLUGIN = '''
 """Buses of a user's own."""
 
+from nexus_tw.bus.memory import MemoryBroker, MemoryBus
+
 def opened(url, reactor, metrics, node, realm):
-    return ("opened", url, node, realm)
+    bus = MemoryBus(MemoryBroker(reactor), node)
+    bus.called_with = (url, node, realm)
+    return bus
+
+def tired(url):
+    pass
+
+def none(url, reactor, metrics, node, realm):
+    return {}
 '''
 
 
@@ -30,7 +41,10 @@ def plugin(tmp_path: Path) -> Iterator[None]:
     metadata = tmp_path / "pigeons-1.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: pigeons\nVersion: 1\n")
-    (metadata / "entry_points.txt").write_text("[nexus.buses]\ncarrier-pigeon = pigeons:opened\nlost-pigeon = pigeons:gone\n")
+    (metadata / "entry_points.txt").write_text(
+        "[nexus.buses]\ncarrier-pigeon = pigeons:opened\nlost-pigeon = pigeons:gone\n"
+        "tired-pigeon = pigeons:tired\nno-pigeon = pigeons:none\n"
+    )
     sys.path.insert(0, str(tmp_path))
     yield
     sys.path.remove(str(tmp_path))
@@ -51,14 +65,19 @@ def test_the_scheme_says_which_bus() -> None:
 def test_an_installed_package_can_offer_a_bus(plugin: None) -> None:
     """The entry point of the scheme's name is called with what `open_bus` was called with."""
     url = "carrier-pigeon:loft"
-    assert open_bus(url, Clock(), Metrics(), "n") == ("opened", url, "n", "nexus")  # type: ignore[comparison-overlap]
-    assert open_bus(url, Clock(), Metrics(), "n", "r") == ("opened", url, "n", "r")  # type: ignore[comparison-overlap]
+    opened: Any = [open_bus(url, Clock(), Metrics(), "n"), open_bus(url, Clock(), Metrics(), "n", "r")]
+    assert [bus.called_with for bus in opened] == [(url, "n", "nexus"), (url, "n", "r")]
 
 
 def test_a_bus_that_cannot_be_loaded_is_refused_by_key(plugin: None) -> None:
     """What is wrong with a package is told with the key that names it."""
-    with pytest.raises(ConfigError, match=r"^bus\.url: the bus for 'lost-pigeon' cannot be loaded: .*gone"):
+    with pytest.raises(ConfigError, match=r"^bus\.url: the bus for 'lost-pigeon': 'pigeons:gone' cannot be imported: .*gone"):
         open_bus("lost-pigeon:", Clock(), Metrics(), "n")
+    with pytest.raises(ConfigError, match=r"^bus\.url: .*'tired-pigeon': .* is tired\(url\), but a factory of buses is called"):
+        open_bus("tired-pigeon:", Clock(), Metrics(), "n")
+    with pytest.raises(ConfigError, match=r"^bus\.url: .* made a dict, which is not a bus \(IBus of .*\): .*start") as told:
+        open_bus("no-pigeon:secret", Clock(), Metrics(), "n")
+    assert "secret" not in str(told.value)
 
 
 @pytest.mark.parametrize(

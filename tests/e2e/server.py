@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,8 @@ class NexusServer(Child):
     """`twistd nexus --listen tcp:PORT:interface=127.0.0.1 ARGS…` with the store in `directory`, where it is started.
 
     `start` waits until it answers. It may be started again after `stop` or `kill`, on the same port and the same store.
-    An admin may use `token`. Where to listen is left to `args` and `env` with `listen=False`; nobody waits for it then.
+    An admin may use `token`; `twistd` are options of its own. Where to listen is left to `args` and `env` with
+    `listen=False`; nobody waits for it then.
     """
 
     def __init__(
@@ -128,9 +129,11 @@ class NexusServer(Child):
         token: str = "e2e-admin-token",
         name: str = "nexus",
         listen: bool = True,
+        twistd: Sequence[str] = (),
     ) -> None:
         super().__init__(name, directory)
         self._args = args
+        self._twistd = twistd
         self._env = dict(env or {})
         self._directory = directory
         self.token = token
@@ -145,7 +148,7 @@ class NexusServer(Child):
         env |= {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", "NEXUS_TOKEN": self.token, **self._env}
         if "NEXUS_STORE" not in env:
             env["NEXUS_STORE"] = f"sqlite:{self._directory / self._name}.db"
-        self.spawn([*TWISTD, "nexus", *self._listen, *self._args], env, self._directory)
+        self.spawn([*TWISTD, *self._twistd, "nexus", *self._listen, *self._args], env, self._directory)
 
     async def ready(self, seconds: float = 20) -> None:
         """Waits until it answers; fails with its output when it ends instead."""

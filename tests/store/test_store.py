@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet import reactor
@@ -52,15 +53,27 @@ def _install(directory: Path, code: str) -> None:
 
 
 def test_a_store_of_ones_own_is_found_by_its_scheme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _install(tmp_path, "def open_mine(url, reactor):\n    return [url, reactor]\n")
+    _install(
+        tmp_path,
+        "from nexus_tw.store.sqlite import SqliteStore\n"
+        "def open_mine(url, reactor):\n    store = SqliteStore(':memory:', reactor)\n    store.url = url\n    return store\n",
+    )
     monkeypatch.syspath_prepend(tmp_path)
-    opened: object = open_store("mine://there", reactor)
-    assert opened == ["mine://there", reactor]
+    opened: Any = open_store("mine://there", reactor)
+    assert opened.url == "mine://there"
     with pytest.raises(ConfigError, match="mine"):
         open_store("other://there", reactor)
 
 
-@pytest.mark.parametrize("code", ["import nothing_of_this_name\n", "def open_mine(url, reactor):\n    raise ValueError(url)\n"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import nothing_of_this_name\n",
+        "def open_mine(url, reactor):\n    raise ValueError(url)\n",
+        "def open_mine(url):\n    pass\n",
+        "def open_mine(url, reactor):\n    return [url]\n",
+    ],
+)
 def test_a_store_of_ones_own_that_breaks_is_a_setting_that_cannot_be_used(
     code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,79 @@
+"""An authenticator of the operator's own: found by its entry point, and held to its contract at each answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Any, Final, NoReturn
+
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from nexus_tw import plugins
+from nexus_tw.errors import ConfigError, NexusError
+from nexus_tw.guests import Guest
+from nexus_tw.interfaces import Credentials, IAuthenticator
+from nexus_tw.policy import MAX_SUBJECT, Principal, is_subject
+from nexus_tw.settings import Role, Settings
+
+GROUP: Final = "nexus.authenticators"
+
+
+def plugin(where: str, name: str, settings: Settings, reactor: Any) -> PluginAuthenticator:
+    """The authenticator of that entry point, made by its factory from `(settings, reactor)`.
+
+    Plug-ins are named in the file, as to install one must not be enough. `ConfigError` begins with `where`.
+    """
+    entry = next(iter(entry_points(group=GROUP, name=name)), None)
+    if entry is None:
+        raise ConfigError(f"{where}: no entry point {name!r} in the group {GROUP}")
+    where = f"{where}: {name!r}"
+    factory = plugins.load_entry(where, "a factory of authenticators", entry, ("settings", "reactor"))
+    made = plugins.make(where, "an authenticator", entry.value, IAuthenticator, factory, settings, reactor)
+    return PluginAuthenticator(name, made, settings.roles)
+
+
+@implementer(IAuthenticator)
+class PluginAuthenticator:
+    """Lets nobody in for whom the plug-in did not give a principal with a role of the file.
+
+    The log names the plug-in and what it did wrong, with the place in its code; texts of exceptions may hold the token.
+    """
+
+    _log = Logger()
+
+    def __init__(self, name: str, authenticator: IAuthenticator, roles: Mapping[str, Role]) -> None:
+        self._name = name
+        self._authenticator = authenticator
+        self._roles = roles
+        self._guest = Guest(f"The authenticator {name}")
+
+    async def authenticate(self, credentials: Credentials) -> Principal | None:
+        try:
+            answer = await self._guest.run(self._authenticator.authenticate, credentials)
+        except (NexusError, CancelledError):
+            raise
+        except asyncio.CancelledError:
+            raise CancelledError from None
+        except Exception as error:
+            self._refuse(f"failed at {plugins.place(error)} with {type(error).__name__}")
+        if answer is None:
+            return None
+        if not isinstance(answer, Principal):
+            self._refuse(f"returned a {type(answer).__name__} instead of a nexus_tw.policy.Principal(subject, role) or None")
+        subject: object = answer.subject
+        if not (isinstance(subject, str) and is_subject(subject)):
+            self._refuse(f"returned a subject that is not 1 to {MAX_SUBJECT} printable characters")
+        if not answer.named:
+            return answer
+        role_name: object = answer.role
+        role = self._roles.get(role_name) if isinstance(role_name, str) else None
+        if role is None:
+            self._refuse(f"returned the role {answer.role!r}, which is not in [roles]")
+        return Principal(answer.subject, answer.role, role, answer.expires)
+
+    def _refuse(self, why: str) -> NoReturn:
+        self._log.error("The authenticator {name} {why}", name=self._name, why=why)
+        raise NexusError("unauthorized", "Unauthorized")

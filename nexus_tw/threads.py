@@ -1,0 +1,187 @@
+"""Threads for command handlers that block: a bounded number of them, and a bounded queue before them.
+
+What a handler in a thread does with its command reaches the reactor in the order in which it was done. A thread cannot be
+stopped from outside: a handler that goes on although nobody waits keeps its thread until it returns.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
+from threading import BoundedSemaphore, Thread
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from nexus_tw.errors import NexusError
+from nexus_tw.interfaces import Handler, Invoked
+from nexus_tw.metrics import Metrics
+from nexus_tw.policy import Principal
+
+PROGRESS: Final = 64  # messages of one handler on their way to the reactor; it waits before it tells of more
+GLANCE: Final = 0.1  # s after which it looks whether anybody still waits
+PATIENCE: Final = 5.0  # s that a server which ends waits for handlers
+
+_Work = Callable[[], None]
+
+
+def as_json(result: Any) -> Raw:
+    """What a handler returned, as JSON; raise `TypeError` that says so if it is none."""
+    try:
+        return Raw(msgspec.json.encode(result))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"a handler must return JSON, not {type(result).__name__}: {error}") from error
+
+
+class Threads:
+    """Runs handlers in at most `most` threads, while at most `queue` wait for one."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, most: int, queue: int, metrics: Metrics) -> None:
+        self._reactor = reactor
+        self._most = most
+        self._queue = queue
+        self._metrics = metrics
+        self._work: SimpleQueue[_Work | None] = SimpleQueue()
+        self._started = 0
+        self._running: set[_Run] = set()
+        self._waiting: deque[_Run] = deque()
+        self._stopping: Deferred[None] | None = None
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def wrap(self, handler: Handler) -> Handler:
+        """The same handler, executed in a thread."""
+        return partial(self.run, handler)
+
+    def run(self, handler: Handler, call: Invoked) -> Deferred[Raw]:
+        """Execute it in a thread; fires with its result as JSON. To cancel it takes it out of the queue, or tells it.
+
+        Raise `rate_limited` if the queue is full, and `shutting_down` once the server ends.
+        """
+        if self._stopping is not None:
+            raise NexusError("shutting_down", "Server shutting down")
+        run = _Run(self, self._reactor, handler, call)
+        if len(self._running) < self._most:
+            self._start(run)
+        elif len(self._waiting) < self._queue:
+            self._waiting.append(run)
+        else:
+            self._metrics.threads_full += 1
+            raise NexusError("rate_limited", "too many commands wait for a thread")
+        return run.result
+
+    async def stop(self) -> None:
+        """End: nobody waits any more. Handlers that do not return within `PATIENCE` are left behind."""
+        stopped: Deferred[None] = Deferred()
+        self._stopping = stopped
+        waiting, self._waiting = self._waiting, deque()
+        for run in (*waiting, *self._running):
+            run.cancel("shutting_down")
+        if self._running:
+            late = self._reactor.callLater(PATIENCE, stopped.callback, None)
+            await stopped
+            if late.active():
+                late.cancel()
+        for run in self._running:
+            self._log.warn("The handler of {command} is left behind in its thread", command=run.command)
+        for _ in range(self._started):
+            self._work.put(None)
+
+    def leave(self, run: _Run) -> None:
+        """A run that waits is not wanted any more."""
+        if run in self._waiting:
+            self._waiting.remove(run)
+
+    def ended(self, run: _Run) -> None:
+        """A thread is free."""
+        self._running.discard(run)
+        if self._waiting:
+            self._start(self._waiting.popleft())
+        elif self._stopping is not None and not self._running and not self._stopping.called:
+            self._stopping.callback(None)
+
+    def _start(self, run: _Run) -> None:
+        self._running.add(run)
+        # As many threads as were ever busy at once. They hold nothing up when the process ends.
+        if self._started < len(self._running):
+            self._started += 1
+            Thread(target=self._serve, name=f"nexus-handler-{self._started}", daemon=True).start()
+        self._work.put(run.execute)
+
+    def _serve(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+
+
+class _Run:
+    """One execution, as its handler sees it (`interfaces.Invoked`) and as the reactor does."""
+
+    attempt = 1
+
+    def __init__(self, threads: Threads, reactor: IReactorFromThreads, handler: Handler, call: Invoked) -> None:
+        self.command_id = call.command_id
+        self.command = call.command
+        self.parameters = call.parameters
+        self.caller: Principal = call.caller
+        self.cancelled = False
+        self.result: Deferred[Raw] = Deferred(lambda _: self.cancel())
+        self._threads = threads
+        self._reactor: Any = reactor
+        self._handler = handler
+        self._call = call
+        self._room = BoundedSemaphore(PROGRESS)
+
+    # --- in the reactor
+
+    def cancel(self, code: str = "cancelled") -> None:
+        self.cancelled = True
+        self._threads.leave(self)
+        if not self.result.called:
+            self.result.errback(NexusError(code, "nobody waits any more"))
+
+    def _tell(self, body: Raw) -> None:
+        self._room.release()
+        self._call.progress(body)
+
+    def _finish(self, outcome: Raw | Failure) -> None:
+        self._threads.ended(self)
+        if not self.result.called:
+            self.result.callback(outcome)
+
+    # --- in a thread
+
+    def execute(self) -> None:
+        outcome: Raw | Failure
+        try:
+            outcome = as_json(self._handler(self))
+        except BaseException:  # SystemExit, too, would end the thread and nothing else
+            outcome = Failure()
+            outcome.cleanFailure()
+        self._reactor.callFromThread(self._finish, outcome)
+
+    def progress(self, data: Any) -> None:
+        """See `interfaces.Invoked`."""
+        body = Raw(msgspec.json.encode(data))
+        while not self.cancelled:
+            if self._room.acquire(timeout=GLANCE):
+                self._reactor.callFromThread(self._tell, body)
+                return
+
+    def on_cancel(self, callback: Callable[[str], None]) -> None:
+        """See `interfaces.Invoked`."""
+        self._reactor.callFromThread(self._call.on_cancel, callback)
