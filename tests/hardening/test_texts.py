@@ -179,7 +179,7 @@ async def test_a_reason_for_leaving_may_be_any_text(nodes: Nodes, text: str) -> 
     node = await nodes()
     client = await node.client()
     client.write(frame(CLOSE, (4999).to_bytes(2, "big") + text.encode()))
-    assert (await client.closed())[0] == 1000
+    assert (await client.closed())[0] == 4999
     await node.connected(0)
 
 

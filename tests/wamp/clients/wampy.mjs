@@ -64,6 +64,10 @@ async function converse(serializer, uri) {
   await other.publish(uri, { argsList: [undefined, 1], argsDict: { comment: undefined } });
   const [undefinedArgs, undefinedKwargs] = await events.get();
   assert.deepEqual([undefinedArgs, undefinedKwargs?.comment ?? null], [[null, 1], null]);
+  const sealed = { ppt_scheme: "x_nexus", ppt_serializer: "json", ppt_keyid: "k1" };
+  await other.publish(uri, { argsList: [1], argsDict: { a: 2 } }, sealed);
+  const [sealedArgs, sealedKwargs, sealedDetails] = await events.get();
+  assert.deepEqual([sealedArgs, sealedKwargs, sealedDetails.ppt_scheme], [[1], { a: 2 }, "x_nexus"]);
   const { subscriptionKey } = await one.subscribe(`${uri}.passing`, hear); // with options it could not be ended
   await one.unsubscribe(subscriptionKey);
 
@@ -84,6 +88,9 @@ async function converse(serializer, uri) {
   await one.register(`${uri}.hang`, () => new Promise(() => {}));
   const result = await other.call(`${uri}.echo`, { argsList: [1, "two"], argsDict: { three: [3] } });
   assert.deepEqual([result.argsList, result.argsDict], [[1, "two"], { three: [3] }]);
+  await one.register(`${uri}.sealed`, ({ argsList }) => ({ argsList, options: sealed }));
+  const opened = await other.call(`${uri}.sealed`, [1, "two"], sealed);
+  assert.deepEqual([opened.argsList, opened.details.ppt_keyid], [[1, "two"], "k1"]);
   const refusals = [];
   const echoed = await other.call(`${uri}.echo`, { argsDict: { comment: undefined, at: 1 } });
   assert.deepEqual([echoed.argsDict.comment ?? null, echoed.argsDict.at], [null, 1]);
