@@ -21,6 +21,7 @@ from nexus_tw.guard import Guard
 from nexus_tw.handlers import HandlerRun
 from nexus_tw.interfaces import Caller, Handler, Peer, Reason
 from nexus_tw.invocations import Invocation, Invocations
+from nexus_tw.journal import Journal
 from nexus_tw.metrics import Metrics
 from nexus_tw.payloads import Payload
 from nexus_tw.policy import Principal
@@ -49,6 +50,7 @@ class Calls:
         metrics: Metrics,
         timeout: float,
         disclose: bool,
+        journal: Journal,
     ) -> None:
         """`timeout` in s for calls that give none (0: none); with `disclose` every callee is told who calls."""
         self.clock = clock
@@ -59,19 +61,31 @@ class Calls:
         self.metrics = metrics
         self.timeout = timeout
         self.disclose = disclose
+        self.journal = journal
 
     def call(self, peer: Peer, rights: Principal, request: CallRequest, reply: CallReply) -> Call:
         """Takes a call, for which `rights` must be enough. Raises `forbidden`, `no_such_command` where nobody executes it."""
         name, agent_id = _target(request.procedure)
-        if not self._own_right(name, agent_id):
+        if self._own_right(name, agent_id):
+            return self._take(peer, name, agent_id, request, reply, "")
+        subject = peer.principal.subject
+        try:
             rights.require("call", name)
+            return self._take(peer, name, agent_id, request, reply, subject)
+        except NexusError as error:
+            self.journal.called(subject, name, f"refused: {error.code}")
+            raise
+
+    def _take(
+        self, peer: Peer, name: str, agent_id: str | None, request: CallRequest, reply: CallReply, subject: str
+    ) -> Call:
         procedure = self.procedures.get(name) if agent_id is None else None
         handler = self.handlers.get(name) if agent_id is None else None
         if procedure is None and handler is None:
             registration, executor = self._pick(name, agent_id)
             if request.more and not executor.peer.streams:
                 raise _no_parts(name)
-            call = Call(self, reply, request.progressive)
+            call = Call(self, reply, request.progressive, subject, name)
             who = peer.principal
             call.hand_over(Caller(peer.number, who.subject, who.role), name, request, registration, executor)
             return call
@@ -79,7 +93,7 @@ class Calls:
             raise _no_parts(name)
         if request.options is not None:
             raise Unsupported(f"{name} is executed by the server, which cannot open an encrypted payload")
-        call = Call(self, reply, request.progressive)
+        call = Call(self, reply, request.progressive, subject, name)
         if procedure is not None:
             procedure(peer, request.payload, call)
         elif handler is not None:
@@ -112,11 +126,24 @@ class Calls:
 class Call:
     """One call under way; as `CallersHalf` it hears of its invocation, as `Reply` of a procedure of the server's own."""
 
-    __slots__ = ("_calls", "_invocation", "_patience", "_progressive", "_reply", "_run", "_timer")
+    __slots__ = (
+        "_calls",
+        "_invocation",
+        "_name",
+        "_patience",
+        "_progressive",
+        "_reply",
+        "_run",
+        "_subject",
+        "_timer",
+    )
 
-    def __init__(self, calls: Calls, reply: CallReply, progressive: bool) -> None:
+    def __init__(self, calls: Calls, reply: CallReply, progressive: bool, subject: str = "", name: str = "") -> None:
+        """The journal says what comes of it, with the caller's subject and what it called; not where there is no subject."""
         calls.metrics.calls += 1
         self._calls = calls
+        self._subject = subject
+        self._name = name
         self._reply: CallReply | None = reply
         self._progressive = progressive
         self._invocation: Invocation | None = None
@@ -182,7 +209,7 @@ class Call:
 
     def abandon(self) -> None:
         """The caller is gone."""
-        if self._end() is not None:
+        if self._end("cancelled: its caller left") is not None:
             _guarded(self._leave, "cancelled")  # the caller's other calls have to be given up too
 
     # --- CallersHalf
@@ -198,12 +225,12 @@ class Call:
                 self._leave("cancelled")
 
     def completed(self, payload: Payload, options: Options) -> None:
-        reply = self._end()
+        reply = self._end("completed")
         if reply is not None:
             reply.result(payload, options)
 
     def failed(self, error: NexusError) -> None:
-        reply = self._end()
+        reply = self._end(f"failed: {error.code}")
         if reply is not None:
             reply.error(error)
 
@@ -241,8 +268,10 @@ class Call:
             else:
                 invocation.stop(reason)
 
-    def _end(self) -> CallReply | None:
+    def _end(self, outcome: str) -> CallReply | None:
         reply, self._reply = self._reply, None
+        if reply is not None and self._subject:
+            self._calls.journal.called(self._subject, self._name, outcome)
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()

@@ -33,6 +33,7 @@ from nexus_tw.guard import Guard
 from nexus_tw.handlers import HandlerRun
 from nexus_tw.interfaces import Caller, Handler, Peer
 from nexus_tw.invocations import Invocation, Invocations
+from nexus_tw.journal import Journal
 from nexus_tw.meta import Meta
 from nexus_tw.metrics import Metrics
 from nexus_tw.payloads import Payload
@@ -41,7 +42,7 @@ from nexus_tw.presence import Announce, Presence
 from nexus_tw.sessions.verbs import CommandReply, Options
 from nexus_tw.settings import Limits
 from nexus_tw.times import Timestamps
-from nexus_tw.topics import Pattern, check_name, is_reserved
+from nexus_tw.topics import Pattern, check_name, is_name, is_reserved
 
 BATCH: Final = 64  # waiting commands handed over in one reactor turn: a queue must not hold up everybody else
 
@@ -74,6 +75,7 @@ class Dealer:
         meta: Meta,
         limits: Limits,
         metrics: Metrics,
+        journal: Journal,
         disclose: bool = False,
     ) -> None:
         """With `disclose` WAMP callees are told who calls, which agents of the JSON protocol always are."""
@@ -89,6 +91,7 @@ class Dealer:
         self._invocations = invocations
         self._meta = meta
         self._disclose = disclose
+        self._journal = journal
         self._waiting: dict[_Key, OrderedDict[Execution, None]] = {}
 
     # --- who executes
@@ -202,6 +205,14 @@ class Dealer:
         `no_such_command` or `agent_offline` where one without `ttl` has nowhere to go: nothing is remembered of it then,
         so that the same id can be tried again. With a list of targets these two are the results of the agents concerned.
         """
+        try:
+            return self._called(peer, request, reply)
+        except NexusError as error:
+            if is_name(request.command):
+                self._journal.called(peer.principal.subject, request.command, f"refused: {error.code}", request.command_id)
+            raise
+
+    def _called(self, peer: Peer, request: messages.Command, reply: CommandReply) -> str:
         caller = peer.principal
         name = check_name(request.command, "command")
         caller.require("call", name)
@@ -399,6 +410,8 @@ class Dealer:
         self._metrics.commands_ended[state.value] += 1
         if command.several:
             self._tell(command, None, state)
+        outcome = state.value if error is None else f"{state}: {error.code}"
+        self._journal.called(command.subject, command.name, outcome, command.id)
         command.end(state, error)
 
     # --- the executor's half

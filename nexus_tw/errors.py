@@ -112,6 +112,14 @@ def invalid(member: str, why: str) -> NexusError:
     return NexusError("invalid_message", f"Invalid message format: {member}: {why}")
 
 
+class Unauthorized(NexusError):
+    """Somebody is not let in; `rule` says why, for the log and never for who asked."""
+
+    def __init__(self, rule: str) -> None:
+        super().__init__("unauthorized", "Unauthorized")
+        self.rule = rule
+
+
 def misshapen(error: Exception, whole: str = "message") -> NexusError:
     """Return what msgspec says of a value of the wrong shape as `MEMBER: WHY`; `whole` is what the value itself is called.
 

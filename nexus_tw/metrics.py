@@ -34,6 +34,7 @@ LABELS: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
     "publications_refused": ("code", ("invalid_message", "forbidden", "bus_unavailable")),
     "events_dropped": ("reason", ("outbox", "bus", "too_large", "about")),
     "commands_ended": ("status", ("completed", "failed", "cancelled", "expired")),
+    "log_lines_withheld": ("about", ("calls", "refusals")),
 }
 
 
@@ -73,3 +74,4 @@ class Metrics:
     bus_invalid: int = 0  # foreign payloads that are not JSON
     # log
     log_lines_dropped: int = 0  # its reader or disk does not keep up
+    log_lines_withheld: Counter[str] = field(default_factory=Counter)  # by what they were about: too many of one client

@@ -23,6 +23,7 @@ from nexus_tw.guests import Guest
 from nexus_tw.hub import Hub
 from nexus_tw.interfaces import Fail, Handler, IBus, Invocation, Peer, Registration, Subscription
 from nexus_tw.invocations import Invocations
+from nexus_tw.journal import Journal
 from nexus_tw.meta import Meta
 from nexus_tw.metrics import Metrics
 from nexus_tw.nodes import Nodes
@@ -62,6 +63,7 @@ class Realm:
         self.bus = bus
         self.telemetry: Telemetry | None = None
         self._roster = Roster()
+        self._journal = Journal("calls", clock, metrics)
         hub = Hub(soon, metrics, clock.seconds)
         self._meta = Meta(hub)
         self.nodes = Nodes(bus, clock, everybody)
@@ -85,6 +87,7 @@ class Realm:
             self._meta,
             limits,
             metrics,
+            self._journal,
             rules.disclose,
         )
         self._procedures = Procedures(
@@ -99,6 +102,7 @@ class Realm:
             metrics,
             limits.call,
             rules.disclose,
+            self._journal,
         )
         authorizer = authorizer_of(name, rules, self._ask)
         self._authorization = Authorization(name, authorizer, clock) if authorizer is not None else None
@@ -149,6 +153,8 @@ class Realm:
         if granted and not lines.waits(peer):
             allowed(principal)
             return
+        if action == "call":
+            denied = self._told(peer, uri, denied)
         try:
             place = lines.place(peer, 0 if payload is None else payload.size)
         except NexusError as error:
@@ -165,6 +171,15 @@ class Realm:
                 lambda error: place.ready(lambda: denied(error)),
                 pattern,
             )
+
+    def _told(self, peer: Peer, uri: str, denied: Fail) -> Fail:
+        """The same, and the journal hears of the call that was not allowed."""
+
+        def fail(error: NexusError) -> None:
+            self._journal.called(peer.principal.subject, uri, f"refused: {error.code}")
+            denied(error)
+
+        return fail
 
     # --- publish and subscribe
 

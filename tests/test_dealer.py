@@ -22,6 +22,7 @@ from nexus_tw.executors import AlreadyRegistered, Executors, PolicyConflict
 from nexus_tw.hub import Hub, Subscriber
 from nexus_tw.interfaces import Handler, Invoked
 from nexus_tw.invocations import Invocations
+from nexus_tw.journal import Journal
 from nexus_tw.messages import Command, CommandCancel, Invocation, Progress, Result
 from nexus_tw.meta import Meta
 from nexus_tw.metrics import Metrics
@@ -59,6 +60,7 @@ class World:
             Meta(self.hub),
             limits or Limits(),
             self.metrics,
+            Journal("calls", self.clock, self.metrics),
             disclose,
         )
         self.caller = RecordingPeer(who=principal("caller"))

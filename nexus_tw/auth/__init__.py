@@ -16,7 +16,7 @@ from nexus_tw.auth.https import https_agent
 from nexus_tw.auth.jwt import JwtAuthenticator
 from nexus_tw.auth.keys import KeyAuthenticator
 from nexus_tw.auth.plugin import plugin
-from nexus_tw.errors import NexusError
+from nexus_tw.errors import NexusError, Unauthorized
 from nexus_tw.interfaces import Credentials, IAuthenticator
 from nexus_tw.policy import ADMIN, Principal
 from nexus_tw.settings import Auth, Role, Settings
@@ -38,18 +38,26 @@ class Authenticators:
         return Deferred.fromCoroutine(self._ask(credentials))
 
     async def _ask(self, credentials: Credentials) -> Principal:
-        if _plausible(credentials):
-            for authenticator in self._authenticators:
-                principal = await self._answer(authenticator, credentials)
-                if principal is not None:
-                    return principal
-        raise unauthorized()
+        rule = _implausible(credentials)
+        if rule is not None:
+            raise Unauthorized(rule)
+        for authenticator in self._authenticators:
+            principal = await self._answer(authenticator, credentials)
+            if principal is not None:
+                return principal
+        if credentials.token is None:
+            raise Unauthorized("the name of its certificate is not configured")
+        raise Unauthorized("its token is no API key, and of no configured issuer")
 
     async def _answer(self, authenticator: IAuthenticator, credentials: Credentials) -> Principal | None:
         try:
             answer = authenticator.authenticate(credentials)
             return answer if answer is None or isinstance(answer, Principal) else await answer
-        except (NexusError, CancelledError):
+        except NexusError as error:
+            if error.code == "unauthorized" and not isinstance(error, Unauthorized):  # of a user's own
+                raise Unauthorized(f"{type(authenticator).__name__} refused it") from None
+            raise
+        except CancelledError:
             raise
         except Exception as error:
             # A user's own authenticator may fail in any way, and must not let anybody in by that. Its text and traceback
@@ -57,11 +65,12 @@ class Authenticators:
             self._log.error(
                 "{authenticator} failed with {kind}", authenticator=type(authenticator).__name__, kind=type(error).__name__
             )
-            raise unauthorized() from None
+            raise Unauthorized(f"{type(authenticator).__name__} failed") from None
 
 
-def unauthorized() -> NexusError:
-    return NexusError("unauthorized", "Unauthorized")
+def rule_of(error: NexusError) -> str:
+    """Return why somebody was not let in, for the log."""
+    return error.rule if isinstance(error, Unauthorized) else error.code
 
 
 def build(settings: Settings, token: str | None, reactor: Any, agent: IAgent | None = None) -> Authenticators:
@@ -88,7 +97,8 @@ def builtin(
     ]
 
 
-def _plausible(credentials: Credentials) -> bool:
-    if credentials.token is not None:
-        return is_token(credentials.token)
-    return credentials.certificate is not None
+def _implausible(credentials: Credentials) -> str | None:
+    """Why nobody need be asked; None where the authenticators have to be."""
+    if credentials.token is None:
+        return "it showed no token" if credentials.certificate is None else None
+    return None if is_token(credentials.token) else "its token is empty, too long or holds what no token holds"

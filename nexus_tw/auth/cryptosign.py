@@ -12,7 +12,7 @@ from typing import Any, Final
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from nexus_tw.auth.methods import Hello, RandomBytes, Round, Welcome, enrol, unauthorized
+from nexus_tw.auth.methods import Hello, RandomBytes, Round, Welcome, enrol, unproven
 from nexus_tw.policy import Principal
 from nexus_tw.settings import Cryptosign as Settings
 from nexus_tw.settings import Role
@@ -58,7 +58,7 @@ class _Signed:
     async def answer(self, signature: str, extra: Mapping[str, Any]) -> Welcome:
         principal = self._principal
         if not self._is_signed(signature) or principal is None or self._authid not in (None, principal.subject):
-            raise unauthorized()
+            raise unproven(principal is not None)
         return Welcome(principal, CRYPTOSIGN, "static", {})
 
     def _is_signed(self, signature: str) -> bool:

@@ -30,6 +30,7 @@ from nexus_tw.auth.methods import (
     unauthorized,
 )
 from nexus_tw.auth.ticket import TICKET, Ticket, check_join
+from nexus_tw.journal import Journal
 from nexus_tw.metrics import Metrics
 from nexus_tw.policy import ADMIN, Principal
 from nexus_tw.settings import Auth, Realm, Role
@@ -90,6 +91,7 @@ class Introductions:
         """`patience` in s for authenticators that have to ask somebody else; `random` must not be predictable."""
         self._realms = methods_of(realms, auth, roles, authenticators, clock, random)
         self._metrics = metrics
+        self._journal = Journal("refusals", clock, metrics)
         self._clock = clock
         self._patience = patience
 
@@ -99,6 +101,7 @@ class Introductions:
         details: Mapping[str, Any],
         session: int,
         principal: Principal | None,
+        address: str,
         challenged: Callable[[str, dict[str, Any]], None],
         welcomed: Callable[[Welcome], None],
         refused: Callable[[Refusal], None],
@@ -106,9 +109,9 @@ class Introductions:
         """Answers a HELLO: calls one of the three before this returns, `challenged` with authmethod and extra of CHALLENGE.
 
         `details` are as the client sent them, `session` is the id that WELCOME will carry, `principal` who the client
-        showed itself to be at the upgrade.
+        showed itself to be at the upgrade, `address` where it is.
         """
-        introduction = Introduction(self._metrics, self._clock, self._patience, welcomed, refused)
+        introduction = Introduction(self._metrics, self._journal, address, self._clock, self._patience, welcomed, refused)
         try:
             methods = self._realms.get(realm)
             if methods is None:
@@ -129,18 +132,33 @@ class Introductions:
 class Introduction:
     """One client on its way in."""
 
-    __slots__ = ("_clock", "_metrics", "_over", "_patience", "_pending", "_refused", "_round", "_welcomed")
+    __slots__ = (
+        "_address",
+        "_clock",
+        "_journal",
+        "_metrics",
+        "_over",
+        "_patience",
+        "_pending",
+        "_refused",
+        "_round",
+        "_welcomed",
+    )
     _log = Logger()
 
     def __init__(
         self,
         metrics: Metrics,
+        journal: Journal,
+        address: str,
         clock: IReactorTime,
         patience: float,
         welcomed: Callable[[Welcome], None],
         refused: Callable[[Refusal], None],
     ) -> None:
         self._metrics = metrics
+        self._journal = journal
+        self._address = address
         self._clock = clock
         self._patience = patience
         self._welcomed = welcomed
@@ -183,6 +201,7 @@ class Introduction:
         if not self._over:
             self._over = True
             self._metrics.connections_refused[refusal.reason] += 1
+            self._journal.refused(self._address, f"{refusal.uri}: {refusal.rule}")
             self._refused(refusal)
 
     def _fail(self, failure: Failure) -> None:
@@ -190,7 +209,7 @@ class Introduction:
         if not isinstance(error, Refusal | CancelledError):
             # Its text and traceback may hold what the client showed.
             self._log.error("An authentication failed with {kind}", kind=type(error).__name__)
-        self.refuse(error if isinstance(error, Refusal) else unauthorized("internal", passing=True))
+        self.refuse(error if isinstance(error, Refusal) else unauthorized("a fault of the server", "internal", passing=True))
 
 
 def _begin(methods: Methods, hello: Hello) -> tuple[str, Round | Welcome]:
@@ -209,7 +228,7 @@ def _begin(methods: Methods, hello: Hello) -> tuple[str, Round | Welcome]:
 
 def _known(principal: Principal, hello: Hello) -> Welcome:
     if hello.authid not in (None, principal.subject):
-        raise unauthorized()
+        raise unauthorized("its authid is another one's than its token's")
     check_join(principal, hello.realm)
     return Welcome(principal, TRANSPORT, TRANSPORT, {})
 

@@ -21,7 +21,7 @@ from zope.interface import implementer
 from nexus_tw.auth.https import check_address, https_reader
 from nexus_tw.auth.jwks import KeySet, file_reader
 from nexus_tw.auth.material import ALGORITHMS, JWS, SECRET_BYTES, Material, misfit, read_pem
-from nexus_tw.errors import ConfigError, NexusError
+from nexus_tw.errors import ConfigError, Unauthorized
 from nexus_tw.interfaces import Credentials, IAuthenticator
 from nexus_tw.policy import Principal, is_subject
 from nexus_tw.settings import Jwt, Role, redact
@@ -66,8 +66,7 @@ class Issuer:
         try:
             return self._principal(await self._claims(token, header))
         except Refused as refused:
-            self._log.debug("Token of {issuer} refused: {reason}", issuer=self._settings.issuer, reason=str(refused))
-            raise NexusError("unauthorized", "Unauthorized") from None
+            raise Unauthorized(f"its token of {self._settings.issuer}: {refused}") from None
 
     async def _claims(self, token: str, header: Mapping[str, Any]) -> dict[str, Any]:
         # No extension is understood here, and RFC 7515 section 4.1.11 says what follows from that.

@@ -39,15 +39,18 @@ class Welcome(NamedTuple):
 class Refusal(Exception):
     """Why a client may not join: `uri` and `message` are for ABORT and tell no secret, nor whether an authid is known.
 
-    `reason` is what it is counted under. `passing` says that the server could not find out, so that the same client may come
-    again.
+    `reason` is what it is counted under, `rule` what the log says, which may tell more. `passing` says that the server
+    could not find out, so that the same client may come again.
     """
 
-    def __init__(self, uri: str, message: str, reason: str | None = None, passing: bool = False) -> None:
+    def __init__(
+        self, uri: str, message: str, reason: str | None = None, passing: bool = False, rule: str | None = None
+    ) -> None:
         super().__init__(message)
         self.uri = uri
         self.message = message
         self.passing = passing
+        self.rule = rule or message
         self.reason = reason or uri.rpartition(".")[2]
 
 
@@ -55,9 +58,14 @@ class Unfit(Exception):
     """A method that cannot be used with this HELLO, so that the client's next one is looked at; the text says why."""
 
 
-def unauthorized(reason: str = "unauthorized", passing: bool = False) -> Refusal:
-    """The one answer to all wrong credentials; `reason` and `passing` as for `Refusal`."""
-    return Refusal("wamp.error.authentication_failed", "Wrong credentials", reason, passing)
+def unauthorized(rule: str, reason: str = "unauthorized", passing: bool = False) -> Refusal:
+    """The one answer to all wrong credentials; the rest as for `Refusal`."""
+    return Refusal("wamp.error.authentication_failed", "Wrong credentials", reason, passing, rule)
+
+
+def unproven(known: bool) -> Refusal:
+    """The answer to a proof that is none, of a user that is known here or is not."""
+    return unauthorized("its proof is wrong" if known else "nobody has its authid")
 
 
 def is_base64(text: str) -> bool:

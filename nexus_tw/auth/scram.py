@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
-from nexus_tw.auth.methods import Decoys, Hello, RandomBytes, Round, Welcome, enrol, unauthorized
+from nexus_tw.auth.methods import Decoys, Hello, RandomBytes, Round, Welcome, enrol, unproven
 from nexus_tw.errors import ConfigError
 from nexus_tw.policy import Principal
 from nexus_tw.settings import Role
@@ -105,7 +105,7 @@ class _Proven:
         repeated = extra.get("nonce", self._nonce) == self._nonce
         unbound = extra.get("channel_binding") is None and extra.get("cbind_data") is None
         if not (is_proof(signature, user.stored_key, self._message) and repeated and unbound) or user.principal is None:
-            raise unauthorized()
+            raise unproven(user.principal is not None)
         verifier = b64encode(hmac.digest(user.server_key, self._message, "sha256")).decode()
         return Welcome(user.principal, spelling.method, "static", {spelling.verifier: verifier})
 

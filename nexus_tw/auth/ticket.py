@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from nexus_tw.auth import Authenticators
+from nexus_tw.auth import Authenticators, rule_of
 from nexus_tw.auth.methods import Hello, Refusal, Round, Welcome, unauthorized
 from nexus_tw.errors import NexusError
 from nexus_tw.interfaces import Credentials
@@ -42,8 +42,8 @@ class _Shown:
         try:
             principal = await self._authenticators.authenticate(Credentials(signature))
         except NexusError as error:
-            raise unauthorized(error.code, error.kind.retryable) from None
+            raise unauthorized(rule_of(error), error.code, error.kind.retryable) from None
         if self._hello.authid not in (None, principal.subject):
-            raise unauthorized()
+            raise unauthorized("its ticket is another one's than its authid's")
         check_join(principal, self._hello.realm)
         return Welcome(principal, TICKET, "token", {})

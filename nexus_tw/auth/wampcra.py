@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 
-from nexus_tw.auth.methods import Decoys, Hello, RandomBytes, Round, Welcome, enrol, is_base64, unauthorized
+from nexus_tw.auth.methods import Decoys, Hello, RandomBytes, Round, Welcome, enrol, is_base64, unproven
 from nexus_tw.errors import ConfigError
 from nexus_tw.policy import Principal
 from nexus_tw.settings import Role
@@ -103,5 +103,5 @@ class _Signed:
     async def answer(self, signature: str, extra: Mapping[str, Any]) -> Welcome:
         expected = b64encode(hmac.digest(self._user.key, self._challenge, "sha256"))
         if not hmac.compare_digest(expected, signature.encode(errors="replace")) or self._user.principal is None:
-            raise unauthorized()
+            raise unproven(self._user.principal is not None)
         return Welcome(self._user.principal, WAMPCRA, _PROVIDER, {})

@@ -7,12 +7,13 @@ from typing import Final, NamedTuple, NoReturn
 
 from twisted.internet.interfaces import IReactorTime
 
-from nexus_tw.auth import Authenticators
+from nexus_tw.auth import Authenticators, rule_of
 from nexus_tw.auth.carriers import find_token
 from nexus_tw.auth.origin import origin_allowed
 from nexus_tw.auth.proxies import client_address
 from nexus_tw.errors import NexusError
 from nexus_tw.interfaces import Credentials
+from nexus_tw.journal import Journal
 from nexus_tw.metrics import Metrics
 from nexus_tw.policy import Principal
 from nexus_tw.sessions.verbs import Dialect
@@ -91,6 +92,7 @@ class Admission:
         self._clock = clock
         self._patience = patience
         self._strangers = Strangers(clock)
+        self._journal = Journal("refusals", clock, metrics)
 
     async def admit(self, opening: Opening, host: str, certificate: Callable[[], str | None]) -> Admitted:
         """Admits an upgrade from `host` (an IP address, or `unix`), or raises `Refused`."""
@@ -123,8 +125,8 @@ class Admission:
             raise
         return Admitted(principal, dialect, None, address, message, principal is not None or dialect.introduces)
 
-    async def principal(self, credentials: Credentials) -> Principal | None:
-        """Who this is; None for nobody we know. Raises `timeout` where it takes too long to find out."""
+    async def principal(self, credentials: Credentials, address: str) -> Principal | None:
+        """Return who this is, at an address; None for nobody we know. Raise `timeout` where it takes too long to find out."""
         answer = self._authenticators.authenticate(credentials)
         if not answer.called:
             answer.addTimeout(self._patience, self._clock, _took_too_long)
@@ -132,6 +134,7 @@ class Admission:
             return await answer
         except NexusError as error:
             self._metrics.connections_refused[error.code] += 1
+            self._journal.refused(address, rule_of(error))
             if error.code != "unauthorized":
                 raise
             return None
@@ -159,7 +162,7 @@ class Admission:
         """Who this is, if that is known already and there is room for one more of it."""
         if dialect.introduces and credentials == NOTHING:
             return None
-        principal = await self.principal(credentials)
+        principal = await self.principal(credentials, address)
         if principal is not None:
             self._connections.room(address, principal.subject)
             if not dialect.introduces:

@@ -67,7 +67,10 @@ class Call:
     async def principal(self) -> Principal:
         """Who calls; raises `unauthorized`, or `forbidden` for somebody of other realms only."""
         token, _ = find_token(self.headers, self.opening.parameters(), ())
-        principal = await self._admission.principal(Credentials(token, common_name(self._request.channel.transport)))
+        host = getattr(self._request.getClientAddress(), "host", "unix")
+        certificate = common_name(self._request.channel.transport)
+        address = self._admission.address(self.headers, host)
+        principal = await self._admission.principal(Credentials(token, certificate), address)
         if principal is None:
             raise NexusError("unauthorized", "A valid token is needed")
         require_member(principal)

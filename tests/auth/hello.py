@@ -108,6 +108,7 @@ class House:
             details,
             session,
             principal,
+            "127.0.0.1",
             lambda method, extra: attempt.challenges.append((method, extra)),
             attempt.ends.append,
             attempt.ends.append,

@@ -288,7 +288,10 @@ def test_a_method_that_fails_by_itself_lets_nobody_in(logged: list[str]) -> None
     attempt.answer(None)  # type: ignore[arg-type]
     assert (attempt.uri, attempt.refusal.passing) == (FAILED, True)
     assert house.refused == {"internal": 1}
-    assert logged == ["error: An authentication failed with AttributeError"]
+    assert logged == [
+        "error: An authentication failed with AttributeError",
+        "info: A client at 127.0.0.1 was refused: wamp.error.authentication_failed: a fault of the server",
+    ]
 
 
 # --- the configuration --------------------------------------------------------------------------------------------------

@@ -164,7 +164,11 @@ def test_a_fault_of_who_is_told_does_not_stay_unseen(logged: list[str]) -> None:
         raise RuntimeError("fault")
 
     introduction = house.introductions.introduce(
-        "realm1", {"authmethods": ["ticket"]}, 1, None, lambda method, extra: None, raising, raising
+        "realm1", {"authmethods": ["ticket"]}, 1, None, "127.0.0.1", lambda method, extra: None, raising, raising
     )
     introduction.authenticate("ticket", {})
-    assert logged == ["critical: Introducing a client (RuntimeError)"]
+    refused = "wamp.error.authentication_failed: its token is no API key, and of no configured issuer"
+    assert logged == [
+        f"info: A client at 127.0.0.1 was refused: {refused}",
+        "critical: Introducing a client (RuntimeError)",
+    ]

@@ -55,6 +55,7 @@ class Introductions(Protocol):
         details: Mapping[str, Any],
         session: int,
         principal: Principal | None,
+        address: str,
         challenged: Callable[[str, dict[str, Any]], None],
         welcomed: Callable[[Any], None],
         refused: Callable[[Any], None],

@@ -27,6 +27,7 @@ def hello(session: WampSession, message: messages.Hello) -> None:
         message.details,
         session.number,
         session.known,
+        session.address,
         lambda authmethod, extra: _challenged(session, authmethod, extra),
         lambda welcome: _welcomed(session, message.realm, welcome),
         lambda refusal: _refused(session, refusal),

@@ -1,0 +1,24 @@
+"""What the journal writes to the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from zope.interface import provider
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    """The journal's lines at level info while the test runs."""
+    found: list[str] = []
+
+    @provider(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        if event.get("log_namespace") == "nexus_tw.journal" and event["log_level"] is LogLevel.info:
+            found.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    yield found
+    globalLogPublisher.removeObserver(observe)
