@@ -22,6 +22,7 @@ MOST_PAST: Final = 65536  # invocations that are over, but of which it is known 
 
 _guarded: Final = Guard(__name__, "A caller could not be told that who executed its call is gone")
 
+
 class CallersHalf(Protocol):
     """Who waits for an invocation. Only the present one of a call is heard."""
 

@@ -27,7 +27,6 @@ as floats: one without a fraction stands for the integer wherever a message must
 from __future__ import annotations
 
 import binascii
-import json
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -39,6 +38,7 @@ from typing import Any, ClassVar, Final, cast
 import cbor2
 import msgspec
 
+from nexus_tw.wamp import pieces
 from nexus_tw.wamp.messages import (
     TRANSPARENT,
     Abort,
@@ -236,7 +236,14 @@ class _Spliced(Codec):
     _lists: ClassVar[frozenset[int]]  # first bytes
     _maps: ClassVar[frozenset[int]]
 
-    def __init__(self, decoder: Callable[[Any], Callable[[bytes], Any]], change: Callable[[Any], Any]) -> None:
+    def __init__(
+        self,
+        decoder: Callable[[Any], Callable[[bytes], Any]],
+        change: Callable[[Any], Any],
+        pieces: Callable[[bytes], list[bytes]],
+    ) -> None:
+        """`change` is done to what is before a payload where it is no message to the letter; `pieces` as in that module."""
+        self._pieces = pieces
         self._message = decoder(AnyMessage)
         self._elements = decoder(list[msgspec.Raw])
         self._element = decoder(Any)
@@ -276,16 +283,12 @@ class _Spliced(Codec):
         """The elements of a list in which something is malformed. Where the end of one cannot be found, all that is left is
         the last. `Violation` for the reason of `error` where there is no such list."""
         try:
-            pieces = self._pieces(data)
+            found = self._pieces(data)
         except ValueError:
-            pieces = [b""]
-        if pieces and not pieces[-1]:
+            found = [b""]
+        if found and not found[-1]:
             raise Violation(_reason(error)) from None
-        return [*map(msgspec.Raw, pieces)]
-
-    def _pieces(self, data: bytes) -> list[bytes]:
-        """The same; ValueError where there is no such list."""
-        raise NotImplementedError
+        return [*map(msgspec.Raw, found)]
 
 
 # --- JSON ---------------------------------------------------------------------------------------------------------------
@@ -320,17 +323,6 @@ def _text_as_bytes(item: Any) -> Any:
     return item
 
 
-# Reads what msgspec refuses: all that matters is where it ends.
-_json_scan: Final = json.JSONDecoder(strict=False, parse_int=str, parse_float=str, parse_constant=str).raw_decode
-_blank: Final = re.compile(r"[ \t\r\n]*")
-
-
-def _after_blank(text: str, at: int) -> int:
-    blank = _blank.match(text, at)
-    assert blank is not None
-    return blank.end()
-
-
 class _Json(_Spliced):
     name = "json"
     number = 1
@@ -348,27 +340,6 @@ class _Json(_Spliced):
         # There is one way only to spell a NUL.
         return _replace(value, _text_as_bytes) if b"\\u0000" in data else value
 
-    def _pieces(self, data: bytes) -> list[bytes]:
-        text = data.decode(errors="surrogateescape")
-        at = _after_blank(text, 0)
-        if text[at : at + 1] != "[":
-            raise ValueError
-        pieces: list[str] = []
-        while True:
-            begin = _after_blank(text, at + 1)
-            try:
-                _, end = _json_scan(text, begin)
-            except (ValueError, RecursionError):
-                pieces.append(text[begin:])
-                break
-            pieces.append(text[begin:end])
-            at = _after_blank(text, end)
-            if text[at : at + 1] != ",":
-                if text[at : at + 1] != "]" or _after_blank(text, at + 1) != len(text):
-                    raise ValueError
-                break
-        return [piece.encode(errors="surrogateescape") for piece in pieces]
-
     def encode(self, value: Any) -> bytes:
         return _json_encode(_replace(value, _bytes_as_text) if _holds_bytes((value,)) else value)
 
@@ -380,6 +351,7 @@ class _Json(_Spliced):
 
 
 # --- MessagePack --------------------------------------------------------------------------------------------------------
+
 
 class _Extensions:
     """What is made of extension types, and of how many it was None."""
@@ -397,50 +369,6 @@ class _Extensions:
 _extensions: Final = _Extensions()
 _msgpack_encode: Final = msgspec.msgpack.Encoder().encode
 _msgpack_decode: Final = msgspec.msgpack.Decoder(ext_hook=_extensions).decode
-
-# Of the first bytes 0xC0 to 0xDF: how many bytes follow, or of how many the length is that follows (and what is added to it),
-# or of how many the count of what is inside (and how many are in one place).
-_NUMBERS: Final = {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
-_FOLLOWING: Final = {0xC0: 0, 0xC2: 0, 0xC3: 0, **_NUMBERS, 0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17}
-_EXTENDED: Final = {0xC7: (1, 1), 0xC8: (2, 1), 0xC9: (4, 1)}
-_LENGTHS: Final = {0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0), **_EXTENDED, 0xD9: (1, 0), 0xDA: (2, 0), 0xDB: (4, 0)}
-_COUNTS: Final = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
-_MOST_LOOKED_AT: Final = 4096  # items of an element, in search of its end: more are not in a head of any client
-
-
-def _skip(data: bytes, at: int) -> int:
-    """Where the item ends that begins there; ValueError where that cannot be found."""
-    left = 1
-    for _ in range(_MOST_LOOKED_AT):
-        if not left:
-            break
-        if at >= len(data):
-            raise ValueError
-        first = data[at]
-        at += 1
-        left -= 1
-        if first < 0x80 or first >= 0xE0:
-            continue
-        if first < 0x90:
-            left += 2 * (first & 0x0F)
-        elif first < 0xA0:
-            left += first & 0x0F
-        elif first < 0xC0:
-            at += first & 0x1F
-        elif first in _FOLLOWING:
-            at += _FOLLOWING[first]
-        elif first in _LENGTHS:
-            width, more = _LENGTHS[first]
-            at += width + more + int.from_bytes(data[at : at + width])
-        elif first in _COUNTS:
-            width, each = _COUNTS[first]
-            left += each * int.from_bytes(data[at : at + width])
-            at += width
-        else:
-            raise ValueError
-    if left or at > len(data):
-        raise ValueError
-    return at
 
 
 def _within_64_bits(item: Any) -> Any:
@@ -477,25 +405,6 @@ class _MessagePack(_Spliced):
         before = _extensions.undefined
         value = self.value(data, depth)
         return value, (data if _extensions.undefined == before else self.encode(value))
-
-    def _pieces(self, data: bytes) -> list[bytes]:
-        first = data[0] if data else 0
-        if first not in self._lists:
-            raise ValueError
-        width = _COUNTS[first][0] if first in _COUNTS else 0
-        at = 1 + width
-        pieces: list[bytes] = []
-        for _ in range(int.from_bytes(data[1:at]) if width else first & 0x0F):
-            try:
-                end = _skip(data, at)
-            except ValueError:
-                pieces.append(data[at:])
-                return pieces
-            pieces.append(data[at:end])
-            at = end
-        if at != len(data):
-            raise ValueError
-        return pieces
 
     def encode(self, value: Any) -> bytes:
         try:
@@ -698,9 +607,9 @@ class _Cbor(Codec):
         return _joined(self.encode(header), b"\x80", args, kwargs)
 
 
-JSON: Final[Codec] = _Json(lambda kind: msgspec.json.Decoder(kind).decode, lambda item: item)
+JSON: Final[Codec] = _Json(lambda kind: msgspec.json.Decoder(kind).decode, lambda item: item, pieces.of_json)
 MSGPACK: Final[Codec] = _MessagePack(
-    lambda kind: msgspec.msgpack.Decoder(kind, ext_hook=_extensions).decode, _as_integer
+    lambda kind: msgspec.msgpack.Decoder(kind, ext_hook=_extensions).decode, _as_integer, pieces.of_msgpack
 )
 CBOR: Final[Codec] = _Cbor()
 CODECS: Final[dict[str, Codec]] = {codec.name: codec for codec in (JSON, MSGPACK, CBOR)}
