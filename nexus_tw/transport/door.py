@@ -169,8 +169,7 @@ class Door(Protocol):
         self._take = self._ignore
         if self.transport is not None:
             self._doors.admission.count_refusal(status)
-            self.transport.write(response(error, status, headers))
-            self.transport.loseConnection()
+            self._part(response(error, status, headers))
 
     def _turned_away(self, failure: Failure) -> None:
         if not failure.check(NexusError):
@@ -182,8 +181,14 @@ class Door(Protocol):
         self._done()
         self._take = self._ignore
         if self.transport is not None:
-            self.transport.write(refusal.answer)
-            self.transport.loseConnection()
+            self._part(refusal.answer)
+
+    def _part(self, answer: bytes) -> None:
+        """Sends the last word and closes. Under TLS the client has to close as well, and may not."""
+        assert self.transport is not None
+        self._timer = self._doors.clock.callLater(self._doors.patience, self._abort)
+        self.transport.write(answer)
+        self.transport.loseConnection()
 
     def _late(self) -> None:
         # A request that never came is not worth an answer: half of one may be an attempt to hold the connection open.

@@ -10,7 +10,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
@@ -30,7 +31,7 @@ from nexus_tw.transport.problems import TYPE, problem, response
 from nexus_tw.transport.tls import common_name
 
 JSON: Final = "application/json"
-IDLE: Final = 60  # s without a request after which a kept-alive connection is closed
+IDLE: Final = 60  # s without a request after which a kept-alive connection is closed, and for a client to close as well
 
 encode: Final = msgspec.json.Encoder().encode
 
@@ -224,6 +225,7 @@ class Channel(HTTPChannel):
         self._head: list[bytes] = []
         self._size = 0
         self._passed_over = False  # an empty line before the request
+        self._last_call: IDelayedCall | None = None  # for a client that does not close, as it has to under TLS
 
     def dataReceived(self, data: bytes) -> None:
         # Not HTTPChannel's own, which begins the time anew with each byte that comes: one byte a minute would do.
@@ -275,6 +277,16 @@ class Channel(HTTPChannel):
         super().requestDone(request)  # type: ignore[no-untyped-call]
         self._end()
 
+    def loseConnection(self) -> None:
+        if self._last_call is None:
+            self._last_call = self.callLater(IDLE, self._abort)  # type: ignore[no-untyped-call]
+            super().loseConnection()  # type: ignore[no-untyped-call]
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._last_call is not None and self._last_call.active():
+            self._last_call.cancel()
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
     def readConnectionLost(self) -> None:
         self._ended = True
         self._end()
@@ -282,9 +294,13 @@ class Channel(HTTPChannel):
     def writeConnectionLost(self) -> None:
         """This side does not end its half alone."""
 
+    def _abort(self) -> None:
+        transport: Any = self.transport
+        transport.abortConnection()
+
     def _end(self) -> None:
         if self._ended and not self.serving:
-            self.loseConnection()  # type: ignore[no-untyped-call]
+            self.loseConnection()
 
 
 def site(root: Root, reactor: Any, largest_head: int, largest_body: int) -> Site:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,11 +19,15 @@ from twisted.internet.endpoints import (
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import Certificate as TrustedCertificate
 from twisted.internet.ssl import PrivateCertificate, optionsForClientTLS
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 
 from nexus_tw.auth import Authenticators
 from nexus_tw.interfaces import Credentials
 from nexus_tw.policy import Principal
 from nexus_tw.settings import Auth, Certificate, Limits, Role, Settings, Tls
+from nexus_tw.transport.door import Doors
+from nexus_tw.transport.rawsocket import Refusal, Unacceptable
 from nexus_tw.transport.tls import Certificates
 from tests.certificates import Issued, authority, issue
 from tests.client import PING, TEXT, Client, frame, greeted, handshake, request
@@ -260,6 +265,28 @@ async def test_a_websocket_client_that_closes_its_half_is_gone(nodes: Nodes) -> 
     client.wire.transport.loseWriteConnection()
     await node.connected(0)
     assert node.left() == {}
+
+
+@pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\n\r\n", b"\x7f\x00\0\0"])
+def test_a_client_that_was_refused_and_does_not_close_is_dropped(sent: bytes) -> None:
+    """As it could under TLS, where both sides close."""
+    time = Clock()
+    refused: Any = SimpleNamespace(count_refusal=lambda _status: None)
+    rawsockets: Any = SimpleNamespace(asked=_unacceptable)
+    site: Any = None
+    door: Any = Doors(time, refused, site, site, 1000, 5, rawsockets).buildProtocol(None)
+    transport: Any = StringTransport()
+    door.makeConnection(transport)
+    door.dataReceived(sent)
+    assert transport.value() and transport.disconnecting
+    time.advance(4.9)
+    assert not transport.disconnected
+    time.advance(0.2)
+    assert transport.disconnected and not time.getDelayedCalls()
+
+
+def _unacceptable(_opening: bytes) -> None:
+    raise Unacceptable(Refusal.SERIALIZER)
 
 
 # --- authentication that takes its time

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransportWithDisconnection
+from twisted.internet.testing import StringTransport, StringTransportWithDisconnection
+from twisted.python.failure import Failure
 
 from nexus_tw.settings import Http, Role, Settings
 from nexus_tw.transport.http import IDLE, Root, site
@@ -326,6 +328,13 @@ async def test_no_answer_names_the_software_below(nodes: Nodes) -> None:
             assert not [word for word in (b"twisted", b"autobahn", b"python", b"web.server") if word in told], (sent, told)
 
 
+class Nobody:
+    """An admission that minds no page."""
+
+    def require_origin(self, _opening: object) -> None:
+        pass
+
+
 class Broken(Root):
     def render(self, request: Any) -> int:
         raise RuntimeError("a fault")
@@ -341,6 +350,30 @@ def test_a_fault_of_the_servers_own_is_a_problem_document_too() -> None:
     assert head.startswith(b"HTTP/1.1 500 ") and b"\r\nServer:" not in head
     assert json.loads(body)["code"] == "internal"
     assert not transport.connected
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ],
+)
+def test_a_client_that_does_not_close_after_its_last_answer_is_dropped(sent: bytes) -> None:
+    """As it could under TLS, where both sides close."""
+    clock = Clock()
+    channel: Any = site(Root({}, Nobody(), print), clock, 1000, 1000).buildProtocol(None)  # type: ignore[arg-type]
+    transport: Any = StringTransport()
+    channel.makeConnection(transport)
+    channel.dataReceived(sent)
+    assert transport.value() and transport.disconnecting
+    clock.advance(IDLE - 0.1)
+    assert not transport.disconnected
+    clock.advance(0.2)
+    assert transport.disconnected
+    channel.connectionLost(Failure(ConnectionDone()))
+    assert not clock.getDelayedCalls()
 
 
 # --- pages of other origins
