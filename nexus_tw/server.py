@@ -11,6 +11,7 @@ from nexus_tw import frames
 from nexus_tw.auth import Authenticators
 from nexus_tw.auth.introductions import Introductions
 from nexus_tw.encodings import WampFrames
+from nexus_tw.guests import Guest
 from nexus_tw.interfaces import Handler, IBus, IStore
 from nexus_tw.metrics import Metrics
 from nexus_tw.realm import Realm
@@ -56,6 +57,7 @@ class Server:
     ) -> None:
         """`buses` by realm; `descriptors` is how many connections the process can hold; `threads` those of its handlers."""
         self._store = store
+        self._outside = Guest("The store or the bus")  # either may be the operator's own
         self._drain = settings.drain
         self._started = False
         limits = settings.limits
@@ -159,9 +161,9 @@ class Server:
 
     async def start(self) -> None:
         """Opens store and bus; raises `ConfigError`. A bus that is away is not an error: it is tried for ever."""
-        await self._store.start()
+        await self._outside.awaited(self._store.start())
         for realm in self.realms.values():
-            await realm.bus.start(realm.nodes)
+            await self._outside.awaited(realm.bus.start(realm.nodes))
         self.telemetry.start()
         self._pulse.start()
         self._started = True
@@ -175,5 +177,5 @@ class Server:
         self._pulse.stop()
         await self.telemetry.stop()
         for realm in self.realms.values():
-            await realm.bus.stop()
-        await self._store.stop()
+            await self._outside.awaited(realm.bus.stop())
+        await self._outside.awaited(self._store.stop())

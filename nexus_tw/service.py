@@ -92,7 +92,8 @@ class RunnerService(Service):
         self._launch.began()
         for number, work in ((signal.SIGUSR1, self._rotate), (signal.SIGHUP, self._reload)):
             signal.signal(number, lambda *_, work=work: self._reactor.callFromThread(work))
-        self._reactor.callWhenRunning(self._begin)
+        # In the first turn of the reactor: asyncio's loop does not run before, and stores and buses may need it.
+        self._reactor.callWhenRunning(self._reactor.callLater, 0, self._begin)
 
     def stopService(self) -> Deferred[None]:
         super().stopService()  # type: ignore[no-untyped-call]

@@ -5,13 +5,13 @@ An acknowledgement waits for the disk, so samples share the wait: what comes in 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Raw
-from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from nexus_tw.errors import NexusError, invalid
 from nexus_tw.guard import Guard
+from nexus_tw.guests import Guest
 from nexus_tw.interfaces import Fail, IStore, Sample
 from nexus_tw.metrics import Metrics
 from nexus_tw.policy import Principal
@@ -64,6 +65,7 @@ class Telemetry:
         retention: float,
     ) -> None:
         self._store = store
+        self._guest = Guest("The store")
         self._announce = announce
         self._clock = clock
         self._metrics = metrics
@@ -155,11 +157,7 @@ class Telemetry:
         return batch, self._commit([entry[0] for entry in batch]) if batch else succeed(None)
 
     def _commit(self, samples: Sequence[Sample]) -> Deferred[None]:
-        try:
-            stored = self._store.commit(samples)
-        except Exception:
-            return fail()
-        return stored if isinstance(stored, Deferred) else ensureDeferred(_wait(stored))
+        return self._guest.run(self._store.commit, samples)
 
     def _follow(self, batch: Sequence[_Entry], stored: Deferred[None]) -> None:
         if batch:
@@ -209,7 +207,7 @@ class Telemetry:
 
     async def _prune_once(self) -> None:
         try:
-            await self._store.prune(int((self._clock.seconds() - self._retention) * 1000))
+            await self._guest.run(self._store.prune, int((self._clock.seconds() - self._retention) * 1000))
         except NexusError as error:
             # The store may have been closed under it, which is as it should be.
             if not self._stopped:
@@ -312,10 +310,6 @@ def _failed(code: str, why: str) -> NexusError:
 
 def _size(sent: bytes, flat: bytes) -> int:
     return len(sent) if flat is sent else len(sent) + len(flat)
-
-
-async def _wait(stored: Awaitable[None]) -> None:
-    await stored
 
 
 def _received(sample: Sample, sent: bytes) -> bytes:

@@ -117,6 +117,13 @@ def test_the_file_may_be_named_by_the_environment(tmp_path: Path, loaded: Load) 
     assert loaded("drain = 4", environ).settings.drain == 4.0
 
 
+def test_modules_are_found_beside_the_file_unless_it_says_where(tmp_path: Path, loaded: Load) -> None:
+    assert loaded().settings.python_path == ""
+    assert loaded("drain = 3").settings.python_path == str(tmp_path)
+    assert loaded('python_path = "/opt/fleet"').settings.python_path == "/opt/fleet"
+    assert loaded("drain = 3", {"NEXUS_PYTHON_PATH": "/opt/other"}).settings.python_path == "/opt/other"
+
+
 def test_port_and_redis_url_are_what_platforms_set_and_the_own_names_win(loaded: Load) -> None:
     environ = {"PORT": "8080", "REDIS_URL": "redis://platform"}
     settings = loaded('listen = ["tcp:1"]\n[bus]\nurl = "redis://file"', environ).settings

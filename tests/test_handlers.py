@@ -244,7 +244,9 @@ def test_stopping_tells_the_handler_why_and_cancels_its_deferred(logged: list[Lo
             raise
 
     run = Run(handler)
+    assert not run.run.cancelled
     run.run.stop("timeout")
+    assert [run.run.cancelled] == [True]
     assert reasons == ["timeout", "timeout"]
     assert seen == [CancelledError]
     assert logged == [], "that it was cancelled is no failure"

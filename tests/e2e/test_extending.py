@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 
+from tests.e2e.agent import connect
 from tests.e2e.server import FOREIGN, ROOT, Child, NexusServer
 from tests.redis_server import RedisServer, redis_server
 
@@ -141,6 +142,48 @@ async def test_an_authenticator_of_ones_own_returns_a_principal_of_subject_and_r
         assert await tutorial.call("whoami", "{}", token=token[1]) == block("text", "'subject': 'sven'").splitlines()
         assert await tutorial.call("add", "[1]", token=token[1]) == ["Not allowed to call add"]
         assert token[1] not in server.output
+    finally:
+        server.discard()
+
+
+STORE = """
+import asyncio
+
+from nexus_tw.store.sqlite import SqliteStore
+
+
+class Store(SqliteStore):
+    async def start(self):
+        await asyncio.sleep(0.01)
+        await super().start()
+
+    async def commit(self, samples):
+        async with asyncio.timeout(10):
+            await asyncio.sleep(0.01)
+            await super().commit(samples)
+
+
+def open_store(url, reactor):
+    return Store(":memory:", reactor)
+"""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_store_of_ones_own_may_await_asyncio(tutorial: Tutorial) -> None:
+    info = tutorial.site / "shelf-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shelf\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[nexus.stores]\nshelf = shelf:open_store\n")
+    (tutorial.site / "shelf.py").write_text(STORE)
+    tutorial.configure()
+    server = tutorial.server("--reactor=asyncio", PYTHONPATH=f"{ROOT}:{tutorial.site}", NEXUS_STORE="shelf:")
+    try:
+        await server.start()
+        agent = await connect(server.ws, TOKEN)
+        agent.tell(type="telemetry", agentId="agent-1", metrics={"cpu": 1})
+        assert "timestamp" in await agent.next("telemetry_ack")
+        await agent.leave()
+        assert await server.stop() in (0, -15)
     finally:
         server.discard()
 

@@ -6,6 +6,8 @@ There is no traffic but WebSockets, whose requests do not end: nothing that a fr
 
 from __future__ import annotations
 
+import http.client
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.threads import deferToThread
 
 from tests.e2e.agent import connect
 from tests.e2e.cable import Cable
@@ -20,7 +23,7 @@ from tests.e2e.front import Front
 from tests.e2e.haproxy import HAProxy
 from tests.e2e.nginx import Nginx
 from tests.e2e.returning import Returning
-from tests.e2e.server import NexusServer, until
+from tests.e2e.server import NexusServer, free_port, until
 
 TOKEN = "Rr7-a-token-that-is-easy-to-find"
 CLIENTS = 21
@@ -193,6 +196,30 @@ async def test_haproxy_passes_on_what_nexus_needs_and_keeps_tokens_out_of_its_lo
     for path in ("/metrics", "//metrics", "/%6detrics"):
         assert (await front.ask("GET", path, address="127.0.0.2")).status == 403
     assert TOKEN not in house.front.output
+
+
+@pytest_twisted.ensureDeferred
+async def test_haproxy_answers_429_to_an_address_with_too_many_connections(tmp_path: Path) -> None:
+    front = HAProxy(tmp_path, [free_port(), free_port()])
+    idle: list[socket.socket] = []
+    try:
+        await front.start()
+        assert await deferToThread(_status, front.http_port) == 308
+        idle += [socket.create_connection(("127.0.0.1", front.http_port)) for _ in range(256)]
+        assert await deferToThread(_status, front.http_port) == 429
+        assert await deferToThread(_status, front.http_port, "127.0.0.2") == 308, "each address for itself"
+    finally:
+        for each in idle:
+            each.close()
+        front.discard()
+
+
+def _status(port: int, address: str = "127.0.0.1") -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10, source_address=(address, 0))
+    connection.request("GET", "/")
+    status = connection.getresponse().status
+    connection.close()
+    return status
 
 
 async def _clients_of(house: House, node: NexusServer) -> Sequence[Any]:
