@@ -109,6 +109,8 @@ class Opening:
     def fault(self) -> str | None:
         """What HTTP forbids in these fields, as `FIELD: WHY`; None where there is nothing."""
         headers = self.headers
+        if "#" in self.address or "#" in self.query:
+            return "request-target: holds a fragment, which stays with the client"  # RFC 9112 section 3.2
         unreadable = sorted(self.opaque & _READ)
         if unreadable:
             return f"{unreadable[0]}: holds octets beyond ASCII"
