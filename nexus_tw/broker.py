@@ -66,7 +66,8 @@ class Broker:
         roster: Roster,
         meta: Meta,
     ) -> None:
-        """`tell_gap` makes `gap` happen on every node: events of that type were lost before they reached the bus."""
+        """`tell_gap` makes `gap` happen on every node, once the bus takes that: events of that type were lost before they
+        reached the bus."""
         self._tell_gap = tell_gap
         self._roster = roster
         self._meta = meta
@@ -79,7 +80,6 @@ class Broker:
         self.lines = Lines(limits.waiting, metrics)
         self._outbox: deque[tuple[str, bytes]] = deque()
         self._outbox_bytes = 0
-        self._missed: set[str] = set()
 
     # --- publish
 
@@ -102,9 +102,7 @@ class Broker:
 
     def check(self, principal: Principal, event_type: str, member: str = "eventType") -> None:
         """Raise where `principal` may not publish under this name, which came in this member of a message."""
-        check_name(event_type, member)
-        if is_reserved(event_type):
-            raise NexusError("forbidden", f"Not allowed to publish {event_type}: the name is reserved")
+        check_free(event_type, member)
         principal.require("publish", event_type)
 
     def put(
@@ -131,12 +129,12 @@ class Broker:
         while len(self._outbox) > self._limits.outbox or self._outbox_bytes > OUTBOX_BYTES:
             lost_type, lost = self._outbox.popleft()
             self._outbox_bytes -= len(lost)
-            self.missed(lost_type)
             self._metrics.events_dropped["outbox"] += 1
+            self.missed(lost_type)
 
     def missed(self, event_type: str) -> None:
-        """Events of this type were lost on their way to the bus; everybody is told once it is back."""
-        self._missed.add(event_type)
+        """Events of this type were lost on their way to the bus, and no publisher was told: have all subscribers told."""
+        self._tell_gap(event_type)
 
     def _send(self, event_type: str, data: bytes) -> None:
         def done(error: NexusError | None) -> None:
@@ -321,6 +319,7 @@ class Broker:
             event = Event.arrived(event_type, data, about)
             if event is None:
                 self._metrics.events_dropped["about"] += 1
+                self.gap(event_type)
             else:
                 self._hub.event(event, self._excluded(event))
 
@@ -353,13 +352,21 @@ class Broker:
             self._hub.event(event, self._excluded(event))
         return len(others)
 
-    def restored(self) -> None:
-        """The bus is back: says to every subscriber that it may have missed something, then sends what waited."""
+    def gap_anywhere(self) -> None:
+        """Events of any type may have been lost; tells every subscriber here."""
         for pattern in self._hub.patterns():
             self._tell((pattern,), pattern.text)
-        missed, self._missed = self._missed, set()
-        for event_type in sorted(missed):
-            self._tell_gap(event_type)
+
+    def restored(self) -> None:
+        """The bus is back: says to every subscriber that it may have missed something, then sends what waited."""
+        self.gap_anywhere()
         waiting, self._outbox, self._outbox_bytes = self._outbox, deque(), 0
         for event_type, data in waiting:
             self._send(event_type, data)
+
+
+def check_free(event_type: str, member: str) -> None:
+    """Raise for a name under which no client may publish, whatever its rights; it came in this member of a message."""
+    check_name(event_type, member)
+    if is_reserved(event_type):
+        raise NexusError("forbidden", f"Not allowed to publish {event_type}: the name is reserved")

@@ -115,11 +115,12 @@ class Calls:
             raise NexusError("no_such_command", _nobody(name, agent_id))
         return picked
 
-    def ask(self, procedure: str, args: list[Any], reply: CallReply) -> None:
-        """Calls it for the server itself. Raises `no_such_command` where nobody executes it now."""
+    def ask(self, procedure: str, args: list[Any], timeout: float, reply: CallReply) -> None:
+        """Calls it for the server itself, for `timeout` s at most, whatever the limit of other calls. Raises `no_such_command`
+        where nobody executes it now."""
         picked = self._pick(procedure, None)
         payload = Payload.of_value(msgspec.json.encode({"args": args, "kwargs": {}}), "pair")
-        request = CallRequest(procedure, payload, 0, False, False, False, None)
+        request = CallRequest(procedure, payload, timeout, False, False, False, None)
         Call(self, reply, False).hand_over(_SERVER, procedure, request, *picked)
 
 

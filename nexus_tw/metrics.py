@@ -32,7 +32,8 @@ LABELS: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
     ),
     "errors": ("code", tuple(ERRORS)),
     "publications_refused": ("code", ("invalid_message", "forbidden", "bus_unavailable")),
-    "events_dropped": ("reason", ("outbox", "bus", "too_large", "about")),
+    "events_dropped": ("reason", ("outbox", "bus", "too_large", "about", "testament")),
+    "authorizer_failures": ("reason", ("timeout", "failed", "busy")),
     "commands_ended": ("status", ("completed", "failed", "cancelled", "expired")),
     "log_lines_withheld": ("about", ("calls", "refusals")),
 }
@@ -69,6 +70,7 @@ class Metrics:
     commands_late: int = 0  # results and progress of attempts that had ended
     calls: int = 0  # plain calls taken
     threads_full: int = 0  # commands refused because too many waited for a thread
+    authorizer_failures: Counter[str] = field(default_factory=Counter)  # by reason
     # bus
     bus_reconnects: int = 0
     bus_invalid: int = 0  # foreign payloads that are not JSON

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -18,6 +19,9 @@ from nexus_tw.times import Timestamps
 
 _guarded: Final = Guard(__name__, "A broadcast could not be handed to a client")
 
+ANY: Final = ""  # of a gap: events of more types than are remembered one by one
+GAPS: Final = 1024  # types of lost events that are remembered until every node was told
+AGAIN: Final = 0.25  # s until a gap that the bus refused is told again
 PATIENCE: Final = 2.0  # s to wait for other nodes to say how many of their clients a broadcast reached
 
 
@@ -39,7 +43,7 @@ class Reached(msgspec.Struct, tag="reached", gc=False):
 
 
 class Gap(msgspec.Struct, tag="gap", gc=False):
-    """Events of this type were lost before they reached the bus."""
+    """Events of this type, or of `ANY`, were lost before they reached the bus."""
 
     event_type: str
 
@@ -74,6 +78,8 @@ class Nodes:
         self._timestamps = Timestamps()
         self._tallies: dict[int, _Tally] = {}
         self._number = 0
+        self._gaps: dict[str, None] = {}  # that no node was told of yet
+        self._telling: IDelayedCall | None = None
         self.broker: Broker | None = None
 
     def broadcast(self, data: msgspec.Raw, ok: Callable[[int], None], fail: Fail) -> None:
@@ -98,15 +104,31 @@ class Nodes:
         self._bus.send(None, _encode(spread), sent)
 
     def tell_gap(self, event_type: str) -> None:
-        """Makes every node tell its subscribers that events of this type were lost."""
-        assert self.broker is not None
-        broker = self.broker
+        """Make every node tell its subscribers that events of this type were lost, as soon as the bus takes that."""
+        if len(self._gaps) >= GAPS and event_type not in self._gaps:
+            self._gaps = {}
+            event_type = ANY
+        if ANY not in self._gaps:
+            self._gaps[event_type] = None
+        self._soon(0)
 
-        def sent(nodes: int | NexusError) -> None:
-            if isinstance(nodes, NexusError):
-                broker.missed(event_type)
+    def _soon(self, seconds: float) -> None:
+        # While the bus is away nothing is tried: `restored` goes on.
+        if self._telling is None and self._bus.available:
+            self._telling = self._clock.callLater(seconds, self._tell_gaps)
 
-        self._bus.send(None, _encode(Gap(event_type)), sent)
+    def _tell_gaps(self) -> None:
+        if self._telling is not None and self._telling.active():
+            self._telling.cancel()
+        self._telling = None
+        gaps, self._gaps = self._gaps, {}
+        for event_type in sorted(gaps):
+            self._bus.send(None, _encode(Gap(event_type)), partial(self._told, event_type))
+
+    def _told(self, event_type: str, nodes: int | NexusError) -> None:
+        if isinstance(nodes, NexusError):
+            self._gaps[event_type] = None
+            self._soon(AGAIN)
 
     # --- BusListener
 
@@ -132,13 +154,17 @@ class Nodes:
                 self._check(message.number)
         elif type(message) is Gap:
             assert self.broker is not None
-            self.broker.gap(message.event_type)
+            if message.event_type == ANY:
+                self.broker.gap_anywhere()
+            else:
+                self.broker.gap(message.event_type)
 
     def lost(self) -> None:
         pass  # what is missed from now on is told when the bus is back
 
     def restored(self) -> None:
         assert self.broker is not None
+        self._tell_gaps()
         self.broker.restored()
 
     # ---

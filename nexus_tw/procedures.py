@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
-from nexus_tw.broker import Broker
+from nexus_tw.broker import Broker, check_free
 from nexus_tw.calls import Procedure, answer, values_of
 from nexus_tw.dealer import Dealer
 from nexus_tw.errors import DISCONNECTED, NORMAL, NexusError, invalid
@@ -20,9 +20,11 @@ from nexus_tw.events import About, Publisher, Rule, new_publication_id
 from nexus_tw.executors import Executors, Registration
 from nexus_tw.guard import Guard
 from nexus_tw.hub import Bucket, Hub
-from nexus_tw.interfaces import Peer
+from nexus_tw.interfaces import Fail, Peer
 from nexus_tw.meta import details, session_details
+from nexus_tw.metrics import Metrics
 from nexus_tw.payloads import Payload
+from nexus_tw.policy import Action, Principal
 from nexus_tw.roster import Roster
 from nexus_tw.sessions.verbs import CallReply
 from nexus_tw.sessions.wamp.errors import invalid_uri
@@ -38,6 +40,22 @@ MOST_TESTAMENTS: Final = 64  # of one session, of all scopes
 SCOPES: Final = ("detached", "destroyed")  # in the order in which they are published: no session is resumed
 
 _Testament = tuple[str, Payload, About]
+
+
+class Authorize(Protocol):
+    """`Verbs.authorize`."""
+
+    def __call__(
+        self,
+        peer: Peer,
+        action: Action,
+        uri: str,
+        pattern: Pattern | None,
+        allowed: Callable[[Principal], None],
+        denied: Fail,
+        payload: Payload | None = None,
+    ) -> None: ...
+
 
 _guarded: Final = Guard(__name__, "A session could not be ended")
 
@@ -109,14 +127,19 @@ class Procedures:
         executors: Executors,
         dealer: Dealer,
         roster: Roster,
+        authorize: Authorize,
+        metrics: Metrics,
         depth: int,
         disclose: bool,
     ) -> None:
-        """`depth` bounds a testament's nesting; with `disclose` it always says who left it."""
+        """`authorize` finds out what a peer may do, as for its requests. `depth` bounds a testament's nesting; with `disclose`
+        it always says who left it."""
         self._hub = hub
         self._broker = broker
         self._executors = executors
         self._roster = roster
+        self._authorize = authorize
+        self._metrics = metrics
         self._depth = depth
         self._disclose = disclose
         self._testaments: dict[Peer, dict[str, list[_Testament]]] = {}  # by scope, in the order of `SCOPES`
@@ -162,8 +185,21 @@ class Procedures:
 
     def gone(self, peer: Peer) -> None:
         """The session has ended: what it left to be said then is published."""
-        for topic, payload, about in chain.from_iterable(self._testaments.pop(peer, {}).values()):
-            self._broker.publish(peer.principal, topic, payload, _nothing, _nobody_hears, about)
+        for testament in chain.from_iterable(self._testaments.pop(peer, {}).values()):
+            self._publish(peer, *testament)
+
+    def _publish(self, peer: Peer, topic: str, payload: Payload, about: About) -> None:
+        """Publishes a testament, if that is allowed now: whoever left it may have lost the right meanwhile."""
+
+        def allowed(rights: Principal) -> None:
+            self._broker.publish(rights, topic, payload, _nothing, lost, about)
+
+        def lost(error: NexusError) -> None:
+            self._metrics.events_dropped["testament"] += 1
+            if error.code == "bus_unavailable":  # and its publisher is gone
+                self._broker.missed(topic)
+
+        self._authorize(peer, "publish", topic, None, allowed, lost)
 
     # --- sessions
 
@@ -228,18 +264,33 @@ class Procedures:
         kwargs = arguments.take(2, "kwargs", dict, None)
         options = _publish_options(arguments.take(None, "publish_options", dict, None) or {})
         scope = _scope(arguments)
-        self._broker.check(peer.principal, topic)
-        if sum(map(len, self._testaments.get(peer, {}).values())) >= MOST_TESTAMENTS:
-            raise NexusError("limit_exceeded", f"More than {MOST_TESTAMENTS} testaments")
+        check_free(topic, "topic")
+        self._room_for_testament(peer)
         left = Payload.of_arguments(JSON, JSON.encode(args or []), JSON.encode(kwargs or {}), self._depth)
         publisher = Publisher(peer.number, peer.principal.subject, peer.principal.role)
         disclosed = self._disclose or options.disclose_me
         about = About(
             new_publication_id(), left.shape, publisher if disclosed else None, _rule(options), passed_on(options)
         )
-        scopes = self._testaments.setdefault(peer, {scope: [] for scope in SCOPES})
-        scopes[scope].append((topic, left, about))
-        answer(reply)
+
+        def allowed(rights: Principal) -> None:
+            if self._roster.get(peer.number) is not peer:
+                return  # it is gone
+            try:
+                self._broker.check(rights, topic, "topic")
+                self._room_for_testament(peer)
+            except NexusError as error:
+                reply.error(error)
+                return
+            scopes = self._testaments.setdefault(peer, {scope: [] for scope in SCOPES})
+            scopes[scope].append((topic, left, about))
+            answer(reply)
+
+        self._authorize(peer, "publish", topic, None, allowed, reply.error, left)
+
+    def _room_for_testament(self, peer: Peer) -> None:
+        if sum(map(len, self._testaments.get(peer, {}).values())) >= MOST_TESTAMENTS:
+            raise NexusError("limit_exceeded", f"More than {MOST_TESTAMENTS} testaments")
 
     def _flush_testaments(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
         scope = _scope(Arguments(payload))
@@ -384,7 +435,3 @@ def _rule(options: PublishOptions) -> Rule | None:
 
 def _nothing() -> None:
     pass
-
-
-def _nobody_hears(_error: NexusError) -> None:
-    """The session whose testament could not be published is gone."""

@@ -91,7 +91,15 @@ class Realm:
             rules.disclose,
         )
         self._procedures = Procedures(
-            hub, self.broker, self._executors, self._dealer, self._roster, limits.depth, rules.disclose
+            hub,
+            self.broker,
+            self._executors,
+            self._dealer,
+            self._roster,
+            self.authorize,
+            metrics,
+            limits.depth,
+            rules.disclose,
         )
         self._calls = Calls(
             clock,
@@ -104,8 +112,11 @@ class Realm:
             rules.disclose,
             self._journal,
         )
+        self._patience = limits.authorizer
         authorizer = authorizer_of(name, rules, self._ask)
-        self._authorization = Authorization(name, authorizer, clock) if authorizer is not None else None
+        self._authorization = (
+            Authorization(name, authorizer, clock, limits.authorizer, metrics) if authorizer is not None else None
+        )
 
     def store(self, telemetry: Telemetry) -> None:
         """This realm has telemetry."""
@@ -216,6 +227,9 @@ class Realm:
     ) -> None:
         self.broker.publish(rights, event_type, payload, ok, fail, about)
 
+    def lost(self, event_type: str) -> None:
+        self.broker.missed(event_type)
+
     # --- telemetry
 
     def submit(
@@ -268,7 +282,7 @@ class Realm:
     def _ask(self, procedure: str, args: list[Any], done: Callable[[Any], None]) -> None:
         """Calls a procedure of the realm for the server itself."""
         try:
-            self._calls.ask(procedure, args, _Question(done))
+            self._calls.ask(procedure, args, self._patience, _Question(done))
         except NexusError as error:
             done(error)
 

@@ -65,6 +65,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     handshake: Seconds = 5.0
     auth: Seconds = 10.0
     call: SecondsOrNone = 30.0  # for a WAMP call without a timeout of its own
+    authorizer: Seconds = 5.0  # for an authorizer to answer
     subscriptions: Count = 128
     registrations: Count = 1024  # commands and procedures registered by one connection
     filter_nodes: Count = 64

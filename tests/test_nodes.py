@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from msgspec import Raw
 from twisted.internet.task import Clock
 
+from nexus_tw import nodes as module
 from nexus_tw.broker import Broker
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 from nexus_tw.errors import NexusError
 from nexus_tw.hub import Hub
 from nexus_tw.meta import Meta
 from nexus_tw.metrics import Metrics
-from nexus_tw.nodes import PATIENCE, Nodes
+from nexus_tw.nodes import AGAIN, ANY, PATIENCE, Nodes
 from nexus_tw.roster import Roster
 from nexus_tw.settings import Limits
 from nexus_tw.topics import parse_pattern
@@ -244,3 +245,75 @@ def test_messages_of_a_newer_or_broken_node_do_no_harm(clock: Clock, body: bytes
     node = Node(clock, HandBus(), peers=1)
     node.nodes.message(body)
     assert not node.peers[0].delivered and not node.bus.sent
+
+
+# --- gaps, as soon as the bus takes something again
+
+
+def gaps(bus: HandBus) -> list[bytes]:
+    return [body for _, body in bus.sent]
+
+
+def a_gap(event_type: str) -> bytes:
+    return b'{"type":"gap","event_type":"%b"}' % event_type.encode()
+
+
+def test_an_event_that_the_bus_refused_is_told_as_a_gap_at_once_and_not_only_when_the_bus_was_away(clock: Clock) -> None:
+    bus = HandBus()
+    node = Node(clock, bus)
+    bus.takes = False
+    for event_type in ("a", "b", "a"):
+        node.broker.announce(event_type, b"1")
+    while bus.untaken:
+        bus.untaken.pop(0)(AWAY)
+    assert gaps(bus) == [], "what one turn brings is told together"
+    bus.takes = True
+    clock.advance(0)
+    assert gaps(bus) == [a_gap("a"), a_gap("b")]
+    clock.advance(10)
+    assert len(bus.sent) == 2 and not clock.getDelayedCalls(), "each once"
+    node.broker.announce("a", b"2")
+    assert len(bus.sent) == 2
+
+
+def test_a_gap_that_the_bus_refuses_is_told_again_until_it_takes_it(clock: Clock) -> None:
+    bus = HandBus()
+    node = Node(clock, bus)
+    bus.takes = False
+    node.nodes.tell_gap("a")
+    clock.advance(0)
+    for number in range(1, 4):
+        assert gaps(bus) == [a_gap("a")] * number
+        bus.unsent.pop()(AWAY)
+        clock.advance(AGAIN / 2)
+        assert len(bus.sent) == number, "not without a pause"
+        clock.advance(AGAIN / 2)
+    bus.unsent.pop()(1)
+    clock.advance(10)
+    assert gaps(bus) == [a_gap("a")] * 4 and not clock.getDelayedCalls()
+
+
+def test_while_the_bus_is_away_gaps_are_kept_and_not_tried(clock: Clock) -> None:
+    bus = HandBus()
+    node = Node(clock, bus)
+    bus.available = False
+    node.nodes.tell_gap("a")
+    assert not clock.getDelayedCalls()
+    bus.available = True
+    node.broker._outbox.append(("own", b"1"))
+    node.nodes.restored()
+    assert gaps(bus) == [a_gap("a")] and bus.published == [("own", b"1")]
+
+
+def test_gaps_of_too_many_types_become_one_of_any(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GAPS", 3)
+    broker = MemoryBroker(clock)
+    one, two = Node(clock, MemoryBus(broker, "one")), Node(clock, MemoryBus(broker, "two"))
+    peer = two.subscriber("x", "y.*")
+    for number in range(5):
+        one.nodes.tell_gap(f"t{number}")
+    assert list(one.nodes._gaps) == [ANY]
+    for _ in range(4):
+        clock.advance(0)
+    told = b"".join(peer.delivered)
+    assert told.count(b"continuity") == 2 and b'"x"' in told and b'"y.*"' in told

@@ -21,6 +21,7 @@ from nexus_tw.errors import NexusError
 from nexus_tw.guard import Guard
 from nexus_tw.guests import Guest
 from nexus_tw.interfaces import Fail
+from nexus_tw.metrics import Metrics
 from nexus_tw.policy import Action, Principal, forbidden
 from nexus_tw.settings import Realm
 from nexus_tw.topics import Pattern
@@ -28,7 +29,6 @@ from nexus_tw.topics import Pattern
 PROCEDURE: Final = "procedure:"
 REMEMBERED: Final = 16384  # answers of one realm
 LIFETIME: Final = 10.0  # s that an answer holds
-PATIENCE: Final = 5.0  # s to wait for one
 WAITING: Final = 4096  # requests of one realm that wait for an answer
 
 _guarded: Final = Guard(__name__, "Telling what the authorizer said")
@@ -51,7 +51,7 @@ Authorizer = Callable[[Question], Awaitable[Any] | Any]
 
 Call = Callable[[str, list[Any], Callable[[Any], None]], None]
 """How the server itself calls a procedure of the realm: URI, positional arguments, and what is called once with the first
-positional result or a `NexusError`."""
+positional result or a `NexusError`, `timeout` among them."""
 
 
 def procedure_of(authorizer: str) -> str | None:
@@ -84,11 +84,16 @@ class Authorization:
 
     _log = Logger()
 
-    def __init__(self, realm: str, authorizer: Authorizer | None, clock: IReactorTime) -> None:
+    def __init__(
+        self, realm: str, authorizer: Authorizer | None, clock: IReactorTime, patience: float, metrics: Metrics
+    ) -> None:
+        """`patience` in s bounds each question, also where calls have no limit."""
         self._realm = realm
         self._authorizer = authorizer
         self._guest = Guest(f"The authorizer of {realm}")
         self._clock = clock
+        self._patience = patience
+        self._metrics = metrics
         self._answers: dict[Question, tuple[bool, float]] = {}  # and until when it holds; oldest first
         self._waiting: dict[Question, list[tuple[Callable[[], None], Fail]]] = {}
         self._waiters = 0
@@ -119,6 +124,7 @@ class Authorization:
         if remembered is not None:
             _tell(remembered, question, allowed, denied)
         elif self._waiters >= WAITING:
+            self._metrics.authorizer_failures["busy"] += 1
             denied(NexusError("rate_limited", "Too many wait for the authorizer"))
         else:
             self._waiters += 1
@@ -136,7 +142,7 @@ class Authorization:
     def _ask(self, authorizer: Authorizer, question: Question) -> None:
         answer: Deferred[Any] = self._guest.run(authorizer, question)
         if not answer.called:
-            answer.addTimeout(PATIENCE, self._clock)
+            answer.addTimeout(self._patience, self._clock)
         answer.addCallback(_is_yes)
         answer.addCallbacks(self._answered, self._failed, callbackArgs=(question,), errbackArgs=(question,))
         # Whatever still goes wrong is a fault of ours: it must be seen in the log, not when memory is next tidied up.
@@ -153,7 +159,11 @@ class Authorization:
             _guarded(_tell, yes, question, allowed, denied)
 
     def _failed(self, failure: Failure, question: Question) -> None:
-        error = NexusError("internal", "It could not be found out whether this is allowed")
+        cause = failure.value
+        late = isinstance(cause, TooLate) or (isinstance(cause, NexusError) and cause.code == "timeout")
+        self._metrics.authorizer_failures["timeout" if late else "failed"] += 1
+        why = f": no answer within {self._patience:g} s" if late else ""
+        error = NexusError("internal", f"It could not be found out whether this is allowed{why}")
         if not self._failing:
             self._failing = True
             text, reason = "The authorizer of {realm} fails: {reason}", failure.getErrorMessage() or failure.type

@@ -137,6 +137,9 @@ class Verbs(Protocol):
         about: About | None = None,
     ) -> None: ...
 
+    def lost(self, event_type: str) -> None:
+        """An event was lost and its publisher is not told: have its subscribers told (`continuity`)."""
+
     def submit(
         self, peer: Peer, agent_id: str, metrics: Raw, timestamp: str | None, ok: Callable[[int], None], fail: Fail
     ) -> None: ...

@@ -11,7 +11,6 @@ from twisted.internet.task import Clock
 
 from nexus_tw.auth.authorizer import (
     LIFETIME,
-    PATIENCE,
     REMEMBERED,
     WAITING,
     Authorization,
@@ -20,11 +19,15 @@ from nexus_tw.auth.authorizer import (
     procedure_of,
 )
 from nexus_tw.errors import ConfigError, NexusError
+from nexus_tw.metrics import Metrics
 from nexus_tw.policy import Action, Principal
 from nexus_tw.settings import Realm, Role
 from nexus_tw.topics import Pattern
 
 ANN = Principal("ann", "user", Role(subscribe=("news.**",), register=("com.example.authorize",), call=("open",)))
+
+
+PATIENCE = 5.0
 
 
 class Gate:
@@ -37,7 +40,7 @@ class Gate:
         self.answers: list[Deferred[Any]] = []
         self.outcomes: list[str] = []
         self.clock = Clock()
-        self.authorization = Authorization(realm, self.asked, self.clock)
+        self.authorization = Authorization(realm, self.asked, self.clock, PATIENCE, Metrics())
 
     def asked(self, question: Question) -> Awaitable[Any] | Any:
         self.questions.append(question)
@@ -59,7 +62,7 @@ class Gate:
 
 def test_without_an_authorizer_the_grants_decide() -> None:
     outcomes: list[Any] = []
-    authorization = Authorization("realm1", None, Clock())
+    authorization = Authorization("realm1", None, Clock(), PATIENCE, Metrics())
     for action, uri, pattern in (
         ("subscribe", "news.today", None),
         ("subscribe", "news.", Pattern.prefixed("news.")),
@@ -118,7 +121,7 @@ def test_what_does_not(answer: Any) -> None:
 
 
 def test_nothing_is_no_answer_that_allows() -> None:
-    authorization, outcomes = Authorization("realm1", lambda question: None, Clock()), list[str]()
+    authorization, outcomes = Authorization("realm1", lambda question: None, Clock(), PATIENCE, Metrics()), list[str]()
     authorization.check(ANN, "call", "x", lambda: outcomes.append("yes"), lambda error: outcomes.append(error.code))
     assert outcomes == ["forbidden"]
 
@@ -132,7 +135,7 @@ def test_an_answer_may_come_later_and_by_a_coroutine() -> None:
     async def coroutine(question: Question) -> bool:
         return question.uri == "x"
 
-    authorization, outcomes = Authorization("realm1", coroutine, Clock()), list[str]()
+    authorization, outcomes = Authorization("realm1", coroutine, Clock(), PATIENCE, Metrics()), list[str]()
     for uri in ("x", "y"):
         authorization.check(ANN, "call", uri, lambda: outcomes.append("yes"), lambda error: outcomes.append(error.code))
     assert outcomes == ["yes", "forbidden"]
@@ -220,7 +223,7 @@ def test_one_that_raises_denies() -> None:
         raise LookupError(question.uri)
 
     outcomes: list[str] = []
-    authorization = Authorization("realm1", raising, Clock())
+    authorization = Authorization("realm1", raising, Clock(), PATIENCE, Metrics())
     authorization.check(ANN, "call", "x", lambda: outcomes.append("yes"), lambda error: outcomes.append(error.code))
     assert outcomes == ["internal"]
 
@@ -310,7 +313,7 @@ class Dealer:
         self.done: list[Any] = []
         self.clock = Clock()
         found = authorizer_of("realm1", Realm(authorizer="procedure:com.example.authorize"), self.call)
-        self.authorization = Authorization("realm1", found, self.clock)
+        self.authorization = Authorization("realm1", found, self.clock, PATIENCE, Metrics())
         self.outcomes: list[str] = []
 
     def call(self, procedure: str, args: list[Any], done: Any) -> None:

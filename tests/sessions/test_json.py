@@ -66,6 +66,9 @@ class RecordingVerbs:
     strict = discloses = False
     waiting: Container[Peer] = ()
 
+    def lost(self, event_type: str) -> None:
+        raise AssertionError("a publisher is told")
+
     def queue(self, peer: Peer, size: int, act: Callable[[], None]) -> None:
         raise AssertionError("nothing waits here")
 

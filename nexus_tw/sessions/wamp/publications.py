@@ -58,6 +58,8 @@ def _failed(session: WampSession, message: Publish, error: NexusError) -> None:
     else:  # the client is not told, as the specification has it
         session.dialect.metrics.errors[error.code] += 1
         session.dialect.metrics.publications_refused[error.code] += 1
+        if error.code == "bus_unavailable":
+            session.verbs.lost(message.topic)
         session.link.note(f"dropped a publication without acknowledge to {message.topic[:MAX_BYTES]!r}: {error.message}")
 
 
