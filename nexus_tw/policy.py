@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -68,21 +68,35 @@ class Principal:
     """An authenticated caller: a subject, its role's grants, and until when (seconds since the epoch; None: for ever).
 
     Without a `role` it only names one of `[roles]`, and may do nothing: so an authenticator of your own says who somebody
-    is, and the server looks the role up.
+    is, and the server looks the role up. `basis` is the entry of the configuration that it is known by, in a form that is equal
+    only for the same entry; None for who is known by none, as to an authenticator of your own.
     """
 
-    __slots__ = ("_grants", "admin", "expires", "metrics", "named", "realms", "role", "subject")
+    __slots__ = ("_grants", "admin", "basis", "expires", "metrics", "named", "realms", "rights", "role", "subject")
 
-    def __init__(self, subject: str, role_name: str, role: Role | None = None, expires: float | None = None) -> None:
+    def __init__(
+        self,
+        subject: str,
+        role_name: str,
+        role: Role | None = None,
+        expires: float | None = None,
+        *,
+        basis: Hashable | None = None,
+    ) -> None:
         self.named = role is None
-        role = NOTHING if role is None else role
         self.subject = subject
         self.role = role_name
+        self.expires = expires
+        self.basis = basis
+        self.regrant(NOTHING if role is None else role)
+
+    def regrant(self, role: Role) -> None:
+        """From now on, this is what its role may do."""
+        self.rights = role
         self.admin = role.admin
         self.metrics = role.metrics or role.admin
         self.realms = role.realms
-        self.expires = expires
-        self._grants = _grants(role, subject)
+        self._grants = _grants(role, self.subject)
 
     def allows(self, action: Action, name: str) -> bool:
         """Whether this one name may be used."""

@@ -33,7 +33,7 @@ class Presence:
     """Knows who is here. Every peer given to it must be given to `gone` in the end, and never again after that."""
 
     def __init__(self, announce: Announce, clock: IReactorTime, limits: Limits) -> None:
-        self._most = limits.agents
+        self._limits = limits
         self._announce = announce
         self._clock = clock
         self._timestamps = Timestamps()
@@ -54,7 +54,7 @@ class Presence:
             ids = self._ids[peer] = {}
         elif agent_id in ids:
             return True
-        if 0 < self._most <= len(ids):
+        if 0 < self._limits.agents <= len(ids):
             return False
         ids[agent_id] = None
         peers = self._peers.get(agent_id)
@@ -74,7 +74,7 @@ class Presence:
         """
         check_name(agent_id, "agentId")
         if not self.acts(peer, agent_id):
-            raise NexusError("limit_exceeded", f"One connection cannot act for more than {self._most} agents")
+            raise NexusError("limit_exceeded", f"One connection cannot act for more than {self._limits.agents} agents")
         if not explicit:
             return None
         older = self._registered.get(agent_id)

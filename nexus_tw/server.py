@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from copy import copy
 from random import SystemRandom
-from typing import Any
+from typing import Any, cast
 
-from nexus_tw import frames
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from nexus_tw import auth, frames
 from nexus_tw.auth import Authenticators
+from nexus_tw.auth.https import https_agent
 from nexus_tw.auth.introductions import Introductions
+from nexus_tw.auth.standing import Standing
 from nexus_tw.encodings import WampFrames
+from nexus_tw.errors import REVOKED, Close
+from nexus_tw.guard import Guard
 from nexus_tw.guests import Guest
 from nexus_tw.interfaces import Handler, IBus, IStore
 from nexus_tw.metrics import Metrics
@@ -19,13 +27,14 @@ from nexus_tw.sessions.echo import EchoDialect
 from nexus_tw.sessions.json import JsonDialect
 from nexus_tw.sessions.verbs import Dialect
 from nexus_tw.sessions.wamp import WampDialect
-from nexus_tw.settings import DEFAULT_REALM, Settings
+from nexus_tw.settings import DEFAULT_REALM, Settings, renew
 from nexus_tw.store import parse_duration
 from nexus_tw.telemetry import Telemetry
 from nexus_tw.threads import Threads
 from nexus_tw.transport.admission import Admission, Way
 from nexus_tw.transport.api import Api
-from nexus_tw.transport.connections import Connections
+from nexus_tw.transport.connections import Connections, Open
+from nexus_tw.transport.conversation import Conversation
 from nexus_tw.transport.door import Doors, reopen
 from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.http import Root, site
@@ -40,8 +49,16 @@ WAMP = "/ws"
 BODY_MESSAGES = 16  # a request's body may hold so many messages of the largest size
 
 
+PARTING = 100  # connections closed at once by a review
+PARTING_PAUSE = 0.1  # s until the next ones
+
+_guarded = Guard(__name__, "A connection could not be closed")
+
+
 class Server:
     """A node: its core, and the factory (`doors`) for whatever it listens on."""
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -56,11 +73,17 @@ class Server:
         threads: Threads,
     ) -> None:
         """`buses` by realm; `descriptors` is how many connections the process can hold; `threads` those of its handlers."""
+        self._reactor = reactor
         self._store = store
         self._outside = Guest("The store or the bus")  # either may be the operator's own
         self._drain = settings.drain
         self._started = False
-        limits = settings.limits
+        # The parts hold these, and read them when they need them: `reconfigure` changes what they say.
+        limits = self._limits = copy(settings.limits)
+        http = self._http = copy(settings.http)
+        self._authenticators = authenticators
+        self._standing = Standing(settings)
+        self._reviews: set[IDelayedCall] = set()
         random = SystemRandom()
 
         turn = Turn(reactor)
@@ -94,7 +117,7 @@ class Server:
         json = JsonDialect(
             realm, settings.heartbeat, limits, metrics, reactor.seconds, lambda: secrets.token_urlsafe(12)
         )
-        introductions = Introductions(
+        introductions = self._introductions = Introductions(
             settings.realms, settings.auth, settings.roles, authenticators, metrics, reactor, limits.auth
         )
 
@@ -126,7 +149,9 @@ class Server:
             metrics,
             {codec.number: wamp(codec, "rawsocket", frames.rawsocket, raw_ping) for codec in CODECS.values()},
         )
-        admission = Admission(ways, authenticators, self.connections, settings.http, metrics, reactor, limits.auth)
+        admission = self._admission = Admission(
+            ways, authenticators, self.connections, http, metrics, reactor, limits.auth
+        )
         gauges: dict[str, Callable[[], float]] = {
             "connections": lambda: len(self.connections),
             "bus_available": lambda: all(realm.bus.available for realm in self.realms.values()),
@@ -134,7 +159,7 @@ class Server:
             "threads_running": lambda: threads.running,
             "threads_waiting": lambda: threads.waiting,
         }
-        status = Status(metrics, gauges, settings.http, self.unready)
+        status = Status(metrics, gauges, http, self.unready)
         api = Api(realm.broker, realm.nodes, limits, reactor.seconds)
         later: list[Doors] = []
         root = Root({**status.routes(), **api.routes()}, admission, lambda request: reopen(later[0], request))
@@ -159,6 +184,59 @@ class Server:
             return "the event bus is away"
         return None
 
+    def reconfigure(self, settings: Settings, token: str | None) -> None:
+        """Lives by these settings from now on, as far as `nexus_tw.reload` lets them change.
+
+        Raises `ConfigError`, and then nothing has changed. Connections that would not be let in again are closed.
+        """
+        own = auth.builtin(settings.auth, settings.roles, token, self._reactor, https_agent(self._reactor))
+        methods = self._introductions.methods(settings.realms, settings.auth, settings.roles)
+        # From here on nothing fails.
+        decided = max(self._limits.auth, settings.limits.auth)
+        renew(self._limits, settings.limits)
+        renew(self._http, settings.http)
+        self.connections.relimit()
+        self.doors.patience = settings.limits.handshake
+        self._admission.patience = self._introductions.patience = settings.limits.auth
+        self._authenticators.take(own, settings.roles)
+        self._introductions.take(methods)
+        self._standing = Standing(settings)
+        self._review()
+        # Once more for those who were being authenticated by what held before.
+        self._later(decided, self._review)
+
+    def _review(self) -> None:
+        """Closes those who would not be let in again."""
+        leaving: list[tuple[Open, Close]] = []
+        for connection in self.connections:
+            principal = cast(Conversation, connection).principal
+            close = None if principal is None else self._standing.judge(principal)
+            if close is not None:
+                leaving.append((connection, close))
+        if leaving:
+            revoked = sum(close is REVOKED for _, close in leaving)
+            self._log.info(
+                "The configuration does not know {revoked} connections any more, and grants less to {changed}: closing them",
+                revoked=revoked,
+                changed=len(leaving) - revoked,
+            )
+            self._let_go(leaving)
+
+    def _let_go(self, leaving: list[tuple[Open, Close]]) -> None:
+        """Closes so many at once that the others do not feel it, then the rest."""
+        for connection, close in leaving[:PARTING]:
+            _guarded(connection.close, close)
+        if leaving[PARTING:]:
+            self._later(PARTING_PAUSE, lambda: self._let_go(leaving[PARTING:]))
+
+    def _later(self, seconds: float, work: Callable[[], None]) -> None:
+        def run() -> None:
+            self._reviews.discard(call)
+            work()
+
+        call: IDelayedCall = self._reactor.callLater(seconds, run)
+        self._reviews.add(call)
+
     async def start(self) -> None:
         """Opens store and bus; raises `ConfigError`. A bus that is away is not an error: it is tried for ever."""
         await self._outside.awaited(self._store.start())
@@ -175,6 +253,8 @@ class Server:
     async def stop(self) -> None:
         """Ends what `start` began; the last clients are gone."""
         self._pulse.stop()
+        for review in self._reviews:
+            review.cancel()
         await self.telemetry.stop()
         for realm in self.realms.values():
             await self._outside.awaited(realm.bus.stop())

@@ -6,7 +6,7 @@ import gc
 import os
 import resource
 import signal
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
@@ -24,6 +24,7 @@ from nexus_tw.config import Configuration
 from nexus_tw.errors import ConfigError
 from nexus_tw.launch import Launch, TwistdLaunch
 from nexus_tw.metrics import Metrics
+from nexus_tw.reload import Reload
 from nexus_tw.server import Server
 from nexus_tw.settings import Settings
 from nexus_tw.store import open_store
@@ -36,8 +37,11 @@ RESERVED: Final = 64  # file descriptors for everything that is not a client
 COLLECT_AFTER: Final = (50000, 20, 50)
 
 
-def make(configuration: Configuration, twistd: MutableMapping[str, Any]) -> IService:
-    """The service for a configuration, with its log; `twistd` holds twistd's own options.
+Reread = Callable[[], Configuration]
+
+
+def make(configuration: Configuration, twistd: MutableMapping[str, Any], reread: Reread) -> IService:
+    """The service for a configuration, with its log; `twistd` holds twistd's own options, `reread` reads all of it again.
 
     Raises `ConfigError` before anything listens.
     """
@@ -55,7 +59,7 @@ def make(configuration: Configuration, twistd: MutableMapping[str, Any]) -> ISer
     running: Any = reactor
     log = logs.for_twistd(settings.log, twistd, lambda: running.running, metrics)
     top = logs.LoggedService(log.observer if log else None)
-    RunnerService(reactor, runner, TwistdLaunch(twistd), log).setServiceParent(top)  # type: ignore[no-untyped-call]
+    RunnerService(reactor, runner, TwistdLaunch(twistd), log, Reload(configuration, reread)).setServiceParent(top)  # type: ignore[no-untyped-call]
     return top
 
 
@@ -65,8 +69,8 @@ class Runner(Protocol):
     async def start(self) -> None:
         """Raises `ConfigError` where there can be no server."""
 
-    def reload(self) -> None:
-        """Reads again what can change while it runs."""
+    async def take(self, settings: Settings) -> None:
+        """Lives by these settings from now on, as far as they may change; raises `ConfigError` and has changed nothing then."""
 
     async def stop(self) -> None:
         """Lets go of everything, also what a failed start left."""
@@ -80,12 +84,13 @@ class RunnerService(Service):
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, runner: Runner, launch: Launch, log: logs.Log | None) -> None:
-        """`log` is None where it is not ours."""
+    def __init__(self, reactor: Any, runner: Runner, launch: Launch, log: logs.Log | None, reload: Reload | None) -> None:
+        """`log` is None where it is not ours, `reload` where somebody else reads the configuration."""
         self._reactor = reactor
         self._runner = runner
         self._launch = launch
         self._lines = log
+        self._settings = reload
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
@@ -121,8 +126,24 @@ class RunnerService(Service):
     def _reload(self) -> None:
         if self._lines is not None:
             self._lines.sink.reopen()
-        self._log.info("SIGHUP: files are read again")
-        self._runner.reload()
+        if self._settings is not None:
+            taken = ensureDeferred(self._read_again(self._settings))
+            taken.addErrback(lambda failure: self._log.failure("SIGHUP: a fault of the server", failure))
+
+    async def _read_again(self, reload: Reload) -> None:
+        try:
+            settings, fixed = reload.read()
+            await self._runner.take(settings)
+        except ConfigError as error:
+            self._log.error("SIGHUP: the configuration cannot be taken, and nothing has changed: {error}", error=error)
+            return
+        reload.held = settings
+        if self._lines is not None:
+            self._lines.take(settings.log)
+        if fixed:
+            self._log.warn("SIGHUP: the configuration is taken, but for what needs a restart: {fixed}", fixed=", ".join(fixed))
+        else:
+            self._log.info("SIGHUP: the configuration is taken")
 
 
 class Node:
@@ -153,6 +174,9 @@ class Node:
 
     async def start(self) -> None:
         await self._server.start()
+        for each in self._listeners:
+            if each.certificates is not None:
+                each.certificates.watch()
         self._ports = [await listen(each.text, each.endpoint, self._server.doors) for each in self._listeners]
         settings = self._configuration.settings
         self._log.info(
@@ -169,14 +193,22 @@ class Node:
         gc.freeze()
         gc.set_threshold(*COLLECT_AFTER)
 
-    def reload(self) -> None:
-        for each in self._listeners:
-            if each.certificates is not None:
-                each.certificates.refresh()
+    async def take(self, settings: Settings) -> None:
+        self.reconfigure(settings)
+
+    def reconfigure(self, settings: Settings) -> None:
+        """As `take`."""
+        prepared = [each.prepared(settings.tls) for each in self._listeners]
+        self._server.reconfigure(settings, self._configuration.token)
+        for take in filter(None, prepared):
+            take()
 
     async def stop(self) -> None:
         if self._ports:
             self._log.info("Shutting down, with {count} connections", count=len(self._server.connections))
+        for each in self._listeners:
+            if each.certificates is not None:
+                each.certificates.unwatch()
         await self._server.drain()
         for port in self._ports:
             await maybeDeferred(port.stopListening)

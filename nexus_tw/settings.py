@@ -26,6 +26,12 @@ _USERINFO: Final = re.compile(r"(?<=://).*@", re.DOTALL)
 _SECRET_PARAMETER: Final = re.compile(r"([?&;][^=&;]*(?:pass|pwd|secret|token|key)[^=&;]*=)[^&;#]*", re.IGNORECASE)
 
 
+def renew(held: Limits | Http, settings: Limits | Http) -> None:
+    """Has what the parts of a server hold say what these settings say."""
+    for name in held.__struct_fields__:
+        setattr(held, name, getattr(settings, name))
+
+
 def redact(url: str) -> str:
     """The URL as it may be logged: `***` for user and password, and for query parameters that sound secret."""
     return _SECRET_PARAMETER.sub(r"\1***", _USERINFO.sub("***@", url))
@@ -57,8 +63,8 @@ class Heartbeat(Struct, frozen=True, forbid_unknown_fields=True):
     timeout: Seconds = 60.0
 
 
-class Limits(Struct, frozen=True, forbid_unknown_fields=True):
-    """0 means no limit of this kind."""
+class Limits(Struct, forbid_unknown_fields=True):
+    """0 means no limit of this kind. Not frozen: a running server's parts read their common copy, which a reload changes."""
 
     message: Count = 262144
     headers: Positive = 16384
@@ -102,7 +108,9 @@ class Compression(Struct, frozen=True, forbid_unknown_fields=True):
     level: Annotated[int, Meta(ge=1, le=9)] = 6  # zlib's, from quick to thorough
 
 
-class Http(Struct, frozen=True, forbid_unknown_fields=True):
+class Http(Struct, forbid_unknown_fields=True):
+    """Not frozen, for the same reason as `Limits`."""
+
     origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1", "unix")
     dashboard: bool = True
@@ -240,10 +248,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     bus: Bus = Bus()
     store: Store = Store()
     heartbeat: Heartbeat = Heartbeat()
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     tls: Tls = Tls()
     compression: Compression = Compression()
-    http: Http = Http()
+    http: Http = field(default_factory=Http)
     log: Log = Log()
     roles: dict[str, Role] = field(default_factory=dict)
     realms: dict[str, Realm] = field(default_factory=dict)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 from twisted.python import usage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.application.service import IService
 
     from nexus_tw.config import Configuration
@@ -32,6 +34,7 @@ class Options(usage.Options):
         super().__init__()  # type: ignore[no-untyped-call]
         self["listen"] = []
         self.configuration: Configuration | None = None
+        self.reread: Callable[[], Configuration] | None = None
 
     def opt_listen(self, endpoint: str) -> None:
         """A Twisted server endpoint (tcp:…, ssl:…, tls:443, unix:…), also several [default: tcp:3000]; NEXUS_LISTEN"""
@@ -51,6 +54,13 @@ class Options(usage.Options):
         from nexus_tw.errors import ConfigError
 
         given = {name: value for name, value in self.items() if value not in (None, [], 0)}
+        began = os.getcwd()  # twistd may go elsewhere
+
+        def reread() -> Configuration:
+            file = given.get("config") or os.environ.get("NEXUS_CONFIG")
+            return load({**given, "config": file and os.path.join(began, file)}, os.environ)
+
+        self.reread = reread
         try:
             self.configuration = load(given, os.environ)
         except ConfigError as error:
@@ -69,9 +79,9 @@ def makeService(options: Options) -> IService:
     from nexus_tw.errors import ConfigError
     from nexus_tw.service import make
 
-    assert options.configuration is not None
+    assert options.configuration is not None and options.reread is not None
     try:
-        return make(options.configuration, {} if options.parent is None else options.parent)
+        return make(options.configuration, {} if options.parent is None else options.parent, options.reread)
     except ConfigError as error:
         fail(str(error))
         raise

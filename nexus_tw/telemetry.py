@@ -71,7 +71,7 @@ class Telemetry:
         self._metrics = metrics
         self._depth = limits.depth
         self._retention = retention
-        self._ahead = limits.ahead
+        self._limits = limits
         self._stopped = False
         self._waiting: list[_Entry] = []
         # Everything not acknowledged, also what a commit under way holds.
@@ -141,8 +141,8 @@ class Telemetry:
         if 0 < self._retention < (now - millis) / 1000:
             kept = f"telemetry is kept ({self._retention:.15g} s, store.retention)"
             raise _failed("limit_exceeded", f"timestamp: {format_millis(millis)} is longer ago than {kept}")
-        if 0 < self._ahead < (millis - now) / 1000:
-            ahead = f"more than {self._ahead:.15g} s (limits.ahead) ahead of the server's clock"
+        if 0 < self._limits.ahead < (millis - now) / 1000:
+            ahead = f"more than {self._limits.ahead:.15g} s (limits.ahead) ahead of the server's clock"
             raise _failed("limit_exceeded", f"timestamp: {format_millis(millis)} is {ahead}")
         return millis
 

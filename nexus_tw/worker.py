@@ -8,21 +8,24 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.error import ReactorNotRunning
-from twisted.logger import globalLogBeginner
+from twisted.logger import Logger, globalLogBeginner
 
 from nexus_tw import logs, workers
 from nexus_tw.config import Configuration
 from nexus_tw.errors import ConfigError
 from nexus_tw.metrics import Metrics
 from nexus_tw.service import Node, RunnerService
+from nexus_tw.settings import Settings
 from nexus_tw.sink import Stream
 from nexus_tw.transport.endpoints import listener
+
+logger = Logger()
 
 
 def main() -> None:
     """Serves until SIGTERM or the parent's end; ends with status 0, or with 1 where it could not start."""
     running: Any = reactor
-    charge = workers.read_charge()
+    charge, rest = workers.read_charge()
     settings = charge.settings
     metrics = Metrics()
     # The parent writes the log, ours too; it puts lines into the form that it has there.
@@ -38,10 +41,20 @@ def main() -> None:
     except ConfigError as error:  # a file that was there a moment ago
         launch.failed(str(error))
         sys.exit(1)
-    service = RunnerService(reactor, node, launch, log)
+    service = RunnerService(reactor, node, launch, log, None)
     service.startService()
     running.addSystemEventTrigger("before", "shutdown", service.stopService)
-    workers.Lifeline(reactor, _stop)
+
+    def take(settings: Settings) -> None:
+        try:
+            node.reconfigure(settings)
+        except ConfigError as error:
+            logger.error("The new configuration cannot be taken by this worker: {error}", error=error)
+        else:
+            log.take(settings.log)
+        launch.took()
+
+    workers.Lifeline(reactor, take, _stop, rest)
     running.run()
     sys.exit(launch.status)
 

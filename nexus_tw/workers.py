@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -30,7 +31,7 @@ from nexus_tw import logs
 from nexus_tw.config import Configuration
 from nexus_tw.errors import ConfigError
 from nexus_tw.settings import Settings
-from nexus_tw.transport.endpoints import kind_of
+from nexus_tw.transport.endpoints import certificates_of, kind_of
 from nexus_tw.transport.listen import listen
 
 STDIN: Final = 0
@@ -41,6 +42,7 @@ YOUNG: Final = 10.0
 PATIENCE: Final = 5.0  # s beyond the drain before a worker that does not end is killed
 
 LONGEST_LINE: Final = 1048576  # bytes; an event's text is bounded far below
+LONGEST_SETTINGS: Final = 1 << 30  # from the parent, whose file can be any size
 
 LISTENERS: Final = ("tcp", "tls", "ssl", "unix", "systemd")
 
@@ -92,10 +94,12 @@ class Parent:
                 raise ConfigError(why)
         self._started = True
 
-    def reload(self) -> None:
-        """Has every worker read again what can change."""
-        for worker in self._workers.values():
-            worker.signal("HUP")
+    async def take(self, settings: Settings) -> None:
+        """Hands every worker these settings, and those to come; raises `ConfigError` where none could use them."""
+        for text in settings.listen:
+            certificates_of(self._reactor, text, settings.tls)
+        self._configuration = replace(self._configuration, settings=settings)
+        await DeferredList([worker.take(settings) for worker in self._workers.values()])
 
     async def stop(self) -> None:
         """Has every worker drain and end; then closes the sockets."""
@@ -116,7 +120,7 @@ class Parent:
         )
         descriptors: dict[int, Any] = {0: "w", 1: "r", 2: "r"}
         descriptors.update({FIRST_DESCRIPTOR + place: port.fileno() for place, port in enumerate(ports)})
-        worker = _Worker(self, number, msgspec.json.encode(charge), self._reactor)
+        worker = _Worker(self, number, charge, self._reactor)
         self._workers[number] = worker
         self._reactor.spawnProcess(
             worker, sys.executable, [sys.executable, "-c", _start_with(self._reactor)], env=None, childFDs=descriptors
@@ -146,7 +150,7 @@ class _Worker(ProcessProtocol):
 
     _log = Logger()
 
-    def __init__(self, parent: Parent, number: int, charge: bytes, reactor: Any) -> None:
+    def __init__(self, parent: Parent, number: int, charge: Charge, reactor: Any) -> None:
         self._parent = parent
         self._number = number
         self._charge = charge
@@ -156,11 +160,12 @@ class _Worker(ProcessProtocol):
         self._said = Lines(self._heard)
         self._muttered = Lines(self._overheard)
         self.started: Deferred[str] = Deferred()  # fires with why it could not start; empty where it did
+        self._taking: list[Deferred[None]] = []
         self._why = ""
 
     def connectionMade(self) -> None:
         assert self.transport is not None
-        self.transport.write(base64.b64encode(self._charge) + b"\n")
+        self.transport.write(_line(self._charge))
 
     def outReceived(self, data: bytes) -> None:
         self._said.take(data)
@@ -173,6 +178,8 @@ class _Worker(ProcessProtocol):
         if not self.started.called:
             self.started.callback(self._why or f"worker {self._number} ended ({how}); the log has more")
         self._gone.callback(None)
+        while self._taking:
+            self._taking.pop(0).callback(None)
         self._parent.ended(self._number, self._reactor.seconds() - self._began, how)
 
     def end(self) -> Deferred[None]:
@@ -183,6 +190,17 @@ class _Worker(ProcessProtocol):
             self._gone.addCallback(lambda _none: late.cancel() if late.active() else None)
         return self._gone
 
+    def take(self, settings: Settings) -> Deferred[None]:
+        """Hands it these settings, and fires when it has taken them, or is gone."""
+        taken: Deferred[None] = Deferred()
+        if self._gone.called:
+            taken.callback(None)
+        else:
+            assert self.transport is not None
+            self._taking.append(taken)
+            self.transport.write(_line(settings))
+        return taken
+
     def signal(self, name: str) -> None:
         transport: Any = self.transport
         if not self._gone.called:
@@ -191,7 +209,7 @@ class _Worker(ProcessProtocol):
     def _heard(self, line: bytes) -> None:
         try:
             said = msgspec.json.decode(line, type=Report)
-            event = None if said.ready or said.failed else logs.event_of(line)
+            event = None if said.ready or said.failed or said.took else logs.event_of(line)
         except (ValueError, LookupError):  # something printed it
             self._overheard(line)
             return
@@ -199,6 +217,8 @@ class _Worker(ProcessProtocol):
             globalLogPublisher(event)
         elif said.failed:
             self._why = said.failed
+        elif said.took:
+            self._taking.pop(0).callback(None)
         elif not self.started.called:
             self.started.callback("")
 
@@ -207,10 +227,11 @@ class _Worker(ProcessProtocol):
 
 
 class Report(msgspec.Struct):
-    """A line that is no event of the log: how a start went."""
+    """A line that is no event of the log: how a start went, or that new settings were taken (or the log says why not)."""
 
     ready: bool = False
     failed: str = ""
+    took: bool = False
 
 
 class WorkerLaunch:
@@ -230,17 +251,22 @@ class WorkerLaunch:
         self._write(msgspec.json.encode(Report(failed=why)) + b"\n")
         self.status = 1
 
+    def took(self) -> None:
+        """What came last from the parent is done with."""
+        self._write(msgspec.json.encode(Report(took=True)) + b"\n")
+
 
 class Lines:
     """What a process writes, a line at a time; a line that is too long is cut."""
 
-    def __init__(self, take: Callable[[bytes], None]) -> None:
+    def __init__(self, take: Callable[[bytes], None], longest: int = LONGEST_LINE) -> None:
         self._take = take
+        self._longest = longest
         self._rest = b""
 
     def take(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > LONGEST_LINE:
+        if len(self._rest) > self._longest:
             lines.append(self._rest)
             self._rest = b""
         for line in lines:
@@ -256,27 +282,42 @@ def adopted(reactor: Any, charge: Charge) -> list[IStreamServerEndpoint]:
     ]
 
 
-def read_charge() -> Charge:
-    """What the parent wrote to standard input."""
-    return msgspec.json.decode(base64.b64decode(sys.stdin.buffer.readline()), type=Charge)
+def read_charge() -> tuple[Charge, bytes]:
+    """What the parent wrote to standard input first, and what has come of what it wrote since."""
+    data = b""
+    while b"\n" not in data:
+        more = os.read(STDIN, 65536)
+        if not more:
+            break
+        data += more
+    line, _, rest = data.partition(b"\n")
+    return msgspec.json.decode(base64.b64decode(line), type=Charge), rest
+
+
+def _line(what: Charge | Settings) -> bytes:
+    return base64.b64encode(msgspec.json.encode(what)) + b"\n"
 
 
 class Lifeline(FileDescriptor):
     """Standard input, whose other end the parent holds: when that closes, nobody minds this worker any more.
 
-    A worker that lived on would keep the port from the parent's successor.
+    Before that, new settings may come. A worker that lived on would keep the port from the parent's successor.
     """
 
-    def __init__(self, reactor: Any, cut: Callable[[], None]) -> None:
+    def __init__(self, reactor: Any, take: Callable[[Settings], None], cut: Callable[[], None], rest: bytes) -> None:
         super().__init__(reactor)
+        self._lines = Lines(lambda line: take(msgspec.json.decode(base64.b64decode(line), type=Settings)), LONGEST_SETTINGS)
         self._cut = cut
+        self._lines.take(rest)
         self.startReading()  # type: ignore[no-untyped-call]
 
     def fileno(self) -> int:
         return STDIN
 
     def doRead(self) -> Exception | None:
-        return None if os.read(STDIN, 1) else CONNECTION_DONE
+        data = os.read(STDIN, 65536)
+        self._lines.take(data)
+        return None if data else CONNECTION_DONE
 
     def connectionLost(self, reason: Failure) -> None:
         super().connectionLost(reason)  # type: ignore[no-untyped-call]

@@ -15,7 +15,7 @@ from nexus_tw.auth.certificates import CertificateAuthenticator
 from nexus_tw.auth.https import https_agent
 from nexus_tw.auth.jwt import JwtAuthenticator
 from nexus_tw.auth.keys import KeyAuthenticator
-from nexus_tw.auth.plugin import plugin
+from nexus_tw.auth.plugin import PluginAuthenticator, plugin
 from nexus_tw.errors import NexusError, Unauthorized
 from nexus_tw.interfaces import Credentials, IAuthenticator
 from nexus_tw.policy import ADMIN, Principal
@@ -27,8 +27,16 @@ class Authenticators:
 
     _log = Logger()
 
-    def __init__(self, authenticators: Sequence[IAuthenticator]) -> None:
-        self._authenticators = tuple(authenticators)
+    def __init__(self, authenticators: Sequence[IAuthenticator], plugins: Sequence[PluginAuthenticator] = ()) -> None:
+        """`plugins` are asked last."""
+        self._plugins = tuple(plugins)
+        self._authenticators = (*authenticators, *plugins)
+
+    def take(self, authenticators: Sequence[IAuthenticator], roles: Mapping[str, Role]) -> None:
+        """Ask these before the plug-ins from now on, and let the plug-ins give these roles."""
+        self._authenticators = (*authenticators, *self._plugins)
+        for each in self._plugins:
+            each.take(roles)
 
     def authenticate(self, credentials: Credentials) -> Deferred[Principal]:
         """Who shows these credentials; fails with `unauthorized`, which says no more than that.
@@ -80,8 +88,9 @@ def build(settings: Settings, token: str | None, reactor: Any, agent: IAgent | N
     `ConfigError` names a key that cannot be used.
     """
     agent = agent or https_agent(reactor)
-    own = (plugin(f"auth.plugins[{index}]", name, settings, reactor) for index, name in enumerate(settings.auth.plugins))
-    return Authenticators([*builtin(settings.auth, settings.roles, token, reactor, agent), *own])
+    own = builtin(settings.auth, settings.roles, token, reactor, agent)
+    added = (plugin(f"auth.plugins[{index}]", name, settings, reactor) for index, name in enumerate(settings.auth.plugins))
+    return Authenticators(own, [*added])
 
 
 def builtin(

@@ -22,4 +22,5 @@ class Anonymous:
 
     def begin(self, hello: Hello) -> Welcome:
         subject = f"{ANONYMOUS}-{self._random(_OCTETS).hex()}"
-        return Welcome(Principal(subject, self._role_name, self._role), ANONYMOUS, ANONYMOUS, {})
+        principal = Principal(subject, self._role_name, self._role, basis=(ANONYMOUS, hello.realm, self._role_name))
+        return Welcome(principal, ANONYMOUS, ANONYMOUS, {})

@@ -25,7 +25,9 @@ class CertificateAuthenticator:
             role = roles.get(certificate.role)
             if role is None:
                 raise ConfigError(f"auth.certificates[{index}].role: no such role: {certificate.role!r}")
-            self._principals[certificate.name] = Principal(certificate.subject, certificate.role, role)
+            self._principals[certificate.name] = Principal(
+                certificate.subject, certificate.role, role, basis=certificate
+            )
 
     def authenticate(self, credentials: Credentials) -> Principal | None:
         # A token wins over the certificate beside it, also a wrong one: who shows it means to be that caller.

@@ -6,7 +6,7 @@ Channel binding, the router's own signature and trust roots are not offered.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature
@@ -26,10 +26,15 @@ _SIGNATURE: Final = 64  # bytes
 def users(entries: Iterable[Settings], roles: Mapping[str, Role], realms: Iterable[str]) -> dict[str, dict[str, Principal]]:
     """Whose public key it is, by realm and key; `ConfigError` names an entry that cannot be used."""
 
-    def keys(entry: Settings) -> Iterable[tuple[str, str]]:
-        return ((f"keys[{index}]", key.lower()) for index, key in enumerate(entry.keys))
+    def keys(entry: Settings) -> Iterable[tuple[str, str, Hashable]]:
+        return ((f"keys[{index}]", key.lower(), basis_of(entry, key)) for index, key in enumerate(entry.keys))
 
     return enrol(CRYPTOSIGN, entries, keys, lambda _member, _entry, principal: principal, roles, realms)
+
+
+def basis_of(entry: Settings, key: str) -> Hashable:
+    """What a principal rests upon that has shown this key of the entry: not on the other keys."""
+    return CRYPTOSIGN, entry.subject, entry.role, key.lower()
 
 
 class Cryptosign:

@@ -50,10 +50,11 @@ def methods_of(
     authenticators: Authenticators,
     clock: IReactorTime,
     random: RandomBytes = secrets.token_bytes,
+    decoys: Decoys | None = None,
 ) -> dict[str, Methods]:
     """What each realm offers; `ConfigError` names an entry of `[auth]` that cannot be used."""
     local = {"admin": ADMIN, **roles}
-    decoys = Decoys(random(32))
+    decoys = decoys or Decoys(random(32))
     signers = wampcra.users(auth.wampcra, local, realms)
     keys = cryptosign.users(auth.cryptosign, local, realms)
     provers = scram.users(auth.scram, local, realms)
@@ -89,11 +90,23 @@ class Introductions:
         random: RandomBytes = secrets.token_bytes,
     ) -> None:
         """`patience` in s for authenticators that have to ask somebody else; `random` must not be predictable."""
-        self._realms = methods_of(realms, auth, roles, authenticators, clock, random)
-        self._metrics = metrics
+        self._authenticators = authenticators
+        self._random = random
+        # The same for as long as the server lives: what changed with a reload would tell who is a decoy.
+        self._decoys = Decoys(random(32))
         self._journal = Journal("refusals", clock, metrics)
         self._clock = clock
-        self._patience = patience
+        self._realms = self.methods(realms, auth, roles)
+        self._metrics = metrics
+        self.patience = patience
+
+    def methods(self, realms: Mapping[str, Realm], auth: Auth, roles: Mapping[str, Role]) -> dict[str, Methods]:
+        """What realms would offer by these settings; `ConfigError` as of `methods_of`."""
+        return methods_of(realms, auth, roles, self._authenticators, self._clock, self._random, self._decoys)
+
+    def take(self, methods: dict[str, Methods]) -> None:
+        """From now on, realms offer these. A challenge that is out is answered by what it was made with."""
+        self._realms = methods
 
     def introduce(
         self,
@@ -111,7 +124,7 @@ class Introductions:
         `details` are as the client sent them, `session` is the id that WELCOME will carry, `principal` who the client
         showed itself to be at the upgrade, `address` where it is.
         """
-        introduction = Introduction(self._metrics, self._journal, address, self._clock, self._patience, welcomed, refused)
+        introduction = Introduction(self._metrics, self._journal, address, self._clock, self.patience, welcomed, refused)
         try:
             methods = self._realms.get(realm)
             if methods is None:

@@ -7,7 +7,7 @@ built-in `admin` is not there for issuers, whose own idea of an admin may be ano
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -44,6 +44,11 @@ class OneKey:
 
     async def find(self, kid: str | None, algorithm: str) -> Material | None:
         return self._material
+
+
+def basis_of(settings: Jwt, role: str) -> Hashable:
+    """What the bearer of an issuer's token rests upon: whom we trust, by which keys, and for whom."""
+    return settings.issuer, settings.audience, settings.key, settings.secret, settings.jwks, role
 
 
 class Refused(Exception):
@@ -106,7 +111,7 @@ class Issuer:
         if not isinstance(subject, str) or not is_subject(subject):
             raise Refused("its sub is no usable subject")
         role = self._role(_claim(claims, settings.role_claim))
-        return Principal(subject, role, self._roles[role], expires)
+        return Principal(subject, role, self._roles[role], expires, basis=basis_of(settings, role))
 
     def _role(self, claim: Any) -> str:
         """The configured role in a claim that may be a list, most of which is other services' business."""

@@ -40,7 +40,7 @@ class KeyAuthenticator:
             role = roles.get(key.role)
             if role is None:
                 raise ConfigError(f"auth.keys[{index}].role: no such role: {key.role!r}")
-            self._principals[known] = Principal(key.subject, key.role, role)
+            self._principals[known] = Principal(key.subject, key.role, role, basis=key)
         self._digests = {known: known for known in self._principals}
 
     def authenticate(self, credentials: Credentials) -> Principal | None:

@@ -7,7 +7,7 @@ is about the shape of what was sent, and nothing about who is known here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from hashlib import shake_256
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
@@ -187,15 +187,15 @@ U = TypeVar("U")
 def enrol(
     part: str,
     entries: Iterable[E],
-    names: Callable[[E], Iterable[tuple[str, str]]],
+    names: Callable[[E], Iterable[tuple[str, str, Hashable]]],
     make: Callable[[str, E, Principal], U],
     roles: Mapping[str, Role],
     realms: Iterable[str],
 ) -> dict[str, dict[str, U]]:
     """The users of `auth.PART` by realm and name, in each realm that their role may join.
 
-    `names` are those of an entry, each with the key it stands under; `make` gets the entry's own dotted name. `ConfigError`
-    where a role does not exist, or a name is twice in a realm.
+    `names` are those of an entry, each with the key it stands under and the principal's basis; `make` gets the entry's own
+    dotted name. `ConfigError` where a role does not exist, or a name is twice in a realm.
     """
     found: dict[str, dict[str, U]] = {realm: {} for realm in realms}
     for index, entry in enumerate(entries):
@@ -203,10 +203,13 @@ def enrol(
         role = roles.get(entry.role)
         if role is None:
             raise ConfigError(f"{member}.role: no such role: {entry.role!r}")
-        user = make(member, entry, Principal(entry.subject, entry.role, role))
+        made = [
+            (key, name, make(member, entry, Principal(entry.subject, entry.role, role, basis=basis)))
+            for key, name, basis in names(entry)
+        ]
         for realm, users in found.items():
             if may_join(role.realms, realm):
-                for key, name in names(entry):
+                for key, name, user in made:
                     if name in users:
                         raise ConfigError(f"{member}.{key}: is there already in the realm {realm!r}")
                     users[name] = user

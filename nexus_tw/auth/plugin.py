@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from importlib.metadata import entry_points
 from typing import Any, Final, NoReturn
 
@@ -35,6 +35,11 @@ def plugin(where: str, name: str, settings: Settings, reactor: Any) -> PluginAut
     return PluginAuthenticator(name, made, settings.roles)
 
 
+def basis_of(name: str, role: str) -> Hashable:
+    """Return what a principal rests upon to whom that plug-in gave this role of the file."""
+    return GROUP, name, role
+
+
 @implementer(IAuthenticator)
 class PluginAuthenticator:
     """Lets nobody in for whom the plug-in did not give a principal with a role of the file.
@@ -49,6 +54,10 @@ class PluginAuthenticator:
         self._authenticator = authenticator
         self._roles = roles
         self._guest = Guest(f"The authenticator {name}")
+
+    def take(self, roles: Mapping[str, Role]) -> None:
+        """Look roles up in these from now on."""
+        self._roles = roles
 
     async def authenticate(self, credentials: Credentials) -> Principal | None:
         try:
@@ -72,7 +81,7 @@ class PluginAuthenticator:
         role = self._roles.get(role_name) if isinstance(role_name, str) else None
         if role is None:
             self._refuse(f"returned the role {answer.role!r}, which is not in [roles]")
-        return Principal(answer.subject, answer.role, role, answer.expires)
+        return Principal(answer.subject, answer.role, role, answer.expires, basis=basis_of(self._name, answer.role))
 
     def _refuse(self, why: str) -> NoReturn:
         self._log.error("The authenticator {name} {why}", name=self._name, why=why)

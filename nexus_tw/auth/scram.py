@@ -49,7 +49,7 @@ class User(NamedTuple):
 
 def users(entries: Iterable[Settings], roles: Mapping[str, Role], realms: Iterable[str]) -> dict[str, dict[str, User]]:
     """The users by realm and authid; `ConfigError` names an entry that cannot be used."""
-    return enrol("scram", entries, lambda entry: [("subject", entry.subject)], _user, roles, realms)
+    return enrol("scram", entries, lambda entry: [("subject", entry.subject, entry)], _user, roles, realms)
 
 
 def _user(member: str, entry: Settings, principal: Principal) -> User:

@@ -83,13 +83,10 @@ class JsonDialect:
         self.verbs = verbs
         self.metrics = metrics
         self.now = now
-        self.max_errors = limits.errors
+        self.limits = limits
         self.depth = limits.depth
         self._new_id = new_id
         self._heartbeat = messages.HeartbeatTimes(heartbeat.interval, heartbeat.timeout)
-        self._limits = messages.ConnectionLimits(
-            limits.message, limits.subscriptions, limits.registrations, limits.rate
-        )
         self._timestamps = Timestamps()
         self._ack = (-1, b"")
 
@@ -106,12 +103,13 @@ class JsonDialect:
         return self._timestamps.text(self.now())
 
     def connected(self, client_id: str, principal: Principal) -> messages.Connected:
+        limits = self.limits
         return messages.Connected(
             client_id=client_id,
             timestamp=self.timestamp(),
             message=WELCOME,
             heartbeat=self._heartbeat,
-            limits=self._limits,
+            limits=messages.ConnectionLimits(limits.message, limits.subscriptions, limits.registrations, limits.rate),
             user=messages.User(principal.subject, principal.role),
         )
 
@@ -264,7 +262,7 @@ class JsonSession:
             self._errors_since = now
             self._errors = 0
         self._errors += 1
-        if 0 < self._dialect.max_errors < self._errors:
+        if 0 < self._dialect.limits.errors < self._errors:
             self._link.close(TOO_MANY_ERRORS)
 
     def _misunderstood(self, payload: bytes, error: Exception) -> None:

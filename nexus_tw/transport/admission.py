@@ -90,7 +90,7 @@ class Admission:
         self._http = http
         self._metrics = metrics
         self._clock = clock
-        self._patience = patience
+        self.patience = patience
         self._strangers = Strangers(clock)
         self._journal = Journal("refusals", clock, metrics)
 
@@ -129,7 +129,7 @@ class Admission:
         """Return who this is, at an address; None for nobody we know. Raise `timeout` where it takes too long to find out."""
         answer = self._authenticators.authenticate(credentials)
         if not answer.called:
-            answer.addTimeout(self._patience, self._clock, _took_too_long)
+            answer.addTimeout(self.patience, self._clock, _took_too_long)
         try:
             return await answer
         except NexusError as error:

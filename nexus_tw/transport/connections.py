@@ -58,15 +58,23 @@ class Connections:
         """`descriptors` is how many connections the process's file descriptors allow."""
         self._clock = clock
         self._random = random
-        self._total = min(limits.connections, descriptors) if limits.connections else descriptors
-        self._per_address = limits.connections_per_address
-        self._per_subject = limits.connections_per_subject
-        self._arrivals = Bucket(limits.connect_rate, clock.seconds()) if limits.connect_rate else None
+        self._limits = limits
+        self._descriptors = descriptors
+        self._arrivals: Bucket | None = None
+        self.relimit()
         self._open: dict[Open, None] = {}
         self._by_address: Counter[str] = Counter()
         self._by_subject: Counter[str] = Counter()
         self._empty: Deferred[None] | None = None
         self.draining = False
+
+    def relimit(self) -> None:
+        """New connections are counted against what the limits are now."""
+        limits = self._limits
+        self._total = min(limits.connections, self._descriptors) if limits.connections else self._descriptors
+        self._per_address = limits.connections_per_address
+        self._per_subject = limits.connections_per_subject
+        self._arrivals = Bucket(limits.connect_rate, self._clock.seconds()) if limits.connect_rate else None
 
     def __len__(self) -> int:
         return len(self._open)

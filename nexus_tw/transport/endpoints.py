@@ -7,8 +7,10 @@ the way of Twisted's own `ssl:`. `haproxy:` stands before another entry. Any oth
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from msgspec.structs import replace
 from twisted.internet.endpoints import serverFromString, wrapServerTLS
 from twisted.internet.interfaces import IStreamServerEndpoint
 
@@ -41,14 +43,20 @@ class Listener(NamedTuple):
     endpoint: IStreamServerEndpoint
     certificates: Certificates | None  # where it speaks TLS
 
+    def prepared(self, tls: Tls) -> Callable[[], None] | None:
+        """What makes `[tls]` and what its files hold take effect here; None where there is no TLS. Raises `ConfigError`."""
+        if self.certificates is None:
+            return None
+        own = kind_of(self.text) == "ssl"
+        return self.certificates.prepared(replace(self.certificates.settings, reload=tls.reload) if own else tls)
+
 
 def listener(reactor: Any, text: str, tls: Tls, socket: IStreamServerEndpoint | None = None) -> Listener:
     """What an entry means, over this endpoint of its socket or one of its own; raises `ConfigError`."""
     under = socket or plain(reactor, text)
-    inner = text.removeprefix(_PROXIED)
-    if inner is not text:  # the balancer's word comes before the client's first byte, which is TLS's where that is spoken
+    if text.startswith(_PROXIED):  # the balancer's word comes before all that the client says, TLS included
         under = ProxiedEndpoint(reactor, under)
-    certificates = _certificates(reactor, inner, tls)
+    certificates = certificates_of(reactor, text, tls)
     return Listener(text, wrapServerTLS(certificates, under, reactor) if certificates else under, certificates)
 
 
@@ -91,9 +99,9 @@ def _described(kind: str, parts: list[str]) -> str:
     return ":".join([kind, *parts])
 
 
-def _certificates(reactor: Any, text: str, tls: Tls) -> Certificates | None:
+def certificates_of(reactor: Any, text: str, tls: Tls) -> Certificates | None:
     """Those of an entry that speaks TLS; raises `ConfigError`, which names the file that is wrong."""
-    kind, _, rest = text.partition(":")
+    kind, _, rest = text.removeprefix(_PROXIED).partition(":")
     if kind == "tls":
         return Certificates(tls, reactor)
     if kind != "ssl":

@@ -6,7 +6,7 @@ neither a session cache nor tickets: as small as a connection gets by public int
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime, ISSLTransport
+from twisted.internet.interfaces import IDelayedCall, IOpenSSLServerConnectionCreator, IReactorTime, ISSLTransport
 from twisted.internet.ssl import AcceptableCiphers, CertificateOptions
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -58,9 +58,9 @@ SETTINGS: Final = Members()
 class Certificates:
     """The certificate, key and client authorities of this moment.
 
-    The files are looked at when a client arrives, `reload` s after the last look at the earliest. Changed ones hold for
-    handshakes from then on and never touch a connection that stands; ones that cannot be used are logged, and the last
-    good ones stay in place: a renewal may write certificate and key one after the other.
+    Once watched, the files are looked at each `reload` s. Changed ones hold for handshakes from then on and never touch a
+    connection that stands; ones that cannot be used are logged, and the last good ones stay in place: a renewal may write
+    certificate and key one after the other.
 
     `clock` must tell the time of day, as the reactor's does: validity is judged by it.
     """
@@ -73,38 +73,62 @@ class Certificates:
         self._chain = chain
         self._members = members
         self._clock = clock
-        self._looked = clock.seconds()
-        self._seen = self._stamps()
-        self._options = self._load()
+        self._watch: IDelayedCall | None = None
+        self._seen = self._stamps(settings)
+        self._options = self._load(settings)
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        interval = self._settings.reload
-        if interval and self._clock.seconds() - self._looked >= interval:
-            self._looked = self._clock.seconds()
-            self.refresh()
         return HalfCloseable(self._options.getContext(), protocol)
+
+    def watch(self) -> None:
+        """Looks at the files from time to time, until `unwatch`."""
+        self.unwatch()
+        if self._settings.reload:
+            self._watch = self._clock.callLater(self._settings.reload, self._look)
+
+    def unwatch(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None and watch.active():
+            watch.cancel()
+
+    def _look(self) -> None:
+        self.refresh()
+        self.watch()
+
+    def prepared(self, settings: Tls) -> Callable[[], None]:
+        """What makes these settings hold, for certificates that are watched; raises `ConfigError` where they cannot."""
+        stamps, options = self._stamps(settings), self._load(settings)
+
+        def take() -> None:
+            self._settings, self._seen, self._options = settings, stamps, options
+            self.watch()
+
+        return take
+
+    @property
+    def settings(self) -> Tls:
+        return self._settings
 
     def refresh(self) -> None:
         """Looks at the files, and takes them for handshakes from now on where they have changed and can be used."""
-        stamps = self._stamps()
+        stamps = self._stamps(self._settings)
         if stamps == self._seen:
             return
         # Taken before the files are read: one that changes in between is found at the next look.
         self._seen = stamps
         try:
-            self._options = self._load()
+            self._options = self._load(self._settings)
         except ConfigError as error:
             self._log.error("TLS files changed but cannot be used, the former ones stay: {error}", error=error)
         else:
             self._log.info("TLS files read again: {file}", file=self._settings.certificate)
 
-    def _stamps(self) -> list[tuple[int, int, int] | None]:
+    def _stamps(self, settings: Tls) -> list[tuple[int, int, int] | None]:
         """What tells a changed file from an unchanged one; None for one that is not there."""
-        settings = self._settings
         return [_stamp(name) for name in (settings.certificate, settings.key, settings.client_ca, self._chain) if name]
 
-    def _load(self) -> CertificateOptions:
-        settings, members = self._settings, self._members
+    def _load(self, settings: Tls) -> CertificateOptions:
+        members = self._members
         chain = [*_certificates(members.certificate, settings.certificate)]
         if self._chain:
             chain += _certificates(members.chain, self._chain)

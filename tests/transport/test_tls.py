@@ -119,7 +119,9 @@ async def served(files: Tls) -> Any:
 
 async def serve_with_clock(settings: Tls, clock: Clock) -> Served:
     plain = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
-    secured = wrapServerTLS(Certificates(settings, clock), plain, reactor)
+    certificates = Certificates(settings, clock)
+    certificates.watch()
+    secured = wrapServerTLS(certificates, plain, reactor)
     return Served(await secured.listen(Factory.forProtocol(Parrot)))
 
 
@@ -191,8 +193,8 @@ async def test_while_a_renewal_is_half_written_the_former_certificate_stays(file
         first = await served.serial()
         renewed = issue()
         Path(files.certificate).write_bytes(renewed.certificate_pem())
-        clock.advance(files.reload)
         with heard() as texts:
+            clock.advance(files.reload)
             assert await served.serial() == first
             clock.advance(files.reload)
             assert await served.serial() == first
@@ -330,9 +332,24 @@ async def test_a_file_touched_without_change_is_read_again_without_harm(files: T
     served = await serve_with_clock(files, clock)
     try:
         os.utime(files.certificate)
-        clock.advance(files.reload)
         with heard() as texts:
+            clock.advance(files.reload)
             assert await served.client(greet) == "nobody"
         assert texts == [f"TLS files read again: {files.certificate}"]
     finally:
         await served.port.stopListening()
+
+
+def test_tls_files_are_looked_at_by_a_timer_also_where_no_client_comes(files: Tls) -> None:
+    clock = now()
+    certificates = Certificates(files, clock)
+    certificates.watch()
+    os.utime(files.certificate)
+    with heard() as texts:
+        clock.advance(files.reload)
+        assert len(texts) == 1
+        certificates.unwatch()
+        os.utime(files.certificate)
+        clock.advance(10 * files.reload)
+    assert len(texts) == 1
+    assert not clock.getDelayedCalls()

@@ -56,7 +56,7 @@ class Calls:
         passed = announced(options, session.features.caller)
         uris.check(message.procedure, session.verbs.strict)
         payload = session.payload(message, passed)
-        limit = session.dialect.pending
+        limit = session.dialect.limits.pending
         if 0 < limit <= len(self.pending):
             raise NexusError("limit_exceeded", f"More than {limit} calls of this session have not ended")
         wanted = CallRequest(

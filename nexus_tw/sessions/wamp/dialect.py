@@ -38,7 +38,7 @@ class WampDialect:
         self.heartbeat = heartbeat
         self.metrics = metrics
         self.depth = limits.depth
-        self.pending = limits.pending
+        self.limits = limits
 
     def session(self, link: Link, principal: Principal | None, address: str) -> WampSession:
         return WampSession(self, link, principal, address, NEW)
