@@ -64,6 +64,7 @@ def test_what_is_of_the_wrong_shape_is_named() -> None:
         (errors.REPLACED, 4003, "Replaced by a newer connection", False),
         (errors.TOO_MANY_ERRORS, 4004, "Too many errors", True),
         (errors.TOKEN_EXPIRED, 4500, "Token expired", False),
+        (errors.RIGHTS_CHANGED, 4005, "Rights changed", True),
         (errors.REVOKED, 4501, "Revoked", False),
         (errors.DISCONNECTED, 4502, "Disconnected by administrator", False),
     ],
