@@ -181,7 +181,8 @@ def keys(kind: Any = Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every key of the file as the documents write it, with its default as TOML; `NODEFAULT` where one must be given."""
     for field in msgspec.structs.fields(kind):
         name = f"{prefix}{field.name}"
-        default = field.default
+        made = field.default_factory is not msgspec.NODEFAULT
+        default = field.default_factory() if made else field.default
         if isinstance(default, msgspec.Struct):
             yield from keys(type(default), f"{name}.")
         elif get_origin(field.type) is dict:
