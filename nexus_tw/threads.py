@@ -27,7 +27,7 @@ from nexus_tw.policy import Principal
 
 PROGRESS: Final = 64  # messages of one handler on their way to the reactor; it waits before it tells of more
 GLANCE: Final = 0.1  # s after which it looks whether anybody still waits
-PATIENCE: Final = 5.0  # s that a server which ends waits for handlers
+PATIENCE: Final = 3.0  # s that a server which ends waits for handlers; less than the parent of a worker waits for it
 
 _Work = Callable[[], None]
 
