@@ -181,6 +181,7 @@ async def test_what_is_not_json_on_an_event_channel_disturbs_nobody(running: Clu
     running.redis.ask("PUBLISH", f"nexus:events:{TYPE}", b"{not json \xff")
     running.redis.ask("PUBLISH", f"nexus:events:{TYPE}", b"1")
     assert (await watcher.next("event"))["data"] == 1
+    await until(lambda: "Dropped what was published" in running.nodes[0].output, what="the line in the log")
     assert running.nodes[0].output.count("Dropped what was published") == 1
     await leave(watcher)
 
