@@ -126,7 +126,7 @@ class NexusServer(Child):
         directory: Path,
         *args: str,
         env: Mapping[str, str] | None = None,
-        token: str = "e2e-admin-token",
+        token: str = "the-admin-token-of-e2e",
         name: str = "nexus",
         listen: bool = True,
         twistd: Sequence[str] = (),
