@@ -80,7 +80,7 @@ class Guest:
             finally:
                 self._took(perf_counter() - began)
             error = None
-            # What was awaited is sent nothing: Deferreds and futures both look for their own result when they go on.
+            # Nothing is sent back to what was awaited: Deferreds and futures look for their own result when they go on.
             try:
                 if loop is not None and isinstance(awaited, Deferred):
                     yield from _fired(awaited, loop).__await__()

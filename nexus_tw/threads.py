@@ -1,6 +1,6 @@
 """Threads for command handlers that block: a bounded number of them, and a bounded queue before them.
 
-What a handler in a thread does with its command reaches the reactor in the order in which it was done. A thread cannot be
+Progress and results of a handler reach the reactor in its order. A thread cannot be
 stopped from outside: a handler that goes on although nobody waits keeps its thread until it returns.
 """
 
