@@ -30,6 +30,7 @@ from nexus_tw.errors import INTERNAL
 from nexus_tw.events import Event, Rule
 from nexus_tw.filters import MISSING, Filter, canonical, lookup
 from nexus_tw.interfaces import Encoding, Peer
+from nexus_tw.messages import Continuity
 from nexus_tw.metrics import Metrics
 from nexus_tw.topics import Pattern, PatternMap
 
@@ -186,6 +187,10 @@ class _Fan:
             frame = self._frames[key] = encoding.event(self.event, bucket)
         return frame
 
+    def gap(self, encoding: Encoding) -> bytes:
+        """What stands in the event's place where it could not be encoded."""
+        return encoding.message(Continuity(event_type=self.event.type, recovered=False))
+
     def rule_for(self, cohort: Cohort) -> Rule | None:
         rule = self._rule
         if rule is None or (rule.by_session and not any(one.cohort is cohort for one in self._excluded)):
@@ -300,7 +305,7 @@ class Hub:
                     frame = fan.frame(cohort.encoding, group.bucket)
                 except Exception as error:
                     self._fails(error)
-                    continue
+                    frame = self._written(fan.gap, cohort.encoding)
                 if frame:
                     self._put(cohort, fan.event, frame, fan.rule_for(cohort))
 

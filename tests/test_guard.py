@@ -22,6 +22,7 @@ from nexus_tw.interfaces import Subscription
 from nexus_tw.messages import ServerMessage
 from nexus_tw.metrics import Metrics
 from nexus_tw.nodes import Nodes as Between
+from nexus_tw.payloads import Payload
 from nexus_tw.policy import Principal
 from nexus_tw.settings import Limits, Role
 from nexus_tw.topics import Pattern
@@ -104,7 +105,22 @@ def test_an_encoding_that_raises_keeps_an_event_from_its_own_peers_only(logged: 
     broker.gap("a")
     clock.advance(0)
     assert b"".join(healthy.delivered).startswith(b"a 1\n{") and fragile.delivered == []
-    assert logged == [Fault, Fault]
+    assert logged == [Fault, Fault, Fault]
+
+
+def test_those_whose_event_could_not_be_encoded_are_told_of_the_gap() -> None:
+    class Half(RecordingEncoding):
+        def event(self, _event: Event, _subscription: Subscription) -> bytes:
+            raise Fault
+
+    clock = Clock()
+    hub = Hub(Turn(clock).add, Metrics(), clock.seconds)
+    peer = RecordingPeer(encoding=Half("half"))
+    hub.subscribe(Subscriber(peer), [(Pattern.parse("a"), None)])
+    hub.event(Event("a", Payload.of_value(b"1")))
+    clock.advance(0)
+    (told,) = peer.delivered
+    assert msgspec.json.decode(told) == {"type": "continuity", "eventType": "a", "recovered": False}
 
 
 def test_a_subscriber_that_raises_when_its_interest_stands_on_the_bus_holds_up_no_other(logged: list[Any]) -> None:
@@ -137,7 +153,7 @@ def test_a_waiter_of_an_authorizer_that_fails_and_raises_keeps_the_failure_from_
     for denied in (fails, heard.append):
         authorization.check(Principal("ann", "user", Role()), "publish", "a", fails, denied)
     answer.errback(RuntimeError("away"))
-    assert [error.code for error in heard] == ["internal"] and logged == [Fault]
+    assert [error.code for error in heard] == ["internal"] and logged[-1] is Fault
 
 
 def test_a_caller_that_raises_when_its_executor_is_lost_keeps_it_from_no_other_caller(logged: list[Any]) -> None:
