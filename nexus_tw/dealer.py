@@ -146,6 +146,8 @@ class Dealer:
             registration, created = self._executors.add(peer, agent, pattern, invoke, self._clock.seconds())
             self._meta.registered(peer, registration, created)
             added.append(registration)
+            for namesake in self._executors.namesakes(peer, pattern):
+                namesake.probe(_nothing)  # one that is dead would get its share of the calls until its heartbeat ends
         self._wake(patterns, agent)
         return added
 
@@ -479,6 +481,10 @@ class _Attempt:
 
     def lost(self) -> None:
         self._dealer.attempt_lost(self._execution)
+
+
+def _nothing() -> None:
+    """Nobody waits for what a probe finds out."""
 
 
 def _too_many(most: int) -> NexusError:

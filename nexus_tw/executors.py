@@ -120,6 +120,14 @@ class Executors:
     def registration(self, pattern: Pattern) -> Registration | None:
         return (self._exact if pattern.exact else self._wild).get(pattern.text)
 
+    def namesakes(self, peer: Peer, pattern: Pattern) -> list[Peer]:
+        """Return the other connections of the peer's subject that execute what is registered under this pattern."""
+        there = self.registration(pattern)
+        if there is None:
+            return []
+        subject = peer.principal.subject
+        return [other for other, _ in there.executors if other is not peer and other.principal.subject == subject]
+
     def several(self, peer: Peer) -> bool:
         """Whether the connection executes as more than one agent."""
         registrations = iter(self._peers.get(peer, ()))

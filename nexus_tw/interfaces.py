@@ -88,6 +88,9 @@ class Peer(Protocol):
     def unregistered(self, registration: Registration, reason: str) -> None:
         """The server has ended a registration of this client."""
 
+    def probe(self, done: Callable[[], None]) -> None:
+        """Find out now whether the client is still there, and close it if it is not; then call `done`, once."""
+
     def close(self, close: Close) -> None:
         """Tells the client why (`disconnect`) and closes; a second call does nothing."""
 

@@ -258,6 +258,20 @@ class Realm:
     ) -> Registration:
         return self._dealer.register_procedure(peer, rights, pattern, invoke, agent_id)
 
+    def make_way(self, peer: Peer, pattern: Pattern, act: Callable[[], None]) -> None:
+        namesakes = self._executors.namesakes(peer, pattern)
+        if not namesakes:
+            act()
+            return
+        lines = self.broker.lines
+
+        def done() -> None:
+            act()
+            lines.release(peer)
+
+        lines.hold(peer)
+        namesakes[0].probe(done)
+
     def registered(self, peer: Peer, number: int) -> Pattern | None:
         held = self._executors.registrations(peer).values()
         return next((registration.pattern for registration in held if registration.number == number), None)

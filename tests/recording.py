@@ -98,6 +98,7 @@ class RecordingPeer:
         self.delivered: list[bytes] = []
         self.ended: list[tuple[str, str]] = []
         self.closed: list[Close] = []
+        self.probes: list[Callable[[], None]] = []
         self.deliver: Callable[[bytes], None] = self.delivered.append
 
     def invoke(self, invocation: Invocation) -> None:
@@ -124,6 +125,9 @@ class RecordingPeer:
 
     def unregistered(self, registration: Registration, reason: str) -> None:
         self.ended.append((registration.pattern.text, reason))
+
+    def probe(self, done: Callable[[], None]) -> None:
+        self.probes.append(done)
 
     def close(self, close: Close) -> None:
         if not self.closed:

@@ -174,6 +174,9 @@ class JsonSession:
     def unregistered(self, registration: Registration, _reason: str) -> None:
         self.send(messages.Unregistered(commands=[registration.pattern.text], timestamp=self._dialect.timestamp()))
 
+    def probe(self, done: Callable[[], None]) -> None:
+        self._link.probe(done)
+
     def close(self, close: Close) -> None:
         self._link.close(close)
 

@@ -156,6 +156,10 @@ class Verbs(Protocol):
         self, peer: Peer, rights: Principal, pattern: Pattern, invoke: str, agent_id: str | None
     ) -> Registration: ...
 
+    def make_way(self, peer: Peer, pattern: Pattern, act: Callable[[], None]) -> None:
+        """Call `act` once it is known whether another connection of the peer's subject that has registered this pattern is
+        still there; if it is not, it is closed before. What else the peer asks for waits for that."""
+
     def registered(self, peer: Peer, number: int) -> Pattern | None:
         """The pattern of the peer's registration with that id."""
 
@@ -199,6 +203,9 @@ class Link(Protocol):
     def finish(self, close: Close) -> None:
         """The session has said its last word, to who is leaving: the client is expected to close, and may read first. After a
         while this side does."""
+
+    def probe(self, done: Callable[[], None]) -> None:
+        """Find out whether the client is still there, as `nexus_tw.interfaces.Peer.probe`."""
 
     def close(self, close: Close) -> None:
         """Says why and closes; a second call does nothing."""

@@ -7,12 +7,14 @@ way. What a client may, says or gets is the session's and the core's.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf, nextafter
 from typing import Any, Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from nexus_tw.errors import RATE_LIMITED, TOKEN_EXPIRED, UNAUTHORIZED, Close
+from nexus_tw.errors import HEARTBEAT_TIMEOUT, RATE_LIMITED, TOKEN_EXPIRED, UNAUTHORIZED, Close
+from nexus_tw.guard import Guard
 from nexus_tw.interfaces import Peer
 from nexus_tw.metrics import Metrics
 from nexus_tw.policy import Principal
@@ -31,7 +33,13 @@ PARTING: Final = 5.0  # s for a client that has left its session to close
 LINGER: Final = 10.0  # s for a client to answer our goodbye, which may stand behind a full queue
 PATIENCE: Final = 60.0  # s for which a client may keep its bucket empty
 OWN_CODE: Final = 3000  # from where on close codes are an application's own (RFC 6455 section 7.4.2)
+PROBE: Final = 0.1  # s between two looks whether a client that was asked has shown that it is there
+LOOKS: Final = 30  # that are taken, before it is taken for dead
+ASKERS: Final = 1024  # who wait for one client's sign of life; the others are answered at once
 RECOVERED: Final = 0.1  # of the bucket, from where on it no longer counts as kept empty
+
+
+_guarded: Final = Guard("nexus_tw.transport.conversation", "Telling whether a client is still there")
 
 
 class Shared:
@@ -61,6 +69,7 @@ class Conversation:
         "address",
         "admitted",
         "answers",
+        "askers",
         "bucket",
         "closed",
         "door",
@@ -99,6 +108,7 @@ class Conversation:
         self.bucket = Bucket(door.limits.rate, door.clock.seconds()) if door.limits.rate else None
         self.dry_since: float | None = None
         self.closed: Close | None = None
+        self.askers: list[Callable[[], None]] = []
         self.last_call: IDelayedCall | None = None  # for a client that does not close, or does not finish closing
 
     # --- what a carrier does
@@ -247,6 +257,24 @@ class Conversation:
             subject = self.subject or "nobody"
             self._log.info("{subject} from {address}: {text}", subject=subject, address=self.address, text=text)
 
+    def probe(self, done: Callable[[], None]) -> None:
+        if self.session is None or len(self.askers) >= ASKERS:
+            done()
+            return
+        self.askers.append(done)
+        if len(self.askers) == 1:
+            self.heard = mark = nextafter(self.heard, -inf)  # whatever comes from now on makes it another
+            self.inquire()
+            self._look(mark, 0)
+
+    def inquire(self) -> None:
+        """Ask the client for a sign of life."""
+        self.ping()
+
+    def shows_life(self, mark: float, _seconds: float) -> bool:
+        """Return whether the client has shown that it is there since `heard` was `mark`, that many seconds ago."""
+        return self.heard != mark
+
     def finish(self, close: Close) -> None:
         if self.session is not None:
             self.closed = close
@@ -273,6 +301,17 @@ class Conversation:
             return self.door.limits.auth
         expires = self.principal.expires
         return None if expires is None else max(0.0, expires - self.door.clock.seconds())
+
+    def _look(self, mark: float, looks: int) -> None:
+        # Looks are counted, not seconds: after standing still, what came meanwhile has to be read first.
+        if self.session is not None and not self.shows_life(mark, looks * PROBE):
+            if looks < LOOKS:
+                self.door.clock.callLater(PROBE, self._look, mark, looks + 1)
+                return
+            self.life.close(HEARTBEAT_TIMEOUT)
+        askers, self.askers = self.askers, []
+        for done in askers:
+            _guarded(done)
 
     def _call_last(self, seconds: float, what: Callable[..., None], *args: Any) -> None:
         self._nothing_last()

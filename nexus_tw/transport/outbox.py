@@ -30,6 +30,8 @@ class Owner(Protocol):
 
     def note(self, text: str) -> None: ...
 
+    def probe(self, done: Callable[[], None]) -> None: ...
+
     def finish(self, close: Close) -> None: ...
 
     def close(self, close: Close) -> None: ...
@@ -106,6 +108,9 @@ class Outbox:
 
     def note(self, text: str) -> None:
         self._owner.note(text)
+
+    def probe(self, done: Callable[[], None]) -> None:
+        self._owner.probe(done)
 
     def finish(self, close: Close) -> None:
         self._owner.finish(close)

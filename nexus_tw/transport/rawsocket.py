@@ -29,7 +29,7 @@ from nexus_tw.transport.admission import Admitted
 from nexus_tw.transport.connections import Connections
 from nexus_tw.transport.conversation import LINGER, Conversation, Shared
 from nexus_tw.transport.heartbeat import Pulse
-from nexus_tw.transport.keepalive import keep_alive
+from nexus_tw.transport.keepalive import hurry, keep_alive, silence
 from nexus_tw.transport.turn import Turn
 
 MAGIC: Final = 0x7F  # the first byte of either side; no HTTP request begins with it
@@ -42,8 +42,10 @@ VIOLATION: Final = Close(1002, "Protocol violation", False)
 NOT_UTF8: Final = Close(1007, "Invalid UTF-8", False)
 TOO_LONG: Final = Close(1009, "Message too long", False)
 
-# s for a client that has been sent all there was to close its side. AutobahnJS never does: only a reset makes it come back.
-HALF_CLOSED: Final = 2.0
+# s for the last words to arrive, and to be acted on, before the stream ends: Autobahn|Python on asyncio looks at the end first,
+# and takes a GOODBYE that comes with it for a lost connection.
+GRACE: Final = 0.5
+TICK: Final = 0.02  # s; the kernel may round down by that much
 
 _FIRST_POWER: Final = 9  # 512 bytes: what the length 0 of a handshake stands for
 
@@ -144,13 +146,21 @@ class Connection(Conversation, Protocol):
         assert self.outbox is not None
         self.outbox.flush()
         self.outbox.shut()
+        self._call_last(GRACE, self._end, close)
+
+    def _end(self, close: Close) -> None:
+        assert self.outbox is not None
+        if close.reconnect and not self.outbox.waiting():
+            # AutobahnJS does not notice the end of a stream, nor a reset behind it, and would never come back.
+            self.drop()
+            return
         if isinstance(self.transport, SocketTransport):
             # The other side has to close too: a socket that is closed with something unread in it resets the connection, and
             # takes the last words along.
             self.transport.loseWriteConnection()
         else:  # TLS asks for the other side's answer by itself
             self.transport.loseConnection()
-        self.linger(LINGER if self.outbox.waiting() else HALF_CLOSED)
+        self.linger(LINGER - GRACE)
 
     def bound(self, size: int) -> None:
         self._most = size
@@ -158,6 +168,22 @@ class Connection(Conversation, Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._held = None
         self.gone(1005 if reason.check(ConnectionDone) else 1006, "")
+
+    # --- to find out whether it is there
+
+    def inquire(self) -> None:
+        if self.answers:
+            self.ping()
+        else:
+            hurry(self.transport)
+
+    def shows_life(self, mark: float, seconds: float) -> bool:
+        if super().shows_life(mark, seconds):
+            return True
+        if self.answers or silence(self.transport) >= seconds - TICK:
+            return False
+        keep_alive(self.transport, self.door.pulse.settings)
+        return True
 
     # --- receiving
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ class RecordingLink:
         self.written: list[bytes] = []
         self.pushed: list[bytes] = []
         self.finished: list[Close] = []
+        self.probes: list[Callable[[], None]] = []
         self.closed: list[Close] = []
 
     def write(self, data: bytes) -> None:
@@ -43,6 +45,9 @@ class RecordingLink:
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+    def probe(self, done: Callable[[], None]) -> None:
+        self.probes.append(done)
 
     def finish(self, close: Close) -> None:
         self.finished.append(close)

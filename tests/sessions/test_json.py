@@ -140,7 +140,7 @@ class RecordingVerbs:
         return self.gateway
 
     # What only WAMP asks for.
-    authorize = subscription = subscribed = call = register_procedure = registered = invocation = _never
+    authorize = subscription = subscribed = call = register_procedure = make_way = registered = invocation = _never
 
 
 def _keep_their_shape(verbs: RecordingVerbs) -> Verbs:

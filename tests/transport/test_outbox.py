@@ -65,6 +65,9 @@ class World:
     def note(self, text: str) -> None:
         raise AssertionError(text)
 
+    def probe(self, done: Callable[[], None]) -> None:
+        raise AssertionError("nobody asks")
+
     def finish(self, close: Close) -> None:
         self.finished.append(close)
 
@@ -235,6 +238,9 @@ class Pair:
 
     def note(self, text: str) -> None:
         raise AssertionError(text)
+
+    def probe(self, done: Callable[[], None]) -> None:
+        raise AssertionError("nobody asks")
 
     def finish(self, close: Close) -> None:
         raise AssertionError("nobody leaves")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,9 @@ class Pair:
 
     def note(self, text: str) -> None:
         raise AssertionError(text)
+
+    def probe(self, done: Callable[[], None]) -> None:
+        raise AssertionError("nobody asks")
 
     def finish(self, close: Close) -> None:
         raise AssertionError("nobody leaves")

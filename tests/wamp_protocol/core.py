@@ -55,6 +55,8 @@ class Line:
         self.dropped = False  # without a goodbye of the carrier's
         self.finished: Close | None = None  # what it is to be closed with when the client does not
         self.refusal: NexusError | None = None  # of whoever the client turns out to be
+        self.answers = True  # whether the client shows that it is there as soon as it is asked
+        self.probes: list[Callable[[], None]] = []  # who wants to know, where it does not
         self.session: Session | None = None
         self.notes: list[str] = []
 
@@ -70,6 +72,12 @@ class Line:
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+    def probe(self, done: Callable[[], None]) -> None:
+        if self.answers:
+            done()
+        else:
+            self.probes.append(done)
 
     def finish(self, close: Close) -> None:
         self.finished = close

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Final
 
 from nexus_tw.errors import NexusError
 from nexus_tw.policy import Principal
 from nexus_tw.sessions.wamp import uris
 from nexus_tw.sessions.wamp.codes import REGISTERED, UNREGISTERED
 from nexus_tw.sessions.wamp.errors import WampError
-from nexus_tw.sessions.wamp.session import WampSession
+from nexus_tw.sessions.wamp.session import OVER, WampSession
 from nexus_tw.wamp.messages import Register, Unregister
+
+SINGLE: Final = "single"  # the invocation policy of a procedure that one session has for itself
 
 
 def register(session: WampSession, message: Register) -> None:
@@ -21,6 +24,14 @@ def register(session: WampSession, message: Register) -> None:
     fail = partial(session.refuse, message)
 
     def act(rights: Principal) -> None:
+        if options.invoke == SINGLE:
+            verbs.make_way(session, pattern, partial(settle, rights))
+        else:
+            settle(rights)
+
+    def settle(rights: Principal) -> None:
+        if session.expected is OVER:
+            return
         try:
             registration = verbs.register_procedure(session, rights, pattern, options.invoke, options.agent)
         except NexusError as error:

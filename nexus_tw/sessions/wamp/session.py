@@ -190,6 +190,9 @@ class WampSession:
         if self.features.callee.registration_revocation:
             self.send(UNREGISTERED, 0, {"registration": registration.number, "reason": reason})
 
+    def probe(self, done: Callable[[], None]) -> None:
+        self.link.probe(done)
+
     def close(self, close: Close) -> None:
         self.link.close(close)
 
