@@ -43,7 +43,7 @@ class Activated(NexusServer):
 
     def __init__(self, directory: Path, family: str, listen: str, names: str = "nexus.socket") -> None:
         trusted = {"NEXUS_HTTP__TRUSTED_PROXIES": "127.0.0.1, ::1, unix"}
-        super().__init__(directory, "--listen", listen, listen=False, env=trusted)
+        super().__init__(directory, "--listen", listen, listen=False, env=trusted, token="the-token-of-an-activated-server")
         self._begun = [sys.executable, "-c", SYSTEMD, family, names]
         self.path = str(directory / "nexus.sock")
         self._where = self.path if family == "UNIX" else str(self.port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import subprocess
@@ -21,6 +22,7 @@ from nexus_tw.transport import endpoints
 from nexus_tw.transport.proxied import SIGNATURE, NoHeader, read
 from tests.certificates import authority, issue
 from tests.client import greeted, handshake, request
+from tests.e2e.server import Child, free_port, until
 from tests.node import TOKEN, Node, clock
 
 
@@ -156,3 +158,43 @@ async def test_the_header_comes_before_tls_where_both_are_spoken(node: Node, tmp
     command = ["curl", "-sS", "-m", "20", "--haproxy-protocol", "--cacert", str(tmp_path / "authority.pem"), url]
     answer = await deferToThread(subprocess.run, command, capture_output=True, text=True)
     assert (answer.stdout, answer.stderr) == ('{"status":"live"}', "")
+
+
+HAPROXY = """
+global
+    log stdout format raw local0
+defaults
+    mode http
+    log global
+    option log-health-checks
+    timeout connect 5s
+    timeout client 20s
+    timeout server 20s
+frontend front
+    bind 127.0.0.1:{front}
+    default_backend nexus
+backend nexus
+    option httpchk GET /health/live
+    server node 127.0.0.1:{node} {send} check inter 100ms fall 1
+"""
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("send", ["send-proxy", "send-proxy-v2"])
+async def test_haproxy_s_own_checks_pass_and_its_clients_keep_their_addresses(node: Node, tmp_path: Path, send: str) -> None:
+    """A check has no client: HAProxy sends `PROXY UNKNOWN` or LOCAL with it."""
+    number, front = await port_of(node, "haproxy:tcp:0:interface=127.0.0.1"), free_port()
+    (tmp_path / "haproxy.cfg").write_text(HAPROXY.format(front=front, node=number, send=send))
+    haproxy = Child("haproxy", tmp_path)
+    haproxy.spawn(["haproxy", "-db", "-f", str(tmp_path / "haproxy.cfg")], os.environ, tmp_path)
+    try:
+        await until(lambda: "Health check" in haproxy.output, 20, f"for a check:\n{haproxy.output}")
+        assert "check passed, code: 200" in haproxy.output
+        there = TCP4ClientEndpoint(clock, "127.0.0.1", front, bindAddress=("127.0.0.2", 0))
+        client = await greeted(await node.wire(handshake(token=TOKEN), there))
+        assert [connection.address for connection in node.server.connections] == ["127.0.0.2"]
+        await client.heard()
+        client.wire.drop()
+        await node.connected(0)
+    finally:
+        haproxy.discard()
