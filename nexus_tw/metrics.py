@@ -34,6 +34,7 @@ LABELS: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
     "publications_refused": ("code", ("invalid_message", "forbidden", "bus_unavailable")),
     "events_dropped": ("reason", ("outbox", "bus", "too_large", "about", "testament")),
     "authorizer_failures": ("reason", ("timeout", "failed", "busy")),
+    "shares_refused": ("pot", ()),
     "commands_ended": ("status", ("completed", "failed", "cancelled", "expired")),
     "log_lines_withheld": ("about", ("calls", "refusals")),
 }
@@ -54,6 +55,7 @@ class Metrics:
     reads_paused: int = 0
     messages_queued: int = 0  # that waited until an earlier one of the same client took effect
     messages_refused: int = 0  # because too many waited so
+    shares_refused: Counter[str] = field(default_factory=Counter)  # by pot
     # events
     events_published: int = 0
     events_received: int = 0  # from the bus

@@ -88,6 +88,8 @@ class Limits(Struct, forbid_unknown_fields=True):
     agents: Count = 65536  # agent ids that one connection acts for
     commands: Count = 100000  # commands remembered (their ids stand for a day), running and queued ones among them
     pending: Count = 1024  # commands of one caller that have not ended
+    # Of what all subjects share (commands, idempotency keys, …), the part that one of them may take; 1: all of it.
+    share: Annotated[float, Meta(gt=0, le=1)] = 0.25
     outbox: Count = 10000  # events that wait while the bus is away
     threads: Annotated[int, Meta(ge=1, le=1024)] = 16  # in which handlers with `thread = true` are executed
     thread_queue: Count = 256  # commands that wait for one of these

@@ -1,0 +1,56 @@
+"""Pots: what is there for all subjects together, and the share of it that one subject may take.
+
+Everything that outlives a connection or is common to all of them is taken out of a pot, so that one subject cannot use up
+what the others need.
+"""
+
+from __future__ import annotations
+
+from nexus_tw.errors import NexusError
+from nexus_tw.metrics import Metrics
+
+
+class Pot:
+    """Counts what subjects have taken of one bounded resource."""
+
+    __slots__ = ("_metrics", "_name", "_share", "_size", "_taken", "taken")
+
+    def __init__(self, name: str, size: int, share: float, metrics: Metrics) -> None:
+        """`name` stands in errors and metrics; `size` bounds all subjects together (0: no limit), `share` is one's part of it.
+
+        One unit can always be taken by a subject that has none, as long as the pot has it.
+        """
+        self._name = name
+        self._size = size
+        self._share = max(1, int(size * share))
+        self._metrics = metrics
+        self._taken: dict[str, int] = {}
+        self.taken = 0
+
+    def take(self, subject: str, amount: int = 1) -> None:
+        """Take `amount` for the subject. Raise `limit_exceeded` if it would exceed its share, or all of them the pot."""
+        mine = self._taken.get(subject, 0) + amount
+        if self._size:
+            if mine > self._share:
+                self._metrics.shares_refused[self._name] += 1
+                raise NexusError("limit_exceeded", f"More than {self._share} {self._name} of one subject")
+            if self.taken + amount > self._size:
+                self._metrics.shares_refused[self._name] += 1
+                raise NexusError("limit_exceeded", f"More than {self._size} {self._name} of all subjects")
+        self._taken[subject] = mine
+        self.taken += amount
+
+    def give_back(self, subject: str, amount: int = 1) -> None:
+        """Return what was taken before. Raise `ValueError` if the subject has not taken so much."""
+        left = self._taken.get(subject, 0) - amount
+        if left < 0:
+            raise ValueError(f"{self._name}: {amount} given back, {left + amount} taken")
+        if left:
+            self._taken[subject] = left
+        else:
+            self._taken.pop(subject, None)
+        self.taken -= amount
+
+    def of(self, subject: str) -> int:
+        """Return how much the subject has taken."""
+        return self._taken.get(subject, 0)
