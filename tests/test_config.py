@@ -187,6 +187,7 @@ LOCAL = (
     "tcp:3000:interface=127.0.0.1",
     "tcp:port=3000:interface=127.8.8.8:backlog=5",
     r"tcp:3000:interface=\:\:1",
+    r"tcp6:3000:interface=\:\:1",
     "tcp:3000:interface=localhost",
     "unix:/run/nexus.sock",
 )

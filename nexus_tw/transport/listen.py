@@ -35,7 +35,7 @@ def is_local(text: str) -> bool:
     if kind == "unix":
         return True
     given = [each.removeprefix(_INTERFACE) for each in arguments if each.startswith(_INTERFACE)]
-    if kind not in ("tcp", "tls", "ssl") or not given:
+    if kind not in ("tcp", "tcp6", "tls", "ssl") or not given:
         return False
     interface = given[-1].replace("\\", "")
     try:

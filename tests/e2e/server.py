@@ -48,6 +48,8 @@ async def until(true: Any, seconds: float = 15, what: str = "") -> None:
 class Child:
     """A process with its output in a file; whoever starts one stops it."""
 
+    descriptors: Sequence[int] = ()  # that are left open for it, beside its output
+
     def __init__(self, name: str, directory: Path) -> None:
         self._name = name
         self._output = directory / f"{name}.output"
@@ -63,6 +65,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                pass_fds=self.descriptors,
                 start_new_session=True,  # so that what it starts can be ended with it
             )
 
