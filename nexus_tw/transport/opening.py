@@ -25,7 +25,10 @@ _HEAD: Final = re.compile(
     % (_TOKEN, _TOKEN)
 )
 _ABSOLUTE: Final = re.compile(r"(?i)https?://[^/?]*")
-_HOST: Final = re.compile(r"(?:\[[0-9A-Za-z:.%]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]*)?\Z")  # RFC 3986 section 3.2.2
+# RFC 3986 section 3.2.2. Beyond it, an IPv6 address may lack its brackets, as Autobahn|Python sends it; it is nobody's origin.
+_HOST: Final = re.compile(
+    r"(?:\[[0-9A-Za-z:.%]+\]|(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f.]*|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]*)?\Z"
+)
 _LENGTH: Final = re.compile(r"[0-9]{1,20}\Z")  # no body is longer, and Python does not make a number of any digits
 
 # What a handshake is judged by once its address, its Host and its Origin were (RFC 6455 section 4.2.1).
