@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Sequence
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -34,7 +35,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     # Nothing leaves this machine.
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1, EXCLUDE ::1",
     "--remote-debugging-port=0",
 )
 
@@ -47,9 +48,9 @@ class _Quiet(SimpleHTTPRequestHandler):
 class Pages:
     """Serves a directory on a loopback port, from a thread: also while the reactor stands still. Each is its own origin."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, port: int = 0) -> None:
         handler = functools.partial(_Quiet, directory=str(directory))
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self.origin = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
@@ -120,10 +121,11 @@ class Tab(WebSocketClientProtocol):
 
 
 class Chromium(Child):
-    """The browser, with a profile of its own, at one page."""
+    """The browser, with a profile of its own, at one page; `flags` beside those that every test has."""
 
-    def __init__(self, directory: Path, name: str = "chromium") -> None:
+    def __init__(self, directory: Path, name: str = "chromium", flags: Sequence[str] = ()) -> None:
         super().__init__(name, directory)
+        self._flags = flags
         self._directory = directory
         self._profile = directory / f"{name}.profile"
 
@@ -131,7 +133,7 @@ class Chromium(Child):
         """Starts it without waiting."""
         program = shutil.which("chromium") or shutil.which("google-chrome")
         assert program, "there is no chromium; bin/test installs it"
-        self.spawn([program, *FLAGS, f"--user-data-dir={self._profile}", url], os.environ, self._directory)
+        self.spawn([program, *FLAGS, *self._flags, f"--user-data-dir={self._profile}", url], os.environ, self._directory)
 
     async def tab(self) -> Tab:
         """Its page."""

@@ -1,0 +1,222 @@
+"""All cells of one life at once: a house, a program for each client with its cells in it, and what becomes of each cell."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from twisted.internet.task import deferLater
+
+from tests.e2e.server import ROOT, Child, clock
+from tests.field.house import PATIENCE, House
+from tests.field.matrix import Cell
+
+LOOK = 0.05  # s between two looks at what programs have said
+
+
+class Said(NamedTuple):
+    """A line of a program, and when it was read."""
+
+    at: float
+    line: dict[str, Any]
+
+
+class Outcome(NamedTuple):
+    """What came of a cell: its troubles, none where all held; in a few words what it did; and after how many seconds it was
+    back, where it was away."""
+
+    troubles: list[str]
+    notes: list[str]
+    back: float | None = None
+
+
+class Story:
+    """What one cell's client has said so far, and what was found out about it."""
+
+    def __init__(self, cell: Cell) -> None:
+        self.cell = cell
+        self.said: list[Said] = []
+        self.troubles: list[str] = []
+        self.notes: list[str] = []
+        self.back: float | None = None
+        self.marked = 0.0
+
+    def of(self, event: str) -> list[Said]:
+        return [each for each in self.said if each.line["event"] == event]
+
+    def count(self, event: str) -> int:
+        return len(self.of(event))
+
+    def last(self, event: str) -> dict[str, Any] | None:
+        found = self.of(event)
+        return found[-1].line if found else None
+
+    def heard(self, number: int) -> bool:
+        return any(each.line["data"] == {"n": number} for each in self.of("heard"))
+
+    @property
+    def failed(self) -> bool:
+        """Whether it said that it cannot go on."""
+        return bool(self.of("failed"))
+
+    @property
+    def listens(self) -> bool:
+        return self.cell.client.carrier != "http"
+
+    @property
+    def notices(self) -> bool:
+        """Whether its library finds out that a connection ended in this life."""
+        cell = self.cell
+        return not any(fnmatchcase(f"{cell.way}-{cell.life}", pattern) for pattern in cell.client.deaf)
+
+    @property
+    def returns(self) -> bool:
+        return self.cell.client.returns and self.notices
+
+    @property
+    def told(self) -> tuple[bool, str] | None:
+        line = self.last("told")
+        return None if line is None else (line["reconnect"], line["reason"])
+
+    @property
+    def closed(self) -> tuple[int | None, str]:
+        line = self.last("closed") or {}
+        return line.get("code"), line.get("reason", "")
+
+    def came_back(self) -> None:
+        """Takes down how long that took: from when it could come back until it had subscribed again."""
+        self.back = max(0.0, self.of("open")[-1].at - self.marked)
+
+    def check(self, true: bool, trouble: str) -> None:
+        if not true:
+            self.troubles.append(trouble)
+
+    def note(self, what: str) -> None:
+        self.notes.append(what)
+
+
+class Program(Child):
+    """One client's process."""
+
+    def __init__(self, name: str, directory: Path) -> None:
+        super().__init__(name, directory)
+        self._read = 0
+
+    def new(self) -> list[dict[str, Any]]:
+        """The lines about cells that were not there before."""
+        if not self._output.exists():
+            return []
+        with self._output.open("rb") as output:
+            output.seek(self._read)
+            whole, newline, _rest = output.read().rpartition(b"\n")
+        self._read += len(whole) + len(newline)
+        return [json.loads(line) for line in whole.splitlines() if line.startswith(b'{"cell"')]
+
+    def everything(self) -> list[int]:
+        """The process and all that descend from it."""
+        children: dict[int, list[int]] = {}
+        for entry in Path("/proc").iterdir():
+            with suppress(OSError, ValueError):
+                number = int(entry.name)
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                children.setdefault(parent, []).append(number)
+        found = [self.pid]
+        for number in found:
+            found += children.get(number, [])
+        return found
+
+
+class Wave:
+    """The cells of one life."""
+
+    def __init__(self, cells: Sequence[Cell], directory: Path) -> None:
+        life = cells[0].life
+        self._life = life
+        self.stories = [Story(cell) for cell in cells]
+        self._by_name = {str(story.cell): story for story in self.stories}
+        self.house = House(directory, dict.fromkeys(cell.way for cell in cells), life.settings, life.relayed)
+        self._programs: list[Program] = []
+
+    async def run(self) -> dict[Cell, Outcome]:
+        """Gives what came of each cell, whatever it was."""
+        try:
+            await self.house.start()
+            self._launch()
+            await self._life.act(self)
+        except Exception as error:
+            for story in self.stories:
+                story.troubles.append(f"{type(error).__name__}: {error}")
+        finally:
+            self._end()
+        return {story.cell: Outcome(story.troubles, story.notes, story.back) for story in self.stories}
+
+    async def each(self, what: str, true: Callable[[Story], object], stories: Iterable[Story] | None = None) -> None:
+        """Waits until it is so for each that had no trouble; those for which it is not in `PATIENCE`, or whose program says
+        that it failed, are in trouble from now on."""
+        waiting = [story for story in (self.stories if stories is None else stories) if not story.troubles]
+        end = clock.seconds() + PATIENCE
+        while True:
+            self._look()
+            waiting = [story for story in waiting if not true(story)]
+            if all(story.failed for story in waiting) or clock.seconds() > end:
+                break
+            await deferLater(clock, LOOK)
+        for story in waiting:
+            story.troubles.append(f"waited in vain until it {what}; it said {[each.line for each in story.said[-4:]]}")
+
+    def mark(self) -> None:
+        """From now on all can come back."""
+        for story in self.stories:
+            story.marked = clock.seconds()
+
+    def signal(self, number: signal.Signals) -> None:
+        """To every client's processes."""
+        for program in self._programs:
+            for pid in program.everything():
+                os.kill(pid, number)
+
+    def _launch(self) -> None:
+        environment = self.house.environment()
+        by_client: dict[Any, list[Cell]] = {}
+        for story in self.stories:
+            by_client.setdefault(story.cell.client, []).append(story.cell)
+        for client, cells in by_client.items():
+            program = Program(client.name, self.house.directory)
+            arguments = json.dumps([self._told(cell) for cell in cells])
+            program.spawn([*client.command, arguments], environment, ROOT)
+            self._programs.append(program)
+
+    def _told(self, cell: Cell) -> dict[str, Any]:
+        """A cell as its program is told of it (`programs/cells.py`)."""
+        address = self.house.address(cell.way)
+        return {
+            "name": str(cell),
+            "host": address.host,
+            "port": address.port,
+            "unix": address.unix,
+            "secure": cell.way.secure,
+            "token": self._life.token or self.house.server.token,
+            "talks": self._life.name == "talks",
+            "topics": list(self._life.topics),
+        }
+
+    def _look(self) -> None:
+        for program in self._programs:
+            for line in program.new():
+                self._by_name[line["cell"]].said.append(Said(clock.seconds(), line))
+
+    def _end(self) -> None:
+        for program in self._programs:
+            if program.running:
+                program.signal(signal.SIGTERM)
+        for program in self._programs:
+            with suppress(Exception):
+                program.wait(10)
+            program.discard()
+        self.house.discard()
