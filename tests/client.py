@@ -12,6 +12,7 @@ from urllib.parse import quote
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import connectProtocol
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -54,6 +55,7 @@ class Wire(Protocol):
     def __init__(self) -> None:
         self.data = b""
         self.over = False
+        self.reset = False  # whether it ended by a reset
         self._waiting: Deferred[None] | None = None
 
     def dataReceived(self, data: bytes) -> None:
@@ -62,6 +64,7 @@ class Wire(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.over = True
+        self.reset = not reason.check(ConnectionDone)
         self._wake()
 
     def write(self, data: bytes) -> None:

@@ -9,10 +9,13 @@ once it has sent a PING or a PONG, and until then its connection is watched by T
 
 from __future__ import annotations
 
+import fcntl
+import sys
+import termios
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IReactorTime
@@ -45,6 +48,7 @@ TOO_LONG: Final = Close(1009, "Message too long", False)
 # s for the last words to arrive, and to be acted on, before the stream ends: Autobahn|Python on asyncio looks at the end first,
 # and takes a GOODBYE that comes with it for a lost connection.
 GRACE: Final = 0.5
+LOOK: Final = 0.05  # s between two looks at whether a client's side has taken all that was sent
 TICK: Final = 0.02  # s; the kernel may round down by that much
 
 _FIRST_POWER: Final = 9  # 512 bytes: what the length 0 of a handshake stands for
@@ -146,21 +150,25 @@ class Connection(Conversation, Protocol):
         assert self.outbox is not None
         self.outbox.flush()
         self.outbox.shut()
-        self._call_last(GRACE, self._end, close)
+        self._call_last(GRACE, self._reset if close.reconnect else self._end, self.door.clock.seconds() + LINGER)
 
-    def _end(self, close: Close) -> None:
+    def _reset(self, latest: float) -> None:
+        # AutobahnJS does not notice the end of a stream, nor a reset behind it, and would never come back. What the other side
+        # has not acknowledged would be lost by a reset.
         assert self.outbox is not None
-        if close.reconnect and not self.outbox.waiting():
-            # AutobahnJS does not notice the end of a stream, nor a reset behind it, and would never come back.
+        if self.door.clock.seconds() < latest and (self.outbox.waiting() or _unacknowledged(self.transport)):
+            self._call_last(LOOK, self._reset, latest)
+        else:
             self.drop()
-            return
+
+    def _end(self, latest: float) -> None:
         if isinstance(self.transport, SocketTransport):
             # The other side has to close too: a socket that is closed with something unread in it resets the connection, and
             # takes the last words along.
             self.transport.loseWriteConnection()
         else:  # TLS asks for the other side's answer by itself
             self.transport.loseConnection()
-        self.linger(LINGER - GRACE)
+        self.linger(latest - self.door.clock.seconds())
 
     def bound(self, size: int) -> None:
         self._most = size
@@ -302,3 +310,8 @@ class RawSockets(Shared):
     def _unacceptable(self, refusal: Refusal) -> Unacceptable:
         self.metrics.connections_refused["handshake"] += 1
         return Unacceptable(refusal)
+
+
+def _unacknowledged(transport: Any) -> int:
+    """Return how many bytes the kernel keeps because the other side has not acknowledged them (tcp(7), unix(7): SIOCOUTQ)."""
+    return int.from_bytes(fcntl.ioctl(transport.socket, termios.TIOCOUTQ, bytes(4)), sys.byteorder)

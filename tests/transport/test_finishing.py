@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from random import Random
-from socket import AF_UNIX
-from types import SimpleNamespace
+from socket import socketpair
 from typing import Any
 
 import pytest
@@ -32,7 +31,7 @@ class Socket(StringTransportWithDisconnection):
     """The transport of a client that does nothing by itself: only an abort ends it at once."""
 
     dataBuffer, offset, _tempDataLen = b"", 0, 0
-    socket = SimpleNamespace(family=AF_UNIX)
+    socket, _other = socketpair()
 
     def loseConnection(self) -> None:
         self.disconnecting = True

@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from nexus_tw import frames
 from nexus_tw.auth import Authenticators
-from nexus_tw.errors import NexusError
+from nexus_tw.errors import REPLACED, SHUTTING_DOWN, Close, NexusError
 from nexus_tw.interfaces import Credentials
 from nexus_tw.metrics import Metrics
 from nexus_tw.policy import ADMIN, Principal
@@ -448,6 +448,20 @@ async def test_a_slow_reader_is_closed_and_gets_what_was_queued_whole(houses: Ho
     assert messages == [b"%d" % number + b"x" * 20000 for number in range(sent)]
     await house.connected(0)
     assert house.metrics.connections_closed == {4001: 1}
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(("close", "reset"), [(SHUTTING_DOWN, True), (REPLACED, False)])
+async def test_who_should_come_back_gets_a_reset_after_all_that_was_sent_and_who_should_not_the_end_of_the_stream(
+    houses: Houses, close: Close, reset: bool
+) -> None:
+    house = await houses()
+    client = await greeted(house)
+    (session,) = house.raw_dialect.sessions
+    session.link.push(frames.rawsocket(b"x" * 60_000))
+    session.link.close(close)
+    assert await left(client) == [b"x" * 60_000, b"farewell %d" % close.code]
+    assert client.wire.reset is reset
 
 
 @pytest_twisted.ensureDeferred
