@@ -45,9 +45,7 @@ VIOLATION: Final = Close(1002, "Protocol violation", False)
 NOT_UTF8: Final = Close(1007, "Invalid UTF-8", False)
 TOO_LONG: Final = Close(1009, "Message too long", False)
 
-# s for the last words to arrive, and to be acted on, before the stream ends: Autobahn|Python on asyncio looks at the end first,
-# and takes a GOODBYE that comes with it for a lost connection.
-GRACE: Final = 0.5
+GRACE: Final = 0.5  # s for the last words to arrive, and to be acted on, before the stream ends or is reset
 LOOK: Final = 0.05  # s between two looks at whether a client's side has taken all that was sent
 TICK: Final = 0.02  # s; the kernel may round down by that much
 
