@@ -15,9 +15,14 @@ async function live(cell) {
     reconnectInterval: FIRST_RETRY * 1000,
     onClose: () => say(cell, "closed"),
     onReconnect: () => say(cell, "closed", { returns: true }),
-    // It subscribes and registers again by itself, after it has said so.
-    onReconnectSuccess: () => setTimeout(() => say(cell, "open"), 100),
+    onReconnectSuccess: () => setTimeout(renewed),
   });
+  // It subscribes again by itself, after it has said that it is back: to one topic after the other, each before one of these
+  // calls is sent, so that it is answered before.
+  const renewed = async () => {
+    for (let topic = 0; topic < cell.topics.length; topic++) await wampy.call("wamp.session.count");
+    say(cell, "open");
+  };
   try {
     await wampy.connect();
   } catch (error) {
