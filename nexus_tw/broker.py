@@ -347,7 +347,7 @@ class Broker:
         subscribers = {peer for pattern in self._hub.interested(BROADCAST) for peer in self.subscription(pattern).peers()}
         others = subscribers.difference(told)
         if others:
-            rule = Rule(exclude=frozenset(peer.number for peer in subscribers - others))
+            rule = Rule(exclude=[peer.number for peer in subscribers - others])
             event = Event(BROADCAST, Payload.of_value(data), About(new_publication_id(), rule=rule))
             self._hub.event(event, self._excluded(event))
         return len(others)

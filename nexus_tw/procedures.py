@@ -39,6 +39,8 @@ SUBMIT: Final = "nexus.telemetry.submit"
 MOST_TESTAMENTS: Final = 64  # of one session, of all scopes
 SCOPES: Final = ("detached", "destroyed")  # in the order in which they are published: no session is resumed
 
+_SESSIONS: Final = frozenset(("exclude", "eligible"))  # of `Rule`; the others are text
+
 _Testament = tuple[str, Payload, About]
 
 
@@ -429,7 +431,10 @@ def _publish_options(given: dict[str, Any]) -> PublishOptions:
 
 
 def _rule(options: PublishOptions) -> Rule | None:
-    listed = {name: frozenset(names) for name in Rule.__struct_fields__ if (names := getattr(options, name)) is not None}
+    given = {name: getattr(options, name) for name in Rule.__struct_fields__}
+    listed: dict[str, Any] = {
+        name: names if name in _SESSIONS else frozenset(names) for name, names in given.items() if names is not None
+    }
     return Rule(**listed) if listed else None
 
 

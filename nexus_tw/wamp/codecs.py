@@ -17,8 +17,9 @@ are made of None, booleans, numbers, text, bytes, dates, lists, and maps with te
   is taken. Typed arrays (RFC 8746) and UUIDs keep their tag where the payload goes to CBOR. Others lose it: decoders fail over
   what is wrong inside of a tag that they know, and so one publisher could end the sessions of all its subscribers.
 
-Refused besides are keys of maps that are no text, text that is no Unicode (JSON's escapes of lone surrogates among it), what a
-format does not know (NaN in JSON), and what is nested too deep. Of members with the same name the last one counts.
+Refused besides are keys of maps that are no text (before they are hashed: numbers could be chosen to have one hash), text that
+is no Unicode (JSON's escapes of lone surrogates among it), what a format does not know (NaN in JSON), and what is nested too
+deep. Of members with the same name the last one counts.
 
 In options null means the same as absence, and so does undefined. In MessagePack and CBOR JavaScript writes its larger integers
 as floats: one without a fraction stands for the integer wherever a message must have one.
@@ -62,12 +63,19 @@ class Violation(Exception):
     """What a client sent is no WAMP message; the text names the member and the reason, and repeats nothing of it."""
 
 
+_NO_TEXT: Final = "the keys of a map must be text"
+
+_CBOR_KEY: Final = "map key must be a text string"  # begins what cbor2 says of others
+
 # What the decoders raise (a UnicodeDecodeError is a ValueError); anything else would be a mistake in here.
 _REFUSALS: Final = (msgspec.MsgspecError, cbor2.CBORDecodeError, ValueError, RecursionError)
 
 
 def _reason(error: Exception) -> str:
-    return "nested too deep" if isinstance(error, RecursionError) else str(error)
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    reason = str(error)
+    return _NO_TEXT if _CBOR_KEY in reason else reason
 
 
 class Codec:
@@ -120,7 +128,7 @@ def _check(value: Any, depth: int) -> None:
             elif _KEYS.issuperset(map(type, item)):
                 below += item.values()
             else:
-                raise Violation("the keys of a map must be text")
+                raise Violation(_NO_TEXT)
         if not below:
             break
         level = below
@@ -168,6 +176,18 @@ _PLACE: Final = re.compile(r"(?P<why>.*) - at (?P<key>`key` in )?`\$\[(?P<index>
 
 _NO_LIST: Final = "a message is a list that begins with its type code"
 _NO_TYPE: Final = "the type code is none of a message that clients send"
+
+
+def _size(kind: type[ClientMessage] | None) -> int:
+    """Return how many elements the message has before its payload, which fails alone; of one that there is not its code."""
+    return 1 if kind is None else _HEADS.get(kind, 1 + len(kind.__struct_fields__))
+
+
+def _no_text(kind: type[ClientMessage] | None, element: int) -> Violation:
+    """Return what is wrong if this element holds a map with a key that is no text."""
+    if kind is None:
+        return Violation(_NO_TYPE)
+    return Violation(f"{kind.__name__.upper()}: {('type code', *kind.__struct_fields__)[element]}: {_NO_TEXT}")
 
 
 def _told(error: Exception, kind: type[ClientMessage]) -> Violation:
@@ -393,8 +413,32 @@ class _MessagePack(_Spliced):
     _lists = frozenset((*range(0x90, 0xA0), 0xDC, 0xDD))
     _maps = frozenset((*range(0x80, 0x90), 0xDE, 0xDF))
 
+    def message(self, data: bytes) -> ClientMessage:
+        if pieces.has_large_maps(data):
+            kind: type[ClientMessage] | None = None
+
+            def heads(code: bytes) -> int:
+                nonlocal kind
+                kind = self._kind(code)
+                return _size(kind)
+
+            try:
+                pieces.check_keys_of(data, heads)
+            except pieces.KeyIsNoText as error:
+                raise _no_text(kind, error.element) from None
+        return super().message(data)
+
+    def _kind(self, code: bytes) -> type[ClientMessage] | None:
+        try:
+            number = self._element(code)
+        except _REFUSALS:
+            return None
+        return _CLASSES.get(number) if type(number) is int else None
+
     def value(self, data: bytes, depth: int = DEPTH) -> Any:
         try:
+            if pieces.has_large_maps(data):
+                pieces.check_keys(data)
             value = _msgpack_decode(data)
         except _REFUSALS as error:
             raise Violation(_reason(error)) from None
@@ -444,6 +488,10 @@ def _fits(tag: int, content: Any) -> bool:
         return len(content) == 16
     # RFC 8746 section 2.1: the bits of the tag; 76 is none.
     return 64 <= tag < 88 and tag != 76 and len(content) % (1 << (tag >> 4 & 1) + (tag & 3)) == 0
+
+
+# Keys that are neither text nor bytes are refused before they are hashed.
+_cbor: Final = partial(cbor2.CBORDecoder, max_depth=DEPTH, strict_hashable_types=True)
 
 
 class _Tags(dict[int, Callable[[Any, bool], Any]]):
@@ -525,14 +573,14 @@ class _Cbor(Codec):
         tags = _Tags()
         # The head alone, as a list: that is one thing to decode.
         stream = BytesIO(_SHORTS[min(size, count)] + data[1:])
-        decode = cbor2.CBORDecoder(stream, semantic_decoders=tags, max_depth=DEPTH).decode
+        decode = _cbor(stream, semantic_decoders=tags).decode
         try:
             elements: list[Any] = decode()
             if b"\xf7" in data:
                 elements = _replace(elements, _undefined_as_null)
             end = stream.tell()
         except _REFUSALS as error:
-            raise Violation(_reason(error)) from None
+            return self._cut(data, Violation(_reason(error)))
         for _ in range(size, count):
             begin = end
             try:
@@ -568,21 +616,23 @@ class _Cbor(Codec):
         if start is None:
             raise violation
         stream = BytesIO(data[start.end() :])
-        decode = cbor2.CBORDecoder(stream, semantic_decoders=_Tags(), max_depth=DEPTH).decode
+        decode = _cbor(stream, semantic_decoders=_Tags()).decode
         elements: list[Any] = []
         rest = b""
         try:
             code = decode()
-            size = _HEADS.get(_CLASSES[code]) if type(code) is int and code in _CLASSES else None
-            if size is None:
-                raise violation
-            elements += [code, *(decode() for _ in range(size - 1))]
-            rest = data[start.end() + stream.tell() :]
-            for _ in range(_count(start) - size):
-                decode()
-        except _REFUSALS:
+            kind = _CLASSES.get(code) if type(code) is int else None
+            elements.append(code)
+            elements.extend(decode() for _ in range(1, _size(kind)))
+            if kind in _HEADS:
+                rest = data[start.end() + stream.tell() :]
+                for _ in range(_size(kind), _count(start)):
+                    decode()
+        except _REFUSALS as error:
             if rest:
                 return [*_replace(elements, _undefined_as_null), msgspec.Raw(rest)]
+            if _reason(error) == _NO_TEXT and elements:
+                raise _no_text(kind, len(elements)) from None
         raise violation
 
     def value(self, data: bytes, depth: int = DEPTH) -> Any:
@@ -593,7 +643,7 @@ class _Cbor(Codec):
     def _load(self, data: bytes) -> Any:
         stream = BytesIO(data)
         try:
-            value = cbor2.load(stream, semantic_decoders=_Tags(), max_depth=DEPTH)
+            value = _cbor(stream, semantic_decoders=_Tags()).decode()
         except _REFUSALS as error:
             raise Violation(_reason(error)) from None
         if stream.tell() != len(data):

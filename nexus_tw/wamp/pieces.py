@@ -1,13 +1,17 @@
-"""The elements of an encoded list in which something may be malformed, told apart without decoding them.
+"""What can be told of encoded bytes without decoding them: where the elements of a list end, and what the keys of maps are.
 
-Where the end of an element cannot be found, all that is left is the last one. ValueError where there is no such list. This is
-the way of messages that no decoder takes as a whole; so slow, it looks at little.
+`of_json` and `of_msgpack` split a list in which something may be malformed. Where the end of an element cannot be found, all
+that is left is the last one. ValueError if there is no such list. This is the way of messages that no decoder takes as a whole;
+so slow, it looks at little.
+
+`check_keys` refuses keys of maps before a decoder puts them into a dictionary.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Final
 
 # --- JSON ---------------------------------------------------------------------------------------------------------------
@@ -92,16 +96,19 @@ def _skip(data: bytes, at: int) -> int:
     return at
 
 
-def of_msgpack(data: bytes) -> list[bytes]:
+def _opened(data: bytes) -> tuple[int, int]:
+    """Return how many elements the list has and where the first begins. ValueError if it is no list."""
     first = data[0] if data else 0
     if first in (0xDC, 0xDD):
         at = 1 + _COUNTS[first][0]
-        count = int.from_bytes(data[1:at])
-    elif 0x90 <= first < 0xA0:
-        at = 1
-        count = first & 0x0F
-    else:
-        raise ValueError
+        return int.from_bytes(data[1:at]), at
+    if 0x90 <= first < 0xA0:
+        return first & 0x0F, 1
+    raise ValueError
+
+
+def of_msgpack(data: bytes) -> list[bytes]:
+    count, at = _opened(data)
     pieces: list[bytes] = []
     for _ in range(count):
         try:
@@ -114,3 +121,79 @@ def of_msgpack(data: bytes) -> list[bytes]:
     if at != len(data):
         raise ValueError
     return pieces
+
+
+class KeyIsNoText(ValueError):
+    """A map has a key that is no text; `element` is the place of the element, of those that were looked at, that holds it."""
+
+    def __init__(self, element: int) -> None:
+        super().__init__("the keys of a map must be text")
+        self.element = element
+
+
+# By first byte: the bytes of an item that holds no others and tells its size so, 0 for any other.
+_WHOLE: Final = bytes(
+    1 if first < 0x80 or first >= 0xE0 else first - 0x9F if 0xA0 <= first < 0xC0 else 1 + _FOLLOWING.get(first, -1)
+    for first in range(256)
+)
+_TEXTS: Final = frozenset((*range(0xA0, 0xC0), 0xD9, 0xDA, 0xDB))
+
+
+def has_large_maps(data: bytes) -> bool:
+    """Whether there may be a map of more than 15 members: below that chosen keys cost no more than others."""
+    return b"\xde" in data or b"\xdf" in data
+
+
+def check_keys(data: bytes) -> None:
+    """Raise `KeyIsNoText` if any map in this item has such a key. Numbers as keys could be chosen to have one hash each, and a
+    dictionary of them takes the square of the time. What is malformed passes; the decoder finds it at the same place."""
+    _after_texts(data, 0, 0)
+
+
+def check_keys_of(data: bytes, heads: Callable[[bytes], int]) -> None:
+    """The same for the first elements of a list; `heads` tells how many from the bytes of the very first."""
+    try:
+        count, at = _opened(data)
+    except ValueError:
+        return
+    end = _after_texts(data, at, 0)
+    for element in range(1, min(heads(data[at:end]), count)):
+        end = _after_texts(data, end, element)
+
+
+def _after_texts(data: bytes, at: int, element: int) -> int:
+    """Return where the item ends that begins there; the end of the data if that cannot be found."""
+    outer: list[tuple[int, bool]] = []
+    left = 1  # items to come in the container, and whether it is a map: every other one is a key
+    keyed = False
+    size = len(data)
+    while left or outer:
+        if not left:
+            left, keyed = outer.pop()
+            continue
+        if at >= size:
+            break
+        first = data[at]
+        if keyed and not left & 1 and first not in _TEXTS:
+            raise KeyIsNoText(element)
+        left -= 1
+        whole = _WHOLE[first]
+        if whole:
+            at += whole
+            continue
+        at += 1
+        if first in _LENGTHS:
+            width, more = _LENGTHS[first]
+            at += width + more + int.from_bytes(data[at : at + width])
+            continue
+        outer.append((left, keyed))
+        keyed = first < 0x90 or first in (0xDE, 0xDF)
+        if first < 0xA0:
+            left = 2 * (first & 0x0F) if keyed else first & 0x0F
+        elif first in _COUNTS:
+            width, each = _COUNTS[first]
+            left = each * int.from_bytes(data[at : at + width])
+            at += width
+        else:
+            break  # 0xC1 is never used
+    return min(at, size) if not outer and not left else size

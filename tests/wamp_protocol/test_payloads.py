@@ -15,6 +15,12 @@ from nexus_tw.settings import Limits, Settings
 from tests.wamp.peer import CALL, ERROR, INVOCATION, PUBLISH, SERIALIZERS, YIELD, Peer, Refused
 from tests.wamp_protocol.conftest import Place, Places
 
+
+def numbered(integer: bytes) -> bytes:
+    """Members of a map, zeros by numbers; `integer` is the first byte of those that two others tell."""
+    return b"".join(b"%b%b\x00" % (integer, number.to_bytes(2)) for number in range(8192))
+
+
 # Behind the head of a message, as one list of arguments: what this serializer, or its client's language, can say and others
 # cannot, and what is malformed.
 SPOILT: dict[str, dict[str, bytes]] = {
@@ -34,6 +40,7 @@ SPOILT: dict[str, dict[str, bytes]] = {
         "text that is no UTF-8": bytes.fromhex("91a3eda080"),
         "a key that is no text": bytes.fromhex("91810102"),
         "a key that is a map": bytes.fromhex("91818001"),
+        "thousands of keys that are numbers": b"\x91\xde\x20\x00" + numbered(b"\xcd"),
         "nested deeper than any decoder goes": b"\x91" * 20_000 + b"\x90",
         "malformed": bytes.fromhex("91c1"),
     },
@@ -44,6 +51,7 @@ SPOILT: dict[str, dict[str, bytes]] = {
         "text that is no UTF-8": bytes.fromhex("8163eda080"),
         "a key that is no text": bytes.fromhex("81a10102"),
         "a bignum larger than any double": bytes.fromhex("81c25880" + "ff" * 128),
+        "thousands of keys that are numbers": b"\x81\xb9\x20\x00" + numbered(b"\x19"),
         "nested deeper than any decoder goes": b"\x81" * 20_000 + b"\x80",
         "malformed": bytes.fromhex("811c"),
     },

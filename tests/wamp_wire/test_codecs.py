@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 
 from nexus_tw.errors import NexusError
 from nexus_tw.payloads import Payload
+from nexus_tw.wamp import pieces
 from nexus_tw.wamp.codecs import CBOR, CODECS, JSON, MSGPACK, Codec, Violation
 from nexus_tw.wamp.messages import Carrier
 from tests.wamp_wire.samples import BINARY_VALUES, JSON_VALUES, MESSAGES, SHARED_VALUES, values_of
@@ -618,3 +620,86 @@ def test_only_plain_values_can_be_written() -> None:
     for codec in (JSON, MSGPACK):
         with pytest.raises(TypeError):
             codec.encode([deque()])
+
+
+# --- keys of maps that could be chosen to collide ---------------------------------------------------------------------------
+
+# What may be a key and is no text, by serializer: the first bytes of an item each.
+NO_TEXTS = {
+    "msgpack": [b"\x01", b"\xcf" + b"\1" * 8, b"\xcb" + b"\0" * 8, b"\xff", b"\xc0", b"\x91\x01", b"\x81\xa1a\x01"],
+    "cbor": [b"\x01", b"\x1b" + b"\1" * 8, b"\xfb" + b"\0" * 8, b"\x20", b"\xf6", b"\x81\x01", b"\xa1\x61a\x01", b"\xc1\x01"],
+}
+# A map that says it has 65,535 members, of which there is no more than is written behind it, and the way to it.
+LARGE = {"msgpack": b"\xde\xff\xff", "cbor": b"\xb9\xff\xff"}
+AROUND = {
+    "msgpack": [b"", b"\x91", b"\x82\xa1a\x01\xa1b", b"\xdc\x00\x02\xc4\x02\xde\xdf", b"\xde\x00\x01\xd9\x01k"],
+    "cbor": [b"", b"\x81", b"\xa2\x61a\x01\x61b", b"\x9f\x42\xb9\xbf", b"\xbf\x78\x01k", b"\x82\xd8\x40\x42ab"],
+}
+HEAD = {"msgpack": b"\x93\x01\xa1r\x81\xa1x", "cbor": b"\x83\x01\x61r\xa1\x61x"}  # HELLO, to a member of its details
+NUMBERED = [
+    pytest.param(name, way + LARGE[name] + key, id=f"{name}-{key.hex()}-{way.hex()}")
+    for name, keys in NO_TEXTS.items()
+    for key in keys
+    for way in AROUND[name]
+]
+
+
+@pytest.mark.parametrize(("name", "data"), NUMBERED)
+def test_what_is_no_text_key_is_refused_before_it_is_hashed(name: str, data: bytes) -> None:
+    """Colliding map keys: a decoder that went on would find the end of the data first, and say that."""
+    codec = CODECS[name]
+    with pytest.raises(Violation, match="the keys of a map must be text"):
+        codec.value(data)
+    with pytest.raises(Violation) as caught:
+        codec.message(HEAD[name] + data)
+    assert str(caught.value) == "HELLO: details: the keys of a map must be text"
+
+
+@pytest.mark.parametrize(("name", "data"), NUMBERED)
+def test_a_payload_with_keys_that_could_collide_fails_alone(name: str, data: bytes) -> None:
+    codec = CODECS[name]
+    encoded = codec.encode([16, 1, {}, "a"])
+    message = codec.message(bytes((encoded[0] + 1,)) + encoded[1:] + codec.encode([0])[:-1] + data)
+    assert isinstance(message, Carrier)
+    with pytest.raises(NexusError, match="args: the keys of a map must be text"):
+        Payload.of_arguments(codec, message.args, message.kwargs, 32)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text() | st.binary(),
+        lambda inner: st.lists(inner, max_size=40) | st.dictionaries(st.text(), inner, max_size=40),
+        max_leaves=60,
+    )
+)
+@example({str(number): number for number in range(70_000)})
+@example([b"\xde\xdf" * 200, "ߞ" * 300, dict.fromkeys(map(str, range(20)), -1.5)])
+@example({"x" * 300: [[1] * 70_000, {"y" * 70_000: b"z" * 70_000}] * 2})
+def test_maps_with_text_keys_pass_however_large(value: Any) -> None:
+    assert MSGPACK.value(msgpack.packb(value)) == value
+    assert CBOR.value(cbor2.dumps(value)) == value
+
+
+@given(st.binary(max_size=60), st.integers(0, 60), st.binary(max_size=3))
+def test_a_look_at_the_keys_says_no_only_to_what_no_decoder_should_take(data: bytes, place: int, other: bytes) -> None:
+    """Whatever the bytes are: they are looked at to an end, and what is refused for its keys has some that are no text."""
+    data = b"\xde\x00\x10" + data[:place] + other + data[place:]
+    try:
+        pieces.check_keys(data)
+    except pieces.KeyIsNoText:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            found = msgspec.msgpack.decode(data)
+            with pytest.raises(Violation):
+                MSGPACK.value(data)
+            assert any(type(key) is not str for key in keys_of(found))
+
+
+def keys_of(value: Any) -> Iterator[Any]:
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            yield from one
+            waiting += one.values()
+        elif isinstance(one, list):
+            waiting += one

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from nexus_tw.errors import NexusError
 from nexus_tw.events import About, Publisher, Rule, new_publication_id
@@ -76,21 +76,19 @@ def _rule(session: WampSession, options: PublishOptions) -> Rule | None:
         if not options.exclude_me:
             return None
         if session.others is None:
-            session.others = Rule(frozenset((session.number,)))
+            session.others = Rule((session.number,))
         return session.others
-    exclude = frozenset(options.exclude or ())
-    if options.exclude_me:
-        exclude |= {session.number}
+    exclude = options.exclude or ()
     rule = Rule(
-        exclude,
+        (*exclude, session.number) if options.exclude_me else exclude,
         frozenset(options.exclude_authid or ()),
         frozenset(options.exclude_authrole or ()),
-        _set(options.eligible),
+        options.eligible,
         _set(options.eligible_authid),
         _set(options.eligible_authrole),
     )
     return None if rule == EVERYBODY else rule
 
 
-def _set(listed: list[Any] | None) -> frozenset[Any] | None:
+def _set(listed: list[str] | None) -> frozenset[str] | None:
     return None if listed is None else frozenset(listed)
