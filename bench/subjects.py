@@ -24,8 +24,13 @@ PEERS: Final = {"autobahn": "autobahn", "websockets": "websockets"}  # of our ow
 CROSSBAR: Final = "crossbar"
 SPEAKS: Final[dict[str, tuple[Dialect, ...]]] = {"nexus": (JSON, WAMP), CROSSBAR: (WAMP,)}  # the others: JSON
 
-# As shipped, but for the limit on messages from one connection, which a generator is meant to exceed.
-SETTINGS: Final = {"NEXUS_TOKEN": TOKEN, "NEXUS_LIMITS__RATE": "0"}
+# As shipped, but for the limits on what one connection and one subject send, which a generator is meant to exceed.
+SETTINGS: Final = {
+    "NEXUS_TOKEN": TOKEN,
+    "NEXUS_LIMITS__RATE": "0",
+    "NEXUS_LIMITS__BYTES_RATE": "0",
+    "NEXUS_LIMITS__SUBJECT_BYTES_RATE": "0",
+}
 # And for WAMP, a realm that anybody may join and do everything in.
 CONFIGURATION: Final = f"""
 [realms.{REALM}]

@@ -15,6 +15,7 @@ from nexus_tw.guard import Guard
 from nexus_tw.interfaces import Peer
 from nexus_tw.settings import Limits
 from nexus_tw.transport.bucket import Bucket
+from nexus_tw.transport.rates import Rates
 
 BATCH: Final = 0.1  # s between two batches of a drain
 PACE: Final = 1000  # connections/s let go where the drain allows it; quicker only where it must
@@ -59,6 +60,7 @@ class Connections:
         self._clock = clock
         self._random = random
         self._limits = limits
+        self.rates = Rates(clock, limits)
         self._descriptors = descriptors
         self._arrivals: Bucket | None = None
         self.relimit()

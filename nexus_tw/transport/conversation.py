@@ -26,6 +26,7 @@ from nexus_tw.transport.bucket import Bucket
 from nexus_tw.transport.connections import Connections, Full
 from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.outbox import Outbox
+from nexus_tw.transport.rates import GRAIN
 from nexus_tw.transport.turn import Turn
 
 STRANGER: Final = 16384  # bytes of a message from a client that has not yet shown who it is
@@ -84,8 +85,11 @@ class Conversation:
         "outbox",
         "principal",
         "received",
+        "resuming",
         "session",
         "slot",
+        "stream",
+        "unmetered",
     )
 
     _log = Logger()
@@ -107,6 +111,9 @@ class Conversation:
         self.slot = -1
         self.bucket = Bucket(door.limits.rate, door.clock.seconds()) if door.limits.rate else None
         self.dry_since: float | None = None
+        self.stream: Bucket | None = None  # of bytes, once there are some
+        self.unmetered = 0  # bytes that are not counted yet
+        self.resuming: IDelayedCall | None = None  # the end of a pause
         self.closed: Close | None = None
         self.askers: list[Callable[[], None]] = []
         self.last_call: IDelayedCall | None = None  # for a client that does not close, or does not finish closing
@@ -152,29 +159,17 @@ class Conversation:
             session.broken(payload)
         return self.session is not None
 
-    def meter(self, messages: int) -> None:
-        """So many came (what keeps a connection alive counts too): counts them, and slows down one that sends too many."""
-        door = self.door
-        door.metrics.messages_received += messages
-        bucket = self.bucket
-        if bucket is None:
-            return
-        now = door.clock.seconds()
-        if self.dry_since is not None:
-            bucket.spend(0, now)
-            if bucket.slack > RECOVERED:  # however large what comes now is, it rested
-                self.dry_since = None
-        wait = bucket.spend(messages, now)
-        if not wait:
-            return
-        if self.dry_since is None:
-            self.dry_since = now
-        elif now - self.dry_since > PATIENCE:
-            self.life.close(RATE_LIMITED)
-            return
-        door.metrics.reads_paused += 1
-        self.transport.pauseProducing()
-        door.clock.callLater(wait, self._resume)
+    def meter(self, messages: int, size: int) -> None:
+        """So many messages, and bytes, came (what keeps a connection alive counts too): counts them, and slows down one that
+        sends too many."""
+        self.unmetered += size
+        if messages:
+            self.door.metrics.messages_received += messages
+        wait = self._messages_wait(messages) if messages and self.bucket is not None else 0.0
+        if self.unmetered >= GRAIN:
+            wait = max(wait, self._bytes_wait())
+        if wait and self.session is not None:
+            self._pause(wait)
 
     def linger(self, seconds: float) -> None:
         """Drops a client that is not gone by then: it may never read, and so keep the last bytes and the socket."""
@@ -184,6 +179,9 @@ class Conversation:
         """The transport is lost. `code` and `reason` say how, unless this side closed: then they are the client's own."""
         self.life.lost()
         self._nothing_last()
+        if self.resuming is not None:
+            self.resuming.cancel()
+            self.resuming = None
         outbox, self.outbox = self.outbox, None
         if outbox is None:
             return
@@ -321,6 +319,49 @@ class Conversation:
         if self.last_call is not None and self.last_call.active():
             self.last_call.cancel()
 
+    def _messages_wait(self, messages: int) -> float:
+        """Count them. Return the seconds for which nothing more should be read; close one that keeps its bucket empty."""
+        bucket = self.bucket
+        assert bucket is not None
+        now = self.door.clock.seconds()
+        if self.dry_since is not None:
+            bucket.spend(0, now)
+            if bucket.slack > RECOVERED:  # however large what comes now is, it rested
+                self.dry_since = None
+        wait = bucket.spend(messages, now)
+        if wait:
+            if self.dry_since is None:
+                self.dry_since = now
+            elif now - self.dry_since > PATIENCE:
+                self.life.close(RATE_LIMITED)
+        return wait
+
+    def _bytes_wait(self) -> float:
+        """Count what came. Return the seconds for which nothing more should be read. Nobody is closed for it: a client cannot
+        know how fast it may send, but for how fast it is read."""
+        door = self.door
+        size, self.unmetered = self.unmetered, 0
+        wait = 0.0
+        if door.limits.bytes_rate:
+            now = door.clock.seconds()
+            if self.stream is None:
+                self.stream = Bucket(door.limits.bytes_rate, now)
+            wait = self.stream.spend(size, now)
+        if self.principal is not None:
+            wait = max(wait, door.connections.rates.spend(self.principal.subject, size))
+        return wait
+
+    def _pause(self, wait: float) -> None:
+        self.door.metrics.reads_paused += 1
+        self.transport.pauseProducing()
+        # Under TLS more may come while it pauses, and then has to be waited for, too.
+        if self.resuming is not None and self.resuming.active():
+            if self.resuming.getTime() < self.door.clock.seconds() + wait:
+                self.resuming.reset(wait)
+            return
+        self.resuming = self.door.clock.callLater(wait, self._resume)
+
     def _resume(self) -> None:
+        self.resuming = None
         if self.outbox is not None:
             self.transport.resumeProducing()

@@ -197,9 +197,11 @@ class Connection(Conversation, Protocol):
         if self.session is None:  # it is being let go
             return
         self.heard = self.door.pulse.now
+        size = len(data)
         if self._held is not None:
             self._held += data
             if len(self._held) < self._wanted:
+                self.meter(0, size)
                 return
             data = bytes(self._held)
             self._held = None
@@ -207,8 +209,7 @@ class Connection(Conversation, Protocol):
         used = self._take(data)
         if used < len(data) and self.session is not None:
             self._held = bytearray(data[used:])
-        if self.received != before:
-            self.meter(self.received - before)
+        self.meter(self.received - before, size)
 
     def _take(self, data: bytes) -> int:
         """Takes the whole frames in front of `data`; how many bytes these are."""

@@ -147,6 +147,7 @@ class Connection(Conversation, WebSocketServerProtocol):
         door = self.door
         self.heard = door.pulse.now
         before = self.received
+        size = len(data)
         if (
             self.state == _OPEN
             and door.lane
@@ -162,12 +163,13 @@ class Connection(Conversation, WebSocketServerProtocol):
             self._dataReceived(data)
             if self.outbox is not None:
                 self.outbox.check()
-        if self.received != before:
-            self.meter(self.received - before)
+        self.meter(self.received - before, size)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         self.fragments = 0
         self.received += 1
+        if self._perMessageCompress is not None:
+            self.unmetered += len(payload)  # what it came to
         self.hand(payload, isBinary)
 
     def onMessageFrameBegin(self, length: int) -> None:

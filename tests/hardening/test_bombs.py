@@ -53,7 +53,7 @@ HARMLESS = {
 
 
 async def roomy(nodes: Nodes) -> Node:
-    return await nodes(limited(message=ROOM, send_queue=2 * ROOM, errors=0))
+    return await nodes(limited(message=ROOM, send_queue=2 * ROOM, errors=0, bytes_rate=0, subject_bytes_rate=0))
 
 
 async def answer(client: Client, text: str) -> dict[str, Any]:

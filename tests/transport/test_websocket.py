@@ -22,6 +22,7 @@ from nexus_tw.transport.admission import Admitted
 from nexus_tw.transport.connections import Connections
 from nexus_tw.transport.conversation import LINGER, PATIENCE
 from nexus_tw.transport.heartbeat import Pulse
+from nexus_tw.transport.rates import GRAIN
 from nexus_tw.transport.turn import Turn
 from nexus_tw.transport.websocket import FAILED_LINGER, Connection, Doorway
 from tests.client import BINARY, CLOSE, EVENTS, PING, PONG, TEXT, Client, Ended, frame, handshake
@@ -312,6 +313,61 @@ def test_control_frames_count_as_messages() -> None:
     connection, transport = door.connect()
     connection.dataReceived(frame(PING) * 6 + frame(PONG) * 6)
     assert transport.producerState == "paused"
+
+
+LARGE = frame(TEXT, b"x" * 900)  # of the 1,000 bytes that the door's connections may send at once
+
+
+def test_bytes_are_counted_as_well_as_messages_and_past_their_rate_reading_pauses() -> None:
+    door = FakeDoor(bytes_rate=10_000)
+    connection, transport = door.connect()
+    sent = 0
+    while transport.producerState == "producing":
+        connection.dataReceived(LARGE)
+        sent += len(LARGE)
+    assert 10_000 - GRAIN < sent < 10_000 + 2 * GRAIN and door.metrics.reads_paused == 1
+    connection.dataReceived(LARGE * 20)  # under TLS more may come while it pauses
+    door.clock.advance((sent - 10_000) / 10_000 + 0.01)
+    assert transport.producerState == "paused"
+    door.clock.advance(3)
+    assert transport.producerState == "producing"
+    for _ in range(200):  # nor is it closed for that, however long
+        connection.dataReceived(LARGE * 20)
+        door.clock.advance(1.9)
+    assert not connection.closed
+
+
+def test_bytes_of_a_message_that_is_not_whole_yet_count() -> None:
+    door = FakeDoor(bytes_rate=5_000)
+    connection, transport = door.connect()
+    connection.dataReceived(frame(TEXT, b"x" * 999, fin=False))
+    for _ in range(9):
+        connection.dataReceived(frame(0, b"", fin=False) * 100)
+    assert not connection.closed
+    assert transport.producerState == "paused" and door.metrics.messages_received == 0
+
+
+def test_all_connections_of_a_subject_have_one_rate_of_bytes() -> None:
+    door = FakeDoor(subject_bytes_rate=20_000)
+    pairs = [door.connect() for _ in range(5)]
+    for connection, transport in pairs:
+        assert transport.producerState == "producing"
+        connection.dataReceived(LARGE * 6)
+    assert [transport.producerState for _, transport in pairs] == ["producing"] * 3 + ["paused"] * 2
+    door.clock.advance(1)
+    assert all(transport.producerState == "producing" for _, transport in pairs)
+
+
+@pytest_twisted.ensureDeferred
+async def test_past_the_rate_of_bytes_nothing_is_lost_and_nobody_else_waits(nodes: Nodes) -> None:
+    node = await nodes(limited(bytes_rate=500_000))
+    client, other = await node.client(), await node.client()
+    text = json.dumps({"type": "ping", "pad": "x" * 60_000}).encode()
+    client.write(frame(TEXT, text) * 10)
+    await until(lambda: node.metrics.reads_paused)
+    assert (await other.ask(type="ping"))["type"] == "pong"
+    for _ in range(10):
+        await client.expect("pong")
 
 
 def test_a_connection_that_goes_while_it_is_paused_is_not_resumed() -> None:

@@ -1,0 +1,50 @@
+"""How many bytes a subject may send: what all its connections and requests bring counts together.
+
+Whatever is taken in is passed on, kept or answered, so who sends too much is read later. Nobody else pays for it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from twisted.internet.interfaces import IReactorTime
+
+from nexus_tw.settings import Limits
+from nexus_tw.transport.bucket import Bucket
+
+GRAIN: Final = 4096  # bytes of one connection that are counted together
+FEW: Final = 1024  # subjects of which something is kept without looking whether it still matters
+
+
+class Rates:
+    """What each subject has sent lately, whatever carried it."""
+
+    def __init__(self, clock: IReactorTime, limits: Limits) -> None:
+        self._clock = clock
+        self._limits = limits
+        self._buckets: dict[str, Bucket] = {}
+        self._most = FEW
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def spend(self, subject: str, size: int) -> float:
+        """Count `size` bytes that this subject sent. Return the seconds for which nothing more should be read from where they
+        came: 0 within `limits.subject_bytes_rate` and its burst of one second's worth."""
+        rate = self._limits.subject_bytes_rate
+        if not rate:
+            return 0.0
+        now = self._clock.seconds()
+        bucket = self._buckets.get(subject)
+        if bucket is None or bucket.rate != rate:
+            if len(self._buckets) >= self._most:
+                self._forget(now)
+            bucket = self._buckets[subject] = Bucket(rate, now)
+        return bucket.spend(size, now)
+
+    def _forget(self, now: float) -> None:
+        # A full bucket is as good as a new one.
+        for bucket in self._buckets.values():
+            bucket.spend(0, now)
+        self._buckets = {subject: bucket for subject, bucket in self._buckets.items() if bucket.slack < 1}
+        self._most = max(FEW, 2 * len(self._buckets))
