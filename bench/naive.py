@@ -21,7 +21,7 @@ import nexus_tw.transport.conversation
 import nexus_tw.transport.outbox
 from nexus_tw.encodings import JsonText
 from nexus_tw.events import Event
-from nexus_tw.filters import Filter
+from nexus_tw.filters import Facts, Filter
 from nexus_tw.hub import Hub, Subscriber
 from nexus_tw.interfaces import Encoding
 from nexus_tw.sessions.json import JsonSession
@@ -139,13 +139,13 @@ class AskingHub(Hub):
             subscribers.pop(subscriber, None)
 
     def event(self, event: Event, _excluded: Collection[Subscriber] = ()) -> None:
-        decoded = msgspec.json.decode(event.payload.data)
+        facts = Facts(msgspec.json.decode(event.payload.data))
         frames: dict[Any, bytes] = {}
         got: set[Subscriber] = set()
         for bucket in self._route(event.type):
             pattern = bucket.pattern
             for subscriber, filters in self._askers[pattern.text].items():
-                if subscriber not in got and any(filter_ is None or filter_.matches(decoded) for filter_ in filters):
+                if subscriber not in got and any(filter_ is None or filter_.matches(facts) for filter_ in filters):
                     got.add(subscriber)
                     encoding = subscriber.peer.encoding
                     if encoding.key not in frames:

@@ -24,6 +24,7 @@ from nexus_tw.metrics import Metrics
 from nexus_tw.order import Lines
 from nexus_tw.payloads import Payload
 from nexus_tw.policy import Principal
+from nexus_tw.pots import Pot
 from nexus_tw.roster import Roster
 from nexus_tw.settings import Limits
 from nexus_tw.topics import Pattern, check_name, is_reserved
@@ -75,6 +76,7 @@ class Broker:
         self._hub = hub
         self._limits = limits
         self._metrics = metrics
+        self._filters = Pot("filters", limits.filters_all, limits.share, metrics)
         self._interests: dict[str, _Interest] = {}
         self._clients: dict[Peer, Subscriber] = {}
         self.lines = Lines(limits.waiting, metrics)
@@ -173,7 +175,7 @@ class Broker:
             patterns = [parse(text, f"events[{place}]") for place, text in enumerate(events)]
             for pattern in patterns:
                 rights.require_cover("subscribe", pattern)
-            condition = compile_filter(filters, self._limits.filter_nodes)
+            condition = compile_filter(filters, self._limits.filter_nodes, self._limits.filter_bytes)
             if recover and not self._bus.available:
                 raise NexusError("bus_unavailable", "The event bus is away")
         except NexusError as error:
@@ -201,6 +203,7 @@ class Broker:
         if subscriber is not None:
             held = list(subscriber.pairs)
             buckets = subscriber.buckets(held)
+            self._lighten(subscriber, subscriber.weight)
             self._hub.remove(subscriber)
             self._release(held)
             self._tell_left(peer, buckets)
@@ -246,6 +249,11 @@ class Broker:
         if limit and len(subscriber) + len(new) > limit:
             fail(self._too_many())
             return
+        try:
+            self._burden(subscriber, condition.weight * len(new) if condition else 0)
+        except NexusError as error:
+            fail(error)
+            return
         acquired = [p for p in new.values() if p.text not in subscriber.pairs]
         waited_for = [interest for interest in map(self._acquire, acquired) if not interest.standing]
         missing = len(waited_for)
@@ -285,10 +293,26 @@ class Broker:
             return
         held = [text for text in dict.fromkeys(events) if text in subscriber.pairs]
         buckets = subscriber.buckets(held)
+        groups = (group for text in held for group in subscriber.pairs[text].values())
+        self._lighten(subscriber, sum(group.filter.weight for group in groups if group.filter is not None))
         self._hub.unsubscribe(subscriber, held)
         self._release(held)
         ok()
         self._tell_left(peer, buckets)
+
+    def _burden(self, subscriber: Subscriber, weight: int) -> None:
+        """Count filters of this weight. Raise `limit_exceeded` if that is too much for a connection, its subject, or all."""
+        limit = self._limits.filters
+        if 0 < limit < subscriber.weight + weight:
+            raise NexusError("limit_exceeded", f"filters: more than {limit} values, or parts of names, in all of them")
+        if weight:
+            self._filters.take(subscriber.peer.principal.subject, weight)
+            subscriber.weight += weight
+
+    def _lighten(self, subscriber: Subscriber, weight: int) -> None:
+        if weight:
+            self._filters.give_back(subscriber.peer.principal.subject, weight)
+            subscriber.weight -= weight
 
     def _tell_left(self, peer: Peer, buckets: list[Bucket]) -> None:
         for bucket in buckets:

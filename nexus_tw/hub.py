@@ -24,11 +24,11 @@ from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from functools import partial
 from itertools import count
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from nexus_tw.errors import INTERNAL
 from nexus_tw.events import Event, Rule
-from nexus_tw.filters import MISSING, Filter, canonical, lookup
+from nexus_tw.filters import Facts, Filter, scalar_key
 from nexus_tw.interfaces import Encoding, Peer
 from nexus_tw.messages import Continuity
 from nexus_tw.metrics import Metrics
@@ -96,16 +96,14 @@ class Bucket:
         cohorts = (cohort for group in self.groups.values() for cohort in group.cohorts)
         return list(dict.fromkeys(member.peer for cohort in cohorts for member in cohort.members))
 
-    def matching(self, data: Any) -> Iterator[Group]:
-        """Groups whose filter the decoded data passes (the one without a filter is `plain`)."""
+    def matching(self, facts: Facts) -> Iterator[Group]:
+        """Groups whose filter the event passes (the one without a filter is `plain`)."""
         for name, values in self.index.items():
-            value = lookup(data, name)
-            if value is not MISSING:
-                for group in values.get(canonical(value), ()):
-                    if group.filter.matches(data):  # type: ignore[union-attr]
-                        yield group
+            for group in values.get(scalar_key(facts[name]), ()):
+                if group.filter.matches(facts):  # type: ignore[union-attr]
+                    yield group
         for group in self.scanned:
-            if group.filter.matches(data):  # type: ignore[union-attr]
+            if group.filter.matches(facts):  # type: ignore[union-attr]
                 yield group
 
     def _arrange(self, group: Group) -> None:
@@ -113,12 +111,12 @@ class Bucket:
             self.plain = group
             return
         self.filtered = True
-        if not group.filter.equal:
+        if not group.filter.keys:
             self.scanned.append(group)
             return
         # Of several equalities take the one that shares its value with the fewest others, on a name already indexed if it
         # can be: one name more is one look-up more for each event.
-        name, value = group.indexed = min(group.filter.equal, key=self._crowd)
+        name, value = group.indexed = min(group.filter.keys, key=self._crowd)
         self.index.setdefault(name, {}).setdefault(value, []).append(group)
 
     def _crowd(self, condition: tuple[str, Hashable]) -> tuple[int, bool]:
@@ -154,10 +152,11 @@ class Cohort:
 class Subscriber:
     """A peer's place in the hub: its (pattern, filter) pairs and the cohort these put it into."""
 
-    __slots__ = ("cohort", "pairs", "peer")
+    __slots__ = ("cohort", "pairs", "peer", "weight")
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
+        self.weight = 0  # of its filters, those of pairs that do not stand yet among them
         self.pairs: dict[str, dict[Hashable, Group]] = {}  # by the pattern as written
         self.cohort: Cohort | None = None
 
@@ -172,12 +171,13 @@ class Subscriber:
 class _Fan:
     """The fan-out of one event: its frames, each made once, and whom its rule concerns."""
 
-    __slots__ = ("_excluded", "_frames", "_rule", "event")
+    __slots__ = ("_frames", "_left_out", "_rule", "event")
 
     def __init__(self, event: Event, excluded: Collection[Subscriber]) -> None:
         self.event = event
         self._rule = event.about.rule if event.about is not None else None
-        self._excluded = excluded
+        # The cohorts that some of these are in.
+        self._left_out = {subscriber.cohort for subscriber in excluded} if excluded else ()
         self._frames: dict[Hashable, bytes] = {}
 
     def frame(self, encoding: Encoding, bucket: Bucket) -> bytes:
@@ -193,7 +193,7 @@ class _Fan:
 
     def rule_for(self, cohort: Cohort) -> Rule | None:
         rule = self._rule
-        if rule is None or (rule.by_session and not any(one.cohort is cohort for one in self._excluded)):
+        if rule is None or (rule.by_session and cohort not in self._left_out):
             return None
         return rule
 
@@ -265,12 +265,15 @@ class Hub:
         if not buckets:
             return
         fan = _Fan(event, excluded)
+        facts: Facts | None = None  # the same for the filters of all patterns
         for bucket in buckets:
             if bucket.plain is not None:
                 self._gather(bucket.plain, fan)
             if bucket.filtered:
                 try:
-                    for group in bucket.matching(event.payload.value):
+                    if facts is None:
+                        facts = Facts(event.payload.value)
+                    for group in bucket.matching(facts):
                         self._gather(group, fan)
                 except Exception as error:
                     self._fails(error)

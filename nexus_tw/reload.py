@@ -18,7 +18,7 @@ LIVE: Final[Mapping[str, tuple[str, ...]]] = {
     "tls": (),
     "auth": ("plugins",),
     "http": ("dashboard",),
-    "limits": ("message", "headers", "depth", "call"),
+    "limits": ("message", "headers", "depth", "call", "filters_all"),
 }
 LIVE_IN_REALMS: Final = ("anonymous",)
 

@@ -74,7 +74,10 @@ class Limits(Struct, forbid_unknown_fields=True):
     authorizer: Seconds = 5.0  # for an authorizer to answer
     subscriptions: Count = 128
     registrations: Count = 1024  # commands and procedures registered by one connection
-    filter_nodes: Count = 64
+    filter_nodes: Count = 64  # values in one filter
+    filter_bytes: Count = 8192  # of JSON in one filter
+    filters: Count = 2048  # values in all filters of one connection, and parts of dotted names: what an event has to be asked
+    filters_all: Count = 262144  # the same of all connections in one realm of a process
     depth: Annotated[int, Meta(ge=1, le=126)] = 32  # of nested objects and lists in anything that is kept or passed on
     send_queue: Positive = 1048576
     rate: Count = 10000  # messages/s of one connection; the burst is one second's worth

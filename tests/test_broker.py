@@ -344,6 +344,53 @@ def test_the_limit_counts_what_is_still_waiting() -> None:
     assert world.said == ["a", ("b", "limit_exceeded", "More than 1 subscriptions")]
 
 
+def test_the_filters_of_a_connection_are_weighed_together() -> None:
+    """128 subscriptions of 30 conditions each: what an event has to be asked is bounded for a connection, not for a filter."""
+    world = World(filters=10)
+    peer, other = RecordingPeer(), RecordingPeer()
+    world.subscribe(peer, "a", "b", k={"gt": 1, "lt": 2}, name="six")
+    world.subscribe(peer, "a", "b", k={"gt": 1, "lt": 2}, name="the same again weighs nothing")
+    world.subscribe(peer, "c", "d", k=[1, 2], name="six more")
+    why = "filters: more than 10 values, or parts of names, in all of them"
+    assert world.said[-1] == ("six more", "limit_exceeded", why)
+    assert "c" not in world.bus.subscribed
+    world.subscribe(other, "c", "d", k=[1, 2], name="others have their own")
+    world.unsubscribe(peer, "a")
+    world.subscribe(peer, "c", "d", k=[1, 2], name="room again")
+    assert world.said[-3:] == ["others have their own", "-a", "room again"]
+    world.subscribe(peer, *"efghij", name="none weighs nothing")
+    assert world.said[-1] == "none weighs nothing"
+
+
+def test_the_filters_of_all_are_a_pot_with_a_share_for_each_subject() -> None:
+    world = World(filters=0, filters_all=20)
+    mine, too, other = RecordingPeer(), RecordingPeer(), RecordingPeer(who=principal("somebody else"))
+    world.subscribe(mine, "a", "b", k=[1], name="four")
+    world.subscribe(too, "a", k=[1], name="two")
+    assert world.said[-1] == ("two", "limit_exceeded", "More than 5 filters of one subject")
+    assert world.metrics.shares_refused == {"filters": 1}
+    world.subscribe(other, "a", k=[1], name="others have their share")
+    world.broker.gone(mine)
+    world.subscribe(too, "a", k=[1], name="what the one left the other takes")
+    assert world.said[-2:] == ["others have their share", "what the one left the other takes"]
+    for peer in (too, other):
+        world.broker.gone(peer)
+    assert world.broker._filters.taken == 0
+
+
+def test_filters_weigh_while_their_subscription_is_on_its_way_and_not_after_its_subscriber_left() -> None:
+    world = World(filters_all=20)
+    world.bus.confirms = False
+    peer = RecordingPeer()
+    world.subscribe(peer, "a", k=1)
+    assert world.broker._filters.taken == 1
+    world.broker.gone(peer)
+    assert world.broker._filters.taken == 0
+    world.bus.confirm()
+    assert world.broker._filters.taken == 0
+    assert world.said == []
+
+
 def test_without_a_limit_there_is_none() -> None:
     world = World(subscriptions=0)
     world.subscribe(RecordingPeer(), *[f"a{number}" for number in range(1000)], name="many")

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from nexus_tw.encodings import JSON_TEXT
 from nexus_tw.events import About, Event, Rule
-from nexus_tw.filters import Filter
+from nexus_tw.filters import Facts, Filter
 from nexus_tw.hub import Hub, Subscriber
 from nexus_tw.interfaces import Subscription
 from nexus_tw.metrics import Metrics
@@ -234,7 +234,7 @@ class HubAgainstModel(RuleBasedStateMachine):
         pairs, encoding = self.pairs[place], self.encoding(place)
         if encoding.once:
             conditions = [compiled(number) for text, number in pairs if Pattern.parse(text).matches(event_type)]
-            passes = any(condition is None or condition.matches(decoded) for condition in conditions)
+            passes = any(condition is None or condition.matches(Facts(decoded)) for condition in conditions)
             return [b"%b:%b" % (str(encoding.key).encode(), line)] if passes else []
         if raw == RecordingEachEncoding.UNSAYABLE:
             return []
