@@ -67,17 +67,17 @@ class Calls:
         """Takes a call, for which `rights` must be enough. Raises `forbidden`, `no_such_command` where nobody executes it."""
         name, agent_id = _target(request.procedure)
         if self._own_right(name, agent_id):
-            return self._take(peer, name, agent_id, request, reply, "")
-        subject = peer.principal.subject
+            return self._take(peer, name, agent_id, request, reply, None)
+        who = peer.principal
         try:
             rights.require("call", name)
-            return self._take(peer, name, agent_id, request, reply, subject)
+            return self._take(peer, name, agent_id, request, reply, who)
         except NexusError as error:
-            self.journal.called(subject, name, f"refused: {error.code}")
+            self.journal.called(who.account, who.subject, name, f"refused: {error.code}")
             raise
 
     def _take(
-        self, peer: Peer, name: str, agent_id: str | None, request: CallRequest, reply: CallReply, subject: str
+        self, peer: Peer, name: str, agent_id: str | None, request: CallRequest, reply: CallReply, noted: Principal | None
     ) -> Call:
         procedure = self.procedures.get(name) if agent_id is None else None
         handler = self.handlers.get(name) if agent_id is None else None
@@ -85,7 +85,7 @@ class Calls:
             registration, executor = self._pick(name, agent_id)
             if request.more and not executor.peer.streams:
                 raise _no_parts(name)
-            call = Call(self, reply, request.progressive, subject, name)
+            call = Call(self, reply, request.progressive, noted, name)
             who = peer.principal
             call.hand_over(Caller(peer.number, who.subject, who.role), name, request, registration, executor)
             return call
@@ -93,7 +93,7 @@ class Calls:
             raise _no_parts(name)
         if request.options is not None:
             raise Unsupported(f"{name} is executed by the server, which cannot open an encrypted payload")
-        call = Call(self, reply, request.progressive, subject, name)
+        call = Call(self, reply, request.progressive, noted, name)
         if procedure is not None:
             procedure(peer, request.payload, call)
         elif handler is not None:
@@ -101,9 +101,15 @@ class Calls:
         return call
 
     def granted(self, principal: Principal, procedure: str) -> bool:
-        """Whether the grants of the principal's role are enough to call it."""
+        """Whether the grants of the principal's role are enough to call it: those for the name that is executed."""
         name, agent_id = _target(procedure)
         return self._own_right(name, agent_id) or principal.allows("call", name)
+
+    @staticmethod
+    def named(procedure: str) -> str:
+        """Return the one way to write what is called, for those who decide by it: an agent's id may be quoted in many."""
+        name, agent_id = _target(procedure)
+        return name if agent_id is None else f"{AGENT}{agent_id.replace('%', '%25').replace('.', '%2E')}.{name}"
 
     def _own_right(self, name: str, agent_id: str | None) -> bool:
         """Whether it is for the procedure itself to say who may call it."""
@@ -131,19 +137,21 @@ class Call:
         "_calls",
         "_invocation",
         "_name",
+        "_noted",
         "_patience",
         "_progressive",
         "_reply",
         "_run",
-        "_subject",
         "_timer",
     )
 
-    def __init__(self, calls: Calls, reply: CallReply, progressive: bool, subject: str = "", name: str = "") -> None:
-        """The journal says what comes of it, with the caller's subject and what it called; not where there is no subject."""
+    def __init__(
+        self, calls: Calls, reply: CallReply, progressive: bool, noted: Principal | None = None, name: str = ""
+    ) -> None:
+        """The journal says what comes of it, and that `noted` called it by this name; it says nothing if that is None."""
         calls.metrics.calls += 1
         self._calls = calls
-        self._subject = subject
+        self._noted = noted
         self._name = name
         self._reply: CallReply | None = reply
         self._progressive = progressive
@@ -271,8 +279,9 @@ class Call:
 
     def _end(self, outcome: str) -> CallReply | None:
         reply, self._reply = self._reply, None
-        if reply is not None and self._subject:
-            self._calls.journal.called(self._subject, self._name, outcome)
+        who = self._noted
+        if reply is not None and who is not None:
+            self._calls.journal.called(who.account, who.subject, self._name, outcome)
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()

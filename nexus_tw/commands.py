@@ -28,6 +28,7 @@ from nexus_tw.messages import (
 from nexus_tw.messages import (
     Command as Request,
 )
+from nexus_tw.policy import Principal
 from nexus_tw.sessions.verbs import CommandReply
 from nexus_tw.settings import Limits
 from nexus_tw.topics import check_name
@@ -145,11 +146,20 @@ class Command:
     """
 
     def __init__(
-        self, command_id: str, caller: Caller, request: Request, targets: list[str | None], digest: bytes, now: float
+        self,
+        command_id: str,
+        owner: Principal,
+        session: int,
+        request: Request,
+        targets: list[str | None],
+        digest: bytes,
+        now: float,
     ) -> None:
-        """`digest` is that of the parameters (`digest_of`), which outlives them."""
+        """`owner` gives it in the session of that id. `digest` is that of the parameters (`digest_of`), which outlives them."""
         self.id = command_id
-        self.caller = caller
+        self.owner = owner.identity  # not the principal itself, whose grants would be kept for a day
+        self.account = owner.account
+        self.caller = Caller(session, owner.subject, owner.role)
         self.name = request.command
         # Copied: a `Raw` keeps the whole message alive that it was decoded from.
         self.parameters = request.parameters.copy()
@@ -165,10 +175,6 @@ class Command:
         self.size = 0  # bytes kept
         self.ended_at = 0.0
         self._waiters: list[tuple[CommandReply, Peer]] = []
-
-    @property
-    def subject(self) -> str:
-        return self.caller.authid
 
     def check_same(self, request: Request, targets: list[str | None], digest: bytes) -> None:
         """Raise `invalid_message` where a request with this command's id asks for something else."""
@@ -293,7 +299,7 @@ class CommandBook:
     def add(self, command: Command) -> None:
         """Takes a command that has not ended; raises `limit_exceeded` where there is no room for it."""
         limits = self._limits
-        if limits.pending and self._pending[command.subject] >= limits.pending:
+        if limits.pending and self._pending[command.account] >= limits.pending:
             raise NexusError("limit_exceeded", f"More than {limits.pending} commands of this caller have not ended")
         size = _size(command.parameters)
         self._forget_old()
@@ -301,7 +307,7 @@ class CommandBook:
         if (limits.commands and len(self._live) >= limits.commands) or self._bytes + size > MAX_BYTES:
             raise NexusError("limit_exceeded", "Too many commands have not ended")
         self._live[command.id] = command
-        self._pending[command.subject] += 1
+        self._pending[command.account] += 1
         self._charge(command, size)
 
     def attach(self, command: Command, reply: CommandReply, peer: Peer) -> None:
@@ -337,9 +343,9 @@ class CommandBook:
         for peer in command.peers():
             self._leave(peer, command)
         del self._live[command.id]
-        self._pending[command.subject] -= 1
-        if not self._pending[command.subject]:
-            del self._pending[command.subject]
+        self._pending[command.account] -= 1
+        if not self._pending[command.account]:
+            del self._pending[command.account]
         self._charge(command, -_size(command.parameters))
         command.ended_at = self._clock.seconds()
         self._ended[command.id] = command

@@ -31,7 +31,7 @@ from nexus_tw.errors import NexusError, Unsupported
 from nexus_tw.executors import ROUNDROBIN, AlreadyRegistered, Executor, Executors, Registration
 from nexus_tw.guard import Guard
 from nexus_tw.handlers import HandlerRun
-from nexus_tw.interfaces import Caller, Handler, Peer
+from nexus_tw.interfaces import Handler, Peer
 from nexus_tw.invocations import Invocation, Invocations
 from nexus_tw.journal import Journal
 from nexus_tw.meta import Meta
@@ -100,7 +100,8 @@ class Dealer:
         """The connection executes these commands in turn with others, as the given agent or else as its own client id.
 
         Raises `invalid_message`, `forbidden` or `limit_exceeded`, and then nothing has changed. To register as an agent
-        takes the right to send telemetry as it: who may not speak for an agent must not get its commands either.
+        takes the right to send telemetry as it, as who may not speak for an agent must not get its commands either; and to
+        register all that the connection executes from which the id is taken. An empty list takes a right to register.
         Commands that wait for this agent are handed over in the next reactor turn, after the reply to this.
         """
         most = self._limits.registrations
@@ -131,6 +132,8 @@ class Dealer:
             if name in self._handlers:
                 raise AlreadyRegistered(f"{name} is executed by the server itself")
             self._executors.check(pattern, invoke)
+        if not patterns and not rights.has("register"):
+            raise NexusError("forbidden", "Not allowed to register any command")
         if agent_id is not None:
             peer.principal.require("telemetry", check_name(agent_id, "agentId"))
         agent = peer.client_id if agent_id is None else agent_id
@@ -138,6 +141,8 @@ class Dealer:
         held = self._executors.registrations(peer)
         if most and len(held.keys() | {(pattern.text, agent) for pattern in patterns}) > most:
             raise _too_many(most)
+        if agent_id is not None:
+            self._check_replacing(peer, rights, agent_id)
         replaced = self._presence.registers(peer, agent, agent_id is not None)
         if replaced is not None:
             self.lost(replaced)
@@ -150,6 +155,16 @@ class Dealer:
                 namesake.probe(_nothing)  # one that is dead would get its share of the calls until its heartbeat ends
         self._wake(patterns, agent)
         return added
+
+    def _check_replacing(self, peer: Peer, rights: Principal, agent_id: str) -> None:
+        """Raise `forbidden` if the connection that holds the id executes what the newer one may not register.
+
+        What was asked for need not have any of it: the right is looked at for what is taken away.
+        """
+        holder = self._presence.holder(agent_id)
+        if holder is not None and holder is not peer:
+            for registration in self._executors.registrations(holder).values():
+                rights.require_cover("register", registration.pattern)
 
     def _wake(self, patterns: list[Pattern], agent: str) -> None:
         """Sees to it that what waits for one of these is handed over."""
@@ -211,7 +226,9 @@ class Dealer:
             return self._called(peer, request, reply)
         except NexusError as error:
             if is_name(request.command):
-                self._journal.called(peer.principal.subject, request.command, f"refused: {error.code}", request.command_id)
+                who = peer.principal
+                refused = f"refused: {error.code}"
+                self._journal.called(who.account, who.subject, request.command, refused, request.command_id)
             raise
 
     def _called(self, peer: Peer, request: messages.Command, reply: CommandReply) -> str:
@@ -224,13 +241,13 @@ class Dealer:
         if request.command_id:
             known = self._book.find(request.command_id)
             if known is not None:
-                if known.subject != caller.subject:
+                if known.owner != caller.identity:
                     raise NexusError("forbidden", "This commandId is another caller's")
                 known.check_same(request, targets, digest)
                 self._book.attach(known, reply, peer)
                 return known.id
-        who = Caller(peer.number, caller.subject, caller.role)
-        command = Command(request.command_id or str(uuid4()), who, request, targets, digest, self._clock.seconds())
+        command_id = request.command_id or str(uuid4())
+        command = Command(command_id, caller, peer.number, request, targets, digest, self._clock.seconds())
         handler = self._handlers.get(name)
         if handler is not None:
             if request.target is not None:
@@ -253,7 +270,7 @@ class Dealer:
         command = self._book.find(command_id)
         if command is None:
             raise NexusError("not_found", "No such command")
-        if command.subject != caller.subject and not caller.admin:
+        if command.owner != caller.identity and not caller.admin:
             raise NexusError("forbidden", "This command is another caller's")
         if command.state is not None:
             raise NexusError("not_found", f"The command has already ended: it is {command.state}")
@@ -413,7 +430,7 @@ class Dealer:
         if command.several:
             self._tell(command, None, state)
         outcome = state.value if error is None else f"{state}: {error.code}"
-        self._journal.called(command.subject, command.name, outcome, command.id)
+        self._journal.called(command.account, command.caller.authid, command.name, outcome, command.id)
         command.end(state, error)
 
     # --- the executor's half

@@ -125,8 +125,8 @@ class Executors:
         there = self.registration(pattern)
         if there is None:
             return []
-        subject = peer.principal.subject
-        return [other for other, _ in there.executors if other is not peer and other.principal.subject == subject]
+        mine = peer.principal.identity
+        return [other for other, _ in there.executors if other is not peer and other.principal.identity == mine]
 
     def several(self, peer: Peer) -> bool:
         """Whether the connection executes as more than one agent."""

@@ -1,7 +1,7 @@
 """The journal: lines at level info about what clients do, rationed so that no client can flood the log.
 
-Each key (a subject, an address) has so many lines a minute, and so has everybody together. What is beyond is counted and not
-written; that lines are left out is said once a minute for each key. Nothing here waits for a timer.
+Each key (the account of a principal, an address) has so many lines a minute, and so has everybody together. What is beyond is
+counted and not written; that lines are left out is said once a minute for each key. Nothing here waits for a timer.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ class Journal:
 
     def refused(self, address: str, rule: str) -> None:
         """Somebody at this address was not let in; `rule` says why, and holds nothing that was shown."""
-        self._write(address, "A client at {address} was refused: {rule}", address=address, rule=rule)
+        self._write(address, address, "A client at {address} was refused: {rule}", address=address, rule=rule)
 
-    def called(self, subject: str, command: str, outcome: str, command_id: str | None = None) -> None:
-        """A subject has called a command, and this is what came of it."""
+    def called(self, account: str, subject: str, command: str, outcome: str, command_id: str | None = None) -> None:
+        """A subject has called a command, and this is what came of it; it is a line of that account (see `Principal`)."""
         line = "{subject} called {command}: {outcome}" + (" ({command_id})" if command_id else "")
-        self._write(subject, line, subject=subject, command=command, outcome=outcome, command_id=command_id)
+        self._write(account, subject, line, subject=subject, command=command, outcome=outcome, command_id=command_id)
 
-    def _write(self, key: str, line: str, **values: Any) -> None:
-        """Write a line (a format of Twisted's logger) that somebody of this key has caused."""
+    def _write(self, key: str, name: str, line: str, **values: Any) -> None:
+        """Write a line (a format of Twisted's logger) that somebody of this key, called `name`, has caused."""
         now = self._clock.seconds()
         if not 0 <= now - self._since < MINUTE:
             self._since = now
@@ -54,9 +54,9 @@ class Journal:
         self._written[key] = written + 1
         self._all += 1
         if self._all > ALL_LINES:
-            key, written = "all together", LINES
+            name, written = "all together", LINES
         if written < LINES:
             _log.info(line, **values)
         else:
             self._metrics.log_lines_withheld[self._about] += 1
-            _log.info("Further lines about {about} of {key} are left out for up to a minute", about=self._about, key=key)
+            _log.info("Further lines about {about} of {key} are left out for up to a minute", about=self._about, key=name)

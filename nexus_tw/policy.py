@@ -15,8 +15,10 @@ Action = Literal["subscribe", "publish", "call", "register", "telemetry", "read"
 ACTIONS: Final[tuple[Action, ...]] = ("subscribe", "publish", "call", "register", "telemetry", "read")
 REMEMBERED: Final = 4096  # answers kept for one set of grants
 MAX_SUBJECT: Final = 255  # characters
+OF_AGENTS: Final[tuple[Action, ...]] = ("telemetry", "read")  # whose names are agent ids; of these none is the server's own
 
 _SUBJECT: Final = "{subject}"
+_APART: Final = "\0"  # in no subject, as these are printable
 _REALM: Final = re.compile(r"[A-Za-z][A-Za-z0-9_@.-]{2,254}\Z")
 _NOUNS: Final[dict[Action, str]] = {
     "subscribe": "subscribe to",
@@ -28,11 +30,16 @@ _NOUNS: Final[dict[Action, str]] = {
 }
 
 NOTHING: Final = Role(realms=())
-ADMIN: Final = Role(**dict.fromkeys(ACTIONS, ("**",)), realms=(EVERY_REALM,), admin=True, metrics=True)
+ADMIN: Final = Role(
+    **dict.fromkeys(ACTIONS, ("**", "nexus.**", "wamp.**")), realms=(EVERY_REALM,), admin=True, metrics=True
+)
 
 
 class Grants:
-    """What a role may do, for one subject or for all that have it; the answers are remembered for all of them together."""
+    """What a role may do, for one subject or for all that have it; the answers are remembered for all of them together.
+
+    Names of the server's and the protocol's own (`nexus.`, `wamp.`) are granted by patterns only that begin with that word.
+    """
 
     __slots__ = ("_answers", "_patterns")
 
@@ -43,14 +50,19 @@ class Grants:
     def allows(self, action: Action, name: str) -> bool:
         answer = self._answers.get((action, name))
         if answer is None:
-            answer = any(grant.matches(name) for grant in self._patterns[action])
+            own = action not in OF_AGENTS
+            answer = any(grant.matches(name) and (not own or grant.means(name)) for grant in self._patterns[action])
             if len(self._answers) >= REMEMBERED:
                 self._answers.clear()
             self._answers[action, name] = answer
         return answer
 
+    def has(self, action: Action) -> bool:
+        return bool(self._patterns[action])
+
     def covers(self, action: Action, pattern: Pattern) -> bool:
-        return any(grant.covers(pattern) for grant in self._patterns[action])
+        own = action not in OF_AGENTS
+        return any(grant.covers(pattern) and (not own or grant.means_all_of(pattern)) for grant in self._patterns[action])
 
 
 @lru_cache(maxsize=1024)
@@ -70,9 +82,26 @@ class Principal:
     Without a `role` it only names one of `[roles]`, and may do nothing: so an authenticator of your own says who somebody
     is, and the server looks the role up. `basis` is the entry of the configuration that it is known by, in a form that is equal
     only for the same entry; None for who is known by none, as to an authenticator of your own.
+
+    `subject` is what is shown and what `{subject}` stands for. Two issuers may give the same one to different callers, so
+    `identity` says whose something is; what it takes of a share is counted under `account`.
     """
 
-    __slots__ = ("_grants", "admin", "basis", "expires", "metrics", "named", "realms", "rights", "role", "subject")
+    __slots__ = (
+        "_grants",
+        "account",
+        "admin",
+        "basis",
+        "expires",
+        "identity",
+        "issuer",
+        "metrics",
+        "named",
+        "realms",
+        "rights",
+        "role",
+        "subject",
+    )
 
     def __init__(
         self,
@@ -82,8 +111,15 @@ class Principal:
         expires: float | None = None,
         *,
         basis: Hashable | None = None,
+        issuer: str = "",
+        account: str = "",
     ) -> None:
+        """`issuer` is who vouches for the subject: empty for the configuration file and the token of the start, which are
+        written by one hand. `account` is given for subjects that anybody gets as many of as it likes."""
         self.named = role is None
+        self.issuer = issuer
+        self.identity = f"{issuer}{_APART}{subject}" if issuer else subject
+        self.account = account or self.identity
         self.subject = subject
         self.role = role_name
         self.expires = expires
@@ -101,6 +137,10 @@ class Principal:
     def allows(self, action: Action, name: str) -> bool:
         """Whether this one name may be used."""
         return self._grants.allows(action, name)
+
+    def has(self, action: Action) -> bool:
+        """Whether any name at all may be used."""
+        return self._grants.has(action)
 
     def covers(self, action: Action, pattern: Pattern) -> bool:
         """Whether every name the pattern stands for may be used."""

@@ -69,7 +69,7 @@ class Presence:
         """The connection will execute commands as this agent; raises `invalid_message` for an id that is no name, and
         `limit_exceeded` past `limits.agents` ids, and then nothing has changed.
 
-        An explicit id belongs to whoever registered it last: the connection that held it until now is closed, and
+        An `explicit` id belongs to whoever registered it last: the connection that held it until now is closed, and
         returned so that what it was executing can be given up. One that only sends telemetry under the id may stay.
         """
         check_name(agent_id, "agentId")
@@ -83,6 +83,10 @@ class Presence:
             return None
         older.close(REPLACED)
         return older
+
+    def holder(self, agent_id: str) -> Peer | None:
+        """Return the connection that has registered under this explicit id."""
+        return self._registered.get(agent_id)
 
     def gone(self, peer: Peer) -> None:
         """The connection has ended; one that never acted for anybody may be given too."""

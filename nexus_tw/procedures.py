@@ -224,21 +224,23 @@ class Procedures:
         answer(reply)
 
     def _kill_by_authid(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
+        _administrator(peer)
         arguments = Arguments(payload)
         authid = arguments.take(0, "authid", str)
         answer(reply, self._end(peer, arguments, [one for one in self._roster if one.principal.subject == authid]))
 
     def _kill_by_authrole(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
+        _administrator(peer)
         arguments = Arguments(payload)
         role = arguments.take(0, "authrole", str)
         answer(reply, len(self._end(peer, arguments, [one for one in self._roster if one.principal.role == role])))
 
     def _kill_all(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
+        _administrator(peer)
         answer(reply, len(self._end(peer, Arguments(payload), self._roster)))
 
     def _end(self, peer: Peer, arguments: Arguments, targets: Iterable[Peer]) -> list[int]:
-        """Ends these sessions, but never the one that asks for it; which they were."""
-        _administrator(peer)
+        """Ends these sessions, but never the one that asks for it; which they were. The right was checked before."""
         reason = arguments.uri("reason", NORMAL)
         close = DISCONNECTED._replace(uri=reason, message=arguments.take(None, "message", str, None) or "")
         ended = []

@@ -156,11 +156,12 @@ class Realm:
         lines = self.broker.lines
         principal = peer.principal
         authorization = self._authorization
-        granted = (
-            authorization is None
-            or authorization.grants(principal, action, uri, pattern)
-            or (action == "call" and self._calls.granted(principal, uri))
-        )
+        if authorization is None:
+            granted = True  # what is called for looks at the rights itself
+        elif action == "call":
+            granted = self._calls.granted(principal, uri)
+        else:
+            granted = authorization.grants(principal, action, uri, pattern)
         if granted and not lines.waits(peer):
             allowed(principal)
             return
@@ -174,10 +175,10 @@ class Realm:
         if granted or authorization is None:
             place.ready(lambda: allowed(principal))
         else:
-            authorization.check(
+            authorization.ask(
                 principal,
                 action,
-                uri,
+                self._calls.named(uri) if action == "call" else uri,
                 lambda: place.ready(lambda: allowed(EVERYTHING)),
                 lambda error: place.ready(lambda: denied(error)),
                 pattern,
@@ -187,7 +188,8 @@ class Realm:
         """The same, and the journal hears of the call that was not allowed."""
 
         def fail(error: NexusError) -> None:
-            self._journal.called(peer.principal.subject, uri, f"refused: {error.code}")
+            who = peer.principal
+            self._journal.called(who.account, who.subject, uri, f"refused: {error.code}")
             denied(error)
 
         return fail

@@ -16,6 +16,7 @@ from nexus_tw.errors import invalid
 
 MAX_BYTES: Final = 255
 RESERVED: Final = ("nexus.", "wamp.")
+_RESERVED_FIRST: Final = frozenset(name.rstrip(".") for name in RESERVED)
 
 # Everything Unicode calls white space or control (C0, DEL, C1), line and paragraph separators among them.
 _COMPONENT: Final = r"[^.#*\s\x00-\x1f\x7f-\x9f]+"
@@ -124,13 +125,21 @@ class Pattern:
             return False
         return all(mine in ("*", theirs) for mine, theirs in zip(self.parts, parts, strict=False))
 
+    @property
+    def first(self) -> str:
+        """The first component as it is written: `*`, or the beginning of one where there is nothing but a tail."""
+        return self.parts[0] if self.parts else self.tail or ""
+
     def means(self, name: str) -> bool:
-        """Whether a name that it matches is one that its writer had in mind: the server's and the protocol's own events come
-        to those only who name them (`wamp.**`), not to those who ask for everything."""
-        if not is_reserved(name):
-            return True
-        first = name.partition(".")[0]
-        return (self.parts[0] if self.parts else self.tail) == first
+        """Whether a name that it matches is one that its writer had in mind: what is the server's and the protocol's own is
+        meant by those only who name it (`wamp.**`), not by those who say everything."""
+        return not is_reserved(name) or self.first == name.partition(".")[0]
+
+    def means_all_of(self, other: Pattern) -> bool:
+        """Whether the same holds for the names of a pattern that it covers, as far as that one means them itself."""
+        if other.exact:
+            return self.means(other.text)
+        return other.first not in _RESERVED_FIRST or self.first == other.first
 
     def covers(self, other: Pattern) -> bool:
         """Whether every name that the other pattern stands for is one of this pattern's too."""

@@ -618,8 +618,10 @@ class Authorizer:
     """Answers when the test says so; imported by its name, as one of a user's own."""
 
     waiting: Final[list[Deferred[bool]]] = []
+    asked: Final[list[str]] = []
 
-    def __call__(self, _question: Any) -> Deferred[bool]:
+    def __call__(self, question: Any) -> Deferred[bool]:
+        self.asked.append(question.uri)
         self.waiting.append(Deferred())
         return self.waiting[-1]
 
@@ -630,11 +632,32 @@ authorizer = Authorizer()
 @pytest.fixture
 def guarded() -> World:
     authorizer.waiting.clear()
+    authorizer.asked.clear()
     return World({"guarded": Realm(authorizer="tests.test_calls:authorizer")})
 
 
 def guarded_join(world: World, role: Role | None = None) -> Speaker:
     return world.join(realm="guarded", role=Role(realms=("*",)) if role is None else role)
+
+
+@pytest.mark.parametrize("agent", ["agent-1", "%61gent-1", "agent%2D1"])
+@pytest.mark.parametrize("grant", ["nexus.**", "nexus.agent.**", "**"])
+def test_a_call_of_an_agents_command_is_allowed_by_the_name_that_is_executed_and_no_other(
+    guarded: World, grant: str, agent: str
+) -> None:
+    """Also where the client wrote the agent's id in another way; the authorizer is asked about one way to write it."""
+    callee = guarded.join(realm="guarded")
+    callee.register("deploy", _agent="agent-1")
+    caller = guarded_join(guarded, Role(call=(grant,), realms=("*",)))
+    request = caller.call(f"nexus.agent.{agent}.deploy")
+    if grant == "**":
+        assert callee.one()[0] == INVOCATION and authorizer.asked == []
+        return
+    assert callee.heard() == caller.heard() == []
+    assert authorizer.asked == ["nexus.agent.agent-1.deploy"]
+    authorizer.waiting.pop().callback(False)
+    failed(caller, request, "wamp.error.not_authorized")
+    assert callee.heard() == []
 
 
 def test_a_call_that_waits_to_be_allowed_is_made_then_with_all_its_parts(guarded: World) -> None:

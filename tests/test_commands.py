@@ -20,7 +20,7 @@ from nexus_tw.commands import (
     targets_of,
 )
 from nexus_tw.errors import NexusError
-from nexus_tw.interfaces import Caller
+from nexus_tw.policy import Principal
 from nexus_tw.settings import Limits
 from tests.recording import RecordingPeer, RecordingReply
 
@@ -29,7 +29,7 @@ BIG = Raw(b'"' + b"x" * (1024 * 1024) + b'"')
 
 def make(command_id: str = "c", subject: str = "s", target: str | list[str] | None = None, **more: object) -> Command:
     request = messages.Command(command="deploy", target=target, **more)  # type: ignore[arg-type]
-    return Command(command_id, Caller(1, subject, "r"), request, targets_of(target), b"", now=0.0)
+    return Command(command_id, Principal(subject, "r"), 1, request, targets_of(target), b"", now=0.0)
 
 
 def settle(book: CommandBook, command: Command, result: Raw = messages.NULL) -> None:

@@ -27,6 +27,7 @@ from nexus_tw.messages import Command, CommandCancel, Invocation, Progress, Resu
 from nexus_tw.meta import Meta
 from nexus_tw.metrics import Metrics
 from nexus_tw.payloads import Payload
+from nexus_tw.policy import Principal
 from nexus_tw.presence import Presence
 from nexus_tw.settings import Limits, Role
 from nexus_tw.topics import Pattern
@@ -127,6 +128,26 @@ def test_without_an_agent_id_a_connection_is_the_agent_of_its_client_id(world: W
     world.call(target=peer.client_id)
     assert len(peer.got(Invocation)) == 1
     assert world.presence.agents() == [peer.client_id]
+
+
+@pytest.mark.parametrize("register", [(), ("harmless",)])
+def test_an_empty_list_of_commands_or_a_harmless_one_takes_no_agent_id_from_its_holder(
+    world: World, register: tuple[str, ...]
+) -> None:
+    """The right to register was checked for each command of a list that has none."""
+    real = world.agent("agent-1")
+    reply = world.call(target="agent-1")
+    intruder = RecordingPeer(who=principal("intruder", Role(telemetry=("**",), register=register)))
+    for commands in ([], ["harmless"], ["deploy"]):
+        with refusal("forbidden"):
+            world.dealer.register(intruder, commands, "agent-1")
+    assert real.closed == [] and world.presence.peers("agent-1") == [real]
+    succeed(world, real)
+    assert reply.answer["status"] == "success"
+    newer = world.agent("agent-1", "restart")
+    assert real.closed == [REPLACED], "who may register its commands takes the id"
+    world.dealer.register(newer, [], "agent-1")
+    assert newer.closed == []
 
 
 def test_who_may_not_register_a_command_registers_none_of_them(world: World) -> None:
@@ -690,6 +711,20 @@ def test_after_a_day_the_id_is_a_new_command(world: World) -> None:
     world.clock.advance(DAY)
     world.call(command_id="c")
     assert len(peer.got(Invocation)) == 2
+
+
+def test_a_subject_of_another_issuer_is_another_caller(world: World) -> None:
+    """Two issuers may call different people alike."""
+    world.agent()
+    world.call(command_id="c")
+    namesake = RecordingPeer(who=Principal("caller", "test", Role(call=("**",)), issuer="jwt:https://id.example/"))
+    with refusal("forbidden"):
+        world.call(command_id="c", by=namesake)
+    with refusal("forbidden"):
+        world.dealer.cancel(namesake.principal, "c", RecordingReply())
+    assert world.call(command_id="d", by=namesake).errors == []
+    again = RecordingPeer(who=Principal("caller", "test", Role(call=("**",)), issuer="jwt:https://id.example/"))
+    assert world.call(command_id="d", by=again).errors == [], "the same issuer's subject is the same caller, on any connection"
 
 
 def test_another_callers_id_is_forbidden_even_to_an_administrator(world: World) -> None:

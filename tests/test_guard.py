@@ -141,7 +141,7 @@ def test_a_waiter_of_an_authorizer_that_raises_keeps_the_answer_from_no_other(ye
     heard: list[Any] = []
     who = Principal("ann", "user", Role())
     for allowed, denied in ((fails, fails), (lambda: heard.append("yes"), lambda _error: heard.append("no"))):
-        authorization.check(who, "publish", "a", allowed, denied)
+        authorization.ask(who, "publish", "a", allowed, denied)
     answer.callback(yes)
     assert (heard, logged) == (["yes" if yes else "no"], [Fault])
 
@@ -151,7 +151,7 @@ def test_a_waiter_of_an_authorizer_that_fails_and_raises_keeps_the_failure_from_
     authorization = Authorization("realm1", lambda _question: answer, Clock(), 5.0, Metrics())
     heard: list[NexusError] = []
     for denied in (fails, heard.append):
-        authorization.check(Principal("ann", "user", Role()), "publish", "a", fails, denied)
+        authorization.ask(Principal("ann", "user", Role()), "publish", "a", fails, denied)
     answer.errback(RuntimeError("away"))
     assert [error.code for error in heard] == ["internal"] and logged[-1] is Fault
 
@@ -198,7 +198,7 @@ async def test_a_session_is_forgotten_everywhere_although_one_table_raises(nodes
 
 
 class _Connection:
-    subject = address = ""
+    identity = address = ""
     audience = None
 
     def __init__(self, connections: Connections, breaks: bool) -> None:

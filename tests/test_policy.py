@@ -211,3 +211,51 @@ def test_a_name_of_a_realm(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "ab", "1realm", ".realm", "a b c", "realm\n", "réalm", "a" * 256, "wamp.x", "*", "a/b/c"])
 def test_no_name_of_a_realm(name: str) -> None:
     assert not is_realm(name)
+
+
+# --- what is the server's own
+
+
+@pytest.mark.parametrize("action", ["subscribe", "publish", "call", "register"])
+@pytest.mark.parametrize("name", ["wamp.session.kill_all", "wamp.session.on_join", "nexus.broadcast"])
+def test_the_meta_api_is_granted_by_patterns_that_name_it_and_not_by_those_that_say_everything(
+    action: Action, name: str
+) -> None:
+    first = name.partition(".")[0]
+
+    def granted(*texts: str) -> tuple[bool, bool]:
+        who = Principal("s", "r", Role(**{action: texts}))  # type: ignore[arg-type]
+        return who.allows(action, name), who.covers(action, pattern(f"{first}.**"))
+
+    assert granted("**") == granted("*.**") == granted("*.*.*") == (False, False)
+    assert granted("**", f"{first}.**") == (True, True)
+    assert granted(name) == (True, False)
+    assert Principal("s", "r", ADMIN).allows(action, name), "an administrator may use it"
+
+
+def test_who_is_granted_everything_may_ask_for_everything_and_is_not_given_the_meta_api_by_it() -> None:
+    who = Principal("s", "r", Role(subscribe=("**",)))
+    for wanted in (pattern("**"), pattern("*.**"), Pattern.prefixed(""), Pattern.prefixed("wam"), Pattern.wildcard("..")):
+        assert who.covers("subscribe", wanted)
+        assert not wanted.means("wamp.session.on_join"), "the hub gives it none of these"
+    for wanted in (Pattern.prefixed("wamp"), Pattern.prefixed("wamp."), Pattern.wildcard("wamp.."), Pattern.wildcard("wamp.a")):
+        assert not who.covers("subscribe", wanted)
+
+
+def test_ids_of_agents_are_nobodys_own() -> None:
+    assert Principal("s", "r", Role(telemetry=("**",))).allows("telemetry", "nexus.one")
+
+
+# --- whose it is
+
+
+def test_one_subject_of_two_issuers_is_two_identities() -> None:
+    sources = ["", "jwt:https://a.example/", "jwt:https://b.example/", "plugin:a"]
+    made = [Principal("admin", "r", issuer=issuer) for issuer in sources]
+    assert len({who.identity for who in made}) == len({who.account for who in made}) == len(sources)
+    assert {who.subject for who in made} == {"admin"}
+
+
+def test_who_gets_as_many_subjects_as_it_likes_has_one_account() -> None:
+    made = [Principal(f"anonymous-{number}", "r", issuer="anonymous", account="anonymous 10.0.0.1") for number in range(2)]
+    assert len({who.identity for who in made}) == 2 and {who.account for who in made} == {"anonymous 10.0.0.1"}

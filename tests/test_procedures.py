@@ -346,7 +346,7 @@ def test_a_testament_is_for_those_whom_its_options_say_and_tells_who_left_it(wor
 
 
 def test_a_testament_takes_the_right_to_publish_and_a_name_that_is_nobodys(world: World) -> None:
-    speaker = world.join(role=Role(call=("**",), publish=("com.**",)))
+    speaker = world.join(role=Role(call=("wamp.**",), publish=("com.**",)))
     for topic, uri in [
         ("org.left", "wamp.error.not_authorized"),
         ("nexus.left", "wamp.error.not_authorized"),

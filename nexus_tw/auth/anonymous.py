@@ -22,5 +22,12 @@ class Anonymous:
 
     def begin(self, hello: Hello) -> Welcome:
         subject = f"{ANONYMOUS}-{self._random(_OCTETS).hex()}"
-        principal = Principal(subject, self._role_name, self._role, basis=(ANONYMOUS, hello.realm, self._role_name))
+        principal = Principal(
+            subject,
+            self._role_name,
+            self._role,
+            basis=(ANONYMOUS, hello.realm, self._role_name),
+            issuer=ANONYMOUS,
+            account=f"{ANONYMOUS} {hello.address}",
+        )
         return Welcome(principal, ANONYMOUS, ANONYMOUS, {})

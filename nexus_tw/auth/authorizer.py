@@ -35,7 +35,10 @@ _guarded: Final = Guard(__name__, "Telling what the authorizer said")
 
 
 class Question(NamedTuple):
-    """May this principal do this? `action` is subscribe, publish, call or register, `match` exact, prefix or wildcard."""
+    """May this principal do this? `action` is subscribe, publish, call or register, `match` exact, prefix or wildcard.
+
+    A subject is one of its `issuer`'s: `jwt:ISS`, `plugin:NAME`, `anonymous`; empty for those of the configuration file.
+    """
 
     realm: str
     subject: str
@@ -43,6 +46,7 @@ class Question(NamedTuple):
     action: Action
     uri: str
     match: str
+    issuer: str = ""
 
 
 Authorizer = Callable[[Question], Awaitable[Any] | Any]
@@ -62,7 +66,7 @@ def procedure_of(authorizer: str) -> str | None:
 def authorizer_of(name: str, realm: Realm, call: Call) -> Authorizer | None:
     """The authorizer of the realm of that name, None where it has none; `ConfigError` where it cannot be imported.
 
-    A procedure gets the arguments `{realm, authid, authrole}`, URI, action and `{match}`.
+    A procedure gets the arguments `{realm, authid, authrole, issuer?}`, URI, action and `{match}`.
     """
     if not realm.authorizer:
         return None
@@ -73,6 +77,8 @@ def authorizer_of(name: str, realm: Realm, call: Call) -> Authorizer | None:
     def ask(question: Question) -> Deferred[Any]:
         answer: Deferred[Any] = Deferred()
         who = {"realm": question.realm, "authid": question.subject, "authrole": question.role}
+        if question.issuer:
+            who["issuer"] = question.issuer
         call(procedure, [who, question.uri, question.action, {"match": question.match}], answer.callback)
         return answer
 
@@ -85,7 +91,7 @@ class Authorization:
     _log = Logger()
 
     def __init__(
-        self, realm: str, authorizer: Authorizer | None, clock: IReactorTime, patience: float, metrics: Metrics
+        self, realm: str, authorizer: Authorizer, clock: IReactorTime, patience: float, metrics: Metrics
     ) -> None:
         """`patience` in s bounds each question, also where calls have no limit."""
         self._realm = realm
@@ -99,7 +105,7 @@ class Authorization:
         self._waiters = 0
         self._failing = False
 
-    def check(
+    def ask(
         self,
         principal: Principal,
         action: Action,
@@ -108,18 +114,13 @@ class Authorization:
         denied: Fail,
         pattern: Pattern | None = None,
     ) -> None:
-        """Calls `allowed`, or `denied` with the reason, once: before this returns unless the authorizer has to be asked.
+        """Call `allowed`, or `denied` with the reason, once: before this returns if the answer is remembered.
 
-        `pattern` is what `uri` stands for where it is a prefix or a wildcard. Who asked may be gone when it is answered.
+        Whoever asks has looked at the role's grants before. `pattern` is what `uri` stands for if it is a prefix or a wildcard.
+        The client may be gone when it is answered.
         """
-        if self.grants(principal, action, uri, pattern):
-            allowed()
-            return
-        if self._authorizer is None:
-            denied(forbidden(action, uri))
-            return
         match = "exact" if pattern is None or pattern.exact else "wildcard" if pattern.tail is None else "prefix"
-        question = Question(self._realm, principal.subject, principal.role, action, uri, match)
+        question = Question(self._realm, principal.subject, principal.role, action, uri, match, principal.issuer)
         remembered = self._recall(question)
         if remembered is not None:
             _tell(remembered, question, allowed, denied)

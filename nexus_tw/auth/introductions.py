@@ -129,7 +129,7 @@ class Introductions:
             methods = self._realms.get(realm)
             if methods is None:
                 raise Refusal("wamp.error.no_such_realm", "There is no realm of this name")
-            hello = Hello.read(realm, details, session)
+            hello = Hello.read(realm, details, session, address)
             authmethod, begun = _begin(methods, hello) if principal is None else (TRANSPORT, _known(principal, hello))
         except Refusal as refusal:
             introduction.refuse(refusal)

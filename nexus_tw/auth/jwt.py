@@ -62,6 +62,7 @@ class Issuer:
 
     def __init__(self, settings: Jwt, keys: KeySource, roles: Mapping[str, Role], clock: IReactorTime) -> None:
         self._settings = settings
+        self._name = f"jwt:{settings.issuer}"
         self._keys = keys
         self._roles = roles
         self._clock = clock
@@ -111,7 +112,7 @@ class Issuer:
         if not isinstance(subject, str) or not is_subject(subject):
             raise Refused("its sub is no usable subject")
         role = self._role(_claim(claims, settings.role_claim))
-        return Principal(subject, role, self._roles[role], expires, basis=basis_of(settings, role))
+        return Principal(subject, role, self._roles[role], expires, basis=basis_of(settings, role), issuer=self._name)
 
     def _role(self, claim: Any) -> str:
         """The configured role in a claim that may be a list, most of which is other services' business."""

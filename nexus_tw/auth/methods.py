@@ -78,16 +78,17 @@ def violation(member: str, why: str) -> Refusal:
 
 
 class Hello(NamedTuple):
-    """What a HELLO says about who the client is; `session` is the id that WELCOME will give it."""
+    """What a HELLO says about who the client is; `session` is the id that WELCOME will give it, `address` where it is."""
 
     realm: str
     session: int
     authmethods: tuple[str, ...]
     authid: str | None
     authextra: Mapping[str, Any]
+    address: str
 
     @classmethod
-    def read(cls, realm: str, details: Mapping[str, Any], session: int) -> Hello:
+    def read(cls, realm: str, details: Mapping[str, Any], session: int, address: str) -> Hello:
         """Raises `Refusal` for a member of the wrong type. null and what is empty count as not given."""
         methods = details.get("authmethods") or ()
         if not isinstance(methods, list | tuple) or not all(isinstance(each, str) for each in methods):
@@ -98,7 +99,7 @@ class Hello(NamedTuple):
                 raise violation(member, "must be a string")
         if not isinstance(extra, Mapping):
             raise violation("authextra", "must be an object")
-        return cls(realm, session, tuple(methods) or (ANONYMOUS,), authid or None, extra)
+        return cls(realm, session, tuple(methods) or (ANONYMOUS,), authid or None, extra, address)
 
     def user(self) -> str:
         """The authid, for methods that need one."""

@@ -75,13 +75,15 @@ class PluginAuthenticator:
         subject: object = answer.subject
         if not (isinstance(subject, str) and is_subject(subject)):
             self._refuse(f"returned a subject that is not 1 to {MAX_SUBJECT} printable characters")
+        issuer = f"plugin:{self._name}"
         if not answer.named:
-            return answer
+            return Principal(subject, answer.role, answer.rights, answer.expires, issuer=issuer)
         role_name: object = answer.role
         role = self._roles.get(role_name) if isinstance(role_name, str) else None
         if role is None:
             self._refuse(f"returned the role {answer.role!r}, which is not in [roles]")
-        return Principal(answer.subject, answer.role, role, answer.expires, basis=basis_of(self._name, answer.role))
+        basis = basis_of(self._name, answer.role)
+        return Principal(subject, answer.role, role, answer.expires, basis=basis, issuer=issuer)
 
     def _refuse(self, why: str) -> NoReturn:
         self._log.error("The authenticator {name} {why}", name=self._name, why=why)

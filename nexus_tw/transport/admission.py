@@ -164,7 +164,7 @@ class Admission:
             return None
         principal = await self.principal(credentials, address)
         if principal is not None:
-            self._connections.room(address, principal.subject)
+            self._connections.room(address, principal.identity)
             if not dialect.introduces:
                 require_member(principal)
         return principal

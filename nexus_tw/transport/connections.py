@@ -27,8 +27,8 @@ class Open(Protocol):
     address: str
 
     @property
-    def subject(self) -> str:
-        """Whose it is; empty for nobody's."""
+    def identity(self) -> str:
+        """Whose it is (`Principal.identity`); empty for nobody's."""
 
     @property
     def audience(self) -> Peer | None:
@@ -92,35 +92,35 @@ class Connections:
                 self._arrivals.spend(-1, self._clock.seconds())  # the refused one does not make the next wait longer
                 raise Full("connect_rate", 503, "Too many new connections", max(1, round(wait)))
 
-    def room(self, address: str, subject: str | None) -> None:
-        """Raises `Full` where a connection from this address, for this subject, would be one too many or too late."""
+    def room(self, address: str, identity: str | None) -> None:
+        """Raises `Full` where a connection from this address, of this identity, would be one too many or too late."""
         if self.draining:
             raise Full("draining", 503, "The server is shutting down", code="shutting_down")
         if len(self._open) >= self._total:
             raise Full("connections", 503, "Too many connections")
         if self._per_address and self._by_address[address] >= self._per_address:
             raise Full("connections_per_address", 429, "Too many connections from this address")
-        if subject is not None:
-            self._room_for(subject)
+        if identity is not None:
+            self._room_for(identity)
 
     def add(self, connection: Open) -> None:
         self._open[connection] = None
         self._by_address[connection.address] += 1
-        self._by_subject[connection.subject] += 1
+        self._by_subject[connection.identity] += 1
 
-    def identify(self, connection: Open, subject: str) -> None:
-        """An open connection turns out to be this subject's, and is told so by the caller. Raises `Full` where that makes one
+    def identify(self, connection: Open, identity: str) -> None:
+        """An open connection turns out to be of this identity, and is told so by the caller. Raises `Full` where that makes one
         too many of it."""
-        if subject != connection.subject:
-            self._room_for(subject)
-            _less(self._by_subject, connection.subject)
-            self._by_subject[subject] += 1
+        if identity != connection.identity:
+            self._room_for(identity)
+            _less(self._by_subject, connection.identity)
+            self._by_subject[identity] += 1
 
     def remove(self, connection: Open) -> None:
         if self._open.pop(connection, self) is self:
             return
         _less(self._by_address, connection.address)
-        _less(self._by_subject, connection.subject)
+        _less(self._by_subject, connection.identity)
         if not self._open and self._empty is not None:
             self._empty.callback(None)
             self._empty = None
@@ -156,8 +156,8 @@ class Connections:
         if timer.active():
             timer.cancel()
 
-    def _room_for(self, subject: str) -> None:
-        if self._per_subject and self._by_subject[subject] >= self._per_subject:
+    def _room_for(self, identity: str) -> None:
+        if self._per_subject and self._by_subject[identity] >= self._per_subject:
             raise Full("connections_per_subject", 429, "Too many connections of this subject")
 
     def _drop(self) -> None:

@@ -234,6 +234,10 @@ class Conversation:
         return "" if self.principal is None else self.principal.subject
 
     @property
+    def identity(self) -> str:
+        return "" if self.principal is None else self.principal.identity
+
+    @property
     def audience(self) -> Peer | None:
         return None if self.session is None else self.session.peer
 
@@ -241,7 +245,7 @@ class Conversation:
         if self.session is None:  # it left while it was being found out
             return
         try:
-            self.door.connections.identify(self, principal.subject)
+            self.door.connections.identify(self, principal.identity)
         except Full as full:
             self.door.metrics.connections_refused[full.reason] += 1
             raise

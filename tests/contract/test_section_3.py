@@ -70,3 +70,13 @@ async def test_expiry_holds_on_a_live_connection(nodes: Nodes) -> None:
     assert await client.closed() == (4500, "Token expired")
     assert await other.heard() == []
     await node.connected(1)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_jwt_with_the_subject_admin_does_not_read_or_cancel_the_start_tokens_commands(nodes: Nodes) -> None:
+    node = await nodes(SETTINGS)
+    admin = await node.client()
+    admin.send(type="command", command="x", commandId="c-1", target="away", ttl=60)
+    namesake = await node.client(sign(claims(sub="admin", exp=clock.seconds() + 60)))
+    assert (await namesake.ask(type="cancel", commandId="c-1"))["code"] == "forbidden"
+    assert (await admin.ask(type="cancel", commandId="c-1"))["code"] == "cancelled"

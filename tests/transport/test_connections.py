@@ -22,7 +22,7 @@ class Connection:
     def __init__(self, world: World, address: str = "10.0.0.1", subject: str = "agent", stubborn: bool = False) -> None:
         self.world = world
         self.address = address
-        self.subject = subject
+        self.identity = subject
         self.stubborn = stubborn
         self.audience: Peer | None = None
         self.closed: list[float] = []
@@ -119,14 +119,14 @@ def test_who_turns_out_to_be_a_subject_is_counted_for_it_from_then_on() -> None:
     world = World(connections_per_subject=1)
     first, second = world.open(subject=""), world.open(subject="")
     world.connections.identify(first, "a")
-    first.subject = "a"
+    first.identity = "a"
     assert refusal(world, subject="a") == ("connections_per_subject", 429, "rate_limited")
     with pytest.raises(Full) as caught:
         world.connections.identify(second, "a")
     assert caught.value.reason == "connections_per_subject"
     world.connections.identify(first, "a")  # it is already
     world.connections.identify(second, "b")
-    second.subject = "b"
+    second.identity = "b"
     for connection in (first, second):
         world.connections.remove(connection)
     assert not world.connections._by_subject

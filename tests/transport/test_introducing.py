@@ -73,7 +73,7 @@ async def test_a_good_token_is_as_good_as_an_introduction(houses: Houses) -> Non
     client = await house.websocket(token=TOKEN)
     assert await client.message() == b"welcome admin"
     (connection,) = house.connections
-    assert connection.subject == "admin"
+    assert connection.identity == "admin"
 
 
 @pytest_twisted.ensureDeferred
@@ -166,10 +166,10 @@ async def test_who_says_it_stays_and_is_counted_and_logged_as_the_subject(houses
     house = await houses(Settings(limits=Limits(auth=0.3), heartbeat=Heartbeat(interval=0.2)))
     client, lazy = await house.client(carrier), await house.client(carrier)
     connection, _ = house.connections
-    assert connection.subject == "" and connection.audience is None and list(house.connections.peers()) == []
+    assert connection.identity == "" and connection.audience is None and list(house.connections.peers()) == []
     client.send_text(b"hello anna")
     assert await client.message() == b"hello anna"
-    assert connection.subject == "anna"
+    assert connection.identity == "anna"
     assert [peer.client_id for peer in house.connections.peers()] == ["anna"]
     assert await left(lazy) == [b"farewell 1008"]
     client.send_text(b"still there")
