@@ -10,6 +10,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.endpoints import TCP4ClientEndpoint
 
+from nexus_tw.settings import Limits
 from tests.client import Client, Ended, Wire, dial, frame, greeted, handshake
 from tests.e2e.agent import Agent, connect
 from tests.e2e.server import NexusServer, clock, until
@@ -119,7 +120,7 @@ async def test_nonsense_is_answered_to_whoever_sent_it_and_in_the_end_closes_onl
         (frame(0x3), 1002),
         (frame(0x1, b"{}", mask=None), 1002),
         (frame(0x1, b"\xff\xff"), 1007),
-        (frame(0x1, b"x" * 70000), 1009),
+        (frame(0x1, b"x" * (Limits().message + 1)), 1009),
         (frame(0x2, b"{}"), 1003),
     ],
     ids=["unknown opcode", "unmasked", "not UTF-8", "too long", "binary"],
