@@ -7,7 +7,6 @@ There is no traffic but WebSockets, whose requests do not end: nothing that a fr
 from __future__ import annotations
 
 import http.client
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,11 +200,14 @@ async def test_haproxy_passes_on_what_nexus_needs_and_keeps_tokens_out_of_its_lo
 @pytest_twisted.ensureDeferred
 async def test_haproxy_answers_429_to_an_address_with_too_many_connections(tmp_path: Path) -> None:
     front = HAProxy(tmp_path, [free_port(), free_port()])
-    idle: list[socket.socket] = []
+    idle: list[http.client.HTTPConnection] = []
     try:
         await front.start()
-        assert await deferToThread(_status, front.http_port) == 308
-        idle += [socket.create_connection(("127.0.0.1", front.http_port)) for _ in range(256)]
+        for _ in range(256):
+            idle.append(http.client.HTTPConnection("127.0.0.1", front.http_port, timeout=10))
+            # An answer shows that this one is accepted and counted, by whichever thread of HAProxy.
+            assert await deferToThread(_asked, idle[-1]) == 308
+            assert idle[-1].sock is not None, "kept alive"
         assert await deferToThread(_status, front.http_port) == 429
         assert await deferToThread(_status, front.http_port, "127.0.0.2") == 308, "each address for itself"
     finally:
@@ -216,10 +218,16 @@ async def test_haproxy_answers_429_to_an_address_with_too_many_connections(tmp_p
 
 def _status(port: int, address: str = "127.0.0.1") -> int:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10, source_address=(address, 0))
-    connection.request("GET", "/")
-    status = connection.getresponse().status
+    status = _asked(connection)
     connection.close()
     return status
+
+
+def _asked(connection: http.client.HTTPConnection) -> int:
+    connection.request("GET", "/")
+    response = connection.getresponse()
+    response.read()
+    return response.status
 
 
 async def _clients_of(house: House, node: NexusServer) -> Sequence[Any]:
