@@ -8,7 +8,7 @@ at the end, for one or more.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final, Generic, TypeVar
 
@@ -72,63 +72,70 @@ class Pattern:
     without a star cannot be written by a client of the JSON protocol; they come from WAMP (`prefixed`, `wildcard`).
     """
 
-    __slots__ = ("exact", "parts", "tail", "text")
+    __slots__ = ("exact", "tail", "text")
 
-    def __init__(self, text: str, parts: tuple[str, ...], tail: str | None, exact: bool) -> None:
+    def __init__(self, text: str, tail: str | None, exact: bool) -> None:
         self.text = text
-        self.parts = parts
         self.tail = tail
         self.exact = exact
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        # Not kept: a text of 255 bytes may have 128 components, each an object of 50 bytes.
+        if self.tail is not None:
+            return tuple(self.text[: -len("**")].split(".")[:-1])
+        return tuple(self.text.removeprefix(".").split("."))
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
         """The pattern that was written so; what is none must have been refused before."""
-        parts = tuple(text.split("."))
-        if parts[-1] == "**":
-            return cls(text, parts[:-1], "", False)
-        return cls(text, parts, None, "*" not in parts)
+        if text.rpartition(".")[2] == "**":
+            return cls(text, "", False)
+        return cls(text, None, "*" not in text)
 
     @classmethod
     def prefixed(cls, prefix: str) -> Pattern:
         """All names that begin with these characters (WAMP's match policy `prefix`)."""
-        *parts, tail = prefix.split(".")
-        return cls(f"{prefix}**", tuple(parts), tail, False)
+        return cls(f"{prefix}**", prefix.rpartition(".")[2], False)
 
     @classmethod
     def wildcard(cls, uri: str) -> Pattern:
         """Names of as many components, in which an empty one stands for any (WAMP's match policy `wildcard`)."""
-        parts = tuple(part or "*" for part in uri.split("."))
+        parts = [part or "*" for part in uri.split(".")]
         # Without an empty component it stands for one name only, and still is not the subscription to that name.
-        return cls(".".join(parts) if "*" in parts else f".{uri}", parts, None, False)
+        return cls(".".join(parts) if "*" in parts else f".{uri}", None, False)
 
     @property
     def policy(self) -> tuple[str, str]:
         """WAMP's match policy and URI for it. One with stars and a tail, which WAMP does not have, is told as it is written."""
         if self.exact:
             return "exact", self.text
+        parts = self.parts
         if self.tail is None:
-            return "wildcard", ".".join("" if part == "*" else part for part in self.parts)
-        if "*" in self.parts:
+            return "wildcard", ".".join("" if part == "*" else part for part in parts)
+        if "*" in parts:
             return "wildcard", self.text
-        return "prefix", ".".join((*self.parts, self.tail))
+        return "prefix", ".".join((*parts, self.tail))
 
     def matches(self, name: str) -> bool:
         """Whether the name is one this pattern stands for."""
         if self.exact:
             return name == self.text
         parts = name.split(".")
-        fixed = len(self.parts)
+        own = self.parts
+        fixed = len(own)
         if self.tail is None:
             if len(parts) != fixed:
                 return False
         elif len(parts) <= fixed or not parts[fixed].startswith(self.tail):
             return False
-        return all(mine in ("*", theirs) for mine, theirs in zip(self.parts, parts, strict=False))
+        return all(mine in ("*", theirs) for mine, theirs in zip(own, parts, strict=False))
 
     @property
     def first(self) -> str:
         """The first component as it is written: `*`, or the beginning of one where there is nothing but a tail."""
-        return self.parts[0] if self.parts else self.tail or ""
+        parts = self.parts
+        return parts[0] if parts else self.tail or ""
 
     def means(self, name: str) -> bool:
         """Whether a name that it matches is one that its writer had in mind: what is the server's and the protocol's own is
@@ -143,16 +150,17 @@ class Pattern:
 
     def covers(self, other: Pattern) -> bool:
         """Whether every name that the other pattern stands for is one of this pattern's too."""
-        fixed = len(self.parts)
+        own, others = self.parts, other.parts
+        fixed = len(own)
         if self.tail is None:
-            if other.tail is not None or len(other.parts) != fixed:
+            if other.tail is not None or len(others) != fixed:
                 return False
-        elif len(other.parts) > fixed:
-            if not other.parts[fixed].startswith(self.tail):  # a star of theirs begins with nothing but itself
+        elif len(others) > fixed:
+            if not others[fixed].startswith(self.tail):  # a star of theirs begins with nothing but itself
                 return False
-        elif len(other.parts) < fixed or other.tail is None or not other.tail.startswith(self.tail):
+        elif len(others) < fixed or other.tail is None or not other.tail.startswith(self.tail):
             return False
-        return all(mine in ("*", theirs) for mine, theirs in zip(self.parts, other.parts, strict=False))
+        return all(mine in ("*", theirs) for mine, theirs in zip(own, others, strict=False))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Pattern) and other.text == self.text
@@ -181,61 +189,133 @@ T = TypeVar("T")
 
 
 class _Node(Generic[T]):
-    __slots__ = ("children", "here", "tails")
+    """A place where patterns end or part ways; `label` are the `size` components that lead to it from the one above."""
 
-    def __init__(self) -> None:
-        self.children: dict[str, _Node[T]] = {}
-        self.here: dict[str, T] = {}  # by the pattern's text: a name, and a wildcard without a star, are the same place
-        self.tails: dict[str, T] = {}
+    __slots__ = ("children", "here", "label", "size", "tails")
 
-    @property
-    def empty(self) -> bool:
-        return not (self.children or self.here or self.tails)
+    def __init__(self, label: str, size: int) -> None:
+        self.label = label
+        self.size = size
+        # None where there is nothing: nearly every node has but one of these.
+        self.children: dict[str, _Node[T]] | None = None  # by the first component of their labels
+        self.here: dict[str, T] | None = None  # by text: a name, and a wildcard without a star, are the same place
+        self.tails: dict[str, T] | None = None
+
+    def fits(self, parts: list[str], at: int) -> bool:
+        """Whether the label stands for the components of a name from there on, of which the first one does."""
+        if self.size == 1:
+            return True
+        mine, theirs = self.label.split("."), parts[at : at + self.size]
+        return mine == theirs or (
+            len(mine) == len(theirs) and all(one in ("*", other) for one, other in zip(mine, theirs, strict=True))
+        )
+
+    def after(self, size: int) -> _Node[T]:
+        """Cut the label after so many components; return the node that now stands there, above this one."""
+        label = self.label.split(".")
+        above: _Node[T] = _Node(".".join(label[:size]), size)
+        above.children = {label[size]: self}
+        self.label = ".".join(label[size:])
+        self.size -= size
+        return above
 
 
 class PatternMap(Generic[T]):
-    """Values by pattern, and all those whose pattern matches a name, found by walking a trie."""
+    """Values by pattern, and all those whose pattern matches a name, found by walking a trie.
+
+    Components that all patterns share which have the first of them are one node, so that what is kept of a pattern is no more
+    than a few times its text.
+    """
 
     def __init__(self) -> None:
-        self._root: _Node[T] = _Node()
+        self._root: _Node[T] = _Node("", 0)
 
     def put(self, pattern: Pattern, value: T) -> None:
         node = self._root
-        for part in pattern.parts:
-            node = node.children.setdefault(part, _Node())
+        parts = pattern.parts
+        at = 0
+        while at < len(parts):
+            if node.children is None:
+                node.children = {}
+            first = parts[at]
+            child = node.children.get(first)
+            if child is None:
+                child = node.children[first] = _Node(".".join(parts[at:]), len(parts) - at)
+            else:
+                shared = _shared(child.label.split("."), parts[at:])
+                if shared < child.size:
+                    child = node.children[first] = child.after(shared)
+            node = child
+            at += node.size
         if pattern.tail is None:
+            if node.here is None:
+                node.here = {}
             node.here[pattern.text] = value
         else:
+            if node.tails is None:
+                node.tails = {}
             node.tails[pattern.tail] = value
 
     def drop(self, pattern: Pattern) -> None:
-        path = [self._root]
-        for part in pattern.parts:
-            path.append(path[-1].children[part])
+        """Remove the value of a pattern that was put."""
+        node = self._root
+        path: list[tuple[_Node[T], str]] = []
+        parts = pattern.parts
+        at = 0
+        while at < len(parts):
+            path.append((node, parts[at]))
+            assert node.children is not None
+            node = node.children[parts[at]]
+            at += node.size
         if pattern.tail is None:
-            path[-1].here.pop(pattern.text, None)
+            assert node.here is not None
+            node.here.pop(pattern.text, None)
+            node.here = node.here or None
         else:
-            path[-1].tails.pop(pattern.tail, None)
-        for part, parent, node in zip(reversed(pattern.parts), reversed(path[:-1]), reversed(path), strict=False):
-            if not node.empty:
+            assert node.tails is not None
+            node.tails.pop(pattern.tail, None)
+            node.tails = node.tails or None
+        while path and node.here is None and node.tails is None:
+            above, first = path.pop()
+            assert above.children is not None
+            if node.children is None:
+                del above.children[first]
+                above.children = above.children or None
+                node = above
+            else:
+                if len(node.children) == 1:  # no ways part here any more
+                    (child,) = node.children.values()
+                    child.label = f"{node.label}.{child.label}"
+                    child.size += node.size
+                    above.children[first] = child
                 break
-            del parent.children[part]
 
     def matching(self, name: str) -> Iterator[T]:
         """Values of the patterns that match, shortest prefix first."""
-        level = [self._root]
-        for part in name.split("."):
-            below: list[_Node[T]] = []
-            for node in level:
-                if node.tails:
+        parts = name.split(".")
+        reached: dict[int, list[_Node[T]]] = {0: [self._root]}  # by how many components lead there
+        for at, part in enumerate(parts):
+            for node in reached.pop(at, ()):
+                if node.tails is not None:
                     yield from _beginning(node.tails, part)
-                for key in (part, "*"):
-                    child = node.children.get(key)
-                    if child is not None:
-                        below.append(child)
-            level = below
-        for node in level:
-            yield from node.here.values()
+                if node.children is not None:
+                    for key in (part, "*"):
+                        child = node.children.get(key)
+                        if child is not None and child.fits(parts, at):
+                            reached.setdefault(at + child.size, []).append(child)
+        for node in reached.pop(len(parts), ()):
+            if node.here is not None:
+                yield from node.here.values()
+
+
+def _shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return how many components they begin with that are the same."""
+    count = 0
+    for mine, theirs in zip(one, other, strict=False):
+        if mine != theirs:
+            break
+        count += 1
+    return count
 
 
 def _beginning(tails: dict[str, T], part: str) -> Iterator[T]:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 import unicodedata
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -264,7 +266,8 @@ def test_a_map_finds_prefixes_and_plain_wildcards(patterns: list[Pattern], names
         assert sorted(found.matching(name)) == sorted(p.text for p in patterns[1::2] if p.matches(name))
     for pattern in patterns[1::2]:
         found.drop(pattern)
-    assert found._root.empty
+    root = found._root
+    assert (root.children, root.here, root.tails) == (None, None, None)
 
 
 # --- the map
@@ -296,7 +299,54 @@ def test_an_emptied_map_keeps_nothing(patterns: list[Pattern]) -> None:
         found.put(pattern, 1)
     for pattern in patterns:
         found.drop(pattern)
-    assert found._root.empty
+    root = found._root
+    assert (root.children, root.here, root.tails) == (None, None, None)
+
+
+def shape(node: Any) -> Any:
+    """All that a map is made of."""
+    below = {first: shape(child) for first, child in (node.children or {}).items()}
+    return node.label, node.size, node.here or {}, node.tails or {}, below
+
+
+def nodes(node: Any) -> list[Any]:
+    return [node, *(each for child in (node.children or {}).values() for each in nodes(child))]
+
+
+@given(st.lists(PATTERNS | ANY_PATTERNS, unique=True, max_size=30), st.data())
+def test_a_map_is_made_of_no_more_than_what_is_in_it_whatever_was(patterns: list[Pattern], data: st.DataObject) -> None:
+    """Patterns of many components: a node where one ends or some part ways, labels no longer than the texts, nothing else."""
+    found: PatternMap[int] = PatternMap()
+    for pattern in patterns:
+        found.put(pattern, 1)
+    left = data.draw(st.permutations(patterns))
+    for pattern in left[len(left) // 2 :]:
+        found.drop(pattern)
+    left = left[: len(left) // 2]
+    fresh: PatternMap[int] = PatternMap()
+    for pattern in left:
+        fresh.put(pattern, 1)
+    assert shape(found._root) == shape(fresh._root)
+    made = nodes(found._root)
+    assert len(made) <= 1 + 2 * len(left)
+    assert sum(len(node.label) for node in made) <= sum(len(pattern.text) for pattern in left)
+    for node in made:
+        assert None not in (node.children or {}) and {} not in (node.children, node.here, node.tails), "no empty tables"
+
+
+def test_patterns_of_as_many_components_as_fit_keep_about_what_they_are() -> None:
+    """128 components are 255 bytes; as a node each they would be 70 kB."""
+    texts = [f"*.{number:04}." + ".".join("a" * 120) for number in range(500)]
+    found: PatternMap[int] = PatternMap()
+    tracemalloc.start()
+    try:
+        for text in texts:
+            found.put(Pattern.parse(text), 1)
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(nodes(found._root)) == 2 + 500
+    assert kept < 8 * sum(map(len, texts))
 
 
 # --- hostile clients
