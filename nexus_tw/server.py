@@ -154,6 +154,7 @@ class Server:
         )
         gauges: dict[str, Callable[[], float]] = {
             "connections": lambda: len(self.connections),
+            "send_queues_bytes": lambda: self.connections.backlog.bytes,
             "bus_available": lambda: all(realm.bus.available for realm in self.realms.values()),
             "ready": lambda: self.unready() is None,
             "threads_running": lambda: threads.running,

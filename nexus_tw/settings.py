@@ -79,7 +79,8 @@ class Limits(Struct, forbid_unknown_fields=True):
     filters: Count = 2048  # values in all filters of one connection, and parts of dotted names: what an event has to be asked
     filters_all: Count = 262144  # the same of all connections in one realm of a process
     depth: Annotated[int, Meta(ge=1, le=126)] = 32  # of nested objects and lists in anything that is kept or passed on
-    send_queue: Positive = 1048576
+    send_queue: Positive = 1048576  # bytes that wait for one client
+    send_queues: Count = 268435456  # bytes that wait for all clients together
     rate: Count = 10000  # messages/s of one connection; the burst is one second's worth
     bytes_rate: Count = 4194304  # bytes/s of one connection, with the same burst
     subject_bytes_rate: Count = 16777216  # bytes/s of one subject by whatever way, with the same burst

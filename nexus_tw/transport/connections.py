@@ -14,6 +14,7 @@ from nexus_tw.errors import SHUTTING_DOWN, Close, NexusError
 from nexus_tw.guard import Guard
 from nexus_tw.interfaces import Peer
 from nexus_tw.settings import Limits
+from nexus_tw.transport.backlog import Backlog
 from nexus_tw.transport.bucket import Bucket
 from nexus_tw.transport.rates import Rates
 
@@ -60,6 +61,7 @@ class Connections:
         self._clock = clock
         self._random = random
         self._limits = limits
+        self.backlog = Backlog(clock, limits)
         self.rates = Rates(clock, limits)
         self._descriptors = descriptors
         self._arrivals: Bucket | None = None

@@ -13,7 +13,7 @@ from typing import Any, Final
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from nexus_tw.errors import HEARTBEAT_TIMEOUT, RATE_LIMITED, TOKEN_EXPIRED, UNAUTHORIZED, Close
+from nexus_tw.errors import HEARTBEAT_TIMEOUT, RATE_LIMITED, SLOW_CONSUMER, TOKEN_EXPIRED, UNAUTHORIZED, Close
 from nexus_tw.guard import Guard
 from nexus_tw.interfaces import Peer
 from nexus_tw.metrics import Metrics
@@ -136,7 +136,7 @@ class Conversation:
         door.metrics.connections_opened += 1
         self.opened = door.clock.seconds()
         limit = max(door.limits.send_queue, 2 * self.admitted.message)
-        self.outbox = Outbox(self.transport, door.turn, limit, self, pack, largest, first)
+        self.outbox = Outbox(self.transport, door.turn, door.connections.backlog, limit, self, pack, largest, first)
         if self.principal is None:
             # What a stranger sends is held before anybody knows whether it may come in at all.
             self.bound(min(self.admitted.message or STRANGER, STRANGER))
@@ -185,7 +185,7 @@ class Conversation:
         outbox, self.outbox = self.outbox, None
         if outbox is None:
             return
-        outbox.shut()
+        outbox.gone()
         door = self.door
         door.connections.remove(self)
         if self.closed is not None:
@@ -284,6 +284,11 @@ class Conversation:
 
     def close(self, close: Close) -> None:
         self.life.close(close)
+
+    def overrun(self) -> None:
+        self.door.metrics.shares_refused["send_queues"] += 1
+        self.life.close(SLOW_CONSUMER)
+        self.drop()
 
     def drop(self) -> None:
         self.transport.abortConnection()

@@ -18,6 +18,7 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOProtocol
 from nexus_tw.direct import is_socket, send
 from nexus_tw.errors import SLOW_CONSUMER, Close
 from nexus_tw.policy import Principal
+from nexus_tw.transport.backlog import Backlog, Holder
 from nexus_tw.transport.turn import Turn
 
 DIRECT: Final = True  # send at once where nothing waits; the switch for measurements
@@ -25,6 +26,10 @@ DIRECT: Final = True  # send at once where nothing waits; the switch for measure
 
 class Owner(Protocol):
     """The connection that an outbox belongs to."""
+
+    @property
+    def subject(self) -> str:
+        """Whose it is; empty for nobody's."""
 
     def identified(self, principal: Principal) -> None: ...
 
@@ -36,35 +41,44 @@ class Owner(Protocol):
 
     def close(self, close: Close) -> None: ...
 
+    def overrun(self) -> None:
+        """There is no room for what waits: close, and drop it."""
+
 
 class Outbox:
-    """The way to one client; provides `nexus_tw.sessions.verbs.Link`."""
+    """The way to one client; provides `nexus_tw.sessions.verbs.Link` and `nexus_tw.transport.backlog.Outbox`."""
 
     __slots__ = (
+        "_backlog",
         "_direct",
-        "_limit",
         "_open",
         "_owner",
         "_pack",
         "_parts",
+        "_queued",
         "_secure",
         "_socket",
         "_transport",
         "_turn",
+        "counted",
+        "holder",
         "largest",
+        "limit",
+        "looks",
     )
 
     def __init__(
         self,
         transport: Any,
         turn: Turn,
+        backlog: Backlog,
         limit: int,
         owner: Owner,
         pack: Callable[[bytes], bytes] | None = None,
         largest: int = 0,
         first: bytes = b"",
     ) -> None:
-        """`limit` bounds the bytes that wait for a client that does not read; past it, `owner` is closed.
+        """`limit` bounds the bytes that wait for a client that does not read; past it, `backlog` says when `owner` is closed.
 
         `pack` makes of frames what this client can be sent: compressed ones, or only those it has room for. `first` is what
         leaves before any frame.
@@ -76,22 +90,28 @@ class Outbox:
         if self._secure:
             self._socket.write = partial(_write, self._socket)
         self._turn = turn
-        self._limit = limit
+        self._backlog = backlog
+        self.limit = limit
+        self.counted = 0
+        self.looks = 0
+        self.holder: Holder | None = None
         self._owner = owner
         self._pack = pack
         self._parts: list[bytes] = []
+        self._queued = 0  # bytes of these
         self._open = True
         self.largest = largest
         if first:
             turn.add(self.flush)
             self._parts.append(first)
+            self._queued = len(first)
 
     def write(self, data: bytes) -> None:
         """Queues frames; they leave at the end of the reactor turn."""
         if self._open:
             if not self._parts:
                 self._turn.add(self.flush)
-            self._parts.append(data if self._pack is None else self._pack(data))
+            self._queue(data if self._pack is None else self._pack(data))
 
     def push(self, data: bytes) -> None:
         """Sends frames now, unless something waits for the end of the turn: then behind it."""
@@ -99,7 +119,7 @@ class Outbox:
             if self._pack is not None:
                 data = self._pack(data)
             if self._parts:
-                self._parts.append(data)
+                self._queue(data)
             else:
                 self._send(data)
 
@@ -123,22 +143,53 @@ class Outbox:
         parts = self._parts
         if parts:
             self._parts = []
+            self._queued = 0
             self._send(parts[0] if len(parts) == 1 else b"".join(parts))
 
     def shut(self) -> None:
         """Takes nothing any more; what was queued is still sent by `flush`."""
         self._open = False
 
+    def gone(self) -> None:
+        """The transport is lost, and with it all that waited."""
+        self._let_go()
+        self._backlog.forget(self)
+
     def check(self) -> None:
-        """Closes a client that lets too much wait, whoever wrote it."""
-        if self._open and self.waiting() > self._limit:
+        """Sees to it that a client that lets too much wait, whoever wrote it, is closed."""
+        if self._open:
+            self._backlog.count(self)
+
+    # --- to the backlog
+
+    @property
+    def subject(self) -> str:
+        return self._owner.subject
+
+    def slow(self) -> None:
+        if self._open:
             self._owner.close(SLOW_CONSUMER)
+
+    def overrun(self) -> None:
+        self._let_go()
+        self._owner.overrun()
 
     def waiting(self) -> int:
         """Bytes that the client's socket has not taken yet."""
         socket = self._socket
         buffered: int = len(socket.dataBuffer) - socket.offset + socket._tempDataLen
-        return buffered + sum(map(len, self._parts))
+        return buffered + self._queued
+
+    def _let_go(self) -> None:
+        self.shut()
+        self._parts = []
+        self._queued = 0
+
+    def _queue(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._queued += len(data)
+        if self._queued > self.limit:  # much of it came in this one turn, which may not be over yet
+            self.check()
 
     def _send(self, data: bytes) -> None:
         if self._direct:

@@ -14,6 +14,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 from nexus_tw.interfaces import Sample
 from nexus_tw.store.sqlite import SqliteStore
+from nexus_tw.transport.backlog import HARD
 from tests.client import TEXT, dial, frame, greeted, handshake
 from tests.e2e.server import NexusServer
 from tests.node import Nodes, clock, limited, small_buffers, turns
@@ -217,7 +218,7 @@ async def test_events_that_wait_for_the_bus_are_bounded_and_overflow_is_told(nod
 
 @pytest_twisted.ensureDeferred
 async def test_delivery_to_a_slow_reader_is_bounded_and_nobody_waits_for_it(nodes: Nodes) -> None:
-    node = await nodes(limited(send_queue=100_000, message=50_000))
+    node = await nodes(limited(send_queue=100_000 // HARD, message=50_000))
     slow = await node.client()
     (transport,) = node.transports()
     small_buffers(slow.wire, transport)

@@ -17,6 +17,8 @@ from twisted.python.failure import Failure
 from nexus_tw.errors import SLOW_CONSUMER, Close
 from nexus_tw.policy import Principal
 from nexus_tw.sessions.verbs import Link
+from nexus_tw.settings import Limits
+from nexus_tw.transport.backlog import HARD, Backlog
 from nexus_tw.transport.outbox import Outbox
 from nexus_tw.transport.turn import Turn
 from tests.recording import principal
@@ -50,6 +52,11 @@ class Transport(StringTransport):
         self.writes.append(data)
 
 
+def at_once(clock: Any, limit: int) -> Backlog:
+    """A backlog that gives no grace to who is past this limit; grace is the matter of `test_backlog.py`."""
+    return Backlog(clock, Limits(send_queue=max(1, limit // HARD), send_queues=0))
+
+
 class World:
     def __init__(self, limit: int = 100) -> None:
         self.clock = Clock()
@@ -57,7 +64,13 @@ class World:
         self.closed: list[Close] = []
         self.finished: list[Close] = []
         self.principals: list[Principal] = []
-        self.outbox = Outbox(self.transport, Turn(self.clock), limit, self)
+        self.backlog = at_once(self.clock, limit)
+        self.outbox = Outbox(self.transport, Turn(self.clock), self.backlog, limit, self)
+
+    subject = "somebody"
+
+    def overrun(self) -> None:
+        raise AssertionError("there is room")
 
     def identified(self, principal: Principal) -> None:
         self.principals.append(principal)
@@ -124,7 +137,7 @@ def test_the_one_piece_there_is_is_not_copied(world: World) -> None:
 
 
 def test_frames_are_packed_one_by_one_before_they_wait(world: World) -> None:
-    outbox = Outbox(world.transport, Turn(world.clock), 100, world, lambda data: b"<" + data + b">")
+    outbox = Outbox(world.transport, Turn(world.clock), world.backlog, 100, world, lambda data: b"<" + data + b">")
     outbox.push(b"a")
     outbox.write(b"b")
     outbox.push(b"c")
@@ -162,10 +175,10 @@ def test_a_client_that_lets_too_much_wait_is_closed_once(world: World) -> None:
     assert world.closed == [SLOW_CONSUMER]
 
 
-def test_what_is_queued_in_the_turn_counts_as_waiting(world: World) -> None:
-    world.outbox.write(b"x" * 101)
-    world.outbox.check()
-    assert world.closed == [SLOW_CONSUMER]
+def test_what_is_queued_in_the_turn_counts_as_waiting_before_the_turn_is_over(world: World) -> None:
+    for _ in range(1000):
+        world.outbox.write(b"x" * 10)
+    assert world.closed == [SLOW_CONSUMER] and world.outbox.waiting() == 110
 
 
 def test_a_connection_that_says_farewell_when_it_is_closed_for_being_slow_is_closed_once(world: World) -> None:
@@ -186,7 +199,7 @@ def test_a_connection_that_says_farewell_when_it_is_closed_for_being_slow_is_clo
 def test_under_tls_what_waits_below_it_counts(world: World) -> None:
     wrapper = ProtocolWrapper(WrappingFactory(Factory()), Protocol())
     wrapper.makeConnection(world.transport)
-    outbox = Outbox(wrapper, Turn(world.clock), 100, world)
+    outbox = Outbox(wrapper, Turn(world.clock), world.backlog, 100, world)
     world.transport._tempDataLen = 7
     assert outbox.waiting() == 7
     outbox.push(b"a")
@@ -230,8 +243,13 @@ class Pair:
         ours.close()
         self.turn = Turn(reactor)
         self.closed: list[Close] = []
-        self.outbox = Outbox(self.served.transport, self.turn, limit, self)
+        self.outbox = Outbox(self.served.transport, self.turn, at_once(reactor, limit), limit, self)
         self.received = bytearray()
+
+    subject = "somebody"
+
+    def overrun(self) -> None:
+        raise AssertionError("there is room")
 
     def identified(self, principal: Principal) -> None:
         raise AssertionError("nobody says so")

@@ -15,8 +15,9 @@ from twisted.python.failure import Failure
 
 from nexus_tw.errors import SLOW_CONSUMER, Close
 from nexus_tw.policy import Principal
-from nexus_tw.settings import Settings, Tls
+from nexus_tw.settings import Limits, Settings, Tls
 from nexus_tw.transport import endpoints
+from nexus_tw.transport.backlog import HARD, Backlog
 from nexus_tw.transport.outbox import Outbox
 from nexus_tw.transport.turn import Turn
 from tests.certificates import authority, issue
@@ -46,7 +47,12 @@ class Pair:
         self.served = served
         self.client = client
         self.closed: list[Close] = []
-        self.outbox = Outbox(served.transport, Turn(reactor), limit, self)
+        self.outbox = Outbox(served.transport, Turn(reactor), Backlog(reactor, Limits(send_queue=limit // HARD)), limit, self)
+
+    subject = "somebody"
+
+    def overrun(self) -> None:
+        raise AssertionError("there is room")
 
     def identified(self, principal: Principal) -> None:
         raise AssertionError("nobody says so")

@@ -23,6 +23,7 @@ from nexus_tw.metrics import Metrics
 from nexus_tw.policy import ADMIN, Principal
 from nexus_tw.settings import Auth, Heartbeat, Limits, Settings, Tls
 from nexus_tw.settings import Certificate as Mapped
+from nexus_tw.transport.backlog import HARD
 from nexus_tw.transport.conversation import LINGER, STRANGER
 from nexus_tw.transport.rawsocket import LEAST, Fitting
 from tests.certificates import Issued, authority, issue
@@ -431,7 +432,7 @@ async def test_past_the_rate_reading_pauses_and_nothing_is_lost(houses: Houses) 
 
 @pytest_twisted.ensureDeferred
 async def test_a_slow_reader_is_closed_and_gets_what_was_queued_whole(houses: Houses) -> None:
-    house = await houses(limited(send_queue=200_000, message=65_536))
+    house = await houses(limited(send_queue=200_000 // HARD, message=65_536))
     client = await greeted(house)
     (transport,) = house.transports()
     small_buffers(client.wire, transport)
@@ -466,7 +467,7 @@ async def test_who_should_come_back_gets_a_reset_after_all_that_was_sent_and_who
 
 @pytest_twisted.ensureDeferred
 async def test_pings_whose_answers_are_not_read_end_the_connection(houses: Houses) -> None:
-    house = await houses(limited(send_queue=200_000, message=65_536))
+    house = await houses(limited(send_queue=200_000 // HARD, message=65_536))
     client = await greeted(house)
     (transport,) = house.transports()
     small_buffers(client.wire, transport)

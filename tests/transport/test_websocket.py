@@ -19,6 +19,7 @@ from nexus_tw.policy import ADMIN, Principal
 from nexus_tw.sessions.echo import EchoDialect
 from nexus_tw.settings import Heartbeat, Limits, Settings
 from nexus_tw.transport.admission import Admitted
+from nexus_tw.transport.backlog import HARD
 from nexus_tw.transport.connections import Connections
 from nexus_tw.transport.conversation import LINGER, PATIENCE
 from nexus_tw.transport.heartbeat import Pulse
@@ -338,7 +339,7 @@ def test_bytes_are_counted_as_well_as_messages_and_past_their_rate_reading_pause
 
 
 def test_bytes_of_a_message_that_is_not_whole_yet_count() -> None:
-    door = FakeDoor(bytes_rate=5_000)
+    door = FakeDoor(bytes_rate=4_000)
     connection, transport = door.connect()
     connection.dataReceived(frame(TEXT, b"x" * 999, fin=False))
     for _ in range(9):
@@ -423,7 +424,7 @@ async def test_past_limits_errors_bad_messages_a_client_is_closed_with_4004(node
 
 @pytest_twisted.ensureDeferred
 async def test_a_slow_reader_is_closed_with_4001_and_nobody_waits_for_it(nodes: Nodes) -> None:
-    node = await nodes(limited(send_queue=100_000, message=50_000))
+    node = await nodes(limited(send_queue=100_000 // HARD, message=50_000))
     assert Limits().send_queue == 1048576
     slow = await node.client()
     (transport,) = node.transports()
@@ -449,7 +450,7 @@ async def test_a_slow_reader_is_closed_with_4001_and_nobody_waits_for_it(nodes: 
 
 @pytest_twisted.ensureDeferred
 async def test_a_slow_reader_that_never_reads_again_holds_nothing_for_long(nodes: Nodes) -> None:
-    node = await nodes(limited(send_queue=100_000, message=50_000))
+    node = await nodes(limited(send_queue=100_000 // HARD, message=50_000))
     slow = await node.client()
     (transport,) = node.transports()
     small_buffers(slow.wire, transport)

@@ -1,0 +1,149 @@
+"""The backlog: what waits for all clients that have not read yet, and which of them are too slow.
+
+An outbox comes here only when its client's socket has not taken everything. Past its limit a client has `GRACE` to fall
+below it again, so that a burst which it takes in the next second closes nobody; past `HARD` times `limits.send_queue` it has
+none.
+All together hold no more than `limits.send_queues`, and those of one subject no more than their share of it: past that, those
+with most waiting are dropped.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from typing import Final, Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from nexus_tw.guard import Guard
+from nexus_tw.settings import Limits
+
+LOOK: Final = 0.25  # s between two looks at who has read what
+# Looks in a row at which a client may be past its limit. Not seconds: a server that stood still has sent nothing meanwhile.
+GRACE: Final = 4
+HARD: Final = 8  # times limits.send_queue: past that a client is too slow at once
+RELIEF: Final = 0.75  # of a bound is left once it was exceeded, so that the next look at all is some time away
+
+_guarded: Final = Guard(__name__, "A client that is too slow could not be closed")
+
+
+class Outbox(Protocol):
+    """The way to one client, as the backlog knows it."""
+
+    counted: int  # bytes that waited when it was last looked at
+    holder: Holder | None  # where it is counted; None while nothing waits
+    limit: int  # bytes
+    looks: int  # in a row at which more than that waited
+
+    @property
+    def subject(self) -> str:
+        """Whose client it is."""
+
+    def waiting(self) -> int:
+        """Bytes that wait now."""
+
+    def slow(self) -> None:
+        """The client is too slow: close it, unless it is being closed already."""
+
+    def overrun(self) -> None:
+        """There is no room for what waits for it: close it and let go of that at once."""
+
+
+class Holder:
+    """What waits for the clients of one subject."""
+
+    __slots__ = ("bytes", "outboxes", "subject")
+
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+        self.bytes = 0
+        self.outboxes: dict[Outbox, None] = {}
+
+
+class Backlog:
+    """Counts what waits, and judges who is too slow."""
+
+    def __init__(self, clock: IReactorTime, limits: Limits) -> None:
+        self._clock = clock
+        self._limits = limits
+        self._holders: dict[str, Holder] = {}
+        self._timer: IDelayedCall | None = None
+        self.bytes = 0
+
+    def count(self, outbox: Outbox) -> None:
+        """Something was written to this client that may have to wait."""
+        waiting = outbox.waiting()
+        if not waiting and outbox.holder is None:
+            return
+        self._note(outbox, waiting)
+        if waiting > outbox.limit and waiting > HARD * self._limits.send_queue:
+            outbox.slow()
+        holder, size = outbox.holder, self._limits.send_queues
+        if size and holder is not None:
+            if self.bytes > size:
+                self._relieve(list(self._holders.values()), size * RELIEF)
+            elif holder.bytes > size * self._limits.share:
+                self._relieve([holder], size * self._limits.share * RELIEF)
+
+    def forget(self, outbox: Outbox) -> None:
+        """Nothing waits for this client any more; it may be gone."""
+        self._note(outbox, 0)
+
+    def _note(self, outbox: Outbox, waiting: int) -> None:
+        holder = outbox.holder
+        if holder is None:
+            if not waiting:
+                return
+            holder = self._holders.get(outbox.subject)
+            if holder is None:
+                holder = self._holders[outbox.subject] = Holder(outbox.subject)
+            outbox.holder = holder
+            holder.outboxes[outbox] = None
+            if self._timer is None:
+                self._timer = self._clock.callLater(LOOK, self._look)
+        grown = waiting - outbox.counted
+        outbox.counted = waiting
+        holder.bytes += grown
+        self.bytes += grown
+        if not waiting:
+            outbox.holder = None
+            outbox.looks = 0
+            del holder.outboxes[outbox]
+            if not holder.outboxes:
+                del self._holders[holder.subject]
+            if not self._holders and self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def _look(self) -> None:
+        self._timer = self._clock.callLater(LOOK, self._look)
+        for outbox in self._all():
+            self._note(outbox, outbox.waiting())
+            if outbox.counted <= outbox.limit:
+                outbox.looks = 0
+            else:
+                outbox.looks += 1
+                if outbox.looks > GRACE:
+                    _guarded(outbox.slow)
+
+    def _all(self) -> list[Outbox]:
+        return [outbox for holder in self._holders.values() for outbox in holder.outboxes]
+
+    def _relieve(self, holders: list[Holder], most: float) -> None:
+        """Drop clients until no more than this waits for those of these holders: of the subject for which most waits the one
+        for which most waits, and so on."""
+        # What was taken since the last look is no reason to drop anybody.
+        for outbox in [outbox for holder in holders for outbox in holder.outboxes]:
+            self._note(outbox, outbox.waiting())
+        left = sum(holder.bytes for holder in holders)
+        queues = [sorted(holder.outboxes, key=lambda outbox: outbox.counted) for holder in holders]
+        heap = [(-holder.bytes, place) for place, holder in enumerate(holders)]
+        heapify(heap)
+        while heap and left > most:
+            held, place = heappop(heap)
+            if queues[place]:
+                outbox = queues[place].pop()
+                freed = outbox.counted
+                left -= freed
+                self.forget(outbox)
+                _guarded(outbox.overrun)
+                heappush(heap, (held + freed, place))
