@@ -35,8 +35,8 @@ class Outbox(Protocol):
     looks: int  # in a row at which more than that waited
 
     @property
-    def subject(self) -> str:
-        """Whose client it is."""
+    def account(self) -> str:
+        """Under what is counted what its client takes."""
 
     def waiting(self) -> int:
         """Bytes that wait now."""
@@ -51,10 +51,10 @@ class Outbox(Protocol):
 class Holder:
     """What waits for the clients of one subject."""
 
-    __slots__ = ("bytes", "outboxes", "subject")
+    __slots__ = ("account", "bytes", "outboxes")
 
-    def __init__(self, subject: str) -> None:
-        self.subject = subject
+    def __init__(self, account: str) -> None:
+        self.account = account
         self.bytes = 0
         self.outboxes: dict[Outbox, None] = {}
 
@@ -93,9 +93,9 @@ class Backlog:
         if holder is None:
             if not waiting:
                 return
-            holder = self._holders.get(outbox.subject)
+            holder = self._holders.get(outbox.account)
             if holder is None:
-                holder = self._holders[outbox.subject] = Holder(outbox.subject)
+                holder = self._holders[outbox.account] = Holder(outbox.account)
             outbox.holder = holder
             holder.outboxes[outbox] = None
             if self._timer is None:
@@ -109,7 +109,7 @@ class Backlog:
             outbox.looks = 0
             del holder.outboxes[outbox]
             if not holder.outboxes:
-                del self._holders[holder.subject]
+                del self._holders[holder.account]
             if not self._holders and self._timer is not None:
                 self._timer.cancel()
                 self._timer = None

@@ -238,6 +238,10 @@ class Conversation:
         return "" if self.principal is None else self.principal.identity
 
     @property
+    def account(self) -> str:
+        return "" if self.principal is None else self.principal.account
+
+    @property
     def audience(self) -> Peer | None:
         return None if self.session is None else self.session.peer
 
@@ -357,7 +361,7 @@ class Conversation:
                 self.stream = Bucket(door.limits.bytes_rate, now)
             wait = self.stream.spend(size, now)
         if self.principal is not None:
-            wait = max(wait, door.connections.rates.spend(self.principal.subject, size))
+            wait = max(wait, door.connections.rates.spend(self.principal.account, size))
         return wait
 
     def _pause(self, wait: float) -> None:

@@ -28,8 +28,8 @@ class Owner(Protocol):
     """The connection that an outbox belongs to."""
 
     @property
-    def subject(self) -> str:
-        """Whose it is; empty for nobody's."""
+    def account(self) -> str:
+        """Under what is counted what it takes; empty for nobody's."""
 
     def identified(self, principal: Principal) -> None: ...
 
@@ -163,8 +163,8 @@ class Outbox:
     # --- to the backlog
 
     @property
-    def subject(self) -> str:
-        return self._owner.subject
+    def account(self) -> str:
+        return self._owner.account
 
     def slow(self) -> None:
         if self._open:

@@ -28,23 +28,23 @@ class Rates:
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def spend(self, subject: str, size: int) -> float:
-        """Count `size` bytes that this subject sent. Return the seconds for which nothing more should be read from where they
-        came: 0 within `limits.subject_bytes_rate` and its burst of one second's worth."""
+    def spend(self, account: str, size: int) -> float:
+        """Count `size` bytes that a subject sent, by its account (`Principal.account`). Return the seconds for which nothing
+        more should be read from where they came: 0 within `limits.subject_bytes_rate` and its burst of one second's worth."""
         rate = self._limits.subject_bytes_rate
         if not rate:
             return 0.0
         now = self._clock.seconds()
-        bucket = self._buckets.get(subject)
+        bucket = self._buckets.get(account)
         if bucket is None or bucket.rate != rate:
             if len(self._buckets) >= self._most:
                 self._forget(now)
-            bucket = self._buckets[subject] = Bucket(rate, now)
+            bucket = self._buckets[account] = Bucket(rate, now)
         return bucket.spend(size, now)
 
     def _forget(self, now: float) -> None:
         # A full bucket is as good as a new one.
         for bucket in self._buckets.values():
             bucket.spend(0, now)
-        self._buckets = {subject: bucket for subject, bucket in self._buckets.items() if bucket.slack < 1}
+        self._buckets = {account: bucket for account, bucket in self._buckets.items() if bucket.slack < 1}
         self._most = max(FEW, 2 * len(self._buckets))

@@ -18,7 +18,7 @@ class Client:
     def __init__(self, world: World, subject: str) -> None:
         self._world = world
         self._queue = 0
-        self.subject = subject
+        self.account = subject
         self.counted = self.looks = 0
         self.limit: int = world.limits.send_queue
         self.holder: Holder | None = None
@@ -182,7 +182,7 @@ def test_whatever_is_written_and_taken_the_bounds_hold_and_nothing_is_left(steps
         else:
             client.take(1 << 30)
             world.backlog.forget(client)
-        of = {subject: sum(c.counted for c in clients if c.subject == subject) for subject in "abc"}
+        of = {subject: sum(c.counted for c in clients if c.account == subject) for subject in "abc"}
         assert world.backlog.bytes == sum(of.values()) <= 1500
         assert all(held <= 750 for held in of.values())
         assert all(c.counted <= 100 * HARD for c in clients if not c.closed)

@@ -67,7 +67,7 @@ class World:
         self.backlog = at_once(self.clock, limit)
         self.outbox = Outbox(self.transport, Turn(self.clock), self.backlog, limit, self)
 
-    subject = "somebody"
+    account = "somebody"
 
     def overrun(self) -> None:
         raise AssertionError("there is room")
@@ -246,7 +246,7 @@ class Pair:
         self.outbox = Outbox(self.served.transport, self.turn, at_once(reactor, limit), limit, self)
         self.received = bytearray()
 
-    subject = "somebody"
+    account = "somebody"
 
     def overrun(self) -> None:
         raise AssertionError("there is room")

@@ -49,7 +49,7 @@ class Pair:
         self.closed: list[Close] = []
         self.outbox = Outbox(served.transport, Turn(reactor), Backlog(reactor, Limits(send_queue=limit // HARD)), limit, self)
 
-    subject = "somebody"
+    account = "somebody"
 
     def overrun(self) -> None:
         raise AssertionError("there is room")
