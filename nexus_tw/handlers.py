@@ -86,8 +86,9 @@ class HandlerRun:
         self.command = command
         self.parameters = parameters
         self.caller = caller
-        self._on_progress = on_progress
-        self._on_end = on_end
+        # Until it ends: whoever waits refers to the run.
+        self._on_progress: Callable[[HandlerRun, Raw], None] | None = on_progress
+        self._on_end: Callable[[HandlerRun, Raw | NexusError], None] | None = on_end
         self._on_cancel: list[Callable[[str], None]] = []
         self._stopped: str | None = None
         self._deferred: Deferred[Any] | None = None
@@ -111,9 +112,10 @@ class HandlerRun:
         return self._stopped is not None
 
     def progress(self, data: Any) -> None:
-        """See `interfaces.Invoked`; raises `TypeError` or `ValueError` for what is no JSON. Ignored once it was stopped."""
+        """See `interfaces.Invoked`; raises `TypeError` or `ValueError` for what is no JSON. Ignored once it was stopped or has
+        ended."""
         body = Raw(msgspec.json.encode(data))
-        if self._stopped is None:
+        if self._stopped is None and self._on_progress is not None:
             self._on_progress(self, body)
 
     def on_cancel(self, callback: Callable[[str], None]) -> None:
@@ -140,7 +142,11 @@ class HandlerRun:
             Guard(__name__, f"Stopping a handler of {self.command} failed")(self._deferred.cancel)
 
     def _end(self, outcome: Raw | NexusError) -> None:
-        self._on_end(self, outcome)
+        on_end, self._on_end = self._on_end, None
+        self._on_progress = None
+        self._on_cancel.clear()
+        if on_end is not None:
+            on_end(self, outcome)
 
     def _failure(self, failure: Failure) -> NexusError:
         error = failure.value

@@ -119,7 +119,6 @@ class Invocation(Protocol):
     """Something in the hands of a connection that executes it. Once it is over, what is said here is passed over."""
 
     number: int  # its id in WAMP; one after the other for each connection
-    over: bool
     agent_id: str
     procedure: str  # the name that was called
     registration: Registration
@@ -131,6 +130,10 @@ class Invocation(Protocol):
     progressive: bool  # whether the caller wants to hear of progress
     more: bool  # whether further parts of the arguments follow
     options: Mapping[str, str] | None  # passed on as they came (WAMP payload passthru mode)
+
+    @property
+    def over(self) -> bool:
+        """Return whether nothing of it is wanted any more."""
 
     @property
     def command_id(self) -> str:

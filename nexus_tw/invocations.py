@@ -51,7 +51,6 @@ class Invocation:
         "more",
         "number",
         "options",
-        "over",
         "payload",
         "peer",
         "procedure",
@@ -78,7 +77,7 @@ class Invocation:
         options: Options = None,
     ) -> None:
         self._table = table
-        self._half = half
+        self._half: CallersHalf | None = half  # until it is over: the two halves refer to each other
         self._command_id = command_id
         self.peer, self.agent_id = executor
         self.registration = registration
@@ -91,7 +90,6 @@ class Invocation:
         self.progressive = progressive
         self.more = more
         self.options = options
-        self.over = False
         self.number = 0
 
     @property
@@ -107,24 +105,31 @@ class Invocation:
         """Whether it has such an id."""
         return bool(self._command_id)
 
+    @property
+    def over(self) -> bool:
+        return self._half is None
+
     def progress(self, payload: Payload, options: Options = None) -> None:
-        if not self.over:
+        if self._half is not None:
             self._half.progressed(payload, options)
 
     def result(self, payload: Payload, options: Options = None) -> None:
-        if not self.over:
+        half = self._half
+        if half is not None:
             self.end()
-            self._half.completed(payload, options)
+            half.completed(payload, options)
 
     def error(self, error: NexusError) -> None:
-        if not self.over:
+        half = self._half
+        if half is not None:
             self.end()
-            self._half.failed(error)
+            half.failed(error)
 
     def lost(self) -> None:
-        if not self.over:
+        half = self._half
+        if half is not None:
             self.end()
-            self._half.lost()
+            half.lost()
 
     def stop(self, reason: Reason) -> bool:
         """Gives it up and tells the executor, where that is a client that can be told."""
@@ -133,8 +138,8 @@ class Invocation:
 
     def end(self) -> None:
         """Gives it up."""
-        if not self.over:
-            self.over = True
+        if self._half is not None:
+            self._half = None
             self._table.remove(self)
 
 

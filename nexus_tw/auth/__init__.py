@@ -17,6 +17,7 @@ from nexus_tw.auth.jwt import JwtAuthenticator
 from nexus_tw.auth.keys import KeyAuthenticator
 from nexus_tw.auth.plugin import PluginAuthenticator, plugin
 from nexus_tw.errors import NexusError, Unauthorized
+from nexus_tw.failures import forget_trace, untraced
 from nexus_tw.interfaces import Credentials, IAuthenticator
 from nexus_tw.policy import ADMIN, Principal
 from nexus_tw.settings import Auth, Role, Settings
@@ -43,7 +44,7 @@ class Authenticators:
 
         Has fired already unless an authenticator has to ask somebody else. May be cancelled when the client is gone.
         """
-        return Deferred.fromCoroutine(self._ask(credentials))
+        return Deferred.fromCoroutine(self._ask(credentials)).addErrback(untraced)
 
     async def _ask(self, credentials: Credentials) -> Principal:
         rule = _implausible(credentials)
@@ -62,6 +63,7 @@ class Authenticators:
             answer = authenticator.authenticate(credentials)
             return answer if answer is None or isinstance(answer, Principal) else await answer
         except NexusError as error:
+            forget_trace(error)
             if error.code == "unauthorized" and not isinstance(error, Unauthorized):  # of a user's own
                 raise Unauthorized(f"{type(authenticator).__name__} refused it") from None
             raise
@@ -70,6 +72,7 @@ class Authenticators:
         except Exception as error:
             # A user's own authenticator may fail in any way, and must not let anybody in by that. Its text and traceback
             # may hold the token.
+            forget_trace(error)
             self._log.error(
                 "{authenticator} failed with {kind}", authenticator=type(authenticator).__name__, kind=type(error).__name__
             )

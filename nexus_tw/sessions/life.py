@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from automat import TypeMachineBuilder
 
@@ -86,3 +86,18 @@ def _builder() -> TypeMachineBuilder[Life, Owner]:
 
 new_life = _builder().build()
 """Makes the machine for one connection: `new_life(owner)`."""
+
+
+class _Ended:
+    """The life of a connection that is gone: nothing happens to it, and it refers to nobody."""
+
+    def upgraded(self) -> None:
+        pass
+
+    def close(self, close: Close) -> None:
+        pass
+
+    accepted = closing = lost = upgraded
+
+
+ENDED: Final[Life] = _Ended()

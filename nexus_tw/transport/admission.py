@@ -12,6 +12,7 @@ from nexus_tw.auth.carriers import find_token
 from nexus_tw.auth.origin import origin_allowed
 from nexus_tw.auth.proxies import client_address
 from nexus_tw.errors import NexusError
+from nexus_tw.failures import forget_trace
 from nexus_tw.interfaces import Credentials
 from nexus_tw.journal import Journal
 from nexus_tw.metrics import Metrics
@@ -133,6 +134,7 @@ class Admission:
         try:
             return await answer
         except NexusError as error:
+            forget_trace(error)
             self._metrics.connections_refused[error.code] += 1
             self._journal.refused(address, rule_of(error))
             if error.code != "unauthorized":

@@ -18,7 +18,7 @@ from nexus_tw.guard import Guard
 from nexus_tw.interfaces import Peer
 from nexus_tw.metrics import Metrics
 from nexus_tw.policy import Principal
-from nexus_tw.sessions.life import Life, new_life
+from nexus_tw.sessions.life import ENDED, Life, new_life
 from nexus_tw.sessions.verbs import Session
 from nexus_tw.settings import Limits
 from nexus_tw.transport.admission import Admitted
@@ -182,6 +182,7 @@ class Conversation:
         if self.resuming is not None:
             self.resuming.cancel()
             self.resuming = None
+        self.life = ENDED
         outbox, self.outbox = self.outbox, None
         if outbox is None:
             return
@@ -329,8 +330,9 @@ class Conversation:
         self.last_call = self.door.clock.callLater(seconds, what, *args)
 
     def _nothing_last(self) -> None:
-        if self.last_call is not None and self.last_call.active():
-            self.last_call.cancel()
+        last_call, self.last_call = self.last_call, None
+        if last_call is not None and last_call.active():
+            last_call.cancel()
 
     def _messages_wait(self, messages: int) -> float:
         """Count them. Return the seconds for which nothing more should be read; close one that keeps its bucket empty."""

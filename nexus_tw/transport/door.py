@@ -39,25 +39,26 @@ class Door(Protocol):
         self._doors = doors
         self._data = b""
         self._timer: IDelayedCall | None = None
-        self._take: Callable[[bytes], None] = self._look
+        # Functions, not methods: a method of its own would keep the door alive.
+        self._take: Callable[[Door, bytes], None] = Door._look
 
     def connectionMade(self) -> None:
         doors = self._doors
         self._timer = doors.clock.callLater(doors.patience, self._late)
 
     def dataReceived(self, data: bytes) -> None:
-        self._take(data)
+        self._take(self, data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._done()
-        self._take = self._ignore
+        self._take = Door._ignore
         self.transport = None
 
     # --- what is done with the bytes that come
 
     def _look(self, data: bytes) -> None:
         if data[0] == MAGIC and not self._data:
-            self._take = self._shake_hands
+            self._take = Door._shake_hands
             self._shake_hands(data)
             return
         searched = max(0, len(self._data) - len(END) + 1)
@@ -130,7 +131,7 @@ class Door(Protocol):
     ) -> None:
         """Hands over to what `make` makes, once it is decided."""
         self._done()
-        self._take = self._keep
+        self._take = Door._keep
         transport: Any = self.transport
         admitted = ensureDeferred(decision)
         if not admitted.called:
@@ -166,7 +167,7 @@ class Door(Protocol):
 
     def _refuse(self, error: NexusError, status: int, headers: tuple[tuple[str, str], ...] = ()) -> None:
         self._done()
-        self._take = self._ignore
+        self._take = Door._ignore
         if self.transport is not None:
             self._doors.admission.count_refusal(status)
             self._part(response(error, status, headers))
@@ -179,7 +180,7 @@ class Door(Protocol):
 
     def _turn_away(self, refusal: Refusal) -> None:
         self._done()
-        self._take = self._ignore
+        self._take = Door._ignore
         if self.transport is not None:
             self._part(refusal.answer)
 
@@ -197,7 +198,7 @@ class Door(Protocol):
 
     def _abort(self) -> None:
         self._done()
-        self._take = self._ignore
+        self._take = Door._ignore
         transport: Any = self.transport
         if transport is not None:
             transport.abortConnection()
@@ -265,6 +266,7 @@ def reopen(doors: Doors, request: Any) -> None:
     channel = request.channel
     transport, channel.transport = channel.transport, None
     rest = channel.clearLineBuffer()  # frames that came right behind the request
+    channel.forget()
     door = Door(doors)
     transport.unregisterProducer()  # the channel paused the transport while it served the request
     take_over(transport, door)

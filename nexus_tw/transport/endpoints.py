@@ -11,13 +11,14 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
-from twisted.internet.endpoints import serverFromString, wrapServerTLS
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 
 from nexus_tw.errors import ConfigError
 from nexus_tw.settings import Tls
 from nexus_tw.transport.inherited import inherited
 from nexus_tw.transport.proxied import ProxiedEndpoint
+from nexus_tw.transport.secured import SecuredEndpoint
 from nexus_tw.transport.tls import Certificates, Members
 from nexus_tw.transport.unix import UnixEndpoint
 
@@ -57,7 +58,7 @@ def listener(reactor: Any, text: str, tls: Tls, socket: IStreamServerEndpoint | 
     if text.startswith(_PROXIED):  # the balancer's word comes before all that the client says, TLS included
         under = ProxiedEndpoint(reactor, under)
     certificates = certificates_of(reactor, text, tls)
-    return Listener(text, wrapServerTLS(certificates, under, reactor) if certificates else under, certificates)
+    return Listener(text, SecuredEndpoint(certificates, under, reactor) if certificates else under, certificates)
 
 
 def endpoint(reactor: Any, text: str, tls: Tls) -> IStreamServerEndpoint:

@@ -285,7 +285,14 @@ class Channel(HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._last_call is not None and self._last_call.active():
             self._last_call.cancel()
+        self._last_call = None
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of the requests: the one that is being read refers to the channel, by more ways than one."""
+        self._transferDecoder = None
+        self.requests.clear()
 
     def readConnectionLost(self) -> None:
         self._ended = True

@@ -154,6 +154,8 @@ class Outbox:
         """The transport is lost, and with it all that waited."""
         self._let_go()
         self._backlog.forget(self)
+        if self._secure:
+            del self._socket.write  # by which the socket refers to itself
 
     def check(self) -> None:
         """Sees to it that a client that lets too much wait, whoever wrote it, is closed."""

@@ -12,10 +12,13 @@ from typing import Any, Final, NoReturn
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
 
 from nexus_tw import frames
 from nexus_tw.errors import Close, NexusError
 from nexus_tw.metrics import Metrics
+from nexus_tw.sessions.life import ENDED
 from nexus_tw.settings import Compression, Limits
 from nexus_tw.transport.admission import Admitted
 from nexus_tw.transport.compression import Deflaters, Inflater, accept, acceptable
@@ -187,6 +190,12 @@ class Connection(Conversation, WebSocketServerProtocol):
         self.received += 1
 
     # --- the end
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._connectionLost(reason)
+        self.life = ENDED  # also where the handshake failed, of which `onClose` does not tell
+        # Both may hold the connection as their result.
+        self.is_open = self.is_closed = None
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         self.gone(self.localCloseCode or code or 1005, _described(self))

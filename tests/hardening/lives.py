@@ -1,0 +1,120 @@
+"""Clients on plain sockets of their own thread: nothing of what they leave behind can be taken for the server's."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+from typing import Any
+
+from tests.client import CLOSE, TEXT, frame, handshake
+
+PATIENCE = 20.0  # s
+
+
+class Visitor:
+    """One connection."""
+
+    def __init__(self, port: int, secure: bool = False) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        if secure:
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            self.socket = context.wrap_socket(self.socket)
+        self._read = b""
+        self._request = 0
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def exactly(self, size: int) -> bytes:
+        while len(self._read) < size:
+            self._more()
+        taken, self._read = self._read[:size], self._read[size:]
+        return taken
+
+    def until(self, mark: bytes) -> bytes:
+        while mark not in self._read:
+            self._more()
+        return self.exactly(self._read.index(mark) + len(mark))
+
+    def rest(self) -> None:
+        """Read to the end, whatever it is."""
+        try:
+            while self.socket.recv(65536):
+                pass
+        except (ConnectionError, ssl.SSLError):
+            pass
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def reset(self) -> None:
+        """End it as a crash would."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.socket.close()
+
+    def _more(self) -> None:
+        received = self.socket.recv(65536)
+        if not received:
+            raise ConnectionError(f"ended after {self._read!r}")
+        self._read += received
+
+
+class WebSocket(Visitor):
+    """Speaks messages that are text."""
+
+    def __init__(self, port: int, token: str | None = None, protocol: str | None = None, secure: bool = False) -> None:
+        super().__init__(port, secure)
+        self.send(handshake(token=token, protocols=() if protocol is None else (protocol,)))
+        assert self.until(b"\r\n\r\n").startswith(b"HTTP/1.1 101")
+
+    def say(self, message: Any) -> None:
+        self.send(frame(TEXT, json.dumps(message).encode()))
+
+    def hear(self, kind: Any) -> Any:
+        """The next message of this kind; others before it are passed over."""
+        while True:
+            first, second = self.exactly(2)
+            size = second
+            if size >= 126:
+                size = int.from_bytes(self.exactly(2 if size == 126 else 8), "big")
+            payload = self.exactly(size)
+            if first & 0x0F == TEXT:
+                message = json.loads(payload)
+                if (message[0] if isinstance(message, list) else message["type"]) == kind:
+                    return message
+                assert kind == "error" or not isinstance(message, dict) or message["type"] != "error", message
+
+    def leave(self) -> None:
+        self.send(frame(CLOSE, b"\x03\xe8"))
+        self.rest()
+        self.close()
+
+
+class RawSocket(Visitor):
+    """WAMP over RawSocket, in JSON."""
+
+    def __init__(self, port: int, secure: bool = False) -> None:
+        super().__init__(port, secure)
+        self.send(b"\x7f\xf1\0\0")
+        assert self.exactly(4)[1] & 0x0F == 1
+
+    def say(self, message: Any) -> None:
+        payload = json.dumps(message).encode()
+        self.send(len(payload).to_bytes(4, "big") + payload)
+
+    def hear(self, kind: int) -> Any:
+        while True:
+            head = self.exactly(4)
+            payload = self.exactly(int.from_bytes(head[1:], "big"))
+            if head[0] == 0:
+                message = json.loads(payload)
+                if message[0] == kind:
+                    return message
+
+    def leave(self) -> None:
+        self.socket.shutdown(socket.SHUT_WR)
+        self.rest()
+        self.close()
