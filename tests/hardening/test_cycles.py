@@ -430,7 +430,15 @@ def settings(**more: Any) -> Settings:
     return Settings(
         limits=Limits(handshake=0.2),
         heartbeat=Heartbeat(),
-        roles={"guest": Role(subscribe=("**",), publish=("**",), call=("**",), register=("**",), realms=("open",))},
+        roles={
+            "guest": Role(
+                subscribe=("**",),
+                publish=("**",),
+                call=("**", "wamp.session.count"),
+                register=("**",),
+                realms=("open",),
+            )
+        },
         realms={"open": Realm(anonymous="guest")},
         **more,
     )
