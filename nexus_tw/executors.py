@@ -14,11 +14,14 @@ from typing import Final, NamedTuple
 
 from nexus_tw.errors import NexusError
 from nexus_tw.interfaces import Peer
-from nexus_tw.topics import Pattern, PatternMap, is_reserved
+from nexus_tw.kept import Kept
+from nexus_tw.topics import Pattern, PatternMap, is_name, is_reserved
 
 SINGLE: Final = "single"
 ROUNDROBIN: Final = "roundrobin"
-_ROUTES_KEPT: Final = 16384  # names for which the registration of a pattern is remembered
+# Of names for which the registration of a pattern is remembered: how many, and their bytes.
+_ROUTES_KEPT: Final = 16384
+_ROUTES_BYTES: Final = 4 << 20
 
 
 class Executor(NamedTuple):
@@ -65,7 +68,8 @@ class Executors:
         self._exact: dict[str, Registration] = {}
         self._wild: dict[str, Registration] = {}
         self._trie: PatternMap[Registration] = PatternMap()
-        self._routes: dict[str, Registration | None] = {}
+        self._routes: Kept[str, Registration | None] = Kept(_ROUTES_KEPT, _ROUTES_BYTES)
+        self._by_number: dict[int, Registration] = {}
         self._agents: dict[tuple[str, str], dict[Peer, None]] = {}
         self._peers: dict[Peer, dict[tuple[str, str], Registration]] = {}  # by the pattern's text, and the agent
 
@@ -90,9 +94,10 @@ class Executors:
         if registration is None:
             registration = Registration(next(self._numbers), pattern, invoke, int(now * 1000))
             (self._exact if pattern.exact else self._wild)[pattern.text] = registration
+            self._by_number[registration.number] = registration
             if not pattern.exact:
                 self._trie.put(pattern, registration)
-                self._routes.clear()
+                self._routes.forget()
         key = (pattern.text, agent_id)
         self._peers.setdefault(peer, {})[key] = registration
         registration.executors[Executor(peer, agent_id)] = None
@@ -116,6 +121,10 @@ class Executors:
     def registrations(self, peer: Peer) -> dict[tuple[str, str], Registration]:
         """What the connection executes, by text and agent id."""
         return self._peers.get(peer, {})
+
+    def numbered(self, number: int) -> Registration | None:
+        """The registration of that id."""
+        return self._by_number.get(number)
 
     def registration(self, pattern: Pattern) -> Registration | None:
         return (self._exact if pattern.exact else self._wild).get(pattern.text)
@@ -142,11 +151,11 @@ class Executors:
             return exact
         if is_reserved(name):
             return None  # what is the server's own and not there is nobody's, though a pattern may match it
-        if name not in self._routes:
-            if len(self._routes) >= _ROUTES_KEPT:
-                self._routes.clear()
-            self._routes[name] = max(self._trie.matching(name), key=_specificity, default=None)
-        return self._routes[name]
+        if name in self._routes:
+            return self._routes[name]
+        if not is_name(name):
+            return None
+        return self._routes.keep(name, max(self._trie.matching(name), key=_specificity, default=None), name)
 
     def any(self, name: str, agent_id: str | None) -> bool:
         """Whether anybody (or with an id, that agent) executes it."""
@@ -170,7 +179,7 @@ class Executors:
             agent_id = key[1]
             del registration.executors[Executor(peer, agent_id)]
             if not registration.executors:
-                self._delete(registration.pattern)
+                self._delete(registration)
             peers = self._agents[key]
             del peers[peer]
             if not peers:
@@ -178,13 +187,15 @@ class Executors:
             left.append((registration, not registration.executors))
         return left
 
-    def _delete(self, pattern: Pattern) -> None:
+    def _delete(self, registration: Registration) -> None:
+        pattern = registration.pattern
+        del self._by_number[registration.number]
         if pattern.exact:
             del self._exact[pattern.text]
         else:
             del self._wild[pattern.text]
             self._trie.drop(pattern)
-            self._routes.clear()
+            self._routes.forget()
 
 
 class AlreadyRegistered(NexusError):

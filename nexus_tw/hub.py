@@ -24,17 +24,21 @@ from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from functools import partial
 from itertools import count
+from sys import getsizeof
 from typing import Final, NoReturn
 
 from nexus_tw.errors import INTERNAL
 from nexus_tw.events import Event, Rule
 from nexus_tw.filters import Facts, Filter, scalar_key
 from nexus_tw.interfaces import Encoding, Peer
+from nexus_tw.kept import Kept
 from nexus_tw.messages import Continuity
 from nexus_tw.metrics import Metrics
 from nexus_tw.topics import Pattern, PatternMap
 
-_ROUTES_KEPT: Final = 16384  # event types for which the matching patterns are remembered
+# Of event types for which the matching patterns are remembered: how many, and their bytes.
+_ROUTES_KEPT: Final = 16384
+_ROUTES_BYTES: Final = 8 << 20
 
 
 class Group:
@@ -53,12 +57,13 @@ class Group:
 class Bucket:
     """All groups of one pattern, arranged by what their filters ask for; to WAMP, one subscription (`number` is its id)."""
 
-    __slots__ = ("created", "filtered", "groups", "index", "number", "pattern", "plain", "scanned")
+    __slots__ = ("created", "filtered", "groups", "index", "number", "pattern", "plain", "scanned", "subscribers")
 
     def __init__(self, pattern: Pattern, number: int, created: int) -> None:
         self.pattern = pattern
         self.number = number
         self.created = created  # ms since the epoch
+        self.subscribers = 0
         self.groups: dict[Hashable, Group] = {}
         self.plain: Group | None = None
         self.filtered = False
@@ -209,16 +214,21 @@ class Hub:
         self._exact: dict[str, Bucket] = {}
         self._wild: dict[str, Bucket] = {}
         self._trie: PatternMap[Bucket] = PatternMap()
-        self._routes: dict[str, tuple[Bucket, ...]] = {}
+        self._routes: Kept[str, tuple[Bucket, ...]] = Kept(_ROUTES_KEPT, _ROUTES_BYTES)
         self._cohorts: dict[tuple[Hashable, frozenset[Group]], Cohort] = {}
         self._dirty: deque[Cohort] = deque()
         self._numbers = count(1)
+        self._by_number: dict[int, Bucket] = {}
 
     def subscribe(self, subscriber: Subscriber, pairs: Iterable[tuple[Pattern, Filter | None]]) -> None:
         """Adds pairs; those the subscriber has already change nothing."""
         for pattern, filter_ in pairs:
-            group = self._bucket(pattern).group(filter_)
-            mine = subscriber.pairs.setdefault(pattern.text, {})
+            bucket = self._bucket(pattern)
+            group = bucket.group(filter_)
+            mine = subscriber.pairs.get(pattern.text)
+            if mine is None:
+                mine = subscriber.pairs[pattern.text] = {}
+                bucket.subscribers += 1
             identity = filter_.identity if filter_ else None
             if identity not in mine:
                 mine[identity] = group
@@ -227,14 +237,14 @@ class Hub:
 
     def unsubscribe(self, subscriber: Subscriber, patterns: Iterable[str]) -> None:
         """Drops all of the subscriber's pairs that were written with these very strings."""
-        left = [group for text in patterns for group in subscriber.pairs.pop(text, {}).values()]
+        left = self._left([subscriber.pairs.pop(text, {}) for text in patterns])
         if left:
             self._place(subscriber)
             self._leave(left)
 
     def remove(self, subscriber: Subscriber) -> None:
         """Drops everything of a subscriber that goes; it gets nothing any more, gathered events included."""
-        left = [group for groups in subscriber.pairs.values() for group in groups.values()]
+        left = self._left(subscriber.pairs.values())
         subscriber.pairs.clear()
         self._quit(subscriber)
         self._leave(left)
@@ -250,6 +260,15 @@ class Hub:
     def buckets(self) -> list[Bucket]:
         """What is subscribed to, pattern by pattern."""
         return [*self._exact.values(), *self._wild.values()]
+
+    def numbered(self, number: int) -> Bucket | None:
+        """What is subscribed to under the id of that number."""
+        return self._by_number.get(number)
+
+    def matching(self, name: str) -> list[Bucket]:
+        """What is subscribed to under patterns that stand for this name, whether or not they mean it."""
+        exact = self._exact.get(name)
+        return [*(() if exact is None else (exact,)), *self._trie.matching(name)]
 
     def bucket(self, pattern: Pattern) -> Bucket | None:
         """What is subscribed to under this very pattern."""
@@ -358,10 +377,9 @@ class Hub:
             return () if exact is None else (exact,)
         wild = self._routes.get(event_type)
         if wild is None:
-            if len(self._routes) >= _ROUTES_KEPT:
-                self._routes.clear()
             found = self._trie.matching(event_type)
-            wild = self._routes[event_type] = tuple(bucket for bucket in found if bucket.pattern.means(event_type))
+            wild = tuple(bucket for bucket in found if bucket.pattern.means(event_type))
+            self._routes.keep(event_type, wild, event_type, getsizeof(wild))
         return wild if exact is None else (exact, *wild)
 
     # --- membership
@@ -371,10 +389,21 @@ class Hub:
         bucket = buckets.get(pattern.text)
         if bucket is None:
             bucket = buckets[pattern.text] = Bucket(pattern, next(self._numbers), int(self._now() * 1000))
+            self._by_number[bucket.number] = bucket
             if not pattern.exact:
                 self._trie.put(pattern, bucket)
-                self._routes.clear()
+                self._routes.forget()
         return bucket
+
+    @staticmethod
+    def _left(held: Iterable[dict[Hashable, Group]]) -> list[Group]:
+        """Return the groups that a subscriber has by its patterns, of which it has left each."""
+        left: list[Group] = []
+        for groups in held:
+            left += groups.values()
+            if groups:
+                left[-1].bucket.subscribers -= 1
+        return left
 
     def _leave(self, groups: Iterable[Group]) -> None:
         for group in groups:
@@ -385,12 +414,13 @@ class Hub:
             bucket.drop(group)
             if not bucket.groups:
                 pattern = bucket.pattern
+                del self._by_number[bucket.number]
                 if pattern.exact:
                     del self._exact[pattern.text]
                 else:
                     del self._wild[pattern.text]
                     self._trie.drop(pattern)
-                    self._routes.clear()
+                    self._routes.forget()
 
     def _place(self, subscriber: Subscriber) -> None:
         """Moves the subscriber to the cohort that its pairs ask for.

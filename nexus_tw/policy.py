@@ -8,12 +8,15 @@ from functools import lru_cache
 from typing import Final, Literal
 
 from nexus_tw.errors import ConfigError, NexusError
+from nexus_tw.kept import Kept
 from nexus_tw.settings import EVERY_REALM, Role
 from nexus_tw.topics import Pattern, is_name, parse_pattern
 
 Action = Literal["subscribe", "publish", "call", "register", "telemetry", "read"]
 ACTIONS: Final[tuple[Action, ...]] = ("subscribe", "publish", "call", "register", "telemetry", "read")
 REMEMBERED: Final = 4096  # answers kept for one set of grants
+REMEMBERED_BYTES: Final = 1 << 20  # of these, where all with the role share them
+OWN_BYTES: Final = 1 << 16  # where one subject has its own
 MAX_SUBJECT: Final = 255  # characters
 OF_AGENTS: Final[tuple[Action, ...]] = ("telemetry", "read")  # whose names are agent ids; of these none is the server's own
 
@@ -45,16 +48,16 @@ class Grants:
 
     def __init__(self, role: Role, subject: str) -> None:
         self._patterns = _patterns(role, subject)
-        self._answers: dict[tuple[Action, str], bool] = {}
+        self._answers: Kept[tuple[Action, str], bool] = Kept(
+            REMEMBERED, OWN_BYTES if subject else REMEMBERED_BYTES
+        )
 
     def allows(self, action: Action, name: str) -> bool:
         answer = self._answers.get((action, name))
         if answer is None:
             own = action not in OF_AGENTS
             answer = any(grant.matches(name) and (not own or grant.means(name)) for grant in self._patterns[action])
-            if len(self._answers) >= REMEMBERED:
-                self._answers.clear()
-            self._answers[action, name] = answer
+            self._answers.keep((action, name), answer, name)
         return answer
 
     def has(self, action: Action) -> bool:

@@ -6,7 +6,7 @@ taking away what they subscribed to or registered, is for administrators.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any, Final, Protocol
 
@@ -30,7 +30,7 @@ from nexus_tw.sessions.verbs import CallReply
 from nexus_tw.sessions.wamp.errors import invalid_uri
 from nexus_tw.sessions.wamp.passthru import passed_on
 from nexus_tw.telemetry import Telemetry
-from nexus_tw.topics import Pattern
+from nexus_tw.topics import Pattern, is_name
 from nexus_tw.wamp.codecs import JSON, read
 from nexus_tw.wamp.messages import Id, PublishOptions
 from nexus_tw.wamp.uris import is_loose, is_pattern, pattern_of
@@ -206,10 +206,10 @@ class Procedures:
     # --- sessions
 
     def _session_count(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
-        answer(reply, sum(1 for _ in self._sessions(Arguments(payload).texts(0, "filter_authroles"))))
+        answer(reply, self._roster.count(Arguments(payload).texts(0, "filter_authroles")))
 
     def _session_list(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
-        answer(reply, [peer.number for peer in self._sessions(Arguments(payload).texts(0, "filter_authroles"))])
+        answer(reply, self._roster.numbers(Arguments(payload).texts(0, "filter_authroles")))
 
     def _session_get(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
         answer(reply, session_details(self._session(Arguments(payload).number(0, "session"))))
@@ -249,9 +249,6 @@ class Procedures:
                 _guarded(target.close, close)
                 ended.append(target.number)
         return ended
-
-    def _sessions(self, roles: list[str] | None) -> Iterator[Peer]:
-        return (peer for peer in self._roster if roles is None or peer.principal.role in roles)
 
     def _session(self, number: int) -> Peer:
         peer = self._roster.get(number)
@@ -305,11 +302,10 @@ class Procedures:
     # --- subscriptions
 
     def _subscription(self, payload: Payload) -> Bucket:
-        number = Arguments(payload).number(0, "subscription")
-        for bucket in self._hub.buckets():
-            if bucket.number == number:
-                return bucket
-        raise _NoSuch("subscription")
+        bucket = self._hub.numbered(Arguments(payload).number(0, "subscription"))
+        if bucket is None:
+            raise _NoSuch("subscription")
+        return bucket
 
     def _subscription_list(self, _peer: Peer, _payload: Payload, reply: CallReply) -> None:
         _list(reply, self._hub.buckets())
@@ -321,7 +317,7 @@ class Procedures:
         answer(reply, [peer.number for peer in self._subscription(payload).peers()])
 
     def _count_subscribers(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
-        answer(reply, len(self._subscription(payload).peers()))
+        answer(reply, self._subscription(payload).subscribers)
 
     def _subscription_lookup(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
         bucket = self._hub.bucket(_pattern(Arguments(payload), "topic"))
@@ -329,7 +325,7 @@ class Procedures:
 
     def _subscription_match(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
         topic = Arguments(payload).take(0, "topic", str)
-        found = [bucket for bucket in self._hub.buckets() if bucket.pattern.matches(topic)]
+        found = self._hub.matching(topic) if is_name(topic) else []
         answer(reply, [bucket.number for bucket in found] or None)
 
     def _remove_subscriber(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
@@ -348,11 +344,10 @@ class Procedures:
     # --- registrations
 
     def _registration(self, payload: Payload) -> Registration:
-        number = Arguments(payload).number(0, "registration")
-        for registration in self._executors:
-            if registration.number == number:
-                return registration
-        raise _NoSuch("registration")
+        registration = self._executors.numbered(Arguments(payload).number(0, "registration"))
+        if registration is None:
+            raise _NoSuch("registration")
+        return registration
 
     def _registration_list(self, _peer: Peer, _payload: Payload, reply: CallReply) -> None:
         _list(reply, self._executors)
@@ -402,7 +397,7 @@ def _pattern(arguments: Arguments, name: str) -> Pattern:
 def _list(reply: CallReply, found: Iterable[Bucket | Registration]) -> None:
     listed: dict[str, list[int]] = {"exact": [], "prefix": [], "wildcard": []}
     for one in found:
-        listed[one.pattern.policy[0]].append(one.number)
+        listed[one.pattern.match].append(one.number)
     answer(reply, listed)
 
 

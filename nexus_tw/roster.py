@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from nexus_tw.interfaces import Peer
 
@@ -12,6 +12,7 @@ class Roster:
 
     def __init__(self) -> None:
         self._peers: dict[int, Peer] = {}
+        self._roles: dict[str, dict[int, Peer]] = {}
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -21,10 +22,27 @@ class Roster:
 
     def add(self, peer: Peer) -> None:
         self._peers[peer.number] = peer
+        self._roles.setdefault(peer.principal.role, {})[peer.number] = peer
 
     def remove(self, peer: Peer) -> bool:
         """Whether it was there."""
-        return self._peers.pop(peer.number, None) is not None
+        if self._peers.pop(peer.number, None) is None:
+            return False
+        same = self._roles[peer.principal.role]
+        del same[peer.number]
+        if not same:
+            del self._roles[peer.principal.role]
+        return True
+
+    def count(self, roles: Iterable[str] | None) -> int:
+        """Return how many there are with one of these roles; None: with any."""
+        return len(self._peers) if roles is None else sum(len(self._roles.get(role, ())) for role in frozenset(roles))
+
+    def numbers(self, roles: Iterable[str] | None) -> list[int]:
+        """Return their ids, those with the same role in the order in which they came."""
+        if roles is None:
+            return list(self._peers)
+        return [number for role in dict.fromkeys(roles) for number in self._roles.get(role, ())]
 
     def get(self, number: int) -> Peer | None:
         return self._peers.get(number)

@@ -30,6 +30,7 @@ from nexus_tw.topics import check_name
 RECEIVED: Final = "telemetry.received"
 NAMES: Final = 1024  # metrics in one sample
 NAME_LENGTH: Final = 255  # characters; flattening repeats the outer names, so a long one would be multiplied
+ALL_NAMES: Final = 65536  # characters of all names in a sample that is nested; or as many as the sample has bytes
 WAITING: Final = 100_000  # samples that are not acknowledged yet
 WAITING_BYTES: Final = 64 * 1024 * 1024
 PRUNE_EVERY: Final = 60.0  # s
@@ -255,6 +256,7 @@ def _flatten(sent: bytes, depth: int) -> bytes:
     flat: dict[str, Any] = {}
     levels = [("", iter(_object(sent).items()))]
     nested = False
+    room = max(ALL_NAMES, len(sent))
     while levels:
         prefix, items = levels[-1]
         for key, value in items:
@@ -276,12 +278,15 @@ def _flatten(sent: bytes, depth: int) -> bytes:
             if name in flat:
                 raise _wrong(name, "is there twice")
             flat[name] = value
+            room -= len(name)
+            if len(flat) > NAMES:
+                raise invalid("metrics", f"more than {NAMES} of them")
+            if room < 0:
+                raise invalid("metrics", f"names with more than {ALL_NAMES} characters in all, those of outer objects repeated")
         else:
             levels.pop()
     if not flat:
         raise invalid("metrics", "must not be empty")
-    if len(flat) > NAMES:
-        raise invalid("metrics", f"more than {NAMES} of them")
     return msgspec.json.encode(flat) if nested else sent
 
 

@@ -108,14 +108,19 @@ class Pattern:
     @property
     def policy(self) -> tuple[str, str]:
         """WAMP's match policy and URI for it. One with stars and a tail, which WAMP does not have, is told as it is written."""
+        match = self.match
+        if match == "prefix":
+            return match, self.text[: -len("**")]
+        if match == "exact" or self.tail is not None:
+            return match, self.text
+        return match, ".".join("" if part == "*" else part for part in self.parts)
+
+    @property
+    def match(self) -> str:
+        """WAMP's match policy for it, alone."""
         if self.exact:
-            return "exact", self.text
-        parts = self.parts
-        if self.tail is None:
-            return "wildcard", ".".join("" if part == "*" else part for part in parts)
-        if "*" in parts:
-            return "wildcard", self.text
-        return "prefix", ".".join((*parts, self.tail))
+            return "exact"
+        return "wildcard" if self.tail is None or "*" in self.text[: -len("**")] else "prefix"
 
     def matches(self, name: str) -> bool:
         """Whether the name is one this pattern stands for."""

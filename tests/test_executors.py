@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from nexus_tw.executors import AlreadyRegistered, Executor, Executors, PolicyConflict, Registration
+from nexus_tw.kept import Kept
 from nexus_tw.topics import Pattern
 from nexus_tw.wamp.uris import pattern_of
 from tests.recording import RecordingPeer
@@ -199,12 +200,23 @@ def test_what_was_found_is_forgotten_when_patterns_come_and_go(world: World) -> 
     assert world.who("a.b.c") is None
 
 
-def test_what_was_found_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nexus_tw.executors._ROUTES_KEPT", 10)
+def test_what_was_found_is_bounded(world: World) -> None:
+    world.executors._routes = Kept(10, 1 << 20)
     world.add(RecordingPeer(), "a", "x", match="prefix")
     for number in range(35):
         assert world.who(f"x.{number}") == "a" and world.who(f"y.{number}") is None
         assert len(world.executors._routes) <= 10
+
+
+def test_what_is_no_name_is_looked_for_but_not_remembered(world: World) -> None:
+    """`wamp.registration.match` on new texts, of any length: the key of what is kept is checked."""
+    world.add(RecordingPeer(), "a", "", match="prefix")
+    for text in ("x" * 60_000, "a b", "", "a..b", "*"):
+        assert world.who(text) is None
+    assert not world.executors._routes
+    for number in range(20_000):
+        world.executors.find(f"{number:0250}")
+    assert world.executors._routes._size <= 4 << 20
 
 
 def test_an_agent_is_asked_for_what_it_registered_by_name_and_not_for_what_a_pattern_of_its_stands_for(world: World) -> None:

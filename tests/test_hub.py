@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -18,6 +18,7 @@ from nexus_tw.events import About, Event, Rule
 from nexus_tw.filters import Facts, Filter
 from nexus_tw.hub import Hub, Subscriber
 from nexus_tw.interfaces import Subscription
+from nexus_tw.kept import Kept
 from nexus_tw.metrics import Metrics
 from nexus_tw.payloads import Payload
 from nexus_tw.policy import ADMIN, Principal
@@ -469,8 +470,8 @@ def test_the_frames_of_the_json_protocol_are_passed_on_as_they_are(world: World)
     assert peer.delivered == [b'\x81\x2f{"type":"event","eventType":"a","data":{"x":1}}']
 
 
-def test_remembered_routes_are_bounded_and_follow_the_subscriptions(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nexus_tw.hub._ROUTES_KEPT", 10)
+def test_remembered_routes_are_bounded_and_follow_the_subscriptions(world: World) -> None:
+    world.hub._routes = Kept(10, 1 << 20)
     peer, subscriber = world.peer("a.*")
     for number in range(35):
         world.event(f"a.x{number}", b"1")
@@ -479,6 +480,42 @@ def test_remembered_routes_are_bounded_and_follow_the_subscriptions(world: World
     assert not world.hub._routes
     world.turns.end()
     assert len(b"".join(peer.delivered).splitlines()) == 35
+
+
+def test_remembered_routes_are_bounded_in_bytes_however_many_patterns_a_name_has(world: World) -> None:
+    world.hub._routes = Kept(1000, 50_000)
+    _, subscriber = world.peer()
+    for number in range(256):
+        parts = ["*" if number >> bit & 1 else "a" for bit in range(8)]
+        world.hub.subscribe(subscriber, [(Pattern.parse(".".join([*parts, "**"])), None)])
+    for number in range(100):
+        assert world.hub.wanted(f"{'a.' * 8}{number}")
+        assert len(world.hub._routes) * 256 * 8 <= 50_000
+
+
+STEPS = st.tuples(st.integers(0, 7), st.sampled_from(["a", "b.c", "a.*", "*.c", "**"]), st.booleans(), st.integers(0, 1))
+
+
+@given(st.lists(STEPS))
+def test_subscribers_of_a_pattern_are_counted_as_they_come_and_go(steps: list[tuple[int, str, bool, int]]) -> None:
+    """Counted, not gathered: `count_subscribers`, the id of a subscription and what a name matches need no walk."""
+    world = World()
+    places = [world.peer() for _ in range(8)]
+    for place, text, comes, k in steps:
+        subscriber = places[place][1]
+        if comes:
+            world.hub.subscribe(subscriber, [(Pattern.parse(text), Filter({"k": k}) if k else None)])
+        elif k:
+            world.hub.unsubscribe(subscriber, [text, "never"])
+        else:
+            world.hub.remove(subscriber)
+        buckets = world.hub.buckets()
+        assert {bucket.number: bucket for bucket in buckets} == world.hub._by_number
+        for bucket in buckets:
+            assert bucket.subscribers == len(bucket.peers()) > 0
+            assert world.hub.numbered(bucket.number) is bucket
+        for name in ("a", "b.c", "a.x"):
+            assert set(world.hub.matching(name)) == {bucket for bucket in buckets if bucket.pattern.matches(name)}
 
 
 # --- events that are not for everybody

@@ -21,7 +21,7 @@ from nexus_tw.interfaces import IStore, Sample
 from nexus_tw.metrics import Metrics
 from nexus_tw.policy import ADMIN, Principal
 from nexus_tw.settings import Limits, Role
-from nexus_tw.telemetry import Telemetry, flatten
+from nexus_tw.telemetry import ALL_NAMES, Telemetry, flatten
 from nexus_tw.times import format_millis
 
 NOW = 1_800_000_000.123
@@ -293,6 +293,26 @@ def naive(prefix: str, value: dict[str, Any]) -> list[tuple[str, Any]]:
     for key, inner in value.items():
         pairs += naive(f"{prefix}{key}.", inner) if isinstance(inner, dict) else [(prefix + key, inner)]
     return pairs
+
+
+def test_flattening_makes_no_more_of_a_sample_than_its_names_may_have() -> None:
+    """A long outer name is repeated in each metric: 7 kB sent would be 256 kB stored."""
+    outer = "o" * 240
+    fits = {outer: {f"{number:03}": number for number in range(ALL_NAMES // 244)}}
+    assert len(flatten(msgspec.json.encode(fits), 32)) > ALL_NAMES
+    for many in (ALL_NAMES // 244 + 1, 1024):
+        with pytest.raises(NexusError) as caught:
+            flatten(msgspec.json.encode({outer: {f"{number:03}": number for number in range(many)}}), 32)
+        why = f"names with more than {ALL_NAMES} characters in all, those of outer objects repeated"
+        assert caught.value.message == f"Invalid message format: metrics: {why}"
+    long = {f"{number:0200}": number for number in range(1000)}  # as long as it was sent, so as long as it may be stored
+    assert flatten(msgspec.json.encode({**long, "a": {"b": 1}}), 32).endswith(b'"a.b":1}')
+
+
+@pytest.mark.parametrize("metrics", [{f"{n}": n for n in range(1025)}, {"a": {f"{n}": n for n in range(60_000)}}])
+def test_more_metrics_than_a_sample_may_have_are_refused_where_the_first_of_them_is(metrics: dict[str, Any]) -> None:
+    with pytest.raises(NexusError, match="metrics: more than 1024 of them"):
+        flatten(msgspec.json.encode(metrics), 32)
 
 
 @given(st.dictionaries(st.text("ab.", min_size=1, max_size=3), NESTED))

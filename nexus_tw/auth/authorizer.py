@@ -24,7 +24,7 @@ from nexus_tw.interfaces import Fail
 from nexus_tw.metrics import Metrics
 from nexus_tw.policy import Action, Principal, forbidden
 from nexus_tw.settings import Realm
-from nexus_tw.topics import Pattern
+from nexus_tw.topics import MAX_BYTES, Pattern
 
 PROCEDURE: Final = "procedure:"
 REMEMBERED: Final = 16384  # answers of one realm
@@ -153,9 +153,10 @@ class Authorization:
         if self._failing:
             self._failing = False
             self._log.info("The authorizer of {realm} answers again", realm=self._realm)
-        if len(self._answers) >= REMEMBERED:
-            del self._answers[next(iter(self._answers))]
-        self._answers[question] = (yes, self._clock.seconds() + LIFETIME)
+        if len(question.uri) <= MAX_BYTES:
+            if len(self._answers) >= REMEMBERED:
+                del self._answers[next(iter(self._answers))]
+            self._answers[question] = (yes, self._clock.seconds() + LIFETIME)
         for allowed, denied in self._leave(question):
             _guarded(_tell, yes, question, allowed, denied)
 

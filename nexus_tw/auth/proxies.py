@@ -13,6 +13,7 @@ UNIX: Final = "unix"  # the address of every peer on a unix socket
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+REMEMBERED: Final = 512  # characters of a list whose reading is remembered: longer ones are made up, or rare
 
 # Some proxies add the port they were reached from: `192.0.2.1:4711`, `[2001:db8::1]:4711`.
 _ENTRY: Final = re.compile(
@@ -20,7 +21,6 @@ _ENTRY: Final = re.compile(
 )
 
 
-@lru_cache(maxsize=1024)
 def client_address(peer: str, forwarded_for: str | None, trusted: tuple[str, ...]) -> str:
     """The client's own address.
 
@@ -29,6 +29,12 @@ def client_address(peer: str, forwarded_for: str | None, trusted: tuple[str, ...
     there, for as long as the one who wrote an entry is trusted. What stands further left, or cannot be read, is anybody's
     invention.
     """
+    if forwarded_for is not None and len(forwarded_for) > REMEMBERED:
+        return _client_address(peer, forwarded_for, trusted)
+    return _remembered(peer, forwarded_for, trusted)
+
+
+def _client_address(peer: str, forwarded_for: str | None, trusted: tuple[str, ...]) -> str:
     networks = parse_trusted(trusted)
     current = _address(peer) or peer
     for entry in reversed(forwarded_for.split(",") if forwarded_for else []):
@@ -39,6 +45,9 @@ def client_address(peer: str, forwarded_for: str | None, trusted: tuple[str, ...
             break
         current = address
     return str(current)
+
+
+_remembered: Final = lru_cache(maxsize=1024)(_client_address)
 
 
 @lru_cache(maxsize=16)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from nexus_tw.kept import Kept
 from nexus_tw.topics import Pattern, PatternMap
 
-KEPT: Final = 16384  # event types whose answer is remembered
+# Of event types whose answer is remembered: how many, and their bytes.
+KEPT: Final = 16384
+KEPT_BYTES: Final = 4 << 20
 
 
 class Wanted:
@@ -14,7 +17,7 @@ class Wanted:
 
     def __init__(self) -> None:
         self._patterns: PatternMap[Pattern] = PatternMap()
-        self._answers: dict[str, bool] = {}
+        self._answers: Kept[str, bool] = Kept(KEPT, KEPT_BYTES)
 
     def add(self, pattern: Pattern) -> None:
         self._patterns.put(pattern, pattern)
@@ -28,15 +31,13 @@ class Wanted:
         """Whether any subscribed pattern matches."""
         answer = self._answers.get(event_type)
         if answer is None:
-            if len(self._answers) >= KEPT:
-                self._answers.clear()
             answer = next(self._patterns.matching(event_type), None) is not None
-            self._answers[event_type] = answer
+            self._answers.keep(event_type, answer, event_type)
         return answer
 
     def _forget(self, pattern: Pattern) -> None:
         # Most subscriptions are to one type, and a fleet that comes and goes must not cost the answers for all others.
         if pattern.exact:
-            self._answers.pop(pattern.text, None)
+            self._answers.drop(pattern.text, pattern.text)
         else:
-            self._answers.clear()
+            self._answers.forget()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+
 import pytest
 import pytest_twisted
 
@@ -68,3 +71,29 @@ async def test_an_error_with_any_loose_uri_reaches_the_caller(places: Places) ->
         with pytest.raises(Refused) as refused:
             await caller._reply(CALL, 0, request)
         assert refused.value.uri == uri
+
+
+@pytest_twisted.ensureDeferred
+async def test_matches_for_new_texts_leave_nothing_behind_and_counts_need_no_walk(places: Places) -> None:
+    """`wamp.registration.match` on new texts of any length, and what is counted of sessions and subscribers."""
+    place = await places()
+    caller, callee = await place.join(), await place.join()
+    prefix = await callee.register("com.", match="prefix")
+    subscription = await callee.subscribe("com.topic")
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(40):
+            for text in (f"com.{number:050000}", f"com.x {number:050000}", f"{number:05000}." * 10):
+                assert (await caller.call("wamp.registration.match", [text])).args == [None]
+                assert (await caller.call("wamp.subscription.match", [text])).args == [None]
+        gc.collect()
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert kept < 1 << 20, "of 12 MB"
+    assert (await caller.call("wamp.registration.match", ["com.procedure"])).args == [prefix]
+    assert (await caller.call("wamp.subscription.match", ["com.topic"])).args == [[subscription]]
+    assert (await caller.call("wamp.session.count", [])).args == [2]
+    assert (await caller.call("wamp.session.count", [["nobody's role"]])).args == [0]
+    assert (await caller.call("wamp.subscription.count_subscribers", [subscription])).args == [1]
