@@ -306,12 +306,12 @@ class Broker:
         if 0 < limit < subscriber.weight + weight:
             raise NexusError("limit_exceeded", f"filters: more than {limit} values, or parts of names, in all of them")
         if weight:
-            self._filters.take(subscriber.peer.principal.identity, weight)
+            self._filters.take(subscriber.peer.principal.account, weight)
             subscriber.weight += weight
 
     def _lighten(self, subscriber: Subscriber, weight: int) -> None:
         if weight:
-            self._filters.give_back(subscriber.peer.principal.identity, weight)
+            self._filters.give_back(subscriber.peer.principal.account, weight)
             subscriber.weight -= weight
 
     def _tell_left(self, peer: Peer, buckets: list[Bucket]) -> None:

@@ -6,6 +6,7 @@ This is the caller's half. It knows nothing of connections; `nexus_tw.dealer` ha
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from copy import copy
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any, Final, Protocol
@@ -37,7 +38,10 @@ DAY: Final = 86400.0  # seconds for which the id of an ended command stands
 MAX_BYTES: Final = 64 * 1024 * 1024  # of parameters and results that are kept
 MAX_TARGETS: Final = 1000
 MAX_WAITERS: Final = 64  # who wait for one command; those who leave wait no longer
+MAX_WAITERS_EACH: Final = 8  # of these, at one connection
+ANSWER: Final = 160  # bytes of an answer, about, besides the result in it
 
+_encode: Final = msgspec.json.Encoder().encode
 _guarded: Final = Guard(__name__, "A caller could not be told of its command")
 
 
@@ -190,17 +194,33 @@ class Command:
     def attach(self, reply: CommandReply, peer: Peer) -> None:
         """Tell the caller at this peer what it has missed and, unless that was all, what comes.
 
-        Raise `limit_exceeded` where `MAX_WAITERS` wait already.
+        What was told at this connection already, to one who still waits there, is not told again. Raise `limit_exceeded` if
+        `MAX_WAITERS` wait already, or `MAX_WAITERS_EACH` there, and `rate_limited` if the connection cannot take it now.
         """
         if self.state is not None:
+            self._check_affordable(reply, 2 if self.several else 1)
             self._replay(reply)
-            self._conclude(reply)
+            self._conclude(reply, self._answer())
+            return
+        here = [waiting for waiting, where in self._waiters if where is peer]
+        if reply in here:
             return
         if len(self._waiters) >= MAX_WAITERS:
             raise NexusError("limit_exceeded", f"More than {MAX_WAITERS} wait for this command")
+        if len(here) >= MAX_WAITERS_EACH:
+            raise NexusError("limit_exceeded", f"More than {MAX_WAITERS_EACH} of this connection wait for this command")
+        missed = self.several and not here and any(execution.ended for execution in self.executions)
+        if missed:
+            self._check_affordable(reply, 1)
         # First of all: to be told something may end the peer, which then leaves.
         self._waiters.append((reply, peer))
-        self._replay(reply)
+        if missed:
+            self._replay(reply)
+
+    def _check_affordable(self, reply: CommandReply, times: int) -> None:
+        """Raise `rate_limited` if all that is kept, so many times, is more than this one can be told now."""
+        if not reply.affords(times * (self.size + ANSWER * len(self.executions))):
+            raise NexusError("rate_limited", "Earlier answers wait to be read: ask again for that of this command")
 
     def leave(self, peer: Peer) -> None:
         """Forget all who wait at this peer."""
@@ -220,8 +240,10 @@ class Command:
 
     def settled(self, execution: Execution) -> None:
         """Tells all who wait how one of several targets did."""
-        for reply, _ in list(self._waiters):
-            _guarded(reply.result, self._of_one(execution))
+        if self._waiters:
+            result = self._of_one(execution)
+            for reply, _ in list(self._waiters):
+                _guarded(reply.result, copy(result))
 
     def end(self, state: State, error: NexusError | None) -> None:
         """Ends it and tells all who wait; `error` where there is no result to tell."""
@@ -229,8 +251,10 @@ class Command:
         self.error = error
         self.parameters = EMPTY_OBJECT
         waiters, self._waiters = self._waiters, []
-        for reply, _ in waiters:
-            _guarded(self._conclude, reply)
+        if waiters:
+            answer = self._answer()
+            for reply, _ in waiters:
+                _guarded(self._conclude, reply, answer)
 
     def _replay(self, reply: CommandReply) -> None:
         if self.several and self.error is None:
@@ -238,15 +262,21 @@ class Command:
                 if execution.ended:
                     reply.result(self._of_one(execution))
 
-    def _conclude(self, reply: CommandReply) -> None:
+    def _answer(self) -> CommandResult | NexusError:
+        """What all who wait are told at the end."""
         if self.error is not None:
-            reply.error(self.error, self.id)
-        elif self.several:
-            outcomes = [_outcome(execution) for execution in self.executions]
-            data = ExecutedByAll(command_id=self.id, command=self.name, results=outcomes)
-            reply.result(CommandResult(command_id=self.id, status="success", data=data))
+            return self.error
+        if not self.several:
+            return self._success(self.executions[0].outcome)
+        outcomes = [_outcome(execution) for execution in self.executions]
+        data = _encode(ExecutedByAll(command_id=self.id, command=self.name, results=outcomes))
+        return CommandResult(command_id=self.id, status="success", data=Raw(data))
+
+    def _conclude(self, reply: CommandReply, answer: CommandResult | NexusError) -> None:
+        if isinstance(answer, NexusError):
+            reply.error(answer, self.id)
         else:
-            reply.result(self._success(self.executions[0].outcome))
+            reply.result(copy(answer))
 
     def _of_one(self, execution: Execution) -> CommandResult:
         outcome = execution.outcome
@@ -264,8 +294,8 @@ class Command:
 
     def _success(self, outcome: Raw | NexusError | None) -> CommandResult:
         assert isinstance(outcome, Raw), outcome
-        data = Executed(command_id=self.id, command=self.name, result=outcome)
-        return CommandResult(command_id=self.id, status="success", data=data)
+        data = _encode(Executed(command_id=self.id, command=self.name, result=outcome))
+        return CommandResult(command_id=self.id, status="success", data=Raw(data))
 
 
 def _outcome(execution: Execution) -> AgentOutcome:

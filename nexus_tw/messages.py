@@ -264,7 +264,7 @@ class CommandResult(ServerMessage, tag="command_result"):
     command_id: str
     status: Literal["success", "error"]
     agent_id: str | None = None
-    data: Executed | ExecutedByAll | UnsetType = UNSET
+    data: Raw | UnsetType = UNSET  # JSON of `Executed` or `ExecutedByAll`, encoded once for all who are told
     code: str | None = None
     message: str | None = None
 

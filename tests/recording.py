@@ -154,6 +154,12 @@ class RecordingReply:
         self.results: list[CommandResult] = []
         self.errors: list[NexusError] = []
         self.command_ids: list[str] = []  # of the errors
+        self.charged = 0  # bytes of what it was told again
+        self.rich = True  # whether it can take them
+
+    def affords(self, size: int) -> bool:
+        self.charged += size
+        return self.rich
 
     def progress(self, message: CommandProgress) -> None:
         self.progressed.append(message)

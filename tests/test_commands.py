@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from nexus_tw.commands import (
     DAY,
     MAX_TARGETS,
     MAX_WAITERS,
+    MAX_WAITERS_EACH,
     MOVES,
     Command,
     CommandBook,
@@ -136,6 +138,76 @@ def test_who_waits_is_bounded_and_one_too_many_is_refused_not_the_one_who_has_wa
     command.executions[0].outcome = messages.NULL
     command.end(State.COMPLETED, None)
     assert [reply.ends for reply in replies] == [1] * len(replies)
+
+
+def test_one_connection_cannot_take_all_the_places_of_who_waits() -> None:
+    command, peer = make(), RecordingPeer()
+    replies = [RecordingReply() for _ in range(MAX_WAITERS_EACH)]
+    for reply in replies:
+        command.attach(reply, peer)
+        command.attach(reply, peer)  # waits already
+    with pytest.raises(NexusError, match=f"More than {MAX_WAITERS_EACH} of this connection") as caught:
+        command.attach(RecordingReply(), peer)
+    assert caught.value.code == "limit_exceeded"
+    command.attach(other := RecordingReply(), RecordingPeer())
+    command.executions[0].outcome = messages.NULL
+    command.end(State.COMPLETED, None)
+    assert [reply.ends for reply in [*replies, other]] == [1] * (len(replies) + 1)
+
+
+def test_a_command_repeated_at_one_connection_is_replayed_there_once() -> None:
+    command, peer = make(target=["a", "b"]), RecordingPeer()
+    one, _two = command.executions
+    one.move(State.SENT)
+    one.move(State.COMPLETED)
+    one.outcome = Raw(b"1")
+    replies = [RecordingReply() for _ in range(3)]
+    for reply in replies:
+        command.attach(reply, peer)
+    assert [len(reply.results) for reply in replies] == [1, 0, 0]
+    assert [bool(reply.charged) for reply in replies] == [True, False, False]
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_what_cannot_be_told_again_now_is_refused_before_any_of_it_is_made(ended: bool) -> None:
+    command = make(target=["a", "b"])
+    command.size = 5000
+    for execution in command.executions:
+        execution.move(State.SENT)
+        execution.move(State.COMPLETED)
+        execution.outcome = Raw(b"1")
+    if ended:
+        command.end(State.COMPLETED, None)
+    reply, peer = RecordingReply(), RecordingPeer()
+    reply.rich = False
+    with pytest.raises(NexusError) as caught:
+        command.attach(reply, peer)
+    assert caught.value.code == "rate_limited" and reply.results == [] and not command.peers()
+    assert reply.charged >= 5000
+    reply.rich = True
+    command.attach(reply, peer)
+    assert len(reply.results) == (3 if ended else 2)
+
+
+def test_an_answer_is_encoded_once_for_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[object] = []
+
+    def encode(value: object) -> bytes:
+        encoded.append(value)
+        return msgspec.json.encode(value)
+
+    monkeypatch.setattr(commands, "_encode", encode)
+    command = make(target=["a", "b"])
+    replies = [RecordingReply() for _ in range(MAX_WAITERS)]
+    for reply in replies:
+        command.attach(reply, RecordingPeer())
+    for execution in command.executions:
+        execution.move(State.SENT)
+        execution.move(State.COMPLETED)
+        execution.outcome = Raw(b"1")
+        command.settled(execution)
+    command.end(State.COMPLETED, None)
+    assert len(encoded) == 3 and all(len(reply.results) == 3 for reply in replies)
 
 
 def test_who_leaves_waits_no_longer_and_makes_room() -> None:

@@ -405,6 +405,9 @@ class _Reply:
     def __hash__(self) -> int:
         return hash((id(self._session), self._id))
 
+    def affords(self, size: int) -> bool:
+        return self._session._link.affords(size)
+
     def progress(self, message: messages.CommandProgress) -> None:
         self._session.send(msgspec.structs.replace(message, id=self._id))
 

@@ -60,6 +60,10 @@ class Call(Protocol):
 class CommandReply(Protocol):
     """Who waits for a command. Two are equal where what one is told need not be told to the other."""
 
+    def affords(self, size: int) -> bool:
+        """Count an answer of about so many bytes, given before, as if the client had sent them. Return False if it cannot be
+        given now, as too much that the client was sent waits to be read."""
+
     def progress(self, message: messages.CommandProgress) -> None:
         """The command says how far it is."""
 
@@ -189,6 +193,10 @@ class Link(Protocol):
 
     def push(self, data: bytes) -> None:
         """Sends frames at the end of a turn, behind what `write` queued."""
+
+    def affords(self, size: int) -> bool:
+        """Count what the client is sent again, about `size` bytes, as if it had sent them itself, so that it is read later.
+        Return False if so much waits for it already that these would be too many."""
 
     def identified(self, principal: Principal) -> None:
         """The session has found out who the client is: from now on the connection is this subject's in counts and in the

@@ -31,6 +31,8 @@ class Owner(Protocol):
     def account(self) -> str:
         """Under what is counted what it takes; empty for nobody's."""
 
+    def charge(self, size: int) -> None: ...
+
     def identified(self, principal: Principal) -> None: ...
 
     def note(self, text: str) -> None: ...
@@ -122,6 +124,14 @@ class Outbox:
                 self._queue(data)
             else:
                 self._send(data)
+
+    def affords(self, size: int) -> bool:
+        """As `nexus_tw.sessions.verbs.Link`: there is room for anything if nothing waits."""
+        waiting = self.waiting()
+        if waiting and waiting + size > self.limit:
+            return False
+        self._owner.charge(size)
+        return True
 
     def identified(self, principal: Principal) -> None:
         self._owner.identified(principal)

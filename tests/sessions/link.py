@@ -38,6 +38,9 @@ class RecordingLink:
         if not self.closed:
             self.pushed.append(data)
 
+    def affords(self, size: int) -> bool:
+        return True
+
     def identified(self, principal: Principal) -> None:
         if self.refusal is not None:
             raise self.refusal

@@ -428,7 +428,7 @@ def test_the_members_of_a_command_arrive_as_sent(world: World) -> None:
 def test_what_a_command_leads_to_carries_the_id_of_the_question(world: World, extra: dict[str, Any]) -> None:
     assert world.send(type="command", command="deploy", **extra) == []
     (reply,) = world.verbs.replies
-    executed = messages.Executed(command_id="c", command="deploy", result=Raw(b"[1]"))
+    executed = Raw(b'{"commandId":"c","command":"deploy","result":[1],"status":"executed"}')
     reply.progress(messages.CommandProgress(command_id="c", agent_id="a", data=Raw(b"50")))
     reply.result(messages.CommandResult(command_id="c", status="success", data=executed))
     reply.error(NexusError("timeout", "Command execution failed: timeout"), "c")

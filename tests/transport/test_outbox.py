@@ -65,6 +65,7 @@ class World:
         self.finished: list[Close] = []
         self.principals: list[Principal] = []
         self.backlog = at_once(self.clock, limit)
+        self.charged: list[int] = []
         self.outbox = Outbox(self.transport, Turn(self.clock), self.backlog, limit, self)
 
     account = "somebody"
@@ -77,6 +78,9 @@ class World:
 
     def note(self, text: str) -> None:
         raise AssertionError(text)
+
+    def charge(self, size: int) -> None:
+        self.charged.append(size)
 
     def probe(self, done: Callable[[], None]) -> None:
         raise AssertionError("nobody asks")
@@ -181,6 +185,15 @@ def test_what_is_queued_in_the_turn_counts_as_waiting_before_the_turn_is_over(wo
     assert world.closed == [SLOW_CONSUMER] and world.outbox.waiting() == 110
 
 
+def test_what_is_told_again_is_charged_and_refused_once_too_much_waits(world: World) -> None:
+    assert world.outbox.affords(1000), "there is room for anything if nothing waits"
+    world.outbox.write(b"x" * 60)
+    assert world.outbox.affords(40) and not world.outbox.affords(41)
+    assert world.charged == [1000, 40]
+    world.clock.advance(0)
+    assert world.outbox.affords(41)
+
+
 def test_a_connection_that_says_farewell_when_it_is_closed_for_being_slow_is_closed_once(world: World) -> None:
     def farewell(close: Close) -> None:
         world.closed.append(close)
@@ -256,6 +269,9 @@ class Pair:
 
     def note(self, text: str) -> None:
         raise AssertionError(text)
+
+    def charge(self, size: int) -> None:
+        raise AssertionError("nothing is told again")
 
     def probe(self, done: Callable[[], None]) -> None:
         raise AssertionError("nobody asks")

@@ -60,6 +60,9 @@ class Pair:
     def note(self, text: str) -> None:
         raise AssertionError(text)
 
+    def charge(self, size: int) -> None:
+        raise AssertionError("nothing is told again")
+
     def probe(self, done: Callable[[], None]) -> None:
         raise AssertionError("nobody asks")
 

@@ -66,6 +66,9 @@ class Line:
 
     push = write
 
+    def affords(self, size: int) -> bool:
+        return True
+
     def identified(self, principal: Principal) -> None:
         if self.refusal is not None:
             raise self.refusal
