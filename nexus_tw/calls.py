@@ -82,7 +82,7 @@ class Calls:
         procedure = self.procedures.get(name) if agent_id is None else None
         handler = self.handlers.get(name) if agent_id is None else None
         if procedure is None and handler is None:
-            registration, executor = self._pick(name, agent_id)
+            registration, executor = self._pick(name, agent_id, request.payload.size)
             if request.more and not executor.peer.streams:
                 raise _no_parts(name)
             call = Call(self, reply, request.progressive, noted, name)
@@ -115,17 +115,19 @@ class Calls:
         """Whether it is for the procedure itself to say who may call it."""
         return agent_id is None and name.startswith("nexus.") and name in self.procedures
 
-    def _pick(self, name: str, agent_id: str | None) -> tuple[Registration, Executor]:
+    def _pick(self, name: str, agent_id: str | None, size: int) -> tuple[Registration, Executor]:
         picked = self.executors.pick(name, agent_id)
         if picked is None:
             raise NexusError("no_such_command", _nobody(name, agent_id))
+        if not picked[1].peer.room(size):
+            raise _busy(name)
         return picked
 
     def ask(self, procedure: str, args: list[Any], timeout: float, reply: CallReply) -> None:
         """Calls it for the server itself, for `timeout` s at most, whatever the limit of other calls. Raises `no_such_command`
         where nobody executes it now."""
-        picked = self._pick(procedure, None)
         payload = Payload.of_value(msgspec.json.encode({"args": args, "kwargs": {}}), "pair")
+        picked = self._pick(procedure, None, payload.size)
         request = CallRequest(procedure, payload, timeout, False, False, False, None)
         Call(self, reply, False).hand_over(_SERVER, procedure, request, *picked)
 
@@ -202,6 +204,10 @@ class Call:
         """A further part of the arguments (WAMP: progressive call invocations); the last one where `more` is false."""
         invocation = self._invocation
         if invocation is not None and not invocation.over:
+            if not invocation.peer.room(payload.size):
+                self.failed(_busy(self._name))
+                self._leave("cancelled")
+                return
             invocation.payload = payload
             invocation.more = more
             invocation.peer.invoke(invocation)
@@ -289,6 +295,10 @@ class Call:
 
 
 _SERVER: Final = Caller(0, "", "")
+
+
+def _busy(name: str) -> NexusError:
+    return NexusError("rate_limited", f"who executes {name} has not read yet what was sent to it before")
 
 
 def _no_parts(name: str) -> NexusError:

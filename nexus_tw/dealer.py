@@ -17,7 +17,7 @@ ends twice.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 from uuid import uuid4
 
@@ -41,10 +41,11 @@ from nexus_tw.policy import Principal
 from nexus_tw.presence import Announce, Presence
 from nexus_tw.sessions.verbs import CommandReply, Options
 from nexus_tw.settings import Limits
+from nexus_tw.spread import Spread
 from nexus_tw.times import Timestamps
 from nexus_tw.topics import Pattern, check_name, is_name, is_reserved
 
-BATCH: Final = 64  # waiting commands handed over in one reactor turn: a queue must not hold up everybody else
+PAUSE: Final = 0.1  # s until it is seen again whether an agent that reads too slowly has room for what waits for it
 
 _guarded: Final = Guard(__name__, "Who executes a command could not be told to stop")
 
@@ -69,6 +70,7 @@ class Dealer:
         clock: IReactorTime,
         announce: Announce,
         presence: Presence,
+        spread: Spread,
         handlers: Mapping[str, Handler],
         executors: Executors,
         invocations: Invocations,
@@ -78,10 +80,13 @@ class Dealer:
         journal: Journal,
         disclose: bool = False,
     ) -> None:
-        """With `disclose` WAMP callees are told who calls, which agents of the JSON protocol always are."""
+        """`spread` takes the steps of what has many: targets, executions that end together.
+
+        With `disclose` WAMP callees are told who calls, which agents of the JSON protocol always are."""
         self._clock = clock
         self._announce = announce
         self._presence = presence
+        self._spread = spread
         self._handlers = handlers
         self._limits = limits
         self._metrics = metrics
@@ -93,6 +98,7 @@ class Dealer:
         self._disclose = disclose
         self._journal = journal
         self._waiting: dict[_Key, OrderedDict[Execution, None]] = {}
+        self._stalled: set[_Key] = set()  # of these, those for which whoever executes them has no room
 
     # --- who executes
 
@@ -175,7 +181,7 @@ class Dealer:
             else:
                 keys += (key for key in self._waiting if key[1] is None and pattern.matches(key[0]))
         if keys:
-            self._clock.callLater(0, self._serve, keys)
+            self._clock.callLater(0, self._hand_out, keys)
 
     def unregister(self, peer: Peer, commands: list[str]) -> None:
         """The connection gets these no longer, as whichever agent; what it is executing it may finish."""
@@ -186,7 +192,7 @@ class Dealer:
         nothing."""
         self._book.left(peer)
         self._left(peer, self._executors.lost(peer))
-        self._invocations.lost(peer)
+        self._spread.work(self._invocations.lost(peer))
 
     def _left(self, peer: Peer, registrations: list[tuple[Registration, bool]]) -> None:
         for registration, deleted in registrations:
@@ -254,12 +260,17 @@ class Dealer:
                 raise failed("no_such_command", f"{command.name} is executed by the server itself, not by agents")
             self._call_handler(command, handler, peer, parameters, reply)
             return command.id
-        if not command.several and not request.ttl and not self._executors.any(name, targets[0]):
+        if command.several or request.ttl:
+            self._take(command, reply, peer)
+            self._spread.work(self._place_all(command))
+            return command.id
+        picked = self._executors.pick(name, targets[0])
+        if picked is None:
             raise self._nobody(name, targets[0])
+        if not _has_room(picked, command):
+            raise _busy(picked)
         self._take(command, reply, peer)
-        for execution in command.executions:
-            if execution.state is State.NEW:
-                self._place(execution, command.expires)
+        self._hand_over(command.executions[0], *picked)
         return command.id
 
     def cancel(self, caller: Principal, command_id: str, reply: CommandReply) -> None:
@@ -302,31 +313,51 @@ class Dealer:
 
     # --- what happens to an execution
 
+    def _place_all(self, command: Command) -> Iterator[None]:
+        for execution in command.executions:
+            if execution.state is State.NEW:
+                self._place(execution, command.expires)
+                yield
+
     def _place(self, execution: Execution, until: float) -> None:
         """Gives it to who executes it, or lets it wait until then (seconds since the epoch)."""
         name, target = execution.command.name, execution.target
         picked = self._executors.pick(name, target)
-        if picked is not None:
+        if picked is not None and _has_room(picked, execution.command):
             self._hand_over(execution, *picked)
         elif until > (now := self._clock.seconds()):
             self._waiting.setdefault((name, target), OrderedDict())[execution] = None
             self._arm(execution, until - now, self._waited)
             self._move(execution, State.QUEUED)
+            if picked is not None:
+                self._stall((name, target))
         else:
-            self._end(execution, State.FAILED, self._nobody(name, target))
+            self._end(execution, State.FAILED, self._nobody(name, target) if picked is None else _busy(picked))
 
-    def _serve(self, keys: list[_Key]) -> None:
+    def _hand_out(self, keys: list[_Key]) -> None:
         """Hands over what waits under these keys, as long as there is somebody to take it."""
-        served = 0
+        self._spread.work(self._serve(keys))
+
+    def _serve(self, keys: list[_Key]) -> Iterator[None]:
         for key in keys:
             while (queue := self._waiting.get(key)) and (picked := self._executors.pick(*key)):
-                if served == BATCH:
-                    self._clock.callLater(0, self._serve, keys)
-                    return
-                served += 1
                 execution = next(iter(queue))
+                if not _has_room(picked, execution.command):
+                    self._stall(key)
+                    break
                 self._release(execution)
                 self._hand_over(execution, *picked)
+                yield
+
+    def _stall(self, key: _Key) -> None:
+        """Look again in a while whether there is room for what waits under this key."""
+        if key not in self._stalled:
+            self._stalled.add(key)
+            self._clock.callLater(PAUSE, self._resume, key)
+
+    def _resume(self, key: _Key) -> None:
+        self._stalled.remove(key)
+        self._hand_out([key])
 
     def _hand_over(self, execution: Execution, registration: Registration, executor: Executor) -> None:
         command = execution.command
@@ -462,7 +493,11 @@ class Dealer:
             work.end()
 
     def _arm(self, execution: Execution, seconds: float, late: Callable[[Execution], None]) -> None:
-        execution.timer = self._clock.callLater(seconds, late, execution)
+        execution.timer = self._clock.callLater(seconds, self._spread.call, self._overdue, execution, late)
+
+    def _overdue(self, execution: Execution, late: Callable[[Execution], None]) -> None:
+        if execution.timer is not None and not execution.timer.active():  # nothing has happened to it since
+            late(execution)
 
     def _move(self, execution: Execution, state: State) -> None:
         execution.move(state)
@@ -502,6 +537,16 @@ class _Attempt:
 
 def _nothing() -> None:
     """Nobody waits for what a probe finds out."""
+
+
+def _has_room(picked: tuple[Registration, Executor], command: Command) -> bool:
+    """Whether who was picked has room for the command: one that does not read as fast as commands come is not made to pay
+    for it, nor is who else speaks to it."""
+    return picked[1].peer.room(memoryview(command.parameters).nbytes)
+
+
+def _busy(picked: tuple[Registration, Executor]) -> NexusError:
+    return failed("rate_limited", f"agent {picked[1].agent_id} has not read yet what was sent to it before")
 
 
 def _too_many(most: int) -> NexusError:

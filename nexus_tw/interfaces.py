@@ -78,6 +78,9 @@ class Peer(Protocol):
     def invoke(self, invocation: Invocation) -> None:
         """Has it execute something. It answers by the invocation's own methods, or by the verbs of its dialect."""
 
+    def room(self, size: int) -> bool:
+        """Whether so many bytes more can be sent to it now without too much waiting for it."""
+
     def interrupt(self, invocation: Invocation, reason: Reason) -> bool:
         """Nobody waits any more for what it executes, which it is told where its dialect has a word for it; whether it
         answers to that, as it would have answered the invocation."""

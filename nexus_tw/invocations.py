@@ -8,6 +8,7 @@ executor still says later finds nothing, and nothing ends twice.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Final, Protocol
 from uuid import uuid4
 
@@ -206,11 +207,13 @@ class Invocations:
         hand = self._hands.get(peer)
         return None if hand is None else hand.open.get(number)
 
-    def lost(self, peer: Peer) -> None:
-        """The connection is gone, and with it all that it was executing. A second call does nothing."""
+    def lost(self, peer: Peer) -> Iterator[None]:
+        """The connection is gone, and with it all that it was executing, which ends step by step. A second time changes
+        nothing."""
         hand = self._hands.get(peer)
         if hand is not None:
             for invocation in list(hand.open.values()):
                 _guarded(invocation.lost)  # nothing, where telling of another has ended it
+                yield
             if self._hands.get(peer) is hand and not hand.open:
                 del self._hands[peer]

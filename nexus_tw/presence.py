@@ -5,7 +5,7 @@ A connection acts for an agent once it has registered or sent telemetry under it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import msgspec
@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from nexus_tw.errors import REPLACED, NexusError
 from nexus_tw.interfaces import Peer
 from nexus_tw.settings import Limits
+from nexus_tw.spread import Spread
 from nexus_tw.times import Timestamps
 from nexus_tw.topics import check_name
 
@@ -32,8 +33,9 @@ class AgentStatus(msgspec.Struct, rename="camel", gc=False):
 class Presence:
     """Knows who is here. Every peer given to it must be given to `gone` in the end, and never again after that."""
 
-    def __init__(self, announce: Announce, clock: IReactorTime, limits: Limits) -> None:
+    def __init__(self, announce: Announce, clock: IReactorTime, limits: Limits, spread: Spread) -> None:
         self._limits = limits
+        self._spread = spread
         self._announce = announce
         self._clock = clock
         self._timestamps = Timestamps()
@@ -89,8 +91,16 @@ class Presence:
         return self._registered.get(agent_id)
 
     def gone(self, peer: Peer) -> None:
-        """The connection has ended; one that never acted for anybody may be given too."""
-        for agent_id in self._ids.pop(peer, ()):
+        """The connection has ended; one that never acted for anybody may be given too.
+
+        If it acted for many, it is forgotten little by little: meanwhile some of them are still online.
+        """
+        ids = self._ids.pop(peer, None)
+        if ids:
+            self._spread.work(self._leave(peer, ids))
+
+    def _leave(self, peer: Peer, ids: dict[str, None]) -> Iterator[None]:
+        for agent_id in ids:
             if self._registered.get(agent_id) is peer:
                 del self._registered[agent_id]
             peers = self._peers[agent_id]
@@ -98,6 +108,7 @@ class Presence:
             if not peers:
                 del self._peers[agent_id]
                 self._tell(agent_id, "offline")
+            yield
 
     def peers(self, agent_id: str) -> list[Peer]:
         """The connections that act for this agent, the longest there first; empty when it is offline."""

@@ -33,6 +33,7 @@ from nexus_tw.presence import Presence
 from nexus_tw.procedures import Procedures
 from nexus_tw.roster import Roster
 from nexus_tw.sessions.verbs import CallReply, CallRequest, CommandReply, Options
+from nexus_tw.spread import Spread
 from nexus_tw.telemetry import Telemetry
 from nexus_tw.topics import Pattern
 
@@ -70,7 +71,8 @@ class Realm:
         self.broker = Broker(bus, hub, limits, metrics, self.nodes.tell_gap, self._roster, self._meta)
         self.nodes.broker = self.broker
         self.waiting: Container[Peer] = self.broker.lines.waiting
-        self._presence = Presence(self.broker.announce, clock, limits)
+        self._spread = Spread(clock)
+        self._presence = Presence(self.broker.announce, clock, limits, self._spread)
         executed: dict[str, Handler] = {
             command: partial(Guest(f"The handler of {command}", "give it `thread = true`").run, handler)
             for command, handler in handlers.items()
@@ -81,6 +83,7 @@ class Realm:
             clock,
             self.broker.announce,
             self._presence,
+            self._spread,
             executed,
             self._executors,
             self._invocations,
@@ -122,6 +125,10 @@ class Realm:
         """This realm has telemetry."""
         self.telemetry = telemetry
         self._procedures.serve_telemetry(telemetry, self._presence.acts)
+
+    def stop(self) -> None:
+        """Nobody is connected any more: do what is left to do for those who were."""
+        self._spread.finish()
 
     # --- sessions
 

@@ -258,5 +258,6 @@ class Server:
             review.cancel()
         await self.telemetry.stop()
         for realm in self.realms.values():
+            realm.stop()
             await self._outside.awaited(realm.bus.stop())
         await self._outside.awaited(self._store.stop())

@@ -162,6 +162,8 @@ class Node:
             wire.drop()
         await until(lambda: all(wire.over for wire in self.wires))
         await self.connected(0)
+        realms: list[Any] = list(self.server.realms.values())
+        await until(lambda: not any(len(realm._spread) for realm in realms))
         left = self.left()
         await self.server.drain()
         await self.server.stop()

@@ -97,6 +97,7 @@ class RecordingPeer:
         self.interrupted: list[tuple[Invocation, Reason]] = []
         self.delivered: list[bytes] = []
         self.ended: list[tuple[str, str]] = []
+        self.left = 1 << 30  # bytes that it has room for
         self.closed: list[Close] = []
         self.probes: list[Callable[[], None]] = []
         self.deliver: Callable[[bytes], None] = self.delivered.append
@@ -114,6 +115,9 @@ class RecordingPeer:
                 agent_id=invocation.agent_id if self.several(self) else None,
             )
         )
+
+    def room(self, size: int) -> bool:
+        return size <= self.left
 
     def interrupt(self, invocation: Invocation, reason: Reason) -> bool:
         self.interrupted.append((invocation, reason))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -16,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 
 from nexus_tw.commands import DAY
-from nexus_tw.dealer import BATCH, Dealer
+from nexus_tw.dealer import PAUSE, Dealer
 from nexus_tw.errors import REPLACED, ApplicationError, NexusError
 from nexus_tw.executors import AlreadyRegistered, Executors, PolicyConflict
 from nexus_tw.hub import Hub, Subscriber
@@ -30,6 +31,7 @@ from nexus_tw.payloads import Payload
 from nexus_tw.policy import Principal
 from nexus_tw.presence import Presence
 from nexus_tw.settings import Limits, Role
+from nexus_tw.spread import STEPS, Spread
 from nexus_tw.topics import Pattern
 from tests.recording import RecordingAnnouncer, RecordingPeer, RecordingReply, principal
 
@@ -47,7 +49,8 @@ class World:
         self.clock = clock or Clock()
         self.announced = RecordingAnnouncer()
         self.metrics = Metrics()
-        self.presence = Presence(self.announced, self.clock, Limits())
+        self.spread = Spread(self.clock)
+        self.presence = Presence(self.announced, self.clock, Limits(), self.spread)
         self.hub = Hub(lambda _callback: None, self.metrics, self.clock.seconds)
         self.executors = Executors(Random(1))
         self.invocations = Invocations()
@@ -55,6 +58,7 @@ class World:
             self.clock,
             self.announced,
             self.presence,
+            self.spread,
             handlers or {},
             self.executors,
             self.invocations,
@@ -102,6 +106,23 @@ class World:
     def statuses(self, agents: bool = False) -> list[Any]:
         events = self.announced.of("task.updated")
         return [(event.get("agentId"), event["status"]) if agents else event["status"] for event in events]
+
+
+class Turns(Clock):
+    """Tells when a turn with long work in it is over. `Clock` itself goes on to the next ones at once."""
+
+    def __init__(self, over: Callable[[], None]) -> None:
+        super().__init__()
+        self._over = over
+
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kw: object) -> IDelayedCall:
+        def run() -> None:
+            self._over()
+            callable()
+
+        if getattr(callable, "__func__", None) is Spread._next:
+            return super().callLater(delay, run)
+        return super().callLater(delay, callable, *args, **kw)
 
 
 @pytest.fixture
@@ -465,20 +486,79 @@ def test_an_agent_that_came_and_went_within_one_turn_is_not_given_anything(world
 def test_a_long_queue_is_handed_over_in_batches_in_its_order() -> None:
     peer = RecordingPeer()
     batches: list[int] = []
+    here = World(clock=Turns(lambda: batches.append(len(peer.sent))))
+    for number in range(2 * STEPS + 1):
+        here.call(command_id=f"c{number}", target="a", ttl=10.0)
+    here.turn()
+    batches.clear()
+    here.dealer.register(peer, ["deploy"], "a")
+    here.turn()
+    assert batches == [STEPS, 2 * STEPS, 2 * STEPS + 1], "what was handed over by the end of each turn"
+    assert [told.command_id for told in peer.got(Invocation)] == [f"c{number}" for number in range(2 * STEPS + 1)]
 
-    class Watched(Clock):
-        def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kw: object) -> IDelayedCall:
-            if delay == 0:
-                batches.append(len(peer.sent))
-            return super().callLater(delay, callable, *args, **kw)
 
-    world = World(clock=Watched())
-    for number in range(2 * BATCH + 1):
-        world.call(command_id=f"c{number}", target="a", ttl=10.0)
-    world.dealer.register(peer, ["deploy"], "a")
+def test_the_targets_of_a_command_are_served_a_few_in_each_turn_and_end_so() -> None:
+    told: list[int] = []  # at the end of each turn, how many events there have been
+    here = World(clock=Turns(lambda: told.append(len(here.announced.events))))
+    reply = here.call(target=[f"a{number}" for number in range(1000)], ttl=10.0)
+    assert here.statuses() == ["queued"] * STEPS, "the others in the next turns, so that who is told can read in between"
+    other = here.call(target="b", ttl=10.0)
+    here.turn()
+    assert here.statuses().count("queued") == 1001 and not reply.ends + other.ends
+    here.clock.advance(10)  # they are late together
+    assert here.statuses().count("expired") == 1001 and reply.ends == other.ends == 1
+    assert len(told) > 2 * 1001 / STEPS
+    assert max(after - before for before, after in pairwise(told)) <= STEPS + 1
+
+
+def test_a_command_that_is_cancelled_before_all_its_targets_were_served_ends_for_each_once(world: World) -> None:
+    peer = world.agent("a0")
+    reply = world.call(command_id="c", target=["a0", *(f"a{number}" for number in range(1, 500))], ttl=10.0)
+    world.dealer.cancel(world.caller.principal, "c", RecordingReply())
+    assert reply.code == "cancelled" and reply.ends == 1
     world.turn()
-    assert batches == [0, BATCH, 2 * BATCH], "what was handed over before each turn"
-    assert [told.command_id for told in peer.got(Invocation)] == [f"c{number}" for number in range(2 * BATCH + 1)]
+    told = world.statuses(agents=True)
+    assert told.count(("a499", "cancelled")) == 1 and ("a499", "queued") not in told
+    assert len(peer.got(Invocation)) == 1
+
+
+def test_a_lost_agent_ends_what_it_executed_a_few_in_each_turn(world: World) -> None:
+    peer = world.agent("a")
+    for number in range(STEPS + 10):
+        world.call(command_id=f"c{number}", target="a")
+    world.dealer.lost(peer)
+    assert world.statuses().count("failed") == STEPS
+    world.dealer.lost(peer)
+    world.turn()
+    assert world.statuses().count("failed") == STEPS + 10
+
+
+def test_the_writer_pays_and_not_the_agent_that_has_no_room(world: World) -> None:
+    peer = world.agent("a")
+    peer.left = 10
+    small, large = Raw(b'"s"'), Raw(b'"larger than that"')
+    with refusal("rate_limited"):
+        world.call(command_id="c", target="a", parameters=large)
+    assert world.call(target="a", parameters=small).ends == 0
+    several = world.call(target=["a"], parameters=large)
+    assert [result.code for result in several.results[:1]] == ["rate_limited"]
+    assert len(peer.got(Invocation)) == 1
+    peer.left = 1000
+    world.call(command_id="c", target="a", parameters=large)  # nothing was remembered of it
+    assert len(peer.got(Invocation)) == 2
+
+
+def test_what_may_wait_is_handed_over_once_the_agent_has_room(world: World) -> None:
+    peer = world.agent("a")
+    peer.left = 10
+    for number in range(5):
+        world.call(command_id=f"c{number}", target="a", ttl=60.0, parameters=Raw(b'"larger than that"'))
+    world.clock.pump([PAUSE] * 10)
+    assert peer.got(Invocation) == [] and world.statuses() == ["queued"] * 5
+    peer.left = 1000
+    world.clock.advance(PAUSE)
+    assert [told.command_id for told in peer.got(Invocation)] == [f"c{number}" for number in range(5)]
+    assert not world.dealer._stalled
 
 
 def test_a_command_that_waits_can_be_cancelled(world: World) -> None:

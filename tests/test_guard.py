@@ -162,7 +162,7 @@ def test_a_caller_that_raises_when_its_executor_is_lost_keeps_it_from_no_other_c
     _, half = executing.start(peer)
     half.lost = fails  # type: ignore[method-assign]
     _, other = executing.start(peer)
-    executing.table.lost(peer)
+    list(executing.table.lost(peer))
     assert (other.heard, logged) == (["lost"], [Fault])
 
 

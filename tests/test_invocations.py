@@ -183,8 +183,8 @@ def test_nothing_is_remembered_of_calls_that_nobody_named(world: World, peer: Re
 def test_a_lost_connection_loses_what_it_has_in_hand_and_nobody_elses(world: World, peer: RecordingPeer) -> None:
     mine = [world.start(peer, name) for name in ("", "c", "c")]
     other, others_half = world.start(SilentPeer(), "c")
-    world.table.lost(peer)
-    world.table.lost(peer)
+    list(world.table.lost(peer))
+    list(world.table.lost(peer))
     assert [half.heard for _, half in mine] == [["lost"]] * 3
     assert others_half.heard == [] and world.table.find(other.peer, "c", None) is other
     assert world.table.get(peer, 1) is None and world.table.find(peer, "c", None) is None
@@ -201,7 +201,7 @@ def test_who_is_told_of_one_that_is_lost_may_end_another(world: World, peer: Rec
     first = Invocation(world.table, half, Executor(peer, "a"), REGISTRATION, "deploy", ONE, world.caller, 5.0)
     world.table.start(first)
     other, others_half = world.start(peer)
-    world.table.lost(peer)
+    list(world.table.lost(peer))
     assert half.heard == ["lost"] and others_half.heard == []
     assert not world.table._hands
 
@@ -235,7 +235,7 @@ class InvocationsAgainstModel(RuleBasedStateMachine):
     @rule(place=st.integers(0, 1))
     def lose(self, place: int) -> None:
         peer = self.peers[place]
-        self.world.table.lost(peer)
+        list(self.world.table.lost(peer))
         for invocation, half in self.open:
             assert half.heard == (["lost"] if invocation.peer is peer else [])
         self.open = [(invocation, half) for invocation, half in self.open if invocation.peer is not peer]

@@ -19,7 +19,7 @@ FLOORS = {
     1: "encodings events filters frames hub kept payloads policy pots sessions wamp",  # bytes and values; no clock, no socket
     # no client's socket
     2: "auth broker bus calls commands dealer direct executors failures guard guests handlers invocations journal meta nodes"
-    " order plugins presence procedures realm roster store telemetry threads trust",
+    " order plugins presence procedures realm roster spread store telemetry threads trust",
     3: "transport",
     4: "config launch logs reload server service sink tap worker workers",
 }

@@ -8,6 +8,7 @@ from twisted.internet.task import Clock
 from nexus_tw.errors import REPLACED, NexusError
 from nexus_tw.presence import Presence
 from nexus_tw.settings import Limits
+from nexus_tw.spread import STEPS, Spread
 from tests.recording import RecordingAnnouncer, RecordingPeer
 
 
@@ -15,7 +16,7 @@ class World:
     def __init__(self) -> None:
         self.clock = Clock()
         self.announced = RecordingAnnouncer()
-        self.presence = Presence(self.announced, self.clock, Limits(agents=3))
+        self.presence = Presence(self.announced, self.clock, Limits(agents=3), Spread(self.clock))
 
     def statuses(self) -> list[tuple[str, str]]:
         return [(event["agentId"], event["status"]) for event in self.announced.of("agent.status")]
@@ -55,6 +56,22 @@ def test_one_connection_may_act_for_several_agents(world: World) -> None:
     assert world.presence.agents() == ["a", "b", "c"]
     world.presence.gone(peer)
     assert world.statuses()[3:] == [("a", "offline"), ("b", "offline"), ("c", "offline")]
+
+
+def test_the_many_agents_of_one_connection_go_offline_a_few_in_each_turn() -> None:
+    clock, announced = Clock(), RecordingAnnouncer()
+    presence = Presence(announced, clock, Limits(), Spread(clock))
+    peer, other = RecordingPeer(), RecordingPeer()
+    ids = [f"a{number}" for number in range(5 * STEPS)]
+    for agent_id in ids:
+        presence.acts(peer, agent_id)
+    announced.events.clear()
+    presence.gone(peer)
+    assert len(announced.events) == STEPS
+    presence.acts(other, ids[-1])  # comes back before it was told that it went
+    clock.advance(0)
+    assert [event["agentId"] for event in announced.of("agent.status")] == ids[:-1]
+    assert presence.peers(ids[-1]) == [other] and presence.agents() == [ids[-1]]
 
 
 def test_a_connection_that_acted_for_nobody_or_is_gone_already_may_go(world: World) -> None:

@@ -164,6 +164,9 @@ class JsonSession:
             )
         )
 
+    def room(self, size: int) -> bool:
+        return self._link.room(size)
+
     def interrupt(self, invocation: Invocation, reason: Reason) -> bool:
         self.send(messages.CommandCancel(command_id=invocation.command_id, reason=reason))
         return False

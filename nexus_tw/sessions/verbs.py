@@ -194,6 +194,9 @@ class Link(Protocol):
     def push(self, data: bytes) -> None:
         """Sends frames at the end of a turn, behind what `write` queued."""
 
+    def room(self, size: int) -> bool:
+        """Whether so many bytes more can wait without being too many; always so if nothing waits."""
+
     def affords(self, size: int) -> bool:
         """Count what the client is sent again, about `size` bytes, as if it had sent them itself, so that it is read later.
         Return False if so much waits for it already that these would be too many."""

@@ -125,13 +125,15 @@ class Outbox:
             else:
                 self._send(data)
 
-    def affords(self, size: int) -> bool:
-        """As `nexus_tw.sessions.verbs.Link`: there is room for anything if nothing waits."""
+    def room(self, size: int) -> bool:
         waiting = self.waiting()
-        if waiting and waiting + size > self.limit:
-            return False
-        self._owner.charge(size)
-        return True
+        return not waiting or waiting + size <= self.limit
+
+    def affords(self, size: int) -> bool:
+        if self.room(size):
+            self._owner.charge(size)
+            return True
+        return False
 
     def identified(self, principal: Principal) -> None:
         self._owner.identified(principal)

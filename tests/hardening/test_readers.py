@@ -5,22 +5,19 @@ The judgement of one queue is in `tests/transport/test_backlog.py`, who never re
 
 from __future__ import annotations
 
-import json
-
 import pytest_twisted
 
-from nexus_tw.transport.backlog import HARD, Outbox
-from tests.client import TEXT, Client, frame
+from tests.client import Client
 from tests.node import Node, Nodes, limited, small_buffers, until
 
 
-async def narrow(node: Node) -> Client:
-    """A client on a socket that takes little at once, subscribed to `a.b`."""
+async def narrow(node: Node, event: str = "a.b") -> Client:
+    """A client on a socket that takes little at once, subscribed to this."""
     known = set(node.transports())
     client = await node.client()
     (transport,) = set(node.transports()) - known
     small_buffers(client.wire, transport)
-    await client.subscribe("a.b")
+    await client.subscribe(event)
     return client
 
 
@@ -70,25 +67,49 @@ async def test_many_who_never_read_hold_what_there_is_for_all_and_those_who_do_a
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_answer_that_grows_in_one_turn_is_bounded_before_the_turn_ends(nodes: Nodes) -> None:
-    """A command of many absent targets, asked for again and again in one segment: each time all their results."""
+async def test_thousands_of_agents_that_go_with_one_connection_close_no_watcher(nodes: Nodes) -> None:
+    node = await nodes(limited(send_queue=8192, message=4096))
+    watcher, gateway = await narrow(node, "agent.status"), await node.client()
+    for number in range(2000):
+        gateway.send(type="telemetry", agentId=f"a{number}", metrics={"x": 1})
+        if number % 50 == 49:
+            for _ in range(50):
+                await watcher.expect("event")
+    gateway.drop()
+    offline = [(await watcher.expect("event"))["data"] for _ in range(2000)]
+    assert [data["agentId"] for data in offline if data["status"] == "offline"] == [f"a{number}" for number in range(2000)]
+    assert node.metrics.connections_closed[4001] == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_commands_to_a_thousand_targets_close_no_watcher_and_not_their_caller(nodes: Nodes) -> None:
+    node = await nodes(limited(send_queue=65536, message=16384))
+    watcher, caller = await narrow(node, "task.updated"), await node.client()
+    targets = [f"a{number}" for number in range(1000)]
+    for number in range(4):
+        caller.send(type="command", command="none", target=targets, commandId=f"c{number}")
+    for _ in range(4 * 1001):
+        assert (await watcher.expect("event"))["data"]["status"] in ("failed", "completed")
+    for _ in range(4 * 1001):
+        await caller.expect("command_result")
+    assert node.metrics.connections_closed == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_commands_faster_than_an_agent_reads_are_refused_or_wait_and_do_not_close_it(nodes: Nodes) -> None:
     node = await nodes(limited(send_queue=65536, message=32768))
-    other, client = await node.client(), await node.client()
-    targets = [f"agent-{number}" for number in range(900)]
-    client.send(type="command", command="none", target=targets, commandId="c")
-    for _ in range(901):
-        await client.expect("command_result")
-    backlog = node.server.connections.backlog
-    queued: list[int] = []
-    count = backlog.count
-
-    def counted(outbox: Outbox) -> None:
-        queued.append(outbox.waiting())
-        count(outbox)
-
-    backlog.count = counted  # type: ignore[method-assign]
-    again = json.dumps({"type": "command", "command": "none", "target": targets, "commandId": "c"}).encode()
-    client.write(frame(TEXT, again) * 100)
-    assert await client.closed() == (4001, "Slow consumer")
-    assert HARD * 65536 < max(queued) < (HARD + 3) * 65536, "at once, and no more than one message late"
-    assert (await other.ask(type="ping"))["type"] == "pong"
+    agent, caller = await narrow(node), await node.client()
+    await agent.ask(type="register", commands=["deploy"], agentId="a")
+    agent.wire.transport.pauseProducing()
+    filling = "x" * 20000
+    for number in range(50):
+        caller.send(type="command", command="deploy", target="a", commandId=f"now{number}", parameters={"x": filling})
+        caller.send(type="command", command="deploy", target="a", commandId=f"later{number}", parameters={"x": filling}, ttl=60)
+    refused = [(await caller.expect("error")) for _ in range(40)]
+    assert {error["code"] for error in refused} == {"rate_limited"} and all(error["retryable"] for error in refused)
+    assert node.server.connections.backlog.bytes <= 65536 + 32768
+    agent.wire.transport.resumeProducing()
+    given = 0
+    while given < 50:
+        given += (await agent.expect("command"))["commandId"].startswith("later")
+    assert node.metrics.connections_closed == {}

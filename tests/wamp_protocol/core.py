@@ -66,6 +66,9 @@ class Line:
 
     push = write
 
+    def room(self, size: int) -> bool:
+        return True
+
     def affords(self, size: int) -> bool:
         return True
 

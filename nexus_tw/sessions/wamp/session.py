@@ -173,6 +173,9 @@ class WampSession:
         except NexusError as error:
             invocation.error(error)
 
+    def room(self, size: int) -> bool:
+        return self.link.room(size)
+
     def interrupt(self, invocation: Invocation, reason: Reason) -> bool:
         if not self.features.callee.call_canceling:
             return False
