@@ -1,4 +1,4 @@
-"""`python -m bench`: the comparison, the switches, and the page that shows both."""
+"""`python -m bench`: the comparison, the switches, and the page that shows both; hostile clients, and theirs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import msgspec
 from bench import plot, report
 from bench.cells import CELLS
 from bench.dialects import JSON, WAMP, Dialect
+from bench.harm import command as harm
+from bench.harm.page import rows as harm_rows
 from bench.peers.crossbar import VARIABLE
 from bench.processes import ROOT
 from bench.runner import Plan, Row, run
@@ -28,13 +30,16 @@ END: Final = "<!-- to here -->"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0: all was exact. 1: something was lost, repeated, reordered or misrouted. 2: wrong usage."""
+    """0: all was exact, and no harm beyond the aims. 1: something was lost, repeated, reordered, misrouted or did more harm.
+    2: wrong usage."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.command == "list":
         return _list()
     if options.command == "report":
         return _report(options.results, options.page)
+    if options.command.startswith("harm"):
+        return harm.execute(options)
     cells = _cells(options)
     if not cells:
         parser.error("none of these servers speaks what these cells are in")
@@ -61,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     page = commands.add_parser("report", help="tables and plot out of such files, written into a page")
     page.add_argument("results", nargs="*", type=Path, default=[RESULTS], help=f"[{RESULTS.relative_to(ROOT)}]")
     page.add_argument("--page", type=Path, default=PAGE, help=f"[{PAGE.relative_to(ROOT)}]; the plots go beside it")
+    harm.add_parsers(commands)
     return parser
 
 
@@ -103,6 +109,7 @@ def _list() -> int:
     _say(f"in the virtual environment that {VARIABLE} names); switches:\n")
     for name, switch in SWITCHES.items():
         _say(f"{name:14}{switch.what}")
+    _say(f"\nrows of harm:\n\n{harm_rows()}")
     return 0
 
 

@@ -14,6 +14,7 @@ from functools import partial
 from hashlib import sha1
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import msgspec
@@ -23,6 +24,9 @@ from bench import report, wire
 from bench.cells import CELLS
 from bench.dialects import JSON, WAMP, Dialect
 from bench.errors import Inexact, Unable
+from bench.harm import registry
+from bench.harm.page import latest
+from bench.harm.runs import Harm
 from bench.link import Address, Link
 from bench.meter import Measure
 from bench.peers.crossbar import VARIABLE
@@ -390,10 +394,49 @@ def test_a_crossbar_is_run_with_its_workers_and_stopped_with_them(tmp_path: Path
         os.close(end)
 
 
-def test_every_cell_and_switch_is_listed() -> None:
+def test_every_cell_and_switch_and_row_of_harm_is_listed() -> None:
     listed = bench("list")
     assert listed.returncode == 0
-    assert all(name in listed.stdout for name in (*CELLS, *SWITCHES))
+    assert all(name in listed.stdout for name in (*CELLS, *SWITCHES, *registry.ROWS))
+
+
+def test_harm_is_measured_with_bystanders_told_as_a_table_and_kept_as_lines_that_fill_the_page(tmp_path: Path) -> None:
+    results, page = tmp_path / "harm.jsonl", tmp_path / "page.md"
+    done = bench("harm", "dots", "--json", str(results))
+    assert done.returncode in (0, 1), done.stderr  # what was measured is judged by who reads it, not here
+    assert done.stdout.count("| `dots` |") == 1
+    harm = msgspec.json.decode(results.read_bytes(), type=Harm)
+    assert harm.sent > 0 and harm.ordinary > 0 and harm.ping_p50 > 0
+    assert harm.hurt == []
+    page.write_text((ROOT / "docs" / "security.md").read_text())
+    for _ in range(2):
+        assert bench("harm-report", str(results), "--page", str(page)).returncode == 0
+        assert page.read_text().count("| `dots` |") == 1
+    assert page.read_text().count("## Reporting") == 1
+
+
+@pytest.mark.parametrize(
+    ("figures", "misses"),
+    [
+        ({"sent": 1000, "cpu": 1.0, "ordinary": 0.1}, []),
+        ({"sent": 1000, "cpu": 1.1, "ordinary": 0.1}, ["CPU"]),
+        ({"sent": 10**7, "grown": 8 * 10**7}, []),
+        ({"sent": 10**7, "grown": 9 * 10**7}, ["memory"]),
+        ({"sent": 10**7, "left": 10**7}, ["memory that stays"]),
+        ({"ping_p99": 26.0}, ["ping"]),
+        ({"hurt": ["reader closed: 4001"]}, ["others"]),
+    ],
+)
+def test_what_is_beyond_an_aim_is_said(figures: dict[str, Any], misses: list[str]) -> None:
+    assert Harm("dots", **figures).misses == misses
+
+
+def test_the_last_run_of_each_row_counts_and_every_combination_can_be_drawn_again() -> None:
+    harms = [Harm("mixed-7"), Harm("dots", sent=1), Harm("pipelined"), Harm("dots", sent=2)]
+    assert [(harm.row, harm.sent) for harm in latest(harms)] == [("pipelined", 0), ("dots", 2), ("mixed-7", 0)]
+    assert "seed 7" in registry.row("mixed-7").what
+    with pytest.raises(KeyError):
+        registry.row("mixed-x")
 
 
 @pytest.mark.parametrize(
@@ -403,6 +446,7 @@ def test_every_cell_and_switch_is_listed() -> None:
         ["run", "--servers", "apache"],
         ["run", "ping1", "--servers", "crossbar"],  # which does not speak it
         ["switches", "nothing"],
+        ["harm", "nothing"],
         [],
     ],
 )

@@ -1,0 +1,1 @@
+"""What hostile clients cost a server with the limits as shipped, and everybody else: `python -m bench harm`."""

@@ -1,0 +1,66 @@
+"""What ordinary traffic costs: the measure that hostile traffic is held against, byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bench.harm.client import EVENTS
+from bench.harm.roles import token
+from bench.harm.stage import Stage
+
+Traffic = Callable[[Stage], None]
+
+TOGETHER = 50  # messages under way
+TEXT = "x" * 160
+
+
+def messages(stage: Stage) -> None:
+    """Publications of some 250 bytes, acknowledged, with a subscriber."""
+    client = stage.json("all", attentive=True)
+    for _ in range(300):
+        for number in range(TOGETHER):
+            client.say({"type": "publish", "eventType": "ordinary.event", "data": {"n": number, "text": TEXT}, "id": number})
+        heard = 0
+        while heard < TOGETHER and (found := client.messages()):
+            heard += len(found)
+
+
+def samples(stage: Stage) -> None:
+    """Telemetry of some 150 bytes, acknowledged."""
+    client = stage.json("sensor", attentive=True)
+    for _ in range(120):
+        for number in range(TOGETHER):
+            client.say({"type": "telemetry", "agentId": "sensor", "metrics": {"cpu": number, "text": TEXT[:60]}, "id": number})
+        heard = 0
+        while heard < TOGETHER and (found := client.messages()):
+            heard += len(found)
+
+
+def requests(stage: Stage) -> None:
+    """Requests for the first page, one after another on one connection, whose answers are read."""
+    client = stage.raw()
+    for _ in range(1500):
+        client.send(f"GET / HTTP/1.1\r\nHost: {stage.host}\r\nAccept: */*\r\n\r\n".encode())
+        client.until(b"</html>")
+
+
+def posts(stage: Stage) -> None:
+    """Events of some 250 bytes by HTTP, on one connection."""
+    client = stage.raw()
+    for _ in range(1000):
+        client.send(posted(stage, "all", b'{"eventType":"ordinary.event","data":"%b"}' % TEXT.encode()))
+        client.until(b"\r\n\r\n")
+
+
+def connections(stage: Stage) -> None:
+    """Clients that come, subscribe and go."""
+    for _ in range(300):
+        client = stage.json("reader")
+        client.ask({"type": "subscribe", "events": ["ordinary.event"]})
+        client.close()
+
+
+def posted(stage: Stage, subject: str, body: bytes) -> bytes:
+    """A request that publishes."""
+    fields = f"Host: {stage.host}\r\nAuthorization: Bearer {token(subject)}\r\nContent-Length: {len(body)}"
+    return f"POST {EVENTS} HTTP/1.1\r\n{fields}\r\n\r\n".encode() + body

@@ -1,0 +1,62 @@
+"""The rows by their names, in the order of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from bench.harm import ordinary
+from bench.harm.rows import agents, calls, commands, crowds, maps, meta, mixed, products, publications, requests
+from bench.harm.stage import Stage
+
+Play = Callable[[Stage], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """`who` needs which rights; `ordinary` is the traffic whose cost for each byte this row's is compared with."""
+
+    who: str
+    what: str
+    play: Play
+    ordinary: ordinary.Traffic = ordinary.messages
+
+
+ROWS: Final[dict[str, Row]] = {
+    "pipelined": Row("anybody", "12 MB of requests, answers not read", requests.pipelined, ordinary.requests),
+    "pipelined-tls": Row("anybody", "the same over TLS", requests.pipelined_in_tls, ordinary.requests),
+    "conditions": Row("subscribe, publish", "128 filters of 30 conditions; events of 60 kB", products.conditions),
+    "dots": Row("subscribe, publish", "names of 60,000 dots; empty events", products.dots),
+    "own-samples": Row("subscribe, telemetry", "the same about samples of 11 kB", products.samples, ordinary.samples),
+    "maps-cbor": Row("anybody", "a HELLO of 64 kB with colliding keys, CBOR", maps.cbor),
+    "maps-msgpack": Row("anybody", "the same in MessagePack", maps.msgpack),
+    "echoed": Row("call", "4 commands to 1,000 absent targets, answers not read", commands.echoed),
+    "again": Row("call", "one of them, 200 times", commands.again),
+    "targets": Row("call", "4 commands that wait for 1,000 targets", commands.targets),
+    "ids": Row("register, telemetry", "60,000 agent ids, and away", agents.ids),
+    "posts": Row("publish", "16 POSTs of 240 events at once", publications.posts, ordinary.posts),
+    "events": Row("publish", "300 events of 60 kB", publications.events),
+    "large": Row("call", "200 commands of 60 kB to one agent", commands.large),
+    "answered": Row("call, register", "200 calls of 60 kB, answered in kind", calls.answered),
+    "unanswered": Row("call, register", "400 calls of 60 kB in 4 sessions, not answered", calls.unanswered),
+    "visits": Row("subscribe", "2,000 clients that come, subscribe and go", crowds.visits, ordinary.connections),
+    "hoard": Row("call, two subjects", "1,050 commands of 60 kB that wait for a day", commands.hoard),
+    "unfinished": Row("anybody", "50 bodies of 1 MiB without their last byte", requests.unfinished, ordinary.posts),
+    "crumbs": Row("anybody", "8 bodies in chunks of a byte", requests.crumbs, ordinary.posts),
+    "floods": Row("anybody", "400 connections with half a request or none", requests.floods, ordinary.connections),
+    "matches": Row("call on the meta API", "2,000 names of 8 kB to match", meta.matches),
+    "sessions": Row("call on the meta API", "1,000 questions about 200 sessions", meta.sessions),
+    "patterns": Row("subscribe", "1,536 patterns of 124 components", products.patterns),
+    "telemetry": Row("own telemetry", "samples of 8 kB as fast as it goes", agents.telemetry, ordinary.samples),
+}
+MIXED: Final = "mixed"  # and a seed behind it: mixed-7
+
+
+def row(name: str) -> Row:
+    """Raises `KeyError` for a name that is none."""
+    kind, _, seed = name.partition("-")
+    if kind == MIXED and seed.isdecimal():
+        return Row("all but admin", f"6 clients, drawn with seed {seed}", partial(mixed.mixed, seed=int(seed)))
+    return ROWS[name]

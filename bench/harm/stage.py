@@ -1,0 +1,55 @@
+"""What a row plays on: the server, and the hostile clients of one run."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Final
+
+from bench.harm.client import Client, Tally, open_door, open_json, open_wamp
+from bench.harm.node import Node
+from bench.link import Address
+
+LONGEST: Final = 15.0  # s in which a row sends
+
+
+class Stage:
+    """Makes hostile clients and counts what they send; a context manager that takes them all away."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.tally = Tally()
+        self.sent = 0
+        self._clients: list[Client] = []
+
+    def __enter__(self) -> Stage:
+        self.tally.end = time.monotonic() + LONGEST
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.sent = self.tally.sent
+        for client in self._clients:
+            client.close()
+
+    @property
+    def late(self) -> bool:
+        return self.tally.late
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.node.address.port}"
+
+    def raw(self, address: Address | None = None, deaf: bool = False, attentive: bool = False) -> Client:
+        """A connection on which nothing has been said."""
+        client = Client(address or self.node.address, self.tally, deaf, attentive)
+        self._clients.append(client)
+        return client
+
+    def json(self, subject: str, deaf: bool = False, attentive: bool = False) -> Client:
+        return open_json(self.raw(deaf=deaf, attentive=attentive), subject)
+
+    def wamp(self, subject: str, deaf: bool = False) -> Client:
+        return open_wamp(self.raw(deaf=deaf), subject)
+
+    def door(self, subprotocol: str) -> Client:
+        return open_door(self.raw(), subprotocol)
