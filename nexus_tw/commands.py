@@ -29,7 +29,9 @@ from nexus_tw.messages import (
 from nexus_tw.messages import (
     Command as Request,
 )
+from nexus_tw.metrics import Metrics
 from nexus_tw.policy import Principal
+from nexus_tw.pots import Pot
 from nexus_tw.sessions.verbs import CommandReply
 from nexus_tw.settings import Limits
 from nexus_tw.topics import check_name
@@ -309,17 +311,20 @@ def _outcome(execution: Execution) -> AgentOutcome:
 class CommandBook:
     """All commands that are remembered: those that have not ended, and ended ones for a day.
 
-    Past `limits.commands` or `MAX_BYTES` the ones that ended first are forgotten early; a forgotten id is a new command.
+    Past `limits.commands` (a command with several targets counts once for each) or `MAX_BYTES` the ones that ended first are
+    forgotten early, past a caller's share of these its own; a forgotten id is a new command.
     """
 
-    def __init__(self, limits: Limits, clock: IReactorTime) -> None:
+    def __init__(self, limits: Limits, clock: IReactorTime, metrics: Metrics) -> None:
         self._limits = limits
         self._clock = clock
         self._live: dict[str, Command] = {}
         self._ended: OrderedDict[str, Command] = OrderedDict()
         self._pending: Counter[str] = Counter()
         self._awaited: dict[Peer, dict[Command, None]] = {}  # commands that have not ended, by where somebody waits
-        self._bytes = 0
+        self._ended_of: dict[str, OrderedDict[str, Command]] = {}  # by account
+        self._counts = Pot("commands", limits.commands, limits.share, metrics)
+        self._bytes = Pot("command_bytes", MAX_BYTES, limits.share, metrics)
 
     def find(self, command_id: str) -> Command | None:
         """The command of that id, if it is remembered."""
@@ -328,17 +333,24 @@ class CommandBook:
 
     def add(self, command: Command) -> None:
         """Takes a command that has not ended; raises `limit_exceeded` where there is no room for it."""
-        limits = self._limits
-        if limits.pending and self._pending[command.account] >= limits.pending:
+        limits, account = self._limits, command.account
+        if limits.pending and self._pending[account] >= limits.pending:
             raise NexusError("limit_exceeded", f"More than {limits.pending} commands of this caller have not ended")
-        size = _size(command.parameters)
+        count = len(command.executions)
+        # Names of targets are kept as long as the command, parameters until it ends.
+        size = _size(command.parameters) + sum(len(execution.target or "") for execution in command.executions)
+        self._counts.resize(limits.commands, limits.share)
         self._forget_old()
-        self._make_room(1, size)
-        if (limits.commands and len(self._live) >= limits.commands) or self._bytes + size > MAX_BYTES:
-            raise NexusError("limit_exceeded", "Too many commands have not ended")
+        self._make_room(account, count, size)
+        self._counts.take(account, count)
+        try:
+            self._bytes.take(account, size)
+        except NexusError:
+            self._counts.give_back(account, count)
+            raise
+        command.size = size
         self._live[command.id] = command
-        self._pending[command.account] += 1
-        self._charge(command, size)
+        self._pending[account] += 1
 
     def attach(self, command: Command, reply: CommandReply, peer: Peer) -> None:
         """Have somebody at this peer wait for a command that is remembered; see `Command.attach`."""
@@ -362,44 +374,68 @@ class CommandBook:
             if not awaited:
                 del self._awaited[peer]
 
-    def settled(self, execution: Execution) -> None:
-        """Counts what an execution's outcome takes up."""
-        outcome = execution.outcome
-        size = _size(outcome) if isinstance(outcome, Raw) else len(outcome.message) if outcome else 0
-        self._charge(execution.command, size)
+    def settle(self, execution: Execution, outcome: Raw | NexusError) -> None:
+        """Keeps what came of an execution.
+
+        With several targets a result is kept until the last of them has ended, so one for which there is no room is replaced by
+        the error that says so. The result of a command with one is told now, and perhaps forgotten after that.
+        """
+        command = execution.command
+        size = _size(outcome) if isinstance(outcome, Raw) else len(outcome.message)
+        if command.several:
+            self._make_room(command.account, 0, size)
+            if self._bytes.spills(command.account, size) or self._bytes.full(size):
+                outcome = failed("limit_exceeded", "there is no room for this result beside those of other targets")
+                size = len(outcome.message)
+        execution.outcome = outcome
+        command.size += size
+        self._bytes.count(command.account, size)
 
     def ended(self, command: Command) -> None:
         """The command ends now: its parameters are no longer needed."""
         for peer in command.peers():
             self._leave(peer, command)
+        account = command.account
         del self._live[command.id]
-        self._pending[command.account] -= 1
-        if not self._pending[command.account]:
-            del self._pending[command.account]
-        self._charge(command, -_size(command.parameters))
+        self._pending[account] -= 1
+        if not self._pending[account]:
+            del self._pending[account]
+        size = _size(command.parameters)
+        command.size -= size
+        self._bytes.give_back(account, size)
         command.ended_at = self._clock.seconds()
         self._ended[command.id] = command
-        self._make_room(0, 0)
-
-    def _charge(self, command: Command, size: int) -> None:
-        command.size += size
-        self._bytes += size
+        self._ended_of.setdefault(account, OrderedDict())[command.id] = command
+        self._make_room(account, 0, 0)
 
     def _forget_old(self) -> None:
         before = self._clock.seconds() - DAY
-        while self._ended and next(iter(self._ended.values())).ended_at <= before:
-            self._forget_first()
+        while self._ended and (first := next(iter(self._ended.values()))).ended_at <= before:
+            self._forget(first)
 
-    def _make_room(self, commands: int, size: int) -> None:
-        most = self._limits.commands
-        while self._ended and (
-            (most and len(self._live) + len(self._ended) + commands > most) or self._bytes + size > MAX_BYTES
-        ):
-            self._forget_first()
+    def _make_room(self, account: str, count: int, size: int) -> None:
+        """Forget ended commands as far as it helps: the account's own if its share is used up, else the oldest of all."""
+        counts, kept = self._counts, self._bytes
+        while self._ended:
+            if counts.spills(account, count) or kept.spills(account, size):
+                mine = self._ended_of.get(account)
+                if not mine:
+                    return
+                self._forget(next(iter(mine.values())))
+            elif counts.full(count) or kept.full(size):
+                self._forget(next(iter(self._ended.values())))
+            else:
+                return
 
-    def _forget_first(self) -> None:
-        _, command = self._ended.popitem(last=False)
-        self._bytes -= command.size
+    def _forget(self, command: Command) -> None:
+        account = command.account
+        del self._ended[command.id]
+        mine = self._ended_of[account]
+        del mine[command.id]
+        if not mine:
+            del self._ended_of[account]
+        self._counts.give_back(account, len(command.executions))
+        self._bytes.give_back(account, command.size)
 
 
 def _size(raw: Raw) -> int:

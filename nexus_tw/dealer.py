@@ -91,7 +91,7 @@ class Dealer:
         self._limits = limits
         self._metrics = metrics
         self._timestamps = Timestamps()
-        self._book = CommandBook(limits, clock)
+        self._book = CommandBook(limits, clock, metrics)
         self._executors = executors
         self._invocations = invocations
         self._meta = meta
@@ -450,9 +450,8 @@ class Dealer:
 
     def _settle(self, execution: Execution, state: State, outcome: Raw | NexusError) -> None:
         self._release(execution)
-        execution.outcome = outcome
         execution.command.open -= 1
-        self._book.settled(execution)
+        self._book.settle(execution, outcome)
         self._move(execution, state)
 
     def _finish(self, command: Command, state: State, error: NexusError | None) -> None:

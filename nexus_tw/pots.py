@@ -21,24 +21,38 @@ class Pot:
         One unit can always be taken by a subject that has none, as long as the pot has it.
         """
         self._name = name
-        self._size = size
-        self._share = max(1, int(size * share))
         self._metrics = metrics
+        self.resize(size, share)
         self._taken: dict[str, int] = {}
         self.taken = 0
 
+    def resize(self, size: int, share: float) -> None:
+        """From now on there is so much. What was taken stays taken."""
+        self._size = size
+        self._share = max(1, int(size * share))
+
+    def spills(self, subject: str, amount: int = 0) -> bool:
+        """Return whether the subject would have more than its share with `amount` more."""
+        return self._size > 0 and self._taken.get(subject, 0) + amount > self._share
+
+    def full(self, amount: int = 0) -> bool:
+        """Return whether all of them would have more than there is with `amount` more."""
+        return self._size > 0 and self.taken + amount > self._size
+
+    def count(self, subject: str, amount: int) -> None:
+        """Count what the subject has already, whether there is room for it or not."""
+        self._taken[subject] = self._taken.get(subject, 0) + amount
+        self.taken += amount
+
     def take(self, subject: str, amount: int = 1) -> None:
         """Take `amount` for the subject. Raise `limit_exceeded` if it would exceed its share, or all of them the pot."""
-        mine = self._taken.get(subject, 0) + amount
-        if self._size:
-            if mine > self._share:
-                self._metrics.shares_refused[self._name] += 1
-                raise NexusError("limit_exceeded", f"More than {self._share} {self._name} of one subject")
-            if self.taken + amount > self._size:
-                self._metrics.shares_refused[self._name] += 1
-                raise NexusError("limit_exceeded", f"More than {self._size} {self._name} of all subjects")
-        self._taken[subject] = mine
-        self.taken += amount
+        if self.spills(subject, amount):
+            self._metrics.shares_refused[self._name] += 1
+            raise NexusError("limit_exceeded", f"More than {self._share} {self._name} of one subject")
+        if self.full(amount):
+            self._metrics.shares_refused[self._name] += 1
+            raise NexusError("limit_exceeded", f"More than {self._size} {self._name} of all subjects")
+        self.count(subject, amount)
 
     def give_back(self, subject: str, amount: int = 1) -> None:
         """Return what was taken before. Raise `ValueError` if the subject has not taken so much."""

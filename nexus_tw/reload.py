@@ -18,7 +18,7 @@ LIVE: Final[Mapping[str, tuple[str, ...]]] = {
     "tls": (),
     "auth": ("plugins",),
     "http": ("dashboard",),
-    "limits": ("message", "headers", "depth", "call", "filters_all"),
+    "limits": ("message", "headers", "depth", "call", "filters_all", "share"),
 }
 LIVE_IN_REALMS: Final = ("anonymous",)
 

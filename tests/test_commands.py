@@ -22,6 +22,7 @@ from nexus_tw.commands import (
     targets_of,
 )
 from nexus_tw.errors import NexusError
+from nexus_tw.metrics import Metrics
 from nexus_tw.policy import Principal
 from nexus_tw.settings import Limits
 from tests.recording import RecordingPeer, RecordingReply
@@ -38,8 +39,7 @@ def settle(book: CommandBook, command: Command, result: Raw = messages.NULL) -> 
     """Ends a command with that result, as the dealer does."""
     (execution,) = command.executions
     execution.move(State.SENT)
-    execution.outcome = result
-    book.settled(execution)
+    book.settle(execution, result)
     execution.move(State.COMPLETED)
     book.ended(command)
     command.end(State.COMPLETED, None)
@@ -211,7 +211,7 @@ def test_an_answer_is_encoded_once_for_all_who_wait(monkeypatch: pytest.MonkeyPa
 
 
 def test_who_leaves_waits_no_longer_and_makes_room() -> None:
-    book, command = CommandBook(Limits(), Clock()), make()
+    book, command = CommandBook(Limits(), Clock(), Metrics()), make()
     book.add(command)
     staying, alive = RecordingPeer(), RecordingReply()
     book.attach(command, alive, staying)
@@ -231,7 +231,7 @@ def test_who_leaves_waits_no_longer_and_makes_room() -> None:
 
 
 def test_of_one_who_leaves_nothing_is_kept_whatever_it_waited_for() -> None:
-    book, one, other = CommandBook(Limits(), Clock()), make("one"), make("other")
+    book, one, other = CommandBook(Limits(), Clock(), Metrics()), make("one"), make("other")
     peer = RecordingPeer()
     for command in (one, other, one):
         if book.find(command.id) is None:
@@ -244,7 +244,7 @@ def test_of_one_who_leaves_nothing_is_kept_whatever_it_waited_for() -> None:
 
 
 def test_one_who_is_ended_by_what_it_is_told_first_does_not_wait() -> None:
-    book, command = CommandBook(Limits(), Clock()), make(target=["a", "b"])
+    book, command = CommandBook(Limits(), Clock(), Metrics()), make(target=["a", "b"])
     book.add(command)
     (first, _), peer = command.executions, RecordingPeer()
     first.move(State.SENT)
@@ -257,7 +257,7 @@ def test_one_who_is_ended_by_what_it_is_told_first_does_not_wait() -> None:
 
 
 def test_one_who_may_not_wait_leaves_nothing_behind() -> None:
-    book, command = CommandBook(Limits(), Clock()), make()
+    book, command = CommandBook(Limits(), Clock(), Metrics()), make()
     book.add(command)
     peer = RecordingPeer()
     for _ in range(MAX_WAITERS):
@@ -317,7 +317,7 @@ def test_the_buffer_that_a_message_was_decoded_from_is_not_kept() -> None:
 
 def test_an_ended_command_is_remembered_for_a_day() -> None:
     clock = Clock()
-    book = CommandBook(Limits(), clock)
+    book = CommandBook(Limits(), clock, Metrics())
     command = make()
     book.add(command)
     clock.advance(10 * DAY)
@@ -330,7 +330,7 @@ def test_an_ended_command_is_remembered_for_a_day() -> None:
 
 
 def test_past_the_limit_the_command_that_ended_first_is_forgotten_and_none_that_lives() -> None:
-    book = CommandBook(Limits(commands=3), Clock())
+    book = CommandBook(Limits(commands=3, share=1), Clock(), Metrics())
     alive, first, second = make("alive"), make("first"), make("second")
     for command in (alive, second, first):
         book.add(command)
@@ -342,7 +342,7 @@ def test_past_the_limit_the_command_that_ended_first_is_forgotten_and_none_that_
 
 
 def test_a_book_full_of_living_commands_takes_no_more() -> None:
-    book = CommandBook(Limits(commands=2), Clock())
+    book = CommandBook(Limits(commands=2, share=1), Clock(), Metrics())
     for number in range(2):
         book.add(make(f"c{number}"))
     with pytest.raises(NexusError) as caught:
@@ -352,7 +352,7 @@ def test_a_book_full_of_living_commands_takes_no_more() -> None:
 
 
 def test_one_caller_cannot_have_more_than_its_share_under_way_and_others_are_not_held_up() -> None:
-    book = CommandBook(Limits(pending=2), Clock())
+    book = CommandBook(Limits(pending=2), Clock(), Metrics())
     mine = [make(f"c{number}") for number in range(2)]
     for command in mine:
         book.add(command)
@@ -365,13 +365,13 @@ def test_one_caller_cannot_have_more_than_its_share_under_way_and_others_are_not
 
 
 def test_0_means_no_limit() -> None:
-    book = CommandBook(Limits(commands=0, pending=0), Clock())
+    book = CommandBook(Limits(commands=0, pending=0), Clock(), Metrics())
     for number in range(10):
         book.add(make(f"c{number}"))
 
 
 def test_results_are_kept_up_to_so_many_bytes_the_latest_longest() -> None:
-    book = CommandBook(Limits(), Clock())
+    book = CommandBook(Limits(share=1), Clock(), Metrics())
     most = commands.MAX_BYTES // (1024 * 1024)
     for number in range(most + 8):
         command = make(f"c{number}")
@@ -383,7 +383,7 @@ def test_results_are_kept_up_to_so_many_bytes_the_latest_longest() -> None:
 
 
 def test_parameters_count_only_while_the_command_lives() -> None:
-    book = CommandBook(Limits(), Clock())
+    book = CommandBook(Limits(share=1), Clock(), Metrics())
     taken: list[Command] = []
     for number in range(commands.MAX_BYTES // (1024 * 1024) - 1):
         command = make(f"c{number}", parameters=BIG)
@@ -399,11 +399,113 @@ def test_parameters_count_only_while_the_command_lives() -> None:
 
 
 def test_an_outcome_that_is_an_error_counts_by_its_text() -> None:
-    book = CommandBook(Limits(), Clock())
+    book = CommandBook(Limits(), Clock(), Metrics())
     command = make()
     book.add(command)
     execution: Execution = command.executions[0]
-    execution.outcome = NexusError("failed", "x" * 100)
     before = command.size
-    book.settled(execution)
+    book.settle(execution, NexusError("failed", "x" * 100))
     assert command.size - before == 100
+
+
+# --- shares
+
+
+def outcome_of(book: CommandBook, command: Command, at: int, result: Raw = messages.NULL) -> Raw | NexusError | None:
+    execution = command.executions[at]
+    execution.move(State.SENT)
+    book.settle(execution, result)
+    execution.move(State.COMPLETED)
+    return execution.outcome
+
+
+def test_two_subjects_with_a_thousand_large_commands_of_a_day_leave_the_others_theirs() -> None:
+    metrics = Metrics()
+    book = CommandBook(Limits(), Clock(), metrics)
+    parameters = Raw(b'"' + b"x" * 65000 + b'"')
+    for subject in ("one", "two"):
+        for number in range(commands.MAX_BYTES // 4 // len(bytes(parameters))):
+            book.add(make(f"{subject}-{number}", subject, parameters=parameters, ttl=86400.0))
+        with pytest.raises(NexusError, match="command_bytes of one subject") as caught:
+            book.add(make(f"{subject}-more", subject, parameters=parameters, ttl=86400.0))
+        assert caught.value.code == "limit_exceeded"
+    assert metrics.shares_refused == {"command_bytes": 2}
+    other = make("other", "somebody else", parameters=BIG)
+    book.add(other)
+    settle(book, other, BIG)
+    assert book.find("other") is other
+    assert book.find("two-0") is not None, "what lives is not forgotten for others"
+
+
+def test_a_command_with_several_targets_counts_once_for_each() -> None:
+    book = CommandBook(Limits(commands=100, pending=0), Clock(), Metrics())
+    for number in range(2):
+        book.add(make(f"c{number}", target=[f"a{target}" for target in range(12)]))
+    with pytest.raises(NexusError, match="More than 25 commands of one subject"):
+        book.add(make("more", target=["a", "b"]))
+    book.add(make("one"))
+    book.add(make("other", subject="t", target=[f"a{target}" for target in range(25)]))
+
+
+def test_past_its_share_a_caller_forgets_its_own_and_nobody_elses() -> None:
+    book = CommandBook(Limits(commands=8), Clock(), Metrics())
+    for subject in ("other", "mine"):
+        for number in range(3):
+            command = make(f"{subject}-{number}", subject)
+            book.add(command)
+            settle(book, command)
+    assert [book.find(f"other-{number}") is not None for number in range(3)] == [False, True, True]
+    assert [book.find(f"mine-{number}") is not None for number in range(3)] == [False, True, True]
+
+
+def test_results_of_several_targets_for_which_there_is_no_room_are_told_as_that() -> None:
+    book = CommandBook(Limits(), Clock(), Metrics())
+    command = make(target=[f"a{number}" for number in range(100)])
+    book.add(command)
+    outcomes = [outcome_of(book, command, at, BIG) for at in range(100)]
+    kept = [outcome for outcome in outcomes if isinstance(outcome, Raw)]
+    assert len(kept) == commands.MAX_BYTES // 4 // (1024 * 1024) - 1
+    assert {outcome.code for outcome in outcomes if isinstance(outcome, NexusError)} == {"limit_exceeded"}
+    assert command.size <= commands.MAX_BYTES // 4 + 100 * 200
+
+
+def test_the_result_of_one_target_is_told_whatever_else_is_kept() -> None:
+    book = CommandBook(Limits(), Clock(), Metrics())
+    book.add(make("living", parameters=Raw(b'"' + b"x" * (16 * 1024 * 1024 - 1000) + b'"')))
+    command, reply = make("c"), RecordingReply()
+    book.add(command)
+    book.attach(command, reply, RecordingPeer())
+    settle(book, command, BIG)
+    assert reply.answer["status"] == "success"
+    assert book.find("c") is None, "and forgotten then, as there is no room for it"
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.integers(1, 5), st.integers(0, 400), st.booleans()), min_size=1, max_size=40
+    )
+)
+def test_whatever_is_given_no_account_and_not_all_of_them_hold_more_than_there_is(
+    given_: list[tuple[str, int, int, bool]],
+) -> None:
+    limits = Limits(commands=20, pending=0, share=0.5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commands, "MAX_BYTES", 1000)
+        book = CommandBook(limits, Clock(), Metrics())
+    for number, (subject, targets, size, ends) in enumerate(given_):
+        command = make(f"c{number}", subject, [f"a{target}" for target in range(targets)], parameters=Raw(b"9" * size))
+        try:
+            book.add(command)
+        except NexusError:
+            continue
+        if ends:
+            for at in range(targets):
+                outcome_of(book, command, at, Raw(b"1" * size))
+            book.ended(command)
+            command.end(State.COMPLETED, None)
+        remembered = [*book._live.values(), *book._ended.values()]
+        for each in "abc":
+            mine = [one for one in remembered if one.account == each]
+            assert sum(len(one.executions) for one in mine) == book._counts.of(each) <= 10
+            assert sum(one.size for one in mine) == book._bytes.of(each) <= 500 + 5 * 100
+        assert book._counts.taken <= 20 and sum(map(len, book._ended_of.values())) == len(book._ended)

@@ -1094,7 +1094,7 @@ class Anything(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(limits=Limits(pending=20, commands=40))
+        self.world = World(limits=Limits(pending=20, commands=40, share=1))
         self.peers: list[RecordingPeer] = []
         self.read: dict[RecordingPeer, int] = {}
         self.replies: dict[str, list[RecordingReply]] = defaultdict(list)
