@@ -15,6 +15,8 @@ from nexus_tw.errors import NexusError
 from nexus_tw.interfaces import Peer
 from nexus_tw.payloads import Payload, Shape
 
+FEW: Final = 8  # entries in the lists of a rule that is compared with others
+
 _unforeseen: Final = SystemRandom()
 _quick: Final = Random(_unforeseen.getrandbits(256))  # noqa: S311 - a publication's id opens nothing
 
@@ -66,6 +68,13 @@ class Rule(Struct, frozen=True, omit_defaults=True, gc=False):
             or self.eligible_authid is not None
             or self.eligible_authrole is not None
         )
+
+    @property
+    def short(self) -> bool:
+        """Whether its lists have few entries in all, as one that leaves out the publisher."""
+        given = (self.eligible, self.eligible_authid, self.eligible_authrole)
+        excluded = len(self.exclude) + len(self.exclude_authid) + len(self.exclude_authrole)
+        return excluded + sum(len(listed) for listed in given if listed is not None) <= FEW
 
     def admits(self, peer: Peer) -> bool:
         who = peer.principal

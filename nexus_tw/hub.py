@@ -339,7 +339,7 @@ class Hub:
                 self._soon(self.flush)
             self._dirty.append(cohort)
             pending.append(Batch(rule))
-        elif pending[-1].rule != rule:
+        elif not _alike(pending[-1].rule, rule):
             pending.append(Batch(rule))
         pending[-1].frames.append(frame)
 
@@ -457,6 +457,13 @@ class Hub:
             del self._cohorts[cohort.key]
             for group in cohort.groups:
                 del group.cohorts[cohort]
+
+
+def _alike(one: Rule | None, other: Rule | None) -> bool:
+    """Whether the two rules are known to say the same. Long lists are not compared: that would be done for each cohort."""
+    if one is other:
+        return True
+    return one is not None and other is not None and one.short and other.short and one == other
 
 
 def _raise(error: Exception) -> NoReturn:

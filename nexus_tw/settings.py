@@ -77,7 +77,7 @@ class Limits(Struct, forbid_unknown_fields=True):
     filter_nodes: Count = 64  # values in one filter
     filter_bytes: Count = 8192  # of JSON in one filter
     filters: Count = 2048  # values in all filters of one connection, and parts of dotted names: what an event has to be asked
-    filters_all: Count = 262144  # the same of all connections in one realm of a process
+    filters_all: Count = 65536  # the same of all connections in one realm of a process
     depth: Annotated[int, Meta(ge=1, le=126)] = 32  # of nested objects and lists in anything that is kept or passed on
     send_queue: Positive = 1048576  # bytes that wait for one client
     send_queues: Count = 268435456  # bytes that wait for all clients together

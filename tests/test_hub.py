@@ -530,6 +530,25 @@ def test_one_member_of_a_cohort_is_left_out_and_the_others_share_the_same_bytes(
     assert world.metrics.events_delivered == 2
 
 
+def test_events_with_the_same_short_rule_travel_together_and_long_lists_are_not_compared(world: World) -> None:
+    """Comparing lists of tens of thousands for each cohort would be the product of both."""
+    (one, _), (publisher, its), _ = world.peer("a"), world.peer("a"), world.peer("a")
+    for _ in range(3):
+        world.hub.event(Event("a", Payload.of_value(b"1"), About(1, rule=Rule([publisher.number]))), [its])
+    batches = next(iter(world.hub._cohorts.values())).pending
+    assert [len(batch.frames) for batch in batches] == [3]
+    for _ in range(3):
+        rule = Rule([publisher.number, *range(1 << 40, (1 << 40) + 1000)])
+        world.hub.event(Event("a", Payload.of_value(b"2"), About(1, rule=rule)), [its])
+    assert [len(batch.frames) for batch in batches] == [3, 1, 1, 1]
+    for _ in range(2):
+        world.hub.event(Event("a", Payload.of_value(b"3"), About(1, rule=rule)), [its])
+    assert [len(batch.frames) for batch in batches] == [3, 1, 1, 3], "the very same one need not be compared"
+    world.turns.end()
+    assert b"".join(one.delivered).splitlines() == [b"a 1"] * 3 + [b"a 2"] * 3 + [b"a 3"] * 2
+    assert publisher.delivered == []
+
+
 def test_a_cohort_without_the_one_who_is_left_out_gets_the_event_among_the_others(world: World) -> None:
     publisher, its = world.peer("a", "b")
     peer, _ = world.peer("a")
