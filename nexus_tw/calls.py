@@ -25,10 +25,14 @@ from nexus_tw.journal import Journal
 from nexus_tw.metrics import Metrics
 from nexus_tw.payloads import Payload
 from nexus_tw.policy import Principal
+from nexus_tw.pots import Pot
 from nexus_tw.sessions.verbs import CallReply, CallRequest, CancelMode, Options
 from nexus_tw.wamp.codecs import JSON
 
 AGENT: Final = "nexus.agent."
+# Stands for the arguments of a call once its callee has been sent them: many calls may wait long for an answer.
+HANDED_ON: Final = Payload.of_value(b"null")
+HELD: Final = 67108864  # bytes of the arguments that the handlers of one realm are working on, from plain calls
 LONGEST: Final = 86400.0  # s; what is asked for beyond it is cut down to it
 
 _guarded: Final = Guard(__name__, "Who executes a call could not be told that nobody waits for it")
@@ -51,8 +55,10 @@ class Calls:
         timeout: float,
         disclose: bool,
         journal: Journal,
+        share: float,
     ) -> None:
-        """`timeout` in s for calls that give none (0: none); with `disclose` every callee is told who calls."""
+        """`timeout` in s for calls that give none (0: none); with `disclose` every callee is told who calls; `share` is one
+        subject's part of the bytes that handlers hold."""
         self.clock = clock
         self.executors = executors
         self.invocations = invocations
@@ -62,6 +68,7 @@ class Calls:
         self.timeout = timeout
         self.disclose = disclose
         self.journal = journal
+        self.held = Pot("handler_bytes", HELD, share, metrics)
 
     def call(self, peer: Peer, rights: Principal, request: CallRequest, reply: CallReply) -> Call:
         """Takes a call, for which `rights` must be enough. Raises `forbidden`, `no_such_command` where nobody executes it."""
@@ -167,7 +174,7 @@ class Call:
     ) -> None:
         calls = self._calls
         seconds = self._arm(request.timeout)
-        self._invocation = Invocation(
+        invocation = self._invocation = Invocation(
             calls.invocations,
             self,
             executor,
@@ -181,16 +188,20 @@ class Call:
             more=request.more,
             options=request.options,
         )
-        calls.invocations.start(self._invocation)
+        calls.invocations.start(invocation)
+        invocation.payload = HANDED_ON
 
     def run(self, handler: Handler, peer: Peer, name: str, request: CallRequest) -> None:
-        """Has a handler of the server execute it."""
+        """Has a handler of the server execute it. Raises `limit_exceeded` if others hold too much already."""
+        held, account, size = self._calls.held, peer.principal.account, request.payload.size
+        held.take(account, size)
         self._arm(request.timeout)
 
         def on_progress(_run: HandlerRun, data: Raw) -> None:
             self.progressed(Payload.of_value(bytes(data)), None)
 
         def on_end(_run: HandlerRun, outcome: Raw | NexusError) -> None:
+            held.give_back(account, size)
             if isinstance(outcome, NexusError):
                 self.failed(outcome)
             else:
@@ -211,6 +222,7 @@ class Call:
             invocation.payload = payload
             invocation.more = more
             invocation.peer.invoke(invocation)
+            invocation.payload = HANDED_ON
 
     def cancel(self, mode: CancelMode) -> None:
         """The caller wants no result any more; `kill` waits for what the callee says to that."""

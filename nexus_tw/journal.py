@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from nexus_tw.metrics import Metrics
+from nexus_tw.quoting import quoted
 
 MINUTE: Final = 60.0
 LINES: Final = 20  # a minute for one key
@@ -33,12 +34,14 @@ class Journal:
 
     def refused(self, address: str, rule: str) -> None:
         """Somebody at this address was not let in; `rule` says why, and holds nothing that was shown."""
-        self._write(address, address, "A client at {address} was refused: {rule}", address=address, rule=rule)
+        self._write(address, quoted(address), "A client at {address} was refused: {rule}", address=quoted(address), rule=rule)
 
     def called(self, account: str, subject: str, command: str, outcome: str, command_id: str | None = None) -> None:
         """A subject has called a command, and this is what came of it; it is a line of that account (see `Principal`)."""
         line = "{subject} called {command}: {outcome}" + (" ({command_id})" if command_id else "")
-        self._write(account, subject, line, subject=subject, command=command, outcome=outcome, command_id=command_id)
+        subject, command = quoted(subject), quoted(command)
+        called = quoted(command_id) if command_id else None
+        self._write(account, subject, line, subject=subject, command=command, outcome=outcome, command_id=called)
 
     def _write(self, key: str, name: str, line: str, **values: Any) -> None:
         """Write a line (a format of Twisted's logger) that somebody of this key, called `name`, has caused."""

@@ -34,7 +34,7 @@ LABELS: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
     "publications_refused": ("code", ("invalid_message", "forbidden", "bus_unavailable")),
     "events_dropped": ("reason", ("outbox", "bus", "too_large", "about", "testament")),
     "authorizer_failures": ("reason", ("timeout", "failed", "busy")),
-    "shares_refused": ("pot", ("command_bytes", "commands", "filters", "send_queues")),
+    "shares_refused": ("pot", ("command_bytes", "commands", "filters", "handler_bytes", "send_queues")),
     "commands_ended": ("status", ("completed", "failed", "cancelled", "expired")),
     "log_lines_withheld": ("about", ("calls", "refusals")),
 }

@@ -114,6 +114,7 @@ class Realm:
             limits.call,
             rules.disclose,
             self._journal,
+            limits.share,
         )
         self._patience = limits.authorizer
         authorizer = authorizer_of(name, rules, self._ask)

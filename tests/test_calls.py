@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 from twisted.internet.defer import Deferred
 
-from nexus_tw.calls import LONGEST
+from nexus_tw.calls import HELD, LONGEST
 from nexus_tw.errors import NexusError
 from nexus_tw.sessions.wamp.calls import ENDED_KEPT, PARTS_HELD
 from nexus_tw.settings import Limits, Realm, Role
@@ -906,3 +906,39 @@ def test_a_payload_goes_through_each_pair_of_serializers_unchanged(payload: Any)
             message = callee.one()
             callee.give(message[1], *message[4:])
             assert caller.one() == [RESULT, request, {}, [payload]]
+
+
+# --- what is held while nothing is answered
+
+
+def test_of_calls_that_are_not_answered_the_arguments_are_not_held(world: World) -> None:
+    caller, callee = world.join(), world.join()
+    callee.register("com.slow")
+    for _ in range(8):
+        caller.call("com.slow", ["x" * 1000])
+    session: Any = callee.session
+    held = [session.verbs.invocation(session, number).payload.size for number in range(1, 9)]
+    assert held == [len(b"null")] * 8
+    assert [message[4] for message in callee.heard()] == [["x" * 1000]] * 8
+
+
+def test_the_arguments_that_handlers_work_on_have_a_bound_for_each_subject() -> None:
+    working: list[Deferred[Any]] = []
+
+    def work(_invoked: Any) -> Deferred[Any]:
+        working.append(Deferred())
+        return working[-1]
+
+    world = World(handlers={"com.work": work}, limits=Limits(message=0, share=100 / HELD))
+    caller, other = world.join(), world.join("other")
+    first = caller.call("com.work", ["x" * 80])
+    assert caller.heard() == []
+    caller.call("com.work", ["x" * 80])
+    assert caller.one()[6]["code"] == "limit_exceeded"
+    other.call("com.work", ["x" * 80])
+    assert other.heard() == [] and len(working) == 2
+    working[0].callback(1)
+    assert caller.one()[:2] == [RESULT, first]
+    caller.call("com.work", ["x" * 80])
+    assert caller.heard() == [] and len(working) == 3
+    assert world.metrics.shares_refused["handler_bytes"] == 1

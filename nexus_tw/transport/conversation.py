@@ -18,6 +18,7 @@ from nexus_tw.guard import Guard
 from nexus_tw.interfaces import Peer
 from nexus_tw.metrics import Metrics
 from nexus_tw.policy import Principal
+from nexus_tw.quoting import quoted
 from nexus_tw.sessions.life import ENDED, Life, new_life
 from nexus_tw.sessions.verbs import Session
 from nexus_tw.settings import Limits
@@ -190,16 +191,18 @@ class Conversation:
         door = self.door
         door.connections.remove(self)
         if self.closed is not None:
-            code, reason = self.closed.code, self.closed.reason
+            code, said = self.closed.code, self.closed.reason
+        else:
+            said = quoted(reason) if reason else ""
         # A client may close with any of 2,000 codes that mean something to nobody but itself.
         door.metrics.connections_closed[OWN_CODE if self.closed is None and code > OWN_CODE else code] += 1
         self._log.info(
             "{subject} from {address} left after {seconds:.1f} s: {code} {reason} ({received} messages in)",
-            subject=self.subject or "nobody",
-            address=self.address,
+            subject=quoted(self.subject or "nobody"),
+            address=quoted(self.address),
             seconds=door.clock.seconds() - self.opened,
             code=code,
-            reason=reason,
+            reason=said,
             received=self.received,
         )
 
@@ -265,8 +268,8 @@ class Conversation:
     def note(self, text: str) -> None:
         if not self.noted:
             self.noted = True
-            subject = self.subject or "nobody"
-            self._log.info("{subject} from {address}: {text}", subject=subject, address=self.address, text=text)
+            subject, address = quoted(self.subject or "nobody"), quoted(self.address)
+            self._log.info("{subject} from {address}: {text}", subject=subject, address=address, text=text)
 
     def probe(self, done: Callable[[], None]) -> None:
         if self.session is None or len(self.askers) >= ASKERS:

@@ -8,9 +8,10 @@ from typing import Final
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from nexus_tw.quoting import quoted
+
 QUIET: Final = 60.0  # s between two lines about the same origin
 MOST: Final = 256  # origins remembered; with as many in `QUIET` s, further ones are only counted
-LONGEST: Final = 255  # characters of an origin in the log
 
 
 class Strangers:
@@ -24,7 +25,7 @@ class Strangers:
 
     def refused(self, origin: str, host: str) -> None:
         """A page of `origin` asked at `host`, as both stand in the request."""
-        origin, now = origin[:LONGEST], self._clock.seconds()
+        origin, now = quoted(origin), self._clock.seconds()
         while self._told and now - next(iter(self._told.values())) >= QUIET:
             self._told.popitem(last=False)
         if origin in self._told or len(self._told) >= MOST:
@@ -33,5 +34,5 @@ class Strangers:
         self._log.info(
             "Refused a page of the Origin {origin}: it is not that of the Host {host}; list it in http.origins to let it in",
             origin=origin,
-            host=host[:LONGEST],
+            host=quoted(host),
         )

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.logger import LogLevel
+from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
+from zope.interface import provider
 
 from nexus_tw.logs import as_text
 from nexus_tw.settings import Role
@@ -204,3 +205,25 @@ async def test_any_text_travels_over_http_as_it_does_over_a_websocket(nodes: Nod
             assert (await heard_of(client, "event", eventType=name))["data"] == data
         else:
             assert answer.status == 400 and answer.json["code"] == "invalid_message"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_close_reason_cannot_imitate_a_log_line(nodes: Nodes, request: pytest.FixtureRequest) -> None:
+    said: list[str] = []
+
+    @provider(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        if " left after " in (line := as_text(event)):
+            said.append(line)
+
+    globalLogPublisher.addObserver(observe)
+    request.addfinalizer(lambda: globalLogPublisher.removeObserver(observe))
+    node = await nodes()
+    reason = "bye (1 messages in)\n2026-01-01T00:00:00.000Z info x admin from 10.0.0.1 left after 1.0 s: 1000 "
+    client = await node.client()
+    client.write(frame(CLOSE, (1000).to_bytes(2, "big") + reason.encode()))
+    await client.wire.rest()
+    await node.connected(0)
+    (line,) = said
+    assert line.count("\n") == 1
+    assert f"1000 {json.dumps(reason)} (" in line

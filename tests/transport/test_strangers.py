@@ -9,7 +9,8 @@ import pytest_twisted
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
-from nexus_tw.transport.strangers import LONGEST, MOST, QUIET, Strangers
+from nexus_tw.quoting import LONGEST
+from nexus_tw.transport.strangers import MOST, QUIET, Strangers
 from tests.client import handshake
 from tests.node import TOKEN, Nodes
 

@@ -115,7 +115,7 @@ async def test_unacknowledged_publications_that_are_dropped_are_counted_and_the_
     await peer.call("wamp.session.count")
     assert place.node.metrics.publications_refused == {"invalid_message": 4}
     (line,) = told
-    assert line.startswith("admin from 127.0.0.1: dropped a publication without acknowledge to 'com.topic': ")
+    assert line.startswith("admin from 127.0.0.1: dropped a publication without acknowledge to com.topic: ")
     assert "args: " in line
 
 

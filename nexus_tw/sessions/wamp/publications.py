@@ -7,11 +7,11 @@ from typing import Final
 from nexus_tw.errors import NexusError
 from nexus_tw.events import About, Publisher, Rule, new_publication_id
 from nexus_tw.policy import Principal
+from nexus_tw.quoting import quoted
 from nexus_tw.sessions.wamp import uris
 from nexus_tw.sessions.wamp.codes import PUBLISHED
 from nexus_tw.sessions.wamp.passthru import announced
 from nexus_tw.sessions.wamp.session import WampSession
-from nexus_tw.topics import MAX_BYTES
 from nexus_tw.wamp.messages import Publish, PublishOptions
 
 EVERYBODY: Final = Rule()
@@ -60,7 +60,7 @@ def _failed(session: WampSession, message: Publish, error: NexusError) -> None:
         session.dialect.metrics.publications_refused[error.code] += 1
         if error.code == "bus_unavailable":
             session.verbs.lost(message.topic)
-        session.link.note(f"dropped a publication without acknowledge to {message.topic[:MAX_BYTES]!r}: {error.message}")
+        session.link.note(f"dropped a publication without acknowledge to {quoted(message.topic)}: {quoted(error.message)}")
 
 
 def _rule(session: WampSession, options: PublishOptions) -> Rule | None:
