@@ -28,6 +28,7 @@ from nexus_tw.reload import Reload
 from nexus_tw.server import Server
 from nexus_tw.settings import Settings
 from nexus_tw.store import open_store
+from nexus_tw.terminal import Terminal
 from nexus_tw.threads import Threads
 from nexus_tw.transport.endpoints import Listener, listener, plain
 from nexus_tw.transport.listen import listen
@@ -79,10 +80,12 @@ class Runner(Protocol):
 class RunnerService(Service):
     """Runs something whose start takes a while and may fail, which ends the process with a line that says why.
 
-    SIGUSR1 begins a new log file. SIGHUP opens the log file anew, for what moved it away, and has read again what can change.
+    SIGUSR1 begins a new log file. SIGHUP opens the log file anew, for what moved it away, and has read again what can change;
+    if it came because the terminal closed, the process shuts down.
     """
 
     _log = Logger()
+    _terminal: Terminal | None = None  # None in a worker, which its parent ends
 
     def __init__(self, reactor: Any, runner: Runner, launch: Launch, log: logs.Log | None, reload: Reload | None) -> None:
         """`log` is None where it is not ours, `reload` where somebody else reads the configuration."""
@@ -95,6 +98,8 @@ class RunnerService(Service):
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
         self._launch.began()
+        if self._settings is not None:
+            self._terminal = Terminal()
         for number, work in ((signal.SIGUSR1, self._rotate), (signal.SIGHUP, self._reload)):
             signal.signal(number, lambda *_, work=work: self._reactor.callFromThread(work))
         # In the first turn of the reactor: asyncio's loop does not run before, and stores and buses may need it.
@@ -115,6 +120,9 @@ class RunnerService(Service):
             why = f"cannot start: {type(failure.value).__name__}; the log has more"
             self._log.failure("Nexus cannot start", failure)
         self._launch.failed(why)
+        self._end()
+
+    def _end(self) -> None:
         with suppress(ReactorNotRunning):  # it is ending already
             self._reactor.stop()
 
@@ -124,6 +132,10 @@ class RunnerService(Service):
         self._log.info("SIGUSR1: a new log file is begun, where the log goes to one of ours")
 
     def _reload(self) -> None:
+        if self._terminal is not None and self._terminal.hung_up():
+            self._log.warn("SIGHUP: the terminal has closed, and the server shuts down")
+            self._end()
+            return
         if self._lines is not None:
             self._lines.sink.reopen()
         if self._settings is not None:

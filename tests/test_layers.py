@@ -21,7 +21,7 @@ FLOORS = {
     2: "auth broker bus calls commands dealer direct executors failures guard guests handlers invocations journal meta nodes"
     " order plugins presence procedures realm roster spread store telemetry threads trust",
     3: "transport",
-    4: "config launch logs reload server service sink tap worker workers",
+    4: "config launch logs reload server service sink tap terminal worker workers",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()} | {"": 0}
 

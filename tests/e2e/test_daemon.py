@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -231,3 +232,87 @@ async def test_sigusr1_rotates_the_log_and_sighup_opens_it_anew_and_nobody_is_dr
     client.wire.drop()
     await until(lambda: " left after " in daemon.log.read_text(), 20)
     await daemon.stop()
+
+
+# --- a terminal that closes
+
+
+class Foreground:
+    """`twistd -n nexus` that was started from a terminal of its own, with its log in a file."""
+
+    def __init__(self, directory: Path, port: int, *args: str, before: tuple[str, ...] = ()) -> None:
+        self.log = directory / "own.log"
+        command = [*before, *TWISTD, f"--logfile={self.log}", "nexus", "--listen", f"tcp:{port}:interface=127.0.0.1", *args]
+        self.pid, self._master = pty.fork()
+        if self.pid == 0:
+            try:
+                os.chdir(directory)
+                os.execvpe(command[0], command, environment(directory))
+            finally:
+                os._exit(127)
+        self._status: int | None = None
+
+    def logged(self, text: str) -> bool:
+        return self.log.exists() and text in self.log.read_text()
+
+    def close_terminal(self) -> None:
+        os.close(self._master)
+        self._master = -1
+
+    def ended(self) -> bool:
+        if self._status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self._status = os.waitstatus_to_exitcode(status) if pid else None
+        return self._status is not None
+
+    @property
+    def status(self) -> int | None:
+        return self._status
+
+    def discard(self) -> None:
+        if not self.ended():
+            os.killpg(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        if self._master >= 0:
+            self.close_terminal()
+
+
+@pytest.mark.parametrize("workers", [(), WORKERS], ids=["alone", "workers"])
+@pytest_twisted.ensureDeferred
+async def test_a_server_in_the_foreground_reloads_on_sighup_and_shuts_down_when_its_terminal_closes(
+    tmp_path: Path, workers: tuple[str, ...]
+) -> None:
+    port = free_port()
+    server = Foreground(tmp_path, port, *workers)
+    try:
+        await until(lambda: server.logged(" listens on "), 30)
+        client = await connect(port)
+        os.kill(server.pid, signal.SIGHUP)
+        await until(lambda: server.logged("SIGHUP: the configuration is taken"), 20)
+        await client.heard()
+
+        server.close_terminal()
+        assert await client.closed() == (1000, "Server shutting down")
+        await until(server.ended, 20)
+        assert server.status == 0
+        assert server.logged("SIGHUP: the terminal has closed")
+        assert not server.logged("Traceback")
+    finally:
+        server.discard()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_under_nohup_outlives_its_terminal_and_reloads_on_sighup(tmp_path: Path) -> None:
+    port = free_port()
+    server = Foreground(tmp_path, port, before=("nohup",))
+    try:
+        await until(lambda: server.logged(" listens on "), 30)
+        client = await connect(port)
+        server.close_terminal()
+        await until(lambda: server.logged("SIGHUP: the configuration is taken"), 20)
+        await client.heard()
+        os.kill(server.pid, signal.SIGTERM)
+        assert await client.closed() == (1000, "Server shutting down")
+        await until(server.ended, 20)
+    finally:
+        server.discard()
