@@ -34,6 +34,7 @@ LABELS: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
     "publications_refused": ("code", ("invalid_message", "forbidden", "bus_unavailable")),
     "events_dropped": ("reason", ("outbox", "bus", "too_large", "about", "testament")),
     "authorizer_failures": ("reason", ("timeout", "failed", "busy")),
+    "telemetry_refused": ("quota", ("rate", "kept")),
     "shares_refused": ("pot", ("command_bytes", "commands", "filters", "handler_bytes", "send_queues")),
     "commands_ended": ("status", ("completed", "failed", "cancelled", "expired")),
     "log_lines_withheld": ("about", ("calls", "refusals")),
@@ -65,6 +66,7 @@ class Metrics:
     # telemetry
     telemetry_stored: int = 0
     telemetry_failed: int = 0
+    telemetry_refused: Counter[str] = field(default_factory=Counter)  # by the quota of its subject that was used up
     telemetry_commits: int = 0
     # commands
     commands_started: int = 0

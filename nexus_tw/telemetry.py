@@ -23,6 +23,7 @@ from nexus_tw.guests import Guest
 from nexus_tw.interfaces import Fail, IStore, Sample
 from nexus_tw.metrics import Metrics
 from nexus_tw.policy import Principal
+from nexus_tw.quotas import Quotas
 from nexus_tw.settings import Limits
 from nexus_tw.times import format_millis, parse_millis
 from nexus_tw.topics import check_name
@@ -39,7 +40,7 @@ Ok = Callable[[int], None]
 Announce = Callable[[str, bytes], None]
 
 # What waits: the sample to be stored, the metrics as sent, and whom to tell. A tuple, as it is made for every message.
-_Entry = tuple[Sample, bytes, Ok, Fail]
+_Entry = tuple[Sample, bytes, Ok, Fail, str]
 
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _Flat: Final = msgspec.json.Decoder(dict[str, _Int64 | float | bool | str])
@@ -73,6 +74,7 @@ class Telemetry:
         self._depth = limits.depth
         self._retention = retention
         self._limits = limits
+        self._quotas = Quotas(limits, retention, metrics)
         self._stopped = False
         self._waiting: list[_Entry] = []
         # Everything not acknowledged, also what a commit under way holds.
@@ -126,15 +128,24 @@ class Telemetry:
             if self._held >= WAITING or self._held_bytes + size > WAITING_BYTES:
                 self._metrics.telemetry_failed += 1
                 raise _failed("rate_limited", "too much is waiting to be stored")
+            account = "" if principal.admin else principal.account
+            if account:  # an administrator may do worse
+                self._take_quota(account, len(flat))
         except NexusError as error:
             fail(error)
             return False
         self._held += 1
         self._held_bytes += size
-        self._waiting.append((Sample(agent_id, millis, flat), sent, ok, fail))
+        self._waiting.append((Sample(agent_id, millis, flat), sent, ok, fail, account))
         if not self._committing and self._turn is None:
             self._turn = self._clock.callLater(0, self._begin)
         return True
+
+    def _take_quota(self, account: str, size: int) -> None:
+        try:
+            self._quotas.take(account, size, self._clock.seconds())
+        except NexusError as error:
+            raise _failed(error.code, error.message) from None
 
     def _measured(self, timestamp: str, now: int) -> int:
         """Return the time that a client gave (ms since the epoch); raise `limit_exceeded` where such a sample is not kept."""
@@ -185,20 +196,22 @@ class Telemetry:
         self._follow(*following)
 
     def _settle(self, batch: Sequence[_Entry], failure: NexusError | None) -> None:
-        for sample, sent, _, _ in batch:
+        for sample, sent, _, _, _ in batch:
             self._held_bytes -= _size(sent, sample.metrics)
         self._held -= len(batch)
         self._answered += len(batch)
         if failure is None:
             self._metrics.telemetry_stored += len(batch)
             # In this order, as the bus of one node then has its turn before the answers have theirs: all leaves in one turn.
-            for sample, sent, _, _ in batch:
+            for sample, sent, _, _, _ in batch:
                 _guarded(self._announce, RECEIVED, _received(sample, sent))
-            for sample, _, ok, _ in batch:
+            for sample, _, ok, _, _ in batch:
                 _guarded(ok, sample.timestamp)
         else:
             self._metrics.telemetry_failed += len(batch)
-            for _, _, _, fail in batch:
+            for sample, _, _, fail, account in batch:
+                if account:
+                    self._quotas.give_back(account, len(sample.metrics))
                 _guarded(fail, failure)
         while self._settling and self._settling[0][0] <= self._answered:
             self._settling.pop(0)[1].callback(None)

@@ -1,0 +1,36 @@
+"""A client with nothing but its own telemetry cannot fill the disk."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import pytest
+import pytest_twisted
+
+from nexus_tw.settings import Auth, Key, Limits, Role, Settings
+from tests.node import Nodes
+
+QUOTAS = {
+    "telemetry_rate": (Limits(telemetry_rate=10), "rate_limited", "rate"),
+    "telemetry_kept": (Limits(telemetry_kept=100), "limit_exceeded", "kept"),
+}
+
+
+@pytest.mark.parametrize("name", QUOTAS)
+@pytest_twisted.ensureDeferred
+async def test_own_telemetry_as_fast_as_it_goes_is_refused_by_the_quota_of_its_subject(name: str, nodes: Nodes) -> None:
+    limits, code, quota = QUOTAS[name]
+    keys = tuple(Key(each, "agent", f"sha256:{sha256(each.encode()).hexdigest()}") for each in ("agent-1", "agent-2"))
+    node = await nodes(Settings(limits=limits, roles={"agent": Role(telemetry=("{subject}",))}, auth=Auth(keys=keys)))
+    metrics = {"text": "x" * 70}  # 81 bytes
+    agent, again, other = await node.client("agent-1"), await node.client("agent-1"), await node.client("agent-2")
+    assert (await agent.ask(type="telemetry", agentId="agent-1", metrics=metrics))["type"] == "telemetry_ack"
+    for client in (agent, again):  # it is the subject's, whatever connection it has
+        refused = await client.ask(type="telemetry", agentId="agent-1", metrics=metrics)
+        assert refused["code"] == code and f"limits.{name}" in refused["message"]
+        assert refused["retryable"] is (code == "rate_limited")
+    assert (await other.ask(type="telemetry", agentId="agent-2", metrics=metrics))["type"] == "telemetry_ack"
+    assert node.metrics.telemetry_refused == {quota: 2}
+    admin = await node.client()
+    for _ in range(2):
+        assert (await admin.ask(type="telemetry", agentId="agent-1", metrics=metrics))["type"] == "telemetry_ack"
