@@ -31,7 +31,7 @@ from nexus_tw.auth.authorizer import procedure_of
 from nexus_tw.auth.carriers import MAX_TOKEN, is_token
 from nexus_tw.auth.https import https_agent
 from nexus_tw.auth.introductions import methods_of
-from nexus_tw.auth.origin import is_listable
+from nexus_tw.auth.origin import is_host, is_listable
 from nexus_tw.auth.proxies import parse_trusted
 from nexus_tw.errors import ConfigError
 from nexus_tw.policy import ADMIN, MAX_SUBJECT, check_roles, is_realm, is_subject, may_join
@@ -237,6 +237,9 @@ def check(settings: Settings, token: str | None) -> None:
         raise ConfigError("auth.certificates: need tls.client_ca, which says whose certificates are believed")
     _check_listen(settings)
     _check_token(settings, token)
+    for index, host in enumerate(settings.http.hosts):
+        if not is_host(host):
+            raise ConfigError(f"http.hosts[{index}]: {host!r} is not a host name in lower case without a port")
     for index, origin in enumerate(settings.http.origins):
         if not is_listable(origin):
             raise ConfigError(f"http.origins[{index}]: {origin!r} is not what an Origin can be: printable ASCII, not empty")

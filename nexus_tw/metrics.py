@@ -17,7 +17,7 @@ LABELS: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
     "connections_refused": (
         "reason",
         (
-            *("unauthorized", "timeout", "origin", "draining", "handshake"),
+            *("unauthorized", "timeout", "origin", "host", "draining", "handshake"),
             *("connections", "connections_per_address", "connections_per_subject", "connect_rate"),
             *("no_such_realm", "no_matching_auth_method", "authorization_denied", "protocol_violation", "internal"),
         ),

@@ -122,6 +122,7 @@ class Http(Struct, forbid_unknown_fields=True):
     """Not frozen, for the same reason as `Limits`."""
 
     origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()  # names of this server; none: it answers to any
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1", "unix")
     dashboard: bool = True
     metrics_open: bool = False

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import Final, NamedTuple
 
 ANY: Final = "*"
+LOCALHOST: Final = "localhost"
 
 _AUTHORITY: Final = r"(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~-]{1,255})(?::(?P<port>[0-9]{1,5}))?\Z"
 _HOST: Final = re.compile(_AUTHORITY)
@@ -53,6 +55,34 @@ def origin_allowed(origin: str, host_header: str, listed: Sequence[str]) -> bool
     if asked is None:
         return False
     return _same_host(asked, host_header) or any(parse_origin(each) == asked for each in listed)
+
+
+def host_allowed(host_header: str, listed: Sequence[str]) -> bool:
+    """Return whether a server of the listed names answers to this `Host` (none: to any).
+
+    Addresses and `localhost` are no names that somebody else could have point to this server (DNS rebinding).
+    """
+    if not listed:
+        return True
+    match = _HOST.match(host_header)
+    if match is None:
+        return False
+    host = match["host"].lower().removesuffix(".")
+    return host == LOCALHOST or host in listed or _is_address(host)
+
+
+def is_host(text: str) -> bool:
+    """Return whether a `Host` can have this name: lower case, without a port."""
+    match = _HOST.match(text)
+    return match is not None and match["port"] is None and text == text.lower().removesuffix(".")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _same_host(origin: Origin, host_header: str) -> bool:

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from nexus_tw.auth import Authenticators, rule_of
 from nexus_tw.auth.carriers import find_token
-from nexus_tw.auth.origin import origin_allowed
+from nexus_tw.auth.origin import LOCALHOST, host_allowed, origin_allowed
 from nexus_tw.auth.proxies import client_address
 from nexus_tw.errors import NexusError
 from nexus_tw.failures import forget_trace
@@ -146,11 +146,15 @@ class Admission:
         return client_address(host, headers.get("x-forwarded-for"), self._http.trusted_proxies)
 
     def require_origin(self, opening: Opening) -> None:
-        """Raises `forbidden` where a page of another origin asks that is not listed."""
+        """Raise `forbidden` if the request is for a host that is not this one, or a page of another origin asks that is not
+        listed."""
+        host = opening.headers.get("host", LOCALHOST)  # HTTP/1.0 knows none, and no browser speaks it
+        if not host_allowed(host, self._http.hosts):
+            self._metrics.connections_refused["host"] += 1
+            raise NexusError("forbidden", "This server does not answer to this Host (http.hosts)")
         origin = opening.headers.get("origin")
         if origin is None:
             return
-        host = opening.headers.get("host", "")
         if "origin" in opening.repeated or not origin_allowed(origin, host, self._http.origins):
             self._metrics.connections_refused["origin"] += 1
             self._strangers.refused(origin, host)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_tw.auth.origin import is_listable, origin_allowed, parse_origin
+from nexus_tw.auth.origin import host_allowed, is_host, is_listable, origin_allowed, parse_origin
 
 
 @pytest.mark.parametrize(
@@ -141,3 +141,25 @@ def test_a_star_lets_everybody_in(origin: str) -> None:
 def test_no_text_raises_and_none_is_let_in_that_does_not_parse(origin: str, host: str) -> None:
     """Property: over any two texts."""
     assert not origin_allowed(origin, host, ()) or parse_origin(origin) is not None
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["nexus.example", "NEXUS.example:8443", "nexus.example.", "127.0.0.1:3000", "[::1]:3000", "10.0.0.7", "localhost:3000"],
+)
+def test_a_server_answers_to_its_names_and_to_addresses(host: str) -> None:
+    assert host_allowed(host, ("nexus.example",))
+
+
+@pytest.mark.parametrize("host", ["evil.example", "nexus.example.evil.example", "127.0.0.1.evil.example", "", "a b"])
+def test_a_server_with_a_list_of_names_answers_to_no_other(host: str) -> None:
+    assert not host_allowed(host, ("nexus.example",))
+    assert host_allowed(host, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "listable"),
+    [("nexus.example", True), ("a.b.", False), ("Nexus.example", False), ("a:80", False), ("http://a", False)],
+)
+def test_what_can_be_listed_as_a_host(text: str, listable: bool) -> None:
+    assert is_host(text) is listable
