@@ -6,7 +6,7 @@ middle of one's own work.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.logger import Logger
@@ -21,6 +21,14 @@ class Guard:
         """Log under `namespace`, the module whose work this is; `what` says in the log what failed."""
         self._log = Logger(namespace=namespace)
         self._what = what
+
+    def each(self, functions: Sequence[Callable[[], object]]) -> None:
+        """Call all functions in order, those appended meanwhile too."""
+        for function in functions:
+            try:
+                function()
+            except Exception:
+                self._log.failure("{what}", what=self._what)
 
     def __call__(self, function: Callable[..., object], *arguments: Any) -> bool:
         """Call the function. Return whether it returned; log the exception if it raised one."""

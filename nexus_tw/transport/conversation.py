@@ -164,9 +164,19 @@ class Conversation:
         """So many messages, and bytes, came (what keeps a connection alive counts too): counts them, and slows down one that
         sends too many."""
         self.unmetered += size
+        wait = 0.0
         if messages:
             self.door.metrics.messages_received += messages
-        wait = self._messages_wait(messages) if messages and self.bucket is not None else 0.0
+            bucket = self.bucket
+            if bucket is not None:
+                now = self.door.clock.seconds()
+                if self.dry_since is not None:
+                    bucket.spend(0, now)
+                    if bucket.slack > RECOVERED:  # however large what comes now is, it rested
+                        self.dry_since = None
+                wait = bucket.spend(messages, now)
+                if wait:
+                    self._kept_empty(now)
         if self.unmetered >= GRAIN:
             wait = max(wait, self._bytes_wait())
         if wait and self.session is not None:
@@ -341,22 +351,12 @@ class Conversation:
         if last_call is not None and last_call.active():
             last_call.cancel()
 
-    def _messages_wait(self, messages: int) -> float:
-        """Count them. Return the seconds for which nothing more should be read; close one that keeps its bucket empty."""
-        bucket = self.bucket
-        assert bucket is not None
-        now = self.door.clock.seconds()
-        if self.dry_since is not None:
-            bucket.spend(0, now)
-            if bucket.slack > RECOVERED:  # however large what comes now is, it rested
-                self.dry_since = None
-        wait = bucket.spend(messages, now)
-        if wait:
-            if self.dry_since is None:
-                self.dry_since = now
-            elif now - self.dry_since > PATIENCE:
-                self.life.close(RATE_LIMITED)
-        return wait
+    def _kept_empty(self, now: float) -> None:
+        """The client has emptied its bucket: close it if that has been so for too long."""
+        if self.dry_since is None:
+            self.dry_since = now
+        elif now - self.dry_since > PATIENCE:
+            self.life.close(RATE_LIMITED)
 
     def _bytes_wait(self) -> float:
         """Count what came. Return the seconds for which nothing more should be read. Nobody is closed for it: a client cannot

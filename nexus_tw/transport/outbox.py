@@ -113,17 +113,20 @@ class Outbox:
         if self._open:
             if not self._parts:
                 self._turn.add(self.flush)
-            self._queue(data if self._pack is None else self._pack(data))
+            if self._pack is not None:
+                data = self._pack(data)
+            self._parts.append(data)
+            self._queued += len(data)
+            if self._queued > self.limit:  # much of it came in this one turn, which may not be over yet
+                self.check()
 
     def push(self, data: bytes) -> None:
         """Sends frames now, unless something waits for the end of the turn: then behind it."""
         if self._open:
-            if self._pack is not None:
-                data = self._pack(data)
             if self._parts:
-                self._queue(data)
+                self.write(data)
             else:
-                self._send(data)
+                self._send(data if self._pack is None else self._pack(data))
 
     def room(self, size: int) -> bool:
         waiting = self.waiting()
@@ -198,12 +201,6 @@ class Outbox:
         self.shut()
         self._parts = []
         self._queued = 0
-
-    def _queue(self, data: bytes) -> None:
-        self._parts.append(data)
-        self._queued += len(data)
-        if self._queued > self.limit:  # much of it came in this one turn, which may not be over yet
-            self.check()
 
     def _send(self, data: bytes) -> None:
         if self._direct:

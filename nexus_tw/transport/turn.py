@@ -27,10 +27,5 @@ class Turn:
         self._waiting.append(callback)
 
     def _run(self) -> None:
-        waiting = self._waiting
-        # What is added meanwhile still belongs to this turn.
-        place = 0
-        while place < len(waiting):
-            _guarded(waiting[place])  # the others still have their turn, and so has everything after this one
-            place += 1
+        _guarded.each(self._waiting)  # what is added meanwhile still belongs to this turn
         self._waiting = []
