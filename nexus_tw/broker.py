@@ -31,18 +31,23 @@ from nexus_tw.topics import Pattern, check_name, is_reserved
 
 BROADCAST: Final = "nexus.broadcast"  # where those hear of broadcasts who are not told of them anyway
 CONTINUITY: Final = "nexus.continuity"  # where those hear of gaps whose dialect has no message for it
+WILDCARDS: Final = 32768  # patterns of a realm and process that the bus compares with every event: Redis does, for each publish
 OUTBOX_BYTES: Final = 67108864  # besides limits.outbox, which counts events
 
 _guarded: Final = Guard(__name__, "A subscriber could not be told that its subscription stands")
 
 
 class _Interest:
-    """This node's one subscription on the bus for a pattern, and who waits for it to stand."""
+    """This node's one subscription on the bus for a pattern, and who waits for it to stand.
 
-    __slots__ = ("count", "pattern", "standing", "waiters")
+    One with a wildcard is on the account of who asked for it first, for as long as anybody wants it.
+    """
 
-    def __init__(self, pattern: Pattern) -> None:
+    __slots__ = ("account", "count", "pattern", "standing", "waiters")
+
+    def __init__(self, pattern: Pattern, account: str) -> None:
         self.pattern = pattern
+        self.account = account
         self.count = 0
         self.standing = False
         self.waiters: list[Callable[[], None]] = []
@@ -77,6 +82,7 @@ class Broker:
         self._limits = limits
         self._metrics = metrics
         self._filters = Pot("filters", limits.filters_all, limits.share, metrics)
+        self._wildcards = Pot("wildcards", WILDCARDS, limits.share, metrics)
         self._interests: dict[str, _Interest] = {}
         self._clients: dict[Peer, Subscriber] = {}
         self.lines = Lines(limits.waiting, metrics)
@@ -249,13 +255,22 @@ class Broker:
         if limit and len(subscriber) + len(new) > limit:
             fail(self._too_many())
             return
+        burden = condition.weight * len(new) if condition else 0
         try:
-            self._burden(subscriber, condition.weight * len(new) if condition else 0)
+            self._burden(subscriber, burden)
         except NexusError as error:
             fail(error)
             return
         acquired = [p for p in new.values() if p.text not in subscriber.pairs]
-        waited_for = [interest for interest in map(self._acquire, acquired) if not interest.standing]
+        account = peer.principal.account
+        try:
+            self._wildcards.take(account, sum(not p.exact and p.text not in self._interests for p in acquired))
+        except NexusError as error:
+            self._lighten(subscriber, burden)
+            fail(error)
+            return
+        interests = [self._acquire(p, account) for p in acquired]
+        waited_for = [interest for interest in interests if not interest.standing]
         missing = len(waited_for)
 
         def standing() -> None:
@@ -318,10 +333,10 @@ class Broker:
         for bucket in buckets:
             self._meta.unsubscribed(peer, bucket, not bucket.groups)
 
-    def _acquire(self, pattern: Pattern) -> _Interest:
+    def _acquire(self, pattern: Pattern, account: str) -> _Interest:
         interest = self._interests.get(pattern.text)
         if interest is None:
-            interest = self._interests[pattern.text] = _Interest(pattern)
+            interest = self._interests[pattern.text] = _Interest(pattern, account)
             self._bus.subscribe(pattern, interest.stands)
         interest.count += 1
         return interest
@@ -332,6 +347,8 @@ class Broker:
             interest.count -= 1
             if not interest.count:
                 del self._interests[text]
+                if not interest.pattern.exact:
+                    self._wildcards.give_back(interest.account)
                 self._bus.unsubscribe(interest.pattern)
 
     # --- from the bus

@@ -35,7 +35,13 @@ LABELS: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
     "events_dropped": ("reason", ("outbox", "bus", "too_large", "about", "testament")),
     "authorizer_failures": ("reason", ("timeout", "failed", "busy")),
     "telemetry_refused": ("quota", ("rate", "kept")),
-    "shares_refused": ("pot", ("command_bytes", "commands", "filters", "handler_bytes", "send_queues")),
+    "shares_refused": (
+        "pot",
+        (
+            *("command_bytes", "commands", "filters", "handler_bytes"),
+            *("samples", "send_queues", "testaments", "wildcards"),
+        ),
+    ),
     "commands_ended": ("status", ("completed", "failed", "cancelled", "expired")),
     "log_lines_withheld": ("about", ("calls", "refusals")),
 }

@@ -25,6 +25,7 @@ from nexus_tw.meta import details, session_details
 from nexus_tw.metrics import Metrics
 from nexus_tw.payloads import Payload
 from nexus_tw.policy import Action, Principal
+from nexus_tw.pots import Pot
 from nexus_tw.roster import Roster
 from nexus_tw.sessions.verbs import CallReply
 from nexus_tw.sessions.wamp.errors import invalid_uri
@@ -37,11 +38,12 @@ from nexus_tw.wamp.uris import is_loose, is_pattern, pattern_of
 
 SUBMIT: Final = "nexus.telemetry.submit"
 MOST_TESTAMENTS: Final = 64  # of one session, of all scopes
+TESTAMENT_BYTES: Final = 67108864  # of all sessions of a realm on this node
 SCOPES: Final = ("detached", "destroyed")  # in the order in which they are published: no session is resumed
 
 _SESSIONS: Final = frozenset(("exclude", "eligible"))  # of `Rule`; the others are text
 
-_Testament = tuple[str, Payload, About]
+_Testament = tuple[str, Payload, About, int]  # topic, what is left to be said, and for how many bytes it counts
 
 
 class Authorize(Protocol):
@@ -132,10 +134,11 @@ class Procedures:
         authorize: Authorize,
         metrics: Metrics,
         depth: int,
+        share: float,
         disclose: bool,
     ) -> None:
-        """`authorize` finds out what a peer may do, as for its requests. `depth` bounds a testament's nesting; with `disclose`
-        it always says who left it."""
+        """`authorize` finds out what a peer may do, as for its requests. `depth` bounds a testament's nesting, `share` one
+        subject's part of `TESTAMENT_BYTES`; with `disclose` it always says who left it."""
         self._hub = hub
         self._broker = broker
         self._executors = executors
@@ -144,6 +147,7 @@ class Procedures:
         self._metrics = metrics
         self._depth = depth
         self._disclose = disclose
+        self._kept = Pot("testaments", TESTAMENT_BYTES, share, metrics)
         self._testaments: dict[Peer, dict[str, list[_Testament]]] = {}  # by scope, in the order of `SCOPES`
         self._dealer = dealer
         self.table: dict[str, Procedure] = {
@@ -187,8 +191,9 @@ class Procedures:
 
     def gone(self, peer: Peer) -> None:
         """The session has ended: what it left to be said then is published."""
-        for testament in chain.from_iterable(self._testaments.pop(peer, {}).values()):
-            self._publish(peer, *testament)
+        for topic, payload, about, size in chain.from_iterable(self._testaments.pop(peer, {}).values()):
+            self._kept.give_back(peer.principal.account, size)
+            self._publish(peer, topic, payload, about)
 
     def _publish(self, peer: Peer, topic: str, payload: Payload, about: About) -> None:
         """Publishes a testament, if that is allowed now: whoever left it may have lost the right meanwhile."""
@@ -268,6 +273,7 @@ class Procedures:
         check_free(topic, "topic")
         self._room_for_testament(peer)
         left = Payload.of_arguments(JSON, JSON.encode(args or []), JSON.encode(kwargs or {}), self._depth)
+        size = left.size
         publisher = Publisher(peer.number, peer.principal.subject, peer.principal.role)
         disclosed = self._disclose or options.disclose_me
         about = About(
@@ -283,8 +289,13 @@ class Procedures:
             except NexusError as error:
                 reply.error(error)
                 return
+            try:
+                self._kept.take(peer.principal.account, size)
+            except NexusError as error:
+                reply.error(error)
+                return
             scopes = self._testaments.setdefault(peer, {scope: [] for scope in SCOPES})
-            scopes[scope].append((topic, left, about))
+            scopes[scope].append((topic, left, about, size))
             answer(reply)
 
         self._authorize(peer, "publish", topic, None, allowed, reply.error, left)
@@ -297,6 +308,7 @@ class Procedures:
         scope = _scope(Arguments(payload))
         flushed = self._testaments.get(peer, {}).get(scope, [])
         answer(reply, len(flushed))
+        self._kept.give_back(peer.principal.account, sum(size for _, _, _, size in flushed))
         flushed.clear()
 
     # --- subscriptions

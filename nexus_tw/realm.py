@@ -102,6 +102,7 @@ class Realm:
             self.authorize,
             metrics,
             limits.depth,
+            limits.share,
             rules.disclose,
         )
         self._calls = Calls(

@@ -23,6 +23,7 @@ from nexus_tw.guests import Guest
 from nexus_tw.interfaces import Fail, IStore, Sample
 from nexus_tw.metrics import Metrics
 from nexus_tw.policy import Principal
+from nexus_tw.pots import Pot
 from nexus_tw.quotas import Quotas
 from nexus_tw.settings import Limits
 from nexus_tw.times import format_millis, parse_millis
@@ -34,12 +35,15 @@ NAME_LENGTH: Final = 255  # characters; flattening repeats the outer names, so a
 ALL_NAMES: Final = 65536  # characters of all names in a sample that is nested; or as many as the sample has bytes
 WAITING: Final = 100_000  # samples that are not acknowledged yet
 WAITING_BYTES: Final = 64 * 1024 * 1024
+SHARED: Final = WAITING_BYTES  # of which each subject has a share
+SAMPLE: Final = 512  # bytes for which each sample counts besides in a share
 PRUNE_EVERY: Final = 60.0  # s
 
 Ok = Callable[[int], None]
 Announce = Callable[[str, bytes], None]
 
-# What waits: the sample to be stored, the metrics as sent, and whom to tell. A tuple, as it is made for every message.
+# What waits: the sample to be stored, the metrics as sent, whom to tell, and on whose account.
+# A tuple, as it is made for every message.
 _Entry = tuple[Sample, bytes, Ok, Fail, str]
 
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -80,6 +84,7 @@ class Telemetry:
         # Everything not acknowledged, also what a commit under way holds.
         self._held = 0
         self._held_bytes = 0
+        self._shares = Pot("samples", SHARED, limits.share, metrics)
         self._turn: IDelayedCall | None = None  # the end of this reactor turn, which begins a commit
         self._committing = False
         self._answered = 0
@@ -130,12 +135,17 @@ class Telemetry:
                 raise _failed("rate_limited", "too much is waiting to be stored")
             account = "" if principal.admin else principal.account
             if account:  # an administrator may do worse
+                if self._shares.spills(account, size + SAMPLE):
+                    self._metrics.telemetry_failed += 1
+                    self._metrics.shares_refused["samples"] += 1
+                    raise _failed("rate_limited", "too much of this subject is waiting to be stored")
                 self._take_quota(account, len(flat))
         except NexusError as error:
             fail(error)
             return False
         self._held += 1
         self._held_bytes += size
+        self._shares.count(account, size + SAMPLE)
         self._waiting.append((Sample(agent_id, millis, flat), sent, ok, fail, account))
         if not self._committing and self._turn is None:
             self._turn = self._clock.callLater(0, self._begin)
@@ -196,8 +206,13 @@ class Telemetry:
         self._follow(*following)
 
     def _settle(self, batch: Sequence[_Entry], failure: NexusError | None) -> None:
-        for sample, sent, _, _, _ in batch:
-            self._held_bytes -= _size(sent, sample.metrics)
+        left: dict[str, int] = {}
+        for sample, sent, _, _, account in batch:
+            size = _size(sent, sample.metrics)
+            self._held_bytes -= size
+            left[account] = left.get(account, 0) + size + SAMPLE
+        for account, weight in left.items():
+            self._shares.give_back(account, weight)
         self._held -= len(batch)
         self._answered += len(batch)
         if failure is None:

@@ -798,3 +798,21 @@ TestBrokerAgainstModel = BrokerAgainstModel.TestCase
 def test_patterns_of_the_broker_are_those_of_the_hub(world: World, peer: RecordingPeer) -> None:
     world.subscribe(peer, "a", "b.**")
     assert world.hub.patterns() == [Pattern.parse("a"), Pattern.parse("b.**")]
+
+
+def test_wildcards_on_the_bus_have_a_share_for_each_subject_and_an_exact_name_needs_none() -> None:
+    world = World()
+    world.broker._wildcards.resize(8, 0.25)
+    one, again, other = (RecordingPeer(who=principal(subject)) for subject in ("one", "one", "other"))
+    world.subscribe(one, "a.*", "b.*")
+    world.bus.confirm()
+    world.said.clear()
+    world.subscribe(again, "c.*", name="too many")
+    assert "too many" not in world.said and world.metrics.shares_refused == {"wildcards": 1}
+    world.subscribe(again, "a.*", "x.y", name="there already, or exact")
+    world.subscribe(other, "c.*", name="another's")
+    world.bus.confirm()
+    assert {"there already, or exact", "another's"} <= set(map(str, world.said))
+    for peer in (one, again, other):
+        world.broker.gone(peer)
+    assert world.broker._wildcards.taken == 0

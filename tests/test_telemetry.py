@@ -483,6 +483,27 @@ def test_a_callback_that_raises_hurts_nobody_else(world: World, logged: list[Any
 # --- bounds -----------------------------------------------------------------------------------------------------------
 
 
+def test_what_one_subject_has_waiting_for_the_disk_is_bounded_and_others_are_taken(world: World) -> None:
+    world.telemetry._shares.resize(8 * (len(METRICS) + module.SAMPLE), 0.25)
+    one, other = (Principal(subject, "agent", Role(telemetry=("**",))) for subject in ("one", "other"))
+    world.principal = one
+    for name in "abc":
+        world.submit(name)
+    assert world.said == [
+        ("fail", "c", "rate_limited", "Telemetry submission failed: too much of this subject is waiting to be stored")
+    ]
+    assert world.metrics.shares_refused == {"samples": 1}
+    world.principal = other
+    world.submit("d")
+    assert len(world.said) == 1
+    world.turn()
+    world.store.ends()
+    assert world.telemetry._shares.taken == 0
+    world.principal = one
+    world.submit("e")
+    assert [entry for entry in world.said if entry[0] == "fail"] == world.said[:1]
+
+
 def test_too_many_waiting_samples_are_refused_until_some_are_stored(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WAITING", 3)
     refusal = ("rate_limited", "Telemetry submission failed: too much is waiting to be stored")
