@@ -94,6 +94,7 @@ class RecordingPeer:
         self.several: Callable[[Peer], bool] = lambda _peer: False
         self.sent: list[ServerMessage] = []
         self.invocations: list[Invocation] = []
+        self.payloads: list[Payload] = []  # of these, which do not hold them once they were handed over
         self.interrupted: list[tuple[Invocation, Reason]] = []
         self.delivered: list[bytes] = []
         self.ended: list[tuple[str, str]] = []
@@ -104,6 +105,7 @@ class RecordingPeer:
 
     def invoke(self, invocation: Invocation) -> None:
         self.invocations.append(invocation)
+        self.payloads.append(invocation.payload)
         self.sent.append(
             messages.Invocation(
                 command_id=invocation.command_id,

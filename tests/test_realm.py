@@ -156,7 +156,7 @@ def test_a_procedure_of_the_realm_may_allow_what_the_grants_do_not(world: World)
         world.authorize(realm, peer, uri)
         asked = authorizer.invocations[-1]
         who = {"realm": "one", "authid": "sally", "authrole": "test"}
-        assert asked.payload.value == {"args": [who, uri, "publish", {"match": "exact"}], "kwargs": {}}
+        assert authorizer.payloads[-1].value == {"args": [who, uri, "publish", {"match": "exact"}], "kwargs": {}}
         assert asked.caller == (0, "", "") and not asked.progressive
         asked.result(Payload.of_value(answer, "pair" if answer.startswith(b"{") else "natural"))
     assert world.said == [EVERYTHING, "forbidden", EVERYTHING]

@@ -127,7 +127,7 @@ class Api:
         principal = await call.principal()
         key = call.headers.get("idempotency-key")
         return await self._idempotency.once(
-            principal.subject, key, call.body, lambda: self._publish_once(principal, call)
+            principal.identity, key, call.body, lambda: self._publish_once(principal, call)
         )
 
     async def _publish_once(self, principal: Principal, call: Call) -> Answer:
