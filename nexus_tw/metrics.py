@@ -38,7 +38,7 @@ LABELS: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
     "shares_refused": (
         "pot",
         (
-            *("command_bytes", "commands", "filters", "handler_bytes"),
+            *("bodies", "command_bytes", "commands", "filters", "handler_bytes", "idempotency_bytes", "idempotency_keys"),
             *("samples", "send_queues", "testaments", "wildcards"),
         ),
     ),

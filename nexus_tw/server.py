@@ -154,6 +154,8 @@ class Server:
         )
         gauges: dict[str, Callable[[], float]] = {
             "connections": lambda: len(self.connections),
+            "http_connections": lambda: self.connections.visits,
+            "request_bodies_bytes": lambda: admission.bodies.taken,
             "send_queues_bytes": lambda: self.connections.backlog.bytes,
             "bus_available": lambda: all(realm.bus.available for realm in self.realms.values()),
             "ready": lambda: self.unready() is None,
@@ -161,7 +163,7 @@ class Server:
             "threads_waiting": lambda: threads.waiting,
         }
         status = Status(metrics, gauges, http, self.unready)
-        api = Api(realm.broker, realm.nodes, limits, reactor.seconds)
+        api = Api(realm.broker, realm.nodes, limits, reactor.seconds, metrics)
         later: list[Doors] = []
         root = Root({**status.routes(), **api.routes()}, admission, lambda request: reopen(later[0], request))
         self.doors = Doors(
@@ -197,6 +199,7 @@ class Server:
         renew(self._limits, settings.limits)
         renew(self._http, settings.http)
         self.connections.relimit()
+        self._admission.bodies.resize(settings.limits.bodies, settings.limits.share)
         self.doors.patience = settings.limits.handshake
         self._admission.patience = self._introductions.patience = settings.limits.auth
         self._authenticators.take(own, settings.roles)

@@ -84,6 +84,7 @@ class Limits(Struct, forbid_unknown_fields=True):
     rate: Count = 10000  # messages/s of one connection; the burst is one second's worth
     bytes_rate: Count = 4194304  # bytes/s of one connection, with the same burst
     subject_bytes_rate: Count = 16777216  # bytes/s of one subject by whatever way, with the same burst
+    bodies: Count = 67108864  # bytes of bodies of requests that are being read or served, of all clients together
     waiting: Count = 4096  # messages of one connection that wait for an earlier one to take effect
     errors: Count = 100  # invalid messages of one connection in a minute
     connections: Count = 0

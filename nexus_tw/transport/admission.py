@@ -17,6 +17,7 @@ from nexus_tw.interfaces import Credentials
 from nexus_tw.journal import Journal
 from nexus_tw.metrics import Metrics
 from nexus_tw.policy import Principal
+from nexus_tw.pots import Pot
 from nexus_tw.sessions.verbs import Dialect
 from nexus_tw.settings import Http
 from nexus_tw.transport.connections import Connections, Full
@@ -87,9 +88,10 @@ class Admission:
         """`ways` by path; `patience` in s for authentication."""
         self._ways = ways
         self._authenticators = authenticators
-        self._connections = connections
+        self.connections = self._connections = connections
+        self.bodies = Pot("bodies", connections.limits.bodies, connections.limits.share, metrics)
         self._http = http
-        self._metrics = metrics
+        self.metrics = self._metrics = metrics
         self._clock = clock
         self.patience = patience
         self._strangers = Strangers(clock)
@@ -159,6 +161,10 @@ class Admission:
             self._metrics.connections_refused["origin"] += 1
             self._strangers.refused(origin, host)
             raise NexusError("forbidden", "This Origin is not allowed here")
+
+    def count_full(self, full: Full) -> None:
+        """A request was refused because its connection was one too many."""
+        self._metrics.connections_refused[full.reason] += 1
 
     def count_refusal(self, status: int) -> None:
         """A connection ended at the door with this HTTP status."""

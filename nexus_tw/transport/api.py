@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any, Final
 
@@ -13,8 +13,10 @@ from twisted.internet.defer import Deferred
 from nexus_tw import payloads
 from nexus_tw.broker import Broker
 from nexus_tw.errors import NexusError, invalid
+from nexus_tw.metrics import Metrics
 from nexus_tw.nodes import Nodes
 from nexus_tw.policy import Principal
+from nexus_tw.pots import Pot
 from nexus_tw.settings import Limits
 from nexus_tw.times import Timestamps
 from nexus_tw.transport.http import Answer, Call, Routes, encode
@@ -44,33 +46,53 @@ class PublishedEvent(msgspec.Struct, rename="camel", gc=False):
 class _Remembered:
     """A request under way or done, by its Idempotency-Key."""
 
-    __slots__ = ("answer", "request", "waiting", "when")
+    __slots__ = ("account", "answer", "request", "size", "waiting", "when")
 
-    def __init__(self, request: bytes, when: float) -> None:
+    def __init__(self, account: str, request: bytes, when: float) -> None:
+        self.account = account
         self.request = request  # a digest, which is small
         self.when = when
+        self.size = 0
         self.answer: Answer | None = None
         self.waiting: list[Deferred[None]] = []
 
 
+Place = tuple[str, str]  # whose key, by identity, and the key
+
+
 class Idempotency:
-    """Requests that are not to take effect twice: the same key of the same subject gets the first one's answer."""
+    """Requests that are not to take effect twice: the same key of the same identity gets the first one's answer.
 
-    def __init__(self, now: Callable[[], float], most: int = KEYS_KEPT, most_bytes: int = BYTES_KEPT) -> None:
+    A subject has a share of the keys and of the bytes of their answers. If it needs more, its own oldest are forgotten.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        metrics: Metrics,
+        share: float,
+        most: int = KEYS_KEPT,
+        most_bytes: int = BYTES_KEPT,
+    ) -> None:
         self._now = now
-        self._most = most
-        self._most_bytes = most_bytes
-        self._kept: OrderedDict[tuple[str, str], _Remembered] = OrderedDict()
-        self._bytes = 0
+        self._keys = Pot("idempotency_keys", most, share, metrics)
+        self._answers = Pot("idempotency_bytes", most_bytes, share, metrics)
+        self._kept: OrderedDict[Place, _Remembered] = OrderedDict()
+        self._none: OrderedDict[Place, _Remembered] = OrderedDict()
+        self._own: dict[str, OrderedDict[Place, _Remembered]] = {}  # the same by account
 
-    async def once(self, subject: str, key: str | None, body: bytes, act: Callable[[], Any]) -> Answer:
-        """The answer of `act`, or of the request that came with this key before. Failures are not remembered."""
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    async def once(self, principal: Principal, key: str | None, body: bytes, act: Callable[[], Any]) -> Answer:
+        """Return the answer of `act`, or of the request that came with this key before. Failures are not remembered. Raise
+        `limit_exceeded` if too many of the subject are under way."""
         if key is None:
             return await act()  # type: ignore[no-any-return]
         if not 0 < len(key) <= KEY_LENGTH:
             raise invalid("Idempotency-Key", f"must have 1 to {KEY_LENGTH} characters")
-        self._forget()
-        place = (subject, key)
+        self._expire()
+        place = (principal.identity, key)
         request = sha256(body).digest()
         while (known := self._kept.get(place)) is not None:
             if known.request != request:
@@ -80,38 +102,67 @@ class Idempotency:
             done: Deferred[None] = Deferred()
             known.waiting.append(done)
             await done
-        mine = self._kept[place] = _Remembered(request, self._now())
+        account = principal.account
+        self._take(self._keys, account, 1)
+        mine = self._kept[place] = _Remembered(account, request, self._now())
+        self._own.setdefault(account, OrderedDict())[place] = mine
         try:
-            mine.answer = await act()
-            self._bytes += len(mine.answer.body)
-            return mine.answer
+            answer: Answer = await act()
+            try:
+                self._take(self._answers, account, len(answer.body))
+            except NexusError:
+                return answer  # it took effect, and is the only thing that could not be remembered
+            mine.answer, mine.size = answer, len(answer.body)
+            return answer
         finally:
             if mine.answer is None:
-                del self._kept[place]
+                self._drop(place, mine)
             for done in mine.waiting:
                 done.callback(None)
 
-    def _forget(self) -> None:
-        oldest = self._now() - KEY_AGE
+    def _take(self, pot: Pot, account: str, amount: int) -> None:
+        while pot.spills(account, amount) or pot.full(amount):
+            # One's own oldest; another's only if the room of all is used up and nothing is one's own.
+            own = self._own.get(account, self._none)
+            oldest = _oldest(own) or (_oldest(self._kept) if not pot.spills(account, amount) else None)
+            if oldest is None:
+                break
+            self._drop(*oldest)
+        pot.take(account, amount)
+
+    def _expire(self) -> None:
+        since = self._now() - KEY_AGE
         while self._kept:
             place, known = next(iter(self._kept.items()))
-            roomy = len(self._kept) < self._most and self._bytes <= self._most_bytes
-            if known.answer is None or (roomy and known.when > oldest):
+            if known.answer is None or known.when > since:
                 break
-            self._bytes -= len(known.answer.body)
-            del self._kept[place]
+            self._drop(place, known)
+
+    def _drop(self, place: Place, known: _Remembered) -> None:
+        del self._kept[place]
+        own = self._own[known.account]
+        del own[place]
+        if not own:
+            del self._own[known.account]
+        self._keys.give_back(known.account)
+        self._answers.give_back(known.account, known.size)
+
+
+def _oldest(kept: Mapping[Place, _Remembered]) -> tuple[Place, _Remembered] | None:
+    """The one that is forgotten next; one under way never is."""
+    return next(((place, known) for place, known in kept.items() if known.answer is not None), None)
 
 
 class Api:
     """`/api/v1`."""
 
-    def __init__(self, broker: Broker, nodes: Nodes, limits: Limits, now: Callable[[], float]) -> None:
+    def __init__(self, broker: Broker, nodes: Nodes, limits: Limits, now: Callable[[], float], metrics: Metrics) -> None:
         self._broker = broker
         self._nodes = nodes
         self._limits = limits
         self._now = now
         self._timestamps = Timestamps()
-        self._idempotency = Idempotency(now)
+        self._idempotency = Idempotency(now, metrics, limits.share)
 
     def routes(self) -> Routes:
         return {
@@ -125,13 +176,12 @@ class Api:
 
     async def _publish(self, call: Call) -> Answer:
         principal = await call.principal()
+        body = await call.body()
         key = call.headers.get("idempotency-key")
-        return await self._idempotency.once(
-            principal.identity, key, call.body, lambda: self._publish_once(principal, call)
-        )
+        return await self._idempotency.once(principal, key, body, lambda: self._publish_once(principal, call))
 
     async def _publish_once(self, principal: Principal, call: Call) -> Answer:
-        given = call.decode(NewEvent | list[NewEvent])
+        given = await call.decode(NewEvent | list[NewEvent])
         events = given if isinstance(given, list) else [given]
         if len(events) > BATCH:
             raise NexusError("limit_exceeded", f"More than {BATCH} events in one request")
@@ -159,7 +209,7 @@ class Api:
 
     async def _broadcast(self, call: Call) -> Answer:
         await call.admin()
-        data = call.decode(NewBroadcast).data
+        data = (await call.decode(NewBroadcast)).data
         self._bound(data, "data")
         payloads.decode(data, "data", self._limits.depth)
         reached: Deferred[int] = Deferred()

@@ -41,6 +41,13 @@ class Open(Protocol):
         """Ends the transport at once."""
 
 
+class Visitor(Open, Protocol):
+    """A connection of plain HTTP. Its requests may come from clients of several addresses, if a proxy uses it for them."""
+
+    address: str
+    identity: str
+
+
 class Full(NexusError):
     """A connection too many, or one too late; `retry_after` in seconds."""
 
@@ -58,15 +65,16 @@ class Connections:
 
     def __init__(self, clock: IReactorTime, limits: Limits, descriptors: int, random: Random) -> None:
         """`descriptors` is how many connections the process's file descriptors allow."""
-        self._clock = clock
+        self.clock = self._clock = clock
         self._random = random
-        self._limits = limits
+        self.limits = self._limits = limits
         self.backlog = Backlog(clock, limits)
         self.rates = Rates(clock, limits)
         self._descriptors = descriptors
         self._arrivals: Bucket | None = None
         self.relimit()
         self._open: dict[Open, None] = {}
+        self._visits: dict[Visitor, None] = {}
         self._by_address: Counter[str] = Counter()
         self._by_subject: Counter[str] = Counter()
         self._empty: Deferred[None] | None = None
@@ -98,7 +106,7 @@ class Connections:
         """Raises `Full` where a connection from this address, of this identity, would be one too many or too late."""
         if self.draining:
             raise Full("draining", 503, "The server is shutting down", code="shutting_down")
-        if len(self._open) >= self._total:
+        if len(self._open) + len(self._visits) >= self._total:
             raise Full("connections", 503, "Too many connections")
         if self._per_address and self._by_address[address] >= self._per_address:
             raise Full("connections_per_address", 429, "Too many connections from this address")
@@ -127,6 +135,38 @@ class Connections:
             self._empty.callback(None)
             self._empty = None
 
+    @property
+    def visits(self) -> int:
+        """How many connections of plain HTTP are counted."""
+        return len(self._visits)
+
+    def visit(self, visitor: Visitor, address: str) -> None:
+        """A connection of plain HTTP has a request from this address: count it there. Raise `Full` if it is one too many, and
+        then it is counted nowhere."""
+        if visitor in self._visits:
+            if visitor.address == address:
+                return
+            self.left(visitor)
+        else:
+            self.arrive()
+        self.room(address, None)
+        visitor.address = address
+        self._visits[visitor] = None
+        self._by_address[address] += 1
+        self._by_subject[visitor.identity] += 1
+
+    def identify_visit(self, visitor: Visitor, identity: str) -> None:
+        """A request on it turns out to be of this identity. Raise `Full` if that makes one connection too many of it."""
+        if visitor in self._visits:
+            self.identify(visitor, identity)
+            visitor.identity = identity
+
+    def left(self, visitor: Visitor) -> None:
+        """It is closed, or becomes another kind of connection."""
+        if self._visits.pop(visitor, self) is not self:
+            _less(self._by_address, visitor.address)
+            _less(self._by_subject, visitor.identity)
+
     def peers(self) -> Iterator[Peer]:
         """The clients that broadcasts are for."""
         for connection in tuple(self._open):
@@ -142,6 +182,8 @@ class Connections:
         """
         self.draining = True
         timer = self._clock.callLater(seconds, self._drop)
+        for visitor in tuple(self._visits):
+            _guarded(visitor.close, SHUTTING_DOWN)
         waiting = list(self._open)
         self._random.shuffle(waiting)
         batches = max(1, min(int(seconds * 0.7 / BATCH), -(-len(waiting) // int(PACE * BATCH))))
@@ -163,7 +205,7 @@ class Connections:
             raise Full("connections_per_subject", 429, "Too many connections of this subject")
 
     def _drop(self) -> None:
-        for connection in tuple(self._open):
+        for connection in (*self._open, *self._visits):
             _guarded(connection.drop)
 
     def _sleep(self, seconds: float) -> Deferred[None]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from functools import cached_property
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.protocols.tls import BufferingTLSTransport
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
@@ -21,16 +23,22 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
 from nexus_tw.auth.carriers import find_token
-from nexus_tw.errors import NexusError, misshapen
+from nexus_tw.errors import Close, NexusError, misshapen
 from nexus_tw.interfaces import Credentials
 from nexus_tw.policy import Principal
 from nexus_tw.transport import codings
 from nexus_tw.transport.admission import Admission, require_member
+from nexus_tw.transport.body import Body
+from nexus_tw.transport.bucket import Bucket
+from nexus_tw.transport.connections import Full
+from nexus_tw.transport.gate import Gate
 from nexus_tw.transport.opening import CRLF, Opening, read
 from nexus_tw.transport.problems import TYPE, problem, response
+from nexus_tw.transport.rates import GRAIN
 from nexus_tw.transport.tls import common_name
 
 JSON: Final = "application/json"
+PARTING: Final = 5  # s for a client that is not counted to take its answer
 IDLE: Final = 60  # s without a request after which a kept-alive connection is closed, and for a client to close as well
 
 encode: Final = msgspec.json.Encoder().encode
@@ -53,13 +61,26 @@ class Call:
         self._admission = admission
         self.opening: Opening = request.opening
         self.headers = self.opening.headers
+        self._body: bytes | None = None
 
-    @cached_property
-    def body(self) -> bytes:
-        """The body, decompressed. Raises `too_large`, `invalid_message` or `codings.Unsupported`."""
-        request = self._request
-        body: bytes = request.content.read()
-        return codings.decode(body, self.opening.listed("content-encoding"), request.largest)
+    @property
+    def address(self) -> str:
+        """The client's own address, also behind proxies that are trusted."""
+        return self._admission.address(self.headers, getattr(self._request.getClientAddress(), "host", "unix"))
+
+    async def body(self) -> bytes:
+        """Take the body and return it, decompressed; for a caller that has been found out.
+
+        Until then nothing of it is kept. Raise `too_large`, `limit_exceeded`, `invalid_message` or `codings.Unsupported`.
+        """
+        if self._body is None:
+            taken: Body = self._request.body
+            body = await taken.take()
+            decoded = codings.decode(body, self.opening.listed("content-encoding"), taken.largest)
+            if decoded is not body:
+                taken.charge(len(decoded))
+            self._body = decoded
+        return self._body
 
     def parameters(self, name: str) -> list[str]:
         """The query's values of that name."""
@@ -68,13 +89,14 @@ class Call:
     async def principal(self) -> Principal:
         """Who calls; raises `unauthorized`, or `forbidden` for somebody of other realms only."""
         token, _ = find_token(self.headers, self.opening.parameters(), ())
-        host = getattr(self._request.getClientAddress(), "host", "unix")
-        certificate = common_name(self._request.channel.transport)
-        address = self._admission.address(self.headers, host)
-        principal = await self._admission.principal(Credentials(token, certificate), address)
+        channel: Channel = self._request.channel
+        certificate = common_name(channel.transport)
+        principal = await self._admission.principal(Credentials(token, certificate), self.address)
         if principal is None:
             raise NexusError("unauthorized", "A valid token is needed")
         require_member(principal)
+        if not self._request.gone:
+            channel.identified(principal)
         return principal
 
     async def admin(self) -> Principal:
@@ -91,10 +113,11 @@ class Call:
             raise NexusError("forbidden", "Not allowed to read the metrics")
         return principal
 
-    def decode(self, type_: Any) -> Any:
-        """The body as a value of that type; raises `invalid_json` or `invalid_message`."""
+    async def decode(self, type_: Any) -> Any:
+        """Return the body as a value of that type; raise `invalid_json`, `invalid_message` or what `body` raises."""
+        body = await self.body()
         try:
-            return msgspec.json.decode(self.body, type=type_)
+            return msgspec.json.decode(body, type=type_)
         except msgspec.ValidationError as error:
             raise misshapen(error, "body") from None
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -116,32 +139,47 @@ class Root(Resource):
         """`upgrade` takes a connection that already served a request and now asks for a WebSocket."""
         Resource.__init__(self)
         self._routes = routes
-        self._admission = admission
+        self.admission = self._admission = admission
         self._upgrade = upgrade
 
     def render(self, request: Any) -> int:
-        if request.opening.upgrade:
-            self._upgrade(request)
-            return NOT_DONE_YET
-        gone: list[Failure] = []
-        request.notifyFinish().addErrback(gone.append)
-        answer: Deferred[Answer] = ensureDeferred(self._answer(request))
-        answer.addErrback(self._failed)
-        answer.addCallback(lambda result: None if gone else self._send(request, result))
+        """Serve an upgrade, for which a connection is taken back; every other request is served from its header block on."""
+        self._upgrade(request)
         return NOT_DONE_YET
 
-    async def _answer(self, request: Request) -> Answer:
+    def opened(self, request: Any) -> None:
+        """Serve a request of which the header block is there; its body comes when a handler asks for it."""
+        answer: Deferred[Answer] = ensureDeferred(self._answer(request))
+        answer.addErrback(self._failed)
+        answer.addCallback(lambda result: None if request.gone else self._send(request, result))
+        answer.addErrback(request.processingFailed)
+        answer.addBoth(request.body.done)
+
+    async def _answer(self, request: Any) -> Answer:
         call = Call(request, self._admission)
         self._admission.require_origin(call.opening)
         origin = call.headers.get("origin")
         try:
+            self._counted(request.channel, call)
             answer = await self._routed(call)
         except NexusError as error:
+            if isinstance(error, Full):
+                self._admission.count_full(error)
+                request.channel.hurry()
             answer = _refusal(error)
         if origin is not None:
             # A page may read why it was refused, too.
             answer = answer._replace(headers=(*answer.headers, ("Access-Control-Allow-Origin", origin), ("Vary", "Origin")))
         return answer
+
+    def _counted(self, channel: Channel, call: Call) -> None:
+        """Count the connection, as one of the client that asks. Raise `Full` if it is one too many."""
+        try:
+            self._admission.connections.visit(channel, call.address)
+        except Full:
+            if call.opening.address not in SPARED:
+                raise
+            channel.hurry()
 
     async def _routed(self, call: Call) -> Answer:
         method, address = call.opening.method, call.opening.address
@@ -172,7 +210,12 @@ class Root(Resource):
         self._log.failure("A request could not be answered", failure)
         return _problem(NexusError("internal", "Something went wrong in the server"))
 
-    def _send(self, request: Request, answer: Answer) -> None:
+    def _send(self, request: Any, answer: Answer) -> None:
+        if request.body.unwelcome:
+            # What was announced would be taken for the next request if the client does not send it.
+            request.channel.persistent = 0
+        if not request.channel.persistent:
+            request.setHeader("Connection", "close")
         request.setResponseCode(answer.status, HTTPStatus(answer.status).phrase.encode())
         for name, value in (*_ALWAYS, *answer.headers):
             request.setHeader(name, value)
@@ -189,6 +232,7 @@ _PREFLIGHT: Final = (
     ("Access-Control-Allow-Headers", "Authorization, Content-Encoding, Content-Type, Idempotency-Key"),
     ("Access-Control-Max-Age", "600"),
 )
+SPARED: Final = ("/health/live", "/health/ready", "/metrics")  # answered when connections are too many, each on one of its own
 _WHOLE: Final = ("*", "/")  # of the server as a whole: the form of RFC 9112 section 3.2.4, and where health checks ask
 
 
@@ -198,6 +242,8 @@ def _problem(error: NexusError, headers: tuple[tuple[str, str], ...] = (), statu
 
 
 def _refusal(error: NexusError) -> Answer:
+    if isinstance(error, Full):
+        return _problem(error, (("Retry-After", str(error.retry_after)),), error.status)
     if isinstance(error, codings.Unsupported):
         return _problem(error, (("Accept-Encoding", codings.ACCEPTED),), 415)
     return _problem(error, (("WWW-Authenticate", "Bearer"),) if error.code == "unauthorized" else ())
@@ -213,10 +259,14 @@ class Channel(HTTPChannel):
     """A connection on which a request has to be whole within `IDLE` s of the one before, and gets a reason if it is wrong.
 
     Twisted's parser reads no header block of a client: each is checked as at the door (`nexus_tw.transport.opening`), and
-    the parser is told only where the request ends.
+    the parser is told only where the request ends. Until an answer has left nothing more is parsed, so that one connection
+    gets one answer in a turn of the reactor, and a client that does not read gets no second one.
     """
 
-    def __init__(self, largest_head: int) -> None:
+    principal = None  # each request says anew who sends it
+    audience = None
+
+    def __init__(self, largest_head: int, admission: Admission) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.totalHeadersSize = self.MAX_LENGTH = largest_head
         self.serving = False  # a request is whole and not yet answered
@@ -225,12 +275,71 @@ class Channel(HTTPChannel):
         self._head: list[bytes] = []
         self._size = 0
         self._passed_over = False  # an empty line before the request
+        self.address = ""
+        self.identity = ""
+        self._admission = admission
+        self._answered: Any = None  # the request that is answered, until the answer has left and its body has come
+        self._hurried = False
+        self.account = ""
+        self.bodies = admission.bodies
+        self._uncounted = self._unshared = 0  # bytes of the connection, and of the subject, that are not counted yet
+        self._stream: Bucket | None = None
         self._last_call: IDelayedCall | None = None  # for a client that does not close, as it has to under TLS
+
+    def connectionMade(self) -> None:
+        super().connectionMade()  # type: ignore[no-untyped-call]
+        made: Any = Gate(self._networkProducer, self._admission.connections.clock.callLater)
+        self.gate: Gate = made
+        self._networkProducer = made
+        socket: Any = self.transport
+        while isinstance(socket, ProtocolWrapper):
+            socket = socket.transport
+        self._socket: Any = socket
 
     def dataReceived(self, data: bytes) -> None:
         # Not HTTPChannel's own, which begins the time anew with each byte that comes: one byte a minute would do.
         if not self._refused:  # under TLS bytes may still come
+            self.charge(len(data))
             LineReceiver.dataReceived(self, data)
+
+    def rawDataReceived(self, data: bytes) -> None:
+        if self._refused:
+            return
+        if self._handlingRequest:
+            self._dataBuffer.append(data)
+            self.gate.pauseProducing()
+        else:
+            super().rawDataReceived(data)
+
+    def charge(self, size: int) -> None:
+        """Count bytes that came, or what they became; read on later if they are too many."""
+        self._uncounted += size
+        self._unshared += size
+        if self._uncounted >= GRAIN:
+            self._count()
+
+    def identified(self, principal: Principal) -> None:
+        """A request turns out to be this one's. Raise `Full` if that makes one connection too many of it."""
+        self._admission.connections.identify_visit(self, principal.identity)
+        self.account = principal.account
+        self._count()
+
+    def _count(self) -> None:
+        connections = self._admission.connections
+        size, self._uncounted = self._uncounted, 0
+        wait = 0.0
+        rate = connections.limits.bytes_rate
+        if rate:
+            now = connections.clock.seconds()
+            if self._stream is None or self._stream.rate != rate:
+                self._stream = Bucket(rate, now)
+            wait = self._stream.spend(size, now)
+        if self.account:
+            shared, self._unshared = self._unshared, 0
+            wait = max(wait, connections.rates.spend(self.account, shared))
+        if wait:
+            self._admission.metrics.reads_paused += 1
+            self.gate.rest(wait)
 
     def lineReceived(self, line: bytes) -> None:
         if not line and not self._head and not self._passed_over:
@@ -257,6 +366,15 @@ class Channel(HTTPChannel):
         for each in (*fields, b""):
             super().lineReceived(each)  # type: ignore[no-untyped-call]
 
+    def allHeadersReceived(self) -> None:
+        request: Any = self.requests[-1]
+        request.parseCookies()
+        self.persistent = not self._hurried and self.checkPersistence(request, self._version)  # type: ignore[no-untyped-call]
+        request.method, request.clientproto = self._command, self._version
+        request.gotLength(self.length)
+        self.serving = True
+        request.opened()
+
     def lineLengthExceeded(self, line: bytes) -> None:
         self.refuse(NexusError("too_large", "The request's header block is too large"), 431)
 
@@ -264,7 +382,8 @@ class Channel(HTTPChannel):
         """Answers in the place of a resource, and ends the connection."""
         channel: Any = self
         self._refused = True
-        channel.transport.write(response(error, status))
+        if self._answered is None:
+            channel.transport.write(response(error, status))
         channel.loseConnection()
 
     def _respondToBadRequestAndDisconnect(self) -> None:
@@ -273,13 +392,66 @@ class Channel(HTTPChannel):
     # --- a client that ends its half of the connection has asked, and waits for the answers
 
     def requestDone(self, request: Request) -> None:
+        self._answered = request
+        self._go_on()
+
+    def allContentReceived(self) -> None:
+        if not self._refused:
+            super().allContentReceived()  # type: ignore[no-untyped-call]
+            self._go_on()
+
+    def pauseProducing(self) -> None:
+        self._waitingForTransport = True
+        if not self._handlingRequest:
+            self.gate.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        super().resumeProducing()  # type: ignore[no-untyped-call]
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Take the next request if the one before is through."""
+        request = self._answered
+        if request is None:
+            return
+        if not request.body.whole and (self.persistent or request.body.empty):
+            return  # the rest of it is passed over; the time for a request still runs
+        if self.persistent:
+            transport: Any = self.transport
+            if isinstance(transport, BufferingTLSTransport):
+                transport._aggregator.flush()
+            socket = self._socket
+            left = not isinstance(socket, FileDescriptor) or not len(socket.dataBuffer) + socket._tempDataLen
+            if not left and socket.producer is not None:
+                # Twisted would tell of what has left only if it was more than 64 KiB.
+                socket.producerPaused = True
+                socket.producer.pauseProducing()
+            if self._waitingForTransport:
+                self.setTimeout(IDLE)  # type: ignore[no-untyped-call]
+                return
+        self._answered = None
         self.serving = False
+        self._refused = not self.persistent
         super().requestDone(request)  # type: ignore[no-untyped-call]
         self._end()
 
+    def hurry(self) -> None:
+        """Close behind the next answer, and drop a client that does not take it soon: it is not counted."""
+        self._hurried = True
+        self.persistent = False
+
+    def close(self, _close: Close) -> None:
+        """The server is let go of: close now, or behind the answer to a request that is there."""
+        self.hurry()
+        if not self.serving:
+            self.loseConnection()
+
+    def drop(self) -> None:
+        self._abort()
+
     def loseConnection(self) -> None:
         if self._last_call is None:
-            self._last_call = self.callLater(IDLE, self._abort)  # type: ignore[no-untyped-call]
+            self._last_call = self.callLater(PARTING if self._hurried else IDLE, self._abort)  # type: ignore[no-untyped-call]
             super().loseConnection()  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -291,7 +463,10 @@ class Channel(HTTPChannel):
 
     def forget(self) -> None:
         """Let go of the requests: the one that is being read refers to the channel, by more ways than one."""
-        self._transferDecoder = None
+        self._admission.connections.left(self)
+        self.gate.end()
+        self._socket = None
+        self._answered = self._transferDecoder = None
         self.requests.clear()
 
     def readConnectionLost(self) -> None:
@@ -306,55 +481,51 @@ class Channel(HTTPChannel):
         transport.abortConnection()
 
     def _end(self) -> None:
-        if self._ended and not self.serving:
+        if self._ended and not (self.serving and self.requests[-1].body.whole):
             self.loseConnection()
 
 
 def site(root: Root, reactor: Any, largest_head: int, largest_body: int) -> Site:
     """A Twisted Web site without an access log (it would hold tokens), whose requests are bounded (0: bodies are not)."""
 
-    class BoundedRequest(Request):
-        """Stops at the first byte that is too many; Twisted would put the body into a file, however long it is."""
+    class Served(Request):
+        """A request that is served from its header block on; its body is `body`."""
 
         channel: Any
         opening: Opening
-        largest = largest_body
-        _size = 0
-        _over = False
+        body: Body
+        gone = False  # the client is
 
         def gotLength(self, length: int | None) -> None:
-            if length is not None and 0 < largest_body < length:
-                self._too_large()
-            # A length that was announced is not yet one that was sent: memory is taken as it comes.
-            self.content = BytesIO()
+            self.content = BytesIO()  # Twisted closes one
+            self.body = Body(self.channel, self.opening, length, largest_body)
+
+        def opened(self) -> None:
+            if not self.opening.upgrade:
+                root.opened(self)
 
         def handleContentChunk(self, data: bytes) -> None:
-            self._size += len(data)
-            if 0 < largest_body < self._size:
-                self._too_large()
-            if not self._over:
-                super().handleContentChunk(data)  # type: ignore[no-untyped-call]
+            self.body.received(data)
 
         def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-            if not self._over:
-                self.channel.serving = True
+            if self.opening.upgrade:
                 super().requestReceived(command, path, version)  # type: ignore[no-untyped-call]
+            else:
+                self.body.ended()
 
-        def processingFailed(self, reason: Failure) -> Failure:
+        def connectionLost(self, reason: Failure) -> None:
+            self.gone = True
+            super().connectionLost(reason)  # type: ignore[no-untyped-call]
+            self.body.lost()
+
+        def processingFailed(self, reason: Failure) -> Failure | None:
             # Twisted's own page would be in its name.
             self._log.failure("A request could not be answered", reason)
-            self._refuse(NexusError("internal", "Something went wrong in the server"))
-            return reason
-
-        def _too_large(self) -> None:
-            self._refuse(NexusError("too_large", f"The body is longer than {largest_body} bytes"))
-
-        def _refuse(self, error: NexusError) -> None:
-            if not self._over:
-                self._over = True
-                self.channel.refuse(error)
+            if not self.gone:
+                self.body.channel.refuse(NexusError("internal", "Something went wrong in the server"))
+            return None
 
     # There are no forms here, and no token is looked for in one.
-    made: Any = Site(root, BoundedRequest, reactor=reactor, timeout=IDLE, parsePOSTFormSubmission=False)
-    made.protocol = lambda: Channel(largest_head)
+    made: Any = Site(root, Served, reactor=reactor, timeout=IDLE, parsePOSTFormSubmission=False)
+    made.protocol = lambda: Channel(largest_head, root.admission)
     return made  # type: ignore[no-any-return]

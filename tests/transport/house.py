@@ -272,6 +272,7 @@ class House:
             wire.drop()
         await until(lambda: all(wire.over for wire in self.wires))
         await self.connected(0)
+        await until(lambda: not self.connections.visits)
         self.pulse.stop()
         connections: Any = self.connections
         assert not connections._by_address and not connections._by_subject

@@ -12,11 +12,13 @@ from twisted.internet.task import Clock
 
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 from nexus_tw.errors import NexusError
+from nexus_tw.metrics import Metrics
 from nexus_tw.settings import Role
 from nexus_tw.transport.api import KEY_AGE, Idempotency
 from nexus_tw.transport.http import Answer
 from tests.client import Client, Response, handshake, request
 from tests.node import TOKEN, Node, Nodes, clock, limited, with_roles
+from tests.recording import principal
 
 
 async def publish(node: Node, events: Any, *headers: str, token: str | None = TOKEN) -> Response:
@@ -193,14 +195,14 @@ def answered(deferred: Deferred[Answer]) -> Answer:
 
 def test_a_request_with_a_key_that_is_under_way_is_waited_for() -> None:
     """And where the first one fails, the next is tried."""
-    idempotency = Idempotency(Clock().seconds)
+    idempotency = Idempotency(Clock().seconds, Metrics(), 1)
     acts: list[Deferred[Answer]] = []
 
     def act() -> Deferred[Answer]:
         acts.append(Deferred())
         return acts[-1]
 
-    first, second, third = (ensureDeferred(idempotency.once("s", "k", b"body", act)) for _ in range(3))
+    first, second, third = (ensureDeferred(idempotency.once(principal("s"), "k", b"body", act)) for _ in range(3))
     assert len(acts) == 1
     failures: list[Any] = []
     first.addErrback(failures.append)
@@ -212,7 +214,7 @@ def test_a_request_with_a_key_that_is_under_way_is_waited_for() -> None:
 
 def test_keys_are_forgotten_after_a_day_and_when_they_are_too_many_or_too_large() -> None:
     clock = Clock()
-    idempotency = Idempotency(clock.seconds, most=3, most_bytes=100)
+    idempotency = Idempotency(clock.seconds, Metrics(), 1, most=3, most_bytes=100)
     acted: list[str] = []
 
     def once(key: str, body: bytes = b"") -> None:
@@ -220,7 +222,7 @@ def test_keys_are_forgotten_after_a_day_and_when_they_are_too_many_or_too_large(
             acted.append(key)
             return Answer(200, body)
 
-        answered(ensureDeferred(idempotency.once("s", key, b"", act)))
+        answered(ensureDeferred(idempotency.once(principal("s"), key, b"", act)))
 
     once("a")
     clock.advance(KEY_AGE - 1)

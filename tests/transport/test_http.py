@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from random import Random
 from typing import Any
 
 import pytest
@@ -13,7 +14,11 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport, StringTransportWithDisconnection
 from twisted.python.failure import Failure
 
-from nexus_tw.settings import Http, Role, Settings
+from nexus_tw.auth import Authenticators
+from nexus_tw.metrics import Metrics
+from nexus_tw.settings import Http, Limits, Role, Settings
+from nexus_tw.transport.admission import Admission
+from nexus_tw.transport.connections import Connections
 from nexus_tw.transport.http import IDLE, Root, site
 from tests.client import handshake, request
 from tests.node import TOKEN, Nodes, limited, turns, with_roles
@@ -198,7 +203,7 @@ async def test_headers_larger_than_twisteds_own_limit_pass_where_they_may(nodes:
 @pytest.mark.parametrize("sent", [b"", b"GET /", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n"])
 def test_a_request_that_does_not_get_on_ends_the_connection_however_it_trickles(sent: bytes) -> None:
     clock = Clock()
-    channel: Any = site(Root({}, None, print), clock, 1000, 1000).buildProtocol(None)  # type: ignore[arg-type]
+    channel: Any = site(Root({}, admission(clock), print), clock, 1000, 1000).buildProtocol(None)
     transport = StringTransportWithDisconnection()
     transport.protocol = channel
     channel.makeConnection(transport)
@@ -328,11 +333,10 @@ async def test_no_answer_names_the_software_below(nodes: Nodes) -> None:
             assert not [word for word in (b"twisted", b"autobahn", b"python", b"web.server") if word in told], (sent, told)
 
 
-class Nobody:
-    """An admission that minds no page."""
-
-    def require_origin(self, _opening: object) -> None:
-        pass
+def admission(time: Any) -> Admission:
+    """One that minds nobody."""
+    connections = Connections(time, Limits(), 10, Random(1))
+    return Admission({}, Authenticators([]), connections, Http(), Metrics(), time, 10.0)
 
 
 class Broken(Root):
@@ -363,7 +367,7 @@ def test_a_fault_of_the_servers_own_is_a_problem_document_too() -> None:
 def test_a_client_that_does_not_close_after_its_last_answer_is_dropped(sent: bytes) -> None:
     """As it could under TLS, where both sides close."""
     clock = Clock()
-    channel: Any = site(Root({}, Nobody(), print), clock, 1000, 1000).buildProtocol(None)  # type: ignore[arg-type]
+    channel: Any = site(Root({}, admission(clock), print), clock, 1000, 1000).buildProtocol(None)
     transport: Any = StringTransport()
     channel.makeConnection(transport)
     channel.dataReceived(sent)
