@@ -340,12 +340,12 @@ def admission(time: Any) -> Admission:
 
 
 class Broken(Root):
-    def render(self, request: Any) -> int:
+    def _send(self, request: Any, answer: Any) -> None:
         raise RuntimeError("a fault")
 
 
 def test_a_fault_of_the_servers_own_is_a_problem_document_too() -> None:
-    channel: Any = site(Broken({}, None, print), Clock(), 1000, 1000).buildProtocol(None)  # type: ignore[arg-type]
+    channel: Any = site(Broken({}, admission(Clock()), print), Clock(), 1000, 1000).buildProtocol(None)
     transport = StringTransportWithDisconnection()
     transport.protocol = channel
     channel.makeConnection(transport)
