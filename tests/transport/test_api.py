@@ -302,3 +302,22 @@ async def test_requests_after_each_other_on_one_connection_publish_in_order(node
     wire = await node.wire(b"".join(request("POST", "/api/v1/events", TOKEN, body) for body in bodies))
     assert [(await wire.response()).status for _ in bodies] == [200] * 20
     assert [(await client.expect("event"))["data"] for _ in bodies] == list(range(20))
+
+
+def test_a_subject_with_too_many_idempotency_keys_forgets_its_own_and_nobody_elses() -> None:
+    idempotency = Idempotency(Clock().seconds, Metrics(), 0.25, most=40, most_bytes=4000)
+    acted: list[str] = []
+
+    def once(subject: str, key: str) -> None:
+        async def act() -> Answer:
+            acted.append(subject)
+            return Answer(200, b"x" * 100)
+
+        answered(ensureDeferred(idempotency.once(principal(subject), key, b"", act)))
+
+    once("other", "kept")
+    for number in range(100):
+        once("greedy", str(number))
+    assert len(idempotency) == 11
+    once("other", "kept")
+    assert acted.count("other") == 1
