@@ -130,6 +130,8 @@ class Dealer:
     def _register(
         self, peer: Peer, rights: Principal, patterns: list[Pattern], invoke: str, agent_id: str | None
     ) -> list[Registration]:
+        holder = None if agent_id is None else self._presence.holder(agent_id)
+        replacing = None if holder is peer else holder
         for pattern in patterns:
             name = pattern.text
             if is_reserved(name):
@@ -137,7 +139,7 @@ class Dealer:
             rights.require_cover("register", pattern)
             if name in self._handlers:
                 raise AlreadyRegistered(f"{name} is executed by the server itself")
-            self._executors.check(pattern, invoke)
+            self._executors.check(pattern, invoke, replacing)
         if not patterns and not rights.has("register"):
             raise NexusError("forbidden", "Not allowed to register any command")
         if agent_id is not None:

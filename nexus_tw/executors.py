@@ -76,10 +76,10 @@ class Executors:
     def __iter__(self) -> Iterator[Registration]:
         return iter((*self._exact.values(), *self._wild.values()))
 
-    def check(self, pattern: Pattern, invoke: str) -> None:
-        """Raises where nobody may register this with that policy now."""
+    def check(self, pattern: Pattern, invoke: str, leaving: Peer | None = None) -> None:
+        """Raise `PolicyConflict` or `AlreadyRegistered` if nobody may register this with that policy once `leaving` is gone."""
         there = self.registration(pattern)
-        if there is None:
+        if there is None or (leaving is not None and all(peer is leaving for peer, _ in there.executors)):
             return
         name = pattern.policy[1]
         if there.invoke != invoke:

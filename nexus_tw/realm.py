@@ -269,9 +269,9 @@ class Realm:
     ) -> Registration:
         return self._dealer.register_procedure(peer, rights, pattern, invoke, agent_id)
 
-    def make_way(self, peer: Peer, pattern: Pattern, act: Callable[[], None]) -> None:
+    def make_way(self, peer: Peer, pattern: Pattern, agent_id: str | None, act: Callable[[], None]) -> None:
         namesakes = self._executors.namesakes(peer, pattern)
-        if not namesakes:
+        if not namesakes or (agent_id is not None and namesakes[0] is self._presence.holder(agent_id)):
             act()
             return
         lines = self.broker.lines

@@ -160,9 +160,11 @@ class Verbs(Protocol):
         self, peer: Peer, rights: Principal, pattern: Pattern, invoke: str, agent_id: str | None
     ) -> Registration: ...
 
-    def make_way(self, peer: Peer, pattern: Pattern, act: Callable[[], None]) -> None:
+    def make_way(self, peer: Peer, pattern: Pattern, agent_id: str | None, act: Callable[[], None]) -> None:
         """Call `act` once it is known whether another connection of the peer's subject that has registered this pattern is
-        still there; if it is not, it is closed before. What else the peer asks for waits for that."""
+        still there; if it is not, it is closed before. What else the peer asks for waits for that.
+
+        Call it at once if that connection holds `agent_id`, as it is replaced then, whether it is there or not."""
 
     def registered(self, peer: Peer, number: int) -> Pattern | None:
         """The pattern of the peer's registration with that id."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 
+from nexus_tw.errors import REPLACED
 from nexus_tw.settings import Heartbeat, Settings
 from nexus_tw.transport.conversation import ASKERS
 from tests.client import PING, PONG, Wire, frame
@@ -79,6 +80,26 @@ def test_who_shares_a_procedure_with_its_old_connection_has_that_looked_after_to
     assert len(old.line.probes) == 1, "and nobody waits for it"
     agent.say(type="register", commands=["com.work"])
     assert agent.one()["type"] == "registered"
+
+
+def test_a_wamp_agent_that_registers_with_its_agent_id_replaces_its_old_connection_at_once_as_json_agents_do() -> None:
+    """`invoke` is `single`, the default."""
+    world = World()
+    old, new = world.join("agent"), world.join("agent")
+    old.register("com.work", _agent="a-1")
+    new.register("com.work", _agent="a-1")
+    assert not old.line.probes
+    assert old.line.closed == REPLACED
+
+
+def test_an_agent_id_takes_over_nothing_that_another_connection_holds() -> None:
+    world = World()
+    one, other = world.join("agent"), world.join("stranger")
+    one.register("com.work", _agent="a-1")
+    one.register("com.rest", _agent="a-1")
+    other.say(REGISTER, 1, {"_agent": "a-2"}, "com.work")
+    assert other.one()[:5] == [ERROR, REGISTER, 1, {}, EXISTS]
+    assert one.line.closed is None
 
 
 # --- over real sockets

@@ -25,7 +25,7 @@ def register(session: WampSession, message: Register) -> None:
 
     def act(rights: Principal) -> None:
         if options.invoke == SINGLE:
-            verbs.make_way(session, pattern, partial(settle, rights))
+            verbs.make_way(session, pattern, options.agent, partial(settle, rights))
         else:
             settle(rights)
 
