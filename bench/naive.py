@@ -90,7 +90,10 @@ class ImmediateOutbox(Outbox):
     __slots__ = ()
 
     def write(self, data: bytes) -> None:
-        self.push(data)
+        if self._parts:  # the greeting, before which nothing may leave
+            super().write(data)
+        else:
+            self.push(data)
 
 
 class OwnText(JsonText):
