@@ -137,10 +137,12 @@ class Reader:
     """Reads everything as fast as it comes."""
 
     def __init__(self, port: int) -> None:
-        self._link = opened(port, (({"type": "subscribe", "events": ["**"]}, "subscribed"),))
+        self._link = opened(port)
         self._mark = b'"%b"' % TOPIC.encode()
         self._open = True
         self._report = Report()
+        # Not as a part of the opening: events may come with the answer.
+        self._link.say({"type": "subscribe", "events": ["**"], "id": 1})
 
     def fds(self) -> list[int]:
         return [self._link.fd] if self._open else []

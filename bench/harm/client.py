@@ -40,6 +40,7 @@ class Client:
 
     def __init__(self, address: Address, tally: Tally, deaf: bool = False, attentive: bool = False) -> None:
         self.closed = False
+        self.framed = False  # whether what comes are frames of a WebSocket
         self._attentive = attentive
         self._tally = tally
         self._deaf = deaf
@@ -58,9 +59,7 @@ class Client:
                 return False
             readable, writable, _ = select.select([] if self._deaf else [self._socket], [self._socket], [], 0.05)
             if readable:
-                came = self._read()
-                if self._attentive:
-                    self._rest += came
+                self._take()
             if writable and not self.closed:
                 try:
                     count = self._socket.send(left[:PIECE])
@@ -87,7 +86,7 @@ class Client:
         end = time.monotonic() + seconds
         while not self.closed and (left := end - time.monotonic()) > 0:
             if select.select([self._socket], [], [], left)[0]:
-                self._read()
+                self._take()
 
     def messages(self, seconds: float = PATIENCE) -> list[Any]:
         """The next messages that come, with heartbeats answered; empty where none does in this time."""
@@ -126,6 +125,14 @@ class Client:
         self.closed = True
         self._socket.close()
 
+    def _take(self) -> None:
+        """Reads what nobody waits for. Of frames only whole ones are thrown away: what comes next is read from its beginning."""
+        came = self._read()
+        if self._attentive or self.framed:
+            self._rest += came
+        if self.framed and not self._attentive:
+            self._rest = self._rest[wire.cut(self._rest)[1] :]
+
     def _read(self) -> bytes:
         try:
             data = self._socket.recv(PIECE)
@@ -156,5 +163,6 @@ def open_door(client: Client, subprotocol: str) -> Client:
 def _upgraded(client: Client, path: str, subprotocol: str, greet: Callable[[], object]) -> Client:
     client.send(wire.Upgrade("127.0.0.1", path, subprotocol).request)
     client.until(b"\r\n\r\n")
+    client.framed = True
     greet()
     return client
