@@ -126,7 +126,7 @@ class Client:
         self._socket.close()
 
     def _take(self) -> None:
-        """Reads what nobody waits for. Of frames only whole ones are thrown away: what comes next is read from its beginning."""
+        """Reads what nobody waits for. Of frames only whole ones are thrown away; the next is read from its beginning."""
         came = self._read()
         if self._attentive or self.framed:
             self._rest += came

@@ -46,7 +46,7 @@ ROWS: Final[dict[str, Row]] = {
     "unfinished": Row("anybody", "50 bodies of 1 MiB without their last byte", requests.unfinished, ordinary.posts),
     "crumbs": Row("anybody", "8 bodies in chunks of a byte", requests.crumbs, ordinary.posts),
     "floods": Row("anybody", "400 connections with half a request or none", requests.floods, ordinary.connections),
-    "matches": Row("call on the meta API", "2,000 names of 8 kB to match", meta.matches),
+    "matches": Row("call on the meta API", "2,000 names to match, each another", meta.matches),
     "sessions": Row("call on the meta API", "1,000 questions about 200 sessions", meta.sessions),
     "patterns": Row("subscribe", "1,536 patterns of 124 components", products.patterns),
     "telemetry": Row("own telemetry", "samples of 8 kB as fast as it goes", agents.telemetry, ordinary.samples),
