@@ -270,5 +270,6 @@ def reopen(doors: Doors, request: Any) -> None:
     door = Door(doors)
     transport.unregisterProducer()  # the channel paused the transport while it served the request
     take_over(transport, door)
-    transport.resumeProducing()
+    if not channel.ended:  # what is read behind the end of the client's half would be taken for the end of both
+        transport.resumeProducing()
     door.dataReceived(request.opening.head + rest)

@@ -270,7 +270,7 @@ class Channel(HTTPChannel):
         super().__init__()  # type: ignore[no-untyped-call]
         self.totalHeadersSize = self.MAX_LENGTH = largest_head
         self.serving = False  # a request is whole and not yet answered
-        self._ended = False  # the client will send nothing more
+        self.ended = False  # the client will send nothing more
         self._refused = False
         self._head: list[bytes] = []
         self._size = 0
@@ -433,7 +433,8 @@ class Channel(HTTPChannel):
         self.serving = False
         self._refused = not self.persistent
         super().requestDone(request)  # type: ignore[no-untyped-call]
-        self._end()
+        if self.transport is not None:  # the next one may have taken the connection to a door
+            self._end()
 
     def hurry(self) -> None:
         """Close behind the next answer, and drop a client that does not take it soon: it is not counted."""
@@ -470,7 +471,7 @@ class Channel(HTTPChannel):
         self.requests.clear()
 
     def readConnectionLost(self) -> None:
-        self._ended = True
+        self.ended = True
         self._end()
 
     def writeConnectionLost(self) -> None:
@@ -481,7 +482,7 @@ class Channel(HTTPChannel):
         transport.abortConnection()
 
     def _end(self) -> None:
-        if self._ended and not (self.serving and self.requests[-1].body.whole):
+        if self.ended and not (self.serving and self.requests[-1].body.whole):
             self.loseConnection()
 
 
