@@ -265,7 +265,7 @@ class Command:
                     reply.result(self._of_one(execution))
 
     def _answer(self) -> CommandResult | NexusError:
-        """What all who wait are told at the end."""
+        """Return the final answer, which every waiter gets."""
         if self.error is not None:
             return self.error
         if not self.several:

@@ -45,7 +45,7 @@ def canonical(value: Any) -> Hashable:
 
 
 def scalar_key(value: Any) -> Hashable | None:
-    """What a scalar is found under in a dictionary; None for objects, lists and `MISSING`.
+    """Return the key under which a scalar is indexed; None for objects, lists and `MISSING`.
 
     A number is not its own key: clients could choose numbers that have one place in a dictionary.
     """

@@ -193,7 +193,7 @@ class _Fan:
         return frame
 
     def gap(self, encoding: Encoding) -> bytes:
-        """What stands in the event's place where it could not be encoded."""
+        """Return the notice that replaces an event that could not be encoded."""
         return encoding.message(Continuity(event_type=self.event.type, recovered=False))
 
     def rule_for(self, cohort: Cohort) -> Rule | None:
@@ -262,11 +262,11 @@ class Hub:
         return [*self._exact.values(), *self._wild.values()]
 
     def numbered(self, number: int) -> Bucket | None:
-        """What is subscribed to under the id of that number."""
+        """Return the subscriptions with that id."""
         return self._by_number.get(number)
 
     def matching(self, name: str) -> list[Bucket]:
-        """What is subscribed to under patterns that stand for this name, whether or not they mean it."""
+        """Return the subscriptions whose pattern matches this name, reserved names included."""
         exact = self._exact.get(name)
         return [*(() if exact is None else (exact,)), *self._trie.matching(name)]
 

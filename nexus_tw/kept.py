@@ -1,4 +1,4 @@
-"""What was found out once about a text that clients choose, kept for the next time, within bounds."""
+"""A bounded cache of answers about texts that clients choose."""
 
 from __future__ import annotations
 

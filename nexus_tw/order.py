@@ -41,7 +41,7 @@ class Place:
 
 
 class _Line:
-    """What one client asked for that has not taken effect, the first first."""
+    """The requests of one client that have not taken effect, oldest first."""
 
     __slots__ = ("_lines", "_peer", "bytes", "held", "leaving", "places", "running")
 
@@ -104,7 +104,7 @@ class Lines:
         return place
 
     def hold(self, peer: Peer) -> None:
-        """What is being done for the client takes effect later: let nothing overtake it."""
+        """Let nothing overtake the request in hand: it takes effect later."""
         line = self._line(peer)
         line.held = not line.leaving
 

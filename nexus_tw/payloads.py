@@ -118,7 +118,7 @@ class Payload:
 
     @classmethod
     def of_opaque(cls, codec: Codec, args: bytes | Raw | None, kwargs: bytes | Raw | None) -> Payload:
-        """What a WAMP client sent that nobody here can open; `invalid_message` where that is not one binary value or text."""
+        """Return an opaque payload as sent. Raise `invalid_message` unless it is one binary value or text."""
         if args is None or kwargs is not None:
             raise invalid("args", "must be the encrypted payload, and nothing behind it")
         try:

@@ -19,7 +19,7 @@ SUBJECTS: Final = 65536  # that are remembered, those that stored something last
 
 
 class _Account:
-    """What one subject has stored."""
+    """The stored telemetry of one subject."""
 
     __slots__ = ("kept", "level", "slices", "when")
 

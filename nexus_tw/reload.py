@@ -1,4 +1,4 @@
-"""What of a configuration may change while the server runs, and what needs a restart."""
+"""Decides which keys of a configuration may change while the server runs, and which need a restart."""
 
 from __future__ import annotations
 

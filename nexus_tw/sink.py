@@ -29,7 +29,7 @@ _PRIORITY: Final = re.compile(rb"<([0-7])>")
 
 
 class Target(Protocol):
-    """What lines are written to, by the thread; may take its time, and raise `OSError`."""
+    """The target of log lines. Called in the writing thread; may block, and raise `OSError`."""
 
     def write(self, data: bytes) -> object: ...
 

@@ -42,7 +42,7 @@ PRUNE_EVERY: Final = 60.0  # s
 Ok = Callable[[int], None]
 Announce = Callable[[str, bytes], None]
 
-# What waits: the sample to be stored, the metrics as sent, whom to tell, and on whose account.
+# A waiting sample: the row to store, the metrics as sent, the receiver of the answer, and the account it counts on.
 # A tuple, as it is made for every message.
 _Entry = tuple[Sample, bytes, Ok, Fail, str]
 

@@ -33,7 +33,7 @@ _Work = Callable[[], None]
 
 
 def as_json(result: Any) -> Raw:
-    """What a handler returned, as JSON; raise `TypeError` that says so if it is none."""
+    """Encode what a handler returned as JSON. Raise `TypeError` if that is not possible."""
     try:
         return Raw(msgspec.json.encode(result))
     except (TypeError, ValueError, RecursionError) as error:

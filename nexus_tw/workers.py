@@ -252,12 +252,12 @@ class WorkerLaunch:
         self.status = 1
 
     def took(self) -> None:
-        """What came last from the parent is done with."""
+        """Acknowledge the last message from the parent."""
         self._write(msgspec.json.encode(Report(took=True)) + b"\n")
 
 
 class Lines:
-    """What a process writes, a line at a time; a line that is too long is cut."""
+    """Splits the output of a process into lines; cuts a line that is too long."""
 
     def __init__(self, take: Callable[[bytes], None], longest: int = LONGEST_LINE) -> None:
         self._take = take

@@ -101,7 +101,7 @@ class Introductions:
         self.patience = patience
 
     def methods(self, realms: Mapping[str, Realm], auth: Auth, roles: Mapping[str, Role]) -> dict[str, Methods]:
-        """What realms would offer by these settings; `ConfigError` as of `methods_of`."""
+        """Return what realms would offer by these settings. Raise `ConfigError` as `methods_of` does."""
         return methods_of(realms, auth, roles, self._authenticators, self._clock, self._random, self._decoys)
 
     def take(self, methods: dict[str, Methods]) -> None:

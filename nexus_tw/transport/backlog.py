@@ -49,7 +49,7 @@ class Outbox(Protocol):
 
 
 class Holder:
-    """What waits for the clients of one subject."""
+    """The queued bytes for all clients of one subject."""
 
     __slots__ = ("account", "bytes", "outboxes")
 

@@ -14,7 +14,7 @@ PIECE: Final = 256  # bytes that further ones have to have on average
 
 
 class Body:
-    """What a client sends behind one header block.
+    """The body of one request.
 
     Until a handler wants it the connection is not read on. It is passed over once the request has been answered without it.
     """

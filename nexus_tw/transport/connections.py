@@ -29,7 +29,7 @@ class Open(Protocol):
 
     @property
     def identity(self) -> str:
-        """Whose it is (`Principal.identity`); empty for nobody's."""
+        """Return the identity (`Principal.identity`) of the client; empty before it is known."""
 
     @property
     def audience(self) -> Peer | None:

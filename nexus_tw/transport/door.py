@@ -242,7 +242,7 @@ class Doors(Factory):
         self.patience = patience
 
     def acceptableProtocols(self) -> list[bytes]:
-        """What is spoken over TLS, for endpoints of plugins, where Twisted refuses any client that offers ALPN without it."""
+        """Return the ALPN protocols. Twisted refuses every client that offers ALPN on a plugin's TLS endpoint without this."""
         return list(SPOKEN)
 
     def buildProtocol(self, addr: IAddress | None) -> Door:

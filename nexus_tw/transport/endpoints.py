@@ -1,4 +1,4 @@
-"""What an entry of `listen` means: the socket to listen on, and the layers between it and the doors.
+"""Reads an entry of `listen`: the socket to listen on, and the layers between it and the doors.
 
 `tls:` and `ssl:` are sockets as `tcp:` opens them with TLS on top, by the files of `[tls]` or by those that the entry names in
 the way of Twisted's own `ssl:`. `haproxy:` stands before another entry. Any other kind is Twisted's or an installed plugin's.
@@ -120,12 +120,12 @@ def certificates_of(reactor: Any, text: str, tls: Tls) -> Certificates | None:
 
 
 def _parts(text: str) -> list[str]:
-    """What stands between the colons, as it is written."""
+    """Return the parts between the colons, as written."""
     return _PART.findall(text)
 
 
 def _name(part: str) -> str:
-    """What a part gives a value to; empty where it is a value by its place."""
+    """Return the keyword of a part; empty if it is positional."""
     name, equals, _ = part.partition("=")
     return name if equals else ""
 

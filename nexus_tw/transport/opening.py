@@ -110,7 +110,7 @@ class Opening:
         return [name for name in (part.strip() for part in offered.split(",")) if name]
 
     def fault(self) -> str | None:
-        """What HTTP forbids in these fields, as `FIELD: WHY`; None where there is nothing."""
+        """Return the violation of HTTP in these fields as `FIELD: WHY`, or None."""
         headers = self.headers
         if "#" in self.address or "#" in self.query:
             return "request-target: holds a fragment, which stays with the client"  # RFC 9112 section 3.2

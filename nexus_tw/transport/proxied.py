@@ -30,7 +30,7 @@ Ends = tuple[IAddress, IAddress]  # source and destination
 
 
 class NoHeader(Exception):
-    """What came is no header of the PROXY protocol."""
+    """Raised for bytes that are no header of the PROXY protocol."""
 
 
 def read(data: bytes) -> tuple[Ends | None, int] | None:

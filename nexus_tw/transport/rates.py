@@ -17,7 +17,7 @@ FEW: Final = 1024  # subjects of which something is kept without looking whether
 
 
 class Rates:
-    """What each subject has sent lately, whatever carried it."""
+    """Counts the bytes that each subject has sent lately, over all carriers."""
 
     def __init__(self, clock: IReactorTime, limits: Limits) -> None:
         self._clock = clock

@@ -43,7 +43,7 @@ EXPIRES_SOON = 14 * DAY
 
 
 class Members(NamedTuple):
-    """What errors call the files."""
+    """The names by which errors call the files."""
 
     certificate: str = "tls.certificate"
     key: str = "tls.key"

@@ -49,14 +49,14 @@ ROLES: Final[dict[str, Any]] = {
 
 
 class Passing(NamedTuple):
-    """What a publisher or a caller can do with payloads that routers do not look into; the others can do it too."""
+    """The payload passthru features of a publisher or caller; subscribers and callees announce the same."""
 
     payload_passthru_mode: bool = False
     payload_transparency: bool = False  # Autobahn's older form
 
 
 class Subscriber(NamedTuple):
-    """What a subscriber can be told."""
+    """The features that a subscriber announced."""
 
     publisher_identification: bool = False
     subscription_revocation: bool = False
@@ -65,7 +65,7 @@ class Subscriber(NamedTuple):
 
 
 class Callee(NamedTuple):
-    """What a callee can be told and asked."""
+    """The features that a callee announced."""
 
     progressive_call_results: bool = False
     progressive_call_invocations: bool = False
