@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred
 
 from tests.e2e.server import Child, clock, until
 
-PATIENCE = 30  # s; on a busy machine a browser takes many to start
+PATIENCE = 60  # s; on a busy machine a browser takes many to start
 FLAGS = (
     "--headless",
     "--no-sandbox",  # which root cannot have
@@ -71,7 +71,7 @@ class Tab(WebSocketClientProtocol):
     def __init__(self) -> None:
         super().__init__()
         self._asked: dict[int, Deferred[dict[str, Any]]] = {}
-        self._loaded: Deferred[None] = Deferred()
+        self._loaded: set[str] = set()  # loaders of documents that have loaded with all that belongs to them
         self.console: list[str] = []
 
     def onOpen(self) -> None:
@@ -81,9 +81,9 @@ class Tab(WebSocketClientProtocol):
         message = json.loads(payload)
         if "id" in message:
             self._asked.pop(message["id"]).callback(message)
-        elif message["method"] == "Page.loadEventFired":
-            loaded, self._loaded = self._loaded, Deferred()
-            loaded.callback(None)
+        elif message["method"] == "Page.lifecycleEvent":
+            if message["params"]["name"] == "load":
+                self._loaded.add(message["params"]["loaderId"])
         elif message["method"] == "Runtime.consoleAPICalled":
             said = message["params"]
             # Objects come as a preview that nobody could compare; what tests look for are strings.
@@ -105,11 +105,10 @@ class Tab(WebSocketClientProtocol):
         return result
 
     async def show(self, url: str) -> None:
-        """Loads an address."""
-        loaded = self._loaded
+        """Load an address. Return when this document has loaded; the one before may still report its own end of loading."""
         answer = await self.ask("Page.navigate", url=url)
         assert "errorText" not in answer, f"{url}: {answer['errorText']}"
-        await loaded.addTimeout(PATIENCE, clock)
+        await until(lambda: answer["loaderId"] in self._loaded, PATIENCE, f"for {url} to load")
 
     async def evaluate(self, expression: str, patience: float = PATIENCE) -> Any:
         """The value of an expression of JavaScript, or what its promise comes to. Raises `ScriptError`."""
@@ -140,10 +139,15 @@ class Chromium(Child):
         listening = self._profile / "DevToolsActivePort"
         await until(lambda: listening.exists() and listening.read_text(), PATIENCE, f"for the browser:\n{self.output}")
         port = listening.read_text().split("\n")[0]
-        answer = await treq.get(f"http://127.0.0.1:{port}/json/list", timeout=PATIENCE, persistent=False)
-        tabs = json.loads(await treq.content(answer))
-        url = next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
-        factory = WebSocketClientFactory(url)
+        urls: list[str] = []
+        end = clock.seconds() + PATIENCE
+        # The browser listens before it has opened its first page.
+        while not urls:
+            assert clock.seconds() < end, f"the browser opened no page:\n{self.output}"
+            answer = await treq.get(f"http://127.0.0.1:{port}/json/list", timeout=PATIENCE, persistent=False)
+            tabs = json.loads(await treq.content(answer))
+            urls = [tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page"]
+        factory = WebSocketClientFactory(urls[0])
         factory.protocol = Tab
         factory.noisy = False
         factory.number = 0
@@ -152,6 +156,7 @@ class Chromium(Child):
         tab: Tab = await factory.opened.addTimeout(PATIENCE, clock)
         for domain in ("Runtime", "Page"):
             await tab.ask(f"{domain}.enable")
+        await tab.ask("Page.setLifecycleEventsEnabled", enabled=True)
         return tab
 
     def discard(self) -> None:

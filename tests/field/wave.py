@@ -141,7 +141,7 @@ class Wave:
         self.stories = [Story(cell) for cell in cells]
         self._by_name = {str(story.cell): story for story in self.stories}
         self.house = House(directory, dict.fromkeys(cell.way for cell in cells), life.settings, life.relayed)
-        self._programs: list[Program] = []
+        self._programs: dict[Any, Program] = {}  # by client
 
     async def run(self) -> dict[Cell, Outcome]:
         """Gives what came of each cell, whatever it was."""
@@ -164,11 +164,13 @@ class Wave:
         while True:
             self._look()
             waiting = [story for story in waiting if not true(story)]
-            if all(story.failed for story in waiting) or clock.seconds() > end:
+            if all(story.failed or self._ended(story) for story in waiting) or clock.seconds() > end:
                 break
             await deferLater(clock, LOOK)
         for story in waiting:
-            story.troubles.append(f"waited in vain until it {what}; it said {[each.line for each in story.said[-4:]]}")
+            said = [each.line for each in story.said[-4:]]
+            ended = f"; its program ended:\n{self._ended(story)}" if self._ended(story) else ""
+            story.troubles.append(f"waited in vain until it {what}; it said {said}{ended}")
 
     def mark(self) -> None:
         """From now on all can come back."""
@@ -177,7 +179,7 @@ class Wave:
 
     def signal(self, number: signal.Signals) -> None:
         """To every client's processes."""
-        for program in self._programs:
+        for program in self._programs.values():
             for pid in program.everything():
                 os.kill(pid, number)
 
@@ -190,7 +192,12 @@ class Wave:
             program = Program(client.name, self.house.directory)
             arguments = json.dumps([self._told(cell) for cell in cells])
             program.spawn([*client.command, arguments], environment, ROOT)
-            self._programs.append(program)
+            self._programs[client] = program
+
+    def _ended(self, story: Story) -> str:
+        """Return the end of what its program wrote, or nothing while the program runs."""
+        program = self._programs[story.cell.client]
+        return "" if program.running else program.output[-2000:] or "without a word"
 
     def _told(self, cell: Cell) -> dict[str, Any]:
         """A cell as its program is told of it (`programs/cells.py`)."""
@@ -207,15 +214,16 @@ class Wave:
         }
 
     def _look(self) -> None:
-        for program in self._programs:
+        for program in self._programs.values():
             for line in program.new():
                 self._by_name[line["cell"]].said.append(Said(clock.seconds(), line))
 
     def _end(self) -> None:
-        for program in self._programs:
+        programs = self._programs.values()
+        for program in programs:
             if program.running:
                 program.signal(signal.SIGTERM)
-        for program in self._programs:
+        for program in programs:
             with suppress(Exception):
                 program.wait(10)
             program.discard()
