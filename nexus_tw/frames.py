@@ -23,6 +23,8 @@ RAW_PONG: Final = 2
 RAW_HEAD: Final = 4  # bytes before the payload
 RAW_LARGEST: Final = 1 << 24  # bytes of payload
 
+MANY: Final = 1 << 31  # more frames than anything that is read at once has
+
 _RAW_WHOLE: Final = 0x08  # the payload has just as many bytes as there can be; the length says 0
 # Up to here XOR of two integers is quicker than setting up Autobahn's compiled masker.
 _INTEGER_XOR: Final = 1000
@@ -77,8 +79,8 @@ def unmask(mask: bytes, payload: bytes) -> bytes:
     return (int.from_bytes(payload) ^ int.from_bytes(whole)).to_bytes(size)
 
 
-def split(data: bytes, limit: int, receive: Callable[[bytes, bool], bool]) -> tuple[int, int]:
-    """Hands the leading plain messages in `data` to `receive(payload, is_binary)`.
+def split(data: bytes, limit: int, receive: Callable[[bytes, bool], bool], most: int = MANY) -> tuple[int, int]:
+    """Hands the leading plain messages in `data`, `most` of them, to `receive(payload, is_binary)`.
 
     Stops before the first frame that is not plain, not complete, longer than `limit` (0: no limit) or not UTF-8 though text,
     and after a message for which `receive` answers false. Gives the bytes consumed and the messages handed over.
@@ -86,7 +88,7 @@ def split(data: bytes, limit: int, receive: Callable[[bytes, bool], bool]) -> tu
     size = len(data)
     start = 0
     count = 0
-    while size - start >= 6:
+    while count < most and size - start >= 6:
         first = data[start]
         second = data[start + 1]
         if first not in _PLAIN or second < _MASKED:

@@ -38,6 +38,8 @@ OWN_CODE: Final = 3000  # from where on close codes are an application's own (RF
 PROBE: Final = 0.1  # s between two looks whether a client that was asked has shown that it is there
 LOOKS: Final = 30  # that are taken, before it is taken for dead
 ASKERS: Final = 1024  # who wait for one client's sign of life; the others are answered at once
+PORTION: Final = 512  # frames of one connection that are handled in a turn
+INFLATED: Final = 262144  # bytes that compressed messages of one connection may become in a turn, before the last of them
 RECOVERED: Final = 0.1  # of the bucket, from where on it no longer counts as kept empty
 
 
@@ -86,6 +88,7 @@ class Conversation:
         "outbox",
         "principal",
         "received",
+        "resting",
         "resuming",
         "session",
         "slot",
@@ -115,6 +118,7 @@ class Conversation:
         self.stream: Bucket | None = None  # of bytes, once there are some
         self.unmetered = 0  # bytes that are not counted yet
         self.resuming: IDelayedCall | None = None  # the end of a pause
+        self.resting = False  # frames that were read wait for the next turn
         self.closed: Close | None = None
         self.askers: list[Callable[[], None]] = []
         self.last_call: IDelayedCall | None = None  # for a client that does not close, or does not finish closing
@@ -127,6 +131,10 @@ class Conversation:
 
     def bound(self, size: int) -> None:
         """Take no message of more than `size` bytes from now on; 0: any size."""
+        raise NotImplementedError
+
+    def go_on(self) -> None:
+        """Handle the next portion of the frames that were read and wait, if there are some."""
         raise NotImplementedError
 
     # --- what a carrier tells
@@ -181,6 +189,12 @@ class Conversation:
             wait = max(wait, self._bytes_wait())
         if wait and self.session is not None:
             self._pause(wait)
+
+    def put_off(self) -> None:
+        """Frames that were read wait for the next turn: until they are handled nothing more is read."""
+        if self.resuming is None:
+            self.transport.pauseProducing()
+            self.resuming = self.door.clock.callLater(0, self._resume)
 
     def linger(self, seconds: float) -> None:
         """Drops a client that is not gone by then: it may never read, and so keep the last bytes and the socket."""
@@ -385,5 +399,7 @@ class Conversation:
 
     def _resume(self) -> None:
         self.resuming = None
-        if self.outbox is not None:
+        if self.outbox is not None and self.resting:
+            self.go_on()
+        if self.outbox is not None and self.resuming is None:
             self.transport.resumeProducing()

@@ -30,7 +30,7 @@ from nexus_tw.sessions.verbs import Dialect
 from nexus_tw.settings import Limits
 from nexus_tw.transport.admission import Admitted
 from nexus_tw.transport.connections import Connections
-from nexus_tw.transport.conversation import LINGER, Conversation, Shared
+from nexus_tw.transport.conversation import LINGER, PORTION, Conversation, Shared
 from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.keepalive import hurry, keep_alive, silence
 from nexus_tw.transport.turn import Turn
@@ -200,22 +200,34 @@ class Connection(Conversation, Protocol):
         size = len(data)
         if self._held is not None:
             self._held += data
-            if len(self._held) < self._wanted:
+            if self.resting or len(self._held) < self._wanted:  # under TLS more may come while it pauses
                 self.meter(0, size)
                 return
             data = bytes(self._held)
             self._held = None
+        self._handle(data, size)
+
+    def go_on(self) -> None:
+        self.resting = False
+        held, self._held = self._held, None
+        if held is not None and self.session is not None:
+            self._handle(bytes(held), 0)
+
+    def _handle(self, data: bytes, size: int) -> None:
+        """Take a portion of what was read, `size` bytes of it just now, and hold the rest."""
         before = self.received
         used = self._take(data)
         if used < len(data) and self.session is not None:
             self._held = bytearray(data[used:])
         self.meter(self.received - before, size)
+        if self.resting:
+            self.put_off()
 
     def _take(self, data: bytes) -> int:
-        """Takes the whole frames in front of `data`; how many bytes these are."""
+        """Takes the whole frames in front of `data`, a portion of them; how many bytes these are."""
         size = len(data)
         start = 0
-        while True:
+        for _ in range(PORTION):
             begin = start + frames.RAW_HEAD
             self._wanted = frames.RAW_HEAD
             if begin > size:
@@ -236,6 +248,8 @@ class Connection(Conversation, Protocol):
             start = end
             if not self._frame(kind, data[begin:end]):
                 return start
+        self.resting = start < size
+        return start
 
     def _frame(self, kind: int, payload: bytes) -> bool:
         """Does what a frame asks for; whether more may come."""

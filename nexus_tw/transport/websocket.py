@@ -23,7 +23,7 @@ from nexus_tw.settings import Compression, Limits
 from nexus_tw.transport.admission import Admitted
 from nexus_tw.transport.compression import Deflaters, Inflater, accept, acceptable
 from nexus_tw.transport.connections import Connections
-from nexus_tw.transport.conversation import LINGER, Conversation, Shared
+from nexus_tw.transport.conversation import INFLATED, LINGER, PORTION, Conversation, Shared
 from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.problems import response
 from nexus_tw.transport.quiet import quieten
@@ -41,6 +41,8 @@ BAD_GATEWAY: Final = 1014
 _QUOTED: Final = re.compile(r"""(["']).*\1""", re.DOTALL)
 _CONNECTING: Final = WebSocketProtocol.STATE_CONNECTING
 _OPEN: Final = WebSocketProtocol.STATE_OPEN
+_CLOSING: Final = WebSocketProtocol.STATE_CLOSING
+_CLOSED: Final = WebSocketProtocol.STATE_CLOSED
 
 
 class _Silence:
@@ -58,6 +60,7 @@ class Connection(Conversation, WebSocketServerProtocol):
     log = _Silence()
 
     door: Doorway
+    data: bytes  # what was read and is not parsed yet
     _perMessageCompress: Any
 
     def __init__(self, door: Doorway, admitted: Admitted) -> None:
@@ -147,26 +150,54 @@ class Connection(Conversation, WebSocketServerProtocol):
     # --- receiving
 
     def dataReceived(self, data: bytes) -> None:
-        door = self.door
-        self.heard = door.pulse.now
+        self.heard = self.door.pulse.now
+        if self.resting:  # under TLS more may come while it pauses
+            self.data += data
+            self.meter(0, len(data))
+        else:
+            self._handle(data, len(data))
+
+    def go_on(self) -> None:
+        self.resting = False
+        data, self.data = self.data, b""
+        self._handle(data, 0)
+
+    def _handle(self, data: bytes, size: int) -> None:
+        """Take a portion of what was read, `size` bytes of it just now; the rest waits in `data`."""
         before = self.received
-        size = len(data)
         if (
             self.state == _OPEN
-            and door.lane
+            and self.door.lane
             and not self.data
             and self.current_frame is None
             and not self.inside_message
         ):
-            used, count = frames.split(data, self.maxMessagePayloadSize, self.hand)
+            used, count = frames.split(data, self.maxMessagePayloadSize, self.hand, PORTION)
             self.received += count
             if used:
                 data = data[used:]
+            if count == PORTION and data:
+                self.data, data = data, b""
+                self.resting = True
         if data:
             self._dataReceived(data)
             if self.outbox is not None:
                 self.outbox.check()
         self.meter(self.received - before, size)
+        if self.resting:
+            self.put_off()
+
+    def consumeData(self) -> None:
+        if self.state not in (_OPEN, _CLOSING):
+            super().consumeData()
+            return
+        most = self.unmetered + INFLATED
+        for _ in range(2 * PORTION):  # a head and a payload are a step each
+            if not self.processData() or self.state == _CLOSED:
+                return
+            if self.unmetered >= most:
+                break
+        self.resting = True
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         self.fragments = 0
