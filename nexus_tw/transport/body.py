@@ -44,7 +44,7 @@ class Body:
         return not self.whole and (self._expected or self._error is not None)
 
     async def take(self) -> bytes:
-        """Return all of it. Raise `too_large`, or `limit_exceeded` if there are too many bodies that are not finished."""
+        """Return all of it. Raise `too_large`, or `rate_limited` if there are too many bodies that are not finished."""
         self._account = self.channel.account
         self._wanted = True
         if self._error is None:
@@ -62,9 +62,9 @@ class Body:
         return data
 
     def charge(self, size: int) -> None:
-        """Count what the body became, for as long as the request is served. Raise `limit_exceeded` if that is too much."""
-        self._bodies.take(self._account, size)
-        self._taken += size
+        """Count what the body became, for as long as the request is served. Raise `rate_limited` if that is too much
+        beside others, `too_large` if it always would be."""
+        self._take(size)
         self.channel.charge(size)
 
     def received(self, data: bytes) -> None:
@@ -112,11 +112,16 @@ class Body:
     def _charge_data(self, size: int | None = None) -> None:
         size = len(self._data) if size is None else size
         try:
-            self._bodies.take(self._account, size)
+            self._take(size)
         except NexusError as error:
             self._fail(error)
-        else:
-            self._taken += size
+
+    def _take(self, size: int) -> None:
+        bodies = self._bodies
+        if bodies.size and self._taken + size > bodies.share:
+            raise NexusError("too_large", f"The body takes more than {bodies.share} bytes (limits.share of limits.bodies)")
+        bodies.take(self._account, size)
+        self._taken += size
 
     def _fail(self, error: NexusError) -> None:
         self._error = error

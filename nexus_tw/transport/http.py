@@ -71,7 +71,7 @@ class Call:
     async def body(self) -> bytes:
         """Take the body and return it, decompressed; for a caller that has been found out.
 
-        Until then nothing of it is kept. Raise `too_large`, `limit_exceeded`, `invalid_message` or `codings.Unsupported`.
+        Until then nothing of it is kept. Raise `too_large`, `rate_limited`, `invalid_message` or `codings.Unsupported`.
         """
         if self._body is None:
             taken: Body = self._request.body
@@ -228,6 +228,11 @@ class Root(Resource):
 
 
 _ALWAYS: Final = (("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store"), ("Server", "nexus"))
+RETRY: Final = 1  # s after which there may be room again for what is rate-limited
+_BESIDES: Final = {
+    "unauthorized": (("WWW-Authenticate", "Bearer"),),
+    "rate_limited": (("Retry-After", str(RETRY)),),
+}
 _PREFLIGHT: Final = (
     ("Access-Control-Allow-Headers", "Authorization, Content-Encoding, Content-Type, Idempotency-Key"),
     ("Access-Control-Max-Age", "600"),
@@ -246,7 +251,7 @@ def _refusal(error: NexusError) -> Answer:
         return _problem(error, (("Retry-After", str(error.retry_after)),), error.status)
     if isinstance(error, codings.Unsupported):
         return _problem(error, (("Accept-Encoding", codings.ACCEPTED),), 415)
-    return _problem(error, (("WWW-Authenticate", "Bearer"),) if error.code == "unauthorized" else ())
+    return _problem(error, _BESIDES.get(error.code, ()))
 
 
 def _allowed(methods: Iterable[str]) -> str:
