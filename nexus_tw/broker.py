@@ -6,7 +6,6 @@ subscription on the bus for each pattern that anybody here wants, and answers a 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
@@ -24,7 +23,7 @@ from nexus_tw.metrics import Metrics
 from nexus_tw.order import Lines
 from nexus_tw.payloads import Payload
 from nexus_tw.policy import Principal
-from nexus_tw.pots import Pot
+from nexus_tw.pots import Pot, Shelf
 from nexus_tw.roster import Roster
 from nexus_tw.settings import Limits
 from nexus_tw.topics import Pattern, check_name, is_reserved
@@ -81,13 +80,15 @@ class Broker:
         self._hub = hub
         self._limits = limits
         self._metrics = metrics
-        self._filters = Pot("filters", limits.filters_all, limits.share, metrics)
-        self._wildcards = Pot("wildcards", WILDCARDS, limits.share, metrics)
+        self._filters = Pot("filters", "filters_all", limits, metrics)
+        self._wildcards = Pot("wildcards", WILDCARDS, limits, metrics)
         self._interests: dict[str, _Interest] = {}
         self._clients: dict[Peer, Subscriber] = {}
-        self.lines = Lines(limits.waiting, metrics)
-        self._outbox: deque[tuple[str, bytes]] = deque()
-        self._outbox_bytes = 0
+        self.lines = Lines(limits, metrics)
+        self._outbox: Shelf[int, tuple[str, bytes]] = Shelf(
+            Pot("outbox", "outbox", limits, metrics), Pot("outbox_bytes", OUTBOX_BYTES, limits, metrics)
+        )
+        self._announced = 0
 
     # --- publish
 
@@ -127,16 +128,17 @@ class Broker:
 
         self._bus.publish(event_type, data, done, b"" if about is None else encode_about(about))
 
-    def announce(self, event_type: str, data: bytes) -> None:
-        """Publishes an event of the server's own. While the bus is away it waits in a bounded outbox."""
+    def announce(self, event_type: str, data: bytes, account: str) -> None:
+        """Publishes an event of the server's own, which that account caused. While the bus is away it waits in a bounded
+        outbox, out of which those go first that accounts with more than their share caused."""
         if self._bus.available and not self._outbox:
             self._send(event_type, data)
             return
-        self._outbox.append((event_type, data))
-        self._outbox_bytes += len(data)
-        while len(self._outbox) > self._limits.outbox or self._outbox_bytes > OUTBOX_BYTES:
-            lost_type, lost = self._outbox.popleft()
-            self._outbox_bytes -= len(lost)
+        event = event_type, data
+        self._announced += 1
+        # Without a place none waits; for a pot 0 would be no limit.
+        lost = self._outbox.put(self._announced, event, account, 1, len(data)) if self._limits.outbox else [event]
+        for lost_type, _ in lost:
             self._metrics.events_dropped["outbox"] += 1
             self.missed(lost_type)
 
@@ -401,8 +403,7 @@ class Broker:
     def restored(self) -> None:
         """The bus is back: says to every subscriber that it may have missed something, then sends what waited."""
         self.gap_anywhere()
-        waiting, self._outbox, self._outbox_bytes = self._outbox, deque(), 0
-        for event_type, data in waiting:
+        for event_type, data in self._outbox.clear():
             self._send(event_type, data)
 
 

@@ -27,6 +27,7 @@ from nexus_tw.payloads import Payload
 from nexus_tw.policy import Principal
 from nexus_tw.pots import Pot
 from nexus_tw.sessions.verbs import CallReply, CallRequest, CancelMode, Options
+from nexus_tw.settings import Limits
 from nexus_tw.wamp.codecs import JSON
 
 AGENT: Final = "nexus.agent."
@@ -52,23 +53,21 @@ class Calls:
         handlers: Mapping[str, Handler],
         procedures: Mapping[str, Procedure],
         metrics: Metrics,
-        timeout: float,
+        limits: Limits,
         disclose: bool,
         journal: Journal,
-        share: float,
     ) -> None:
-        """`timeout` in s for calls that give none (0: none); with `disclose` every callee is told who calls; `share` is one
-        subject's part of the bytes that handlers hold."""
+        """With `disclose` every callee is told who calls."""
         self.clock = clock
         self.executors = executors
         self.invocations = invocations
         self.handlers = handlers
         self.procedures = procedures
         self.metrics = metrics
-        self.timeout = timeout
+        self.timeout = limits.call  # s for calls that give none; 0: none
         self.disclose = disclose
         self.journal = journal
-        self.held = Pot("handler_bytes", HELD, share, metrics)
+        self.held = Pot("handler_bytes", HELD, limits, metrics)
 
     def call(self, peer: Peer, rights: Principal, request: CallRequest, reply: CallReply) -> Call:
         """Takes a call, for which `rights` must be enough. Raises `forbidden`, `no_such_command` where nobody executes it."""

@@ -323,8 +323,8 @@ class CommandBook:
         self._pending: Counter[str] = Counter()
         self._awaited: dict[Peer, dict[Command, None]] = {}  # commands that have not ended, by where somebody waits
         self._ended_of: dict[str, OrderedDict[str, Command]] = {}  # by account
-        self._counts = Pot("commands", limits.commands, limits.share, metrics)
-        self._bytes = Pot("command_bytes", MAX_BYTES, limits.share, metrics)
+        self._counts = Pot("commands", "commands", limits, metrics)
+        self._bytes = Pot("command_bytes", MAX_BYTES, limits, metrics)
 
     def find(self, command_id: str) -> Command | None:
         """The command of that id, if it is remembered."""
@@ -339,7 +339,6 @@ class CommandBook:
         count = len(command.executions)
         # Names of targets are kept as long as the command, parameters until it ends.
         size = _size(command.parameters) + sum(len(execution.target or "") for execution in command.executions)
-        self._counts.resize(limits.commands, limits.share)
         self._forget_old()
         self._make_room(account, count, size)
         self._counts.take(account, count)

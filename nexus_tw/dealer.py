@@ -507,7 +507,7 @@ class Dealer:
     def _tell(self, command: Command, agent_id: str | None, state: State) -> None:
         timestamp = self._timestamps.text(self._clock.seconds())
         event = TaskUpdated(command.id, command.name, state.value, timestamp, agent_id)
-        self._announce("task.updated", msgspec.json.encode(event))
+        self._announce("task.updated", msgspec.json.encode(event), command.account)
 
 
 class _Attempt:

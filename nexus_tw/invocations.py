@@ -7,7 +7,6 @@ executor still says later finds nothing, and nothing ends twice.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final, Protocol
 from uuid import uuid4
@@ -16,10 +15,13 @@ from nexus_tw.errors import NexusError
 from nexus_tw.executors import Executor
 from nexus_tw.guard import Guard
 from nexus_tw.interfaces import Caller, Peer, Reason, Registration
+from nexus_tw.metrics import Metrics
 from nexus_tw.payloads import Payload
+from nexus_tw.pots import Pot, Shelf
 from nexus_tw.sessions.verbs import Options
+from nexus_tw.settings import Limits
 
-MOST_PAST: Final = 65536  # invocations that are over, but of which it is known whose they were
+MOST_PAST: Final = 65536  # invocations of a realm that are over, but of which it is known whose they were
 
 _guarded: Final = Guard(__name__, "A caller could not be told that who executed its call is gone")
 
@@ -157,10 +159,11 @@ class _Hand:
 class Invocations:
     """What each connection is executing now."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits, metrics: Metrics) -> None:
         self._hands: dict[Peer, _Hand] = {}
         self._named: dict[tuple[Peer, str], list[Invocation]] = {}
-        self._past: OrderedDict[tuple[str, str], None] = OrderedDict()  # by client id and command id
+        # By client id and command id, on the account of who executed it.
+        self._past: Shelf[tuple[str, str], None] = Shelf(Pot("past_invocations", MOST_PAST, limits, metrics))
 
     def start(self, invocation: Invocation) -> None:
         """Hands it over."""
@@ -187,9 +190,7 @@ class Invocations:
             named.remove(invocation)
             if not named:
                 del self._named[key]
-            self._past[peer.client_id, invocation.command_id] = None
-            if len(self._past) > MOST_PAST:
-                self._past.popitem(last=False)
+            self._past.put((peer.client_id, invocation.command_id), None, peer.principal.account, 1)
 
     def find(self, peer: Peer, command_id: str, agent_id: str | None) -> Invocation | None:
         """The connection's invocation of that id: as that agent, or without one the oldest."""

@@ -38,8 +38,9 @@ LABELS: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
     "shares_refused": (
         "pot",
         (
-            *("bodies", "command_bytes", "commands", "filters", "handler_bytes", "idempotency_bytes", "idempotency_keys"),
-            *("samples", "send_queues", "testaments", "wildcards"),
+            *("agents", "authorizer_requests", "bodies", "command_bytes", "commands", "filters", "handler_bytes"),
+            *("idempotency_bytes", "idempotency_keys", "samples", "send_queues", "testaments", "thread_queue"),
+            *("waiting_bytes", "wildcards"),
         ),
     ),
     "commands_ended": ("status", ("completed", "failed", "cancelled", "expired")),
@@ -62,6 +63,7 @@ class Metrics:
     reads_paused: int = 0
     messages_queued: int = 0  # that waited until an earlier one of the same client took effect
     messages_refused: int = 0  # because too many waited so
+    probes_skipped: int = 0  # answered at once, as too many waited for one client's sign of life
     shares_refused: Counter[str] = field(default_factory=Counter)  # by pot
     # events
     events_published: int = 0

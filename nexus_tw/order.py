@@ -18,8 +18,12 @@ from nexus_tw.errors import NexusError
 from nexus_tw.guard import Guard
 from nexus_tw.interfaces import Peer
 from nexus_tw.metrics import Metrics
+from nexus_tw.pots import Pot
+from nexus_tw.settings import Limits
 
 MOST_BYTES: Final = 1048576  # of messages in one line, besides limits.waiting, which counts them
+ALL_BYTES: Final = 67108864  # of messages in all lines of a realm on this node
+PLACE: Final = 512  # bytes for which each message counts besides in that
 
 _guarded: Final = Guard(__name__, "What a client asked for could not be done in its turn")
 
@@ -43,11 +47,12 @@ class Place:
 class _Line:
     """The requests of one client that have not taken effect, oldest first."""
 
-    __slots__ = ("_lines", "_peer", "bytes", "held", "leaving", "places", "running")
+    __slots__ = ("_lines", "_peer", "account", "bytes", "held", "leaving", "places", "running")
 
     def __init__(self, lines: Lines, peer: Peer) -> None:
         self._lines = lines
         self._peer = peer
+        self.account = peer.principal.account
         self.places: deque[Place] = deque()
         self.bytes = 0
         self.held = False  # what was done last has not taken effect yet
@@ -61,7 +66,9 @@ class _Line:
         places = self.places
         self.running = True
         while places and not self.held and (act := places[0].act) is not None:
-            self.bytes -= places.popleft().size
+            size = places.popleft().size
+            self.bytes -= size
+            self._lines.held.give_back(self.account, size + PLACE)
             _guarded(act)
         self.running = False
         if not places and not self.held:
@@ -71,10 +78,10 @@ class _Line:
 class Lines:
     """The lines of all clients of a realm on this node that have one."""
 
-    def __init__(self, most: int, metrics: Metrics) -> None:
-        """`most` bounds the places of one line; 0: no bound."""
-        self._most = most
+    def __init__(self, limits: Limits, metrics: Metrics) -> None:
+        self._limits = limits
         self._metrics = metrics
+        self.held = Pot("waiting_bytes", ALL_BYTES, limits, metrics, "rate_limited")
         self._lines: dict[Peer, _Line] = {}
 
     @property
@@ -90,13 +97,21 @@ class Lines:
     def place(self, peer: Peer, size: int = 0) -> Place:
         """Take a place at the end of the client's line for a message of `size` bytes.
 
-        Raise `rate_limited` if `limits.waiting` messages or `MOST_BYTES` wait already.
+        Raise `rate_limited` if `limits.waiting` messages or `MOST_BYTES` wait already, or too much of the subject's connections
+        or of all.
         """
-        line = self._line(peer)
-        if 0 < self._most <= len(line.places) or line.bytes >= MOST_BYTES:
+        line = self._lines.get(peer) or _Line(self, peer)
+        most = self._limits.waiting
+        if 0 < most <= len(line.places) or line.bytes >= MOST_BYTES:
             self._metrics.messages_refused += 1
-            what = f"{self._most} messages" if line.bytes < MOST_BYTES else f"{MOST_BYTES} bytes"
+            what = f"{most} messages" if line.bytes < MOST_BYTES else f"{MOST_BYTES} bytes"
             raise NexusError("rate_limited", f"More than {what} of this connection wait for an earlier one to take effect")
+        try:
+            self.held.take(line.account, size + PLACE)
+        except NexusError:
+            self._metrics.messages_refused += 1
+            raise
+        self._lines[peer] = line
         self._metrics.messages_queued += 1
         place = Place(line, size)
         line.places.append(place)

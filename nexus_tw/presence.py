@@ -13,13 +13,15 @@ from twisted.internet.interfaces import IReactorTime
 
 from nexus_tw.errors import REPLACED, NexusError
 from nexus_tw.interfaces import Peer
+from nexus_tw.metrics import Metrics
+from nexus_tw.pots import Pot
 from nexus_tw.settings import Limits
 from nexus_tw.spread import Spread
 from nexus_tw.times import Timestamps
 from nexus_tw.topics import check_name
 
-Announce = Callable[[str, bytes], None]
-"""Publishes an event of the server's own: its type and its JSON. Does not raise."""
+Announce = Callable[[str, bytes, str], None]
+"""Publishes an event of the server's own: its type, its JSON, and the account of who caused it. Does not raise."""
 
 
 class AgentStatus(msgspec.Struct, rename="camel", gc=False):
@@ -33,8 +35,11 @@ class AgentStatus(msgspec.Struct, rename="camel", gc=False):
 class Presence:
     """Knows who is here. Every peer given to it must be given to `gone` in the end, and never again after that."""
 
-    def __init__(self, announce: Announce, clock: IReactorTime, limits: Limits, spread: Spread) -> None:
+    def __init__(
+        self, announce: Announce, clock: IReactorTime, limits: Limits, metrics: Metrics, spread: Spread
+    ) -> None:
         self._limits = limits
+        self._agents = Pot("agents", "agents_all", limits, metrics)
         self._spread = spread
         self._announce = announce
         self._clock = clock
@@ -47,36 +52,46 @@ class Presence:
     def acts(self, peer: Peer, agent_id: str) -> bool:
         """The connection did something as this agent, whose id is a name; whether it now acts for it.
 
-        Past `limits.agents` ids of one connection it does not: a gateway for more agents loses none of their telemetry,
-        but those beyond are not seen as online. Called with every telemetry message: when nothing changes it costs two
-        look-ups.
+        Past `limits.agents` ids of one connection, or the share of its subject of `limits.agents_all`, it does not: a gateway
+        for more agents loses none of their telemetry, but those beyond are not seen as online. Called with every telemetry
+        message: when nothing changes it costs two look-ups.
         """
         ids = self._ids.get(peer)
-        if ids is None:
-            ids = self._ids[peer] = {}
-        elif agent_id in ids:
-            return True
-        if 0 < self._limits.agents <= len(ids):
-            return False
+        return (ids is not None and agent_id in ids) or self._begins(peer, agent_id) is None
+
+    def _begins(self, peer: Peer, agent_id: str) -> NexusError | None:
+        """The connection acts for one agent more; returns why it does not."""
+        ids = self._ids.get(peer, {})
+        most = self._limits.agents
+        if 0 < most <= len(ids):
+            return NexusError("limit_exceeded", f"One connection cannot act for more than {most} agents (limits.agents)")
+        account = peer.principal.account
+        error = self._agents.refusal(account)
+        if error is not None:
+            return error
+        self._agents.count(account, 1)
+        self._ids[peer] = ids
         ids[agent_id] = None
         peers = self._peers.get(agent_id)
         if peers is not None:
             peers[peer] = None
         else:
             self._peers[agent_id] = {peer: None}
-            self._tell(agent_id, "online")
-        return True
+            self._tell(peer, agent_id, "online")
+        return None
 
     def registers(self, peer: Peer, agent_id: str, explicit: bool) -> Peer | None:
         """The connection will execute commands as this agent; raises `invalid_message` for an id that is no name, and
-        `limit_exceeded` past `limits.agents` ids, and then nothing has changed.
+        `limit_exceeded` past `limits.agents` ids or the subject's share of `limits.agents_all`, and then nothing has changed.
 
         An `explicit` id belongs to whoever registered it last: the connection that held it until now is closed, and
         returned so that what it was executing can be given up. One that only sends telemetry under the id may stay.
         """
         check_name(agent_id, "agentId")
-        if not self.acts(peer, agent_id):
-            raise NexusError("limit_exceeded", f"One connection cannot act for more than {self._limits.agents} agents")
+        if agent_id not in self._ids.get(peer, ()):
+            error = self._begins(peer, agent_id)
+            if error is not None:
+                raise error
         if not explicit:
             return None
         older = self._registered.get(agent_id)
@@ -107,7 +122,8 @@ class Presence:
             del peers[peer]
             if not peers:
                 del self._peers[agent_id]
-                self._tell(agent_id, "offline")
+                self._tell(peer, agent_id, "offline")
+            self._agents.give_back(peer.principal.account)
             yield
 
     def peers(self, agent_id: str) -> list[Peer]:
@@ -118,6 +134,7 @@ class Presence:
         """The ids of all agents that are online, the longest there first."""
         return list(self._peers)
 
-    def _tell(self, agent_id: str, status: Literal["online", "offline"]) -> None:
+    def _tell(self, peer: Peer, agent_id: str, status: Literal["online", "offline"]) -> None:
         timestamp = self._timestamps.text(self._clock.seconds())
-        self._announce("agent.status", msgspec.json.encode(AgentStatus(agent_id, status, timestamp)))
+        data = msgspec.json.encode(AgentStatus(agent_id, status, timestamp))
+        self._announce("agent.status", data, peer.principal.account)

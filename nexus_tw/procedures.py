@@ -30,6 +30,7 @@ from nexus_tw.roster import Roster
 from nexus_tw.sessions.verbs import CallReply
 from nexus_tw.sessions.wamp.errors import invalid_uri
 from nexus_tw.sessions.wamp.passthru import passed_on
+from nexus_tw.settings import Limits
 from nexus_tw.telemetry import Telemetry
 from nexus_tw.topics import Pattern, is_name
 from nexus_tw.wamp.codecs import JSON, read
@@ -133,21 +134,20 @@ class Procedures:
         roster: Roster,
         authorize: Authorize,
         metrics: Metrics,
-        depth: int,
-        share: float,
+        limits: Limits,
         disclose: bool,
     ) -> None:
-        """`authorize` finds out what a peer may do, as for its requests. `depth` bounds a testament's nesting, `share` one
-        subject's part of `TESTAMENT_BYTES`; with `disclose` it always says who left it."""
+        """`authorize` finds out what a peer may do, as for its requests. With `disclose` a testament always says who left
+        it."""
         self._hub = hub
         self._broker = broker
         self._executors = executors
         self._roster = roster
         self._authorize = authorize
         self._metrics = metrics
-        self._depth = depth
+        self._depth = limits.depth
         self._disclose = disclose
-        self._kept = Pot("testaments", TESTAMENT_BYTES, share, metrics)
+        self._kept = Pot("testaments", TESTAMENT_BYTES, limits, metrics)
         self._testaments: dict[Peer, dict[str, list[_Testament]]] = {}  # by scope, in the order of `SCOPES`
         self._dealer = dealer
         self.table: dict[str, Procedure] = {

@@ -72,13 +72,13 @@ class Realm:
         self.nodes.broker = self.broker
         self.waiting: Container[Peer] = self.broker.lines.waiting
         self._spread = Spread(clock)
-        self._presence = Presence(self.broker.announce, clock, limits, self._spread)
+        self._presence = Presence(self.broker.announce, clock, limits, metrics, self._spread)
         executed: dict[str, Handler] = {
             command: partial(Guest(f"The handler of {command}", "give it `thread = true`").run, handler)
             for command, handler in handlers.items()
         }
         self._executors = Executors(random)
-        self._invocations = Invocations()
+        self._invocations = Invocations(limits, metrics)
         self._dealer = Dealer(
             clock,
             self.broker.announce,
@@ -101,8 +101,7 @@ class Realm:
             self._roster,
             self.authorize,
             metrics,
-            limits.depth,
-            limits.share,
+            limits,
             rules.disclose,
         )
         self._calls = Calls(
@@ -112,15 +111,14 @@ class Realm:
             executed,
             self._procedures.table,
             metrics,
-            limits.call,
+            limits,
             rules.disclose,
             self._journal,
-            limits.share,
         )
-        self._patience = limits.authorizer
+        self._limits = limits
         authorizer = authorizer_of(name, rules, self._ask)
         self._authorization = (
-            Authorization(name, authorizer, clock, limits.authorizer, metrics) if authorizer is not None else None
+            Authorization(name, authorizer, clock, limits, metrics) if authorizer is not None else None
         )
 
     def store(self, telemetry: Telemetry) -> None:
@@ -307,7 +305,7 @@ class Realm:
     def _ask(self, procedure: str, args: list[Any], done: Callable[[Any], None]) -> None:
         """Calls a procedure of the realm for the server itself."""
         try:
-            self._calls.ask(procedure, args, self._patience, _Question(done))
+            self._calls.ask(procedure, args, self._limits.authorizer, _Question(done))
         except NexusError as error:
             done(error)
 

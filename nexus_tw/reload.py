@@ -18,7 +18,7 @@ LIVE: Final[Mapping[str, tuple[str, ...]]] = {
     "tls": (),
     "auth": ("plugins",),
     "http": ("dashboard",),
-    "limits": ("message", "headers", "depth", "call", "filters_all", "share"),
+    "limits": ("message", "headers", "depth", "call"),
 }
 LIVE_IN_REALMS: Final = ("anonymous",)
 

@@ -199,7 +199,6 @@ class Server:
         renew(self._limits, settings.limits)
         renew(self._http, settings.http)
         self.connections.relimit()
-        self._admission.bodies.resize(settings.limits.bodies, settings.limits.share)
         self.doors.patience = settings.limits.handshake
         self._admission.patience = self._introductions.patience = settings.limits.auth
         self._authenticators.take(own, settings.roles)

@@ -171,7 +171,7 @@ class Node:
         name = node_name()
         if settings.python_path and _imports(settings):
             plugins.search(settings.python_path)
-        self._threads = Threads(reactor, settings.limits.threads, settings.limits.thread_queue, metrics)
+        self._threads = Threads(reactor, settings.limits, metrics)
         self._server = Server(
             reactor,
             settings,
@@ -212,6 +212,7 @@ class Node:
         """As `take`."""
         prepared = [each.prepared(settings.tls) for each in self._listeners]
         self._server.reconfigure(settings, self._configuration.token)
+        self._threads.take(settings.limits)
         for take in filter(None, prepared):
             take()
 

@@ -95,6 +95,7 @@ class Limits(Struct, forbid_unknown_fields=True):
     telemetry_rate: Count = 1048576  # bytes/s of telemetry stored for one subject; the burst is ten seconds' worth
     telemetry_kept: Count = 17179869184  # bytes of telemetry kept of one subject, as far as this process stored them
     agents: Count = 65536  # agent ids that one connection acts for
+    agents_all: Count = 262144  # the same of all connections in one realm of a process
     commands: Count = 100000  # commands remembered (their ids stand for a day), running and queued ones among them
     pending: Count = 1024  # commands of one caller that have not ended
     # Of what all subjects share (commands, idempotency keys, …), the part that one of them may take; 1: all of it.

@@ -40,7 +40,7 @@ SAMPLE: Final = 512  # bytes for which each sample counts besides in a share
 PRUNE_EVERY: Final = 60.0  # s
 
 Ok = Callable[[int], None]
-Announce = Callable[[str, bytes], None]
+Announce = Callable[[str, bytes, str], None]
 
 # A waiting sample: the row to store, the metrics as sent, the receiver of the answer, and the account it counts on.
 # A tuple, as it is made for every message.
@@ -58,8 +58,8 @@ _guarded: Final = Guard(__name__, "Telling of stored telemetry failed")
 
 
 class Telemetry:
-    """The service. `announce` publishes an event (type, JSON); `retention` is in seconds, 0 for ever; `clock` tells the
-    time since the epoch."""
+    """The service. `announce` publishes an event (type, JSON, account); `retention` is in seconds, 0 for ever; `clock` tells
+    the time since the epoch."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Telemetry:
         # Everything not acknowledged, also what a commit under way holds.
         self._held = 0
         self._held_bytes = 0
-        self._shares = Pot("samples", SHARED, limits.share, metrics)
+        self._shares = Pot("samples", SHARED, limits, metrics)
         self._turn: IDelayedCall | None = None  # the end of this reactor turn, which begins a commit
         self._committing = False
         self._answered = 0
@@ -218,8 +218,8 @@ class Telemetry:
         if failure is None:
             self._metrics.telemetry_stored += len(batch)
             # In this order, as the bus of one node then has its turn before the answers have theirs: all leaves in one turn.
-            for sample, sent, _, _, _ in batch:
-                _guarded(self._announce, RECEIVED, _received(sample, sent))
+            for sample, sent, _, _, account in batch:
+                _guarded(self._announce, RECEIVED, _received(sample, sent), account)
             for sample, _, ok, _, _ in batch:
                 _guarded(ok, sample.timestamp)
         else:

@@ -1,14 +1,19 @@
 """Threads for command handlers that block: a bounded number of them, and a bounded queue before them.
 
+A subject has a share of the queue, and the subjects in it take turns, so that one with many commands does not hold up the
+others.
+
 Progress and results of a handler reach the reactor in its order. A thread cannot be
 stopped from outside: a handler that goes on although nobody waits keeps its thread until it returns.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
+from copy import copy
 from functools import partial
+from itertools import chain
 from queue import SimpleQueue
 from threading import BoundedSemaphore, Thread
 from typing import Any, Final
@@ -24,6 +29,8 @@ from nexus_tw.errors import NexusError
 from nexus_tw.interfaces import Handler, Invoked
 from nexus_tw.metrics import Metrics
 from nexus_tw.policy import Principal
+from nexus_tw.pots import Pot
+from nexus_tw.settings import Limits, renew
 
 PROGRESS: Final = 64  # messages of one handler on their way to the reactor; it waits before it tells of more
 GLANCE: Final = 0.1  # s after which it looks whether anybody still waits
@@ -41,19 +48,20 @@ def as_json(result: Any) -> Raw:
 
 
 class Threads:
-    """Runs handlers in at most `most` threads, while at most `queue` wait for one."""
+    """Runs handlers in at most `limits.threads` threads, while at most `limits.thread_queue` wait for one."""
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, most: int, queue: int, metrics: Metrics) -> None:
+    def __init__(self, reactor: Any, limits: Limits, metrics: Metrics) -> None:
         self._reactor = reactor
-        self._most = most
-        self._queue = queue
+        self._limits = copy(limits)
         self._metrics = metrics
+        self._places = Pot("thread_queue", "thread_queue", self._limits, metrics, "rate_limited")
         self._work: SimpleQueue[_Work | None] = SimpleQueue()
         self._started = 0
         self._running: set[_Run] = set()
-        self._waiting: deque[_Run] = deque()
+        # By account, of which each has its turn; the next one first.
+        self._waiting: OrderedDict[str, deque[_Run]] = OrderedDict()
         self._stopping: Deferred[None] | None = None
 
     @property
@@ -62,7 +70,12 @@ class Threads:
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return self._places.taken
+
+    def take(self, limits: Limits) -> None:
+        """Live by these limits from now on."""
+        renew(self._limits, limits)
+        self._go_on()
 
     def wrap(self, handler: Handler) -> Handler:
         """The same handler, executed in a thread."""
@@ -71,26 +84,29 @@ class Threads:
     def run(self, handler: Handler, call: Invoked) -> Deferred[Raw]:
         """Execute it in a thread; fires with its result as JSON. To cancel it takes it out of the queue, or tells it.
 
-        Raise `rate_limited` if the queue is full, and `shutting_down` once the server ends.
+        Raise `rate_limited` if the queue is full, or the subject's share of it, and `shutting_down` once the server ends.
         """
         if self._stopping is not None:
             raise NexusError("shutting_down", "Server shutting down")
         run = _Run(self, self._reactor, handler, call)
-        if len(self._running) < self._most:
+        if len(self._running) < self._limits.threads:
             self._start(run)
-        elif len(self._waiting) < self._queue:
-            self._waiting.append(run)
-        else:
+            return run.result
+        account = call.caller.account
+        whose = "" if self._places.taken >= self._limits.thread_queue else " of one subject"
+        if not whose or self._places.refusal(account) is not None:
             self._metrics.threads_full += 1
-            raise NexusError("rate_limited", "too many commands wait for a thread")
+            share = "limits.share of " if whose else ""
+            raise NexusError("rate_limited", f"too many commands{whose} wait for a thread ({share}limits.thread_queue)")
+        self._places.count(account, 1)
+        self._waiting.setdefault(account, deque()).append(run)
         return run.result
 
     async def stop(self) -> None:
         """End: nobody waits any more. Handlers that do not return within `PATIENCE` are left behind."""
         stopped: Deferred[None] = Deferred()
         self._stopping = stopped
-        waiting, self._waiting = self._waiting, deque()
-        for run in (*waiting, *self._running):
+        for run in (*chain.from_iterable(self._waiting.values()), *self._running):
             run.cancel("shutting_down")
         if self._running:
             late = self._reactor.callLater(PATIENCE, stopped.callback, None)
@@ -104,16 +120,30 @@ class Threads:
 
     def leave(self, run: _Run) -> None:
         """A run that waits is not wanted any more."""
-        if run in self._waiting:
-            self._waiting.remove(run)
+        account = run.caller.account
+        queue = self._waiting.get(account)
+        if queue is not None and run in queue:
+            queue.remove(run)
+            self._places.give_back(account)
+            if not queue:
+                del self._waiting[account]
 
     def ended(self, run: _Run) -> None:
         """A thread is free."""
         self._running.discard(run)
-        if self._waiting:
-            self._start(self._waiting.popleft())
-        elif self._stopping is not None and not self._running and not self._stopping.called:
+        self._go_on()
+        if self._stopping is not None and not self._running and not self._stopping.called:
             self._stopping.callback(None)
+
+    def _go_on(self) -> None:
+        """Start what waits, as far as there are threads: the oldest of the subject whose turn it is, then the next one's."""
+        while self._waiting and len(self._running) < self._limits.threads:
+            account, queue = self._waiting.popitem(last=False)
+            run = queue.popleft()
+            if queue:
+                self._waiting[account] = queue
+            self._places.give_back(account)
+            self._start(run)
 
     def _start(self, run: _Run) -> None:
         self._running.add(run)

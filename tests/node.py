@@ -203,7 +203,7 @@ class Nodes:
             commands or {},
             metrics,
             descriptors,
-            Threads(clock, settings.limits.threads, settings.limits.thread_queue, metrics),
+            Threads(clock, settings.limits, metrics),
         )
         await server.start()
         node = Node(server, metrics)

@@ -233,13 +233,15 @@ class RecordingCallReply:
 
 
 class RecordingAnnouncer:
-    """Takes the events that the server publishes itself: pairs of type and decoded data."""
+    """Takes the events that the server publishes itself: pairs of type and decoded data, and their accounts."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, Any]] = []
+        self.accounts: list[str] = []
 
-    def __call__(self, event_type: str, data: bytes) -> None:
+    def __call__(self, event_type: str, data: bytes, account: str) -> None:
         self.events.append((event_type, msgspec.json.decode(data)))
+        self.accounts.append(account)
 
     def of(self, event_type: str) -> list[Any]:
         return [data for kind, data in self.events if kind == event_type]

@@ -367,7 +367,7 @@ def test_the_filters_of_all_are_a_pot_with_a_share_for_each_subject() -> None:
     mine, too, other = RecordingPeer(), RecordingPeer(), RecordingPeer(who=principal("somebody else"))
     world.subscribe(mine, "a", "b", k=[1], name="four")
     world.subscribe(too, "a", k=[1], name="two")
-    assert world.said[-1] == ("two", "limit_exceeded", "More than 5 filters of one subject")
+    assert world.said[-1] == ("two", "limit_exceeded", "More than 5 filters of one subject (limits.share)")
     assert world.metrics.shares_refused == {"filters": 1}
     world.subscribe(other, "a", k=[1], name="others have their share")
     world.broker.gone(mine)
@@ -438,21 +438,21 @@ def test_what_was_missed_cannot_be_asked_for_while_the_bus_is_away(world: World,
 
 
 def test_the_servers_own_events_may_have_reserved_names_and_need_no_right(world: World) -> None:
-    world.broker.announce("nexus.something", b"1")
+    world.broker.announce("nexus.something", b"1", "somebody")
     assert world.bus.published == [("nexus.something", b"1")]
     assert world.metrics.events_published == 1
 
 
 def test_what_is_announced_while_the_bus_is_away_is_sent_in_order_when_it_is_back(world: World) -> None:
     world.bus.available = False
-    world.broker.announce("a", b"1")
-    world.broker.announce("b", b"2")
+    world.broker.announce("a", b"1", "somebody")
+    world.broker.announce("b", b"2", "somebody")
     world.bus.available = True
-    world.broker.announce("a", b"3")
+    world.broker.announce("a", b"3", "somebody")
     assert world.bus.published == [], "nothing overtakes what waits"
     world.broker.restored()
     assert world.bus.published == [("a", b"1"), ("b", b"2"), ("a", b"3")]
-    world.broker.announce("a", b"4")
+    world.broker.announce("a", b"4", "somebody")
     assert world.bus.published[-1] == ("a", b"4")
     assert world.gaps == []
 
@@ -461,7 +461,7 @@ def test_past_its_limit_the_outbox_drops_the_oldest_and_says_so_when_the_bus_is_
     world = World(outbox=2)
     world.bus.available = False
     for number in range(4):
-        world.broker.announce("ab"[number % 2], b"%d" % number)
+        world.broker.announce("ab"[number % 2], b"%d" % number, "somebody")
     assert world.metrics.events_dropped == {"outbox": 2}
     assert world.gaps == ["a", "b"], "for the one who tells them once the bus takes that"
     world.bus.available = True
@@ -477,20 +477,43 @@ def test_the_outbox_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> 
     world = World()
     world.bus.available = False
     for data in (b"12345", b"12345", b"1", b"12345678901"):
-        world.broker.announce("a", data)
+        world.broker.announce("a", data, "somebody")
     assert world.metrics.events_dropped == {"outbox": 4}
-    world.broker.announce("a", b"0123456789")
+    world.broker.announce("a", b"0123456789", "somebody")
     world.bus.available = True
     world.broker.restored()
     assert world.bus.published == [("a", b"0123456789")]
     world.bus.available = False
-    world.broker.announce("a", b"0123456789")
+    world.broker.announce("a", b"0123456789", "somebody")
     assert world.metrics.events_dropped == {"outbox": 4}, "what was sent counts no longer"
+
+
+def test_events_that_one_subject_causes_while_the_bus_is_away_push_out_only_its_own() -> None:
+    world = World(outbox=8)
+    world.bus.available = False
+    for number in range(2):
+        world.broker.announce("other", b"%d" % number, "other")
+    for number in range(20):
+        world.broker.announce("greedy", b"%d" % number, "greedy")
+    assert world.metrics.events_dropped == {"outbox": 14} and set(world.gaps) == {"greedy"}
+    world.bus.available = True
+    world.broker.restored()
+    assert world.bus.published == [
+        *(("other", b"%d" % number) for number in range(2)),
+        *(("greedy", b"%d" % number) for number in range(14, 20)),
+    ]
+
+
+def test_without_an_outbox_nothing_waits_and_the_loss_is_told() -> None:
+    world = World(outbox=0)
+    world.bus.available = False
+    world.broker.announce("a", b"1", "somebody")
+    assert world.metrics.events_dropped == {"outbox": 1} and world.gaps == ["a"]
 
 
 def test_an_announcement_that_the_bus_could_not_take_is_told_as_a_gap(world: World) -> None:
     world.bus.takes = False
-    world.broker.announce("a", b"1")
+    world.broker.announce("a", b"1", "somebody")
     world.bus.untaken.pop()(AWAY)
     assert world.metrics.events_dropped == {"bus": 1}
     world.broker.restored()
@@ -802,7 +825,7 @@ def test_patterns_of_the_broker_are_those_of_the_hub(world: World, peer: Recordi
 
 def test_wildcards_on_the_bus_have_a_share_for_each_subject_and_an_exact_name_needs_none() -> None:
     world = World()
-    world.broker._wildcards.resize(8, 0.25)
+    world.broker._wildcards.fixed = 8
     one, again, other = (RecordingPeer(who=principal(subject)) for subject in ("one", "one", "other"))
     world.subscribe(one, "a.*", "b.*")
     world.bus.confirm()

@@ -50,10 +50,10 @@ class World:
         self.announced = RecordingAnnouncer()
         self.metrics = Metrics()
         self.spread = Spread(self.clock)
-        self.presence = Presence(self.announced, self.clock, Limits(), self.spread)
+        self.presence = Presence(self.announced, self.clock, Limits(), self.metrics, self.spread)
         self.hub = Hub(lambda _callback: None, self.metrics, self.clock.seconds)
         self.executors = Executors(Random(1))
-        self.invocations = Invocations()
+        self.invocations = Invocations(Limits(), Metrics())
         self.dealer = Dealer(
             self.clock,
             self.announced,

@@ -137,7 +137,7 @@ def test_a_subscriber_that_raises_when_its_interest_stands_on_the_bus_holds_up_n
 @pytest.mark.parametrize("yes", [True, False])
 def test_a_waiter_of_an_authorizer_that_raises_keeps_the_answer_from_no_other(yes: bool, logged: list[Any]) -> None:
     answer: Deferred[Any] = Deferred()
-    authorization = Authorization("realm1", lambda _question: answer, Clock(), 5.0, Metrics())
+    authorization = Authorization("realm1", lambda _question: answer, Clock(), Limits(authorizer=5.0), Metrics())
     heard: list[Any] = []
     who = Principal("ann", "user", Role())
     for allowed, denied in ((fails, fails), (lambda: heard.append("yes"), lambda _error: heard.append("no"))):
@@ -148,7 +148,7 @@ def test_a_waiter_of_an_authorizer_that_raises_keeps_the_answer_from_no_other(ye
 
 def test_a_waiter_of_an_authorizer_that_fails_and_raises_keeps_the_failure_from_no_other(logged: list[Any]) -> None:
     answer: Deferred[Any] = Deferred()
-    authorization = Authorization("realm1", lambda _question: answer, Clock(), 5.0, Metrics())
+    authorization = Authorization("realm1", lambda _question: answer, Clock(), Limits(authorizer=5.0), Metrics())
     heard: list[NexusError] = []
     for denied in (fails, heard.append):
         authorization.ask(Principal("ann", "user", Role()), "publish", "a", fails, denied)

@@ -17,7 +17,7 @@ from nexus_tw.errors import ConfigError, NexusError
 from nexus_tw.handlers import HandlerRun
 from nexus_tw.interfaces import Handler, Invoked
 from nexus_tw.metrics import Metrics
-from nexus_tw.settings import Command
+from nexus_tw.settings import Command, Limits
 from nexus_tw.threads import Threads
 from tests.recording import principal
 
@@ -64,7 +64,7 @@ def logged() -> Iterator[list[LogEvent]]:
 
 
 def load(commands: Sequence[Command]) -> dict[str, Handler]:
-    return handlers.load(commands, Threads(None, 1, 0, Metrics()))
+    return handlers.load(commands, Threads(None, Limits(threads=1, thread_queue=0), Metrics()))
 
 
 def echo(call: Invoked) -> Any:

@@ -11,9 +11,11 @@ from nexus_tw import invocations as module
 from nexus_tw.errors import NexusError
 from nexus_tw.executors import Executor, Registration
 from nexus_tw.invocations import Invocation, Invocations
+from nexus_tw.metrics import Metrics
 from nexus_tw.payloads import Payload
+from nexus_tw.settings import Limits
 from nexus_tw.topics import Pattern
-from tests.recording import RecordingHalf, RecordingPeer, caller
+from tests.recording import RecordingHalf, RecordingPeer, caller, principal
 
 REGISTRATION = Registration(1, Pattern.parse("deploy"), "single", 0)
 ONE = Payload.of_value(b"1")
@@ -34,7 +36,7 @@ class SilentPeer(RecordingPeer):
 
 class World:
     def __init__(self) -> None:
-        self.table = Invocations()
+        self.table = Invocations(Limits(), Metrics())
         self.caller = caller(RecordingPeer())
 
     def make(self, peer: RecordingPeer, command_id: str = "", agent_id: str = "a") -> tuple[Invocation, RecordingHalf]:
@@ -153,12 +155,26 @@ def test_it_is_known_of_what_is_over_whose_it_was(world: World, peer: RecordingP
 
 
 def test_what_is_known_of_those_that_are_over_is_bounded_and_the_oldest_goes_first(
-    world: World, peer: RecordingPeer, monkeypatch: pytest.MonkeyPatch
+    peer: RecordingPeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_PAST", 3)
+    world = World()
     for number in range(5):
         world.start(peer, f"c{number}")[0].end()
     assert [world.table.had(peer, f"c{number}") for number in range(5)] == [False, False, True, True, True]
+
+
+def test_one_subject_with_many_does_not_push_out_what_is_known_of_others(
+    peer: RecordingPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_PAST", 8)
+    world, greedy = World(), RecordingPeer(who=principal("greedy"))
+    for number in range(2):
+        world.start(peer, f"c{number}")[0].end()
+    for number in range(50):
+        world.start(greedy, f"g{number}")[0].end()
+    assert all(world.table.had(peer, f"c{number}") for number in range(2))
+    assert [number for number in range(50) if world.table.had(greedy, f"g{number}")] == list(range(44, 50))
 
 
 def test_one_without_a_command_id_gets_one_when_somebody_asks(world: World, peer: RecordingPeer) -> None:

@@ -263,7 +263,7 @@ def test_an_event_that_the_bus_refused_is_told_as_a_gap_at_once_and_not_only_whe
     node = Node(clock, bus)
     bus.takes = False
     for event_type in ("a", "b", "a"):
-        node.broker.announce(event_type, b"1")
+        node.broker.announce(event_type, b"1", "somebody")
     while bus.untaken:
         bus.untaken.pop(0)(AWAY)
     assert gaps(bus) == [], "what one turn brings is told together"
@@ -272,7 +272,7 @@ def test_an_event_that_the_bus_refused_is_told_as_a_gap_at_once_and_not_only_whe
     assert gaps(bus) == [a_gap("a"), a_gap("b")]
     clock.advance(10)
     assert len(bus.sent) == 2 and not clock.getDelayedCalls(), "each once"
-    node.broker.announce("a", b"2")
+    node.broker.announce("a", b"2", "somebody")
     assert len(bus.sent) == 2
 
 
@@ -300,7 +300,7 @@ def test_while_the_bus_is_away_gaps_are_kept_and_not_tried(clock: Clock) -> None
     node.nodes.tell_gap("a")
     assert not clock.getDelayedCalls()
     bus.available = True
-    node.broker._outbox.append(("own", b"1"))
+    node.broker._outbox.put(1, ("own", b"1"), "somebody", 1, 1)
     node.nodes.restored()
     assert gaps(bus) == [a_gap("a")] and bus.published == [("own", b"1")]
 

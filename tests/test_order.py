@@ -20,7 +20,7 @@ from nexus_tw.metrics import Metrics
 from nexus_tw.order import Lines, Place
 from nexus_tw.settings import Limits, Realm, Role
 from nexus_tw.topics import Pattern
-from tests.recording import RecordingPeer
+from tests.recording import RecordingPeer, principal
 from tests.wamp.peer import (
     CALL,
     ERROR,
@@ -49,7 +49,7 @@ def peer() -> RecordingPeer:
 
 
 def test_a_client_has_a_line_only_while_something_of_it_waits(peer: RecordingPeer) -> None:
-    lines = Lines(0, Metrics())
+    lines = Lines(Limits(waiting=0), Metrics())
     done: list[str] = []
     assert peer not in lines.waiting and not lines.waits(peer)
     place = lines.place(peer)
@@ -64,7 +64,7 @@ def test_a_client_has_a_line_only_while_something_of_it_waits(peer: RecordingPee
 
 
 def test_one_that_raises_in_its_turn_costs_those_behind_it_nothing(peer: RecordingPeer) -> None:
-    lines = Lines(0, Metrics())
+    lines = Lines(Limits(waiting=0), Metrics())
     done: list[str] = []
 
     def fails() -> None:
@@ -80,7 +80,7 @@ def test_one_that_raises_in_its_turn_costs_those_behind_it_nothing(peer: Recordi
 def test_a_line_is_bounded_in_messages_and_in_bytes_and_counted(peer: RecordingPeer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(order, "MOST_BYTES", 100)
     metrics = Metrics()
-    lines = Lines(3, metrics)
+    lines = Lines(Limits(waiting=3), metrics)
     lines.hold(peer)
     for _ in range(3):
         lines.place(peer).ready(lambda: None)
@@ -98,12 +98,33 @@ def test_a_line_is_bounded_in_messages_and_in_bytes_and_counted(peer: RecordingP
     lines.place(peer, 100)
 
 
+def test_the_lines_of_one_subject_share_a_bound_and_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order, "ALL_BYTES", 8 * (order.PLACE + 100))
+    metrics = Metrics()
+    lines = Lines(Limits(), metrics)
+    one, two = (RecordingPeer(who=principal("greedy")) for _ in range(2))
+    places = [lines.place(peer, 100) for peer in (one, two)]
+    with pytest.raises(NexusError, match=r"waiting_bytes of one subject \(limits\.share\)") as refused:
+        lines.place(two, 100)
+    assert refused.value.code == "rate_limited"
+    assert (metrics.messages_refused, metrics.shares_refused) == (1, {"waiting_bytes": 1})
+    third = RecordingPeer(who=principal("greedy"))
+    with pytest.raises(NexusError):
+        lines.place(third)
+    assert third not in lines.waiting, "one that was refused has no line"
+    lines.place(RecordingPeer(who=principal("other")), 100).ready(lambda: None)
+    for place in places:
+        place.ready(lambda: None)
+    assert lines.held.taken == 0 and not lines.held.of("greedy")
+    lines.place(two, 100)
+
+
 class LinesAgainstModel(RuleBasedStateMachine):
     """Whatever becomes ready first: one client's acts come in its order, each once, and never while one is held."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.lines = Lines(0, Metrics())
+        self.lines = Lines(Limits(waiting=0), Metrics())
         self.peer = RecordingPeer()
         self.number = 0
         self.open: dict[int, Place] = {}

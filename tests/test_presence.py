@@ -6,17 +6,21 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from nexus_tw.errors import REPLACED, NexusError
+from nexus_tw.metrics import Metrics
 from nexus_tw.presence import Presence
 from nexus_tw.settings import Limits
 from nexus_tw.spread import STEPS, Spread
-from tests.recording import RecordingAnnouncer, RecordingPeer
+from tests.recording import RecordingAnnouncer, RecordingPeer, principal
 
 
 class World:
     def __init__(self) -> None:
         self.clock = Clock()
         self.announced = RecordingAnnouncer()
-        self.presence = Presence(self.announced, self.clock, Limits(agents=3), Spread(self.clock))
+        self.metrics = Metrics()
+        self.presence = Presence(
+            self.announced, self.clock, Limits(agents=3, agents_all=20), self.metrics, Spread(self.clock)
+        )
 
     def statuses(self) -> list[tuple[str, str]]:
         return [(event["agentId"], event["status"]) for event in self.announced.of("agent.status")]
@@ -60,7 +64,7 @@ def test_one_connection_may_act_for_several_agents(world: World) -> None:
 
 def test_the_many_agents_of_one_connection_go_offline_a_few_in_each_turn() -> None:
     clock, announced = Clock(), RecordingAnnouncer()
-    presence = Presence(announced, clock, Limits(), Spread(clock))
+    presence = Presence(announced, clock, Limits(), Metrics(), Spread(clock))
     peer, other = RecordingPeer(), RecordingPeer()
     ids = [f"a{number}" for number in range(5 * STEPS)]
     for agent_id in ids:
@@ -165,3 +169,21 @@ def test_an_agent_is_online_exactly_while_a_connection_acts_for_it(steps: list[t
             told = [status for who, status in world.statuses() if who == name]
             assert told == [("online", "offline")[turn % 2] for turn in range(len(told))]
             assert bool(acting) == (len(told) % 2 == 1)
+
+
+def test_the_agents_of_one_subject_leave_room_for_those_of_others(world: World) -> None:
+    greedy = [RecordingPeer(who=principal("greedy")) for _ in range(2)]
+    assert [world.presence.acts(peer, f"g{n}") for n in range(3) for peer in greedy] == [True] * 5 + [False]
+    with pytest.raises(NexusError, match=r"More than 5 agents of one subject \(limits\.share\)") as refused:
+        world.presence.registers(greedy[1], "g9", True)
+    assert refused.value.code == "limit_exceeded" and world.presence.holder("g9") is None
+    assert world.metrics.shares_refused == {"agents": 2}
+    assert world.presence.acts(greedy[0], "g0"), "what it acts for already"
+    others = [RecordingPeer(who=principal(f"other-{n}")) for n in range(5)]
+    assert [world.presence.acts(peer, f"o{n}") for n in range(3) for peer in others] == [True] * 15
+    with pytest.raises(NexusError, match=r"More than 20 agents of all subjects \(limits\.agents_all\)"):
+        world.presence.registers(RecordingPeer(who=principal("late")), "late", True)
+    for peer in greedy:
+        world.presence.gone(peer)
+    assert all(world.presence.acts(greedy[0], f"g{n}") for n in range(3))
+    assert world.announced.accounts[:4] == ["greedy", "greedy", "greedy", "other-0"], "each on the account of who caused it"

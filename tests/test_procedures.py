@@ -591,11 +591,11 @@ def test_telemetry_that_cannot_be_stored_is_an_error(world: World, store: HandSt
 
 def test_testaments_of_one_subject_are_bounded_in_bytes_over_all_its_sessions(world: World) -> None:
     kept = world.realms["nexus"]._procedures._kept
-    kept.resize(4000, 0.25)
+    kept.fixed = 4000
     speakers = [world.join(), world.join()]
     ask(speakers[0], "wamp.session.add_testament", ["com.a", ["x" * 900]])
     told = refused(speakers[1], "wamp.session.add_testament", ["com.a", ["x" * 900]])[1]
-    assert told == "More than 1000 testaments of one subject"
+    assert told == "More than 1000 testaments of one subject (limits.share)"
     assert world.metrics.shares_refused == {"testaments": 1}
     ask(world.join("other"), "wamp.session.add_testament", ["com.a", ["x" * 900]])
     ask(speakers[0], "wamp.session.flush_testaments", [])

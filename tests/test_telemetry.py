@@ -79,7 +79,7 @@ class World:
         self.principal = Principal("admin", "admin", ADMIN)
         self.telemetry = Telemetry(
             self.store,
-            lambda event_type, data: self.said.append(("event", event_type, data)),
+            lambda event_type, data, _account: self.said.append(("event", event_type, data)),
             self.clock,
             self.metrics,
             Limits(**limits),
@@ -484,7 +484,7 @@ def test_a_callback_that_raises_hurts_nobody_else(world: World, logged: list[Any
 
 
 def test_what_one_subject_has_waiting_for_the_disk_is_bounded_and_others_are_taken(world: World) -> None:
-    world.telemetry._shares.resize(8 * (len(METRICS) + module.SAMPLE), 0.25)
+    world.telemetry._shares.fixed = 8 * (len(METRICS) + module.SAMPLE)
     one, other = (Principal(subject, "agent", Role(telemetry=("**",))) for subject in ("one", "other"))
     world.principal = one
     for name in "abc":

@@ -19,6 +19,7 @@ from nexus_tw import threads as module
 from nexus_tw.errors import NexusError
 from nexus_tw.interfaces import Invoked
 from nexus_tw.metrics import Metrics
+from nexus_tw.settings import Limits
 from nexus_tw.threads import PATIENCE, PROGRESS, Threads
 from tests.node import until
 from tests.recording import principal
@@ -32,11 +33,11 @@ class Call:
     command_id = "c"
     command = "report"
     parameters = None
-    caller = principal()
     attempt = 1
     cancelled = False
 
-    def __init__(self) -> None:
+    def __init__(self, subject: str = "somebody") -> None:
+        self.caller = principal(subject)
         self.told: list[Any] = []
         self.callbacks: list[Callable[[str], None]] = []
 
@@ -78,7 +79,7 @@ def failure(deferred: Deferred[Any]) -> Any:
 
 @pytest_twisted.ensureDeferred
 async def test_a_handler_in_a_thread_tells_of_its_progress_and_returns_json() -> None:
-    threads, call = Threads(clock, 2, 0, Metrics()), Call()
+    threads, call = Threads(clock, Limits(threads=2, thread_queue=0), Metrics()), Call()
 
     def handler(call: Invoked) -> Any:
         assert threading.current_thread() is not threading.main_thread()
@@ -98,7 +99,7 @@ async def test_a_handler_in_a_thread_tells_of_its_progress_and_returns_json() ->
 
 @pytest_twisted.ensureDeferred
 async def test_what_a_handler_in_a_thread_raises_is_a_failure_and_the_thread_goes_on() -> None:
-    threads = Threads(clock, 1, 0, Metrics())
+    threads = Threads(clock, Limits(threads=1, thread_queue=0), Metrics())
 
     def wrong(call: Invoked) -> Any:
         raise KeyError("nothing")
@@ -119,12 +120,13 @@ async def test_what_a_handler_in_a_thread_raises_is_a_failure_and_the_thread_goe
 @pytest_twisted.ensureDeferred
 async def test_threads_and_their_queue_are_bounded_and_the_next_is_refused_and_counted(gate: Gate) -> None:
     metrics = Metrics()
-    threads = Threads(clock, 2, 1, metrics)
+    threads = Threads(clock, Limits(threads=2, thread_queue=1), metrics)
     results = [threads.run(gate, Call()) for _ in range(3)]
     assert (threads.running, threads.waiting) == (2, 1)
     with pytest.raises(NexusError) as refused:
         threads.run(gate, Call())
-    assert (refused.value.code, refused.value.message) == ("rate_limited", "too many commands wait for a thread")
+    assert refused.value.code == "rate_limited"
+    assert refused.value.message == "too many commands wait for a thread (limits.thread_queue)"
     assert metrics.threads_full == 1
     gate.open.set()
     names = [bytes(await result) for result in results]
@@ -134,8 +136,45 @@ async def test_threads_and_their_queue_are_bounded_and_the_next_is_refused_and_c
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_subject_has_a_share_of_the_queue_and_takes_turns_with_the_others(gate: Gate) -> None:
+    metrics = Metrics()
+    threads, order = Threads(clock, Limits(threads=1, thread_queue=8, share=0.5), metrics), list[str]()
+
+    def handler(call: Invoked) -> None:
+        order.append(call.caller.subject)
+
+    first = threads.run(gate, Call("greedy"))
+    runs = [threads.run(handler, Call("greedy")) for _ in range(4)]
+    with pytest.raises(NexusError, match=r"of one subject .*limits\.share of limits\.thread_queue") as refused:
+        threads.run(handler, Call("greedy"))
+    assert refused.value.code == "rate_limited"
+    assert (metrics.threads_full, metrics.shares_refused) == (1, {"thread_queue": 1})
+    runs += [threads.run(handler, Call(subject)) for subject in ("b", "b", "c")]
+    assert threads.waiting == 7
+    gate.open.set()
+    for run in (first, *runs):
+        await run
+    assert order == ["greedy", "b", "c", "greedy", "b", "greedy", "greedy"] and threads.waiting == 0
+    await threads.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_limits_that_are_read_again_hold_at_once(gate: Gate) -> None:
+    threads = Threads(clock, Limits(threads=1, thread_queue=1), Metrics())
+    results = [threads.run(gate, Call()) for _ in range(2)]
+    threads.take(Limits(threads=2, thread_queue=0))
+    assert (threads.running, threads.waiting) == (2, 0)
+    with pytest.raises(NexusError, match=r"limits\.thread_queue"):
+        threads.run(gate, Call())
+    gate.open.set()
+    for result in results:
+        await result
+    await threads.stop()
+
+
+@pytest_twisted.ensureDeferred
 async def test_one_that_is_cancelled_while_it_waits_leaves_the_queue_and_one_that_runs_is_told(gate: Gate) -> None:
-    threads = Threads(clock, 1, 1, Metrics())
+    threads = Threads(clock, Limits(threads=1, thread_queue=1), Metrics())
     seen: list[bool] = []
 
     def handler(call: Invoked) -> Any:
@@ -162,7 +201,7 @@ async def test_one_that_is_cancelled_while_it_waits_leaves_the_queue_and_one_tha
 
 @pytest_twisted.ensureDeferred
 async def test_the_end_waits_for_handlers_and_refuses_further_ones(gate: Gate) -> None:
-    threads = Threads(clock, 1, 1, Metrics())
+    threads = Threads(clock, Limits(threads=1, thread_queue=1), Metrics())
     running, waiting = threads.run(gate, Call()), threads.run(gate, Call())
     stopped: list[None] = []
     ending = Deferred.fromCoroutine(threads.stop())
@@ -186,7 +225,7 @@ def test_the_end_does_not_wait_for_a_handler_for_ever(gate: Gate) -> None:
 
     time: Any = Clock()
     time.callFromThread = lambda *_: None
-    threads = Threads(time, 1, 0, Metrics())
+    threads = Threads(time, Limits(threads=1, thread_queue=0), Metrics())
     failure_of = threads.run(gate, Call())
     stopped: list[None] = []
     globalLogPublisher.addObserver(observe)
@@ -205,7 +244,7 @@ def test_the_end_does_not_wait_for_a_handler_for_ever(gate: Gate) -> None:
 def test_threads_hold_nothing_up_when_the_process_ends(gate: Gate) -> None:
     time: Any = Clock()
     time.callFromThread = lambda *_: None
-    Threads(time, 1, 0, Metrics()).run(gate, Call())
+    Threads(time, Limits(threads=1, thread_queue=0), Metrics()).run(gate, Call())
     gate.entered.acquire()
     mine = [thread for thread in threading.enumerate() if thread.name.startswith("nexus-handler-")]
     assert mine and all(thread.daemon for thread in mine)

@@ -23,13 +23,17 @@ from nexus_tw.guests import Guest
 from nexus_tw.interfaces import Fail
 from nexus_tw.metrics import Metrics
 from nexus_tw.policy import Action, Principal, forbidden
-from nexus_tw.settings import Realm
+from nexus_tw.pots import Pot
+from nexus_tw.settings import Limits, Realm
 from nexus_tw.topics import MAX_BYTES, Pattern
 
 PROCEDURE: Final = "procedure:"
 REMEMBERED: Final = 16384  # answers of one realm
 LIFETIME: Final = 10.0  # s that an answer holds
 WAITING: Final = 4096  # requests of one realm that wait for an answer
+
+# Who asked: what to call if it is allowed or not, and the account that the request counts on.
+_Waiter = tuple[Callable[[], None], Fail, str]
 
 _guarded: Final = Guard(__name__, "Telling what the authorizer said")
 
@@ -91,18 +95,18 @@ class Authorization:
     _log = Logger()
 
     def __init__(
-        self, realm: str, authorizer: Authorizer, clock: IReactorTime, patience: float, metrics: Metrics
+        self, realm: str, authorizer: Authorizer, clock: IReactorTime, limits: Limits, metrics: Metrics
     ) -> None:
-        """`patience` in s bounds each question, also where calls have no limit."""
+        """`limits.authorizer` bounds each question, also where calls have no limit."""
         self._realm = realm
         self._authorizer = authorizer
         self._guest = Guest(f"The authorizer of {realm}")
         self._clock = clock
-        self._patience = patience
+        self._limits = limits
         self._metrics = metrics
         self._answers: dict[Question, tuple[bool, float]] = {}  # and until when it holds; oldest first
-        self._waiting: dict[Question, list[tuple[Callable[[], None], Fail]]] = {}
-        self._waiters = 0
+        self._waiting: dict[Question, list[_Waiter]] = {}
+        self._waiters = Pot("authorizer_requests", WAITING, limits, metrics, "rate_limited")
         self._failing = False
 
     def ask(
@@ -124,16 +128,19 @@ class Authorization:
         remembered = self._recall(question)
         if remembered is not None:
             _tell(remembered, question, allowed, denied)
-        elif self._waiters >= WAITING:
+            return
+        account = principal.account
+        try:
+            self._waiters.take(account)
+        except NexusError as error:
             self._metrics.authorizer_failures["busy"] += 1
-            denied(NexusError("rate_limited", "Too many wait for the authorizer"))
+            denied(error)
+            return
+        if question in self._waiting:
+            self._waiting[question].append((allowed, denied, account))
         else:
-            self._waiters += 1
-            if question in self._waiting:
-                self._waiting[question].append((allowed, denied))
-            else:
-                self._waiting[question] = [(allowed, denied)]
-                self._ask(self._authorizer, question)
+            self._waiting[question] = [(allowed, denied, account)]
+            self._ask(self._authorizer, question)
 
     @staticmethod
     def grants(principal: Principal, action: Action, uri: str, pattern: Pattern | None) -> bool:
@@ -143,7 +150,7 @@ class Authorization:
     def _ask(self, authorizer: Authorizer, question: Question) -> None:
         answer: Deferred[Any] = self._guest.run(authorizer, question)
         if not answer.called:
-            answer.addTimeout(self._patience, self._clock)
+            answer.addTimeout(self._limits.authorizer, self._clock)
         answer.addCallback(_is_yes)
         answer.addCallbacks(self._answered, self._failed, callbackArgs=(question,), errbackArgs=(question,))
         # Whatever still goes wrong is a fault of ours: it must be seen in the log, not when memory is next tidied up.
@@ -157,14 +164,14 @@ class Authorization:
             if len(self._answers) >= REMEMBERED:
                 del self._answers[next(iter(self._answers))]
             self._answers[question] = (yes, self._clock.seconds() + LIFETIME)
-        for allowed, denied in self._leave(question):
+        for allowed, denied, _ in self._leave(question):
             _guarded(_tell, yes, question, allowed, denied)
 
     def _failed(self, failure: Failure, question: Question) -> None:
         cause = failure.value
         late = isinstance(cause, TooLate) or (isinstance(cause, NexusError) and cause.code == "timeout")
         self._metrics.authorizer_failures["timeout" if late else "failed"] += 1
-        why = f": no answer within {self._patience:g} s" if late else ""
+        why = f": no answer within {self._limits.authorizer:g} s" if late else ""
         error = NexusError("internal", f"It could not be found out whether this is allowed{why}")
         if not self._failing:
             self._failing = True
@@ -173,12 +180,13 @@ class Authorization:
                 self._log.error(text, realm=self._realm, reason=reason)
             else:  # a fault in somebody's function: where it is shows in its traceback
                 self._log.failure(text, failure, LogLevel.error, realm=self._realm, reason=reason)
-        for _, denied in self._leave(question):
+        for _, denied, _ in self._leave(question):
             _guarded(denied, error)
 
-    def _leave(self, question: Question) -> list[tuple[Callable[[], None], Fail]]:
+    def _leave(self, question: Question) -> list[_Waiter]:
         waiting = self._waiting.pop(question)
-        self._waiters -= len(waiting)
+        for _, _, account in waiting:
+            self._waiters.give_back(account)
         return waiting
 
     def _recall(self, question: Question) -> bool | None:

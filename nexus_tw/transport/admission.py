@@ -89,7 +89,7 @@ class Admission:
         self._ways = ways
         self._authenticators = authenticators
         self.connections = self._connections = connections
-        self.bodies = Pot("bodies", connections.limits.bodies, connections.limits.share, metrics)
+        self.bodies = Pot("bodies", "bodies", connections.limits, metrics, "rate_limited")
         self._http = http
         self.metrics = self._metrics = metrics
         self._clock = clock

@@ -70,13 +70,13 @@ class Idempotency:
         self,
         now: Callable[[], float],
         metrics: Metrics,
-        share: float,
+        limits: Limits,
         most: int = KEYS_KEPT,
         most_bytes: int = BYTES_KEPT,
     ) -> None:
         self._now = now
-        self._keys = Pot("idempotency_keys", most, share, metrics)
-        self._answers = Pot("idempotency_bytes", most_bytes, share, metrics)
+        self._keys = Pot("idempotency_keys", most, limits, metrics)
+        self._answers = Pot("idempotency_bytes", most_bytes, limits, metrics)
         self._kept: OrderedDict[Place, _Remembered] = OrderedDict()
         self._none: OrderedDict[Place, _Remembered] = OrderedDict()
         self._own: dict[str, OrderedDict[Place, _Remembered]] = {}  # the same by account
@@ -162,7 +162,7 @@ class Api:
         self._limits = limits
         self._now = now
         self._timestamps = Timestamps()
-        self._idempotency = Idempotency(now, metrics, limits.share)
+        self._idempotency = Idempotency(now, metrics, limits)
 
     def routes(self) -> Routes:
         return {

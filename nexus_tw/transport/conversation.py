@@ -297,6 +297,7 @@ class Conversation:
 
     def probe(self, done: Callable[[], None]) -> None:
         if self.session is None or len(self.askers) >= ASKERS:
+            self.door.metrics.probes_skipped += self.session is not None
             done()
             return
         self.askers.append(done)

@@ -21,7 +21,7 @@ from nexus_tw.auth.authorizer import (
 from nexus_tw.errors import ConfigError, NexusError
 from nexus_tw.metrics import Metrics
 from nexus_tw.policy import Action, Principal
-from nexus_tw.settings import Realm, Role
+from nexus_tw.settings import Limits, Realm, Role
 from nexus_tw.topics import Pattern
 
 ANN = Principal("ann", "user", Role(subscribe=("news.**",), register=("com.example.authorize",), call=("open",)))
@@ -33,14 +33,16 @@ PATIENCE = 5.0
 class Gate:
     """An authorization, what its authorizer was asked, and what came of it."""
 
-    def __init__(self, answer: Any = None, realm: str = "realm1") -> None:
-        """`answer` is given to every question; None: later, by `answers`."""
+    def __init__(self, answer: Any = None, realm: str = "realm1", share: float = 0.25) -> None:
+        """`answer` is given to every question; None: later, by `answers`. `share` is one subject's of those who wait."""
         self.answer = answer
         self.questions: list[Question] = []
         self.answers: list[Deferred[Any]] = []
         self.outcomes: list[str] = []
         self.clock = Clock()
-        self.authorization = Authorization(realm, self.asked, self.clock, PATIENCE, Metrics())
+        self.authorization = Authorization(
+            realm, self.asked, self.clock, Limits(authorizer=PATIENCE, share=share), Metrics()
+        )
 
     def asked(self, question: Question) -> Awaitable[Any] | Any:
         self.questions.append(question)
@@ -108,7 +110,8 @@ def test_what_does_not(answer: Any) -> None:
 
 
 def test_nothing_is_no_answer_that_allows() -> None:
-    authorization, outcomes = Authorization("realm1", lambda question: None, Clock(), PATIENCE, Metrics()), list[str]()
+    outcomes = list[str]()
+    authorization = Authorization("realm1", lambda question: None, Clock(), Limits(authorizer=PATIENCE), Metrics())
     authorization.ask(ANN, "call", "x", lambda: outcomes.append("yes"), lambda error: outcomes.append(error.code))
     assert outcomes == ["forbidden"]
 
@@ -122,7 +125,8 @@ def test_an_answer_may_come_later_and_by_a_coroutine() -> None:
     async def coroutine(question: Question) -> bool:
         return question.uri == "x"
 
-    authorization, outcomes = Authorization("realm1", coroutine, Clock(), PATIENCE, Metrics()), list[str]()
+    outcomes = list[str]()
+    authorization = Authorization("realm1", coroutine, Clock(), Limits(authorizer=PATIENCE), Metrics())
     for uri in ("x", "y"):
         authorization.ask(ANN, "call", uri, lambda: outcomes.append("yes"), lambda error: outcomes.append(error.code))
     assert outcomes == ["yes", "forbidden"]
@@ -210,7 +214,7 @@ def test_one_that_raises_denies() -> None:
         raise LookupError(question.uri)
 
     outcomes: list[str] = []
-    authorization = Authorization("realm1", raising, Clock(), PATIENCE, Metrics())
+    authorization = Authorization("realm1", raising, Clock(), Limits(authorizer=PATIENCE), Metrics())
     authorization.ask(ANN, "call", "x", lambda: outcomes.append("yes"), lambda error: outcomes.append(error.code))
     assert outcomes == ["internal"]
 
@@ -242,7 +246,7 @@ def test_that_it_fails_is_logged_when_it_begins_and_when_it_ends(logged: list[st
 
 
 def test_those_who_wait_are_bounded() -> None:
-    gate = Gate()
+    gate = Gate(share=1)
     for number in range(WAITING):
         gate.check("call", f"x{number % 7}")
     assert gate.outcomes == []
@@ -252,6 +256,18 @@ def test_those_who_wait_are_bounded() -> None:
     gate.check("call", "y")
     assert len(gate.outcomes) == answered, "there is room again"
     assert gate.questions[-1].uri == "y"
+
+
+def test_one_subject_leaves_room_for_those_of_others_who_wait() -> None:
+    gate, bob = Gate(), Principal("bob", "user", Role())
+    for _ in range(WAITING // 4):
+        gate.check("call", "x")
+    assert gate.check("call", "x") == ["rate_limited"]
+    gate.check("call", "x", who=bob)
+    assert len(gate.questions) == 2 and len(gate.outcomes) == 1
+    gate.answers[0].callback(True)
+    gate.check("call", "y")
+    assert gate.questions[-1].uri == "y" and set(gate.outcomes[1:]) == {"yes"}
 
 
 # --- where they come from -----------------------------------------------------------------------------------------------
@@ -300,7 +316,7 @@ class Dealer:
         self.clock = Clock()
         found = authorizer_of("realm1", Realm(authorizer="procedure:com.example.authorize"), self.call)
         assert found is not None
-        self.authorization = Authorization("realm1", found, self.clock, PATIENCE, Metrics())
+        self.authorization = Authorization("realm1", found, self.clock, Limits(authorizer=PATIENCE), Metrics())
         self.outcomes: list[str] = []
 
     def call(self, procedure: str, args: list[Any], done: Any) -> None:

@@ -64,7 +64,10 @@ async def test_unfinished_bodies_are_bounded_per_subject_and_all_is_given_back(n
     pot = node.server._admission.bodies
     await until(lambda: pot.taken > 0)
     response = await node.http("POST", "/api/v1/events", TOKEN, EVENT + b" " * 900)
-    assert (response.status, response.json["code"]) == (422, "limit_exceeded")
+    assert (response.status, response.json["code"], response.headers["retry-after"]) == (429, "rate_limited", "1")
+    assert "limits.share" in response.json["detail"]
+    large = await node.http("POST", "/api/v1/events", TOKEN, EVENT + b" " * 1000)
+    assert (large.status, large.json["code"]) == (413, "too_large"), "which no waiting would help"
     half.drop()
     await until(lambda: pot.taken == 0)
 

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 from nexus_tw.errors import NexusError
 from nexus_tw.metrics import Metrics
-from nexus_tw.settings import Role
+from nexus_tw.settings import Limits, Role
 from nexus_tw.transport.api import KEY_AGE, Idempotency
 from nexus_tw.transport.http import Answer
 from tests.client import Client, Response, handshake, request
@@ -195,7 +195,7 @@ def answered(deferred: Deferred[Answer]) -> Answer:
 
 def test_a_request_with_a_key_that_is_under_way_is_waited_for() -> None:
     """And where the first one fails, the next is tried."""
-    idempotency = Idempotency(Clock().seconds, Metrics(), 1)
+    idempotency = Idempotency(Clock().seconds, Metrics(), Limits(share=1))
     acts: list[Deferred[Answer]] = []
 
     def act() -> Deferred[Answer]:
@@ -214,7 +214,7 @@ def test_a_request_with_a_key_that_is_under_way_is_waited_for() -> None:
 
 def test_keys_are_forgotten_after_a_day_and_when_they_are_too_many_or_too_large() -> None:
     clock = Clock()
-    idempotency = Idempotency(clock.seconds, Metrics(), 1, most=3, most_bytes=100)
+    idempotency = Idempotency(clock.seconds, Metrics(), Limits(share=1), most=3, most_bytes=100)
     acted: list[str] = []
 
     def once(key: str, body: bytes = b"") -> None:
@@ -305,7 +305,7 @@ async def test_requests_after_each_other_on_one_connection_publish_in_order(node
 
 
 def test_a_subject_with_too_many_idempotency_keys_forgets_its_own_and_nobody_elses() -> None:
-    idempotency = Idempotency(Clock().seconds, Metrics(), 0.25, most=40, most_bytes=4000)
+    idempotency = Idempotency(Clock().seconds, Metrics(), Limits(share=0.25), most=40, most_bytes=4000)
     acted: list[str] = []
 
     def once(subject: str, key: str) -> None:

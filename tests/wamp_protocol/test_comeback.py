@@ -166,6 +166,7 @@ async def test_however_many_ask_one_client_is_asked_once_and_few_wait(places: Pl
     for number in range(ASKERS + 10):
         connection.probe(partial(answered.append, number))
     assert answered == list(range(ASKERS, ASKERS + 10))
+    assert place.node.metrics.probes_skipped == 10
     assert (await one._client.frame()).opcode == PING
     one._client.write(frame(PONG, b""))
     await until(lambda: len(answered) == ASKERS + 10)
