@@ -20,7 +20,7 @@ from nexus_tw.executors import Executor, Executors, Registration
 from nexus_tw.guard import Guard
 from nexus_tw.handlers import HandlerRun
 from nexus_tw.interfaces import Caller, Handler, Peer, Reason
-from nexus_tw.invocations import Invocation, Invocations
+from nexus_tw.invocations import TOO_LONG, Invocation, Invocations
 from nexus_tw.journal import Journal
 from nexus_tw.metrics import Metrics
 from nexus_tw.payloads import Payload
@@ -262,6 +262,9 @@ class Call:
 
     def lost(self) -> None:
         self.failed(NexusError("agent_lost", "who executed it is gone"))
+
+    def overran(self, _alone: bool) -> None:
+        self.failed(NexusError("too_large", TOO_LONG))
 
     # --- Reply
 

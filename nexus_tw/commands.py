@@ -120,7 +120,7 @@ def failed(code: str, why: str) -> NexusError:
 class Execution:
     """One executor's part in a command: the whole of it, or one target's of several."""
 
-    __slots__ = ("agent_id", "attempt", "command", "outcome", "state", "target", "timer", "work")
+    __slots__ = ("agent_id", "attempt", "command", "outcome", "state", "suspect", "target", "timer", "work")
 
     def __init__(self, command: Command, target: str | None) -> None:
         self.command = command
@@ -128,6 +128,7 @@ class Execution:
         self.agent_id = target  # the agent that it is
         self.attempt = 0
         self.state = State.NEW
+        self.suspect = False  # an agent that had it in hand sent a message that was too long
         self.outcome: Raw | NexusError | None = None
         # The executor's half; there only while it waits or is executed.
         self.work: Work | None = None

@@ -32,7 +32,7 @@ from nexus_tw.executors import ROUNDROBIN, AlreadyRegistered, Executor, Executor
 from nexus_tw.guard import Guard
 from nexus_tw.handlers import HandlerRun
 from nexus_tw.interfaces import Handler, Peer
-from nexus_tw.invocations import Invocation, Invocations
+from nexus_tw.invocations import TOO_LONG, Invocation, Invocations
 from nexus_tw.journal import Journal
 from nexus_tw.meta import Meta
 from nexus_tw.metrics import Metrics
@@ -62,7 +62,9 @@ class Dealer:
       anew for each attempt;
     * an agent that is lost meanwhile means `agent_lost`, unless `retries` are left: then the next who executes it gets it
       with `attempt` raised. If it must wait for that, it does until `ttl` is over, but at least for `timeout`, and if
-      nobody comes it is `agent_lost` after all: `expired` always means that nobody ever had it.
+      nobody comes it is `agent_lost` after all: `expired` always means that nobody ever had it;
+    * one whose agent is closed because of a message that is too long is `too_large`, without a further attempt: at once if the
+      agent was executing nothing else, otherwise if it happens again.
     """
 
     def __init__(
@@ -430,6 +432,15 @@ class Dealer:
     def attempt_failed(self, execution: Execution, error: NexusError) -> None:
         self._end(execution, State.FAILED, failed(error.code, error.message))
 
+    def attempt_overran(self, execution: Execution, alone: bool) -> None:
+        """A further attempt would close who makes it, too, if it is this answer that is too long: at the latest when that
+        happens again, it is taken for that."""
+        if alone or execution.suspect:
+            self._end(execution, State.FAILED, failed("too_large", TOO_LONG))
+        else:
+            execution.suspect = True
+            self.attempt_lost(execution)
+
     def attempt_lost(self, execution: Execution) -> None:
         command = execution.command
         if execution.attempt > command.retries:
@@ -534,6 +545,9 @@ class _Attempt:
 
     def lost(self) -> None:
         self._dealer.attempt_lost(self._execution)
+
+    def overran(self, alone: bool) -> None:
+        self._dealer.attempt_overran(self._execution, alone)
 
 
 def _nothing() -> None:

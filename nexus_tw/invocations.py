@@ -23,6 +23,8 @@ from nexus_tw.settings import Limits
 
 MOST_PAST: Final = 65536  # invocations of a realm that are over, but of which it is known whose they were
 
+TOO_LONG: Final = "who executes it was closed with 1009: it sent a message that was too long, which may have been the answer"
+
 _guarded: Final = Guard(__name__, "A caller could not be told that who executed its call is gone")
 
 
@@ -37,6 +39,10 @@ class CallersHalf(Protocol):
 
     def lost(self) -> None:
         """The connection that executes it is gone."""
+
+    def overran(self, alone: bool) -> None:
+        """The connection that executes it was closed because of a message that was too long, which may have been the answer;
+        `alone` if it was executing nothing else."""
 
 
 class Invocation:
@@ -134,6 +140,12 @@ class Invocation:
             self.end()
             half.lost()
 
+    def overran(self, alone: bool) -> None:
+        half = self._half
+        if half is not None:
+            self.end()
+            half.overran(alone)
+
     def stop(self, reason: Reason) -> bool:
         """Gives it up and tells the executor, where that is a client that can be told."""
         self.end()
@@ -149,10 +161,11 @@ class Invocation:
 class _Hand:
     """What one connection is executing, by the invocations' numbers."""
 
-    __slots__ = ("last", "open")
+    __slots__ = ("last", "open", "overran")
 
     def __init__(self) -> None:
         self.last = 0
+        self.overran = False
         self.open: dict[int, Invocation] = {}
 
 
@@ -208,13 +221,24 @@ class Invocations:
         hand = self._hands.get(peer)
         return None if hand is None else hand.open.get(number)
 
+    def overran(self, peer: Peer) -> None:
+        """The connection is about to be lost because it sent a message that was too long."""
+        hand = self._hands.get(peer)
+        if hand is not None:
+            hand.overran = True
+
     def lost(self, peer: Peer) -> Iterator[None]:
         """The connection is gone, and with it all that it was executing, which ends step by step. A second time changes
         nothing."""
         hand = self._hands.get(peer)
         if hand is not None:
-            for invocation in list(hand.open.values()):
-                _guarded(invocation.lost)  # nothing, where telling of another has ended it
+            held = list(hand.open.values())
+            for invocation in held:
+                # Nothing, where telling of another has ended it.
+                if hand.overran:
+                    _guarded(invocation.overran, len(held) == 1)
+                else:
+                    _guarded(invocation.lost)
                 yield
             if self._hands.get(peer) is hand and not hand.open:
                 del self._hands[peer]

@@ -147,6 +147,9 @@ class Realm:
             ):
                 _guarded(forget, peer)
 
+    def overran(self, peer: Peer) -> None:
+        self._invocations.overran(peer)
+
     def queue(self, peer: Peer, size: int, act: Callable[[], None]) -> None:
         self.broker.lines.place(peer, size).ready(act)
 

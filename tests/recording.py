@@ -215,6 +215,9 @@ class RecordingHalf:
     def lost(self) -> None:
         self.heard.append("lost")
 
+    def overran(self, alone: bool) -> None:
+        self.heard.append(("overran", alone))
+
 
 class RecordingCallReply:
     """A caller of a procedure: `told` is all that it was told, in order, with payloads as their JSON."""

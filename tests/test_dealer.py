@@ -593,6 +593,28 @@ def test_a_lost_agents_command_goes_to_the_next_if_the_caller_allows(world: Worl
     assert reply.code == "agent_lost"
 
 
+def test_an_answer_that_is_too_long_is_told_and_closes_no_further_agent(world: World) -> None:
+    one, two = world.agent("a"), world.agent("b")
+    reply = world.call(command_id="c", retries=5)
+    world.invocations.overran(one)
+    world.lose(one)
+    assert reply.code == "too_large" and two.got(Invocation) == []
+    assert world.statuses(agents=True) == [("a", "sent"), ("a", "failed")]
+
+
+def test_of_several_in_the_hand_of_an_agent_that_sent_too_much_each_gets_one_more_chance(world: World) -> None:
+    one = world.agent("a")
+    culprit, other = world.call(command_id="c", retries=5), world.call(command_id="d", retries=5)
+    two = world.agent("b")
+    world.invocations.overran(one)
+    world.lose(one)
+    assert len(two.got(Invocation)) == 2 and (culprit.ends, other.ends) == (0, 0), "it may have been either"
+    world.dealer.result(two, Result(command_id="d", status="success", data=Raw(b"1")))
+    world.invocations.overran(two)
+    world.lose(two)
+    assert culprit.code == "too_large" and other.ends == 1
+
+
 def test_a_lost_agents_command_waits_for_it_as_long_as_an_attempt_may_take(world: World) -> None:
     reply = world.call(target="a", ttl=5.0, timeout=10.0, retries=1)
     first = world.agent("a")

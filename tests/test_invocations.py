@@ -207,6 +207,18 @@ def test_a_lost_connection_loses_what_it_has_in_hand_and_nobody_elses(world: Wor
     assert peer not in world.table._hands
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_connection_that_sends_too_much_is_told_of_as_that(world: World, peer: RecordingPeer, count: int) -> None:
+    mine = [world.start(peer) for _ in range(count)]
+    _, others_half = world.start(SilentPeer())
+    world.table.overran(peer)
+    world.table.overran(RecordingPeer())
+    assert not any(half.heard for _, half in mine), "nothing has ended yet"
+    list(world.table.lost(peer))
+    assert [half.heard for _, half in mine] == [[("overran", count == 1)]] * count
+    assert others_half.heard == []
+
+
 def test_who_is_told_of_one_that_is_lost_may_end_another(world: World, peer: RecordingPeer) -> None:
     class Ending(RecordingHalf):
         def lost(self) -> None:

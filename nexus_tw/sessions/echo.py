@@ -32,6 +32,9 @@ class EchoSession:
     def farewell(self, _close: Close) -> bytes:
         return b""
 
+    def overran(self) -> None:
+        pass
+
     def end(self) -> None:
         pass
 

@@ -199,6 +199,9 @@ class JsonSession:
     def farewell(self, close: Close) -> bytes:
         return self._dialect.farewell(close)
 
+    def overran(self) -> None:
+        self._dialect.verbs.overran(self)
+
     def end(self) -> None:
         self._dialect.verbs.gone(self)
 

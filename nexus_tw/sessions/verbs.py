@@ -86,6 +86,9 @@ class Verbs(Protocol):
     def join(self, peer: Peer) -> None:
         """A session begins. Nothing else is done for a peer before, or after `gone`."""
 
+    def overran(self, peer: Peer) -> None:
+        """It is about to end because the client sent a message that is too long: perhaps a result."""
+
     def gone(self, peer: Peer) -> None:
         """It has ended. A second call does nothing."""
 
@@ -244,6 +247,9 @@ class Session(Protocol):
     def farewell(self, close: Close) -> bytes | None:
         """Return the frames to send before a deliberate close; None if the connection is to be dropped without any goodbye,
         not even that of its carrier."""
+
+    def overran(self) -> None:
+        """The client sent a message that is too long, for which the connection is about to be closed."""
 
     def end(self) -> None:
         """The connection is over."""

@@ -196,6 +196,11 @@ class Conversation:
             self.transport.pauseProducing()
             self.resuming = self.door.clock.callLater(0, self._resume)
 
+    def overran(self) -> None:
+        """The client sent a message that is too long: the carrier is about to close it with 1009."""
+        if self.session is not None:
+            self.session.overran()
+
     def linger(self, seconds: float) -> None:
         """Drops a client that is not gone by then: it may never read, and so keep the last bytes and the socket."""
         self._call_last(seconds, self.drop)

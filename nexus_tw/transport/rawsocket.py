@@ -238,6 +238,7 @@ class Connection(Conversation, Protocol):
                 self.close(VIOLATION)
                 return start
             if length > self._most:
+                self.overran()
                 self.close(TOO_LONG)
                 return start
             end = begin + length

@@ -138,6 +138,8 @@ class Connection(Conversation, WebSocketServerProtocol):
             self.outbox.flush()
             self.outbox.shut()
             super().sendCloseFrame(self.parting if isReply else code, reasonUtf8, isReply)
+            if self.failedByMe and code == WebSocketProtocol.CLOSE_STATUS_CODE_MESSAGE_TOO_BIG:
+                self.overran()
             self.linger(FAILED_LINGER if self.failedByMe else LINGER)  # also one who closed itself
             self.life.closing()
         # The other side need not be told twice, and what still comes from it is of no interest.

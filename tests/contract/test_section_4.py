@@ -710,6 +710,21 @@ async def test_register_without_an_agent_id_uses_the_connections_client_id(nodes
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_result_that_is_too_long_is_told_and_no_further_agent_has_to_send_it(nodes: Nodes) -> None:
+    node = await nodes()
+    first = await agent_with(await node.client(), "x", agent_id="first")
+    caller = await node.client()
+    caller.send(type="command", command="x", retries=5, commandId="c")
+    await first.expect("command")
+    second = await agent_with(await node.client(), "x", agent_id="second")
+    first.send(type="command_result", commandId="c", data="x" * 262144)
+    assert (await first.closed())[0] == 1009
+    error = await caller.expect("error", code="too_large", commandId="c")
+    assert error["retryable"] is False and "1009" in error["message"]
+    assert await second.heard() == []
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_second_connection_that_registers_under_an_agent_id_replaces_the_first(nodes: Nodes) -> None:
     node = await nodes()
     first = await agent_with(await node.client(), "x", agent_id="agent")

@@ -75,6 +75,9 @@ class RecordingVerbs:
     def join(self, peer: Peer) -> None:
         self.asked.append(("join", peer))
 
+    def overran(self, peer: Peer) -> None:
+        self.asked.append(("overran", peer))
+
     def gone(self, peer: Peer) -> None:
         self.asked.append(("gone", peer))
 

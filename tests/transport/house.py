@@ -135,6 +135,9 @@ class Session:
     def farewell(self, close: Close) -> bytes:
         return self.dialect.frame(b"farewell %d" % close.code)
 
+    def overran(self) -> None:
+        pass
+
     def end(self) -> None:
         self.ended += 1
 

@@ -91,6 +91,9 @@ class EchoingSession:
     def farewell(self, close: Close) -> bytes:
         return frames.text(b"farewell %d" % close.code)
 
+    def overran(self) -> None:
+        pass
+
     def end(self) -> None:
         self._received.append((b"END", False))
 

@@ -160,5 +160,5 @@ async def test_a_result_beyond_the_limit_closes_its_callee_which_is_told_why_and
     ended = await callee.ended()
     assert ended.code == 1009
     assert "4096" in ended.reason
-    with pytest.raises(Refused, match="canceled"):
+    with pytest.raises(Refused, match="payload_size_exceeded"):
         await caller.outcome(request)

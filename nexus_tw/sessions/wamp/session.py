@@ -132,6 +132,10 @@ class WampSession:
         # that ends in order before WELCOME is, to Autobahn|Python, a component that has done its work.
         return b"" if self._joined else None
 
+    def overran(self) -> None:
+        if self._joined:
+            self.verbs.overran(self)
+
     def end(self) -> None:
         self.expected = OVER
         introduction, self.introduction = self.introduction, None
