@@ -38,8 +38,9 @@ OWN_CODE: Final = 3000  # from where on close codes are an application's own (RF
 PROBE: Final = 0.1  # s between two looks whether a client that was asked has shown that it is there
 LOOKS: Final = 30  # that are taken, before it is taken for dead
 ASKERS: Final = 1024  # who wait for one client's sign of life; the others are answered at once
-PORTION: Final = 512  # frames of one connection that are handled in a turn
-INFLATED: Final = 262144  # bytes that compressed messages of one connection may become in a turn, before the last of them
+PORTION: Final = 128  # frames that are handled in a turn, shared by all connections that have read more than that
+INFLATED: Final = 262144  # bytes that compressed messages may become in a turn, before the last of them; shared as these are
+LEAST: Final = 8  # frames of each connection that are handled in a turn
 RECOVERED: Final = 0.1  # of the bucket, from where on it no longer counts as kept empty
 
 
@@ -133,8 +134,9 @@ class Conversation:
         """Take no message of more than `size` bytes from now on; 0: any size."""
         raise NotImplementedError
 
-    def go_on(self) -> None:
-        """Handle the next portion of the frames that were read and wait, if there are some."""
+    def take(self, most: int, inflated: int) -> bool:
+        """Handle so many of the frames that were read, as long as they have not become so many bytes. Return whether there may
+        be more."""
         raise NotImplementedError
 
     # --- what a carrier tells
@@ -190,11 +192,26 @@ class Conversation:
         if wait and self.session is not None:
             self._pause(wait)
 
-    def put_off(self) -> None:
-        """Frames that were read wait for the next turn: until they are handled nothing more is read."""
-        if self.resuming is None:
-            self.transport.pauseProducing()
-            self.resuming = self.door.clock.callLater(0, self._resume)
+    def handle(self, size: int) -> None:
+        """Handle a portion of what was read, `size` bytes of it just now. Until all of it is handled nothing more is read."""
+        before = self.received
+        sharers = 1 + self.door.connections.resting
+        resting = self.take(max(LEAST, PORTION // sharers), INFLATED // sharers)
+        self.meter(self.received - before, size)
+        if resting:
+            self._rest(True)
+            if self.resuming is None:
+                self.transport.pauseProducing()
+                self.resuming = self.door.clock.callLater(0, self._resume)
+
+    def finish_reading(self) -> None:
+        """The transport is lost: handle at once what was read of it. No answer can leave any more."""
+        if self.resting:
+            self._rest(False)
+            assert self.outbox is not None
+            self.outbox.discard()
+            while self.take(PORTION, INFLATED):
+                pass
 
     def overran(self) -> None:
         """The client sent a message that is too long: the carrier is about to close it with 1009."""
@@ -403,9 +420,19 @@ class Conversation:
             return
         self.resuming = self.door.clock.callLater(wait, self._resume)
 
+    def _rest(self, resting: bool) -> None:
+        if resting is not self.resting:
+            self.resting = resting
+            self.door.connections.resting += 1 if resting else -1
+
     def _resume(self) -> None:
         self.resuming = None
         if self.outbox is not None and self.resting:
-            self.go_on()
+            self._rest(False)
+            try:
+                self.handle(0)
+            except Exception:
+                self.drop()
+                raise
         if self.outbox is not None and self.resuming is None:
             self.transport.resumeProducing()

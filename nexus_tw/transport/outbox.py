@@ -165,9 +165,15 @@ class Outbox:
         """Takes nothing any more; what was queued is still sent by `flush`."""
         self._open = False
 
+    def discard(self) -> None:
+        """Takes nothing any more, and forgets what was queued."""
+        self.shut()
+        self._parts = []
+        self._queued = 0
+
     def gone(self) -> None:
         """The transport is lost, and with it all that waited."""
-        self._let_go()
+        self.discard()
         self._backlog.forget(self)
         if self._secure:
             del self._socket.write  # by which the socket refers to itself
@@ -188,7 +194,7 @@ class Outbox:
             self._owner.close(SLOW_CONSUMER)
 
     def overrun(self) -> None:
-        self._let_go()
+        self.discard()
         self._owner.overrun()
 
     def waiting(self) -> int:
@@ -196,11 +202,6 @@ class Outbox:
         socket = self._socket
         buffered: int = len(socket.dataBuffer) - socket.offset + socket._tempDataLen
         return buffered + self._queued
-
-    def _let_go(self) -> None:
-        self.shut()
-        self._parts = []
-        self._queued = 0
 
     def _send(self, data: bytes) -> None:
         if self._direct:

@@ -30,7 +30,7 @@ from nexus_tw.sessions.verbs import Dialect
 from nexus_tw.settings import Limits
 from nexus_tw.transport.admission import Admitted
 from nexus_tw.transport.connections import Connections
-from nexus_tw.transport.conversation import LINGER, PORTION, Conversation, Shared
+from nexus_tw.transport.conversation import LINGER, Conversation, Shared
 from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.keepalive import hurry, keep_alive, silence
 from nexus_tw.transport.turn import Turn
@@ -132,7 +132,7 @@ class Connection(Conversation, Protocol):
         Conversation.__init__(self, door, admitted)
         self.answers = False  # until it has shown that it knows PING and PONG
         self._asked = asked
-        self._held: bytearray | None = None  # of a frame that is not yet whole
+        self._held: bytes | bytearray | None = None  # read, and not yet handled
         self._most = admitted.message  # bytes of the longest frame that is taken
         self._wanted = 0  # bytes that have to be held before there is more to see
 
@@ -172,6 +172,7 @@ class Connection(Conversation, Protocol):
         self._most = size
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.finish_reading()
         self._held = None
         self.gone(1005 if reason.check(ConnectionDone) else 1006, "")
 
@@ -203,31 +204,26 @@ class Connection(Conversation, Protocol):
             if self.resting or len(self._held) < self._wanted:  # under TLS more may come while it pauses
                 self.meter(0, size)
                 return
-            data = bytes(self._held)
-            self._held = None
-        self._handle(data, size)
+        else:
+            self._held = data
+        self.handle(size)
 
-    def go_on(self) -> None:
-        self.resting = False
+    def take(self, most: int, inflated: int) -> bool:
         held, self._held = self._held, None
-        if held is not None and self.session is not None:
-            self._handle(bytes(held), 0)
-
-    def _handle(self, data: bytes, size: int) -> None:
-        """Take a portion of what was read, `size` bytes of it just now, and hold the rest."""
-        before = self.received
-        used = self._take(data)
+        if held is None or self.session is None:
+            return False
+        data = bytes(held)
+        used = self._frames(data, most)
         if used < len(data) and self.session is not None:
             self._held = bytearray(data[used:])
-        self.meter(self.received - before, size)
-        if self.resting:
-            self.put_off()
+            return not self._wanted
+        return False
 
-    def _take(self, data: bytes) -> int:
-        """Takes the whole frames in front of `data`, a portion of them; how many bytes these are."""
+    def _frames(self, data: bytes, most: int) -> int:
+        """Takes so many of the whole frames in front of `data`; how many bytes these are."""
         size = len(data)
         start = 0
-        for _ in range(PORTION):
+        for _ in range(most):
             begin = start + frames.RAW_HEAD
             self._wanted = frames.RAW_HEAD
             if begin > size:
@@ -249,7 +245,7 @@ class Connection(Conversation, Protocol):
             start = end
             if not self._frame(kind, data[begin:end]):
                 return start
-        self.resting = start < size
+        self._wanted = 0  # there may be more whole ones
         return start
 
     def _frame(self, kind: int, payload: bytes) -> bool:

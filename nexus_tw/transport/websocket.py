@@ -23,7 +23,7 @@ from nexus_tw.settings import Compression, Limits
 from nexus_tw.transport.admission import Admitted
 from nexus_tw.transport.compression import Deflaters, Inflater, accept, acceptable
 from nexus_tw.transport.connections import Connections
-from nexus_tw.transport.conversation import INFLATED, LINGER, PORTION, Conversation, Shared
+from nexus_tw.transport.conversation import LINGER, Conversation, Shared
 from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.problems import response
 from nexus_tw.transport.quiet import quieten
@@ -41,7 +41,7 @@ BAD_GATEWAY: Final = 1014
 _QUOTED: Final = re.compile(r"""(["']).*\1""", re.DOTALL)
 _CONNECTING: Final = WebSocketProtocol.STATE_CONNECTING
 _OPEN: Final = WebSocketProtocol.STATE_OPEN
-_CLOSING: Final = WebSocketProtocol.STATE_CLOSING
+_TAKING: Final = (WebSocketProtocol.STATE_OPEN, WebSocketProtocol.STATE_CLOSING)
 _CLOSED: Final = WebSocketProtocol.STATE_CLOSED
 
 
@@ -153,53 +153,41 @@ class Connection(Conversation, WebSocketServerProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         self.heard = self.door.pulse.now
-        if self.resting:  # under TLS more may come while it pauses
-            self.data += data
-            self.meter(0, len(data))
-        else:
-            self._handle(data, len(data))
-
-    def go_on(self) -> None:
-        self.resting = False
-        data, self.data = self.data, b""
-        self._handle(data, 0)
-
-    def _handle(self, data: bytes, size: int) -> None:
-        """Take a portion of what was read, `size` bytes of it just now; the rest waits in `data`."""
-        before = self.received
-        if (
-            self.state == _OPEN
-            and self.door.lane
-            and not self.data
-            and self.current_frame is None
-            and not self.inside_message
-        ):
-            used, count = frames.split(data, self.maxMessagePayloadSize, self.hand, PORTION)
-            self.received += count
-            if used:
-                data = data[used:]
-            if count == PORTION and data:
-                self.data, data = data, b""
-                self.resting = True
-        if data:
+        size = len(data)
+        if self.state == _CONNECTING:
             self._dataReceived(data)
-            if self.outbox is not None:
-                self.outbox.check()
-        self.meter(self.received - before, size)
-        if self.resting:
-            self.put_off()
+        elif self.state != _CLOSED:
+            self.data = self.data + data if self.data else data
+        if self.resting:  # under TLS more may come while it pauses
+            self.meter(0, size)
+        else:
+            self.handle(size)
 
     def consumeData(self) -> None:
-        if self.state not in (_OPEN, _CLOSING):
+        # Autobahn would handle all that came; behind the handshake that is for `take`.
+        if self.state == _CONNECTING:
             super().consumeData()
-            return
-        most = self.unmetered + INFLATED
-        for _ in range(2 * PORTION):  # a head and a payload are a step each
-            if not self.processData() or self.state == _CLOSED:
-                return
-            if self.unmetered >= most:
+
+    def take(self, most: int, inflated: int) -> bool:
+        enough = self.unmetered + inflated
+        while (self.data or self.current_frame is not None) and self.state in _TAKING:
+            if most <= 0 or self.unmetered >= enough:
+                return True
+            # Autobahn leaves a frame's head in `data` until all of it is there, so the lane may look at it once more.
+            if self.state == _OPEN and self.current_frame is None and not self.inside_message and self.door.lane:
+                used, count = frames.split(self.data, self.maxMessagePayloadSize, self.hand, most)
+                if used:
+                    self.received += count
+                    most -= count
+                    self.data = self.data[used:]
+                    continue
+            most -= 1  # a head and a payload are a step each
+            more = self.processData()
+            if self.outbox is not None:
+                self.outbox.check()
+            if not more:
                 break
-        self.resting = True
+        return False
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         self.fragments = 0
@@ -225,6 +213,7 @@ class Connection(Conversation, WebSocketServerProtocol):
     # --- the end
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.finish_reading()
         self._connectionLost(reason)
         self.life = ENDED  # also where the handshake failed, of which `onClose` does not tell
         # Both may hold the connection as their result.
