@@ -262,6 +262,13 @@ def _check_token(settings: Settings, token: str | None) -> None:
                 raise ConfigError(f"token: must have {LEAST_TOKEN} characters or more where other machines can connect: {text}")
 
 
+def open_to_pages(settings: Settings) -> list[str]:
+    """Return the realms that a page could use under any name that its author has point to this server (DNS rebinding)."""
+    if settings.http.hosts or all(is_local(text) for text in settings.listen):
+        return []
+    return [name for name, realm in settings.realms.items() if realm.anonymous]
+
+
 def _has_users(settings: Settings) -> bool:
     """Whether the settings let anybody in."""
     auth = settings.auth

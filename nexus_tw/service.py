@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from nexus_tw import __version__, auth, handlers, logs, plugins, workers
 from nexus_tw.auth.authorizer import procedure_of
 from nexus_tw.bus import open_bus
-from nexus_tw.config import Configuration
+from nexus_tw.config import Configuration, open_to_pages
 from nexus_tw.errors import ConfigError
 from nexus_tw.launch import Launch, TwistdLaunch
 from nexus_tw.metrics import Metrics
@@ -110,7 +110,21 @@ class RunnerService(Service):
         return ensureDeferred(self._runner.stop())
 
     def _begin(self) -> None:
-        ensureDeferred(self._runner.start()).addCallbacks(lambda _none: self._launch.succeeded(), self._give_up)
+        ensureDeferred(self._runner.start()).addCallbacks(self._succeeded, self._give_up)
+
+    def _succeeded(self, _none: None) -> None:
+        self._launch.succeeded()
+        if self._settings is not None:
+            self._warn(self._settings.held)
+
+    def _warn(self, settings: Settings) -> None:
+        realms = open_to_pages(settings)
+        if realms:
+            self._log.warn(
+                "http.hosts is empty, and anonymous clients may join {realms}: so may any web page whose name its author has "
+                "point to this server (DNS rebinding)",
+                realms=", ".join(realms),
+            )
 
     def _give_up(self, failure: Failure) -> None:
         if failure.check(ConfigError):
@@ -156,6 +170,7 @@ class RunnerService(Service):
             self._log.warn("SIGHUP: the configuration is taken, but for what needs a restart: {fixed}", fixed=", ".join(fixed))
         else:
             self._log.info("SIGHUP: the configuration is taken")
+        self._warn(settings)
 
 
 class Node:

@@ -99,6 +99,7 @@ class Session:
         self.who = who
         self.peer: Peer | None = None
         self.ended = 0
+        self.overruns = 0
 
     def say(self, text: bytes) -> None:
         self.link.write(self.dialect.frame(text))
@@ -136,7 +137,8 @@ class Session:
         return self.dialect.frame(b"farewell %d" % close.code)
 
     def overran(self) -> None:
-        pass
+        assert not self.ended
+        self.overruns += 1
 
     def end(self) -> None:
         self.ended += 1

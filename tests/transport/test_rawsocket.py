@@ -210,6 +210,7 @@ async def test_a_frame_may_have_limits_message_bytes_and_one_more_ends_the_conne
     assert await left(client) == [b"farewell 1009"]
     await house.connected(0)
     assert house.metrics.connections_closed == {1009: 1}
+    assert [session.overruns for session in house.raw_dialect.sessions] == [1]
 
 
 @pytest_twisted.ensureDeferred
