@@ -24,13 +24,14 @@ _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
 class Upgrade:
     """One opening handshake: the request, and the check of the answer."""
 
-    def __init__(self, host: str, path: str, subprotocol: str = "") -> None:
+    def __init__(self, host: str, path: str, subprotocol: str = "", extensions: str = "") -> None:
         key = b64encode(os.urandom(16))
         self._accept = b64encode(sha1(key + _GUID, usedforsecurity=False).digest()).lower()
         self._protocol = f"sec-websocket-protocol: {subprotocol}\r\n".encode() if subprotocol else b""
+        offer = f"Sec-WebSocket-Extensions: {extensions}\r\n" if extensions else ""
         self.request = (
             f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key.decode()}\r\n{self._protocol.decode()}\r\n"
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key.decode()}\r\n{self._protocol.decode()}{offer}\r\n"
         ).encode()
 
     def check(self, head: bytes) -> None:

@@ -19,6 +19,9 @@ from bench.link import TLS, Address
 EVENTS: Final = "/api/v1/events"
 PIECE: Final = 65536
 PATIENCE: Final = 5.0  # s for an answer
+SERIALIZERS: Final = ("json", "msgpack", "cbor")  # of RawSocket, by number from 1 on
+MESSAGE, PING, PONG = range(3)  # kinds of its frames
+HEAD: Final = 4  # bytes before their payload
 ROLES: Final[dict[str, Any]] = {"roles": {"publisher": {}, "subscriber": {}, "caller": {}, "callee": {}}}
 
 
@@ -40,6 +43,8 @@ class Client:
 
     def __init__(self, address: Address, tally: Tally, deaf: bool = False, attentive: bool = False) -> None:
         self.closed = False
+        self.encode: Callable[[object], bytes] = msgspec.json.encode
+        self.decode: Callable[[bytes], Any] = msgspec.json.decode
         self.framed = False  # whether what comes are frames of a WebSocket
         self._attentive = attentive
         self._tally = tally
@@ -77,9 +82,18 @@ class Client:
         """Sends a text message."""
         return self.send(wire.masked(wire.FIN | wire.TEXT, data))
 
+    def cut(self) -> list[bytes]:
+        """The messages that are whole among what was read and kept, with heartbeats answered."""
+        frames, used = wire.cut(self._rest)
+        self._rest = self._rest[used:]
+        for opcode, payload in frames:
+            if opcode == wire.PING:
+                self.send(wire.masked(wire.FIN | wire.PONG, payload))
+        return [payload for opcode, payload in frames if opcode == wire.TEXT]
+
     def say(self, message: object) -> bool:
-        """Sends a message of either protocol, in JSON."""
-        return self.text(msgspec.json.encode(message))
+        """Sends a message of either protocol, in its encoding."""
+        return self.text(self.encode(message))
 
     def heed(self, seconds: float) -> None:
         """Takes what comes in this time."""
@@ -93,13 +107,7 @@ class Client:
         end = time.monotonic() + seconds
         found: list[Any] = []
         while True:
-            frames, used = wire.cut(self._rest)
-            self._rest = self._rest[used:]
-            for opcode, payload in frames:
-                if opcode == wire.PING:
-                    self.send(wire.masked(wire.FIN | wire.PONG, payload))
-                elif opcode == wire.TEXT:
-                    found.append(msgspec.json.decode(payload))
+            found += map(self.decode, self.cut())
             if found or self.closed or (left := end - time.monotonic()) <= 0:
                 break
             if select.select([self._socket], [], [], left)[0]:
@@ -131,7 +139,7 @@ class Client:
         if self._attentive or self.framed:
             self._rest += came
         if self.framed and not self._attentive:
-            self._rest = self._rest[wire.cut(self._rest)[1] :]
+            self.cut()
 
     def _read(self) -> bytes:
         try:
@@ -145,9 +153,43 @@ class Client:
         return data
 
 
-def open_json(client: Client, subject: str) -> Client:
+class RawSocket(Client):
+    """The same over RawSocket, in one of the serializers of `SERIALIZERS`."""
+
+    def text(self, data: bytes) -> bool:
+        return self.frame(MESSAGE, data)
+
+    def frame(self, kind: int, data: bytes) -> bool:
+        return self.send(bytes((kind,)) + len(data).to_bytes(3) + data)
+
+    def cut(self) -> list[bytes]:
+        found = []
+        while len(self._rest) >= HEAD and len(self._rest) >= (end := HEAD + int.from_bytes(self._rest[1:HEAD])):
+            kind, payload, self._rest = self._rest[0], self._rest[HEAD:end], self._rest[end:]
+            if kind == PING:
+                self.frame(PONG, payload)
+            elif kind == MESSAGE:
+                found.append(payload)
+        return found
+
+    def greet(self, serializer: str) -> None:
+        """Shakes hands for messages of up to 16 MiB."""
+        number = SERIALIZERS.index(serializer) + 1
+        self.send(bytes((0x7F, 0xF0 | number, 0, 0)))
+        self.until(bytes((0, 0)))
+        if serializer == "msgpack":
+            self.encode, self.decode = msgspec.msgpack.encode, msgspec.msgpack.decode
+        self.framed = True
+
+    def join(self, subject: str, realm: str = "nexus") -> None:
+        """Joins with a ticket."""
+        self.ask([1, realm, {**ROLES, "authmethods": ["ticket"], "authid": subject}])
+        self.ask([5, token(subject), {}])
+
+
+def open_json(client: Client, subject: str, extensions: str = "") -> Client:
     """Has it welcomed as this subject."""
-    return _upgraded(client, f"{EVENTS}?token={token(subject)}", "", client.messages)
+    return _upgraded(client, f"{EVENTS}?token={token(subject)}", "", client.messages, extensions)
 
 
 def open_wamp(client: Client, subject: str, realm: str = "nexus") -> Client:
@@ -160,8 +202,8 @@ def open_door(client: Client, subprotocol: str) -> Client:
     return _upgraded(client, PATH, subprotocol, lambda: None)
 
 
-def _upgraded(client: Client, path: str, subprotocol: str, greet: Callable[[], object]) -> Client:
-    client.send(wire.Upgrade("127.0.0.1", path, subprotocol).request)
+def _upgraded(client: Client, path: str, subprotocol: str, greet: Callable[[], object], extensions: str = "") -> Client:
+    client.send(wire.Upgrade("127.0.0.1", path, subprotocol, extensions).request)
     client.until(b"\r\n\r\n")
     client.framed = True
     greet()

@@ -1,9 +1,11 @@
-"""A server as shipped: no limit is changed, but there are roles to attack it with."""
+"""A server as shipped: no limit is changed, but there are roles to attack it with, and compression for those who offer it."""
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,14 +24,26 @@ class Node:
     tls: Address
     pids: tuple[int, ...]
     directory: Path
+    redis: tuple[int, ...] = ()  # its processes, which are measured together with the server's
 
     def cpu(self) -> float:
         """CPU time used so far, s."""
-        return server_cpu(self.pids)
+        return server_cpu(self.pids + self.redis)
 
     def memory(self) -> int:
         """What is resident, bytes."""
-        return resident(self.pids)
+        return resident(self.pids + self.redis)
+
+    @contextmanager
+    def without_redis(self) -> Iterator[None]:
+        """Redis stands still while the context lasts: its connections stay, and nothing answers."""
+        for pid in self.redis:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in self.redis:
+                os.kill(pid, signal.SIGCONT)
 
     def disk(self) -> int:
         """Size of the store's files, bytes."""
@@ -37,9 +51,9 @@ class Node:
 
 
 @contextmanager
-def running() -> Iterator[Node]:
-    """A new server, with a store of its own on the disk; gone afterwards."""
-    with TemporaryDirectory(prefix="nexus-harm-") as name:
+def running(redis: bool = False) -> Iterator[Node]:
+    """A new server, with a store of its own on the disk, and a Redis of its own if that is asked for; gone afterwards."""
+    with TemporaryDirectory(prefix="nexus-harm-") as name, ExitStack() as stack:
         directory = Path(name)
         file = directory / "nexus.toml"
         file.write_text(configuration())
@@ -50,11 +64,27 @@ def running() -> Iterator[Node]:
             "NEXUS_TLS__CERTIFICATE": chain,
             "NEXUS_TLS__KEY": key,
         }
+        pids: tuple[int, ...] = ()
+        if redis:
+            pids, settings["NEXUS_BUS"] = stack.enter_context(_redis(directory))
         port, secure = free_port(), free_port()
         listen = ("--listen", f"tcp:{port}:interface=127.0.0.1", "--listen", f"tls:{secure}:interface=127.0.0.1")
         process = Process("nexus", module("bench.server", *listen), port, directory, environment(**settings), None)
         try:
             process.wait()
-            yield Node(Address(port, False), Address(secure, True), process.pids, directory)
+            yield Node(Address(port, False), Address(secure, True), process.pids, directory, pids)
         finally:
             process.stop()
+
+
+@contextmanager
+def _redis(directory: Path) -> Iterator[tuple[tuple[int, ...], str]]:
+    """A Redis without persistence: its processes and its address."""
+    port = free_port()
+    words = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(directory), "--port", str(port))
+    process = Process("redis", ("redis-server", *words), port, directory, environment(), None)
+    try:
+        process.wait()
+        yield process.pids, f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.stop()

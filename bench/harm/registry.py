@@ -8,7 +8,22 @@ from functools import partial
 from typing import Final
 
 from bench.harm import ordinary
-from bench.harm.rows import agents, calls, commands, crowds, maps, meta, mixed, products, publications, requests
+from bench.harm.rows import (
+    agents,
+    bus,
+    calls,
+    commands,
+    compressed,
+    crowds,
+    maps,
+    meta,
+    mixed,
+    products,
+    publications,
+    rawsockets,
+    requests,
+    rights,
+)
 from bench.harm.stage import Stage
 
 Play = Callable[[Stage], None]
@@ -16,12 +31,17 @@ Play = Callable[[Stage], None]
 
 @dataclass(frozen=True)
 class Row:
-    """`who` needs which rights; `ordinary` is the traffic whose cost for each byte this row's is compared with."""
+    """`who` needs which rights; `ordinary` is the traffic whose cost for each byte this row's is compared with.
+
+    With `redis` the server has one as its bus; `away`: the row takes it away, which others notice.
+    """
 
     who: str
     what: str
     play: Play
     ordinary: ordinary.Traffic = ordinary.messages
+    redis: bool = False
+    away: bool = False
 
 
 ROWS: Final[dict[str, Row]] = {
@@ -50,6 +70,21 @@ ROWS: Final[dict[str, Row]] = {
     "sessions": Row("call on the meta API", "1,000 questions about 200 sessions", meta.sessions),
     "patterns": Row("subscribe", "1,536 patterns of 124 components", products.patterns),
     "telemetry": Row("own telemetry", "samples of 8 kB as fast as it goes", agents.telemetry, ordinary.samples),
+    "frames": Row("anybody with a token", "4 MB of empty pings", compressed.pings),
+    "deflated": Row("anybody with a token", "2 MB of compressed pings", compressed.small),
+    "inflated": Row("publish", "2,000 compressed events of 120 kB", compressed.large),
+    "raw-unread": Row("call, register", "RawSocket: results of 60 kB, not read", rawsockets.unread),
+    "raw-pings": Row("anybody", "RawSocket: pings of 16 kB whose pongs are not read", rawsockets.pings),
+    "raw-small": Row("anybody with a token", "RawSocket: 1,000,000 empty pings", rawsockets.small),
+    "raw-maps": Row("publish", "RawSocket: events of 200 kB with colliding keys, MessagePack", rawsockets.maps),
+    "raw-hellos": Row("anybody", "RawSocket: HELLOs of 16 kB with colliding keys, CBOR", rawsockets.hellos),
+    "raw-unfinished": Row("anybody", "RawSocket: 200 frames of 16 kB without their last byte", rawsockets.unfinished),
+    "redis-wildcards": Row("subscribe, publish", "8,192 patterns on Redis, 2,000 events", bus.wildcards, redis=True),
+    "redis-large": Row("publish", "300 events of 60 kB through Redis", publications.events, redis=True),
+    "redis-away": Row("publish", "the same while Redis stands still for 5 s", bus.away, redis=True, away=True),
+    "impostor": Row("telemetry", "registers nothing under another's agent id", rights.impostor),
+    "prober": Row("call on nexus.**", "calls of an agent that an authorizer denies", rights.prober),
+    "namesake": Row("call", "another's commandIds, by one of the same name", rights.namesake),
 }
 MIXED: Final = "mixed"  # and a seed behind it: mixed-7
 

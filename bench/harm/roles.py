@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final
+
+import jwt
 
 # A bystander may do everything, so that whatever happens to anybody can be seen by it.
 GRANTS: Final = {
@@ -16,14 +20,39 @@ GRANTS: Final = {
     "sensor": ("own",),
     "publisher": ("publish",),
     "reader": ("subscribe",),
+    "impostor": ("any agent", "harmless"),
+    "prober": ("server's names",),
+    "namesake": ("call",),
     "all": ("subscribe", "publish", "call", "register", "telemetry"),
 }
-SPECIAL: Final = {"meta": 'call = ["wamp.**"]', "own": 'telemetry = ["{subject}"]'}
+SPECIAL: Final = {
+    "meta": 'call = ["wamp.**"]',
+    "own": 'telemetry = ["{subject}"]',
+    "any agent": 'telemetry = ["**"]',
+    "harmless": 'register = ["harmless"]',
+    "server's names": 'call = ["nexus.**"]',
+}
 SUBJECTS: Final = ("", "-2")  # of each role
 
 
+ISSUERS: Final = ("one", "two")  # of tokens for subjects that have the same names at each of them
+AUTHORIZER: Final = "bench.harm.denying:deny"
+
+
 def token(subject: str) -> str:
-    return f"{subject}-token-of-the-bench"
+    """The API key of a subject, or for `ROLE@ISSUER` the token in which this issuer names the role as subject."""
+    name, at, issuer = subject.partition("@")
+    return _signed(name, issuer) if at else f"{subject}-token-of-the-bench"
+
+
+@lru_cache
+def _signed(name: str, issuer: str) -> str:
+    claims = {"iss": issuer, "sub": name, "aud": "nexus", "role": name, "exp": int(time.time()) + 86400}
+    return jwt.encode(claims, _secret(issuer), "HS256")
+
+
+def _secret(issuer: str) -> str:
+    return f"secret of the issuer {issuer} for the bench".ljust(64, "x")
 
 
 def configuration() -> str:
@@ -36,4 +65,8 @@ def configuration() -> str:
         for suffix in SUBJECTS:
             digest = sha256(token(role + suffix).encode()).hexdigest()
             lines += ["[[auth.keys]]", f'subject = "{role}{suffix}"', f'role = "{role}"', f'hash = "sha256:{digest}"']
+    for issuer in ISSUERS:
+        lines += ["[[auth.jwt]]", f'issuer = "{issuer}"', 'audience = "nexus"', 'algorithms = ["HS256"]']
+        lines.append(f'secret = "{_secret(issuer)}"')
+    lines += ["[realms.nexus]", f'authorizer = "{AUTHORIZER}"', "[compression]", "enabled = true"]
     return "\n".join(lines) + "\n"

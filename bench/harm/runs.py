@@ -25,6 +25,7 @@ PING: Final = 25.0  # ms
 NOISE: Final = 4 << 20  # bytes of memory that have nothing to do with it
 TICKS: Final = 0.05  # s of CPU that cannot be told from none
 IDLE: Final = 1.0  # s without anybody but the bystanders, before and in the end
+AWAY: Final = ("publish: The event bus is away", 'reader: {"type":"continuity"')
 PATIENCE: Final = 20.0  # s for the server to have done what it was sent
 
 
@@ -74,7 +75,7 @@ def run(names: Sequence[str]) -> Iterator[Harm]:
     machine = about()
     for name in names:
         harm = Harm(name, machine={**machine, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
-        with running() as node, Bystanders(node.address.port) as bystanders:
+        with running(row(name).redis) as node, Bystanders(node.address.port) as bystanders:
             _measure(harm, node, bystanders)
         yield harm
 
@@ -86,11 +87,11 @@ def _measure(harm: Harm, node: Node, bystanders: Bystanders) -> None:
     pinged, _ = bystanders.calm(IDLE)
     background = (node.cpu() - before) / IDLE
     _, harm.calm_p99 = _pings(pinged)
-    sent, cpu = _cost(node, one.ordinary, background)
+    sent, cpu, _ = _cost(node, one.ordinary, background)
     bystanders.reports()
     base, disk = node.memory(), node.disk()
     with _highest(node) as highest:
-        harm.sent, harm.cpu = _cost(node, one.play, background)
+        harm.sent, harm.cpu, harm.hurt = _cost(node, one.play, background)
     harm.ordinary = cpu / max(1, sent) * harm.sent
     time.sleep(IDLE)
     harm.grown = max(0, highest[0] - base)
@@ -98,16 +99,16 @@ def _measure(harm: Harm, node: Node, bystanders: Bystanders) -> None:
     harm.disk = max(0, node.disk() - disk)
     pinged, read = bystanders.reports()
     harm.ping_p50, harm.ping_p99 = _pings(pinged)
-    harm.hurt = _hurt(pinged, read)
+    harm.hurt += _hurt(pinged, read, one.away)
 
 
-def _cost(node: Node, play: Traffic, background: float) -> tuple[int, float]:
-    """Bytes sent, and s of CPU for them until the server has nothing to do with them any more."""
+def _cost(node: Node, play: Traffic, background: float) -> tuple[int, float, list[str]]:
+    """Bytes sent, s of CPU for them until the server has nothing to do with them any more, and what was done to others."""
     began, before = time.monotonic(), node.cpu()
     with Stage(node) as stage:
         play(stage)
     _wait(node, background)
-    return stage.sent, max(0.0, node.cpu() - before - background * (time.monotonic() - began))
+    return stage.sent, max(0.0, node.cpu() - before - background * (time.monotonic() - began)), stage.hurt
 
 
 def _wait(node: Node, background: float) -> None:
@@ -143,8 +144,11 @@ def _pings(report: Report) -> tuple[float, float]:
     return figures.get("ping_p50_us", 0.0) / 1000, figures.get("ping_p99_us", 0.0) / 1000
 
 
-def _hurt(pinged: Report, read: Report) -> list[str]:
+def _hurt(pinged: Report, read: Report, away: bool) -> list[str]:
+    """What happened to the bystanders. A bus that was `away` refuses publications, and subscribers are told of the gap."""
     hurt = [*pinged.troubles, *read.troubles]
+    if away:
+        return list(dict.fromkeys(trouble for trouble in hurt if not trouble.startswith(AWAY)))[:5]
     # A few may be under way when the reports are asked for.
     if not any("closed" in trouble for trouble in hurt):
         if abs(pinged.pulses - read.pulses) > 3:

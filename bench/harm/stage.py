@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 from typing import Final
 
-from bench.harm.client import Client, Tally, open_door, open_json, open_wamp
+from bench.harm.client import Client, RawSocket, Tally, open_door, open_json, open_wamp
 from bench.harm.node import Node
 from bench.link import Address
 
@@ -20,6 +20,7 @@ class Stage:
         self.node = node
         self.tally = Tally()
         self.sent = 0
+        self.hurt: list[str] = []  # what was done to others who take part in the row
         self._clients: list[Client] = []
 
     def __enter__(self) -> Stage:
@@ -45,11 +46,28 @@ class Stage:
         self._clients.append(client)
         return client
 
-    def json(self, subject: str, deaf: bool = False, attentive: bool = False) -> Client:
-        return open_json(self.raw(deaf=deaf, attentive=attentive), subject)
+    def rawsocket(self, serializer: str = "json", deaf: bool = False, attentive: bool = False) -> RawSocket:
+        """A client of RawSocket past its handshake."""
+        client = RawSocket(self.node.address, self.tally, deaf, attentive)
+        self._clients.append(client)
+        client.greet(serializer)
+        return client
 
-    def wamp(self, subject: str, deaf: bool = False) -> Client:
-        return open_wamp(self.raw(deaf=deaf), subject)
+    def joined(self, subject: str, serializer: str = "json", deaf: bool = False, attentive: bool = False) -> RawSocket:
+        client = self.rawsocket(serializer, deaf, attentive)
+        client.join(subject)
+        return client
+
+    def expect(self, true: bool, otherwise: str) -> None:
+        """Somebody who does nothing wrong must find this so; `otherwise` says what happened to them."""
+        if not true:
+            self.hurt.append(otherwise)
+
+    def json(self, subject: str, deaf: bool = False, attentive: bool = False, extensions: str = "") -> Client:
+        return open_json(self.raw(deaf=deaf, attentive=attentive), subject, extensions)
+
+    def wamp(self, subject: str, deaf: bool = False, attentive: bool = False) -> Client:
+        return open_wamp(self.raw(deaf=deaf, attentive=attentive), subject)
 
     def door(self, subprotocol: str) -> Client:
         return open_door(self.raw(), subprotocol)

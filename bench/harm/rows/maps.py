@@ -11,11 +11,11 @@ PRIME = 2**61 - 1  # Python's hash of a number is the rest of dividing by it
 
 
 def cbor(stage: Stage) -> None:
-    _hellos(stage, "wamp.2.cbor", b"\x83\x01\x65nexus\xb9" + _cbor())
+    _hellos(stage, "wamp.2.cbor", cbor_hello(SIZE))
 
 
 def msgpack(stage: Stage) -> None:
-    _hellos(stage, "wamp.2.msgpack", b"\x93\x01\xa5nexus\xde" + _msgpack())
+    _hellos(stage, "wamp.2.msgpack", b"\x93\x01\xa5nexus" + msgpack_map(SIZE))
 
 
 def _hellos(stage: Stage, subprotocol: str, hello: bytes) -> None:
@@ -25,13 +25,14 @@ def _hellos(stage: Stage, subprotocol: str, hello: bytes) -> None:
         client.heed(0.3)
 
 
-def _cbor() -> bytes:
-    """Big numbers (tag 2) that are multiples of the prime, with a value of one byte each."""
-    count = SIZE // 13
-    return count.to_bytes(2) + b"".join(b"\xc2\x4a" + (PRIME * number).to_bytes(10) + b"\x01" for number in range(count))
+def cbor_hello(size: int) -> bytes:
+    """A HELLO of nearly so many bytes; its keys are big numbers (tag 2) that are multiples of the prime."""
+    count = (size - 16) // 13
+    keys = (b"\xc2\x4a" + (PRIME * number).to_bytes(10) + b"\x01" for number in range(count))
+    return b"\x83\x01\x65nexus\xb9" + count.to_bytes(2) + b"".join(keys)
 
 
-def _msgpack() -> bytes:
-    """Numbers that differ in their upper bits only: the search for each begins at one place."""
-    count = SIZE // 10
-    return count.to_bytes(2) + b"".join(b"\xcf" + (number << 45).to_bytes(8) + b"\x01" for number in range(count))
+def msgpack_map(size: int) -> bytes:
+    """A map of so many bytes, of numbers that differ in their upper bits only: the search for each begins at one place."""
+    count = size // 10
+    return b"\xde" + count.to_bytes(2) + b"".join(b"\xcf" + (number << 45).to_bytes(8) + b"\x01" for number in range(count))
