@@ -65,6 +65,8 @@ ROWS: Final[dict[str, Row]] = {
     "hoard": Row("call, two subjects", "1,050 commands of 60 kB that wait for a day", commands.hoard),
     "unfinished": Row("anybody", "50 bodies of 1 MiB without their last byte", requests.unfinished, ordinary.posts),
     "crumbs": Row("anybody", "8 bodies in chunks of a byte", requests.crumbs, ordinary.posts),
+    "extensions": Row("anybody", "8 bodies with long extensions, 8 with long trailers", requests.extensions, ordinary.posts),
+    "fields": Row("anybody", "240 requests of 16 kB with thousands of fields", requests.fields, ordinary.requests),
     "floods": Row("anybody", "400 connections with half a request or none", requests.floods, ordinary.connections),
     "matches": Row("call on the meta API", "2,000 names to match, each another", meta.matches),
     "sessions": Row("call on the meta API", "1,000 questions about 200 sessions", meta.sessions),

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from nexus_tw.errors import NexusError
 from nexus_tw.transport.opening import Opening
 
-PIECES: Final = 4096  # in which a body may come, however small they are
+PIECES: Final = 1024  # in which a body may come, however small they are
 PIECE: Final = 256  # bytes that further ones have to have on average
 
 
@@ -48,7 +48,7 @@ class Body:
         self._account = self.channel.account
         self._wanted = True
         if self._error is None:
-            self._charge_data()
+            self._charge_data(len(self._data))
         if self._error is None and not self.whole:
             if self._expected:
                 self._expected = False
@@ -67,22 +67,24 @@ class Body:
         self._take(size)
         self.channel.charge(size)
 
-    def received(self, data: bytes) -> None:
-        """More of it came."""
+    def received(self, data: bytes, pieces: int = 1) -> bool:
+        """More of it came, in so many pieces. Return whether the rest is of any use."""
         self._size += len(data)
-        self._pieces += 1
+        self._pieces += pieces
         if self._error is not None:
-            return
+            return False
         if 0 < self.largest < self._size:
             self._fail(self._too_large())
-        elif self._pieces > PIECES + self._size // PIECE:
+            return False
+        if self._pieces > PIECES + self._size // PIECE:
             self._fail(NexusError("too_large", f"The body comes in more than {PIECES} pieces"))
-        elif not self._finished:
+            return False
+        if not self._finished:
             self._data += data
             if self._wanted:
-                self._charge_data(len(data))
-            else:
-                self.channel.gate.pauseProducing()
+                return self._charge_data(len(data))
+            self.channel.gate.pauseProducing()
+        return True
 
     def ended(self) -> None:
         """All of it came."""
@@ -109,12 +111,14 @@ class Body:
                 self.channel.gate.resumeProducing()
         self._waiting = None
 
-    def _charge_data(self, size: int | None = None) -> None:
-        size = len(self._data) if size is None else size
+    def _charge_data(self, size: int) -> bool:
+        """Count bytes of it that are kept. Return whether there was room for them."""
         try:
             self._take(size)
         except NexusError as error:
             self._fail(error)
+            return False
+        return True
 
     def _take(self, size: int) -> None:
         bodies = self._bodies

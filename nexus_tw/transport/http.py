@@ -30,6 +30,7 @@ from nexus_tw.transport import codings
 from nexus_tw.transport.admission import Admission, require_member
 from nexus_tw.transport.body import Body
 from nexus_tw.transport.bucket import Bucket
+from nexus_tw.transport.chunks import Chunks, Malformed
 from nexus_tw.transport.connections import Full
 from nexus_tw.transport.gate import Gate
 from nexus_tw.transport.opening import CRLF, Opening, read
@@ -314,7 +315,10 @@ class Channel(HTTPChannel):
             self._dataBuffer.append(data)
             self.gate.pauseProducing()
         else:
-            super().rawDataReceived(data)
+            try:
+                super().rawDataReceived(data)
+            except Malformed:
+                self._respondToBadRequestAndDisconnect()
 
     def charge(self, size: int) -> None:
         """Count bytes that came, or what they became; read on later if they are too many."""
@@ -377,6 +381,8 @@ class Channel(HTTPChannel):
         self.persistent = not self._hurried and self.checkPersistence(request, self._version)  # type: ignore[no-untyped-call]
         request.method, request.clientproto = self._command, self._version
         request.gotLength(self.length)
+        if self.length is None:
+            self._transferDecoder = Chunks(request.body.received, self._finishRequestBody)
         self.serving = True
         request.opened()
 

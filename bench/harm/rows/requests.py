@@ -7,6 +7,7 @@ from bench.harm.stage import Stage
 
 MUCH = 12 << 20  # bytes
 BODY = 1 << 20
+FIELDS = 16_000  # bytes of a header block
 
 
 def pipelined(stage: Stage) -> None:
@@ -39,6 +40,23 @@ def crumbs(stage: Stage) -> None:
     head = f"POST {EVENTS} HTTP/1.1\r\nHost: {stage.host}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     for client in _many(stage, 8):
         client.send(head + b"1\r\nx\r\n" * (BODY // 16))
+
+
+def extensions(stage: Stage) -> None:
+    """Chunks of a byte with extensions as long as a line may be, and trailers without end."""
+    head = f"POST {EVENTS} HTTP/1.1\r\nHost: {stage.host}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    extended = b"1;" + b"x" * 1000 + b"\r\nx\r\n"
+    for number, client in enumerate(_many(stage, 16)):
+        client.send(head + (extended * 500 if number % 2 else b"1\r\nx\r\n0\r\n" + b"a:\r\n" * 130_000))
+
+
+def fields(stage: Stage) -> None:
+    """Requests with as many fields as a header block has room for, of one name or each of its own, one behind the other."""
+    for number, client in enumerate(_many(stage, 8)):
+        names = (f"{field if number % 2 else 0:x}" for field in range(4000))
+        block = "".join(f"{name}:\r\n" for name in names)[: FIELDS - FIELDS % 4]
+        lines = block[: block.rindex("\r\n") + 2]
+        client.send(f"GET / HTTP/1.1\r\nHost: {stage.host}\r\n{lines}\r\n".encode() * 30)
 
 
 def floods(stage: Stage) -> None:
