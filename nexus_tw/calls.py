@@ -31,8 +31,6 @@ from nexus_tw.settings import Limits
 from nexus_tw.wamp.codecs import JSON
 
 AGENT: Final = "nexus.agent."
-# Stands for the arguments of a call once its callee has been sent them: many calls may wait long for an answer.
-HANDED_ON: Final = Payload.of_value(b"null")
 HELD: Final = 67108864  # bytes of the arguments that the handlers of one realm are working on, from plain calls
 LONGEST: Final = 86400.0  # s; what is asked for beyond it is cut down to it
 
@@ -188,7 +186,6 @@ class Call:
             options=request.options,
         )
         calls.invocations.start(invocation)
-        invocation.payload = HANDED_ON
 
     def run(self, handler: Handler, peer: Peer, name: str, request: CallRequest) -> None:
         """Has a handler of the server execute it. Raises `limit_exceeded` if others hold too much already."""
@@ -218,10 +215,8 @@ class Call:
                 self.failed(_busy(self._name))
                 self._leave("cancelled")
                 return
-            invocation.payload = payload
             invocation.more = more
-            invocation.peer.invoke(invocation)
-            invocation.payload = HANDED_ON
+            invocation.hand_on(payload)
 
     def cancel(self, mode: CancelMode) -> None:
         """The caller wants no result any more; `kill` waits for what the callee says to that."""

@@ -9,7 +9,8 @@ from collections import Counter, OrderedDict
 from copy import copy
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
+from weakref import ref
 
 import msgspec
 from msgspec import Raw, Struct
@@ -19,7 +20,6 @@ from nexus_tw.errors import NexusError, invalid
 from nexus_tw.guard import Guard
 from nexus_tw.interfaces import Caller, Peer, Reason
 from nexus_tw.messages import (
-    EMPTY_OBJECT,
     AgentOutcome,
     CommandProgress,
     CommandResult,
@@ -42,6 +42,10 @@ MAX_TARGETS: Final = 1000
 MAX_WAITERS: Final = 64  # who wait for one command; those who leave wait no longer
 MAX_WAITERS_EACH: Final = 8  # of these, at one connection
 ANSWER: Final = 160  # bytes of an answer, about, besides the result in it
+RECORD: Final = 2048  # bytes of memory that a remembered command takes besides what is counted, at most
+TARGET: Final = 512  # bytes of memory that each further target takes besides what is counted, at most
+
+NO_PARAMETERS: Final = b"{}"  # in the place of parameters that are not needed any more
 
 _encode: Final = msgspec.json.Encoder().encode
 _guarded: Final = Guard(__name__, "A caller could not be told of its command")
@@ -117,27 +121,82 @@ def failed(code: str, why: str) -> NexusError:
     return NexusError(code, f"Command execution failed: {why}")
 
 
+class Failure(NamedTuple):
+    """How one of several targets failed: without the name of the target, so that those that failed alike share one."""
+
+    code: str
+    before: str  # the message up to the name of the target
+    after: str | None  # the message behind it; None: it does not name the target
+
+    @classmethod
+    def of(cls, error: NexusError, target: str) -> Failure:
+        before, named, after = error.message.partition(target)
+        return cls(error.code, before, after if named else None)
+
+    def error(self, target: str) -> NexusError:
+        """Return the error that it was made of."""
+        return NexusError(self.code, self.before if self.after is None else f"{self.before}{target}{self.after}")
+
+
 class Execution:
     """One executor's part in a command: the whole of it, or one target's of several."""
 
-    __slots__ = ("agent_id", "attempt", "command", "outcome", "state", "suspect", "target", "timer", "work")
+    __slots__ = ("_command", "_outcome", "agent_id", "attempt", "state", "suspect", "target", "timer", "work")
 
     def __init__(self, command: Command, target: str | None) -> None:
-        self.command = command
+        # Weakly, as the command refers to it: one that is refused or forgotten is freed at once, and its parameters with it.
+        self._command = ref(command)
         self.target = target  # the agent that it must be; None: whoever executes the command
         self.agent_id = target  # the agent that it is
         self.attempt = 0
         self.state = State.NEW
         self.suspect = False  # an agent that had it in hand sent a message that was too long
-        self.outcome: Raw | NexusError | None = None
+        self._outcome: Raw | NexusError | Failure | None = None
         # The executor's half; there only while it waits or is executed.
         self.work: Work | None = None
         self.timer: IDelayedCall | None = None
 
+    @property
+    def command(self) -> Command:
+        """The command that it is of, which is there as long as anything is to be done about it."""
+        command = self._command()
+        assert command is not None, "the command is forgotten"
+        return command
+
+    @property
+    def outcome(self) -> Raw | NexusError | None:
+        """What came of it; None until it has ended."""
+        outcome = self._outcome
+        if isinstance(outcome, Failure):
+            assert self.target is not None
+            return outcome.error(self.target)
+        return outcome
+
+    @outcome.setter
+    def outcome(self, outcome: Raw | NexusError) -> None:
+        self._outcome = outcome
+
+    def fail(self, error: NexusError, like: Failure | None) -> Failure | None:
+        """Keep the error as the outcome, and return what was kept if that can be shared: `like`, if that says the same."""
+        target = self.target
+        if target is None:
+            self._outcome = error
+            return like
+        failure = Failure.of(error, target)
+        if failure == like:
+            failure = like
+        self._outcome = failure
+        return failure
+
+    @property
+    def spent(self) -> bool:
+        """Whether it has had its last attempt, so that it needs no parameters any more."""
+        return self.attempt > self.command.retries
+
     def move(self, state: State) -> None:
         """Enters the state; one that may not follow is a fault of ours and raises `ValueError`."""
         if state not in MOVES[self.state]:
-            raise ValueError(f"command {self.command.id}: {self.state} cannot become {state}")
+            raise ValueError(f"an execution that is {self.state} cannot become {state}")
         self.state = state
 
     @property
@@ -151,6 +210,31 @@ class Command:
     With a list of targets (`several`) it ends when the last of them has, and is `completed` however each did: that is
     in the results.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_waiters",
+        "account",
+        "caller",
+        "digest",
+        "ended_at",
+        "error",
+        "executions",
+        "expires",
+        "failure",
+        "id",
+        "name",
+        "open",
+        "owner",
+        "parameters",
+        "retries",
+        "several",
+        "size",
+        "state",
+        "timeout",
+        "timer",
+        "unspent",
+    )
 
     def __init__(
         self,
@@ -168,8 +252,8 @@ class Command:
         self.account = owner.account
         self.caller = Caller(session, owner.subject, owner.role)
         self.name = request.command
-        # Copied: a `Raw` keeps the whole message alive that it was decoded from.
-        self.parameters = request.parameters.copy()
+        # Copied: a `Raw` keeps the whole message alive that it was decoded from. All who execute it are given this one copy.
+        self.parameters = bytes(request.parameters)
         self.digest = digest
         self.timeout = request.timeout
         self.retries = request.retries
@@ -177,6 +261,9 @@ class Command:
         self.several = isinstance(request.target, list)
         self.executions = [Execution(self, target) for target in targets]
         self.open = len(self.executions)
+        self.unspent = self.open  # executions that may still be handed over, and need the parameters for it
+        self.timer: IDelayedCall | None = None  # until `expires`, for all that wait until then
+        self.failure: Failure | None = None  # of the target that failed last
         self.state: State | None = None  # the final one
         self.error: NexusError | None = None  # why there is no result
         self.size = 0  # bytes kept
@@ -252,7 +339,7 @@ class Command:
         """Ends it and tells all who wait; `error` where there is no result to tell."""
         self.state = state
         self.error = error
-        self.parameters = EMPTY_OBJECT
+        self.parameters = NO_PARAMETERS
         waiters, self._waiters = self._waiters, []
         if waiters:
             answer = self._answer()
@@ -313,7 +400,8 @@ class CommandBook:
     """All commands that are remembered: those that have not ended, and ended ones for a day.
 
     Past `limits.commands` (a command with several targets counts once for each) or `MAX_BYTES` the ones that ended first are
-    forgotten early, past a caller's share of these its own; a forgotten id is a new command.
+    forgotten early, past a caller's share of these its own; a forgotten id is a new command. `MAX_BYTES` is of parameters,
+    results and names; `RECORD` and `TARGET` say what each of the others takes besides.
     """
 
     def __init__(self, limits: Limits, clock: IReactorTime, metrics: Metrics) -> None:
@@ -338,8 +426,8 @@ class CommandBook:
         if limits.pending and self._pending[account] >= limits.pending:
             raise NexusError("limit_exceeded", f"More than {limits.pending} commands of this caller have not ended")
         count = len(command.executions)
-        # Names of targets are kept as long as the command, parameters until it ends.
-        size = _size(command.parameters) + sum(len(execution.target or "") for execution in command.executions)
+        # Names of targets are kept as long as the command, parameters until nobody can be given them any more.
+        size = len(command.parameters) + sum(len(execution.target or "") for execution in command.executions)
         self._forget_old()
         self._make_room(account, count, size)
         self._counts.take(account, count)
@@ -387,9 +475,20 @@ class CommandBook:
             if self._bytes.spills(command.account, size) or self._bytes.full(size):
                 outcome = failed("limit_exceeded", "there is no room for this result beside those of other targets")
                 size = len(outcome.message)
-        execution.outcome = outcome
+        if command.several and isinstance(outcome, NexusError):
+            command.failure = execution.fail(outcome, command.failure)
+        else:
+            execution.outcome = outcome
         command.size += size
         self._bytes.count(command.account, size)
+
+    def spend(self, command: Command) -> None:
+        """Free the parameters of a command, which nobody will be given any more."""
+        size = len(command.parameters) - len(NO_PARAMETERS)
+        if size > 0:
+            command.parameters = NO_PARAMETERS
+            command.size -= size
+            self._bytes.give_back(command.account, size)
 
     def ended(self, command: Command) -> None:
         """The command ends now: its parameters are no longer needed."""
@@ -400,9 +499,10 @@ class CommandBook:
         self._pending[account] -= 1
         if not self._pending[account]:
             del self._pending[account]
-        size = _size(command.parameters)
+        size = len(command.parameters)
         command.size -= size
         self._bytes.give_back(account, size)
+        command.failure = None
         command.ended_at = self._clock.seconds()
         self._ended[command.id] = command
         self._ended_of.setdefault(account, OrderedDict())[command.id] = command

@@ -16,8 +16,7 @@ ends twice.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from uuid import uuid4
 
@@ -44,6 +43,7 @@ from nexus_tw.settings import Limits
 from nexus_tw.spread import Spread
 from nexus_tw.times import Timestamps
 from nexus_tw.topics import Pattern, check_name, is_name, is_reserved
+from nexus_tw.waiting import Waiting
 
 PAUSE: Final = 0.1  # s until it is seen again whether an agent that reads too slowly has room for what waits for it
 
@@ -99,7 +99,7 @@ class Dealer:
         self._meta = meta
         self._disclose = disclose
         self._journal = journal
-        self._waiting: dict[_Key, OrderedDict[Execution, None]] = {}
+        self._waiting: Waiting[_Key, Execution] = Waiting()
         self._stalled: set[_Key] = set()  # of these, those for which whoever executes them has no room
 
     # --- who executes
@@ -330,8 +330,11 @@ class Dealer:
         if picked is not None and _has_room(picked, execution.command):
             self._hand_over(execution, *picked)
         elif until > (now := self._clock.seconds()):
-            self._waiting.setdefault((name, target), OrderedDict())[execution] = None
-            self._arm(execution, until - now, self._waited)
+            self._waiting.add((name, target), execution)
+            if until == execution.command.expires:
+                self._await_expiry(execution.command, now)
+            else:
+                self._arm(execution, until - now)
             self._move(execution, State.QUEUED)
             if picked is not None:
                 self._stall((name, target))
@@ -344,8 +347,7 @@ class Dealer:
 
     def _serve(self, keys: list[_Key]) -> Iterator[None]:
         for key in keys:
-            while (queue := self._waiting.get(key)) and (picked := self._executors.pick(*key)):
-                execution = next(iter(queue))
+            while (execution := self._waiting.first(key)) and (picked := self._executors.pick(*key)):
                 if not _has_room(picked, execution.command):
                     self._stall(key)
                     break
@@ -367,22 +369,30 @@ class Dealer:
         command = execution.command
         execution.attempt += 1
         execution.agent_id = executor.agent_id
-        self._arm(execution, command.timeout, self._timed_out)
+        self._arm(execution, command.timeout)
         execution.work = invocation = Invocation(
             self._invocations,
             _Attempt(self, execution),
             executor,
             registration,
             command.name,
-            Payload.of_value(bytes(command.parameters)),
+            Payload.of_value(command.parameters),
             command.caller,
             self._clock.seconds() + command.timeout,
             command_id=command.id,
             attempt=execution.attempt,
             disclosed=self._disclose,
         )
+        if execution.spent:
+            self._spend(command)
         self._move(execution, State.SENT)
         self._invocations.start(invocation)
+
+    def _spend(self, command: Command) -> None:
+        """One execution more will not be handed over any more; without any, the parameters are freed."""
+        command.unspent -= 1
+        if not command.unspent:
+            self._book.spend(command)
 
     def _call_handler(
         self, command: Command, handler: Handler, peer: Peer, parameters: Any, reply: CommandReply
@@ -405,7 +415,7 @@ class Dealer:
         run = HandlerRun(command.id, command.name, parameters, peer.principal, on_progress, on_end)
         execution.attempt = run.attempt
         execution.work = run
-        self._arm(execution, command.timeout, self._timed_out)
+        self._arm(execution, command.timeout)
         self._move(execution, State.RUNNING)
         run.start(handler)
 
@@ -462,12 +472,18 @@ class Dealer:
             self._finish(command, state, outcome if isinstance(outcome, NexusError) else None)
 
     def _settle(self, execution: Execution, state: State, outcome: Raw | NexusError) -> None:
+        command = execution.command
         self._release(execution)
-        execution.command.open -= 1
+        command.open -= 1
+        if not execution.spent:
+            self._spend(command)
         self._book.settle(execution, outcome)
         self._move(execution, state)
 
     def _finish(self, command: Command, state: State, error: NexusError | None) -> None:
+        if command.timer is not None:
+            command.timer.cancel()
+            command.timer = None
         self._book.ended(command)
         self._metrics.commands_ended[state.value] += 1
         if command.several:
@@ -496,20 +512,36 @@ class Dealer:
         execution.timer = None
         work, execution.work = execution.work, None
         if execution.state is State.QUEUED:
-            key = (command.name, execution.target)
-            queue = self._waiting[key]
-            del queue[execution]
-            if not queue:
-                del self._waiting[key]
+            self._waiting.remove((command.name, execution.target), execution)
         if work is not None:
             work.end()
 
-    def _arm(self, execution: Execution, seconds: float, late: Callable[[Execution], None]) -> None:
-        execution.timer = self._clock.callLater(seconds, self._spread.call, self._overdue, execution, late)
+    def _arm(self, execution: Execution, seconds: float) -> None:
+        execution.timer = self._clock.callLater(seconds, self._late, self, execution)
 
-    def _overdue(self, execution: Execution, late: Callable[[Execution], None]) -> None:
+    @staticmethod
+    def _late(dealer: Dealer, execution: Execution) -> None:
+        """Static, as there may be thousands of timers, of which each would keep a bound method."""
+        dealer._spread.call(dealer._overdue, execution)
+
+    def _overdue(self, execution: Execution) -> None:
         if execution.timer is not None and not execution.timer.active():  # nothing has happened to it since
-            late(execution)
+            (self._waited if execution.state is State.QUEUED else self._timed_out)(execution)
+
+    def _await_expiry(self, command: Command, now: float) -> None:
+        """Let what waits end when the command expires: one timer for all of its targets."""
+        if command.timer is None:
+            command.timer = self._clock.callLater(command.expires - now, self._expired, command)
+
+    def _expired(self, command: Command) -> None:
+        command.timer = None
+        self._spread.work(self._expire(command))
+
+    def _expire(self, command: Command) -> Iterator[None]:
+        for execution in command.executions:
+            if execution.state is State.QUEUED and execution.timer is None:
+                self._waited(execution)
+                yield
 
     def _move(self, execution: Execution, state: State) -> None:
         execution.move(state)

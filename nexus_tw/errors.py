@@ -55,6 +55,8 @@ ERRORS: Final[dict[str, Kind]] = {
 class NexusError(Exception):
     """A refusal or failure to be told to whoever asked; `message` is for people and holds no secret."""
 
+    __slots__ = ("code", "message")  # no dictionary: thousands may be kept as outcomes of commands
+
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code

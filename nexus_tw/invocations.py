@@ -21,6 +21,8 @@ from nexus_tw.pots import Pot, Shelf
 from nexus_tw.sessions.verbs import Options
 from nexus_tw.settings import Limits
 
+# Stands for the arguments of an invocation once its executor has been sent them: many may wait long for an answer.
+HANDED_ON: Final = Payload.of_value(b"null")
 MOST_PAST: Final = 65536  # invocations of a realm that are over, but of which it is known whose they were
 
 TOO_LONG: Final = "who executes it was closed with 1009: it sent a message that was too long, which may have been the answer"
@@ -118,6 +120,12 @@ class Invocation:
     def over(self) -> bool:
         return self._half is None
 
+    def hand_on(self, payload: Payload) -> None:
+        """Give the executor these arguments, which are not kept."""
+        self.payload = payload
+        self.peer.invoke(self)
+        self.payload = HANDED_ON
+
     def progress(self, payload: Payload, options: Options = None) -> None:
         if self._half is not None:
             self._half.progressed(payload, options)
@@ -188,7 +196,7 @@ class Invocations:
         hand.open[hand.last] = invocation
         if invocation.named:
             self.name(invocation)
-        invocation.peer.invoke(invocation)
+        invocation.hand_on(invocation.payload)
 
     def name(self, invocation: Invocation) -> None:
         """From now on it is found by its command id."""

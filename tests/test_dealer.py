@@ -981,7 +981,7 @@ def test_a_procedure_of_a_wamp_client_is_a_command_to_others(world: World) -> No
         "caller",
         "test",
     )
-    assert invocation.payload.value == {"env": "prod"} and invocation.progressive and not invocation.more
+    assert callee.payloads[0].value == {"env": "prod"} and invocation.progressive and not invocation.more
     invocation.progress(Payload.of_value(b"50"))
     invocation.result(Payload.of_value(b'{"args":[1,2],"kwargs":{}}', "pair"))
     assert [bytes(told.data) for told in reply.progressed] == [b"50"]
