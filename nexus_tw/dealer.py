@@ -35,6 +35,7 @@ from nexus_tw.invocations import TOO_LONG, Invocation, Invocations
 from nexus_tw.journal import Journal
 from nexus_tw.meta import Meta
 from nexus_tw.metrics import Metrics
+from nexus_tw.multimap import Multimap
 from nexus_tw.payloads import Payload
 from nexus_tw.policy import Principal
 from nexus_tw.presence import Announce, Presence
@@ -43,7 +44,6 @@ from nexus_tw.settings import Limits
 from nexus_tw.spread import Spread
 from nexus_tw.times import Timestamps
 from nexus_tw.topics import Pattern, check_name, is_name, is_reserved
-from nexus_tw.waiting import Waiting
 
 PAUSE: Final = 0.1  # s until it is seen again whether an agent that reads too slowly has room for what waits for it
 
@@ -99,7 +99,7 @@ class Dealer:
         self._meta = meta
         self._disclose = disclose
         self._journal = journal
-        self._waiting: Waiting[_Key, Execution] = Waiting()
+        self._waiting: Multimap[_Key, Execution] = Multimap()
         self._stalled: set[_Key] = set()  # of these, those for which whoever executes them has no room
 
     # --- who executes

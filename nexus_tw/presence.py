@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from nexus_tw.errors import REPLACED, NexusError
 from nexus_tw.interfaces import Peer
 from nexus_tw.metrics import Metrics
+from nexus_tw.multimap import Multimap
 from nexus_tw.pots import Pot
 from nexus_tw.settings import Limits
 from nexus_tw.spread import Spread
@@ -46,7 +47,7 @@ class Presence:
         self._timestamps = Timestamps()
         # Dictionaries for their order: what is told, and when, is the same in every run.
         self._ids: dict[Peer, dict[str, None]] = {}
-        self._peers: dict[str, dict[Peer, None]] = {}
+        self._peers: Multimap[str, Peer] = Multimap()
         self._registered: dict[str, Peer] = {}
 
     def acts(self, peer: Peer, agent_id: str) -> bool:
@@ -72,11 +73,7 @@ class Presence:
         self._agents.count(account, 1)
         self._ids[peer] = ids
         ids[agent_id] = None
-        peers = self._peers.get(agent_id)
-        if peers is not None:
-            peers[peer] = None
-        else:
-            self._peers[agent_id] = {peer: None}
+        if self._peers.add(agent_id, peer):
             self._tell(peer, agent_id, "online")
         return None
 
@@ -118,17 +115,17 @@ class Presence:
         for agent_id in ids:
             if self._registered.get(agent_id) is peer:
                 del self._registered[agent_id]
-            peers = self._peers[agent_id]
-            del peers[peer]
-            if not peers:
-                del self._peers[agent_id]
+            if self._peers.remove(agent_id, peer):
                 self._tell(peer, agent_id, "offline")
             self._agents.give_back(peer.principal.account)
             yield
+        if len(ids) > len(self._peers):
+            self._peers.compact()
+            self._registered = dict(self._registered)
 
     def peers(self, agent_id: str) -> list[Peer]:
         """The connections that act for this agent, the longest there first; empty when it is offline."""
-        return list(self._peers.get(agent_id, ()))
+        return self._peers.all(agent_id)
 
     def agents(self) -> list[str]:
         """The ids of all agents that are online, the longest there first."""

@@ -16,7 +16,7 @@ ROOT = Path(nexus_tw.__file__).parent
 
 FLOORS = {
     0: "errors interfaces messages metrics settings times topics",  # vocabulary
-    1: "encodings events filters frames hub kept payloads policy pots quotas quoting sessions waiting wamp",  # values
+    1: "encodings events filters frames hub kept multimap payloads policy pots quotas quoting sessions wamp",  # values
     # no client's socket
     2: "auth broker bus calls commands dealer direct executors failures guard guests handlers invocations journal meta nodes"
     " order plugins presence procedures realm roster spread store telemetry threads trust",

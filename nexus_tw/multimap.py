@@ -1,0 +1,69 @@
+"""Several values for a key, in their order. Most of many keys have one value, which takes no container."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Multimap(Generic[K, V]):
+    """Values by key, each once. A value is no `OrderedDict`, and not None."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self) -> None:
+        self._values: dict[K, V | OrderedDict[V, None]] = {}
+
+    def __len__(self) -> int:
+        """Return how many keys there are."""
+        return len(self._values)
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._values
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._values)
+
+    def add(self, key: K, value: V) -> bool:
+        """Add it behind the other values of this key, unless it is one of them. Return whether the key is new."""
+        there = self._values.get(key)
+        if there is None:
+            self._values[key] = value
+            return True
+        if isinstance(there, OrderedDict):
+            there[value] = None
+        elif there is not value:
+            self._values[key] = OrderedDict.fromkeys((there, value))
+        return False
+
+    def first(self, key: K) -> V | None:
+        """Return the oldest value of this key."""
+        there = self._values.get(key)
+        return next(iter(there)) if isinstance(there, OrderedDict) else there
+
+    def all(self, key: K) -> list[V]:
+        """Return the values of this key, the oldest first."""
+        there = self._values.get(key)
+        if isinstance(there, OrderedDict):
+            return list(there)
+        return [] if there is None else [there]
+
+    def remove(self, key: K, value: V) -> bool:
+        """Remove a value. Return whether the key is gone with it. Raise `KeyError` if there is no such value."""
+        there = self._values[key]
+        if isinstance(there, OrderedDict):
+            del there[value]
+            if there:
+                return False
+        elif there is not value:
+            raise KeyError(value)
+        del self._values[key]
+        return True
+
+    def compact(self) -> None:
+        """Free the room of keys that are gone: a dictionary keeps it."""
+        self._values = dict(self._values)
