@@ -431,6 +431,15 @@ def test_what_is_beyond_an_aim_is_said(figures: dict[str, Any], misses: list[str
     assert Harm("dots", **figures).misses == misses
 
 
+@pytest.mark.parametrize(("name", "few", "many"), [("hoard", 33 << 20, 64 << 20), ("mixed-7", 19 << 18, 64 << 20)])
+def test_what_is_remembered_by_design_may_stay_up_to_its_bound(name: str, few: int, many: int) -> None:
+    kept, what = registry.row(name).kept
+    assert few <= kept < many and what
+    assert Harm(name, left=kept).misses == []
+    assert Harm(name, left=kept + (5 << 20)).misses == ["memory that stays"]
+    assert registry.row("targets").kept == (0, ""), "what is within the noise needs no bound"
+
+
 def test_the_last_run_of_each_row_counts_and_every_combination_can_be_drawn_again() -> None:
     harms = [Harm("mixed-7"), Harm("dots", sent=1), Harm("pipelined"), Harm("dots", sent=2)]
     assert [(harm.row, harm.sent) for harm in latest(harms)] == [("pipelined", 0), ("dots", 2), ("mixed-7", 0)]

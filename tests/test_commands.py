@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from weakref import ref
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -17,6 +22,7 @@ from nexus_tw.commands import (
     Command,
     CommandBook,
     Execution,
+    Failure,
     State,
     digest_of,
     targets_of,
@@ -406,6 +412,55 @@ def test_an_outcome_that_is_an_error_counts_by_its_text() -> None:
     before = command.size
     book.settle(execution, NexusError("failed", "x" * 100))
     assert command.size - before == 100
+
+
+# --- memory
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def test_a_command_that_is_refused_is_freed_at_once_and_so_is_one_that_is_forgotten() -> None:
+    book = CommandBook(Limits(commands=4), Clock(), Metrics())
+    with without_collector():
+        command = make("first", parameters=BIG, target=["a"])
+        first = ref(command)
+        book.add(command)
+        outcome_of(book, command, 0)
+        book.ended(command)
+        command.end(State.COMPLETED, None)
+        more = make("more", target=["a", "b"])
+        refused = ref(more)
+        with suppress(NexusError):
+            book.add(more)
+        assert book.find("first") is None, "forgotten for the one that was refused after all"
+        del command, more
+        assert first() is None and refused() is None
+
+
+@given(st.text(min_size=1, max_size=3), st.text(max_size=12), st.sampled_from(["failed", "timeout"]))
+def test_a_failure_of_a_target_is_told_in_the_words_in_which_it_came(target: str, message: str, code: str) -> None:
+    error = Failure.of(NexusError(code, message), target).error(target)
+    assert (error.code, error.message) == (code, message)
+
+
+def test_targets_that_fail_alike_share_what_is_kept_of_it() -> None:
+    targets = [f"agent-{number}" for number in range(100)]
+    command = make(target=targets)
+    book = CommandBook(Limits(), Clock(), Metrics())
+    book.add(command)
+    for execution in command.executions:
+        execution.move(State.FAILED)
+        book.settle(execution, NexusError("agent_offline", f"agent {execution.target} is offline"))
+    assert len({id(execution._outcome) for execution in command.executions}) == 1
+    assert [str(execution.outcome) for execution in command.executions] == [f"agent {name} is offline" for name in targets]
 
 
 # --- shares

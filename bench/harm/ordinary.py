@@ -12,6 +12,7 @@ Traffic = Callable[[Stage], None]
 
 TOGETHER = 50  # messages under way
 TEXT = "x" * 160
+CALL, REGISTER, YIELD = 48, 64, 70  # of WAMP
 
 
 def messages(stage: Stage) -> None:
@@ -58,6 +59,19 @@ def connections(stage: Stage) -> None:
         client = stage.json("reader")
         client.ask({"type": "subscribe", "events": ["ordinary.event"]})
         client.close()
+
+
+def sessions(stage: Stage) -> None:
+    """200 clients that come and subscribe, and 1,000 calls of one that another answers."""
+    for _ in range(200):
+        stage.json("reader").ask({"type": "subscribe", "events": ["ordinary.*"]})
+    caller, callee = stage.wamp("callee"), stage.wamp("callee")
+    callee.ask([REGISTER, 1, {}, "ordinary.call"])
+    for number in range(1, 1001):
+        caller.say([CALL, number, {}, "ordinary.call"])
+        for message in callee.messages():
+            callee.say([YIELD, message[1], {}])
+        caller.messages()
 
 
 def posted(stage: Stage, subject: str, body: bytes) -> bytes:

@@ -32,12 +32,15 @@ def latest(harms: Iterable[Harm]) -> list[Harm]:
 def table(harms: Iterable[Harm]) -> str:
     """A Markdown table. Ratios are to the aims' measures: as many bytes of ordinary traffic, and the bytes sent."""
     head = ["row", "who may", "what", "sent", "CPU", f"ratio (≤ {CPU:.0f})"]
-    head += ["memory", f"ratio (≤ {MEMORY:.0f})", "stays", "disk", "ping p50", f"p99 (< {PING:.0f} ms)", "others", "misses"]
+    head += ["memory", f"ratio (≤ {MEMORY:.0f})", "stays", "remembered", "disk"]
+    head += ["ping p50", f"p99 (< {PING:.0f} ms)", "others", "misses"]
     text = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for harm in harms:
         about = row(harm.row)
         cells = [f"`{harm.row}`", about.who, about.what, _size(harm.sent), f"{harm.cpu:.2f} s", f"{harm.cpu_ratio:.1f}"]
-        cells += [_size(harm.grown), f"{harm.memory_ratio:.1f}", _size(harm.left), _size(harm.disk)]
+        size, what = about.kept
+        cells += [_size(harm.grown), f"{harm.memory_ratio:.1f}", _size(harm.left)]
+        cells += [f"≤ {_size(size)}, {what}" if size else "", _size(harm.disk)]
         cells += [f"{harm.ping_p50:.1f} ms", f"{harm.ping_p99:.1f} ms (before: {harm.calm_p99:.1f})"]
         cells += ["; ".join(harm.hurt).replace("|", "/") or "well", ", ".join(harm.misses)]
         text.append(f"| {' | '.join(cells)} |")

@@ -25,6 +25,9 @@ from bench.harm.rows import (
     rights,
 )
 from bench.harm.stage import Stage
+from nexus_tw.commands import MAX_BYTES, RECORD, TARGET
+from nexus_tw.settings import Limits
+from nexus_tw.topics import MAX_BYTES as LONGEST_NAME
 
 Play = Callable[[Stage], None]
 
@@ -34,6 +37,7 @@ class Row:
     """`who` needs which rights; `ordinary` is the traffic whose cost for each byte this row's is compared with.
 
     With `redis` the server has one as its bus; `away`: the row takes it away, which others notice.
+    `kept` is what the server remembers by design once the client has gone: how many bytes at most, and what they are.
     """
 
     who: str
@@ -42,7 +46,13 @@ class Row:
     ordinary: ordinary.Traffic = ordinary.messages
     redis: bool = False
     away: bool = False
+    kept: tuple[int, str] = (0, "")
 
+
+_SHARE: Final = Limits().share
+_BYTES: Final = int(MAX_BYTES * _SHARE)
+_HOARD: Final = 2 * _BYTES + 2 * _BYTES // commands.SIZE * RECORD
+_TARGETS: Final = int(Limits().commands * _SHARE)
 
 ROWS: Final[dict[str, Row]] = {
     "pipelined": Row("anybody", "12 MB of requests, answers not read", requests.pipelined, ordinary.requests),
@@ -62,14 +72,19 @@ ROWS: Final[dict[str, Row]] = {
     "answered": Row("call, register", "200 calls of 60 kB, answered in kind", calls.answered),
     "unanswered": Row("call, register", "400 calls of 60 kB in 4 sessions, not answered", calls.unanswered),
     "visits": Row("subscribe", "2,000 clients that come, subscribe and go", crowds.visits, ordinary.connections),
-    "hoard": Row("call, two subjects", "1,050 commands of 60 kB that wait for a day", commands.hoard),
+    "hoard": Row(
+        "call, two subjects",
+        "1,050 commands of 60 kB that wait for a day",
+        commands.hoard,
+        kept=(_HOARD, "the share of command bytes of two"),
+    ),
     "unfinished": Row("anybody", "50 bodies of 1 MiB without their last byte", requests.unfinished, ordinary.posts),
     "crumbs": Row("anybody", "8 bodies in chunks of a byte", requests.crumbs, ordinary.posts),
     "extensions": Row("anybody", "8 bodies with long extensions, 8 with long trailers", requests.extensions, ordinary.posts),
     "fields": Row("anybody", "240 requests of 16 kB with thousands of fields", requests.fields, ordinary.requests),
     "floods": Row("anybody", "400 connections with half a request or none", requests.floods, ordinary.connections),
     "matches": Row("call on the meta API", "2,000 names to match, each another", meta.matches),
-    "sessions": Row("call on the meta API", "1,000 questions about 200 sessions", meta.sessions),
+    "sessions": Row("call on the meta API", "1,000 questions about 200 sessions", meta.sessions, ordinary.sessions),
     "patterns": Row("subscribe", "1,536 patterns of 124 components", products.patterns),
     "telemetry": Row("own telemetry", "samples of 8 kB as fast as it goes", agents.telemetry, ordinary.samples),
     "frames": Row("anybody with a token", "4 MB of empty pings", compressed.pings),
@@ -95,5 +110,6 @@ def row(name: str) -> Row:
     """Raises `KeyError` for a name that is none."""
     kind, _, seed = name.partition("-")
     if kind == MIXED and seed.isdecimal():
-        return Row("all but admin", f"6 clients, drawn with seed {seed}", partial(mixed.mixed, seed=int(seed)))
+        kept = _TARGETS * (TARGET + LONGEST_NAME), f"the share of commands: {_TARGETS:,} targets"
+        return Row("all but admin", f"6 clients, drawn with seed {seed}", partial(mixed.mixed, seed=int(seed)), kept=kept)
     return ROWS[name]

@@ -61,7 +61,7 @@ class Harm(msgspec.Struct, omit_defaults=True):
             found.append("CPU")
         if self.memory_ratio > MEMORY:
             found.append("memory")
-        if self.left > NOISE + self.sent // 8:
+        if self.left > NOISE + self.sent // 8 + row(self.row).kept[0]:
             found.append("memory that stays")
         if self.ping_p99 > PING:
             found.append("ping")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from bench.harm.stage import Stage
 
 ABSENT = [f"absent-{number}" for number in range(1000)]
-LARGE = "x" * 60_000
+SIZE = 60_000  # bytes of parameters
+LARGE = "x" * SIZE
 
 
 def echoed(stage: Stage) -> None:
