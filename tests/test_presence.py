@@ -149,7 +149,7 @@ def test_an_id_that_is_no_name_is_refused_and_leaves_no_trace(world: World) -> N
 @given(st.lists(st.tuples(st.sampled_from(["acts", "registers", "gone"]), st.integers(0, 3), st.sampled_from("ab"))))
 def test_an_agent_is_online_exactly_while_a_connection_acts_for_it(steps: list[tuple[str, int, str]]) -> None:
     world = World()
-    peers = [RecordingPeer() for _ in range(4)]
+    peers = [RecordingPeer(who=principal(f"subject-{number}")) for number in range(4)]  # each within its share
     model: dict[str, set[RecordingPeer]] = {"a": set(), "b": set()}
     for verb, number, agent_id in steps:
         peer = peers[number]
