@@ -83,7 +83,10 @@ class Pot:
         """Take `amount` for the subject. Raise if it would exceed its share, or all of them the pot."""
         error = self.refusal(subject, amount)
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # its traceback leads through here: both would keep what was refused until the next collection
         self.count(subject, amount)
 
     def give_back(self, subject: str, amount: int = 1) -> None:

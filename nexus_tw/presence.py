@@ -88,7 +88,10 @@ class Presence:
         if agent_id not in self._ids.get(peer, ()):
             error = self._begins(peer, agent_id)
             if error is not None:
-                raise error
+                try:
+                    raise error
+                finally:
+                    del error  # its traceback leads through here
         if not explicit:
             return None
         older = self._registered.get(agent_id)
