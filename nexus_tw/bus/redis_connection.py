@@ -14,6 +14,7 @@ from typing import Any, Final
 import txredisapi
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 
 from nexus_tw.bus.redis_channels import Source, command
@@ -52,6 +53,8 @@ class Connection(txredisapi.RedisProtocol):
 
     `ended` is called once with the reason when it is lost; `closed` fires then.
     """
+
+    transport: Any
 
     def __init__(self, ended: Callable[[str], None]) -> None:
         super().__init__(charset=None, convertNumbers=False)
@@ -109,6 +112,14 @@ class Connection(txredisapi.RedisProtocol):
         self._ended(self._why)
         txredisapi.RedisProtocol.connectionLost(self, reason)
         self.closed.callback(None)
+        # All of these lead to somebody who leads here: nothing but the garbage collector would free what could not be sent.
+        self._ended = _nobody
+        socket, self.transport = self.transport, None
+        while isinstance(socket, ProtocolWrapper):
+            socket = socket.transport
+        connector = getattr(socket, "connector", None)
+        if connector is not None:
+            connector.transport = None
 
 
 class Publisher(Connection):
@@ -285,4 +296,8 @@ def told(error: object) -> str:
 
 
 def _nothing() -> None:
+    pass
+
+
+def _nobody(_why: str) -> None:
     pass

@@ -50,7 +50,8 @@ class Door:
         """
 
         async def connected() -> T:
-            factory = Factory.forProtocol(lambda: connection)
+            # The factory gives the connection away, to have no part in a circle of references.
+            factory = Factory.forProtocol([connection].pop)
             factory.noisy = False
             await self._endpoint(*place).connect(factory)
             if not self._address.path:
