@@ -231,6 +231,25 @@ class IStore(Interface):
         """Removes samples older than that time (ms), in steps that do not hold up commits; how many were removed."""
 
 
+class Tally(NamedTuple):
+    """Bytes of telemetry that were stored for somebody (a text) in a span of time that began then (ms since the epoch)."""
+
+    holder: str
+    began: int
+    size: int
+
+
+class ITallies(Interface):
+    """What a store may provide besides: it keeps how much was stored for whom, so that quotas outlive a restart. Fails as
+    `IStore` does; `prune` also removes what began before that time."""
+
+    def tally(tallies: Sequence[Tally]) -> Awaitable[None]:
+        """Adds these to what is kept of the same holders and beginnings, all or none. A size may be negative."""
+
+    def tallies(since: int, most: int) -> Awaitable[list[Tally]]:
+        """All that began at that time (ms) or later, of the `most` holders that have most of it."""
+
+
 class Credentials(NamedTuple):
     """What a client showed of itself: a bearer token, a verified client certificate's common name, or both."""
 

@@ -34,7 +34,7 @@ LABELS: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
     "publications_refused": ("code", ("invalid_message", "forbidden", "bus_unavailable")),
     "events_dropped": ("reason", ("outbox", "bus", "too_large", "about", "testament")),
     "authorizer_failures": ("reason", ("timeout", "failed", "busy")),
-    "telemetry_refused": ("quota", ("rate", "kept")),
+    "telemetry_refused": ("quota", ("rate", "kept", "agent_rate", "agent_kept")),
     "shares_refused": (
         "pot",
         (
@@ -74,7 +74,7 @@ class Metrics:
     # telemetry
     telemetry_stored: int = 0
     telemetry_failed: int = 0
-    telemetry_refused: Counter[str] = field(default_factory=Counter)  # by the quota of its subject that was used up
+    telemetry_refused: Counter[str] = field(default_factory=Counter)  # by the quota of its subject or agent that was used up
     telemetry_commits: int = 0
     # commands
     commands_started: int = 0

@@ -54,9 +54,9 @@ class Pot:
 
     def spills(self, subject: str, amount: int = 0) -> bool:
         """Return whether the subject would have more than its share with `amount` more."""
-        size = self.size
         own = self._taken.get(subject, 0) + amount
-        return size > 0 and own > 1 and own > size * self._limits.share
+        # Without a call of `size`, as this is asked for every sample of telemetry.
+        return own > 1 and own > (self.fixed or self.size) * self._limits.share and self.size > 0
 
     def full(self, amount: int = 0) -> bool:
         """Return whether all of them would have more than there is with `amount` more."""

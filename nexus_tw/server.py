@@ -245,6 +245,7 @@ class Server:
         await self._outside.awaited(self._store.start())
         for realm in self.realms.values():
             await self._outside.awaited(realm.bus.start(realm.nodes))
+        await self.telemetry.load()
         self.telemetry.start()
         self._pulse.start()
         self._started = True

@@ -20,11 +20,11 @@ from twisted.python.failure import Failure
 from nexus_tw.errors import NexusError, invalid
 from nexus_tw.guard import Guard
 from nexus_tw.guests import Guest
-from nexus_tw.interfaces import Fail, IStore, Sample
+from nexus_tw.interfaces import Fail, IStore, ITallies, Sample
 from nexus_tw.metrics import Metrics
 from nexus_tw.policy import Principal
 from nexus_tw.pots import Pot
-from nexus_tw.quotas import Quotas
+from nexus_tw.quotas import HOLDERS, Quotas
 from nexus_tw.settings import Limits
 from nexus_tw.times import format_millis, parse_millis
 from nexus_tw.topics import check_name
@@ -78,7 +78,9 @@ class Telemetry:
         self._depth = limits.depth
         self._retention = retention
         self._limits = limits
-        self._quotas = Quotas(limits, retention, metrics)
+        self._quotas = Quotas("subject", limits, retention, metrics)
+        self._agents = Quotas("agent", limits, retention, metrics)
+        self._tallies: Any = store if ITallies.providedBy(store) else None  # where the quotas' counts are saved
         self._stopped = False
         self._waiting: list[_Entry] = []
         # Everything not acknowledged, also what a commit under way holds.
@@ -90,9 +92,23 @@ class Telemetry:
         self._answered = 0
         self._settling: list[tuple[int, Deferred[None]]] = []  # to be fired once so many are answered, fewest first
         self._storing = _Standing("Storing telemetry")
+        self._saving = _Standing("Saving how much telemetry is kept of whom")
         self._pruning = _Standing("Removing old telemetry")
         self._pruner = LoopingCall(self._prune)
         self._pruner.clock = clock
+
+    async def load(self) -> None:
+        """Count against the quotas what was stored before; the store has been started."""
+        if self._tallies is not None:
+            now = self._clock.seconds()
+            since = int((now - self._retention) * 1000) if self._retention else 0
+            try:
+                tallies = await self._guest.run(self._tallies.tallies, since, 2 * HOLDERS)
+            except NexusError as error:
+                self._saving.fails(error.message)
+            else:
+                for quotas in (self._quotas, self._agents):
+                    quotas.load(tallies, now)
 
     def start(self) -> None:
         """Begins to remove what is older than `retention`; the store has been started."""
@@ -108,11 +124,12 @@ class Telemetry:
         return settled
 
     def stop(self) -> Deferred[None]:
-        """Refuses what comes from now on; fires when what waits is committed and answered, the store still open."""
+        """Refuses what comes from now on; fires when what waits is committed and answered, and how much is kept of whom saved,
+        the store still open."""
         self._stopped = True
         if self._pruner.running:
             self._pruner.stop()
-        return self.settled()
+        return self.settled().addCallback(lambda _none: self._save(everything=True))
 
     def submit(self, principal: Principal, agent_id: str, metrics: Raw, timestamp: str | None, ok: Ok, fail: Fail) -> bool:
         """Takes one sample; `metrics` is JSON, `timestamp` ISO 8601 or None for now. Says whether it was well-formed.
@@ -134,12 +151,11 @@ class Telemetry:
                 self._metrics.telemetry_failed += 1
                 raise _failed("rate_limited", "too much is waiting to be stored")
             account = "" if principal.admin else principal.account
-            if account:  # an administrator may do worse
-                if self._shares.spills(account, size + SAMPLE):
-                    self._metrics.telemetry_failed += 1
-                    self._metrics.shares_refused["samples"] += 1
-                    raise _failed("rate_limited", "too much of this subject is waiting to be stored")
-                self._take_quota(account, len(flat))
+            if account and self._shares.spills(account, size + SAMPLE):  # an administrator may do worse
+                self._metrics.telemetry_failed += 1
+                self._metrics.shares_refused["samples"] += 1
+                raise _failed("rate_limited", "too much of this subject is waiting to be stored")
+            self._take_quotas(account, agent_id, len(flat), now / 1000)
         except NexusError as error:
             fail(error)
             return False
@@ -151,9 +167,19 @@ class Telemetry:
             self._turn = self._clock.callLater(0, self._begin)
         return True
 
-    def _take_quota(self, account: str, size: int) -> None:
+    def _take_quotas(self, account: str, agent_id: str, size: int, now: float) -> None:
+        limits = self._limits
+        of_agents = limits.agent_telemetry_rate or limits.agent_telemetry_kept
         try:
-            self._quotas.take(account, size, self._clock.seconds())
+            if of_agents:
+                self._agents.take(agent_id, size, now)
+            if account:
+                try:
+                    self._quotas.take(account, size, now)
+                except NexusError:
+                    if of_agents:
+                        self._agents.give_back(agent_id, size)
+                    raise
         except NexusError as error:
             raise _failed(error.code, error.message) from None
 
@@ -189,6 +215,8 @@ class Telemetry:
         self._storing.works()
         self._metrics.telemetry_commits += 1
         self._ended(batch, None)
+        if self._quotas.due or self._agents.due:
+            self._save()
 
     def _not_stored(self, failure: Failure, batch: Sequence[_Entry]) -> None:
         error = failure.value
@@ -225,11 +253,26 @@ class Telemetry:
         else:
             self._metrics.telemetry_failed += len(batch)
             for sample, _, _, fail, account in batch:
+                self._agents.give_back(sample.agent_id, len(sample.metrics))
                 if account:
                     self._quotas.give_back(account, len(sample.metrics))
                 _guarded(fail, failure)
         while self._settling and self._settling[0][0] <= self._answered:
             self._settling.pop(0)[1].callback(None)
+
+    def _save(self, everything: bool = False) -> Deferred[None]:
+        """Save what the quotas have counted, as far as it is due; a failure is logged and the next try has it too."""
+        tallies = [*self._quotas.unsaved(everything), *self._agents.unsaved(everything)]
+        if self._tallies is None or not tallies:
+            return succeed(None)
+
+        def failed(failure: Failure) -> None:
+            for quotas in (self._quotas, self._agents):
+                quotas.not_saved(tallies)
+            self._saving.fails(failure.getErrorMessage())
+
+        saved = self._guest.run(self._tallies.tally, tallies)
+        return saved.addCallbacks(lambda _none: self._saving.works(), failed)
 
     def _prune(self) -> Deferred[None]:
         return ensureDeferred(self._prune_once())

@@ -31,7 +31,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nexus_tw.errors import ConfigError, NexusError
-from nexus_tw.interfaces import IStore, Sample
+from nexus_tw.interfaces import IStore, ITallies, Sample, Tally
 
 BUSY: Final = 2.0  # s to wait for another process to release the file
 BUSY_PAUSE: Final = 0.02  # s between tries to open it
@@ -55,6 +55,10 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """CREATE TABLE samples (
             id INTEGER PRIMARY KEY, agent INTEGER NOT NULL, timestamp INTEGER NOT NULL, metrics TEXT NOT NULL)""",
         "CREATE INDEX samples_by_agent ON samples (agent, timestamp)",
+    ),
+    (
+        """CREATE TABLE tallies (
+            began INTEGER NOT NULL, holder TEXT NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (began, holder)) WITHOUT ROWID""",
     ),
 )
 
@@ -84,8 +88,21 @@ _PRUNE_AGENTS: Final = """
     DELETE FROM agents WHERE id > ? AND id <= ? AND NOT EXISTS (SELECT 1 FROM samples WHERE samples.agent = agents.id)
 """
 
+# `WHERE true`, as SQLite would take the `ON` for that of a join.
+_TALLY: Final = """
+    INSERT INTO tallies (holder, began, size)
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(?) WHERE true
+    ON CONFLICT (began, holder) DO UPDATE SET size = size + excluded.size
+"""
+_TALLIES: Final = """
+    SELECT json_group_array(json_array(holder, began, size)) FROM tallies WHERE began >= ? AND holder IN (
+        SELECT holder FROM tallies WHERE began >= ? GROUP BY holder ORDER BY sum(size) DESC LIMIT ?)
+"""
+_PRUNE_TALLIES: Final = "DELETE FROM tallies WHERE began < ?"
+
 _Ids: Final = msgspec.json.Decoder(dict[str, int])
 _Rows: Final = msgspec.json.Decoder(list[tuple[int, int, str]])
+_Tallies: Final = msgspec.json.Decoder(list[tuple[str, int, int]])
 
 _REASONS: Final = {
     sqlite3.SQLITE_FULL: "the store's disk is full",
@@ -106,7 +123,7 @@ _Task = tuple[Callable[[], Any], Deferred[Any]]
 T = TypeVar("T")
 
 
-@implementer(IStore)
+@implementer(IStore, ITallies)
 class SqliteStore:
     """An `IStore` over the file at `path`, made with its directory where there is none; `:memory:` is for tests.
 
@@ -141,6 +158,12 @@ class SqliteStore:
     def samples(self, agent_id: str, since: int, until: int, limit: int) -> Deferred[list[Sample]]:
         return self._reader.run(partial(_read, agent_id=agent_id, since=since, until=until, limit=limit))
 
+    def tally(self, tallies: Sequence[Tally]) -> Deferred[None]:
+        return self._writer.run(partial(_tally, tallies=tallies))
+
+    def tallies(self, since: int, most: int) -> Deferred[list[Tally]]:
+        return self._reader.run(partial(_read_tallies, since=since, most=most))
+
     async def prune(self, before: int) -> int:
         removed, seen = 0, 0
         # Each step queues behind the commits that came meanwhile. Stopping does not wait for a long cleaning.
@@ -150,6 +173,8 @@ class SqliteStore:
             if last is None:
                 break
             seen = last
+        if self._writer.open:
+            await self._writer.run(partial(_prune_tallies, before=before))
         return removed
 
     def _lanes(self) -> list[_Lane]:
@@ -476,6 +501,20 @@ def _read(connection: sqlite3.Connection, agent_id: str, since: int, until: int,
     rows = _Rows.decode(text)
     rows.sort()  # the order of an aggregate's input is not promised
     return [Sample(agent_id, timestamp, metrics.encode()) for timestamp, _, metrics in rows]
+
+
+def _tally(connection: sqlite3.Connection, tallies: Sequence[Tally]) -> None:
+    # As JSON once more: SQLite's own functions end a text at its first NUL, which may stand between an issuer and a subject.
+    connection.execute(_TALLY, (_json([(_json(holder), began, size) for holder, began, size in tallies]),))
+
+
+def _read_tallies(connection: sqlite3.Connection, since: int, most: int) -> list[Tally]:
+    (text,) = connection.execute(_TALLIES, (since, since, most)).fetchone()
+    return [Tally(msgspec.json.decode(holder), began, size) for holder, began, size in _Tallies.decode(text)]
+
+
+def _prune_tallies(connection: sqlite3.Connection, before: int) -> None:
+    connection.execute(_PRUNE_TALLIES, (before,))
 
 
 def _prune(connection: sqlite3.Connection, before: int, seen: int, agents: _Agents) -> tuple[int, int | None]:

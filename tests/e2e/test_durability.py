@@ -97,6 +97,27 @@ async def submit(agent: Agent, number: int, **metrics: Any) -> dict[str, Any]:
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_may_be_kept_of_one_is_bounded_across_kills_and_restarts(tmp_path: Path) -> None:
+    env = {"NEXUS_STORE": f"sqlite:{tmp_path / 'nexus.db'}", "NEXUS_LIMITS__AGENT_TELEMETRY_KEPT": "1000"}
+    server = NexusServer(tmp_path, env=env)
+    try:
+        for number, ends in enumerate((server.kill, server.stop, server.kill)):
+            await server.start()
+            agent = await connect(server.ws, server.token)
+            answers = [await submit(agent, 10 * number + each, filling="x" * 300) for each in range(4)]
+            # Once that is answered, the counts of what was before are on the disk.
+            agent.tell(type="telemetry", id=99, agentId="agent-002", metrics={"number": number})
+            assert (await agent.answer(99))["type"] == "telemetry_ack"
+            await ends()
+            taken = [answer["type"] for answer in answers].count("telemetry_ack")
+            assert taken == (3 if number == 0 else 0), answers
+            assert "limits.agent_telemetry_kept" in answers[3]["message"]
+        assert {name for name, _ in stored(tmp_path)} == {"agent-001", "agent-002"}
+    finally:
+        server.discard()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_locked_database_refuses_and_a_released_one_takes_again(server: NexusServer, tmp_path: Path) -> None:
     await server.start()
     agent = await connect(server.ws, server.token)

@@ -6,9 +6,10 @@ from hashlib import sha256
 
 import pytest
 import pytest_twisted
+from msgspec.structs import replace
 
 from nexus_tw.settings import Auth, Key, Limits, Role, Settings
-from tests.node import Nodes
+from tests.node import Nodes, with_roles
 
 QUOTAS = {
     "telemetry_rate": (Limits(telemetry_rate=10), "rate_limited", "rate"),
@@ -34,3 +35,19 @@ async def test_own_telemetry_as_fast_as_it_goes_is_refused_by_the_quota_of_its_s
     admin = await node.client()
     for _ in range(2):
         assert (await admin.ask(type="telemetry", agentId="agent-1", metrics=metrics))["type"] == "telemetry_ack"
+
+
+@pytest.mark.parametrize("name", ["agent_telemetry_rate", "agent_telemetry_kept"])
+@pytest_twisted.ensureDeferred
+async def test_one_agent_of_a_gateway_leaves_room_for_the_others_of_its_subject(name: str, nodes: Nodes) -> None:
+    code = "rate_limited" if name.endswith("rate") else "limit_exceeded"
+    limits = Limits(agent_telemetry_rate=10) if code == "rate_limited" else Limits(agent_telemetry_kept=100)
+    node = await nodes(replace(with_roles(gateway=Role(telemetry=("**",))), limits=limits))
+    gateway, admin = await node.client("gateway-token"), await node.client()
+    metrics = {"text": "x" * 70}  # 81 bytes
+    assert (await gateway.ask(type="telemetry", agentId="loud", metrics=metrics))["type"] == "telemetry_ack"
+    for client in (gateway, admin):  # it is the agent's, whoever reports for it
+        refused = await client.ask(type="telemetry", agentId="loud", metrics=metrics)
+        assert refused["code"] == code and f"limits.{name}" in refused["message"]
+    assert (await gateway.ask(type="telemetry", agentId="quiet", metrics=metrics))["type"] == "telemetry_ack"
+    assert node.metrics.telemetry_refused == {name.replace("telemetry_", ""): 2}

@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import pytest_twisted
@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from zope.interface.verify import verifyObject
 
 from nexus_tw.errors import NexusError
-from nexus_tw.interfaces import IStore, Sample
+from nexus_tw.interfaces import IStore, ITallies, Sample, Tally
 from nexus_tw.store import open_store
 
 FOREIGN = os.environ.get("NEXUS_TEST_STORE", "")
@@ -197,3 +197,34 @@ async def test_a_closed_store_says_so_and_closes_only_once(store: IStore) -> Non
         with pytest.raises(NexusError) as caught:
             await attempt
         assert caught.value.code == "store_unavailable"
+
+
+# --- counts that outlive a restart, where the store provides them
+
+
+@pytest.fixture
+def counting(store: IStore) -> IStore:
+    if not ITallies.providedBy(store):
+        pytest.skip("it keeps no counts")
+    assert verifyObject(ITallies, store)
+    return store
+
+
+@pytest_twisted.ensureDeferred
+async def test_counts_of_the_same_holder_and_beginning_are_added(counting: Any) -> None:
+    await counting.tally([Tally("subject a", 1, 10), Tally("subject b\x00\u00e9", 1, 5)])
+    await counting.tally([Tally("subject a", 1, -3), Tally("subject a", 2, 4), Tally("subject a", 2, 1)])
+    await counting.tally([])
+    assert sorted(await counting.tallies(0, 10)) == [
+        Tally("subject a", 1, 7),
+        Tally("subject a", 2, 5),
+        Tally("subject b\x00\u00e9", 1, 5),
+    ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_counts_come_back_from_a_time_on_of_those_that_have_most_until_they_are_pruned(counting: Any) -> None:
+    await counting.tally([Tally("a", 1, 100), Tally("a", 5, 1), Tally("b", 5, 7), Tally("b", 6, 7), Tally("c", 5, 8)])
+    assert sorted(await counting.tallies(5, 2)) == [Tally("b", 5, 7), Tally("b", 6, 7), Tally("c", 5, 8)]
+    await counting.prune(6)
+    assert await counting.tallies(0, 10) == [Tally("b", 6, 7)]
