@@ -25,7 +25,7 @@ from msgspec import Raw
 from twisted.internet.interfaces import IReactorTime
 
 from nexus_tw import messages, payloads
-from nexus_tw.commands import Command, CommandBook, Execution, State, TaskUpdated, digest_of, failed, targets_of
+from nexus_tw.commands import Command, CommandBook, Execution, State, TaskUpdated, Work, digest_of, failed, targets_of
 from nexus_tw.errors import NexusError, Unsupported
 from nexus_tw.executors import ROUNDROBIN, AlreadyRegistered, Executor, Executors, Registration
 from nexus_tw.guard import Guard
@@ -294,14 +294,22 @@ class Dealer:
         stopped = []
         for execution in command.executions:
             if not execution.ended:
-                stopped.append(execution.work)
+                stopped.append((execution, execution.work))
                 self._settle(execution, State.CANCELLED, error)
-        self._finish(command, State.CANCELLED, error)
-        for work in stopped:
-            if work is not None:
-                _guarded(work.stop, "cancelled")
+        # All of it is cancelled now; a thousand events, and as many executors to be told, are spread.
+        self._spread.work(self._tell_cancelled(command, stopped))
+        self._conclude(command, State.CANCELLED, error)
         if not told:
             reply.error(error, command.id)
+
+    def _tell_cancelled(self, command: Command, stopped: list[tuple[Execution, Work | None]]) -> Iterator[None]:
+        for execution, work in stopped:
+            self._tell(command, execution.agent_id, State.CANCELLED)
+            if work is not None:
+                _guarded(work.stop, "cancelled")
+            yield
+        if command.several:
+            self._tell(command, None, State.CANCELLED)
 
     def _take(self, command: Command, reply: CommandReply, peer: Peer) -> None:
         self._book.add(command)
@@ -463,6 +471,7 @@ class Dealer:
     def _end(self, execution: Execution, state: State, outcome: Raw | NexusError) -> None:
         command = execution.command
         self._settle(execution, state, outcome)
+        self._tell(command, execution.agent_id, state)
         if command.several:
             command.settled(execution)
             # Whoever was told may have cancelled the rest.
@@ -478,16 +487,19 @@ class Dealer:
         if not execution.spent:
             self._spend(command)
         self._book.settle(execution, outcome)
-        self._move(execution, state)
+        execution.move(state)
 
     def _finish(self, command: Command, state: State, error: NexusError | None) -> None:
+        if command.several:
+            self._tell(command, None, state)
+        self._conclude(command, state, error)
+
+    def _conclude(self, command: Command, state: State, error: NexusError | None) -> None:
         if command.timer is not None:
             command.timer.cancel()
             command.timer = None
         self._book.ended(command)
         self._metrics.commands_ended[state.value] += 1
-        if command.several:
-            self._tell(command, None, state)
         outcome = state.value if error is None else f"{state}: {error.code}"
         self._journal.called(command.account, command.caller.authid, command.name, outcome, command.id)
         command.end(state, error)

@@ -163,7 +163,7 @@ class Server:
             "threads_waiting": lambda: threads.waiting,
         }
         status = Status(metrics, gauges, http, self.unready)
-        api = Api(realm.broker, realm.nodes, limits, reactor.seconds, metrics)
+        api = Api(realm.broker, realm.nodes, limits, reactor, metrics)
         later: list[Doors] = []
         root = Root({**status.routes(), **api.routes()}, admission, lambda request: reopen(later[0], request))
         self.doors = Doors(

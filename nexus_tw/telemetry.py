@@ -5,6 +5,7 @@ An acknowledgement waits for the disk, so samples share the wait: what comes in 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Final
@@ -37,6 +38,7 @@ WAITING: Final = 100_000  # samples that are not acknowledged yet
 WAITING_BYTES: Final = 64 * 1024 * 1024
 SHARED: Final = WAITING_BYTES  # of which each subject has a share
 SAMPLE: Final = 512  # bytes for which each sample counts besides in a share
+ANSWERED: Final = 128  # samples in a turn that are announced and acknowledged
 PRUNE_EVERY: Final = 60.0  # s
 
 Ok = Callable[[int], None]
@@ -90,6 +92,9 @@ class Telemetry:
         self._turn: IDelayedCall | None = None  # the end of this reactor turn, which begins a commit
         self._committing = False
         self._answered = 0
+        self._ends: deque[tuple[Sequence[_Entry], NexusError | None]] = deque()  # batches to be answered, the oldest first
+        self._done = 0  # samples of the first of these that are
+        self._answering: IDelayedCall | None = None  # the next turn, in which more are
         self._settling: list[tuple[int, Deferred[None]]] = []  # to be fired once so many are answered, fewest first
         self._storing = _Standing("Storing telemetry")
         self._saving = _Standing("Saving how much telemetry is kept of whom")
@@ -230,8 +235,22 @@ class Telemetry:
     def _ended(self, batch: Sequence[_Entry], failure: NexusError | None) -> None:
         # The store works on the next batch while the reactor answers for this one.
         following = self._hand_over()
-        self._settle(batch, failure)
+        self._ends.append((batch, failure))
+        if self._answering is None:
+            self._answer()
         self._follow(*following)
+
+    def _answer(self) -> None:
+        """Answer for the oldest batch, or so many samples of it; for the others in the next turns."""
+        self._answering = None
+        batch, failure = self._ends[0]
+        begin, self._done = self._done, self._done + ANSWERED
+        if self._done >= len(batch):
+            self._ends.popleft()
+            self._done = 0
+        self._settle(batch[begin : begin + ANSWERED], failure)
+        if self._ends:
+            self._answering = self._clock.callLater(0, self._answer)
 
     def _settle(self, batch: Sequence[_Entry], failure: NexusError | None) -> None:
         left: dict[str, int] = {}

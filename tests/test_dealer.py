@@ -753,6 +753,37 @@ def test_cancelling_several_leaves_what_has_ended_and_tells_the_caller_once(worl
     assert world.statuses(agents=True)[-3:] == [("b", "cancelled"), ("c", "cancelled"), (None, "cancelled")]
 
 
+def test_a_long_command_is_cancelled_at_once_and_its_executors_are_told_a_few_in_each_turn() -> None:
+    told: list[int] = []
+    ends: list[int] = []
+
+    def over() -> None:
+        told.append(len(peer.interrupted))
+        ends.append(reply.ends)
+
+    here = World(clock=Turns(over))
+    peer = RecordingPeer()
+    targets = [f"a{number}" for number in range(10 * STEPS)]
+    for target in targets:
+        here.dealer.register(peer, ["deploy"], target)
+    here.turn()
+    reply = here.call(target=targets, command_id="x")
+    here.turn()
+    told.clear()
+    ends.clear()
+    here.dealer.cancel(here.caller.principal, "x", RecordingReply())
+    assert reply.code == "cancelled" and here.metrics.commands_ended == {"cancelled": 1}
+    with refusal("not_found"):
+        here.dealer.cancel(here.caller.principal, "x", RecordingReply())
+    assert len(peer.interrupted) == STEPS
+    here.dealer.result(peer, Result(command_id="x", agent_id=targets[-1], status="success"))
+    here.turn()
+    assert [invocation.agent_id for invocation, _ in peer.interrupted] == targets
+    assert max(after - before for before, after in pairwise(told)) <= STEPS and set(ends) == {1}
+    cancelled = [*((target, "cancelled") for target in targets), (None, "cancelled")]
+    assert here.statuses(agents=True)[-len(cancelled) :] == cancelled
+
+
 def test_a_caller_may_cancel_the_rest_while_it_is_told_of_one(world: World) -> None:
     world.agent("a")
     peer = world.agent("b")

@@ -21,8 +21,9 @@ from nexus_tw.interfaces import IStore, ITallies, Sample, Tally
 from nexus_tw.metrics import Metrics
 from nexus_tw.policy import ADMIN, Principal
 from nexus_tw.settings import Limits, Role
-from nexus_tw.telemetry import ALL_NAMES, Telemetry, flatten
+from nexus_tw.telemetry import ALL_NAMES, ANSWERED, Telemetry, flatten
 from nexus_tw.times import format_millis
+from tests.turns import Turns
 
 NOW = 1_800_000_000.123
 METRICS = b'{"cpu":45.2,"ok":true}'
@@ -70,8 +71,8 @@ class RecordingStore:
 class World:
     """The service under test, its clock and store, and all that it said, in order."""
 
-    def __init__(self, retention: float = 0, store: Any = None, **limits: int) -> None:
-        self.clock = Clock()
+    def __init__(self, retention: float = 0, store: Any = None, clock: Any = None, **limits: int) -> None:
+        self.clock = clock or Clock()
         self.clock.advance(NOW)
         self.store = store or RecordingStore()
         self.metrics = Metrics()
@@ -99,6 +100,10 @@ class World:
 
     def turn(self) -> None:
         self.clock.advance(0)
+
+    def next(self) -> None:
+        """One turn, with `Turns`."""
+        self.clock.advance(0.001)
 
     def oks(self) -> list[Any]:
         return [entry[1] for entry in self.said if entry[0] == "ok"]
@@ -129,6 +134,43 @@ def logged() -> Iterator[list[Any]]:
     globalLogPublisher.addObserver(observe)
     yield events
     globalLogPublisher.removeObserver(observe)
+
+
+def test_a_large_batch_is_answered_so_many_in_a_turn_in_its_order_and_the_next_behind_it() -> None:
+    world = World(clock=Turns())
+    names = [str(number) for number in range(3 * ANSWERED + 1)]
+    for name in names:
+        world.submit(name=name)
+    world.next()
+    fired: list[None] = []
+    world.telemetry.settled().addCallback(fired.append)
+    world.submit(name="next")
+    world.store.ends()
+    assert world.oks() == names[:ANSWERED] and len(world.events()) == ANSWERED
+    assert len(world.store.batches) == 2, "the store works meanwhile"
+    world.next()
+    world.store.ends()
+    assert world.oks() == names[: 2 * ANSWERED]
+    world.next()
+    assert world.oks() == names[: 3 * ANSWERED] and fired == []
+    world.next()
+    assert world.oks() == names and fired == [None]
+    world.next()
+    assert world.oks() == [*names, "next"]
+    assert world.telemetry._held == world.telemetry._held_bytes == 0
+    assert world.clock.getDelayedCalls() == []
+
+
+def test_a_large_batch_that_could_not_be_stored_fails_so_many_in_a_turn() -> None:
+    world = World(clock=Turns())
+    for number in range(2 * ANSWERED):
+        world.submit(name=str(number))
+    world.next()
+    world.store.ends(NexusError("store_unavailable", "full"))
+    assert [entry[:2] for entry in world.said] == [("fail", str(number)) for number in range(ANSWERED)]
+    world.next()
+    assert [entry[:2] for entry in world.said] == [("fail", str(number)) for number in range(2 * ANSWERED)]
+    assert world.metrics.telemetry_failed == 2 * ANSWERED
 
 
 # --- one sample -------------------------------------------------------------------------------------------------------

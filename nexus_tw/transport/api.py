@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from nexus_tw import payloads
 from nexus_tw.broker import Broker
 from nexus_tw.errors import NexusError, invalid
+from nexus_tw.failures import forget_trace
 from nexus_tw.metrics import Metrics
 from nexus_tw.nodes import Nodes
 from nexus_tw.policy import Principal
 from nexus_tw.pots import Pot
 from nexus_tw.settings import Limits
+from nexus_tw.spread import Spread
 from nexus_tw.times import Timestamps
 from nexus_tw.transport.http import Answer, Call, Routes, encode
 from nexus_tw.transport.problems import TYPE, problem
 
 BATCH: Final = 1000  # events in one request
+STEP: Final = 4096  # bytes of an event that count as a step
 KEY_LENGTH: Final = 255
 KEYS_KEPT: Final = 10000  # answers remembered by Idempotency-Key
 BYTES_KEPT: Final = 16777216  # of those answers
@@ -153,14 +157,21 @@ def _oldest(kept: Mapping[Place, _Remembered]) -> tuple[Place, _Remembered] | No
     return next(((place, known) for place, known in kept.items() if known.answer is not None), None)
 
 
-class Api:
-    """`/api/v1`."""
+def _weighed(event: NewEvent) -> Iterator[None]:
+    """Count the event as a step, a large one as several."""
+    for _ in range(0, max(1, memoryview(event.data).nbytes), STEP):
+        yield
 
-    def __init__(self, broker: Broker, nodes: Nodes, limits: Limits, now: Callable[[], float], metrics: Metrics) -> None:
+
+class Api:
+    """`/api/v1`. The events of a request are handled in steps, between which others have their turn."""
+
+    def __init__(self, broker: Broker, nodes: Nodes, limits: Limits, clock: IReactorTime, metrics: Metrics) -> None:
         self._broker = broker
         self._nodes = nodes
         self._limits = limits
-        self._now = now
+        self._now = now = clock.seconds
+        self._spread = Spread(clock)
         self._timestamps = Timestamps()
         self._idempotency = Idempotency(now, metrics, limits)
 
@@ -185,18 +196,47 @@ class Api:
         events = given if isinstance(given, list) else [given]
         if len(events) > BATCH:
             raise NexusError("limit_exceeded", f"More than {BATCH} events in one request")
-        for index, event in enumerate(events):
-            at = f"[{index}]." if events is given else ""
-            self._bound(event.data, f"{at}data")
-            self._broker.check(principal, event.event_type, f"{at}eventType")
-            payloads.decode(event.data, f"{at}data", self._limits.depth)
-        results = [self._put(event) for event in events]
+        await self._spread_out(self._check(principal, events, events is given))
+        results: list[Deferred[PublishedEvent | NexusError]] = []
+        await self._spread_out(self._put_all(events, results))
         # All of them, so that none is still under way when the answer says what became of them.
         outcomes = [await result for result in results]
         for outcome in outcomes:
             if isinstance(outcome, NexusError):
                 raise outcome
         return Answer(200, encode({"published": outcomes}))
+
+    async def _spread_out(self, steps: Iterator[None]) -> None:
+        """Take these steps, as many in a turn as there is room for beside those of other requests. Raise what one raises."""
+        done: Deferred[Exception | None] = Deferred()
+
+        def work() -> Iterator[None]:
+            try:
+                yield from steps
+            except Exception as error:
+                done.callback(error)
+            else:
+                done.callback(None)
+
+        self._spread.work(work())
+        error = await done
+        if error is not None:
+            forget_trace(error)
+            raise error
+
+    def _check(self, principal: Principal, events: list[NewEvent], listed: bool) -> Iterator[None]:
+        """Raise what is wrong with the first event of which something is."""
+        for index, event in enumerate(events):
+            at = f"[{index}]." if listed else ""
+            self._bound(event.data, f"{at}data")
+            self._broker.check(principal, event.event_type, f"{at}eventType")
+            payloads.decode(event.data, f"{at}data", self._limits.depth)
+            yield from _weighed(event)
+
+    def _put_all(self, events: list[NewEvent], results: list[Deferred[PublishedEvent | NexusError]]) -> Iterator[None]:
+        for event in events:
+            results.append(self._put(event))
+            yield from _weighed(event)
 
     def _put(self, event: NewEvent) -> Deferred[PublishedEvent | NexusError]:
         done: Deferred[PublishedEvent | NexusError] = Deferred()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -14,11 +15,13 @@ from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 from nexus_tw.errors import NexusError
 from nexus_tw.metrics import Metrics
 from nexus_tw.settings import Limits, Role
-from nexus_tw.transport.api import KEY_AGE, Idempotency
+from nexus_tw.spread import STEPS
+from nexus_tw.transport.api import KEY_AGE, STEP, Api, Idempotency, NewEvent
 from nexus_tw.transport.http import Answer
 from tests.client import Client, Response, handshake, request
 from tests.node import TOKEN, Node, Nodes, clock, limited, with_roles
 from tests.recording import principal
+from tests.turns import Turns
 
 
 async def publish(node: Node, events: Any, *headers: str, token: str | None = TOKEN) -> Response:
@@ -321,3 +324,88 @@ def test_a_subject_with_too_many_idempotency_keys_forgets_its_own_and_nobody_els
     assert len(idempotency) == 11
     once("other", "kept")
     assert acted.count("other") == 1
+
+
+# --- many events in one request
+
+
+class Recorder:
+    """In the place of the broker: what is checked and what is published, each in its order."""
+
+    def __init__(self) -> None:
+        self.checked: list[str] = []
+        self.published: list[str] = []
+
+    def check(self, _principal: object, event_type: str, _member: str) -> None:
+        self.checked.append(event_type)
+        if event_type == "refused":
+            raise NexusError("forbidden", "Not allowed")
+
+    def put(self, event_type: str, _data: bytes, ok: Any, _fail: Any) -> None:
+        self.published.append(event_type)
+        ok()
+
+
+class Posts:
+    """Requests to publish, on a clock that tells turns apart."""
+
+    def __init__(self) -> None:
+        self.clock = Turns()
+        self.broker: Any = Recorder()
+        self.api = Api(self.broker, Any, Limits(), self.clock, Metrics())  # type: ignore[arg-type]
+
+    def post(self, names: list[str], size: int = 1) -> Deferred[Answer]:
+        class Decoded:
+            async def decode(self, _type: object) -> list[NewEvent]:
+                return [NewEvent(name, msgspec.Raw(json.dumps("x" * size).encode())) for name in names]
+
+        return ensureDeferred(self.api._publish_once(principal(), Decoded()))  # type: ignore[arg-type]
+
+    def rest(self) -> int:
+        """Let turns pass until nothing is left to be done, and return how many. In none too much is."""
+        for count in range(10_000):
+            if not len(self.api._spread):
+                return count
+            before = self.done
+            self.clock.next()
+            assert self.done - before <= STEPS
+        raise AssertionError("it never ends")
+
+    @property
+    def done(self) -> int:
+        return len(self.broker.checked) + len(self.broker.published)
+
+
+def test_the_events_of_many_requests_are_handled_a_few_in_each_turn_and_published_in_their_order() -> None:
+    posts = Posts()
+    names = [[f"{place}.{number}" for number in range(200)] for place in range(4)]
+    answers = [posts.post(each) for each in names]
+    assert posts.done <= STEPS
+    one = posts.post(["one"])
+    posts.clock.next()
+    posts.clock.next()
+    assert "one" in posts.broker.published, "one event does not wait for all the others"
+    assert posts.rest() >= 4 * 2 * 200 // STEPS - 3
+    for place, answer in enumerate(answers):
+        answered: Any = answer.result
+        published = [each["eventType"] for each in json.loads(answered.body)["published"]]
+        assert published == names[place]
+        assert [name for name in posts.broker.published if name.startswith(f"{place}.")] == names[place]
+    assert one.called
+
+
+def test_nothing_is_published_of_a_request_one_of_whose_events_is_refused() -> None:
+    posts = Posts()
+    answer = posts.post([*(f"a{number}" for number in range(3 * STEPS)), "refused"])
+    failed: list[Any] = []
+    answer.addErrback(failed.append)
+    posts.rest()
+    assert failed[0].value.code == "forbidden" and posts.broker.published == []
+
+
+def test_large_events_count_as_more() -> None:
+    posts = Posts()
+    answer = posts.post([f"{number}" for number in range(2 * STEPS)], 8 * STEP)
+    assert posts.done <= STEPS // 8
+    posts.rest()
+    assert answer.called and len(posts.broker.published) == 2 * STEPS

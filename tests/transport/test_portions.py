@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.task import Clock
 
 from nexus_tw import frames
 from nexus_tw.metrics import Metrics
@@ -30,19 +29,10 @@ from tests.recording import principal
 from tests.transport.house import Houses, raw
 from tests.transport.test_lane import UPGRADE, EchoingDialect, Transport
 from tests.transport.test_rawsocket import Showing
+from tests.turns import Turns
 
 OFFER = b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
 MANY = 4 * PORTION
-
-
-class Turns(Clock):
-    """Each `next` is a turn of the reactor: what is called as soon as possible is called in the next one."""
-
-    def callLater(self, delay: float, callable: Any, *args: object, **kw: object) -> Any:
-        return super().callLater(max(delay, 0.001), callable, *args, **kw)
-
-    def next(self) -> None:
-        self.advance(0.001)
 
 
 def compressed(payload: bytes) -> bytes:

@@ -24,7 +24,7 @@ from tests.client import PING, TEXT, frame, handshake
 from tests.recording import principal
 from tests.transport.house import JSON, Introducing, hands, raw
 from tests.transport.test_finishing import Socket
-from tests.transport.test_portions import Turns
+from tests.turns import Turns
 
 CONT = 0
 

@@ -1,0 +1,17 @@
+"""A clock that tells one turn of the reactor from the next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.task import Clock
+
+
+class Turns(Clock):
+    """Each `next` is a turn of the reactor: what is called as soon as possible is called in the next one."""
+
+    def callLater(self, delay: float, callable: Any, *args: object, **kw: object) -> Any:
+        return super().callLater(max(delay, 0.001), callable, *args, **kw)
+
+    def next(self) -> None:
+        self.advance(0.001)
