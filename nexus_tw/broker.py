@@ -85,9 +85,7 @@ class Broker:
         self._interests: dict[str, _Interest] = {}
         self._clients: dict[Peer, Subscriber] = {}
         self.lines = Lines(limits, metrics)
-        self._outbox: Shelf[int, tuple[str, bytes]] = Shelf(
-            Pot("outbox", "outbox", limits, metrics), Pot("outbox_bytes", OUTBOX_BYTES, limits, metrics)
-        )
+        self._outbox: Shelf[int, tuple[str, bytes]] = Shelf(limits, "outbox", OUTBOX_BYTES)
         self._announced = 0
 
     # --- publish
@@ -136,9 +134,7 @@ class Broker:
             return
         event = event_type, data
         self._announced += 1
-        # Without a place none waits; for a pot 0 would be no limit.
-        lost = self._outbox.put(self._announced, event, account, 1, len(data)) if self._limits.outbox else [event]
-        for lost_type, _ in lost:
+        for lost_type, _ in self._outbox.put(self._announced, event, account, 1, len(data)):
             self._metrics.events_dropped["outbox"] += 1
             self.missed(lost_type)
 

@@ -15,9 +15,8 @@ from nexus_tw.errors import NexusError
 from nexus_tw.executors import Executor
 from nexus_tw.guard import Guard
 from nexus_tw.interfaces import Caller, Peer, Reason, Registration
-from nexus_tw.metrics import Metrics
 from nexus_tw.payloads import Payload
-from nexus_tw.pots import Pot, Shelf
+from nexus_tw.pots import Shelf
 from nexus_tw.sessions.verbs import Options
 from nexus_tw.settings import Limits
 
@@ -180,11 +179,11 @@ class _Hand:
 class Invocations:
     """What each connection is executing now."""
 
-    def __init__(self, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, limits: Limits) -> None:
         self._hands: dict[Peer, _Hand] = {}
         self._named: dict[tuple[Peer, str], list[Invocation]] = {}
         # By client id and command id, on the account of who executed it.
-        self._past: Shelf[tuple[str, str], None] = Shelf(Pot("past_invocations", MOST_PAST, limits, metrics))
+        self._past: Shelf[tuple[str, str], None] = Shelf(limits, MOST_PAST)
 
     def start(self, invocation: Invocation) -> None:
         """Hands it over."""

@@ -7,7 +7,7 @@ what the others need.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 from nexus_tw.errors import NexusError
@@ -105,17 +105,32 @@ class Pot:
         return self._taken.get(subject, 0)
 
 
-class Shelf(Generic[K, V]):
-    """Keeps things in the order in which they came, each for a subject, as far as pots have room for them.
+class _Part(Generic[K]):
+    """What a shelf keeps for one subject."""
 
-    If there is no room, the oldest of a subject that has more than its share goes; if none has, the oldest of all.
+    __slots__ = ("amounts", "keys", "subject")
+
+    def __init__(self, subject: str, kinds: int) -> None:
+        self.subject = subject
+        self.amounts = [0] * kinds
+        self.keys: OrderedDict[K, None] = OrderedDict()
+
+
+class Shelf(Generic[K, V]):
+    """Keeps things in the order in which they came, each for a subject, as long as there is room.
+
+    If there is none, the oldest of a subject that has more than its share goes; if none has, the oldest of all.
     """
 
-    def __init__(self, *pots: Pot) -> None:
-        self._pots = pots
-        self._kept: OrderedDict[K, tuple[V, str, Sequence[int]]] = OrderedDict()
-        self._own: dict[str, OrderedDict[K, None]] = {}
-        self._greedy: dict[str, None] = {}  # subjects that have more than their share
+    def __init__(self, limits: Limits, *sizes: int | str) -> None:
+        """`sizes` bound what all take together of each kind, or are the keys of `limits` that do; 0: nothing is kept. They are
+        no pots, whose counts would make every command dearer."""
+        self._limits = limits
+        self._sizes = sizes
+        self._kept: OrderedDict[K, tuple[V, _Part[K], tuple[int, ...]]] = OrderedDict()
+        self._parts: dict[str, _Part[K]] = {}
+        self._greedy: dict[_Part[K], None] = {}  # those of subjects that have more than their share
+        self._taken = [0] * len(sizes)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -123,41 +138,63 @@ class Shelf(Generic[K, V]):
     def __contains__(self, key: K) -> bool:
         return key in self._kept
 
+    @property
+    def taken(self) -> tuple[int, ...]:
+        """How much all take of each kind."""
+        return tuple(self._taken)
+
     def put(self, key: K, value: V, subject: str, *amounts: int) -> list[V]:
-        """Keep it, in the place of what has that key; `amounts` are what it takes of each pot. Return what had to go."""
+        """Keep it, in the place of what has that key; `amounts` are what it takes of each kind. Return what had to go."""
         if key in self._kept:
             self._drop(key)
-        self._kept[key] = value, subject, amounts
-        self._own.setdefault(subject, OrderedDict())[key] = None
-        for pot, amount in zip(self._pots, amounts, strict=True):
-            pot.count(subject, amount)
-        self._judge(subject)
-        gone = []
-        while self._kept and any(pot.full() for pot in self._pots):
+        part = self._parts.get(subject)
+        if part is None:
+            part = self._parts[subject] = _Part(subject, len(self._sizes))
+        self._kept[key] = value, part, amounts
+        part.keys[key] = None
+        full = self._change(part, amounts, 1)
+        gone: list[V] = []
+        while full and self._kept:
             greedy = next(iter(self._greedy), None)
-            gone.append(self._drop(next(iter(self._kept if greedy is None else self._own[greedy]))))
+            oldest = next(iter(self._kept if greedy is None else greedy.keys))
+            full = self._drop(oldest, gone)
         return gone
 
     def clear(self) -> list[V]:
         """Return all that is kept, oldest first, and keep nothing of it."""
         values = [value for value, _, _ in self._kept.values()]
-        while self._kept:
-            self._drop(next(iter(self._kept)))
+        self._kept.clear()
+        self._parts.clear()
+        self._greedy.clear()
+        self._taken = [0] * len(self._sizes)
         return values
 
-    def _drop(self, key: K) -> V:
-        value, subject, amounts = self._kept.pop(key)
-        own = self._own[subject]
-        del own[key]
-        if not own:
-            del self._own[subject]
-        for pot, amount in zip(self._pots, amounts, strict=True):
-            pot.give_back(subject, amount)
-        self._judge(subject)
-        return value
+    def _drop(self, key: K, gone: list[V] | None = None) -> bool:
+        """Drop it, and return whether there is still too much; `gone` gets it."""
+        value, part, amounts = self._kept.pop(key)
+        if gone is not None:
+            gone.append(value)
+        del part.keys[key]
+        full = self._change(part, amounts, -1)
+        if not part.keys:
+            del self._parts[part.subject]
+        return full
 
-    def _judge(self, subject: str) -> None:
-        if any(pot.spills(subject) for pot in self._pots):
-            self._greedy[subject] = None
-        else:
-            self._greedy.pop(subject, None)
+    def _change(self, part: _Part[K], amounts: tuple[int, ...], sign: int) -> bool:
+        """Count what came or went. Return whether all have too much."""
+        full = greedy = False
+        taken, own, limits = self._taken, part.amounts, self._limits
+        for place, size in enumerate(self._sizes):
+            most: int = getattr(limits, size) if isinstance(size, str) else size
+            change = sign * amounts[place]
+            taken[place] += change
+            own[place] += change
+            if taken[place] > most:
+                full = True
+            if own[place] > most * limits.share:
+                greedy = True
+        if greedy:
+            self._greedy[part] = None
+        elif part in self._greedy:
+            del self._greedy[part]
+        return full

@@ -78,7 +78,7 @@ class Realm:
             for command, handler in handlers.items()
         }
         self._executors = Executors(random)
-        self._invocations = Invocations(limits, metrics)
+        self._invocations = Invocations(limits)
         self._dealer = Dealer(
             clock,
             self.broker.announce,

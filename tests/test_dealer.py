@@ -53,7 +53,7 @@ class World:
         self.presence = Presence(self.announced, self.clock, Limits(), self.metrics, self.spread)
         self.hub = Hub(lambda _callback: None, self.metrics, self.clock.seconds)
         self.executors = Executors(Random(1))
-        self.invocations = Invocations(Limits(), Metrics())
+        self.invocations = Invocations(Limits())
         self.dealer = Dealer(
             self.clock,
             self.announced,

@@ -11,7 +11,6 @@ from nexus_tw import invocations as module
 from nexus_tw.errors import NexusError
 from nexus_tw.executors import Executor, Registration
 from nexus_tw.invocations import Invocation, Invocations
-from nexus_tw.metrics import Metrics
 from nexus_tw.payloads import Payload
 from nexus_tw.settings import Limits
 from nexus_tw.topics import Pattern
@@ -36,7 +35,7 @@ class SilentPeer(RecordingPeer):
 
 class World:
     def __init__(self) -> None:
-        self.table = Invocations(Limits(), Metrics())
+        self.table = Invocations(Limits())
         self.caller = caller(RecordingPeer())
 
     def make(self, peer: RecordingPeer, command_id: str = "", agent_id: str = "a") -> tuple[Invocation, RecordingHalf]:

@@ -69,18 +69,17 @@ def test_a_pot_follows_its_limits_and_names_the_one_that_bounds_it() -> None:
 
 
 def test_a_shelf_that_is_full_drops_the_oldest_of_who_has_more_than_its_share_and_else_of_all() -> None:
-    count, size = Pot("events", 8, Limits(share=0.5), Metrics()), Pot("bytes", 100, Limits(share=0.5), Metrics())
-    shelf: Shelf[int, str] = Shelf(count, size)
+    shelf: Shelf[int, str] = Shelf(Limits(share=0.5, outbox=8), "outbox", 100)
     assert shelf.put(0, "b0", "b", 1, 10) == []
     assert [shelf.put(n, f"a{n}", "a", 1, 10) for n in range(1, 8)] == [[]] * 7, "more than its share, where there is room"
     assert shelf.put(8, "c8", "c", 1, 10) == ["a1"], "there is none: the number"
     assert shelf.put(9, "c9", "c", 1, 40) == ["a2", "a3"], "the bytes"
     assert shelf.clear() == ["b0", "a4", "a5", "a6", "a7", "c8", "c9"]
-    assert (len(shelf), count.taken, size.taken) == (0, 0, 0)
+    assert (len(shelf), shelf.taken) == (0, (0, 0))
 
 
 def test_a_shelf_in_which_nobody_has_too_much_drops_the_oldest_and_what_comes_again_is_the_newest() -> None:
-    shelf: Shelf[int, str] = Shelf(Pot("events", 4, Limits(share=0.5), Metrics()))
+    shelf: Shelf[int, str] = Shelf(Limits(share=0.5), 4)
     assert [shelf.put(n, f"{subject}{n}", subject, 1) for n, subject in enumerate("aabb")] == [[]] * 4
     assert shelf.put(0, "again", "a", 1) == [] and 0 in shelf and len(shelf) == 4
     assert shelf.put(4, "c4", "c", 1) == ["a1"] and 1 not in shelf
@@ -91,8 +90,7 @@ def test_a_shelf_in_which_nobody_has_too_much_drops_the_oldest_and_what_comes_ag
 def test_a_shelf_is_never_over_its_bound_and_takes_from_nobody_within_its_share_for_one_beyond(
     steps: list[tuple[int, str, int]],
 ) -> None:
-    pot = Pot("bytes", 60, Limits(share=0.4), Metrics())
-    shelf: Shelf[int, tuple[int, str, int]] = Shelf(pot)
+    shelf: Shelf[int, tuple[int, str, int]] = Shelf(Limits(share=0.4), 60)
     model: dict[int, tuple[int, str, int]] = {}
     for key, subject, amount in steps:
         model.pop(key, None)
@@ -104,7 +102,7 @@ def test_a_shelf_is_never_over_its_bound_and_takes_from_nobody_within_its_share_
             assert held[gone[1]] > 24 or max(held.values()) <= 24
             held[gone[1]] -= gone[2]
             del model[gone[0]]
-        assert pot.taken == sum(held.values()) <= 60 and len(shelf) == len(model)
+        assert shelf.taken == (sum(held.values()),) and shelf.taken[0] <= 60 and len(shelf) == len(model)
     assert shelf.clear() == list(model.values())
 
 

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.threads import blockingCallFromThread, deferToThread
 
+from nexus_tw import order
 from nexus_tw.filters import Facts
 from nexus_tw.policy import Principal
 from nexus_tw.settings import DEFAULT_REALM, Limits, Role
@@ -31,6 +32,7 @@ LIMITS = Limits(
     filters=128,
     filters_all=1024,
     subscriptions=16,
+    agents_all=20,
     commands=400,
     pending=100,
 )
@@ -125,6 +127,8 @@ def bounds(node: Node) -> None:
     assert broker._filters.of(account) <= LIMITS.filters_all * SHARE
     assert broker._wildcards.of(account) <= HOSTILE * LIMITS.subscriptions * 11
     assert book._counts.of(account) <= LIMITS.commands * SHARE
+    assert broker.lines.held.of(account) <= order.ALL_BYTES * SHARE
+    assert realm._presence._agents.of(account) <= LIMITS.agents_all * SHARE
     # What one message has told may be more than what there was left.
     assert node.server.connections.backlog.bytes <= LIMITS.send_queues + 8 * LIMITS.send_queue
 

@@ -233,7 +233,7 @@ def test_a_client_is_given_what_it_shall_execute(world: World, gateway: bool) ->
     world.verbs.gateway = gateway
     session, by = world.session, RecordingPeer(who=principal("who-calls"))
     invocation = Invocation(
-        Invocations(Limits(), Metrics()),
+        Invocations(Limits()),
         RecordingHalf(),
         Executor(session, "agent-7"),
         Registration(1, Pattern.parse("deploy"), "roundrobin", 0),
@@ -271,7 +271,7 @@ def test_a_client_is_given_what_it_shall_execute(world: World, gateway: bool) ->
 )
 def test_what_a_wamp_client_calls_with_are_the_parameters(world: World, data: bytes, parameters: Any) -> None:
     session = world.session
-    table = Invocations(Limits(), Metrics())
+    table = Invocations(Limits())
     registration = Registration(1, Pattern.parse("deploy"), "roundrobin", 0)
     payload = Payload.of_value(data, "pair")
     by = caller(RecordingPeer())
