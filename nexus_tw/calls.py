@@ -20,7 +20,7 @@ from nexus_tw.executors import Executor, Executors, Registration
 from nexus_tw.guard import Guard
 from nexus_tw.handlers import HandlerRun
 from nexus_tw.interfaces import Caller, Handler, Peer, Reason
-from nexus_tw.invocations import TOO_LONG, Invocation, Invocations
+from nexus_tw.invocations import HANDED_ON, TOO_LONG, Invocation, Invocations
 from nexus_tw.journal import Journal
 from nexus_tw.metrics import Metrics
 from nexus_tw.payloads import Payload
@@ -215,8 +215,10 @@ class Call:
                 self.failed(_busy(self._name))
                 self._leave("cancelled")
                 return
+            invocation.payload = payload
             invocation.more = more
-            invocation.hand_on(payload)
+            invocation.peer.invoke(invocation)
+            invocation.payload = HANDED_ON
 
     def cancel(self, mode: CancelMode) -> None:
         """The caller wants no result any more; `kill` waits for what the callee says to that."""

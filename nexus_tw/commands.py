@@ -133,9 +133,9 @@ class Failure(NamedTuple):
         before, named, after = error.message.partition(target)
         return cls(error.code, before, after if named else None)
 
-    def error(self, target: str) -> NexusError:
-        """Return the error that it was made of."""
-        return NexusError(self.code, self.before if self.after is None else f"{self.before}{target}{self.after}")
+    def message(self, target: str) -> str:
+        """Return the message of the error that it was made of."""
+        return self.before if self.after is None else f"{self.before}{target}{self.after}"
 
 
 class Execution:
@@ -169,7 +169,7 @@ class Execution:
         outcome = self._outcome
         if isinstance(outcome, Failure):
             assert self.target is not None
-            return outcome.error(self.target)
+            return NexusError(outcome.code, outcome.message(self.target))
         return outcome
 
     @outcome.setter
@@ -182,16 +182,19 @@ class Execution:
         if target is None:
             self._outcome = error
             return like
-        failure = Failure.of(error, target)
-        if failure == like:
-            failure = like
-        self._outcome = failure
-        return failure
+        if like is None or like.code != error.code or like.message(target) != error.message:
+            like = Failure.of(error, target)
+        self._outcome = like
+        return like
 
     @property
-    def spent(self) -> bool:
-        """Whether it has had its last attempt, so that it needs no parameters any more."""
-        return self.attempt > self.command.retries
+    def why(self) -> tuple[str, str] | None:
+        """The code and the message of its failure; None if it succeeded, or has not ended."""
+        outcome = self._outcome
+        if isinstance(outcome, Failure):
+            assert self.target is not None
+            return outcome.code, outcome.message(self.target)
+        return (outcome.code, outcome.message) if isinstance(outcome, NexusError) else None
 
     def move(self, state: State) -> None:
         """Enters the state; one that may not follow is a fault of ours and raises `ValueError`."""
@@ -369,16 +372,13 @@ class Command:
             reply.result(copy(answer))
 
     def _of_one(self, execution: Execution) -> CommandResult:
-        outcome = execution.outcome
-        if isinstance(outcome, NexusError):
+        why = execution.why
+        if why is not None:
+            code, message = why
             return CommandResult(
-                command_id=self.id,
-                status="error",
-                agent_id=execution.agent_id,
-                code=outcome.code,
-                message=outcome.message,
+                command_id=self.id, status="error", agent_id=execution.agent_id, code=code, message=message
             )
-        result = self._success(outcome)
+        result = self._success(execution.outcome)
         result.agent_id = execution.agent_id
         return result
 
@@ -389,10 +389,13 @@ class Command:
 
 
 def _outcome(execution: Execution) -> AgentOutcome:
-    outcome, agent_id = execution.outcome, execution.agent_id
-    assert outcome is not None and agent_id is not None, execution.state
-    if isinstance(outcome, NexusError):
-        return AgentOutcome(agent_id=agent_id, status="error", code=outcome.code, message=outcome.message)
+    why, agent_id = execution.why, execution.agent_id
+    assert agent_id is not None, execution.state
+    if why is not None:
+        code, message = why
+        return AgentOutcome(agent_id=agent_id, status="error", code=code, message=message)
+    outcome = execution.outcome
+    assert isinstance(outcome, Raw), execution.state
     return AgentOutcome(agent_id=agent_id, status="success", result=outcome)
 
 

@@ -295,7 +295,7 @@ class Dealer:
         for execution in command.executions:
             if not execution.ended:
                 stopped.append((execution, execution.work))
-                self._settle(execution, State.CANCELLED, error)
+                self._settle(command, execution, State.CANCELLED, error)
         # All of it is cancelled now; a thousand events, and as many executors to be told, are spread.
         self._spread.work(self._tell_cancelled(command, stopped))
         self._conclude(command, State.CANCELLED, error)
@@ -333,17 +333,18 @@ class Dealer:
 
     def _place(self, execution: Execution, until: float) -> None:
         """Gives it to who executes it, or lets it wait until then (seconds since the epoch)."""
-        name, target = execution.command.name, execution.target
+        command = execution.command
+        name, target = command.name, execution.target
         picked = self._executors.pick(name, target)
-        if picked is not None and _has_room(picked, execution.command):
+        if picked is not None and _has_room(picked, command):
             self._hand_over(execution, *picked)
         elif until > (now := self._clock.seconds()):
             self._waiting.add((name, target), execution)
-            if until == execution.command.expires:
-                self._await_expiry(execution.command, now)
+            if until == command.expires:
+                self._await_expiry(command, now)
             else:
                 self._arm(execution, until - now)
-            self._move(execution, State.QUEUED)
+            self._move(command, execution, State.QUEUED)
             if picked is not None:
                 self._stall((name, target))
         else:
@@ -391,9 +392,9 @@ class Dealer:
             attempt=execution.attempt,
             disclosed=self._disclose,
         )
-        if execution.spent:
+        if execution.attempt > command.retries:
             self._spend(command)
-        self._move(execution, State.SENT)
+        self._move(command, execution, State.SENT)
         self._invocations.start(invocation)
 
     def _spend(self, command: Command) -> None:
@@ -424,7 +425,7 @@ class Dealer:
         execution.attempt = run.attempt
         execution.work = run
         self._arm(execution, command.timeout)
-        self._move(execution, State.RUNNING)
+        self._move(command, execution, State.RUNNING)
         run.start(handler)
 
     def _waited(self, execution: Execution) -> None:
@@ -440,9 +441,10 @@ class Dealer:
             work.stop("timeout")
 
     def attempt_progressed(self, execution: Execution, payload: Payload) -> None:
+        command = execution.command
         if execution.state is State.SENT:
-            self._move(execution, State.RUNNING)
-        execution.command.progress(execution.agent_id, Raw(payload.data))
+            self._move(command, execution, State.RUNNING)
+        command.progress(execution.agent_id, Raw(payload.data))
 
     def attempt_completed(self, execution: Execution, payload: Payload) -> None:
         self._end(execution, State.COMPLETED, Raw(payload.data))
@@ -470,7 +472,7 @@ class Dealer:
 
     def _end(self, execution: Execution, state: State, outcome: Raw | NexusError) -> None:
         command = execution.command
-        self._settle(execution, state, outcome)
+        self._settle(command, execution, state, outcome)
         self._tell(command, execution.agent_id, state)
         if command.several:
             command.settled(execution)
@@ -480,11 +482,10 @@ class Dealer:
         else:
             self._finish(command, state, outcome if isinstance(outcome, NexusError) else None)
 
-    def _settle(self, execution: Execution, state: State, outcome: Raw | NexusError) -> None:
-        command = execution.command
+    def _settle(self, command: Command, execution: Execution, state: State, outcome: Raw | NexusError) -> None:
         self._release(execution)
         command.open -= 1
-        if not execution.spent:
+        if execution.attempt <= command.retries:  # else nobody could be given it any more
             self._spend(command)
         self._book.settle(execution, outcome)
         execution.move(state)
@@ -518,13 +519,12 @@ class Dealer:
 
     def _release(self, execution: Execution) -> None:
         """It neither waits nor is executed any more."""
-        command = execution.command
-        if execution.timer is not None and execution.timer.active():
-            execution.timer.cancel()
-        execution.timer = None
+        timer, execution.timer = execution.timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
         work, execution.work = execution.work, None
         if execution.state is State.QUEUED:
-            self._waiting.remove((command.name, execution.target), execution)
+            self._waiting.remove((execution.command.name, execution.target), execution)
         if work is not None:
             work.end()
 
@@ -555,9 +555,9 @@ class Dealer:
                 self._waited(execution)
                 yield
 
-    def _move(self, execution: Execution, state: State) -> None:
+    def _move(self, command: Command, execution: Execution, state: State) -> None:
         execution.move(state)
-        self._tell(execution.command, execution.agent_id, state)
+        self._tell(command, execution.agent_id, state)
 
     def _tell(self, command: Command, agent_id: str | None, state: State) -> None:
         timestamp = self._timestamps.text(self._clock.seconds())

@@ -119,12 +119,6 @@ class Invocation:
     def over(self) -> bool:
         return self._half is None
 
-    def hand_on(self, payload: Payload) -> None:
-        """Give the executor these arguments, which are not kept."""
-        self.payload = payload
-        self.peer.invoke(self)
-        self.payload = HANDED_ON
-
     def progress(self, payload: Payload, options: Options = None) -> None:
         if self._half is not None:
             self._half.progressed(payload, options)
@@ -195,7 +189,8 @@ class Invocations:
         hand.open[hand.last] = invocation
         if invocation.named:
             self.name(invocation)
-        invocation.hand_on(invocation.payload)
+        invocation.peer.invoke(invocation)
+        invocation.payload = HANDED_ON
 
     def name(self, invocation: Invocation) -> None:
         """From now on it is found by its command id."""

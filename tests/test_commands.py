@@ -447,8 +447,8 @@ def test_a_command_that_is_refused_is_freed_at_once_and_so_is_one_that_is_forgot
 
 @given(st.text(min_size=1, max_size=3), st.text(max_size=12), st.sampled_from(["failed", "timeout"]))
 def test_a_failure_of_a_target_is_told_in_the_words_in_which_it_came(target: str, message: str, code: str) -> None:
-    error = Failure.of(NexusError(code, message), target).error(target)
-    assert (error.code, error.message) == (code, message)
+    failure = Failure.of(NexusError(code, message), target)
+    assert (failure.code, failure.message(target)) == (code, message)
 
 
 def test_targets_that_fail_alike_share_what_is_kept_of_it() -> None:
