@@ -95,6 +95,7 @@ def test_all_targets_that_wait_have_one_timer_which_goes_with_the_command(world:
     give(world, silent, target=[f"agent-{number}" for number in range(100)], ttl=TTL, command_id="c")
     assert len(world.clock.getDelayedCalls()) == timers + 1
     world.dealer.cancel(world.caller.principal, "c", silent)
+    settle(world)
     assert len(world.clock.getDelayedCalls()) == timers
 
 
