@@ -203,7 +203,8 @@ class Api:
         outcomes = [await result for result in results]
         for outcome in outcomes:
             if isinstance(outcome, NexusError):
-                raise outcome
+                # Another one, as the traceback of the outcome would lead to what refers to it, which keeps the events.
+                raise NexusError(outcome.code, outcome.message)
         return Answer(200, encode({"published": outcomes}))
 
     async def _spread_out(self, steps: Iterator[None]) -> None:

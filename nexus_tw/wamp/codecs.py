@@ -580,7 +580,7 @@ class _Cbor(Codec):
                 elements = _replace(elements, _undefined_as_null)
             end = stream.tell()
         except _REFUSALS as error:
-            return self._cut(data, Violation(_reason(error)))
+            return self._cut(data, _reason(error))
         for _ in range(size, count):
             begin = end
             try:
@@ -600,7 +600,7 @@ class _Cbor(Codec):
         try:
             items = self._load(data)
         except Violation as violation:
-            return self._cut(data, violation)
+            return self._cut(data, str(violation))
         if type(items) is not list or not items or type(items[0]) is not int:
             raise Violation(_NO_LIST)
         kind = _CLASSES.get(items[0])
@@ -609,12 +609,12 @@ class _Cbor(Codec):
             items[size:] = [msgspec.Raw(cbor2.dumps(part)) for part in items[size:]]
         return items
 
-    def _cut(self, data: bytes, violation: Violation) -> list[Any]:
-        """The elements before a payload in which something is malformed, and as one more all that follows them. Raises the
-        violation where that is not what is wrong."""
+    def _cut(self, data: bytes, reason: str) -> list[Any]:
+        """The elements before a payload in which something is malformed, and as one more all that follows them. Raise
+        `Violation` for the given reason if that is not what is wrong."""
         start = _START.match(data)
         if start is None:
-            raise violation
+            raise Violation(reason)
         stream = BytesIO(data[start.end() :])
         decode = _cbor(stream, semantic_decoders=_Tags()).decode
         elements: list[Any] = []
@@ -633,7 +633,7 @@ class _Cbor(Codec):
                 return [*_replace(elements, _undefined_as_null), msgspec.Raw(rest)]
             if _reason(error) == _NO_TEXT and elements:
                 raise _no_text(kind, len(elements)) from None
-        raise violation
+        raise Violation(reason)
 
     def value(self, data: bytes, depth: int = DEPTH) -> Any:
         value = self._load(data)

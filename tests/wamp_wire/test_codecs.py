@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import subprocess
@@ -703,3 +704,16 @@ def keys_of(value: Any) -> Iterator[Any]:
             waiting += one.values()
         elif isinstance(one, list):
             waiting += one
+
+
+@EACH
+@pytest.mark.parametrize("data", [b"\x00" * 1000, b"[" + b"1" * 1000, b"\x9f\x10\x01\xff\xff", b"\x84\x10\x01\xa0\x62\xff\xff"])
+def test_what_is_refused_is_freed_at_once_without_the_garbage_collector(codec: Codec, data: bytes) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        with suppress(Violation):
+            codec.message(data)
+        assert not any(isinstance(each, Violation) for each in gc.get_objects())
+    finally:
+        gc.enable()
