@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from nexus_tw.errors import NexusError
 from nexus_tw.transport.admission import Admission, Admitted, Refused
-from nexus_tw.transport.opening import CRLF, END, Opening, read
+from nexus_tw.transport.opening import Opening, Oversized, measure, read
 from nexus_tw.transport.problems import response
 from nexus_tw.transport.rawsocket import HANDSHAKE, MAGIC, RawSockets, Refusal, Unacceptable
 from nexus_tw.transport.tls import SPOKEN, common_name
@@ -61,19 +61,16 @@ class Door(Protocol):
             self._take = Door._shake_hands
             self._shake_hands(data)
             return
-        searched = max(0, len(self._data) - len(END) + 1)
+        known = len(self._data)
         self._data += data
-        # One empty line before the request is passed over (RFC 9112 section 2.2); a second one is a request without a line.
-        begin = len(CRLF) if self._data.startswith(CRLF) else 0
-        end = self._data.find(END, max(begin, searched))
-        size = len(self._data) if end < 0 else end + len(END)
-        if self._data.startswith(CRLF, begin):
-            self._opened(0)
-        elif size - begin > self._doors.largest:
-            self._refuse(NexusError("too_large", "The request's header block is too large"), 431)
-        elif end >= 0:
+        try:
+            begin, end = measure(self._data, known, self._doors.largest)
+        except Oversized as error:
+            self._refuse(error, error.status)
+            return
+        if end:
             self._data = self._data[begin:]
-            self._opened(size - begin)
+            self._opened(end - begin)
 
     def _shake_hands(self, data: bytes) -> None:
         self._data += data
@@ -101,7 +98,9 @@ class Door(Protocol):
             self._upgrade(opening)
         else:
             self._done()
-            self._hand_over(self._doors.site.buildProtocol(self._peer()))
+            channel: Any = self._doors.site.buildProtocol(self._peer())
+            channel.first = opening
+            self._hand_over(channel)
 
     def _upgrade(self, opening: Opening) -> None:
         doors = self._doors

@@ -13,7 +13,6 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
-from twisted.protocols.basic import LineReceiver
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import BufferingTLSTransport
 from twisted.python.failure import Failure
@@ -33,7 +32,7 @@ from nexus_tw.transport.bucket import Bucket
 from nexus_tw.transport.chunks import Chunks, Malformed
 from nexus_tw.transport.connections import Full
 from nexus_tw.transport.gate import Gate
-from nexus_tw.transport.opening import CRLF, Opening, read
+from nexus_tw.transport.opening import Opening, Oversized, measure, read
 from nexus_tw.transport.problems import TYPE, problem, response
 from nexus_tw.transport.rates import GRAIN
 from nexus_tw.transport.tls import common_name
@@ -278,9 +277,8 @@ class Channel(HTTPChannel):
         self.serving = False  # a request is whole and not yet answered
         self.ended = False  # the client will send nothing more
         self._refused = False
-        self._head: list[bytes] = []
-        self._size = 0
-        self._passed_over = False  # an empty line before the request
+        self.first: Opening | None = None  # of the first request, which the door has read
+        self._known = 0  # bytes of a header block that is not all there
         self.address = ""
         self.identity = ""
         self._admission = admission
@@ -303,10 +301,49 @@ class Channel(HTTPChannel):
         self._socket: Any = socket
 
     def dataReceived(self, data: bytes) -> None:
-        # Not HTTPChannel's own, which begins the time anew with each byte that comes: one byte a minute would do.
+        # Not HTTPChannel's own, which begins the time anew with each byte that comes: one byte a minute would do. Nor
+        # LineReceiver's, which moves all that is behind a line for each line.
         if not self._refused:  # under TLS bytes may still come
             self.charge(len(data))
-            LineReceiver.dataReceived(self, data)
+            self._receive(data)
+
+    def setLineMode(self, extra: bytes = b"") -> None:
+        # What came behind a request is parsed once that is answered; it was counted when it came.
+        self.line_mode = 1
+        if extra:
+            self._receive(extra)
+
+    def _receive(self, data: bytes) -> None:
+        self._buffer += data
+        if self._busyReceiving:
+            return
+        self._busyReceiving = True
+        try:
+            while self._buffer and not self._refused:
+                if self.line_mode:
+                    if not self._take_head():
+                        break
+                else:
+                    body, self._buffer = self._buffer, b""
+                    self.rawDataReceived(body)
+        finally:
+            self._busyReceiving = False
+
+    def _take_head(self) -> bool:
+        """Return whether there was a whole header block, and more may be taken behind it."""
+        try:
+            begin, end = measure(self._buffer, self._known, self.totalHeadersSize)
+        except Oversized as error:
+            self.refuse(error, error.status)
+            return False
+        if not end:
+            self._known = len(self._buffer)
+            return False
+        head, self._buffer = self._buffer[begin:end], self._buffer[end:]
+        self._known = 0
+        self._opened(head)
+        transport: Any = self.transport
+        return transport is not None and not transport.disconnecting
 
     def rawDataReceived(self, data: bytes) -> None:
         if self._refused:
@@ -350,30 +387,18 @@ class Channel(HTTPChannel):
             self._admission.metrics.reads_paused += 1
             self.gate.rest(wait)
 
-    def lineReceived(self, line: bytes) -> None:
-        if not line and not self._head and not self._passed_over:
-            self._passed_over = True
-            return
-        self._head.append(line)
-        self._size += len(line) + len(CRLF)
-        if self._size > self.totalHeadersSize:
-            self.lineLengthExceeded(line)
-        elif not line:
-            head, self._head = self._head, []
-            self._size, self._passed_over = 0, False
-            self._opened(CRLF.join([*head, b""]))
-
     def _opened(self, head: bytes) -> None:
+        first, self.first = self.first, None
         try:
-            opening = read(head)
+            opening = first if first is not None and first.head == head else read(head)
         except NexusError as error:
             self.refuse(error)
             return
         request_line, *fields = opening.lines()
-        super().lineReceived(request_line)  # type: ignore[no-untyped-call]
+        self.lineReceived(request_line)  # type: ignore[no-untyped-call]
         self.requests[-1].opening = opening
         for each in (*fields, b""):
-            super().lineReceived(each)  # type: ignore[no-untyped-call]
+            self.lineReceived(each)  # type: ignore[no-untyped-call]
 
     def allHeadersReceived(self) -> None:
         request: Any = self.requests[-1]
@@ -385,9 +410,6 @@ class Channel(HTTPChannel):
             self._transferDecoder = Chunks(request.body.received, self._finishRequestBody)
         self.serving = True
         request.opened()
-
-    def lineLengthExceeded(self, line: bytes) -> None:
-        self.refuse(NexusError("too_large", "The request's header block is too large"), 431)
 
     def refuse(self, error: NexusError, status: int | None = None) -> None:
         """Answers in the place of a resource, and ends the connection."""

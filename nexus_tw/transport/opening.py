@@ -166,6 +166,31 @@ def origin_form(target: str) -> str:
     return rest if rest.startswith("/") else f"/{rest}"
 
 
+class Oversized(NexusError):
+    """A header block is too large."""
+
+    status = 431
+
+    def __init__(self) -> None:
+        super().__init__("too_large", "The request's header block is too large")
+
+
+def measure(data: bytes, known: int, largest: int) -> tuple[int, int]:
+    """Return where the header block in front of `data` begins and where it ends, 0 if it is not all there yet.
+
+    Nothing was found in the first `known` bytes before. Raise `Oversized` if the block is longer than `largest`. One empty line
+    before the request is passed over (RFC 9112 section 2.2); a second one is a block without a request line.
+    """
+    begin = len(CRLF) if data.startswith(CRLF) else 0
+    if data.startswith(CRLF, begin):
+        return begin, begin + len(CRLF)
+    found = data.find(END, max(begin, known - len(END) + 1))
+    end = found + len(END) if found >= 0 else 0
+    if (end or len(data)) - begin > largest:
+        raise Oversized
+    return begin, end
+
+
 def read(head: bytes) -> Opening:
     """The opening of a block that ends with the empty line. Raises `invalid_message` that names what is wrong with it."""
     opening = parse(head)
@@ -183,7 +208,7 @@ def parse(head: bytes) -> Opening | None:
     if match is None:
         return None
     headers: dict[str, str] = {}
-    repeated: set[str] = set()
+    repeated: dict[str, list[str]] = {}  # joined in the end: thousands of values would be copied for each
     opaque: set[str] = set()
     for line in match["fields"].decode("latin-1").split("\r\n")[:-1]:
         name, _, value = line.partition(":")
@@ -192,10 +217,11 @@ def parse(head: bytes) -> Opening | None:
         if not value.isascii():
             opaque.add(name)
         if name in headers:
-            repeated.add(name)
-            headers[name] += f",{value}"
+            repeated.setdefault(name, [headers[name]]).append(value)
         else:
             headers[name] = value
+    for name, values in repeated.items():
+        headers[name] = ",".join(values)
     for name in opaque:
         del headers[name]
     return Opening(

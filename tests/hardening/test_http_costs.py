@@ -78,3 +78,24 @@ async def test_one_byte_chunks_are_refused_when_they_are_too_many(nodes: Nodes) 
     head = request("POST", "/api/v1/events", TOKEN, None, ["Transfer-Encoding: chunked"])
     wire = await node.wire(head + b"1\r\n \r\n" * 5000)
     assert (await wire.response()).status == 413
+
+
+@pytest_twisted.ensureDeferred
+async def test_requests_that_wait_behind_another_are_counted_once(nodes: Nodes) -> None:
+    node = await nodes()
+    wire = await node.wire(PAGE)
+    assert (await wire.response()).status == 200
+    channels: list[Any] = list(node.server.connections._visits)
+    (channel,) = channels
+    counted: list[int] = []
+    count = channel.charge
+
+    def counting(size: int) -> None:
+        counted.append(size)
+        count(size)
+
+    channel.charge = counting
+    wire.write(PAGE * 20)
+    for _ in range(20):
+        assert (await wire.response()).status == 200
+    assert sum(counted) == 20 * len(PAGE)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nexus_tw.auth.carriers import find_token
 from nexus_tw.errors import NexusError
-from nexus_tw.transport.opening import END, Opening, parse, read
+from nexus_tw.transport.opening import END, Opening, Oversized, measure, parse, read
 
 UPGRADE = (
     b"GET /api/v1/events?token=t HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -292,3 +292,46 @@ def test_a_query_of_thousands_of_members_is_read_in_no_time() -> None:
     begun = time.perf_counter()
     assert len(opening.parameters()) == 2000
     assert time.perf_counter() - begun < 0.5
+
+
+# --- where a header block ends
+
+PLAIN = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (PLAIN, (0, len(PLAIN))),
+        (PLAIN + PLAIN, (0, len(PLAIN))),
+        (b"\r\n" + PLAIN + b"body", (2, 2 + len(PLAIN))),
+        (b"\r\n\r\n" + PLAIN, (2, 4)),
+        (PLAIN[:-1], (0, 0)),
+        (b"\r", (0, 0)),
+        (b"\r\n", (2, 0)),
+    ],
+)
+def test_a_block_ends_with_its_first_empty_line_and_may_have_one_before_it(data: bytes, found: tuple[int, int]) -> None:
+    assert measure(data, 0, 1000) == found
+
+
+@given(st.integers(0, len(PLAIN) + 6))
+def test_what_was_looked_at_before_is_not_looked_at_again(known: int) -> None:
+    data = b"\r\n" + PLAIN + b"more"
+    end = 2 + len(PLAIN)
+    assert measure(data, min(known, end - 1), 1000) == (2, end)
+
+
+def test_a_block_is_as_long_as_it_may_be_and_no_longer() -> None:
+    assert measure(PLAIN + b"x" * 100, 0, len(PLAIN)) == (0, len(PLAIN))
+    assert measure(b"\r\n" + PLAIN, 0, len(PLAIN)) == (2, 2 + len(PLAIN))
+    for data in (PLAIN, PLAIN[:-1]):
+        with pytest.raises(Oversized):
+            measure(data, 0, len(PLAIN) - 2)
+
+
+def test_thousands_of_values_of_one_field_are_joined_in_their_order() -> None:
+    lines = b"".join(b"a: %d\r\n" % number for number in range(5000))
+    opening = parse(b"GET / HTTP/1.1\r\nHost: a\r\n" + lines + b"\r\n")
+    assert opening is not None
+    assert opening.headers["a"] == ",".join(map(str, range(5000))) and opening.repeated == {"a"}
