@@ -167,7 +167,7 @@ class Node:
         left = self.left()
         await self.server.drain()
         await self.server.stop()
-        assert not left
+        assert not left, left
 
 
 class Nodes:
@@ -218,7 +218,7 @@ class Nodes:
                 await node.stop()
             except AssertionError as trouble:
                 troubles.append(trouble)
-        assert not troubles
+        assert not troubles, troubles
 
 
 @pytest_twisted.async_yield_fixture

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from nexus_tw import plugins
 from nexus_tw.errors import NexusError
+from nexus_tw.failures import untraced
 from nexus_tw.guard import Guard
 from nexus_tw.guests import Guest
 from nexus_tw.interfaces import Fail
@@ -182,6 +183,7 @@ class Authorization:
                 self._log.failure(text, failure, LogLevel.error, realm=self._realm, reason=reason)
         for _, denied, _ in self._leave(question):
             _guarded(denied, error)
+        untraced(failure)
 
     def _leave(self, question: Question) -> list[_Waiter]:
         waiting = self._waiting.pop(question)

@@ -5,11 +5,21 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
-from tests.client import CLOSE, TEXT, frame, handshake
+import cbor2
+import msgspec
+
+from tests.client import BINARY, CLOSE, TEXT, frame, handshake
 
 PATIENCE = 20.0  # s
+ENCODINGS: Final[dict[str, tuple[Callable[[Any], bytes], Callable[[bytes], Any]]]] = {
+    "json": (lambda message: json.dumps(message).encode(), json.loads),
+    "msgpack": (msgspec.msgpack.encode, msgspec.msgpack.decode),
+    "cbor": (cbor2.dumps, cbor2.loads),
+}
+SERIALIZERS = ("json", "msgpack", "cbor")  # of RawSocket, by number from 1 on
 TROUBLE = ("error", 3, 8)  # what is not passed over: an error, ABORT and ERROR
 
 
@@ -64,15 +74,18 @@ class Visitor:
 
 
 class WebSocket(Visitor):
-    """Speaks messages that are text."""
+    """Speaks messages in an encoding: JSON, or that of its subprotocol."""
+
+    encoding = "json"
 
     def __init__(self, port: int, token: str | None = None, protocol: str | None = None, secure: bool = False) -> None:
         super().__init__(port, secure)
+        self.encoding = "json" if protocol is None else protocol.rpartition(".")[2]
         self.send(handshake(token=token, protocols=() if protocol is None else (protocol,)))
         assert self.until(b"\r\n\r\n").startswith(b"HTTP/1.1 101")
 
     def say(self, message: Any) -> None:
-        self.send(frame(TEXT, json.dumps(message).encode()))
+        self.send(frame(TEXT if self.encoding == "json" else BINARY, ENCODINGS[self.encoding][0](message)))
 
     def hear(self, kind: Any) -> Any:
         """The next message of this kind; others before it are passed over."""
@@ -82,8 +95,8 @@ class WebSocket(Visitor):
             if size >= 126:
                 size = int.from_bytes(self.exactly(2 if size == 126 else 8), "big")
             payload = self.exactly(size)
-            if first & 0x0F == TEXT:
-                message = json.loads(payload)
+            if first & 0x0F in (TEXT, BINARY):
+                message = ENCODINGS[self.encoding][1](payload)
                 heard = message[0] if isinstance(message, list) else message["type"]
                 if heard == kind:
                     return message
@@ -96,15 +109,17 @@ class WebSocket(Visitor):
 
 
 class RawSocket(Visitor):
-    """WAMP over RawSocket, in JSON."""
+    """WAMP over RawSocket, in one of its serializers."""
 
-    def __init__(self, port: int, secure: bool = False) -> None:
+    def __init__(self, port: int, secure: bool = False, encoding: str = "json") -> None:
         super().__init__(port, secure)
-        self.send(b"\x7f\xf1\0\0")
-        assert self.exactly(4)[1] & 0x0F == 1
+        self.encode, self.decode = ENCODINGS[encoding]
+        number = SERIALIZERS.index(encoding) + 1
+        self.send(bytes((0x7F, 0xF0 | number, 0, 0)))
+        assert self.exactly(4)[1] & 0x0F == number
 
     def say(self, message: Any) -> None:
-        payload = json.dumps(message).encode()
+        payload = self.encode(message)
         self.send(len(payload).to_bytes(4, "big") + payload)
 
     def hear(self, kind: int) -> Any:
@@ -112,7 +127,7 @@ class RawSocket(Visitor):
             head = self.exactly(4)
             payload = self.exactly(int.from_bytes(head[1:], "big"))
             if head[0] == 0:
-                message = json.loads(payload)
+                message = self.decode(payload)
                 if message[0] == kind:
                     return message
                 assert message[0] not in TROUBLE, message
