@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
+from weakref import WeakSet
 
 from nexus_tw.errors import NexusError
 from nexus_tw.metrics import Metrics
@@ -18,17 +19,26 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
+# All there are: they hold what the limits say, as asking these each time would make every command and sample dearer.
+_pots: Final[WeakSet[Pot]] = WeakSet()
+
+
+def follow(limits: Limits) -> None:
+    """These limits have changed: have their pots hold what they say now."""
+    for pot in list(_pots):
+        pot.follow(limits)
+
+
 class Pot:
     """Counts what subjects have taken of one bounded resource."""
 
-    __slots__ = ("_code", "_key", "_limits", "_metrics", "_name", "_taken", "fixed", "taken")
+    __slots__ = ("__weakref__", "_code", "_key", "_limits", "_metrics", "_name", "_taken", "share", "size", "taken")
 
     def __init__(
         self, name: str, size: int | str, limits: Limits, metrics: Metrics, code: str = "limit_exceeded"
     ) -> None:
         """`name` stands in errors and metrics; `size` bounds all subjects together, or is the key of `limits` that does (0: no
-        limit). One subject's part of it is `limits.share`. Both are read each time, so they follow a reload. `code` is the
-        error's: `rate_limited` for what is soon there again.
+        limit). One subject's part of it is `limits.share`. `code` is the error's: `rate_limited` for what is soon there again.
 
         One unit can always be taken by a subject that has none, as long as the pot has it.
         """
@@ -38,30 +48,27 @@ class Pot:
         self._metrics = metrics
         self._code = code
         self._taken: dict[str, int] = {}
-        self.fixed = 0 if isinstance(size, str) else size
         self.taken = 0
+        self.resize(getattr(limits, size) if isinstance(size, str) else size)
+        _pots.add(self)
 
-    @property
-    def size(self) -> int:
-        """How much there is for all."""
-        size: int = getattr(self._limits, self._key) if self._key else self.fixed
-        return size
+    def resize(self, size: int) -> None:
+        """From now on there is so much. What was taken stays taken."""
+        self.size = size
+        self.share = max(1, int(size * self._limits.share))
 
-    @property
-    def share(self) -> int:
-        """How much of it one subject may take."""
-        return max(1, int(self.size * self._limits.share))
+    def follow(self, limits: Limits) -> None:
+        """Take what these limits say now, if they are the pot's."""
+        if limits is self._limits:
+            self.resize(getattr(limits, self._key) if self._key else self.size)
 
     def spills(self, subject: str, amount: int = 0) -> bool:
         """Return whether the subject would have more than its share with `amount` more."""
-        own = self._taken.get(subject, 0) + amount
-        # Without a call of `size`, as this is asked for every sample of telemetry.
-        return own > 1 and own > (self.fixed or self.size) * self._limits.share and self.size > 0
+        return self.size > 0 and self._taken.get(subject, 0) + amount > self.share
 
     def full(self, amount: int = 0) -> bool:
         """Return whether all of them would have more than there is with `amount` more."""
-        size = self.size
-        return size > 0 and self.taken + amount > size
+        return self.size > 0 and self.taken + amount > self.size
 
     def count(self, subject: str, amount: int) -> None:
         """Count what the subject has already, whether there is room for it or not."""
@@ -108,10 +115,9 @@ class Pot:
 class _Part(Generic[K]):
     """What a shelf keeps for one subject."""
 
-    __slots__ = ("amounts", "keys", "subject")
+    __slots__ = ("amounts", "keys")
 
-    def __init__(self, subject: str, kinds: int) -> None:
-        self.subject = subject
+    def __init__(self, kinds: int) -> None:
         self.amounts = [0] * kinds
         self.keys: OrderedDict[K, None] = OrderedDict()
 
@@ -127,7 +133,7 @@ class Shelf(Generic[K, V]):
         no pots, whose counts would make every command dearer."""
         self._limits = limits
         self._sizes = sizes
-        self._kept: OrderedDict[K, tuple[V, _Part[K], tuple[int, ...]]] = OrderedDict()
+        self._kept: OrderedDict[K, tuple[V, str, tuple[int, ...]]] = OrderedDict()
         self._parts: dict[str, _Part[K]] = {}
         self._greedy: dict[_Part[K], None] = {}  # those of subjects that have more than their share
         self._taken = [0] * len(sizes)
@@ -149,8 +155,8 @@ class Shelf(Generic[K, V]):
             self._drop(key)
         part = self._parts.get(subject)
         if part is None:
-            part = self._parts[subject] = _Part(subject, len(self._sizes))
-        self._kept[key] = value, part, amounts
+            part = self._parts[subject] = _Part(len(self._sizes))
+        self._kept[key] = value, subject, amounts
         part.keys[key] = None
         full = self._change(part, amounts, 1)
         gone: list[V] = []
@@ -171,13 +177,14 @@ class Shelf(Generic[K, V]):
 
     def _drop(self, key: K, gone: list[V] | None = None) -> bool:
         """Drop it, and return whether there is still too much; `gone` gets it."""
-        value, part, amounts = self._kept.pop(key)
+        value, subject, amounts = self._kept.pop(key)
+        part = self._parts[subject]
         if gone is not None:
             gone.append(value)
         del part.keys[key]
         full = self._change(part, amounts, -1)
         if not part.keys:
-            del self._parts[part.subject]
+            del self._parts[subject]
         return full
 
     def _change(self, part: _Part[K], amounts: tuple[int, ...], sign: int) -> bool:

@@ -22,6 +22,7 @@ from nexus_tw.guard import Guard
 from nexus_tw.guests import Guest
 from nexus_tw.interfaces import Handler, IBus, IStore
 from nexus_tw.metrics import Metrics
+from nexus_tw.pots import follow
 from nexus_tw.realm import Realm
 from nexus_tw.sessions.echo import EchoDialect
 from nexus_tw.sessions.json import JsonDialect
@@ -198,6 +199,7 @@ class Server:
         decided = max(self._limits.auth, settings.limits.auth)
         renew(self._limits, settings.limits)
         renew(self._http, settings.http)
+        follow(self._limits)
         self.connections.relimit()
         self.doors.patience = settings.limits.handshake
         self._admission.patience = self._introductions.patience = settings.limits.auth

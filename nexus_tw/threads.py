@@ -29,7 +29,7 @@ from nexus_tw.errors import NexusError
 from nexus_tw.interfaces import Handler, Invoked
 from nexus_tw.metrics import Metrics
 from nexus_tw.policy import Principal
-from nexus_tw.pots import Pot
+from nexus_tw.pots import Pot, follow
 from nexus_tw.settings import Limits, renew
 
 PROGRESS: Final = 64  # messages of one handler on their way to the reactor; it waits before it tells of more
@@ -75,6 +75,7 @@ class Threads:
     def take(self, limits: Limits) -> None:
         """Live by these limits from now on."""
         renew(self._limits, limits)
+        follow(self._limits)
         self._go_on()
 
     def wrap(self, handler: Handler) -> Handler:

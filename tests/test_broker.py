@@ -825,7 +825,7 @@ def test_patterns_of_the_broker_are_those_of_the_hub(world: World, peer: Recordi
 
 def test_wildcards_on_the_bus_have_a_share_for_each_subject_and_an_exact_name_needs_none() -> None:
     world = World()
-    world.broker._wildcards.fixed = 8
+    world.broker._wildcards.resize(8)
     one, again, other = (RecordingPeer(who=principal(subject)) for subject in ("one", "one", "other"))
     world.subscribe(one, "a.*", "b.*")
     world.bus.confirm()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nexus_tw.errors import NexusError
 from nexus_tw.metrics import Metrics
-from nexus_tw.pots import Pot, Shelf
+from nexus_tw.pots import Pot, Shelf, follow
 from nexus_tw.settings import Limits
 
 
@@ -57,6 +57,9 @@ def test_a_pot_follows_its_limits_and_names_the_one_that_bounds_it() -> None:
     pot = Pot("commands", "commands", limits, Metrics(), "rate_limited")
     pot.take("a", 5)
     limits.commands, limits.share = 7, 1.0
+    follow(Limits())
+    assert pot.spills("a", 1), "other limits are none of its concern"
+    follow(limits)
     pot.take("a", 2)
     with pytest.raises(NexusError) as caught:
         pot.take("b")
@@ -65,6 +68,7 @@ def test_a_pot_follows_its_limits_and_names_the_one_that_bounds_it() -> None:
         "More than 7 commands of all subjects (limits.commands)",
     )
     limits.share = 0.1
+    follow(limits)
     assert pot.spills("a") and pot.share == 1
 
 

@@ -591,7 +591,7 @@ def test_telemetry_that_cannot_be_stored_is_an_error(world: World, store: HandSt
 
 def test_testaments_of_one_subject_are_bounded_in_bytes_over_all_its_sessions(world: World) -> None:
     kept = world.realms["nexus"]._procedures._kept
-    kept.fixed = 4000
+    kept.resize(4000)
     speakers = [world.join(), world.join()]
     ask(speakers[0], "wamp.session.add_testament", ["com.a", ["x" * 900]])
     told = refused(speakers[1], "wamp.session.add_testament", ["com.a", ["x" * 900]])[1]

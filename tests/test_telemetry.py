@@ -593,7 +593,7 @@ def test_a_store_that_cannot_say_what_is_kept_of_whom_does_not_keep_the_server_f
 
 
 def test_what_one_subject_has_waiting_for_the_disk_is_bounded_and_others_are_taken(world: World) -> None:
-    world.telemetry._shares.fixed = 8 * (len(METRICS) + module.SAMPLE)
+    world.telemetry._shares.resize(8 * (len(METRICS) + module.SAMPLE))
     one, other = (Principal(subject, "agent", Role(telemetry=("**",))) for subject in ("one", "other"))
     world.principal = one
     for name in "abc":
