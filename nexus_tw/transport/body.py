@@ -10,6 +10,7 @@ from nexus_tw.errors import NexusError
 from nexus_tw.transport.opening import Opening
 
 PIECES: Final = 1024  # in which a body may come, however small they are
+PASSED_OVER: Final = 128  # of these once the request is answered; past them the connection is closed
 PIECE: Final = 256  # bytes that further ones have to have on average
 
 
@@ -76,7 +77,7 @@ class Body:
         if 0 < self.largest < self._size:
             self._fail(self._too_large())
             return False
-        if self._pieces > PIECES + self._size // PIECE:
+        if self._pieces > (PASSED_OVER if self._finished else PIECES) + self._size // PIECE:
             self._fail(NexusError("too_large", f"The body comes in more than {PIECES} pieces"))
             return False
         if not self._finished:

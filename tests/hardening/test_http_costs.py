@@ -99,3 +99,14 @@ async def test_requests_that_wait_behind_another_are_counted_once(nodes: Nodes) 
     for _ in range(20):
         assert (await wire.response()).status == 200
     assert sum(counted) == 20 * len(PAGE)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_that_nobody_wants_is_passed_over_unless_it_comes_in_crumbs(nodes: Nodes) -> None:
+    node = await nodes()
+    head = request("POST", "/api/v1/events", "wrong", None, ["Transfer-Encoding: chunked"])
+    wire = await node.wire(head + b"1\r\n \r\n" * 100 + b"0\r\n\r\n" + PAGE)
+    assert [(await wire.response()).status for _ in range(2)] == [401, 200]
+    wire = await node.wire(head + b"1\r\n \r\n" * 200 + b"0\r\n\r\n" + PAGE)
+    assert (await wire.response()).status == 401
+    assert await wire.rest() == b""
