@@ -71,6 +71,7 @@ ROWS: Final[dict[str, Row]] = {
     "large": Row("call", "200 commands of 60 kB to one agent", commands.large),
     "answered": Row("call, register", "200 calls of 60 kB, answered in kind", calls.answered),
     "unanswered": Row("call, register", "400 calls of 60 kB in 4 sessions, not answered", calls.unanswered),
+    "orphaned": Row("call, register", "4,000 calls of 60 kB in 4 sessions, whose callee goes", calls.orphaned),
     "visits": Row("subscribe", "2,000 clients that come, subscribe and go", crowds.visits, ordinary.connections),
     "hoard": Row(
         "call, two subjects",

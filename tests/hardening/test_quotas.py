@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 import pytest_twisted
@@ -51,3 +54,28 @@ async def test_one_agent_of_a_gateway_leaves_room_for_the_others_of_its_subject(
         assert refused["code"] == code and f"limits.{name}" in refused["message"]
     assert (await gateway.ask(type="telemetry", agentId="quiet", metrics=metrics))["type"] == "telemetry_ack"
     assert node.metrics.telemetry_refused == {name.replace("telemetry_", ""): 2}
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_refused_by_the_quota_takes_no_place_on_the_disk(nodes: Nodes, tmp_path: Path) -> None:
+    settings = with_roles(agent=Role(telemetry=("{subject}",)))
+    node = await nodes(replace(settings, limits=Limits(telemetry_kept=50_000, errors=0)))
+    agent = await node.client("agent-token")
+
+    async def sent(count: int) -> int:
+        """How many samples of a kilobyte are taken."""
+        metrics = {"text": "x" * 1000}
+        answers = [await agent.ask(type="telemetry", agentId="agent", metrics=metrics) for _ in range(count)]
+        assert {answer.get("code") for answer in answers} <= {None, "limit_exceeded"}
+        return sum(answer["type"] == "telemetry_ack" for answer in answers)
+
+    def size() -> int:
+        return sum(path.stat().st_size for path in tmp_path.glob("node-0.db*"))
+
+    taken = await sent(100)
+    with closing(sqlite3.connect(f"file:{tmp_path / 'node-0.db'}?mode=ro", uri=True)) as store:
+        ((count, kept),) = store.execute("SELECT count(*), sum(length(metrics)) FROM samples")
+    assert count == taken and 48_000 < kept <= 50_000
+    full = size()
+    assert await sent(200) == 0
+    assert size() == full

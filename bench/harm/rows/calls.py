@@ -30,3 +30,18 @@ def unanswered(stage: Stage) -> None:
             if not caller.say([CALL, number, {}, "hole", [LARGE]]):
                 break
     callee.heed(1.0)
+
+
+def orphaned(stage: Stage) -> None:
+    """As many calls as 4 sessions may have under way, and then nobody is left to answer them."""
+    callee = stage.wamp("callee")
+    callee.ask([REGISTER, 1, {}, "hole"])
+    callers = [stage.wamp("callee") for _ in range(4)]
+    for number in range(1, 1001):
+        callee.heed(0.002)
+        if not all(caller.say([CALL, number, {}, "hole", [LARGE]]) for caller in callers):
+            break
+    callee.heed(1.0)
+    callee.close()
+    for caller in callers:
+        caller.heed(0.3)
