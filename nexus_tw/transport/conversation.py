@@ -195,10 +195,13 @@ class Conversation:
     def handle(self, size: int) -> None:
         """Handle a portion of what was read, `size` bytes of it just now. Until all of it is handled nothing more is read."""
         before = self.received
-        sharers = 1 + self.door.connections.resting
-        resting = self.take(max(LEAST, PORTION // sharers), INFLATED // sharers)
+        most, inflated = PORTION, INFLATED
+        others = self.door.connections.resting
+        if others:
+            most, inflated = max(LEAST, most // (1 + others)), inflated // (1 + others)
+        more = self.take(most, inflated)
         self.meter(self.received - before, size)
-        if resting:
+        if more:
             self._rest(True)
             if self.resuming is None:
                 self.transport.pauseProducing()

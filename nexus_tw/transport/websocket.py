@@ -169,9 +169,9 @@ class Connection(Conversation, WebSocketServerProtocol):
             super().consumeData()
 
     def take(self, most: int, inflated: int) -> bool:
-        enough = self.unmetered + inflated
+        inflated += self.unmetered
         while (self.data or self.current_frame is not None) and self.state in _TAKING:
-            if most <= 0 or self.unmetered >= enough:
+            if most <= 0 or self.unmetered >= inflated:
                 return True
             # Autobahn leaves a frame's head in `data` until all of it is there, so the lane may look at it once more.
             if self.state == _OPEN and self.current_frame is None and not self.inside_message and self.door.lane:
@@ -180,7 +180,9 @@ class Connection(Conversation, WebSocketServerProtocol):
                     self.received += count
                     most -= count
                     self.data = self.data[used:]
-                    continue
+                    if self.data:
+                        continue
+                    break
             most -= 1  # a head and a payload are a step each
             more = self.processData()
             if self.outbox is not None:
