@@ -296,9 +296,9 @@ class Dealer:
             if not execution.ended:
                 stopped.append((execution, execution.work))
                 self._settle(command, execution, State.CANCELLED, error)
+        self._conclude(command, State.CANCELLED, error)
         # All of it is cancelled now; a thousand events, and as many executors to be told, are spread.
         self._spread.work(self._tell_cancelled(command, stopped))
-        self._conclude(command, State.CANCELLED, error)
         if not told:
             reply.error(error, command.id)
 
