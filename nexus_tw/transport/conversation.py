@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from nexus_tw.errors import HEARTBEAT_TIMEOUT, RATE_LIMITED, SLOW_CONSUMER, TOKEN_EXPIRED, UNAUTHORIZED, Close
+from nexus_tw.frames import MANY
 from nexus_tw.guard import Guard
 from nexus_tw.interfaces import Peer
 from nexus_tw.metrics import Metrics
@@ -208,13 +209,15 @@ class Conversation:
                 self.resuming = self.door.clock.callLater(0, self._resume)
 
     def finish_reading(self) -> None:
-        """The transport is lost: handle at once what was read of it. No answer can leave any more."""
+        """The transport is lost: handle at once what was read of it. No answer can leave any more.
+
+        Of compressed messages that is no more than fits into a turn: they may become a thousand times what was read.
+        """
         if self.resting:
             self._rest(False)
             assert self.outbox is not None
             self.outbox.discard()
-            while self.take(PORTION, INFLATED):
-                pass
+            self.take(MANY, INFLATED)
 
     def overran(self) -> None:
         """The client sent a message that is too long: the carrier is about to close it with 1009."""

@@ -111,6 +111,18 @@ def test_compressed_messages_are_handled_until_they_have_become_too_much_for_a_t
     assert dialect.messages == [(text, False)] * 20
 
 
+def test_of_compressed_messages_before_a_loss_no_more_is_handled_than_fits_into_a_turn() -> None:
+    connection, _transport, dialect, own = lone()
+    text = b"x" * 100_000
+    connection.dataReceived(compressed(text) * 20)
+    before = len(dialect.messages)
+    connection.connectionLost()
+    assert len(dialect.messages) - before == -(-INFLATED // len(text)) + 1  # and the session's end
+    assert dialect.messages[-1] == (b"END", False)
+    own.next()
+    assert own.getDelayedCalls() == []
+
+
 def test_what_comes_while_frames_wait_stays_behind_them_and_a_close_behind_both_is_answered() -> None:
     connection, transport, dialect, own = lone()
     connection.dataReceived(b"".join(STREAMS["plain"]))
