@@ -42,4 +42,4 @@ def _flood(stage: Stage, frame: bytes, size: int) -> None:
     for _ in range(size // len(piece)):
         if not client.send(piece):
             break
-    client.heed(0.5)
+    client.heed(3.0)  # what is put off is handled while it stays
