@@ -14,19 +14,20 @@ from typing import Any
 
 import msgspec
 
-import nexus_tw.realm
-import nexus_tw.service
-import nexus_tw.sessions.json
+import nexus_tw.app.service
+import nexus_tw.protocols.native.session
+import nexus_tw.realm.realm
 import nexus_tw.transport.conversation
 import nexus_tw.transport.outbox
-from nexus_tw.encodings import JsonText
-from nexus_tw.events import Event
-from nexus_tw.filters import Facts, Filter
-from nexus_tw.hub import Hub, Subscriber
-from nexus_tw.interfaces import Encoding
-from nexus_tw.sessions.json import JsonSession
-from nexus_tw.telemetry import Telemetry
-from nexus_tw.topics import Pattern
+from nexus_tw.interfaces.peers import Encoding
+from nexus_tw.model.events import Event
+from nexus_tw.model.filters import Facts, Filter
+from nexus_tw.model.names import Pattern
+from nexus_tw.protocols.native.encoding import JsonText
+from nexus_tw.protocols.native.session import JsonSession
+from nexus_tw.pubsub.groups import Subscriber
+from nexus_tw.pubsub.hub import Hub
+from nexus_tw.telemetry.intake import Telemetry
 from nexus_tw.transport.outbox import Outbox
 
 
@@ -39,16 +40,16 @@ def without_direct() -> None:
 
 
 def without_turn() -> None:
-    _replace(nexus_tw.realm, "Hub", ImmediateHub)
+    _replace(nexus_tw.realm.realm, "Hub", ImmediateHub)
     _replace(nexus_tw.transport.conversation, "Outbox", ImmediateOutbox)
 
 
 def without_cohorts() -> None:
-    _replace(nexus_tw.sessions.json, "JsonSession", OwnEncoding)
+    _replace(nexus_tw.protocols.native.session, "JsonSession", OwnEncoding)
 
 
 def without_groups() -> None:
-    _replace(nexus_tw.realm, "Hub", AskingHub)
+    _replace(nexus_tw.realm.realm, "Hub", AskingHub)
 
 
 def without_commit() -> None:
@@ -65,7 +66,7 @@ def without_commit() -> None:
 
 
 def without_collector() -> None:
-    _replace(nexus_tw.service, "COLLECT_AFTER", gc.get_threshold())
+    _replace(nexus_tw.app.service, "COLLECT_AFTER", gc.get_threshold())
     _replace(gc, "freeze", lambda: None)
 
 

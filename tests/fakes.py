@@ -9,9 +9,9 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from nexus_tw.errors import NexusError
-from nexus_tw.interfaces import BusListener, IBus
-from nexus_tw.topics import Pattern
+from nexus_tw.interfaces.plugins import BusListener, IBus
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.names import Pattern
 
 AWAY = NexusError("bus_unavailable", "The event bus is away")
 

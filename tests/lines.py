@@ -16,7 +16,7 @@ def lines() -> Iterator[list[str]]:
 
     @provider(ILogObserver)
     def observe(event: LogEvent) -> None:
-        if event.get("log_namespace") == "nexus_tw.journal" and event["log_level"] is LogLevel.info:
+        if event.get("log_namespace") == "nexus_tw.runtime.client_log" and event["log_level"] is LogLevel.info:
             found.append(formatEvent(event))
 
     globalLogPublisher.addObserver(observe)

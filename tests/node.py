@@ -15,14 +15,14 @@ from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndp
 from twisted.internet.task import deferLater
 
 from nexus_tw import auth
+from nexus_tw.app.server import Server
 from nexus_tw.auth import Authenticators
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
-from nexus_tw.interfaces import Handler, IBus, IStore
-from nexus_tw.metrics import Metrics
-from nexus_tw.server import Server
-from nexus_tw.settings import DEFAULT_REALM, Auth, Key, Limits, Role, Settings
+from nexus_tw.commands.threads import Threads
+from nexus_tw.interfaces.plugins import Handler, IBus, IStore
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.settings import DEFAULT_REALM, Auth, Key, Limits, Role, Settings
 from nexus_tw.store.sqlite import SqliteStore
-from nexus_tw.threads import Threads
 from tests.client import EVENTS, PATIENCE, Client, Response, Wire, dial, greeted, handshake, request
 
 TOKEN = "the-admin-token-of-the-tests"

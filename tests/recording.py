@@ -8,17 +8,17 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from nexus_tw import messages
-from nexus_tw.errors import Close, NexusError
-from nexus_tw.events import Event
-from nexus_tw.interfaces import Caller, Encoding, Invocation, Peer, Reason, Registration, Subscription
-from nexus_tw.invocations import CallersHalf
-from nexus_tw.messages import CommandProgress, CommandResult, ServerMessage
-from nexus_tw.payloads import Payload
-from nexus_tw.policy import ADMIN, Principal
-from nexus_tw.sessions.verbs import CallReply, CommandReply, Options
-from nexus_tw.settings import Role
-from nexus_tw.times import format_millis
+from nexus_tw.commands.invocations import CallersHalf
+from nexus_tw.interfaces.peers import Caller, Encoding, Invocation, Peer, Reason, Registration, Subscription
+from nexus_tw.interfaces.realm import CallReply, CommandReply
+from nexus_tw.model.errors import Close, NexusError
+from nexus_tw.model.events import Event
+from nexus_tw.model.payloads import Options, Payload
+from nexus_tw.model.policy import ADMIN, Principal
+from nexus_tw.model.settings import Role
+from nexus_tw.model.times import format_millis
+from nexus_tw.protocols.native import messages
+from nexus_tw.protocols.native.messages import CommandProgress, CommandResult, ServerMessage
 
 M = TypeVar("M", bound=ServerMessage)
 _numbers = count(1)

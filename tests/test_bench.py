@@ -44,7 +44,7 @@ from bench.stream import Stream
 from bench.subjects import Subject
 from bench.switches import SWITCHES
 from bench.target import Target, Time
-from nexus_tw import frames
+from nexus_tw.protocols import frames
 
 SHORT = Time(seconds=0.15, warmup=0.05, settle=0.05)
 HASTY = Time(seconds=0.3, warmup=0.0, settle=0.3, patience=1.5)

@@ -15,13 +15,14 @@ import msgspec
 import pytest
 import pytest_twisted
 
-from nexus_tw import errors, messages
-from nexus_tw.errors import ERRORS, Close
-from nexus_tw.metrics import LABELS, Metrics
-from nexus_tw.sessions import json as json_dialect
-from nexus_tw.settings import Auth, Key, Role, Settings
-from nexus_tw.tap import Options
-from nexus_tw.transport.api import NewEvent, PublishedEvent
+from nexus_tw.app.tap import Options
+from nexus_tw.model import errors
+from nexus_tw.model.errors import ERRORS, Close
+from nexus_tw.model.metrics import LABELS, Metrics
+from nexus_tw.model.settings import Auth, Key, Role, Settings
+from nexus_tw.protocols.native import messages
+from nexus_tw.protocols.native import session as json_dialect
+from nexus_tw.transport.http.api import NewEvent, PublishedEvent
 from tests.client import greeted
 from tests.node import nodes as nodes
 from tests.test_layers import FLOORS

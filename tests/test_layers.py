@@ -1,4 +1,4 @@
-"""The house has floors: a module imports from its own floor and from those below, and nothing from above."""
+"""The rooms stand on floors: a module imports from its own floor and from those below, and no two import each other."""
 
 from __future__ import annotations
 
@@ -15,36 +15,39 @@ import nexus_tw
 ROOT = Path(nexus_tw.__file__).parent
 
 FLOORS = {
-    0: "errors interfaces messages metrics settings times topics",  # vocabulary
-    1: "encodings events filters frames hub kept multimap payloads policy pots quotas quoting sessions wamp",  # values
-    # no client's socket
-    2: "auth broker bus calls commands dealer direct executors failures guard guests handlers invocations journal meta nodes"
-    " order plugins presence procedures realm roster spread store telemetry threads trust",
-    3: "transport",
-    4: "config launch logs reload server service sink tap terminal worker workers",
+    0: "model",  # values and rules: no clock, no socket, no Twisted
+    1: "interfaces runtime net",  # seams, and what all services run on
+    2: "protocols bus store auth presence telemetry",  # each for itself
+    3: "pubsub",
+    4: "commands",
+    5: "realm",
+    6: "transport",  # clients' sockets
+    7: "app",  # the whole, and the process
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()} | {"": 0}
+
+# Rooms that work where there is no Twisted.
+PURE = ("model", "interfaces", "protocols")
 
 # Who may import what; a prefix stands for everything under it.
 ADAPTERS = {
     "autobahn.twisted": ("transport.",),
     "autobahn.websocket.protocol": ("transport.",),
-    "cbor2": ("wamp.codecs",),
+    "cbor2": ("model.serializers",),
     "hiredis": ("bus.redis",),
     "jwt": ("auth.",),
-    "OpenSSL": ("transport.tls",),
-    "prometheus_client": ("transport.",),
-    "psycopg": ("store.postgres",),
+    "OpenSSL": ("transport.listening.tls",),
+    "prometheus_client": ("transport.http.",),
     "sqlite3": ("store.sqlite",),
     "txredisapi": ("bus.redis",),
 }
 
 # twistd's process, and a worker's.
-BEGINNINGS = ("service", "worker")
+BEGINNINGS = ("app.service", "app.worker")
 
 
 def modules() -> Iterator[tuple[str, Path]]:
-    """Every module by its name within the package: `sessions.json`, and `` for the package itself."""
+    """Yield every module by its name within the package: `pubsub.hub`, and `` for the package itself."""
     for path in sorted(ROOT.rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
@@ -53,12 +56,12 @@ def modules() -> Iterator[tuple[str, Path]]:
 MODULES = dict(modules())
 
 
-def imports(path: Path) -> set[str]:
-    """The full names imported at run time, wherever in the file; what only type checkers see does not count."""
+def imports(path: Path, types: bool = False) -> set[str]:
+    """Return the full names that are imported at run time, wherever in the file; with `types` those for type checkers too."""
     found: set[str] = set()
 
     def walk(node: ast.AST) -> None:
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+        if not types and isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
             for other in node.orelse:
                 walk(other)
             return
@@ -78,26 +81,79 @@ def under(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(f"{prefix}.")
 
 
+def imported_modules(module: str) -> set[str]:
+    """Return the modules of the package that a module imports, also for type checkers only."""
+    found = set()
+    for name in imports(MODULES[module], types=True):
+        if under(name, "nexus_tw"):
+            inside = name.removeprefix("nexus_tw").removeprefix(".")
+            found.add(inside if inside in MODULES else inside.rpartition(".")[0])
+    return found
+
+
+USED = {module: imported_modules(module) for module in MODULES}
+
+
+def room(module: str) -> str:
+    return module.partition(".")[0]
+
+
 def floor(module: str) -> int:
-    return FLOOR_OF[module.partition(".")[0]]
+    return FLOOR_OF[room(module)]
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_module_has_a_floor_and_imports_nothing_from_above(module: str) -> None:
-    assert module.partition(".")[0] in FLOOR_OF, "give the new module a floor in this file"
-    for name in imports(MODULES[module]):
-        if under(name, "nexus_tw"):
-            inside = name.removeprefix("nexus_tw").removeprefix(".")
-            above = inside if inside.partition(".")[0] in FLOOR_OF else ""
-            assert floor(above) <= floor(module), f"{module} reaches up to {inside}"
+    assert room(module) in FLOOR_OF, "give the new room a floor in this file"
+    for used in USED[module]:
+        assert floor(used) <= floor(module), f"{module} reaches up to {used}"
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name.partition(".")[0] in FLOOR_OF])
-def test_a_driver_is_imported_by_its_adapter_only_and_twisted_from_floor_2_on(module: str) -> None:
+@pytest.mark.parametrize("module", MODULES)
+def test_rooms_of_one_floor_do_not_know_each_other(module: str) -> None:
+    for used in USED[module]:
+        apart = room(used) not in ("", room(module)) and floor(used) == floor(module)
+        assert not apart, f"{module} imports {used}, of another room on its floor"
+
+
+def circles() -> list[list[str]]:
+    """Return the sets of modules that reach each other by their imports (Tarjan's strongly connected components)."""
+    found: list[list[str]] = []
+    numbers: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    stack: list[str] = []
+
+    def visit(module: str) -> None:
+        numbers[module] = lowest[module] = len(numbers)
+        stack.append(module)
+        for used in sorted(USED[module] - {module}):
+            if used not in numbers:
+                visit(used)
+                lowest[module] = min(lowest[module], lowest[used])
+            elif used in stack:
+                lowest[module] = min(lowest[module], numbers[used])
+        if lowest[module] == numbers[module]:
+            at = stack.index(module)
+            if len(stack) - at > 1:
+                found.append(sorted(stack[at:]))
+            del stack[at:]
+
+    for module in MODULES:
+        if module not in numbers:
+            visit(module)
+    return found
+
+
+def test_no_modules_import_each_other_not_even_for_types() -> None:
+    assert circles() == []
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name])
+def test_a_driver_is_imported_by_its_adapter_only_and_twisted_by_no_pure_room(module: str) -> None:
     for name in imports(MODULES[module]):
         for driver, adapters in ADAPTERS.items():
             assert not under(name, driver) or module.startswith(adapters), f"{module} imports {name}"
-        assert floor(module) >= 2 or not under(name, "twisted"), f"{module} imports {name}"
+        assert room(module) not in PURE or not under(name, "twisted"), f"{module} imports {name}"
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -106,12 +162,12 @@ def test_only_what_a_process_begins_with_names_the_reactor(module: str) -> None:
         assert "twisted.internet.reactor" not in imports(MODULES[module])
 
 
-def test_the_two_lower_floors_work_where_there_is_no_twisted() -> None:
-    low = [f"nexus_tw.{name}" for name in MODULES if name and floor(name) < 2]
+def test_the_pure_rooms_work_where_there_is_no_twisted() -> None:
+    pure = [f"nexus_tw.{name}" for name in MODULES if room(name) in PURE]
     program = f"""
 import sys
 sys.modules["twisted"] = None
-for name in {low!r}:
+for name in {pure!r}:
     __import__(name)
 """
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT.parent, timeout=60)

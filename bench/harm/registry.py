@@ -25,9 +25,10 @@ from bench.harm.rows import (
     rights,
 )
 from bench.harm.stage import Stage
-from nexus_tw.commands import MAX_BYTES, RECORD, TARGET
-from nexus_tw.settings import Limits
-from nexus_tw.topics import MAX_BYTES as LONGEST_NAME
+from nexus_tw.commands.book import MAX_BYTES
+from nexus_tw.commands.task import RECORD, TARGET
+from nexus_tw.model.names import MAX_BYTES as LONGEST_NAME
+from nexus_tw.model.settings import Limits
 
 Play = Callable[[Stage], None]
 

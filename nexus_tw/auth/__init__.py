@@ -12,15 +12,15 @@ from twisted.web.iweb import IAgent
 
 from nexus_tw.auth.carriers import is_token
 from nexus_tw.auth.certificates import CertificateAuthenticator
-from nexus_tw.auth.https import https_agent
 from nexus_tw.auth.jwt import JwtAuthenticator
 from nexus_tw.auth.keys import KeyAuthenticator
 from nexus_tw.auth.plugin import PluginAuthenticator, plugin
-from nexus_tw.errors import NexusError, Unauthorized
-from nexus_tw.failures import forget_trace, untraced
-from nexus_tw.interfaces import Credentials, IAuthenticator
-from nexus_tw.policy import ADMIN, Principal
-from nexus_tw.settings import Auth, Role, Settings
+from nexus_tw.interfaces.plugins import Credentials, IAuthenticator
+from nexus_tw.model.errors import NexusError, Unauthorized
+from nexus_tw.model.policy import ADMIN, Principal
+from nexus_tw.model.settings import Auth, Role, Settings
+from nexus_tw.net.https import https_agent
+from nexus_tw.runtime.failures import forget_trace, untraced
 
 
 class Authenticators:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from zope.interface import implementer
 
-from nexus_tw.errors import ConfigError
-from nexus_tw.interfaces import Credentials, IAuthenticator
-from nexus_tw.policy import Principal
-from nexus_tw.settings import Certificate, Role
+from nexus_tw.interfaces.plugins import Credentials, IAuthenticator
+from nexus_tw.model.errors import ConfigError
+from nexus_tw.model.policy import Principal
+from nexus_tw.model.settings import Certificate, Role
 
 
 @implementer(IAuthenticator)

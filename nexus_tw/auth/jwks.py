@@ -20,9 +20,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from nexus_tw.auth.https import Read
 from nexus_tw.auth.material import ALGORITHMS, Material, misfit
-from nexus_tw.settings import redact
+from nexus_tw.model.settings import redact
+from nexus_tw.net.https import Read
 
 TIMEOUT: Final = 5.0  # seconds for one read, all in all
 MAX_KEYS: Final = 256  # in one set; further ones are not looked at

@@ -18,13 +18,13 @@ from twisted.logger import Logger
 from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
-from nexus_tw.auth.https import check_address, https_reader
 from nexus_tw.auth.jwks import KeySet, file_reader
 from nexus_tw.auth.material import ALGORITHMS, JWS, SECRET_BYTES, Material, misfit, read_pem
-from nexus_tw.errors import ConfigError, Unauthorized
-from nexus_tw.interfaces import Credentials, IAuthenticator
-from nexus_tw.policy import Principal, is_subject
-from nexus_tw.settings import Jwt, Role, redact
+from nexus_tw.interfaces.plugins import Credentials, IAuthenticator
+from nexus_tw.model.errors import ConfigError, Unauthorized
+from nexus_tw.model.policy import Principal, is_subject
+from nexus_tw.model.settings import Jwt, Role, redact
+from nexus_tw.net.https import check_address, https_reader
 
 # Seconds since the epoch that a double holds exactly; an `exp` beyond is nonsense, infinity among it.
 _LATEST: Final = 2.0**53

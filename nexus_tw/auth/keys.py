@@ -9,10 +9,10 @@ from typing import Final
 
 from zope.interface import implementer
 
-from nexus_tw.errors import ConfigError
-from nexus_tw.interfaces import Credentials, IAuthenticator
-from nexus_tw.policy import ADMIN, Principal
-from nexus_tw.settings import Key, Role
+from nexus_tw.interfaces.plugins import Credentials, IAuthenticator
+from nexus_tw.model.errors import ConfigError
+from nexus_tw.model.policy import ADMIN, Principal
+from nexus_tw.model.settings import Key, Role
 
 PREFIX: Final = "sha256:"
 ADMIN_SUBJECT: Final = "admin"

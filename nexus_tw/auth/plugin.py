@@ -11,12 +11,12 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from nexus_tw import plugins
-from nexus_tw.errors import ConfigError, NexusError
-from nexus_tw.guests import Guest
-from nexus_tw.interfaces import Credentials, IAuthenticator
-from nexus_tw.policy import MAX_SUBJECT, Principal, is_subject
-from nexus_tw.settings import Role, Settings
+from nexus_tw.interfaces.plugins import Credentials, IAuthenticator
+from nexus_tw.model.errors import ConfigError, NexusError
+from nexus_tw.model.policy import MAX_SUBJECT, Principal, is_subject
+from nexus_tw.model.settings import Role, Settings
+from nexus_tw.runtime import plugins
+from nexus_tw.runtime.plugin_calls import Guest
 
 GROUP: Final = "nexus.authenticators"
 
@@ -71,7 +71,8 @@ class PluginAuthenticator:
         if answer is None:
             return None
         if not isinstance(answer, Principal):
-            self._refuse(f"returned a {type(answer).__name__} instead of a nexus_tw.policy.Principal(subject, role) or None")
+            wanted = "a nexus_tw.model.policy.Principal(subject, role) or None"
+            self._refuse(f"returned a {type(answer).__name__} instead of {wanted}")
         subject: object = answer.subject
         if not (isinstance(subject, str) and is_subject(subject)):
             self._refuse(f"returned a subject that is not 1 to {MAX_SUBJECT} printable characters")

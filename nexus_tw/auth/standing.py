@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 
-from nexus_tw.auth import cryptosign, jwt
-from nexus_tw.auth.methods import ANONYMOUS
+from nexus_tw.auth import jwt
 from nexus_tw.auth.plugin import basis_of as basis_of_plugin
-from nexus_tw.errors import REVOKED, RIGHTS_CHANGED, Close
-from nexus_tw.policy import ACTIONS, ADMIN, Principal
-from nexus_tw.settings import EVERY_REALM, Role, Settings
+from nexus_tw.auth.wamp import cryptosign
+from nexus_tw.auth.wamp.methods import ANONYMOUS
+from nexus_tw.model.errors import REVOKED, RIGHTS_CHANGED, Close
+from nexus_tw.model.policy import ACTIONS, ADMIN, Principal
+from nexus_tw.model.settings import EVERY_REALM, Role, Settings
 
 
 class Standing:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import Any, Final
 
-from nexus_tw import plugins
-from nexus_tw.errors import ConfigError
-from nexus_tw.interfaces import IBus
-from nexus_tw.metrics import Metrics
-from nexus_tw.settings import DEFAULT_REALM
+from nexus_tw.interfaces.plugins import IBus
+from nexus_tw.model.errors import ConfigError
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.settings import DEFAULT_REALM
+from nexus_tw.runtime import plugins
 
 _REDIS: Final = ("redis", "rediss", "redis+sentinel", "unix")
 
@@ -37,8 +37,8 @@ def open_bus(url: str, reactor: Any, metrics: Metrics, node: str, realm: str = D
         return MemoryBus(MemoryBroker(reactor), node)
     if scheme in _REDIS:
         # Its driver takes hold of the process's reactor as soon as it is imported, which nobody else need wait for.
-        from nexus_tw.bus.redis import RedisBus
-        from nexus_tw.bus.redis_url import parse
+        from nexus_tw.bus.redis.address import parse
+        from nexus_tw.bus.redis.bus import RedisBus
 
         return RedisBus(parse(url), reactor, metrics, node, realm)
     found = next(iter(entry_points(group="nexus.buses", name=scheme)), None)

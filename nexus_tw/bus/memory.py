@@ -13,10 +13,10 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from nexus_tw.bus.wanted import Wanted
-from nexus_tw.errors import NexusError
-from nexus_tw.guard import Guard
-from nexus_tw.interfaces import BusListener, IBus
-from nexus_tw.topics import Pattern
+from nexus_tw.interfaces.plugins import BusListener, IBus
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.names import Pattern
+from nexus_tw.runtime.guard import Guard
 
 _guarded: Final = Guard(__name__, "What came over the bus could not be handled")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from nexus_tw.kept import Kept
-from nexus_tw.topics import Pattern, PatternMap
+from nexus_tw.model.cache import Kept
+from nexus_tw.model.names import Pattern
+from nexus_tw.model.pattern_index import PatternMap
 
 # Of event types whose answer is remembered: how many, and their bytes.
 KEPT: Final = 16384

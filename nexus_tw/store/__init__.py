@@ -10,9 +10,9 @@ import re
 from importlib.metadata import entry_points
 from typing import Any, Final
 
-from nexus_tw import plugins
-from nexus_tw.errors import ConfigError
-from nexus_tw.interfaces import IStore
+from nexus_tw.interfaces.plugins import IStore
+from nexus_tw.model.errors import ConfigError
+from nexus_tw.runtime import plugins
 from nexus_tw.store.sqlite import SqliteStore
 
 GROUP: Final = "nexus.stores"

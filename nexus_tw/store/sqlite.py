@@ -30,8 +30,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from nexus_tw.errors import ConfigError, NexusError
-from nexus_tw.interfaces import IStore, ITallies, Sample, Tally
+from nexus_tw.interfaces.plugins import IStore, ITallies, Sample, Tally
+from nexus_tw.model.errors import ConfigError, NexusError
 
 BUSY: Final = 2.0  # s to wait for another process to release the file
 BUSY_PAUSE: Final = 0.02  # s between tries to open it

@@ -9,20 +9,20 @@ from twisted.internet.interfaces import IReactorTime
 
 from nexus_tw.auth import Authenticators, rule_of
 from nexus_tw.auth.carriers import find_token
-from nexus_tw.auth.origin import LOCALHOST, host_allowed, origin_allowed
-from nexus_tw.auth.proxies import client_address
-from nexus_tw.errors import NexusError
-from nexus_tw.failures import forget_trace
-from nexus_tw.interfaces import Credentials
-from nexus_tw.journal import Journal
-from nexus_tw.metrics import Metrics
-from nexus_tw.policy import Principal
-from nexus_tw.pots import Pot
-from nexus_tw.sessions.verbs import Dialect
-from nexus_tw.settings import Http
+from nexus_tw.interfaces.plugins import Credentials
+from nexus_tw.interfaces.sessions import Dialect
+from nexus_tw.model.budgets import Pot
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.policy import Principal
+from nexus_tw.model.settings import Http
+from nexus_tw.runtime.client_log import Journal
+from nexus_tw.runtime.failures import forget_trace
 from nexus_tw.transport.connections import Connections, Full
+from nexus_tw.transport.http.origin import LOCALHOST, host_allowed, origin_allowed
+from nexus_tw.transport.http.proxies import client_address
+from nexus_tw.transport.http.strangers import Strangers
 from nexus_tw.transport.opening import Opening
-from nexus_tw.transport.strangers import Strangers
 
 REALM: Final = "nexus"  # where all are whose dialect does not let them say where they want to be
 WAMP: Final = "wamp."  # begins the subprotocols of those who could not make sense of anything else

@@ -14,8 +14,8 @@ from typing import Final, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from nexus_tw.guard import Guard
-from nexus_tw.settings import Limits
+from nexus_tw.model.settings import Limits
+from nexus_tw.runtime.guard import Guard
 
 LOOK: Final = 0.25  # s between two looks at who has read what
 # Looks in a row at which a client may be past its limit. Not seconds: a server that stood still has sent nothing meanwhile.

@@ -13,8 +13,8 @@ from typing import Any, Final
 from autobahn.exception import PayloadCorruptError, PayloadExceededError
 from autobahn.websocket.compress_deflate import PerMessageDeflateMixin, PerMessageDeflateOfferAccept
 
-from nexus_tw import frames
-from nexus_tw.settings import Compression
+from nexus_tw.model.settings import Compression
+from nexus_tw.protocols import frames
 
 NAME: Final = PerMessageDeflateMixin.EXTENSION_NAME
 

@@ -10,10 +10,10 @@ from typing import Final, Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from nexus_tw.errors import SHUTTING_DOWN, Close, NexusError
-from nexus_tw.guard import Guard
-from nexus_tw.interfaces import Peer
-from nexus_tw.settings import Limits
+from nexus_tw.interfaces.peers import Peer
+from nexus_tw.model.errors import SHUTTING_DOWN, Close, NexusError
+from nexus_tw.model.settings import Limits
+from nexus_tw.runtime.guard import Guard
 from nexus_tw.transport.backlog import Backlog
 from nexus_tw.transport.bucket import Bucket
 from nexus_tw.transport.rates import Rates

@@ -13,23 +13,23 @@ from typing import Any, Final
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from nexus_tw.errors import HEARTBEAT_TIMEOUT, RATE_LIMITED, SLOW_CONSUMER, TOKEN_EXPIRED, UNAUTHORIZED, Close
-from nexus_tw.frames import MANY
-from nexus_tw.guard import Guard
-from nexus_tw.interfaces import Peer
-from nexus_tw.metrics import Metrics
-from nexus_tw.policy import Principal
-from nexus_tw.quoting import quoted
-from nexus_tw.sessions.life import ENDED, Life, new_life
-from nexus_tw.sessions.verbs import Session
-from nexus_tw.settings import Limits
+from nexus_tw.interfaces.peers import Peer
+from nexus_tw.interfaces.sessions import Session
+from nexus_tw.model.errors import HEARTBEAT_TIMEOUT, RATE_LIMITED, SLOW_CONSUMER, TOKEN_EXPIRED, UNAUTHORIZED, Close
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.policy import Principal
+from nexus_tw.model.quoting import quoted
+from nexus_tw.model.settings import Limits
+from nexus_tw.protocols.frames import MANY
+from nexus_tw.runtime.guard import Guard
+from nexus_tw.runtime.turn import Turn
 from nexus_tw.transport.admission import Admitted
 from nexus_tw.transport.bucket import Bucket
 from nexus_tw.transport.connections import Connections, Full
 from nexus_tw.transport.heartbeat import Pulse
+from nexus_tw.transport.life import ENDED, Life, new_life
 from nexus_tw.transport.outbox import Outbox
 from nexus_tw.transport.rates import GRAIN
-from nexus_tw.transport.turn import Turn
 
 STRANGER: Final = 16384  # bytes of a message from a client that has not yet shown who it is
 PARTING: Final = 5.0  # s for a client that has left its session to close
@@ -69,7 +69,7 @@ class Shared:
 
 
 class Conversation:
-    """One client's connection, to be mixed into its carrier's protocol; its life is `nexus_tw.sessions.life`."""
+    """One client's connection, to be mixed into its carrier's protocol; its life is `nexus_tw.transport.life`."""
 
     __slots__ = (
         "address",

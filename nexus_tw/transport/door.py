@@ -19,12 +19,12 @@ from twisted.python.failure import Failure
 from twisted.web.server import Site
 from zope.interface import implementer
 
-from nexus_tw.errors import NexusError
+from nexus_tw.model.errors import NexusError
 from nexus_tw.transport.admission import Admission, Admitted, Refused
+from nexus_tw.transport.http.problems import response
+from nexus_tw.transport.listening.tls import SPOKEN, common_name
 from nexus_tw.transport.opening import Opening, Oversized, measure, read
-from nexus_tw.transport.problems import response
 from nexus_tw.transport.rawsocket import HANDSHAKE, MAGIC, RawSockets, Refusal, Unacceptable
-from nexus_tw.transport.tls import SPOKEN, common_name
 from nexus_tw.transport.websocket import Doorway
 
 LONGEST_BODY_START: Final = 65536  # bytes after the header block that are kept while a client is being authenticated

@@ -13,9 +13,9 @@ from typing import Final, Protocol
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
-from nexus_tw.errors import HEARTBEAT_TIMEOUT, Close
-from nexus_tw.guard import Guard
-from nexus_tw.settings import Heartbeat
+from nexus_tw.model.errors import HEARTBEAT_TIMEOUT, Close
+from nexus_tw.model.settings import Heartbeat
+from nexus_tw.runtime.guard import Guard
 
 RESOLUTION: Final = 1.0  # s; finer where the interval is short
 

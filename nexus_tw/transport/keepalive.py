@@ -10,7 +10,7 @@ import socket
 import struct
 from typing import Any, Final
 
-from nexus_tw.settings import Heartbeat
+from nexus_tw.model.settings import Heartbeat
 
 PROBES: Final = 4  # that are sent between the interval and the timeout
 _LONGEST: Final = 32767  # s; what Linux takes for the two times

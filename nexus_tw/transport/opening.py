@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import unquote, unquote_plus
 
 from nexus_tw.auth.carriers import PARAMETER
-from nexus_tw.errors import NexusError
+from nexus_tw.model.errors import NexusError
 
 CRLF: Final = b"\r\n"
 END: Final = b"\r\n\r\n"

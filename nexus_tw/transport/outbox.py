@@ -1,7 +1,7 @@
 """The outbox: all bytes of one connection leave through it.
 
 It alone knows how bytes get to the socket, what waits, and when that is too much. Where nothing waits it sends at once
-(`nexus_tw.direct`). Under TLS that goes for the records: bytes pass the record layer at once (Twisted would wait a turn for
+(`nexus_tw.net.direct`). Under TLS that goes for the records: bytes pass the record layer at once (Twisted would wait a turn for
 more, but what a turn brings is together here), and what comes out of it is sent at once.
 """
 
@@ -15,11 +15,11 @@ from twisted.internet.tcp import Connection as SocketTransport
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOProtocol
 
-from nexus_tw.direct import is_socket, send
-from nexus_tw.errors import SLOW_CONSUMER, Close
-from nexus_tw.policy import Principal
+from nexus_tw.model.errors import SLOW_CONSUMER, Close
+from nexus_tw.model.policy import Principal
+from nexus_tw.net.direct import is_socket, send
+from nexus_tw.runtime.turn import Turn
 from nexus_tw.transport.backlog import Backlog, Holder
-from nexus_tw.transport.turn import Turn
 
 DIRECT: Final = True  # send at once where nothing waits; the switch for measurements
 
@@ -48,7 +48,7 @@ class Owner(Protocol):
 
 
 class Outbox:
-    """The way to one client; provides `nexus_tw.sessions.verbs.Link` and `nexus_tw.transport.backlog.Outbox`."""
+    """The way to one client; provides `nexus_tw.interfaces.realm.Link` and `nexus_tw.transport.backlog.Outbox`."""
 
     __slots__ = (
         "_backlog",

@@ -9,7 +9,7 @@ from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
 
-from nexus_tw.settings import Limits
+from nexus_tw.model.settings import Limits
 from nexus_tw.transport.bucket import Bucket
 
 GRAIN: Final = 4096  # bytes of one connection that are counted together

@@ -23,17 +23,17 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Connection as SocketTransport
 from twisted.python.failure import Failure
 
-from nexus_tw import frames
-from nexus_tw.errors import Close
-from nexus_tw.metrics import Metrics
-from nexus_tw.sessions.verbs import Dialect
-from nexus_tw.settings import Limits
+from nexus_tw.interfaces.sessions import Dialect
+from nexus_tw.model.errors import Close
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.settings import Limits
+from nexus_tw.protocols import frames
+from nexus_tw.runtime.turn import Turn
 from nexus_tw.transport.admission import Admitted
 from nexus_tw.transport.connections import Connections
 from nexus_tw.transport.conversation import LINGER, Conversation, Shared
 from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.keepalive import hurry, keep_alive, silence
-from nexus_tw.transport.turn import Turn
 
 MAGIC: Final = 0x7F  # the first byte of either side; no HTTP request begins with it
 HANDSHAKE: Final = 4  # bytes

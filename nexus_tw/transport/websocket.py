@@ -15,19 +15,19 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from nexus_tw import frames
-from nexus_tw.errors import Close, NexusError
-from nexus_tw.metrics import Metrics
-from nexus_tw.sessions.life import ENDED
-from nexus_tw.settings import Compression, Limits
+from nexus_tw.model.errors import Close, NexusError
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.settings import Compression, Limits
+from nexus_tw.protocols import frames
+from nexus_tw.runtime.turn import Turn
 from nexus_tw.transport.admission import Admitted
 from nexus_tw.transport.compression import Deflaters, Inflater, accept, acceptable
 from nexus_tw.transport.connections import Connections
 from nexus_tw.transport.conversation import LINGER, Conversation, Shared
 from nexus_tw.transport.heartbeat import Pulse
-from nexus_tw.transport.problems import response
+from nexus_tw.transport.http.problems import response
+from nexus_tw.transport.life import ENDED
 from nexus_tw.transport.quiet import quieten
-from nexus_tw.transport.turn import Turn
 
 quieten()
 

@@ -7,9 +7,9 @@ from typing import Any, Final
 import pytest
 from twisted.internet.defer import Deferred
 
-from nexus_tw.settings import Limits, Realm, Role
+from nexus_tw.model.settings import Limits, Realm, Role
+from tests.protocols.wamp.rules.core import Speaker, World
 from tests.wamp.peer import CALL, ERROR, EVENT, INTERRUPT, INVOCATION, PUBLISH, RESULT, SUBSCRIBE, SUBSCRIBED
-from tests.wamp_protocol.core import Speaker, World
 
 AUTHORIZE: Final = "com.example.authorize"
 NOTHING: Final = Role(realms=("*",), call=("wamp.**",))

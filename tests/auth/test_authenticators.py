@@ -19,10 +19,10 @@ from zope.interface import implementer
 from nexus_tw.auth import Authenticators, build
 from nexus_tw.auth.carriers import MAX_TOKEN
 from nexus_tw.auth.plugin import GROUP, PluginAuthenticator
-from nexus_tw.errors import ConfigError, NexusError
-from nexus_tw.interfaces import Credentials, IAuthenticator
-from nexus_tw.policy import ADMIN, Principal
-from nexus_tw.settings import Auth, Certificate, Jwt, Key, Role, Settings, Tls
+from nexus_tw.interfaces.plugins import Credentials, IAuthenticator
+from nexus_tw.model.errors import ConfigError, NexusError
+from nexus_tw.model.policy import ADMIN, Principal
+from nexus_tw.model.settings import Auth, Certificate, Jwt, Key, Role, Settings, Tls
 from tests.auth.tokens import ISSUER, NOW, SECRET, claims, sign
 
 ANN = Principal("ann", "admin", ADMIN)
@@ -260,8 +260,8 @@ def test_a_plug_in_may_wait_and_may_still_make_the_whole_principal(log: list[Log
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        (lambda c: c.token, "returned a str instead of a nexus_tw.policy.Principal(subject, role) or None"),
-        (lambda _: {"subject": "sven"}, "returned a dict instead of a nexus_tw.policy.Principal(subject, role) or None"),
+        (lambda c: c.token, "returned a str instead of a nexus_tw.model.policy.Principal(subject, role) or None"),
+        (lambda _: {"subject": "sven"}, "returned a dict instead of a nexus_tw.model.policy.Principal(subject, role) or None"),
         (lambda _: Principal("sven", "agnet"), "returned the role 'agnet', which is not in [roles]"),
         (lambda _: Principal("sven", "admin"), "returned the role 'admin', which is not in [roles]"),
         (lambda _: Principal("", "agent"), "returned a subject that is not 1 to 255 printable characters"),

@@ -6,9 +6,9 @@ import pytest
 from zope.interface.verify import verifyObject
 
 from nexus_tw.auth.certificates import CertificateAuthenticator
-from nexus_tw.errors import ConfigError
-from nexus_tw.interfaces import Credentials, IAuthenticator
-from nexus_tw.settings import Certificate, Role
+from nexus_tw.interfaces.plugins import Credentials, IAuthenticator
+from nexus_tw.model.errors import ConfigError
+from nexus_tw.model.settings import Certificate, Role
 
 ROLES = {"agent": Role()}
 KNOWN = Certificate("agent-1.fleet.example", "agent-1", "agent")

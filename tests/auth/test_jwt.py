@@ -19,10 +19,10 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from nexus_tw.auth.jwt import JwtAuthenticator
-from nexus_tw.errors import ConfigError, NexusError
-from nexus_tw.interfaces import Credentials, IAuthenticator
-from nexus_tw.policy import Principal
-from nexus_tw.settings import Jwt, Role
+from nexus_tw.interfaces.plugins import Credentials, IAuthenticator
+from nexus_tw.model.errors import ConfigError, NexusError
+from nexus_tw.model.policy import Principal
+from nexus_tw.model.settings import Jwt, Role
 from tests.auth.tokens import (
     ISSUER,
     NOW,

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from zope.interface.verify import verifyObject
 
 from nexus_tw.auth.keys import KeyAuthenticator
-from nexus_tw.errors import ConfigError
-from nexus_tw.interfaces import Credentials, IAuthenticator
-from nexus_tw.settings import Key, Role
-from nexus_tw.topics import parse_pattern
+from nexus_tw.interfaces.plugins import Credentials, IAuthenticator
+from nexus_tw.model.errors import ConfigError
+from nexus_tw.model.names import parse_pattern
+from nexus_tw.model.settings import Key, Role
 
 ROLES = {"agent": Role(publish=("task.updated",), telemetry=("{subject}",))}
 

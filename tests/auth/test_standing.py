@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from nexus_tw.auth import cryptosign, jwt
+from nexus_tw.auth import jwt
 from nexus_tw.auth.plugin import basis_of as basis_of_plugin
 from nexus_tw.auth.standing import Standing
-from nexus_tw.errors import REVOKED, RIGHTS_CHANGED
-from nexus_tw.policy import ADMIN, Principal
-from nexus_tw.settings import Auth, Certificate, Cryptosign, Jwt, Key, Realm, Role, Scram, Settings, WampCra
+from nexus_tw.auth.wamp import cryptosign
+from nexus_tw.model.errors import REVOKED, RIGHTS_CHANGED
+from nexus_tw.model.policy import ADMIN, Principal
+from nexus_tw.model.settings import Auth, Certificate, Cryptosign, Jwt, Key, Realm, Role, Scram, Settings, WampCra
 
 ROLE = Role(subscribe=("a.**",), publish=("p.q",))
 KEY = Key("s", "agent", "sha256:" + "1" * 64)

@@ -10,9 +10,9 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from nexus_tw.errors import NexusError
-from nexus_tw.interfaces import IBus
-from nexus_tw.topics import Pattern, parse_pattern
+from nexus_tw.interfaces.plugins import IBus
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.names import Pattern, parse_pattern
 
 reactor: Any = _reactor
 PATIENCE = 15.0

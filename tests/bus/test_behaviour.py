@@ -13,12 +13,12 @@ from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
-from nexus_tw.bus.redis import RedisBus
-from nexus_tw.bus.redis_url import parse
-from nexus_tw.errors import NexusError
-from nexus_tw.interfaces import IBus
-from nexus_tw.metrics import Metrics
-from nexus_tw.topics import Pattern
+from nexus_tw.bus.redis.address import parse
+from nexus_tw.bus.redis.bus import RedisBus
+from nexus_tw.interfaces.plugins import IBus
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.names import Pattern
 from tests.bus.recording import Recorder, pattern, published, reactor, sent, subscribed, until
 from tests.redis_server import RedisServer, SentinelServer, running
 

@@ -12,9 +12,9 @@ from twisted.internet.task import Clock
 
 from nexus_tw.bus import open_bus
 from nexus_tw.bus.memory import MemoryBus
-from nexus_tw.bus.redis import RedisBus
-from nexus_tw.errors import ConfigError
-from nexus_tw.metrics import Metrics
+from nexus_tw.bus.redis.bus import RedisBus
+from nexus_tw.model.errors import ConfigError
+from nexus_tw.model.metrics import Metrics
 
 PLUGIN = '''
 """Buses of a user's own."""

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 import pytest_twisted
 
-from nexus_tw.bus.redis import RedisBus
-from nexus_tw.bus.redis_url import parse
-from nexus_tw.metrics import Metrics
+from nexus_tw.bus.redis.address import parse
+from nexus_tw.bus.redis.bus import RedisBus
+from nexus_tw.model.metrics import Metrics
 from tests.bus.gate import Gate, pass_on
 from tests.node import TOKEN, Nodes, clock, until
 from tests.node import nodes as nodes

@@ -6,7 +6,7 @@ import pytest_twisted
 from twisted.internet.task import Clock, deferLater
 
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
-from nexus_tw.errors import NexusError
+from nexus_tw.model.errors import NexusError
 from tests.bus.recording import Recorder, pattern, reactor
 
 

@@ -10,9 +10,9 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
-from nexus_tw.bus.redis import RedisBus
-from nexus_tw.bus.redis_url import parse
-from nexus_tw.metrics import Metrics
+from nexus_tw.bus.redis.address import parse
+from nexus_tw.bus.redis.bus import RedisBus
+from nexus_tw.model.metrics import Metrics
 from tests.bus.gate import Gate
 from tests.client import TEXT, frame
 from tests.node import TOKEN, Node, Nodes, clock

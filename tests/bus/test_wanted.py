@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from nexus_tw.bus import wanted as module
 from nexus_tw.bus.wanted import Wanted
-from nexus_tw.topics import parse_pattern
+from nexus_tw.model.names import parse_pattern
 
 TEXTS = ["a", "a.b", "a.*", "a.**", "*", "**", "*.b"]
 NAMES = ["a", "b", "a.b", "a.c", "a.b.c"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest_twisted
 
-from nexus_tw.journal import LINES
-from nexus_tw.settings import Jwt, Role, Settings
+from nexus_tw.model.settings import Jwt, Role, Settings
+from nexus_tw.runtime.client_log import LINES
 from tests.auth.tokens import ISSUER, SECRET, claims, sign
 from tests.client import EVENTS, Client, handshake
 from tests.lines import lines as lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import pytest_twisted
 
-from nexus_tw.settings import Settings
+from nexus_tw.model.settings import Settings
 from tests.client import BINARY, TEXT, Client, frame, handshake
 from tests.node import TOKEN, Nodes
 

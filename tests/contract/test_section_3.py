@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import pytest_twisted
 
-from nexus_tw.settings import Auth, Heartbeat, Jwt, Role, Settings
+from nexus_tw.model.settings import Auth, Heartbeat, Jwt, Role, Settings
 from tests.auth.tokens import ISSUER, SECRET, claims, sign
 from tests.client import Client, handshake
 from tests.node import TOKEN, Node, Nodes, clock

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from nexus_tw.sessions.json import JsonSession
-from nexus_tw.settings import Limits, Role, Settings, Store
-from nexus_tw.times import format_millis
+from nexus_tw.model.settings import Limits, Role, Settings, Store
+from nexus_tw.model.times import format_millis
+from nexus_tw.protocols.native.session import JsonSession
 from tests.client import Client
 from tests.contract.shapes import shaped
 from tests.node import Nodes, clock, limited, with_roles

@@ -11,9 +11,9 @@ from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
-from nexus_tw.errors import ERRORS, NexusError
-from nexus_tw.interfaces import IStore, Sample
-from nexus_tw.settings import Role, Settings, Store
+from nexus_tw.interfaces.plugins import IStore, Sample
+from nexus_tw.model.errors import ERRORS, NexusError
+from nexus_tw.model.settings import Role, Settings, Store
 from tests.client import Client
 from tests.contract.shapes import is_timestamp, shaped
 from tests.node import TOKEN, Nodes, clock, limited, with_roles

@@ -9,7 +9,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import ensureDeferred
 
-from nexus_tw.settings import Heartbeat, Limits, Settings
+from nexus_tw.model.settings import Heartbeat, Limits, Settings
 from tests.client import BINARY, CLOSE, PING, PONG, Client, frame, handshake
 from tests.node import TOKEN, Node, Nodes, clock, limited, until
 

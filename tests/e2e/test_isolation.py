@@ -10,7 +10,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.endpoints import TCP4ClientEndpoint
 
-from nexus_tw.settings import Limits
+from nexus_tw.model.settings import Limits
 from tests.client import Client, Ended, Wire, dial, frame, greeted, handshake
 from tests.e2e.agent import Agent, connect
 from tests.e2e.server import NexusServer, clock, until

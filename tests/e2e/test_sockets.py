@@ -14,9 +14,9 @@ import pytest_twisted
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 
+from tests.app.test_service import assert_refused, start
 from tests.client import Client, dial, greeted, handshake
 from tests.e2e.server import NexusServer, clock, until
-from tests.test_service import assert_refused, start
 
 # What systemd does for a unit with `ListenStream=PORT`: opens the socket, and begins the service with it (sd_listen_fds(3)).
 SYSTEMD = """

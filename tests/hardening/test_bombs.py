@@ -1,7 +1,7 @@
 """Messages made to be dear: deep, full of names, of numbers, of conditions. Each is answered at once and costs nobody else.
 
-Beside these: wrong types in each member in `tests/sessions/test_json.py`; filters and patterns by their rules in
-`tests/test_filters.py` and `tests/test_topics.py`; the deflate bomb in `tests/transport/test_compression.py`.
+Beside these: wrong types in each member in `tests/protocols/native/test_session.py`; filters and patterns by their rules in
+`tests/model/test_filters.py` and `tests/model/test_names.py`; the deflate bomb in `tests/transport/test_compression.py`.
 """
 
 from __future__ import annotations

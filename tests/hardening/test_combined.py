@@ -16,10 +16,10 @@ from msgspec.structs import replace
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.threads import blockingCallFromThread, deferToThread
 
-from nexus_tw import order
-from nexus_tw.filters import Facts
-from nexus_tw.policy import Principal
-from nexus_tw.settings import DEFAULT_REALM, Limits, Role
+from nexus_tw.model.filters import Facts
+from nexus_tw.model.policy import Principal
+from nexus_tw.model.settings import DEFAULT_REALM, Limits, Role
+from nexus_tw.pubsub import order
 from tests.client import Client
 from tests.conftest import LONG
 from tests.node import Node, Nodes, clock, turns, until, with_roles

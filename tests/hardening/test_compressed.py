@@ -8,7 +8,7 @@ import zlib
 import pytest_twisted
 from twisted.internet.defer import ensureDeferred, gatherResults
 
-from nexus_tw.settings import Compression, Settings
+from nexus_tw.model.settings import Compression, Settings
 from tests.client import CLOSE, frame
 from tests.node import Nodes
 

@@ -17,11 +17,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.tcp import Server as ServedSocket
 from twisted.logger import globalLogBeginner, globalLogPublisher
 
-from nexus_tw.auth.authorizer import Question
-from nexus_tw.errors import NexusError
-from nexus_tw.interfaces import Invoked
-from nexus_tw.settings import Heartbeat, Limits, Realm, Role, Settings, Tls
-from nexus_tw.transport import endpoints
+from nexus_tw.interfaces.plugins import Invoked
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.settings import Heartbeat, Limits, Realm, Role, Settings, Tls
+from nexus_tw.realm.authorization import Question
+from nexus_tw.transport.listening import endpoints
 from tests.certificates import issue
 from tests.client import CLOSE, TEXT, frame, handshake, request
 from tests.hardening.lives import RawSocket, Visitor, WebSocket

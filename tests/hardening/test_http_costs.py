@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest_twisted
 
-from nexus_tw.settings import Limits, Settings
+from nexus_tw.model.settings import Limits, Settings
 from tests.client import request
 from tests.node import TOKEN, Nodes, limited, turns, until
 

@@ -15,11 +15,11 @@ from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wra
 from zope.interface import implementer
 
 from nexus_tw.auth import Authenticators
-from nexus_tw.errors import NexusError
-from nexus_tw.interfaces import Credentials, IAuthenticator
-from nexus_tw.policy import Principal
-from nexus_tw.settings import Limits, Settings, Tls
-from nexus_tw.transport import endpoints
+from nexus_tw.interfaces.plugins import Credentials, IAuthenticator
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.policy import Principal
+from nexus_tw.model.settings import Limits, Settings, Tls
+from nexus_tw.transport.listening import endpoints
 from tests.bus.recording import reactor
 from tests.certificates import issue
 from tests.client import Wire, request

@@ -1,7 +1,7 @@
 """Subscriptions over real sockets against a model that knows only the contract's words.
 
-The broker alone is held against a model in `tests/test_broker.py`; frames against Autobahn's parser in
-`tests/transport/test_lane.py`; any bytes as messages in `tests/sessions/test_json.py`.
+The broker alone is held against a model in `tests/pubsub/test_subscribing.py`; frames against Autobahn's parser in
+`tests/transport/test_lane.py`; any bytes as messages in `tests/protocols/native/test_session.py`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import pytest
 import pytest_twisted
 from msgspec.structs import replace
 
-from nexus_tw.settings import Limits, Role
+from nexus_tw.model.settings import Limits, Role
 from tests.client import Client
 from tests.node import Node, Nodes, with_roles
 

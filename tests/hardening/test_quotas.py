@@ -11,7 +11,7 @@ import pytest
 import pytest_twisted
 from msgspec.structs import replace
 
-from nexus_tw.settings import Auth, Key, Limits, Role, Settings
+from nexus_tw.model.settings import Auth, Key, Limits, Role, Settings
 from tests.node import Nodes, with_roles
 
 QUOTAS = {

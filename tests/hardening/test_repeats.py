@@ -8,12 +8,12 @@ import msgspec
 import pytest
 import pytest_twisted
 
-from nexus_tw import commands
+from nexus_tw.commands import task
 from nexus_tw.transport import outbox
 from tests.client import frame
 from tests.node import Nodes, limited
 
-TARGETS = [str(number) for number in range(commands.MAX_TARGETS)]
+TARGETS = [str(number) for number in range(task.MAX_TARGETS)]
 REPEATS = 100
 QUEUE = 1048576
 
@@ -29,20 +29,20 @@ async def test_a_command_with_absent_targets_whose_command_id_is_repeated_is_ans
     answers = [await client.receive() for _ in range(len(TARGETS) + 1)]
     whole = sum(len(msgspec.json.encode(answer)) for answer in answers)
     made = highest = 0
-    write, of_one = outbox.Outbox.write, commands.Command._of_one
+    write, of_one = outbox.Outbox.write, task.Command._of_one
 
     def measured(self: outbox.Outbox, data: bytes) -> None:
         nonlocal highest
         write(self, data)
         highest = max(highest, self.waiting() if len(data) > 300 else 0)
 
-    def counted(self: commands.Command, execution: commands.Execution) -> Any:
+    def counted(self: task.Command, execution: task.Execution) -> Any:
         nonlocal made
         made += 1
         return of_one(self, execution)
 
     monkeypatch.setattr(outbox.Outbox, "write", measured)
-    monkeypatch.setattr(commands.Command, "_of_one", counted)
+    monkeypatch.setattr(task.Command, "_of_one", counted)
     again = msgspec.json.encode({"type": "command", "command": "x", "target": TARGETS, "commandId": "c"})
     client.write(frame(1, again) * REPEATS)
     ends: list[str | None] = []

@@ -1,7 +1,8 @@
 """Requests that are made to be read in two ways, to be sent back to somebody, or to take long.
 
 Beside these: smuggled header bytes in `tests/transport/test_opening.py` and `test_door.py`; announced lengths and chunks one by
-one in `tests/transport/test_http.py`; foreign origins in `tests/auth/test_origin.py` and `tests/transport/test_admission.py`.
+one in `tests/transport/http/test_server.py`; foreign origins in `tests/transport/http/test_origin.py` and
+`tests/transport/test_admission.py`.
 """
 
 from __future__ import annotations

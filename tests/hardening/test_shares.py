@@ -8,7 +8,7 @@ from typing import Any
 import pytest_twisted
 from msgspec.structs import replace
 
-from nexus_tw.settings import Limits, Role, Settings
+from nexus_tw.model.settings import Limits, Role, Settings
 from tests.node import TOKEN, Nodes, turns, with_roles
 
 EVERYTHING = Role(publish=("**",), register=("**",), telemetry=("**",), subscribe=("**",))

@@ -1,7 +1,8 @@
 """Unicode in every text that a client can choose: it comes back as it was sent, or is refused, and no two texts are one.
 
-Texts inside a session without a server are in `tests/sessions/test_json.py`; which texts are names in `tests/test_topics.py`;
-which can be subjects in `tests/test_policy.py`.
+Texts inside a session without a server are in `tests/protocols/native/test_session.py`; which texts are names in
+`tests/model/test_names.py`;
+which can be subjects in `tests/model/test_policy.py`.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import pytest_twisted
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from zope.interface import provider
 
-from nexus_tw.logs import as_text
-from nexus_tw.settings import Role
+from nexus_tw.app.logs import as_text
+from nexus_tw.model.settings import Role
 from tests.client import CLOSE, Client, Ended, frame
 from tests.node import Node, Nodes, with_roles
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from nexus_tw.settings import Limits, Realm, Role, Settings
+from nexus_tw.model.settings import Limits, Realm, Role, Settings
 from tests.client import TEXT, Client, frame, handshake
 from tests.node import Node, Nodes, until
 

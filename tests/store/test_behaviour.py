@@ -17,8 +17,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from zope.interface.verify import verifyObject
 
-from nexus_tw.errors import NexusError
-from nexus_tw.interfaces import IStore, ITallies, Sample, Tally
+from nexus_tw.interfaces.plugins import IStore, ITallies, Sample, Tally
+from nexus_tw.model.errors import NexusError
 from nexus_tw.store import open_store
 
 FOREIGN = os.environ.get("NEXUS_TEST_STORE", "")

@@ -24,8 +24,8 @@ from twisted.internet.error import ProcessDone
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-from nexus_tw.errors import ConfigError, NexusError
-from nexus_tw.interfaces import Sample
+from nexus_tw.interfaces.plugins import Sample
+from nexus_tw.model.errors import ConfigError, NexusError
 from nexus_tw.store.sqlite import MIGRATIONS, SqliteStore
 
 ONE = [Sample("a", 1, b'{"n":1}')]

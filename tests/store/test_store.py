@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from twisted.internet import reactor
 
-from nexus_tw.errors import ConfigError
+from nexus_tw.model.errors import ConfigError
 from nexus_tw.store import open_store, parse_duration
 from nexus_tw.store.sqlite import SqliteStore
 
@@ -87,7 +87,7 @@ def test_a_store_of_ones_own_that_breaks_is_a_setting_that_cannot_be_used(
 def test_a_store_of_ones_own_can_say_itself_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _install(
         tmp_path,
-        "from nexus_tw.errors import ConfigError\n"
+        "from nexus_tw.model.errors import ConfigError\n"
         "def open_mine(url, reactor):\n    raise ConfigError('store.url: needs a host')\n",
     )
     monkeypatch.syspath_prepend(tmp_path)

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import react
 
-from nexus_tw.interfaces import Sample
+from nexus_tw.interfaces.plugins import Sample
 from nexus_tw.store import open_store
 
 

@@ -11,22 +11,23 @@ import pytest_twisted
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from nexus_tw import auth, frames
+from nexus_tw import auth
 from nexus_tw.auth import Authenticators
-from nexus_tw.errors import Close, NexusError
-from nexus_tw.interfaces import Peer
-from nexus_tw.metrics import Metrics
-from nexus_tw.policy import Principal
-from nexus_tw.sessions.verbs import Dialect, Link
-from nexus_tw.settings import Settings
+from nexus_tw.interfaces.peers import Peer
+from nexus_tw.interfaces.sessions import Dialect, Link
+from nexus_tw.model.errors import Close, NexusError
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.policy import Principal
+from nexus_tw.model.settings import Settings
+from nexus_tw.protocols import frames
+from nexus_tw.runtime.turn import Turn
 from nexus_tw.transport.admission import Admission, Way
 from nexus_tw.transport.connections import Connections
 from nexus_tw.transport.door import Doors, reopen
-from nexus_tw.transport.endpoints import listener
 from nexus_tw.transport.heartbeat import Pulse
-from nexus_tw.transport.http import Answer, Call, Root, site
+from nexus_tw.transport.http.server import Answer, Call, Root, site
+from nexus_tw.transport.listening.endpoints import listener
 from nexus_tw.transport.rawsocket import RawSockets
-from nexus_tw.transport.turn import Turn
 from nexus_tw.transport.websocket import Doorway
 from tests.client import Client, Ended, Response, Wire, dial, handshake
 from tests.node import TOKEN, clock, until

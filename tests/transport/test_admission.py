@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import pytest_twisted
 
-from nexus_tw.settings import Http, Limits, Role, Settings
+from nexus_tw.model.settings import Http, Limits, Role, Settings
 from tests.client import Client, handshake
 from tests.node import TOKEN, Node, Nodes, limited, until, with_roles
 

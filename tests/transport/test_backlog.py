@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from nexus_tw.settings import Limits
+from nexus_tw.model.settings import Limits
 from nexus_tw.transport.backlog import GRACE, HARD, LOOK, Backlog, Holder
 
 SECOND = GRACE * LOOK

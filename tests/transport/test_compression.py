@@ -13,8 +13,8 @@ from autobahn.exception import PayloadCorruptError, PayloadExceededError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_tw import frames
-from nexus_tw.settings import Compression, Settings
+from nexus_tw.model.settings import Compression, Settings
+from nexus_tw.protocols import frames
 from nexus_tw.transport.compression import Deflater, Inflater, acceptable
 from tests.client import CLOSE, TEXT, Client, frame, handshake
 from tests.node import TOKEN, Node, Nodes

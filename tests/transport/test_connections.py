@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.task import Clock
 
-from nexus_tw.errors import SHUTTING_DOWN, Close
-from nexus_tw.interfaces import Peer
-from nexus_tw.settings import Limits
+from nexus_tw.interfaces.peers import Peer
+from nexus_tw.model.errors import SHUTTING_DOWN, Close
+from nexus_tw.model.settings import Limits
 from nexus_tw.transport.connections import Connections, Full, Open
 from tests.recording import RecordingPeer
 

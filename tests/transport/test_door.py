@@ -23,12 +23,12 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from nexus_tw.auth import Authenticators
-from nexus_tw.interfaces import Credentials
-from nexus_tw.policy import Principal
-from nexus_tw.settings import Auth, Certificate, Limits, Role, Settings, Tls
+from nexus_tw.interfaces.plugins import Credentials
+from nexus_tw.model.policy import Principal
+from nexus_tw.model.settings import Auth, Certificate, Limits, Role, Settings, Tls
 from nexus_tw.transport.door import Doors
+from nexus_tw.transport.listening.tls import Certificates
 from nexus_tw.transport.rawsocket import Refusal, Unacceptable
-from nexus_tw.transport.tls import Certificates
 from tests.certificates import Issued, authority, issue
 from tests.client import PING, TEXT, Client, frame, greeted, handshake, request
 from tests.node import TOKEN, Node, Nodes, clock, limited, turns, until

@@ -15,10 +15,10 @@ from twisted.internet.endpoints import TCP4ServerEndpoint, UNIXServerEndpoint, w
 from zope.interface import implementer
 
 from nexus_tw.auth import Authenticators
-from nexus_tw.interfaces import Credentials, IAuthenticator
-from nexus_tw.policy import ADMIN, Principal
-from nexus_tw.settings import Tls
-from nexus_tw.transport.tls import Certificates
+from nexus_tw.interfaces.plugins import Credentials, IAuthenticator
+from nexus_tw.model.policy import ADMIN, Principal
+from nexus_tw.model.settings import Tls
+from nexus_tw.transport.listening.tls import Certificates
 from tests.certificates import authority, issue
 from tests.client import handshake, request
 from tests.node import TOKEN, Nodes, clock, until

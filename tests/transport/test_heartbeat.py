@@ -10,8 +10,8 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import provider
 
-from nexus_tw.errors import HEARTBEAT_TIMEOUT, TOKEN_EXPIRED, Close
-from nexus_tw.settings import Heartbeat
+from nexus_tw.model.errors import HEARTBEAT_TIMEOUT, TOKEN_EXPIRED, Close
+from nexus_tw.model.settings import Heartbeat
 from nexus_tw.transport.heartbeat import Beating, Pulse
 
 

@@ -9,7 +9,7 @@ import pytest_twisted
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import provider
 
-from nexus_tw.settings import Heartbeat, Limits, Role, Settings
+from nexus_tw.model.settings import Heartbeat, Limits, Role, Settings
 from nexus_tw.transport.conversation import STRANGER
 from tests.client import TEXT, Ended, frame
 from tests.node import TOKEN, clock, limited, with_roles

@@ -15,16 +15,16 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from nexus_tw import frames
-from nexus_tw.errors import SHUTTING_DOWN, Close
-from nexus_tw.metrics import Metrics
-from nexus_tw.policy import Principal
-from nexus_tw.sessions.verbs import Link
-from nexus_tw.settings import Heartbeat, Limits
+from nexus_tw.interfaces.sessions import Link
+from nexus_tw.model.errors import SHUTTING_DOWN, Close
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.policy import Principal
+from nexus_tw.model.settings import Heartbeat, Limits
+from nexus_tw.protocols import frames
+from nexus_tw.runtime.turn import Turn
 from nexus_tw.transport.admission import Admitted
 from nexus_tw.transport.connections import Connections
 from nexus_tw.transport.heartbeat import Pulse
-from nexus_tw.transport.turn import Turn
 from nexus_tw.transport.websocket import Connection, Doorway
 from tests.recording import principal
 

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nexus_tw.auth.carriers import find_token
-from nexus_tw.errors import NexusError
+from nexus_tw.model.errors import NexusError
 from nexus_tw.transport.opening import END, Opening, Oversized, measure, parse, read
 
 UPGRADE = (

@@ -14,13 +14,13 @@ from twisted.internet.testing import StringTransport
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 
-from nexus_tw.errors import SLOW_CONSUMER, Close
-from nexus_tw.policy import Principal
-from nexus_tw.sessions.verbs import Link
-from nexus_tw.settings import Limits
+from nexus_tw.interfaces.sessions import Link
+from nexus_tw.model.errors import SLOW_CONSUMER, Close
+from nexus_tw.model.policy import Principal
+from nexus_tw.model.settings import Limits
+from nexus_tw.runtime.turn import Turn
 from nexus_tw.transport.backlog import HARD, Backlog
 from nexus_tw.transport.outbox import Outbox
-from nexus_tw.transport.turn import Turn
 from tests.recording import principal
 
 reactor: Any = _reactor

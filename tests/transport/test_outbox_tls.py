@@ -13,13 +13,13 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.python.failure import Failure
 
-from nexus_tw.errors import SLOW_CONSUMER, Close
-from nexus_tw.policy import Principal
-from nexus_tw.settings import Limits, Settings, Tls
-from nexus_tw.transport import endpoints
+from nexus_tw.model.errors import SLOW_CONSUMER, Close
+from nexus_tw.model.policy import Principal
+from nexus_tw.model.settings import Limits, Settings, Tls
+from nexus_tw.runtime.turn import Turn
 from nexus_tw.transport.backlog import HARD, Backlog
+from nexus_tw.transport.listening import endpoints
 from nexus_tw.transport.outbox import Outbox
-from nexus_tw.transport.turn import Turn
 from tests.certificates import authority, issue
 from tests.e2e.server import until
 

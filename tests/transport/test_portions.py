@@ -12,15 +12,15 @@ import pytest
 import pytest_twisted
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 
-from nexus_tw import frames
-from nexus_tw.metrics import Metrics
-from nexus_tw.settings import Compression, Heartbeat, Limits, Settings, Tls
-from nexus_tw.transport import endpoints
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.settings import Compression, Heartbeat, Limits, Settings, Tls
+from nexus_tw.protocols import frames
+from nexus_tw.runtime.turn import Turn
 from nexus_tw.transport.admission import Admitted
 from nexus_tw.transport.connections import Connections
 from nexus_tw.transport.conversation import INFLATED, PORTION
 from nexus_tw.transport.heartbeat import Pulse
-from nexus_tw.transport.turn import Turn
+from nexus_tw.transport.listening import endpoints
 from nexus_tw.transport.websocket import Connection, Doorway
 from tests.certificates import issue
 from tests.client import CLOSE, PING, TEXT, frame

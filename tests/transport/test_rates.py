@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from nexus_tw.settings import Limits
+from nexus_tw.model.settings import Limits
 from nexus_tw.transport.rates import FEW, Rates
 
 

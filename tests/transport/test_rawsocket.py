@@ -15,14 +15,14 @@ from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, UNI
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from zope.interface import implementer
 
-from nexus_tw import frames
 from nexus_tw.auth import Authenticators
-from nexus_tw.errors import REPLACED, SHUTTING_DOWN, Close, NexusError
-from nexus_tw.interfaces import Credentials
-from nexus_tw.metrics import Metrics
-from nexus_tw.policy import ADMIN, Principal
-from nexus_tw.settings import Auth, Heartbeat, Limits, Settings, Tls
-from nexus_tw.settings import Certificate as Mapped
+from nexus_tw.interfaces.plugins import Credentials
+from nexus_tw.model.errors import REPLACED, SHUTTING_DOWN, Close, NexusError
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.policy import ADMIN, Principal
+from nexus_tw.model.settings import Auth, Heartbeat, Limits, Settings, Tls
+from nexus_tw.model.settings import Certificate as Mapped
+from nexus_tw.protocols import frames
 from nexus_tw.transport.backlog import HARD
 from nexus_tw.transport.conversation import LINGER, STRANGER
 from nexus_tw.transport.rawsocket import LEAST, Fitting

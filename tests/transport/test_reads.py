@@ -10,20 +10,20 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
-from nexus_tw.errors import SHUTTING_DOWN
-from nexus_tw.metrics import Metrics
-from nexus_tw.settings import Heartbeat, Limits
+from nexus_tw.model.errors import SHUTTING_DOWN
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.settings import Heartbeat, Limits
+from nexus_tw.runtime.turn import Turn
 from nexus_tw.transport.admission import Admitted
 from nexus_tw.transport.connections import Connections
 from nexus_tw.transport.conversation import LEAST, PORTION
 from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.rawsocket import RawSockets
-from nexus_tw.transport.turn import Turn
 from nexus_tw.transport.websocket import Doorway
 from tests.client import PING, TEXT, frame, handshake
 from tests.recording import principal
 from tests.transport.house import JSON, Introducing, hands, raw
-from tests.transport.test_finishing import Socket
+from tests.transport.http.test_finishing import Socket
 from tests.turns import Turns
 
 CONT = 0

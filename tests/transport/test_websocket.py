@@ -12,19 +12,19 @@ import pytest_twisted
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 
-from nexus_tw.errors import Close
-from nexus_tw.interfaces import Credentials
-from nexus_tw.metrics import Metrics
-from nexus_tw.policy import ADMIN, Principal
-from nexus_tw.sessions.echo import EchoDialect
-from nexus_tw.settings import Heartbeat, Limits, Settings
+from nexus_tw.interfaces.plugins import Credentials
+from nexus_tw.model.errors import Close
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.policy import ADMIN, Principal
+from nexus_tw.model.settings import Heartbeat, Limits, Settings
+from nexus_tw.protocols.echo import EchoDialect
+from nexus_tw.runtime.turn import Turn
 from nexus_tw.transport.admission import Admitted
 from nexus_tw.transport.backlog import HARD
 from nexus_tw.transport.connections import Connections
 from nexus_tw.transport.conversation import LINGER, PATIENCE
 from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.rates import GRAIN
-from nexus_tw.transport.turn import Turn
 from nexus_tw.transport.websocket import FAILED_LINGER, Connection, Doorway
 from tests.client import BINARY, CLOSE, EVENTS, PING, PONG, TEXT, Client, Ended, frame, handshake
 from tests.node import TOKEN, Node, Nodes, clock, limited, small_buffers, turns, until

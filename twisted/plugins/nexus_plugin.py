@@ -2,4 +2,4 @@
 
 from twisted.application.service import ServiceMaker
 
-nexus = ServiceMaker("Nexus", "nexus_tw.tap", "A real-time server for fleets of agents.", "nexus")
+nexus = ServiceMaker("Nexus", "nexus_tw.app.tap", "A real-time server for fleets of agents.", "nexus")

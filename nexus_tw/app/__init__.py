@@ -1,0 +1,1 @@
+"""The process: configuration, log, node, service and workers."""

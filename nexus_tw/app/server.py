@@ -1,0 +1,269 @@
+"""One node, put together: every part is made here and handed what it needs."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from copy import copy
+from random import SystemRandom
+from typing import Any, cast
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from nexus_tw import auth
+from nexus_tw.auth import Authenticators
+from nexus_tw.auth.standing import Standing
+from nexus_tw.auth.wamp.introductions import Introductions
+from nexus_tw.commands.threads import Threads
+from nexus_tw.interfaces.plugins import Handler, IBus, IStore
+from nexus_tw.interfaces.sessions import Dialect
+from nexus_tw.model.budgets import follow
+from nexus_tw.model.errors import REVOKED, Close
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.serializers import CODECS, Codec
+from nexus_tw.model.settings import DEFAULT_REALM, Settings, renew
+from nexus_tw.net.https import https_agent
+from nexus_tw.protocols import frames
+from nexus_tw.protocols.echo import EchoDialect
+from nexus_tw.protocols.native.session import JsonDialect
+from nexus_tw.protocols.wamp.dialect import WampDialect
+from nexus_tw.protocols.wamp.encoding import WampFrames
+from nexus_tw.realm.realm import Realm
+from nexus_tw.runtime.guard import Guard
+from nexus_tw.runtime.plugin_calls import Guest
+from nexus_tw.runtime.turn import Turn
+from nexus_tw.store import parse_duration
+from nexus_tw.telemetry.intake import Telemetry
+from nexus_tw.transport.admission import Admission, Way
+from nexus_tw.transport.connections import Connections, Open
+from nexus_tw.transport.conversation import Conversation
+from nexus_tw.transport.door import Doors, reopen
+from nexus_tw.transport.heartbeat import Pulse
+from nexus_tw.transport.http.api import Api
+from nexus_tw.transport.http.server import Root, site
+from nexus_tw.transport.http.status import Status
+from nexus_tw.transport.rawsocket import RawSockets
+from nexus_tw.transport.websocket import Doorway
+
+EVENTS = "/api/v1/events"
+WAMP = "/ws"
+BODY_MESSAGES = 16  # a request's body may hold so many messages of the largest size
+
+
+PARTING = 100  # connections closed at once by a review
+PARTING_PAUSE = 0.1  # s until the next ones
+
+_guarded = Guard(__name__, "A connection could not be closed")
+
+
+class Server:
+    """A node: its core, and the factory (`doors`) for whatever it listens on."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        buses: Mapping[str, IBus],
+        store: IStore,
+        authenticators: Authenticators,
+        commands: Mapping[str, Handler],
+        metrics: Metrics,
+        descriptors: int,
+        threads: Threads,
+    ) -> None:
+        """`buses` by realm; `descriptors` is how many connections the process can hold; `threads` those of its handlers."""
+        self._reactor = reactor
+        self._store = store
+        self._outside = Guest("The store or the bus")  # either may be the operator's own
+        self._drain = settings.drain
+        self._started = False
+        # The parts hold these, and read them when they need them: `reconfigure` changes what they say.
+        limits = self._limits = copy(settings.limits)
+        http = self._http = copy(settings.http)
+        self._authenticators = authenticators
+        self._standing = Standing(settings)
+        self._reviews: set[IDelayedCall] = set()
+        random = SystemRandom()
+
+        turn = Turn(reactor)
+        self.connections = Connections(reactor, limits, descriptors, random)
+        self.realms = {
+            name: Realm(
+                name,
+                rules,
+                buses[name],
+                turn.add,
+                reactor,
+                random,
+                limits,
+                metrics,
+                commands if name == DEFAULT_REALM else {},
+                self.connections.peers if name == DEFAULT_REALM else tuple,
+            )
+            for name, rules in settings.realms.items()
+        }
+        realm = self.realms[DEFAULT_REALM]
+        self.telemetry = Telemetry(
+            store,
+            realm.broker.announce,
+            reactor,
+            metrics,
+            limits,
+            parse_duration(settings.store.retention, "store.retention"),
+        )
+        realm.store(self.telemetry)
+
+        json = JsonDialect(
+            realm, settings.heartbeat, limits, metrics, reactor.seconds, lambda: secrets.token_urlsafe(12)
+        )
+        introductions = self._introductions = Introductions(
+            settings.realms, settings.auth, settings.roles, authenticators, metrics, reactor, limits.auth
+        )
+
+        def wamp(codec: Codec, transport: str, frame: Callable[[bytes], bytes], ping: bytes) -> Dialect:
+            return WampDialect(self.realms, introductions, WampFrames(codec, transport, frame), ping, limits, metrics)
+
+        ping = frames.frame(frames.PING, b"")
+        raw_ping = frames.rawsocket(b"", frames.RAW_PING)
+        spoken: dict[str | None, Dialect] = {
+            f"wamp.2.{name}": wamp(codec, "websocket", frames.binary if codec.binary else frames.text, ping)
+            for name, codec in CODECS.items()
+        }
+        ways = {
+            EVENTS: Way({None: json, "nexus.v1.json": json, **spoken}, limits.message),
+            WAMP: Way(spoken, limits.message),
+        }
+        if settings.echo:
+            ways["/echo"] = Way({None: EchoDialect()}, settings.echo_message)
+        self._pulse = Pulse(reactor, settings.heartbeat, random)
+        doorway = Doorway(
+            reactor, turn, self._pulse, self.connections, limits, metrics, settings.receive_lane, settings.compression
+        )
+        rawsockets = RawSockets(
+            reactor,
+            turn,
+            self._pulse,
+            self.connections,
+            limits,
+            metrics,
+            {codec.number: wamp(codec, "rawsocket", frames.rawsocket, raw_ping) for codec in CODECS.values()},
+        )
+        admission = self._admission = Admission(
+            ways, authenticators, self.connections, http, metrics, reactor, limits.auth
+        )
+        gauges: dict[str, Callable[[], float]] = {
+            "connections": lambda: len(self.connections),
+            "http_connections": lambda: self.connections.visits,
+            "request_bodies_bytes": lambda: admission.bodies.taken,
+            "send_queues_bytes": lambda: self.connections.backlog.bytes,
+            "bus_available": lambda: all(realm.bus.available for realm in self.realms.values()),
+            "ready": lambda: self.unready() is None,
+            "threads_running": lambda: threads.running,
+            "threads_waiting": lambda: threads.waiting,
+        }
+        status = Status(metrics, gauges, http, self.unready)
+        api = Api(realm.broker, realm.nodes, limits, reactor, metrics)
+        later: list[Doors] = []
+        root = Root({**status.routes(), **api.routes()}, admission, lambda request: reopen(later[0], request))
+        self.doors = Doors(
+            reactor,
+            admission,
+            doorway,
+            site(root, reactor, limits.headers, BODY_MESSAGES * limits.message),
+            limits.headers,
+            limits.handshake,
+            rawsockets,
+        )
+        later.append(self.doors)
+
+    def unready(self) -> str | None:
+        """Why this node should get no new clients; None where it should."""
+        if self.connections.draining:
+            return "shutting down"
+        if not self._started:
+            return "starting"
+        if not all(realm.bus.available for realm in self.realms.values()):
+            return "the event bus is away"
+        return None
+
+    def reconfigure(self, settings: Settings, token: str | None) -> None:
+        """Lives by these settings from now on, as far as `nexus_tw.app.reload` lets them change.
+
+        Raises `ConfigError`, and then nothing has changed. Connections that would not be let in again are closed.
+        """
+        own = auth.builtin(settings.auth, settings.roles, token, self._reactor, https_agent(self._reactor))
+        methods = self._introductions.methods(settings.realms, settings.auth, settings.roles)
+        # From here on nothing fails.
+        decided = max(self._limits.auth, settings.limits.auth)
+        renew(self._limits, settings.limits)
+        renew(self._http, settings.http)
+        follow(self._limits)
+        self.connections.relimit()
+        self.doors.patience = settings.limits.handshake
+        self._admission.patience = self._introductions.patience = settings.limits.auth
+        self._authenticators.take(own, settings.roles)
+        self._introductions.take(methods)
+        self._standing = Standing(settings)
+        self._review()
+        # Once more for those who were being authenticated by what held before.
+        self._later(decided, self._review)
+
+    def _review(self) -> None:
+        """Closes those who would not be let in again."""
+        leaving: list[tuple[Open, Close]] = []
+        for connection in self.connections:
+            principal = cast(Conversation, connection).principal
+            close = None if principal is None else self._standing.judge(principal)
+            if close is not None:
+                leaving.append((connection, close))
+        if leaving:
+            revoked = sum(close is REVOKED for _, close in leaving)
+            self._log.info(
+                "The configuration does not know {revoked} connections any more, and grants less to {changed}: closing them",
+                revoked=revoked,
+                changed=len(leaving) - revoked,
+            )
+            self._let_go(leaving)
+
+    def _let_go(self, leaving: list[tuple[Open, Close]]) -> None:
+        """Closes so many at once that the others do not feel it, then the rest."""
+        for connection, close in leaving[:PARTING]:
+            _guarded(connection.close, close)
+        if leaving[PARTING:]:
+            self._later(PARTING_PAUSE, lambda: self._let_go(leaving[PARTING:]))
+
+    def _later(self, seconds: float, work: Callable[[], None]) -> None:
+        def run() -> None:
+            self._reviews.discard(call)
+            work()
+
+        call: IDelayedCall = self._reactor.callLater(seconds, run)
+        self._reviews.add(call)
+
+    async def start(self) -> None:
+        """Opens store and bus; raises `ConfigError`. A bus that is away is not an error: it is tried for ever."""
+        await self._outside.awaited(self._store.start())
+        for realm in self.realms.values():
+            await self._outside.awaited(realm.bus.start(realm.nodes))
+        await self.telemetry.load()
+        self.telemetry.start()
+        self._pulse.start()
+        self._started = True
+
+    async def drain(self) -> None:
+        """Lets every client go, with what it sent acknowledged."""
+        await self.connections.drain(self._drain, self.telemetry.settled)
+
+    async def stop(self) -> None:
+        """Ends what `start` began; the last clients are gone."""
+        self._pulse.stop()
+        for review in self._reviews:
+            review.cancel()
+        await self.telemetry.stop()
+        for realm in self.realms.values():
+            realm.stop()
+            await self._outside.awaited(realm.bus.stop())
+        await self._outside.awaited(self._store.stop())

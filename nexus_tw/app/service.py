@@ -1,0 +1,280 @@
+"""The service that `twistd` runs: a node, or a parent of several, and the endpoints listened on."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import signal
+from collections.abc import Callable, MutableMapping
+from contextlib import suppress
+from typing import Any, Final, Protocol
+
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from nexus_tw import __version__, auth
+from nexus_tw.app import logs, workers
+from nexus_tw.app.config import Configuration, open_to_pages
+from nexus_tw.app.launch import Launch, TwistdLaunch
+from nexus_tw.app.reload import Reload
+from nexus_tw.app.server import Server
+from nexus_tw.app.terminal import Terminal
+from nexus_tw.bus import open_bus
+from nexus_tw.commands import handlers
+from nexus_tw.commands.threads import Threads
+from nexus_tw.model.errors import ConfigError
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.settings import Settings
+from nexus_tw.realm.authorization import procedure_of
+from nexus_tw.runtime import plugins
+from nexus_tw.store import open_store
+from nexus_tw.transport.listening.endpoints import Listener, listener, plain
+from nexus_tw.transport.listening.listen import listen
+
+RESERVED: Final = 64  # file descriptors for everything that is not a client
+# Young objects between two collections. The default of 700 has a busy server walk its connections many times a second.
+COLLECT_AFTER: Final = (50000, 20, 50)
+
+
+Reread = Callable[[], Configuration]
+
+
+def make(configuration: Configuration, twistd: MutableMapping[str, Any], reread: Reread) -> IService:
+    """The service for a configuration, with its log; `twistd` holds twistd's own options, `reread` reads all of it again.
+
+    Raises `ConfigError` before anything listens.
+    """
+    from twisted.internet import reactor
+
+    settings = configuration.settings
+    if settings.workers > 1:
+        workers.check(settings)
+    metrics = Metrics()
+    # With workers this node never starts, but what is wrong with it is said before there are any.
+    listeners = [listener(reactor, text, settings.tls) for text in settings.listen]
+    runner: Runner = Node(reactor, configuration, listeners, metrics)
+    if settings.workers > 1:
+        runner = workers.Parent(reactor, configuration, [(text, plain(reactor, text)) for text in settings.listen])
+    running: Any = reactor
+    log = logs.for_twistd(settings.log, twistd, lambda: running.running, metrics)
+    top = logs.LoggedService(log.observer if log else None)
+    RunnerService(reactor, runner, TwistdLaunch(twistd), log, Reload(configuration, reread)).setServiceParent(top)  # type: ignore[no-untyped-call]
+    return top
+
+
+class Runner(Protocol):
+    """What a service runs."""
+
+    async def start(self) -> None:
+        """Raises `ConfigError` where there can be no server."""
+
+    async def take(self, settings: Settings) -> None:
+        """Lives by these settings from now on, as far as they may change; raises `ConfigError` and has changed nothing then."""
+
+    async def stop(self) -> None:
+        """Lets go of everything, also what a failed start left."""
+
+
+class RunnerService(Service):
+    """Runs something whose start takes a while and may fail, which ends the process with a line that says why.
+
+    SIGUSR1 begins a new log file. SIGHUP opens the log file anew, for what moved it away, and has read again what can change;
+    if it came because the terminal closed, the process shuts down.
+    """
+
+    _log = Logger()
+    _terminal: Terminal | None = None  # None in a worker, which its parent ends
+
+    def __init__(self, reactor: Any, runner: Runner, launch: Launch, log: logs.Log | None, reload: Reload | None) -> None:
+        """`log` is None where it is not ours, `reload` where somebody else reads the configuration."""
+        self._reactor = reactor
+        self._runner = runner
+        self._launch = launch
+        self._lines = log
+        self._settings = reload
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        self._launch.began()
+        if self._settings is not None:
+            self._terminal = Terminal()
+        for number, work in ((signal.SIGUSR1, self._rotate), (signal.SIGHUP, self._reload)):
+            signal.signal(number, lambda *_, work=work: self._reactor.callFromThread(work))
+        # In the first turn of the reactor: asyncio's loop does not run before, and stores and buses may need it.
+        self._reactor.callWhenRunning(self._reactor.callLater, 0, self._begin)
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()  # type: ignore[no-untyped-call]
+        return ensureDeferred(self._runner.stop())
+
+    def _begin(self) -> None:
+        ensureDeferred(self._runner.start()).addCallbacks(self._succeeded, self._give_up)
+
+    def _succeeded(self, _none: None) -> None:
+        self._launch.succeeded()
+        if self._settings is not None:
+            self._warn(self._settings.held)
+
+    def _warn(self, settings: Settings) -> None:
+        realms = open_to_pages(settings)
+        if realms:
+            self._log.warn(
+                "http.hosts is empty, and anonymous clients may join {realms}: so may any web page whose name its author has "
+                "point to this server (DNS rebinding)",
+                realms=", ".join(realms),
+            )
+
+    def _give_up(self, failure: Failure) -> None:
+        if failure.check(ConfigError):
+            why = failure.getErrorMessage()
+            self._log.critical("Nexus cannot start: {why}", why=why)
+        else:
+            why = f"cannot start: {type(failure.value).__name__}; the log has more"
+            self._log.failure("Nexus cannot start", failure)
+        self._launch.failed(why)
+        self._end()
+
+    def _end(self) -> None:
+        with suppress(ReactorNotRunning):  # it is ending already
+            self._reactor.stop()
+
+    def _rotate(self) -> None:
+        if self._lines is not None:
+            self._lines.sink.rotate()
+        self._log.info("SIGUSR1: a new log file is begun, where the log goes to one of ours")
+
+    def _reload(self) -> None:
+        if self._terminal is not None and self._terminal.hung_up():
+            self._log.warn("SIGHUP: the terminal has closed, and the server shuts down")
+            self._end()
+            return
+        if self._lines is not None:
+            self._lines.sink.reopen()
+        if self._settings is not None:
+            taken = ensureDeferred(self._read_again(self._settings))
+            taken.addErrback(lambda failure: self._log.failure("SIGHUP: a fault of the server", failure))
+
+    async def _read_again(self, reload: Reload) -> None:
+        try:
+            settings, fixed = reload.read()
+            await self._runner.take(settings)
+        except ConfigError as error:
+            self._log.error("SIGHUP: the configuration cannot be taken, and nothing has changed: {error}", error=error)
+            return
+        reload.held = settings
+        if self._lines is not None:
+            self._lines.take(settings.log)
+        if fixed:
+            self._log.warn("SIGHUP: the configuration is taken, but for what needs a restart: {fixed}", fixed=", ".join(fixed))
+        else:
+            self._log.info("SIGHUP: the configuration is taken")
+        self._warn(settings)
+
+
+class Node:
+    """One node and what it listens on."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, configuration: Configuration, listeners: list[Listener], metrics: Metrics) -> None:
+        settings = configuration.settings
+        self._configuration = configuration
+        self._listeners = listeners
+        self._ports: list[IListeningPort] = []
+        name = node_name()
+        if settings.python_path and _imports(settings):
+            plugins.search(settings.python_path)
+        self._threads = Threads(reactor, settings.limits, metrics)
+        self._server = Server(
+            reactor,
+            settings,
+            {realm: open_bus(settings.bus.url, reactor, metrics, name, realm) for realm in settings.realms},
+            open_store(settings.store.url, reactor),
+            auth.build(settings, configuration.token, reactor),
+            handlers.load(settings.commands, self._threads),
+            metrics,
+            raise_descriptor_limit() - RESERVED,
+            self._threads,
+        )
+
+    async def start(self) -> None:
+        await self._server.start()
+        for each in self._listeners:
+            if each.certificates is not None:
+                each.certificates.watch()
+        self._ports = [await listen(each.text, each.endpoint, self._server.doors) for each in self._listeners]
+        settings = self._configuration.settings
+        self._log.info(
+            "Nexus {version} listens on {listen}; bus {bus}, store {store}",
+            version=__version__,
+            listen=", ".join(settings.listen),
+            bus=settings.bus.url.partition(":")[0],
+            store=settings.store.url.partition(":")[0],
+        )
+        if self._configuration.one_off:
+            self._greet()
+        # What is there now stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*COLLECT_AFTER)
+
+    async def take(self, settings: Settings) -> None:
+        self.reconfigure(settings)
+
+    def reconfigure(self, settings: Settings) -> None:
+        """As `take`."""
+        prepared = [each.prepared(settings.tls) for each in self._listeners]
+        self._server.reconfigure(settings, self._configuration.token)
+        self._threads.take(settings.limits)
+        for take in filter(None, prepared):
+            take()
+
+    async def stop(self) -> None:
+        if self._ports:
+            self._log.info("Shutting down, with {count} connections", count=len(self._server.connections))
+        for each in self._listeners:
+            if each.certificates is not None:
+                each.certificates.unwatch()
+        await self._server.drain()
+        for port in self._ports:
+            await maybeDeferred(port.stopListening)
+        await self._threads.stop()
+        await self._server.stop()
+        if self._ports:
+            self._log.info("Nexus has ended")
+
+    def _greet(self) -> None:
+        # Neither a token nor [auth] is configured: a first look. The one place where a token is shown.
+        port = next((port for port in (getattr(port.getHost(), "port", None) for port in self._ports) if port), None)
+        self._log.info(
+            "Open http://localhost:{port}/ with the token {token} (made for this run, with all rights; "
+            "NEXUS_TOKEN or [auth] give one that lasts)",
+            port=port or "?",
+            token=self._configuration.token,
+            one_off=True,
+        )
+
+
+def _imports(settings: Settings) -> bool:
+    """Whether the file names Python of its own."""
+    functions = [realm.authorizer for realm in settings.realms.values() if realm.authorizer]
+    return bool(settings.commands) or any(procedure_of(function) is None for function in functions)
+
+
+def node_name() -> str:
+    """A name that no other node has."""
+    return f"{os.uname().nodename}-{os.getpid()}-{os.urandom(4).hex()}"
+
+
+def raise_descriptor_limit() -> int:
+    """Raises the limit of open files as far as it may be, and gives it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # some systems say a hard limit that they do not grant
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return soft if soft > 0 else 1 << 20

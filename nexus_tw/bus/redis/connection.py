@@ -1,0 +1,303 @@
+"""Single connections to Redis: one that asks, one that publishes, one that is subscribed.
+
+Parsing, and commands outside the fast paths, are txredisapi's. Its factories are not used: where AUTH or SELECT fails
+or the connection ends before the answer, they stop trying for ever. A connection here ends at its first failure and says
+why; another one is made by whoever needs it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import txredisapi
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.python.failure import Failure
+
+from nexus_tw.bus.redis.address import Address
+from nexus_tw.bus.redis.channels import Source, command
+from nexus_tw.model.errors import NexusError
+from nexus_tw.net.direct import is_socket, send
+from nexus_tw.runtime.guard import Guard
+
+# What Redis has not acknowledged is kept; past either of these a node is so far ahead of Redis that it must be told.
+MAX_UNACKED: Final = 131072
+MAX_UNACKED_BYTES: Final = 67108864
+
+# So many names travel in one command; Redis does nothing else while it works on a command.
+BATCH: Final = 1000
+
+SOURCES_KEPT: Final = 16384  # channels for which a subscriber remembers by what their messages come
+
+CONFIRMATIONS: Final = (b"subscribe", b"psubscribe", b"unsubscribe", b"punsubscribe")
+
+_BEGIN: Final = command(b"MULTI")
+_END: Final = command(b"EXEC")
+
+guarded: Final = Guard(__name__, "What came over the bus could not be handled")
+
+
+class Unreachable(Exception):
+    """Why Redis cannot be used now; the text is fit for a log."""
+
+
+def away() -> NexusError:
+    return NexusError("bus_unavailable", "The event bus is away")
+
+
+class Connection(txredisapi.RedisProtocol):
+    """One connection to Redis or to a sentinel.
+
+    `ended` is called once with the reason when it is lost; `closed` fires then.
+    """
+
+    transport: Any
+
+    def __init__(self, ended: Callable[[str], None]) -> None:
+        super().__init__(charset=None, convertNumbers=False)
+        self._ended = ended
+        self._why = ""
+        self.closed: Deferred[None] = Deferred()
+
+    def connectionMade(self) -> None:
+        """Sends nothing yet: see `login`."""
+
+    async def ask(self, *words: str) -> Any:
+        """The answer to a command; raises `Unreachable` where it is an error."""
+        try:
+            return await self.execute_command(*words)
+        except txredisapi.ResponseError as error:
+            raise Unreachable(told(error)) from None
+        except txredisapi.ConnectionError:
+            raise Unreachable(self._why or "the connection was lost") from None
+
+    async def login(self, address: Address) -> None:
+        """Makes the connection ready for use; raises `Unreachable`."""
+        if address.password is not None:
+            await self.ask("AUTH", *([address.username] if address.username else []), address.password)
+        if address.db is not None:
+            await self.ask("SELECT", str(address.db))
+        if address.master is not None:
+            role = await self.ask("ROLE")
+            if role[0] not in (b"master", "master"):  # sentinels can be behind, and what is published there gets lost
+                raise Unreachable("it is no master")
+
+    def fail(self, why: str) -> None:
+        """Drops the connection at once, without waiting for the other side."""
+        if self.transport is not None and self.connected:
+            self._why = self._why or why
+            self.transport.abortConnection()
+
+    def dataReceived(self, data: bytes, unpause: bool = False) -> None:
+        try:
+            super().dataReceived(data, unpause)
+        except txredisapi.InvalidData:
+            self.fail("it does not speak the Redis protocol")
+
+    def tryConvertData(self, data: Any) -> Any:
+        return data  # bytes stay bytes; the base class looks at each of them
+
+    def replyReceived(self, reply: Any) -> None:
+        if self.replyQueue.waiting:
+            super().replyReceived(reply)
+        else:  # said without being asked, as when there are too many clients; then Redis closes
+            self.fail(told(reply))
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._why = self._why or reason.getErrorMessage()
+        # Whoever was asking gets an error from here; so it is said first that all is over.
+        self._ended(self._why)
+        txredisapi.RedisProtocol.connectionLost(self, reason)
+        self.closed.callback(None)
+        # All of these lead to somebody who leads here: nothing but the garbage collector would free what could not be sent.
+        self._ended = _nobody
+        socket, self.transport = self.transport, None
+        while isinstance(socket, ProtocolWrapper):
+            socket = socket.transport
+        connector = getattr(socket, "connector", None)
+        if connector is not None:
+            connector.transport = None
+
+
+class Publisher(Connection):
+    """Publishes. What is put within a turn leaves in one write; answers are matched by their order."""
+
+    def __init__(self, clock: IReactorTime, ended: Callable[[str], None]) -> None:
+        super().__init__(ended)
+        self._clock = clock
+        # Who waits, for how many replies, and how many bytes it was.
+        self._unacked: deque[tuple[Callable[[Any], None], int, int]] = deque()
+        self._bytes = 0
+        self._replies: list[Any] = []  # those that are there of a transaction that is not answered in full
+        self._turn: list[bytes] = []
+        self._flush_call: IDelayedCall | None = None
+
+    async def login(self, address: Address) -> None:
+        await super().login(address)
+        # Where MULTI is refused Redis carries out the rest all the same, one by one; so that is found out before.
+        await self.ask("MULTI")
+        await self.ask("EXEC")
+
+    @property
+    def behind(self) -> bool:
+        """Whether no more should be put before Redis has acknowledged some."""
+        return len(self._unacked) >= MAX_UNACKED or self._bytes >= MAX_UNACKED_BYTES
+
+    def put(self, command: bytes, done: Callable[[Any], None], replies: int = 1) -> None:
+        """Sends a PUBLISH. Calls `done` once with the number of receivers, or with `bus_unavailable`."""
+        size = len(command)
+        self._bytes += size
+        self._unacked.append((done, replies, size))
+        self._turn.append(command)
+        if self._flush_call is None:
+            self._flush_call = self._clock.callLater(0, self._flush)
+
+    def put_together(self, commands: Sequence[bytes], done: Callable[[Any], None]) -> None:
+        """Sends several PUBLISH, all of which Redis carries out or none, and nothing of anybody between them.
+
+        Calls `done` once with the last one's number of receivers, or with `bus_unavailable`.
+        """
+        self.put(b"".join((_BEGIN, *commands, _END)), done, len(commands) + 2)
+
+    def _flush(self) -> None:
+        self._flush_call = None
+        turn, self._turn = self._turn, []
+        data = b"".join(turn)
+        if is_socket(self.transport):
+            data = send(self.transport, data)
+        if data:
+            self.transport.write(data)
+
+    def replyReceived(self, reply: Any) -> None:
+        if not self._unacked:
+            super().replyReceived(reply)
+            return
+        done, replies, size = self._unacked[0]
+        if replies > 1:
+            self._replies.append(reply)
+            if len(self._replies) < replies:
+                return
+        self._unacked.popleft()
+        self._bytes -= size
+        if replies > 1:
+            reply = self._outcome()
+        if type(reply) is not int:
+            reply = NexusError("bus_unavailable", f"The event bus refused this: {told(reply)}")
+        guarded(done, reply)
+
+    def _outcome(self) -> Any:
+        """What came of a transaction: the first error in it, else what its last command gave."""
+        (begun, *queued, carried_out), self._replies = self._replies, []
+        if isinstance(begun, Exception):
+            self.fail(f"a transaction was refused: {told(begun)}")
+        replies = [begun, *queued, *(carried_out if type(carried_out) is list else [carried_out])]
+        return next((reply for reply in replies if isinstance(reply, Exception)), replies[-1])
+
+    def release(self) -> None:
+        """Gives up what was not acknowledged; called once, when the connection is not used any more."""
+        if self._flush_call is not None:
+            self._flush_call.cancel()
+            self._flush_call = None
+        self._turn.clear()
+        while self._unacked:
+            done, _, _ = self._unacked.popleft()
+            guarded(done, away())
+
+
+class Subscriber(Connection):
+    """Is subscribed. Each message is handed on once, however many of this connection's subscriptions match it."""
+
+    def __init__(self, clock: IReactorTime, arrived: Callable[[bytes, bytes], None], ended: Callable[[str], None]) -> None:
+        """`arrived` is called with the channel and the payload."""
+        super().__init__(ended)
+        self._clock = clock
+        self._arrived = arrived
+        self._turn: list[tuple[bytes, tuple[bytes, ...]]] = []
+        self._flush_call: IDelayedCall | None = None
+        # Redis confirms every name of every command in the order in which it was asked.
+        self._unconfirmed: deque[Callable[[], None]] = deque()
+        # By channel, which of the subscriptions that match it hands its messages on.
+        self._sources: dict[bytes, bytes] = {}
+
+    def subscribe(self, source: Source, done: Callable[[], None]) -> None:
+        """Calls `done` when it stands, or when the connection is given up."""
+        self._put(b"PSUBSCRIBE" if source.glob else b"SUBSCRIBE", source.names, done)
+
+    def unsubscribe(self, source: Source) -> None:
+        self._put(b"PUNSUBSCRIBE" if source.glob else b"UNSUBSCRIBE", source.names, _nothing)
+
+    def _put(self, verb: bytes, names: tuple[bytes, ...], done: Callable[[], None]) -> None:
+        self._unconfirmed.extend((_nothing,) * (len(names) - 1))
+        self._unconfirmed.append(done)
+        self._turn.append((verb, names))
+        if self._flush_call is None:
+            self._flush_call = self._clock.callLater(0, self._flush)
+
+    def _flush(self) -> None:
+        self._flush_call = None
+        turn, self._turn = self._turn, []
+        commands: list[bytes] = []
+        together: list[bytes] = []
+        last = b""
+        for verb, names in turn:
+            # Names of one source stay in one command, so nothing that is published comes between them.
+            if together and (verb != last or len(together) + len(names) > BATCH):
+                commands.append(command(last, together))
+                together = []
+            together += names
+            last = verb
+        commands.append(command(last, together))
+        self.transport.write(b"".join(commands))
+
+    def replyReceived(self, reply: Any) -> None:
+        kind = reply[0] if type(reply) is list and reply else None
+        if kind == b"message":
+            self._message(reply[1], reply[1], reply[2])
+        elif kind == b"pmessage":
+            self._message(reply[1], reply[2], reply[3])
+        elif kind in CONFIRMATIONS and self._unconfirmed:
+            self._sources.clear()
+            guarded(self._unconfirmed.popleft())
+        else:
+            super().replyReceived(reply)
+
+    def _message(self, source: bytes, channel: bytes, payload: bytes) -> None:
+        # For one publish Redis sends a copy for each subscription that matches, all in a row. Confirmations come in the
+        # same stream, so between two of them the same subscriptions match a channel and bring each of its publishes. The
+        # one that was first to bring a message of a channel therefore brings them all, and what the others bring are
+        # copies. Redis alone says what matches. (Forgetting for want of room falls between publishes too.)
+        if channel not in self._sources:
+            if len(self._sources) >= SOURCES_KEPT:
+                self._sources.clear()
+            self._sources[channel] = source
+        elif self._sources[channel] != source:
+            return
+        guarded(self._arrived, channel, payload)
+
+    def release(self) -> None:
+        """Ends waiting for confirmations; called once, when the connection is not used any more."""
+        if self._flush_call is not None:
+            self._flush_call.cancel()
+            self._flush_call = None
+        self._turn.clear()
+        while self._unconfirmed:
+            guarded(self._unconfirmed.popleft())
+
+
+def told(error: object) -> str:
+    """What Redis said, without what it quotes: it quotes unknown commands with their arguments, a password perhaps."""
+    text = str(error)
+    for quote in "'`\"":
+        text = text.partition(quote)[0]
+    return text[:200].strip()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _nobody(_why: str) -> None:
+    pass

@@ -1,0 +1,1 @@
+"""Commands and calls: from a caller to an executor, and back."""

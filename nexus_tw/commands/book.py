@@ -1,0 +1,164 @@
+"""The book of commands: all that are remembered, within bounds."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from typing import Final
+
+from msgspec import Raw
+from twisted.internet.interfaces import IReactorTime
+
+from nexus_tw.commands.task import NO_PARAMETERS, Command, Execution, _size, failed
+from nexus_tw.interfaces.peers import Peer
+from nexus_tw.interfaces.realm import CommandReply
+from nexus_tw.model.budgets import Pot
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.settings import Limits
+
+DAY: Final = 86400.0  # seconds for which the id of an ended command stands
+
+
+MAX_BYTES: Final = 64 * 1024 * 1024  # of parameters and results that are kept
+
+
+class CommandBook:
+    """All commands that are remembered: those that have not ended, and ended ones for a day.
+
+    Past `limits.commands` (a command with several targets counts once for each) or `MAX_BYTES` the ones that ended first are
+    forgotten early, past a caller's share of these its own; a forgotten id is a new command. `MAX_BYTES` is of parameters,
+    results and names; `RECORD` and `TARGET` say what each of the others takes besides.
+    """
+
+    def __init__(self, limits: Limits, clock: IReactorTime, metrics: Metrics) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._live: dict[str, Command] = {}
+        self._ended: OrderedDict[str, Command] = OrderedDict()
+        self._pending: Counter[str] = Counter()
+        self._awaited: dict[Peer, dict[Command, None]] = {}  # commands that have not ended, by where somebody waits
+        self._ended_of: dict[str, OrderedDict[str, Command]] = {}  # by account
+        self._counts = Pot("commands", "commands", limits, metrics)
+        self._bytes = Pot("command_bytes", MAX_BYTES, limits, metrics)
+
+    def find(self, command_id: str) -> Command | None:
+        """The command of that id, if it is remembered."""
+        self._forget_old()
+        return self._live.get(command_id) or self._ended.get(command_id)
+
+    def add(self, command: Command) -> None:
+        """Takes a command that has not ended; raises `limit_exceeded` where there is no room for it."""
+        limits, account = self._limits, command.account
+        if limits.pending and self._pending[account] >= limits.pending:
+            raise NexusError("limit_exceeded", f"More than {limits.pending} commands of this caller have not ended")
+        count = len(command.executions)
+        # Names of targets are kept as long as the command, parameters until nobody can be given them any more.
+        size = len(command.parameters) + sum(len(execution.target or "") for execution in command.executions)
+        self._forget_old()
+        self._make_room(account, count, size)
+        self._counts.take(account, count)
+        try:
+            self._bytes.take(account, size)
+        except NexusError:
+            self._counts.give_back(account, count)
+            raise
+        command.size = size
+        self._live[command.id] = command
+        self._pending[account] += 1
+
+    def attach(self, command: Command, reply: CommandReply, peer: Peer) -> None:
+        """Have somebody at this peer wait for a command that is remembered; see `Command.attach`."""
+        if command.state is None:
+            self._awaited.setdefault(peer, {})[command] = None
+        try:
+            command.attach(reply, peer)
+        finally:
+            if peer not in command.peers():
+                self._leave(peer, command)
+
+    def left(self, peer: Peer) -> None:
+        """The peer is gone: nothing of it is kept. What it asked for goes on."""
+        for command in self._awaited.pop(peer, ()):
+            command.leave(peer)
+
+    def _leave(self, peer: Peer, command: Command) -> None:
+        awaited = self._awaited.get(peer)
+        if awaited is not None:
+            awaited.pop(command, None)
+            if not awaited:
+                del self._awaited[peer]
+
+    def settle(self, execution: Execution, outcome: Raw | NexusError) -> None:
+        """Keeps what came of an execution.
+
+        With several targets a result is kept until the last of them has ended, so one for which there is no room is replaced by
+        the error that says so. The result of a command with one is told now, and perhaps forgotten after that.
+        """
+        command = execution.command
+        size = _size(outcome) if isinstance(outcome, Raw) else len(outcome.message)
+        if command.several:
+            self._make_room(command.account, 0, size)
+            if self._bytes.spills(command.account, size) or self._bytes.full(size):
+                outcome = failed("limit_exceeded", "there is no room for this result beside those of other targets")
+                size = len(outcome.message)
+        if command.several and isinstance(outcome, NexusError):
+            command.failure = execution.fail(outcome, command.failure)
+        else:
+            execution.outcome = outcome
+        command.size += size
+        self._bytes.count(command.account, size)
+
+    def spend(self, command: Command) -> None:
+        """Free the parameters of a command, which nobody will be given any more."""
+        size = len(command.parameters) - len(NO_PARAMETERS)
+        if size > 0:
+            command.parameters = NO_PARAMETERS
+            command.size -= size
+            self._bytes.give_back(command.account, size)
+
+    def ended(self, command: Command) -> None:
+        """The command ends now: its parameters are no longer needed."""
+        for peer in command.peers():
+            self._leave(peer, command)
+        account = command.account
+        del self._live[command.id]
+        self._pending[account] -= 1
+        if not self._pending[account]:
+            del self._pending[account]
+        size = len(command.parameters)
+        command.size -= size
+        self._bytes.give_back(account, size)
+        command.failure = None
+        command.ended_at = self._clock.seconds()
+        self._ended[command.id] = command
+        self._ended_of.setdefault(account, OrderedDict())[command.id] = command
+        self._make_room(account, 0, 0)
+
+    def _forget_old(self) -> None:
+        before = self._clock.seconds() - DAY
+        while self._ended and (first := next(iter(self._ended.values()))).ended_at <= before:
+            self._forget(first)
+
+    def _make_room(self, account: str, count: int, size: int) -> None:
+        """Forget ended commands as far as it helps: the account's own if its share is used up, else the oldest of all."""
+        counts, kept = self._counts, self._bytes
+        while self._ended:
+            if counts.spills(account, count) or kept.spills(account, size):
+                mine = self._ended_of.get(account)
+                if not mine:
+                    return
+                self._forget(next(iter(mine.values())))
+            elif counts.full(count) or kept.full(size):
+                self._forget(next(iter(self._ended.values())))
+            else:
+                return
+
+    def _forget(self, command: Command) -> None:
+        account = command.account
+        del self._ended[command.id]
+        mine = self._ended_of[account]
+        del mine[command.id]
+        if not mine:
+            del self._ended_of[account]
+        self._counts.give_back(account, len(command.executions))
+        self._bytes.give_back(account, command.size)

@@ -1,0 +1,332 @@
+"""Plain calls: remote procedure calls of which nothing is kept (WAMP's CALL).
+
+A command of the JSON protocol is a task: it has an id that stands for a day, may wait for an agent and be tried again, and
+everybody can watch it. A call is none of that. It goes to who executes it now or fails at once, and ends with its caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import unquote
+from uuid import uuid4
+
+import msgspec
+from msgspec import Raw
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from nexus_tw.commands.arguments import Procedure
+from nexus_tw.commands.handlers import HandlerRun
+from nexus_tw.commands.invocations import HANDED_ON, TOO_LONG, Invocation, Invocations
+from nexus_tw.commands.registry import Executor, Executors, Registration
+from nexus_tw.interfaces.peers import Caller, Peer, Reason
+from nexus_tw.interfaces.plugins import Handler
+from nexus_tw.interfaces.realm import CallReply, CallRequest, CancelMode
+from nexus_tw.model.budgets import Pot
+from nexus_tw.model.errors import NexusError, Unsupported
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.payloads import Options, Payload
+from nexus_tw.model.policy import Principal
+from nexus_tw.model.settings import Limits
+from nexus_tw.runtime.client_log import Journal
+from nexus_tw.runtime.guard import Guard
+
+AGENT: Final = "nexus.agent."
+HELD: Final = 67108864  # bytes of the arguments that the handlers of one realm are working on, from plain calls
+LONGEST: Final = 86400.0  # s; what is asked for beyond it is cut down to it
+
+_guarded: Final = Guard(__name__, "Who executes a call could not be told that nobody waits for it")
+
+
+
+class Calls:
+    """Takes calls."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        executors: Executors,
+        invocations: Invocations,
+        handlers: Mapping[str, Handler],
+        procedures: Mapping[str, Procedure],
+        metrics: Metrics,
+        limits: Limits,
+        disclose: bool,
+        journal: Journal,
+    ) -> None:
+        """With `disclose` every callee is told who calls."""
+        self.clock = clock
+        self.executors = executors
+        self.invocations = invocations
+        self.handlers = handlers
+        self.procedures = procedures
+        self.metrics = metrics
+        self.timeout = limits.call  # s for calls that give none; 0: none
+        self.disclose = disclose
+        self.journal = journal
+        self.held = Pot("handler_bytes", HELD, limits, metrics)
+
+    def call(self, peer: Peer, rights: Principal, request: CallRequest, reply: CallReply) -> Call:
+        """Takes a call, for which `rights` must be enough. Raises `forbidden`, `no_such_command` where nobody executes it."""
+        name, agent_id = _target(request.procedure)
+        if self._own_right(name, agent_id):
+            return self._take(peer, name, agent_id, request, reply, None)
+        who = peer.principal
+        try:
+            rights.require("call", name)
+            return self._take(peer, name, agent_id, request, reply, who)
+        except NexusError as error:
+            self.journal.called(who.account, who.subject, name, f"refused: {error.code}")
+            raise
+
+    def _take(
+        self, peer: Peer, name: str, agent_id: str | None, request: CallRequest, reply: CallReply, noted: Principal | None
+    ) -> Call:
+        procedure = self.procedures.get(name) if agent_id is None else None
+        handler = self.handlers.get(name) if agent_id is None else None
+        if procedure is None and handler is None:
+            registration, executor = self._pick(name, agent_id, request.payload.size)
+            if request.more and not executor.peer.streams:
+                raise _no_parts(name)
+            call = Call(self, reply, request.progressive, noted, name)
+            who = peer.principal
+            call.hand_over(Caller(peer.number, who.subject, who.role), name, request, registration, executor)
+            return call
+        if request.more:
+            raise _no_parts(name)
+        if request.options is not None:
+            raise Unsupported(f"{name} is executed by the server, which cannot open an encrypted payload")
+        call = Call(self, reply, request.progressive, noted, name)
+        if procedure is not None:
+            procedure(peer, request.payload, call)
+        elif handler is not None:
+            call.run(handler, peer, name, request)
+        return call
+
+    def granted(self, principal: Principal, procedure: str) -> bool:
+        """Whether the grants of the principal's role are enough to call it: those for the name that is executed."""
+        name, agent_id = _target(procedure)
+        return self._own_right(name, agent_id) or principal.allows("call", name)
+
+    @staticmethod
+    def named(procedure: str) -> str:
+        """Return the one way to write what is called, for those who decide by it: an agent's id may be quoted in many."""
+        name, agent_id = _target(procedure)
+        return name if agent_id is None else f"{AGENT}{agent_id.replace('%', '%25').replace('.', '%2E')}.{name}"
+
+    def _own_right(self, name: str, agent_id: str | None) -> bool:
+        """Whether it is for the procedure itself to say who may call it."""
+        return agent_id is None and name.startswith("nexus.") and name in self.procedures
+
+    def _pick(self, name: str, agent_id: str | None, size: int) -> tuple[Registration, Executor]:
+        picked = self.executors.pick(name, agent_id)
+        if picked is None:
+            raise NexusError("no_such_command", _nobody(name, agent_id))
+        if not picked[1].peer.room(size):
+            raise _busy(name)
+        return picked
+
+    def ask(self, procedure: str, args: list[Any], timeout: float, reply: CallReply) -> None:
+        """Calls it for the server itself, for `timeout` s at most, whatever the limit of other calls. Raises `no_such_command`
+        where nobody executes it now."""
+        payload = Payload.of_value(msgspec.json.encode({"args": args, "kwargs": {}}), "pair")
+        picked = self._pick(procedure, None, payload.size)
+        request = CallRequest(procedure, payload, timeout, False, False, False, None)
+        Call(self, reply, False).hand_over(_SERVER, procedure, request, *picked)
+
+
+class Call:
+    """One call under way; as `CallersHalf` it hears of its invocation, as `Reply` of a procedure of the server's own."""
+
+    __slots__ = (
+        "_calls",
+        "_invocation",
+        "_name",
+        "_noted",
+        "_patience",
+        "_progressive",
+        "_reply",
+        "_run",
+        "_timer",
+    )
+
+    def __init__(
+        self, calls: Calls, reply: CallReply, progressive: bool, noted: Principal | None = None, name: str = ""
+    ) -> None:
+        """The journal says what comes of it, and that `noted` called it by this name; it says nothing if that is None."""
+        calls.metrics.calls += 1
+        self._calls = calls
+        self._noted = noted
+        self._name = name
+        self._reply: CallReply | None = reply
+        self._progressive = progressive
+        self._invocation: Invocation | None = None
+        self._run: HandlerRun | None = None
+        self._patience = 0.0  # s until the first result and from one to the next; 0: no limit
+        self._timer: IDelayedCall | None = None
+
+    def hand_over(
+        self, caller: Caller, name: str, request: CallRequest, registration: Registration, executor: Executor
+    ) -> None:
+        calls = self._calls
+        seconds = self._arm(request.timeout)
+        invocation = self._invocation = Invocation(
+            calls.invocations,
+            self,
+            executor,
+            registration,
+            name,
+            request.payload,
+            caller,
+            calls.clock.seconds() + seconds,
+            disclosed=request.disclose or calls.disclose,
+            progressive=request.progressive,
+            more=request.more,
+            options=request.options,
+        )
+        calls.invocations.start(invocation)
+
+    def run(self, handler: Handler, peer: Peer, name: str, request: CallRequest) -> None:
+        """Has a handler of the server execute it. Raises `limit_exceeded` if others hold too much already."""
+        held, account, size = self._calls.held, peer.principal.account, request.payload.size
+        held.take(account, size)
+        self._arm(request.timeout)
+
+        def on_progress(_run: HandlerRun, data: Raw) -> None:
+            self.progressed(Payload.of_value(bytes(data)), None)
+
+        def on_end(_run: HandlerRun, outcome: Raw | NexusError) -> None:
+            held.give_back(account, size)
+            if isinstance(outcome, NexusError):
+                self.failed(outcome)
+            else:
+                self.completed(Payload.of_value(bytes(outcome)), None)
+
+        parameters = msgspec.json.decode(request.payload.parameters)
+        self._run = HandlerRun(str(uuid4()), name, parameters, peer.principal, on_progress, on_end)
+        self._run.start(handler)
+
+    def further(self, payload: Payload, more: bool) -> None:
+        """A further part of the arguments (WAMP: progressive call invocations); the last one where `more` is false."""
+        invocation = self._invocation
+        if invocation is not None and not invocation.over:
+            if not invocation.peer.room(payload.size):
+                self.failed(_busy(self._name))
+                self._leave("cancelled")
+                return
+            invocation.payload = payload
+            invocation.more = more
+            invocation.peer.invoke(invocation)
+            invocation.payload = HANDED_ON
+
+    def cancel(self, mode: CancelMode) -> None:
+        """The caller wants no result any more; `kill` waits for what the callee says to that."""
+        invocation = self._invocation
+        if mode == "kill" and invocation is not None:
+            if invocation.peer.interrupt(invocation, "cancelled"):
+                return
+            mode = "skip"  # it has been told as far as it can be
+        self.failed(NexusError("cancelled", "the call was cancelled"))
+        self._leave(None if mode == "skip" else "cancelled")
+
+    def abandon(self) -> None:
+        """The caller is gone."""
+        if self._end("cancelled: its caller left") is not None:
+            _guarded(self._leave, "cancelled")  # the caller's other calls have to be given up too
+
+    # --- CallersHalf
+
+    def progressed(self, payload: Payload, options: Options) -> None:
+        if self._reply is not None and self._progressive:
+            if self._timer is not None:
+                self._timer.reset(self._patience)
+            try:
+                self._reply.progress(payload, options)
+            except NexusError as error:
+                self.failed(error)
+                self._leave("cancelled")
+
+    def completed(self, payload: Payload, options: Options) -> None:
+        reply = self._end("completed")
+        if reply is not None:
+            reply.result(payload, options)
+
+    def failed(self, error: NexusError) -> None:
+        reply = self._end(f"failed: {error.code}")
+        if reply is not None:
+            reply.error(error)
+
+    def lost(self) -> None:
+        self.failed(NexusError("agent_lost", "who executed it is gone"))
+
+    def overran(self, _alone: bool) -> None:
+        self.failed(NexusError("too_large", TOO_LONG))
+
+    # --- Reply
+
+    progress = progressed
+    result = completed
+    error = failed
+
+    # ---
+
+    def _arm(self, timeout: float) -> float:
+        """Start the timeout, and return the seconds until it ends. Where the caller wants progress it is the limit between the
+        call and the first result, and from each result to the next (WAMP, "Progressive Call Results", timeouts)."""
+        seconds = self._patience = min(timeout or self._calls.timeout, LONGEST)
+        if seconds:
+            self._timer = self._calls.clock.callLater(seconds, self._late)
+        return seconds or LONGEST
+
+    def _late(self) -> None:
+        self.failed(NexusError("timeout", f"no result within {self._patience:g} s"))
+        self._leave("timeout")
+
+    def _leave(self, reason: Reason | None) -> None:
+        """Nobody waits for who executes it, which is told so where there is a reason."""
+        invocation, run = self._invocation, self._run
+        if run is not None and reason is not None:
+            run.stop(reason)
+        if invocation is not None and not invocation.over:
+            if reason is None:
+                invocation.end()
+            else:
+                invocation.stop(reason)
+
+    def _end(self, outcome: str) -> CallReply | None:
+        reply, self._reply = self._reply, None
+        who = self._noted
+        if reply is not None and who is not None:
+            self._calls.journal.called(who.account, who.subject, self._name, outcome)
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+        return reply
+
+
+_SERVER: Final = Caller(0, "", "")
+
+
+def _busy(name: str) -> NexusError:
+    return NexusError("rate_limited", f"who executes {name} has not read yet what was sent to it before")
+
+
+def _no_parts(name: str) -> NexusError:
+    return Unsupported(f"who executes {name} does not take arguments in parts")
+
+
+def _target(procedure: str) -> tuple[str, str | None]:
+    """The command, and the agent that must execute it, of `nexus.agent.AGENT.COMMAND`; a dot in an agent's id is `%2E`."""
+    if procedure.startswith(AGENT):
+        agent, _, name = procedure[len(AGENT) :].partition(".")
+        if name:
+            return name, unquote(agent)
+    return procedure, None
+
+
+def _nobody(name: str, agent_id: str | None) -> str:
+    return f"nobody executes {name}" if agent_id is None else f"agent {agent_id} does not execute {name}"
+
+
+
+

@@ -1,0 +1,245 @@
+"""Invocations: what a connection has in hand, between who called and who executes.
+
+The caller's half of a call is a record of its own kind (`task` for commands, `calls` for plain calls);
+the executor's half is the same for both, and this is it. An invocation is over before anybody is told so: whatever the
+executor still says later finds nothing, and nothing ends twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, Protocol
+from uuid import uuid4
+
+from nexus_tw.commands.registry import Executor
+from nexus_tw.interfaces.peers import Caller, Peer, Reason, Registration
+from nexus_tw.model.budgets import Shelf
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.payloads import Options, Payload
+from nexus_tw.model.settings import Limits
+from nexus_tw.runtime.guard import Guard
+
+# Stands for the arguments of an invocation once its executor has been sent them: many may wait long for an answer.
+HANDED_ON: Final = Payload.of_value(b"null")
+MOST_PAST: Final = 65536  # invocations of a realm that are over, but of which it is known whose they were
+
+TOO_LONG: Final = "who executes it was closed with 1009: it sent a message that was too long, which may have been the answer"
+
+_guarded: Final = Guard(__name__, "A caller could not be told that who executed its call is gone")
+
+
+class CallersHalf(Protocol):
+    """Who waits for an invocation. Only the present one of a call is heard."""
+
+    def progressed(self, payload: Payload, options: Options) -> None: ...
+
+    def completed(self, payload: Payload, options: Options) -> None: ...
+
+    def failed(self, error: NexusError) -> None: ...
+
+    def lost(self) -> None:
+        """The connection that executes it is gone."""
+
+    def overran(self, alone: bool) -> None:
+        """The connection that executes it was closed because of a message that was too long, which may have been the answer;
+        `alone` if it was executing nothing else."""
+
+
+class Invocation:
+    """Provides `nexus_tw.interfaces.plugins.Invocation`."""
+
+    __slots__ = (
+        "_command_id",
+        "_half",
+        "_table",
+        "agent_id",
+        "attempt",
+        "caller",
+        "deadline",
+        "disclosed",
+        "more",
+        "number",
+        "options",
+        "payload",
+        "peer",
+        "procedure",
+        "progressive",
+        "registration",
+    )
+
+    def __init__(
+        self,
+        table: Invocations,
+        half: CallersHalf,
+        executor: Executor,
+        registration: Registration,
+        procedure: str,
+        payload: Payload,
+        caller: Caller,
+        deadline: float,
+        *,
+        command_id: str = "",
+        attempt: int = 1,
+        disclosed: bool = False,
+        progressive: bool = True,
+        more: bool = False,
+        options: Options = None,
+    ) -> None:
+        self._table = table
+        self._half: CallersHalf | None = half  # until it is over: the two halves refer to each other
+        self._command_id = command_id
+        self.peer, self.agent_id = executor
+        self.registration = registration
+        self.procedure = procedure
+        self.payload = payload
+        self.caller = caller
+        self.disclosed = disclosed
+        self.deadline = deadline
+        self.attempt = attempt
+        self.progressive = progressive
+        self.more = more
+        self.options = options
+        self.number = 0
+
+    @property
+    def command_id(self) -> str:
+        """What the JSON protocol calls it by; made up for a call from WAMP once somebody asks."""
+        if not self._command_id:
+            self._command_id = str(uuid4())
+            self._table.name(self)
+        return self._command_id
+
+    @property
+    def named(self) -> bool:
+        """Whether it has such an id."""
+        return bool(self._command_id)
+
+    @property
+    def over(self) -> bool:
+        return self._half is None
+
+    def progress(self, payload: Payload, options: Options = None) -> None:
+        if self._half is not None:
+            self._half.progressed(payload, options)
+
+    def result(self, payload: Payload, options: Options = None) -> None:
+        half = self._half
+        if half is not None:
+            self.end()
+            half.completed(payload, options)
+
+    def error(self, error: NexusError) -> None:
+        half = self._half
+        if half is not None:
+            self.end()
+            half.failed(error)
+
+    def lost(self) -> None:
+        half = self._half
+        if half is not None:
+            self.end()
+            half.lost()
+
+    def overran(self, alone: bool) -> None:
+        half = self._half
+        if half is not None:
+            self.end()
+            half.overran(alone)
+
+    def stop(self, reason: Reason) -> bool:
+        """Gives it up and tells the executor, where that is a client that can be told."""
+        self.end()
+        return self.peer.interrupt(self, reason)
+
+    def end(self) -> None:
+        """Gives it up."""
+        if self._half is not None:
+            self._half = None
+            self._table.remove(self)
+
+
+class _Hand:
+    """What one connection is executing, by the invocations' numbers."""
+
+    __slots__ = ("last", "open", "overran")
+
+    def __init__(self) -> None:
+        self.last = 0
+        self.overran = False
+        self.open: dict[int, Invocation] = {}
+
+
+class Invocations:
+    """What each connection is executing now."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._hands: dict[Peer, _Hand] = {}
+        self._named: dict[tuple[Peer, str], list[Invocation]] = {}
+        # By client id and command id, on the account of who executed it.
+        self._past: Shelf[tuple[str, str], None] = Shelf(limits, MOST_PAST)
+
+    def start(self, invocation: Invocation) -> None:
+        """Hands it over."""
+        hand = self._hands.get(invocation.peer)
+        if hand is None:
+            hand = self._hands[invocation.peer] = _Hand()
+        hand.last += 1
+        invocation.number = hand.last
+        hand.open[hand.last] = invocation
+        if invocation.named:
+            self.name(invocation)
+        invocation.peer.invoke(invocation)
+        invocation.payload = HANDED_ON
+
+    def name(self, invocation: Invocation) -> None:
+        """From now on it is found by its command id."""
+        self._named.setdefault((invocation.peer, invocation.command_id), []).append(invocation)
+
+    def remove(self, invocation: Invocation) -> None:
+        peer = invocation.peer
+        del self._hands[peer].open[invocation.number]
+        if invocation.named:
+            key = (peer, invocation.command_id)
+            named = self._named[key]
+            named.remove(invocation)
+            if not named:
+                del self._named[key]
+            self._past.put((peer.client_id, invocation.command_id), None, peer.principal.account, 1)
+
+    def find(self, peer: Peer, command_id: str, agent_id: str | None) -> Invocation | None:
+        """The connection's invocation of that id: as that agent, or without one the oldest."""
+        for invocation in self._named.get((peer, command_id), ()):
+            if agent_id in (None, invocation.agent_id):
+                return invocation
+        return None
+
+    def had(self, peer: Peer, command_id: str) -> bool:
+        """Whether the connection was executing this not long ago."""
+        return (peer.client_id, command_id) in self._past
+
+    def get(self, peer: Peer, number: int) -> Invocation | None:
+        """The connection's invocation of that number, unless it is over."""
+        hand = self._hands.get(peer)
+        return None if hand is None else hand.open.get(number)
+
+    def overran(self, peer: Peer) -> None:
+        """The connection is about to be lost because it sent a message that was too long."""
+        hand = self._hands.get(peer)
+        if hand is not None:
+            hand.overran = True
+
+    def lost(self, peer: Peer) -> Iterator[None]:
+        """The connection is gone, and with it all that it was executing, which ends step by step. A second time changes
+        nothing."""
+        hand = self._hands.get(peer)
+        if hand is not None:
+            held = list(hand.open.values())
+            for invocation in held:
+                # Nothing, where telling of another has ended it.
+                if hand.overran:
+                    _guarded(invocation.overran, len(held) == 1)
+                else:
+                    _guarded(invocation.lost)
+                yield
+            if self._hands.get(peer) is hand and not hand.open:
+                del self._hands[peer]

@@ -1,0 +1,210 @@
+"""Executors: which connection executes which procedure, as which agent, and whose turn it is.
+
+A procedure (to the JSON protocol, a command) is registered under its name, or as a pattern of names. All who register the same
+one share a registration, whose invocation policy says which of them is taken (WAMP: shared and pattern-based registration).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from itertools import count
+from random import Random
+from typing import Final, NamedTuple
+
+from nexus_tw.interfaces.peers import Peer
+from nexus_tw.model.cache import Kept
+from nexus_tw.model.errors import AlreadyRegistered, PolicyConflict
+from nexus_tw.model.names import Pattern, is_name, is_reserved
+from nexus_tw.model.pattern_index import PatternMap
+
+SINGLE: Final = "single"
+ROUNDROBIN: Final = "roundrobin"
+# Of names for which the registration of a pattern is remembered: how many, and their bytes.
+_ROUTES_KEPT: Final = 16384
+_ROUTES_BYTES: Final = 4 << 20
+
+
+class Executor(NamedTuple):
+    """A connection in its role as one agent; a gateway's connection may have several."""
+
+    peer: Peer
+    agent_id: str
+
+
+# Ordered dictionaries, not plain ones: taking from the front of a plain one gets slower with each key taken.
+_Rotation = OrderedDict[Executor, None]
+
+
+class Registration:
+    """All who execute the same; `number` is its id in WAMP."""
+
+    __slots__ = ("created", "executors", "invoke", "number", "pattern")
+
+    def __init__(self, number: int, pattern: Pattern, invoke: str, created: int) -> None:
+        self.number = number
+        self.pattern = pattern
+        self.invoke = invoke
+        self.created = created  # ms since the epoch
+        self.executors: _Rotation = OrderedDict()
+
+    def pick(self, random: Random) -> Executor:
+        """Whose turn it is. There is always somebody: the last one takes the registration with it."""
+        executors = self.executors
+        if self.invoke == ROUNDROBIN:
+            executor = next(iter(executors))
+            executors.move_to_end(executor)
+            return executor
+        if self.invoke == "random":
+            return random.choice(list(executors))
+        return next(reversed(executors)) if self.invoke == "last" else next(iter(executors))
+
+
+class Executors:
+    """The registrations of all connections."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._numbers = count(1)
+        self._exact: dict[str, Registration] = {}
+        self._wild: dict[str, Registration] = {}
+        self._trie: PatternMap[Registration] = PatternMap()
+        self._routes: Kept[str, Registration | None] = Kept(_ROUTES_KEPT, _ROUTES_BYTES)
+        self._by_number: dict[int, Registration] = {}
+        self._agents: dict[tuple[str, str], dict[Peer, None]] = {}
+        self._peers: dict[Peer, dict[tuple[str, str], Registration]] = {}  # by the pattern's text, and the agent
+
+    def __iter__(self) -> Iterator[Registration]:
+        return iter((*self._exact.values(), *self._wild.values()))
+
+    def check(self, pattern: Pattern, invoke: str, leaving: Peer | None = None) -> None:
+        """Raise `PolicyConflict` or `AlreadyRegistered` if nobody may register this with that policy once `leaving` is gone."""
+        there = self.registration(pattern)
+        if there is None or (leaving is not None and all(peer is leaving for peer, _ in there.executors)):
+            return
+        name = pattern.policy[1]
+        if there.invoke != invoke:
+            raise PolicyConflict(f"{name} is registered with the invocation policy {there.invoke}")
+        if invoke == SINGLE:
+            raise AlreadyRegistered(f"{name} is registered already")
+
+    def add(self, peer: Peer, agent_id: str, pattern: Pattern, invoke: str, now: float) -> tuple[Registration, bool]:
+        """From now on the connection executes this as this agent; the registration, and whether it is a new one."""
+        registration = self.registration(pattern)
+        created = registration is None
+        if registration is None:
+            registration = Registration(next(self._numbers), pattern, invoke, int(now * 1000))
+            (self._exact if pattern.exact else self._wild)[pattern.text] = registration
+            self._by_number[registration.number] = registration
+            if not pattern.exact:
+                self._trie.put(pattern, registration)
+                self._routes.forget()
+        key = (pattern.text, agent_id)
+        self._peers.setdefault(peer, {})[key] = registration
+        registration.executors[Executor(peer, agent_id)] = None
+        peers = self._agents.setdefault(key, {})
+        peers.pop(peer, None)
+        peers[peer] = None
+        return registration, created
+
+    def drop(self, peer: Peer, texts: Iterable[str]) -> list[tuple[Registration, bool]]:
+        """The connection executes these no longer, as whichever agent; names that it did not execute are passed over.
+
+        The registrations it has left, and whether each is gone with it.
+        """
+        wanted = frozenset(texts)
+        return self._forget(peer, [key for key in self._peers.get(peer, ()) if key[0] in wanted])
+
+    def lost(self, peer: Peer) -> list[tuple[Registration, bool]]:
+        """The connection executes nothing any more; the registrations it has left, and whether each is gone with it."""
+        return self._forget(peer, list(self._peers.get(peer, ())))
+
+    def registrations(self, peer: Peer) -> dict[tuple[str, str], Registration]:
+        """What the connection executes, by text and agent id."""
+        return self._peers.get(peer, {})
+
+    def numbered(self, number: int) -> Registration | None:
+        """The registration of that id."""
+        return self._by_number.get(number)
+
+    def registration(self, pattern: Pattern) -> Registration | None:
+        return (self._exact if pattern.exact else self._wild).get(pattern.text)
+
+    def namesakes(self, peer: Peer, pattern: Pattern) -> list[Peer]:
+        """Return the other connections of the peer's subject that execute what is registered under this pattern."""
+        there = self.registration(pattern)
+        if there is None:
+            return []
+        mine = peer.principal.identity
+        return [other for other, _ in there.executors if other is not peer and other.principal.identity == mine]
+
+    def several(self, peer: Peer) -> bool:
+        """Whether the connection executes as more than one agent."""
+        registrations = iter(self._peers.get(peer, ()))
+        _, first = next(registrations, (None, None))
+        return any(agent_id != first for _, agent_id in registrations)
+
+    def find(self, name: str) -> Registration | None:
+        """Who executes this: an exact registration, else the longest prefix, else the wildcard whose components are given
+        the furthest from the left (WAMP: pattern-based registration)."""
+        exact = self._exact.get(name)
+        if exact is not None or not self._wild:
+            return exact
+        if is_reserved(name):
+            return None  # what is the server's own and not there is nobody's, though a pattern may match it
+        if name in self._routes:
+            return self._routes[name]
+        if not is_name(name):
+            return None
+        return self._routes.keep(name, max(self._trie.matching(name), key=_specificity, default=None), name)
+
+    def any(self, name: str, agent_id: str | None) -> bool:
+        """Whether anybody (or with an id, that agent) executes it."""
+        return self.find(name) is not None if agent_id is None else (name, agent_id) in self._agents
+
+    def pick(self, name: str, agent_id: str | None) -> tuple[Registration, Executor] | None:
+        """Who shall execute it next: one of the registration's, or the given agent's latest connection."""
+        if agent_id is not None:
+            peers = self._agents.get((name, agent_id))
+            return (self._exact[name], Executor(next(reversed(peers)), agent_id)) if peers else None
+        registration = self.find(name)
+        return None if registration is None else (registration, registration.pick(self._random))
+
+    def _forget(self, peer: Peer, keys: list[tuple[str, str]]) -> list[tuple[Registration, bool]]:
+        left = []
+        for key in keys:
+            registrations = self._peers[peer]
+            registration = registrations.pop(key)
+            if not registrations:
+                del self._peers[peer]
+            agent_id = key[1]
+            del registration.executors[Executor(peer, agent_id)]
+            if not registration.executors:
+                self._delete(registration)
+            peers = self._agents[key]
+            del peers[peer]
+            if not peers:
+                del self._agents[key]
+            left.append((registration, not registration.executors))
+        return left
+
+    def _delete(self, registration: Registration) -> None:
+        pattern = registration.pattern
+        del self._by_number[registration.number]
+        if pattern.exact:
+            del self._exact[pattern.text]
+        else:
+            del self._wild[pattern.text]
+            self._trie.drop(pattern)
+            self._routes.forget()
+
+
+
+
+
+
+def _specificity(registration: Registration) -> tuple[bool, int, tuple[bool, ...]]:
+    pattern = registration.pattern
+    if pattern.tail is not None:
+        return True, len(pattern.text), ()
+    return False, 0, tuple(part != "*" for part in pattern.parts)

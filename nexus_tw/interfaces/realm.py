@@ -1,0 +1,188 @@
+"""What a session knows of the world: the verbs of the core below its words, and the link to its client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from typing import Any, Literal, NamedTuple, Protocol
+
+from msgspec import Raw
+
+from nexus_tw.interfaces.peers import Fail, Invocation, Peer, Registration, Subscription
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.events import About
+from nexus_tw.model.names import Pattern
+from nexus_tw.model.payloads import Options, Payload
+from nexus_tw.model.policy import Action, Principal
+from nexus_tw.protocols.native import messages
+
+
+class CallReply(Protocol):
+    """Who waits for a call: progress as often as there is some, then exactly one of the others."""
+
+    def progress(self, payload: Payload, options: Options) -> None: ...
+
+    def result(self, payload: Payload, options: Options) -> None: ...
+
+    def error(self, error: NexusError) -> None: ...
+
+
+class CallRequest(NamedTuple):
+    """What is called, and how."""
+
+    procedure: str
+    payload: Payload
+    timeout: float  # s; 0 for the server's own
+    progressive: bool  # whether progress is wanted
+    more: bool  # whether further parts of the arguments follow
+    disclose: bool  # whether the callee may be told who calls
+    options: Options
+
+
+CancelMode = Literal["skip", "kill", "killnowait"]
+
+
+class Call(Protocol):
+    """A call that was taken."""
+
+    def further(self, payload: Payload, more: bool) -> None:
+        """A further part of the arguments (WAMP: progressive call invocations); the last one where `more` is false."""
+
+    def cancel(self, mode: CancelMode) -> None:
+        """The caller wants no result any more; `kill` waits for what the callee says to that."""
+
+    def abandon(self) -> None:
+        """The caller is gone."""
+
+
+class CommandReply(Protocol):
+    """Who waits for a command. Two are equal where what one is told need not be told to the other."""
+
+    def affords(self, size: int) -> bool:
+        """Count an answer of about so many bytes, given before, as if the client had sent them. Return False if it cannot be
+        given now, as too much that the client was sent waits to be read."""
+
+    def progress(self, message: messages.CommandProgress) -> None:
+        """The command says how far it is."""
+
+    def result(self, message: messages.CommandResult) -> None:
+        """A result: of one of several agents (`agent_id` with a list as target), or the whole."""
+
+    def error(self, error: NexusError, command_id: str) -> None:
+        """The command, or the wish for it, ended badly."""
+
+
+class Verbs(Protocol):
+    """The core: what a session can do in one realm. Methods that answer later take `ok` and `fail` and call exactly one of
+    them, once; the others raise `NexusError`. `rights` is who must be allowed to do it (see `authorize`)."""
+
+    name: str
+    strict: bool  # whether URIs of WAMP clients must be strict ones
+    waiting: Container[Peer]  # those who asked for what has not taken effect yet; what else they ask for goes through `queue`
+    discloses: bool  # whether subscribers are told who published, also where the publisher did not ask for it
+
+    def join(self, peer: Peer) -> None:
+        """A session begins. Nothing else is done for a peer before, or after `gone`."""
+
+    def overran(self, peer: Peer) -> None:
+        """It is about to end because the client sent a message that is too long: perhaps a result."""
+
+    def gone(self, peer: Peer) -> None:
+        """It has ended. A second call does nothing."""
+
+    def queue(self, peer: Peer, size: int, act: Callable[[], None]) -> None:
+        """Call `act` once everything that the peer asked for before has taken effect, or when the peer is gone.
+
+        `size` is that of the message in bytes. Raise `rate_limited` if too many messages of this peer wait.
+        """
+
+    def authorize(
+        self,
+        peer: Peer,
+        action: Action,
+        uri: str,
+        pattern: Pattern | None,
+        allowed: Callable[[Principal], None],
+        denied: Fail,
+        payload: Payload | None = None,
+    ) -> None:
+        """Finds out whether a WAMP client may do this; `allowed` gets the `rights` to do it with. Those of the peer's own
+        principal are enough where the realm has no authorizer.
+
+        Both are called in the order in which the peer asked; see `queue`. `payload` is what waits with the request.
+        """
+
+    def subscribe(
+        self,
+        peer: Peer,
+        rights: Principal,
+        events: list[str],
+        parse: Callable[[str, str], Pattern],
+        filters: dict[str, Any] | None,
+        recover: bool,
+        ok: Callable[[], None],
+        fail: Fail,
+    ) -> None: ...
+
+    def unsubscribe(self, peer: Peer, events: list[str], ok: Callable[[], None]) -> None: ...
+
+    def subscription(self, pattern: Pattern) -> Subscription:
+        """What is subscribed to under a pattern that somebody here subscribes to."""
+
+    def subscribed(self, peer: Peer, number: int) -> Pattern | None:
+        """The pattern of the peer's subscription with that id."""
+
+    def publish(
+        self,
+        rights: Principal,
+        event_type: str,
+        payload: Payload,
+        ok: Callable[[], None],
+        fail: Fail,
+        about: About | None = None,
+    ) -> None: ...
+
+    def lost(self, event_type: str) -> None:
+        """An event was lost and its publisher is not told: have its subscribers told (`continuity`)."""
+
+    def submit(
+        self, peer: Peer, agent_id: str, metrics: Raw, timestamp: str | None, ok: Callable[[int], None], fail: Fail
+    ) -> None: ...
+
+    def command(self, peer: Peer, request: messages.Command, reply: CommandReply) -> None: ...
+
+    def cancel(self, peer: Peer, command_id: str, reply: CommandReply) -> None: ...
+
+    def call(self, peer: Peer, rights: Principal, request: CallRequest, reply: CallReply) -> Call: ...
+
+    def register(self, peer: Peer, commands: list[str], agent_id: str | None) -> None: ...
+
+    def register_procedure(
+        self, peer: Peer, rights: Principal, pattern: Pattern, invoke: str, agent_id: str | None
+    ) -> Registration: ...
+
+    def make_way(self, peer: Peer, pattern: Pattern, agent_id: str | None, act: Callable[[], None]) -> None:
+        """Call `act` once it is known whether another connection of the peer's subject that has registered this pattern is
+        still there; if it is not, it is closed before. What else the peer asks for waits for that.
+
+        Call it at once if that connection holds `agent_id`, as it is replaced then, whether it is there or not."""
+
+    def registered(self, peer: Peer, number: int) -> Pattern | None:
+        """The pattern of the peer's registration with that id."""
+
+    def unregister(self, peer: Peer, commands: list[str]) -> None: ...
+
+    def several(self, peer: Peer) -> bool:
+        """Whether the peer executes commands as more than one agent."""
+
+    def invocation(self, peer: Peer, number: int) -> Invocation | None:
+        """What the peer is executing under that id; None for what is over."""
+
+    def progress(self, peer: Peer, message: messages.Progress) -> None: ...
+
+    def result(self, peer: Peer, message: messages.Result) -> None: ...
+
+
+
+
+
+

@@ -1,0 +1,170 @@
+"""The one table of what can go wrong: code, retryable, HTTP status, WAMP URI, close code.
+
+Everything above raises (or hands over) a `NexusError` with a code of `ERRORS`; only the edges
+translate it: sessions into messages, HTTP into problem documents, transports into closes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    pass
+
+
+class Kind(NamedTuple):
+    """One row of the error table."""
+
+    retryable: bool
+    http: int
+    wamp: str
+
+
+_INVALID = "wamp.error.invalid_argument"
+_DENIED = "wamp.error.not_authorized"
+_NOBODY = "wamp.error.no_such_procedure"
+_AWAY = "wamp.error.unavailable"
+_CANCELED = "wamp.error.canceled"
+
+ERRORS: Final[dict[str, Kind]] = {
+    "invalid_json": Kind(False, 400, _INVALID),
+    "invalid_message": Kind(False, 400, _INVALID),
+    "unknown_type": Kind(False, 400, _INVALID),
+    "unauthorized": Kind(False, 401, _DENIED),
+    "forbidden": Kind(False, 403, _DENIED),
+    "not_found": Kind(False, 404, _NOBODY),
+    "method_not_allowed": Kind(False, 405, _INVALID),
+    "no_such_command": Kind(False, 404, _NOBODY),
+    "agent_offline": Kind(True, 409, _NOBODY),
+    "timeout": Kind(True, 504, "wamp.error.timeout"),
+    "expired": Kind(False, 410, _CANCELED),
+    "cancelled": Kind(False, 409, _CANCELED),
+    "agent_lost": Kind(True, 502, _CANCELED),
+    "failed": Kind(False, 500, "nexus.error.failed"),
+    "too_large": Kind(False, 413, "wamp.error.payload_size_exceeded"),
+    "limit_exceeded": Kind(False, 422, _AWAY),
+    "rate_limited": Kind(True, 429, _AWAY),
+    "store_unavailable": Kind(True, 503, _AWAY),
+    "bus_unavailable": Kind(True, 503, _AWAY),
+    "shutting_down": Kind(True, 503, _AWAY),
+    "internal": Kind(True, 500, _AWAY),
+}
+
+
+class NexusError(Exception):
+    """A refusal or failure to be told to whoever asked; `message` is for people and holds no secret."""
+
+    __slots__ = ("code", "message")  # no dictionary: thousands may be kept as outcomes of commands
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+    @property
+    def kind(self) -> Kind:
+        return ERRORS[self.code]
+
+    @property
+    def uri(self) -> str:
+        """The error's name in WAMP."""
+        return self.kind.wamp
+
+    def __repr__(self) -> str:
+        return f"NexusError({self.code!r}, {self.message!r})"
+
+
+
+
+class Unsupported(NexusError):
+    """A client at the other end cannot do what this takes: it did not announce it."""
+
+    uri = "wamp.error.feature_not_supported"
+
+    def __init__(self, message: str) -> None:
+        super().__init__("failed", message)
+
+
+
+
+def invalid(member: str, why: str) -> NexusError:
+    """A message of the wrong shape; the text names the member and the reason."""
+    return NexusError("invalid_message", f"Invalid message format: {member}: {why}")
+
+
+class Unauthorized(NexusError):
+    """Somebody is not let in; `rule` says why, for the log and never for who asked."""
+
+    def __init__(self, rule: str) -> None:
+        super().__init__("unauthorized", "Unauthorized")
+        self.rule = rule
+
+
+def misshapen(error: Exception, whole: str = "message") -> NexusError:
+    """Return what msgspec says of a value of the wrong shape as `MEMBER: WHY`; `whole` is what the value itself is called.
+
+    "Expected `str`, got `int` - at `$.agentId`" becomes "agentId: expected str, got int".
+    """
+    text, at, path = str(error).replace("`", "").rpartition(" - at $")  # the client's own text may stand before it
+    if not at:
+        text, path = path, ""
+    what = text[0].lower() + text[1:]
+    missing = "object missing required field "
+    if what.startswith(missing):
+        member = what.removeprefix(missing)
+        return invalid(f"{path.lstrip('.')}.{member}".lstrip("."), "is missing")
+    return invalid(path.lstrip(".") or whole, what)
+
+
+class ConfigError(Exception):
+    """A setting that cannot be used; the text names the key and the reason."""
+
+
+NORMAL: Final = "wamp.close.normal"
+
+
+class Close(NamedTuple):
+    """How a connection ends: RFC 6455 section 7.4 code and reason, and whether the client should come back.
+
+    `delay` is the window in ms within which clients are asked to spread their return. `uri` and `message` are the reason that
+    a WAMP client is given where it should stay away; without a `message` it is `reason`.
+    """
+
+    code: int
+    reason: str
+    reconnect: bool
+    delay: int = 0
+    uri: str = NORMAL
+    message: str = ""
+
+
+INTERNAL: Final = Close(1011, "Internal error", True, 1000)
+HEARTBEAT_TIMEOUT: Final = Close(1000, "Heartbeat timeout", True, 1000)
+SHUTTING_DOWN: Final = Close(1000, "Server shutting down", True, 5000)
+UNAUTHORIZED: Final = Close(1008, "Unauthorized", False, uri="wamp.error.authentication_failed")
+SLOW_CONSUMER: Final = Close(4001, "Slow consumer", True, 1000)
+RATE_LIMITED: Final = Close(4002, "Rate limit exceeded", True, 30000)
+REPLACED: Final = Close(4003, "Replaced by a newer connection", False)
+TOO_MANY_ERRORS: Final = Close(4004, "Too many errors", True, 10000)
+RIGHTS_CHANGED: Final = Close(4005, "Rights changed", True, 5000)
+TOKEN_EXPIRED: Final = Close(4500, "Token expired", False)
+REVOKED: Final = Close(4501, "Revoked", False)
+DISCONNECTED: Final = Close(4502, "Disconnected by administrator", False)
+
+
+class AlreadyRegistered(NexusError):
+    """Somebody has registered this for himself alone."""
+
+    uri = "wamp.error.procedure_already_exists"
+
+    def __init__(self, message: str) -> None:
+        super().__init__("forbidden", message)
+
+
+class PolicyConflict(NexusError):
+    """Those who share this have another invocation policy."""
+
+    uri = "wamp.error.procedure_exists_with_different_invocation_policy"
+
+    def __init__(self, message: str) -> None:
+        super().__init__("forbidden", message)

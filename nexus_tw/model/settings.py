@@ -1,0 +1,277 @@
+"""Every key of the configuration file with its type and default; each part of the server is handed only its own section.
+
+Durations are seconds, sizes bytes. Reading, merging and checking them is `nexus_tw.app.config`'s work. Nothing secret is in
+the `repr` of any of these, so that they may be logged.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Struct, field
+from msgspec.structs import force_setattr
+
+# No duration here makes sense beyond a week, and no number beyond what JSON can tell exactly.
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Positive = Annotated[int, Meta(ge=1, le=2**53)]
+Seconds = Annotated[float, Meta(gt=0, le=604800)]
+SecondsOrNone = Annotated[float, Meta(ge=0, le=604800)]
+
+DEFAULT_REALM: Final = "nexus"  # always there; the realm of the JSON protocol and of HTTP
+EVERY_REALM: Final = "*"
+
+# Up to the last `@`: a password may hold an `@` or `/` that nobody escaped.
+_USERINFO: Final = re.compile(r"(?<=://).*@", re.DOTALL)
+_SECRET_PARAMETER: Final = re.compile(r"([?&;][^=&;]*(?:pass|pwd|secret|token|key)[^=&;]*=)[^&;#]*", re.IGNORECASE)
+
+
+def renew(held: Limits | Http, settings: Limits | Http) -> None:
+    """Has what the parts of a server hold say what these settings say."""
+    for name in held.__struct_fields__:
+        setattr(held, name, getattr(settings, name))
+
+
+def redact(url: str) -> str:
+    """The URL as it may be logged: `***` for user and password, and for query parameters that sound secret."""
+    return _SECRET_PARAMETER.sub(r"\1***", _USERINFO.sub("***@", url))
+
+
+def _shown(struct: Struct, **members: str) -> str:
+    """The `repr` of a struct with some members written otherwise."""
+    values = {name: getattr(struct, name) for name in struct.__struct_fields__} | members
+    return f"{type(struct).__name__}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
+
+
+class Bus(Struct, frozen=True, forbid_unknown_fields=True):
+    url: str = "memory:"
+
+    def __repr__(self) -> str:
+        return _shown(self, url=redact(self.url))
+
+
+class Store(Struct, frozen=True, forbid_unknown_fields=True):
+    url: str = "sqlite:var/nexus.db"
+    retention: Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,8}[smhd])$")] = "30d"  # "0": for ever
+
+    def __repr__(self) -> str:
+        return _shown(self, url=redact(self.url))
+
+
+class Heartbeat(Struct, frozen=True, forbid_unknown_fields=True):
+    interval: Seconds = 30.0
+    timeout: Seconds = 60.0
+
+
+class Limits(Struct, forbid_unknown_fields=True):
+    """0 means no limit of this kind. Not frozen: a running server's parts read their common copy, which a reload changes."""
+
+    message: Count = 262144
+    headers: Positive = 16384
+    handshake: Seconds = 5.0
+    auth: Seconds = 10.0
+    call: SecondsOrNone = 30.0  # for a WAMP call without a timeout of its own
+    authorizer: Seconds = 5.0  # for an authorizer to answer
+    subscriptions: Count = 128
+    registrations: Count = 1024  # commands and procedures registered by one connection
+    filter_nodes: Count = 64  # values in one filter
+    filter_bytes: Count = 8192  # of JSON in one filter
+    filters: Count = 2048  # values in all filters of one connection, and parts of dotted names: what an event has to be asked
+    filters_all: Count = 65536  # the same of all connections in one realm of a process
+    depth: Annotated[int, Meta(ge=1, le=126)] = 32  # of nested objects and lists in anything that is kept or passed on
+    send_queue: Positive = 1048576  # bytes that wait for one client
+    send_queues: Count = 268435456  # bytes that wait for all clients together
+    rate: Count = 10000  # messages/s of one connection; the burst is one second's worth
+    bytes_rate: Count = 4194304  # bytes/s of one connection, with the same burst
+    subject_bytes_rate: Count = 16777216  # bytes/s of one subject by whatever way, with the same burst
+    bodies: Count = 67108864  # bytes of bodies of requests that are being read or served, of all clients together
+    waiting: Count = 4096  # messages of one connection that wait for an earlier one to take effect
+    errors: Count = 100  # invalid messages of one connection in a minute
+    connections: Count = 0
+    connections_per_address: Count = 0
+    connections_per_subject: Count = 0
+    connect_rate: Count = 0  # new connections/s
+    ahead: SecondsOrNone = 86400.0  # how far the timestamp of a sample may be ahead of the server's clock
+    telemetry_rate: Count = 1048576  # bytes/s of telemetry stored for one subject; the burst is ten seconds' worth
+    telemetry_kept: Count = 17179869184  # bytes of telemetry kept of one subject
+    agent_telemetry_rate: Count = 0  # the same of one agent, whoever reports for it
+    agent_telemetry_kept: Count = 0
+    agents: Count = 65536  # agent ids that one connection acts for
+    agents_all: Count = 262144  # the same of all connections in one realm of a process
+    commands: Count = 100000  # commands remembered (their ids stand for a day), running and queued ones among them
+    pending: Count = 1024  # commands of one caller that have not ended
+    # Of what all subjects share (commands, idempotency keys, …), the part that one of them may take; 1: all of it.
+    share: Annotated[float, Meta(gt=0, le=1)] = 0.25
+    outbox: Count = 10000  # events that wait while the bus is away
+    threads: Annotated[int, Meta(ge=1, le=1024)] = 16  # in which handlers with `thread = true` are executed
+    thread_queue: Count = 256  # commands that wait for one of these
+
+
+class Tls(Struct, frozen=True, forbid_unknown_fields=True):
+    certificate: str = ""
+    key: str = ""
+    client_ca: str = ""
+    reload: SecondsOrNone = 60.0  # how often the files are looked at; 0: never
+
+
+class Compression(Struct, frozen=True, forbid_unknown_fields=True):
+    """permessage-deflate (RFC 7692), for clients that offer it."""
+
+    enabled: bool = False
+    min_size: Positive = 1024  # bytes of a message from which on it is compressed; what is shorter hardly gets smaller
+    level: Annotated[int, Meta(ge=1, le=9)] = 6  # zlib's, from quick to thorough
+
+
+class Http(Struct, forbid_unknown_fields=True):
+    """Not frozen, for the same reason as `Limits`."""
+
+    origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()  # names of this server; none: it answers to any
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1", "unix")
+    dashboard: bool = True
+    metrics_open: bool = False
+
+
+class Log(Struct, frozen=True, forbid_unknown_fields=True):
+    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warn", "error"] = "info"
+
+
+class Role(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a role may do; lists of patterns, in which `{subject}` is the caller's own subject."""
+
+    subscribe: tuple[str, ...] = ()
+    publish: tuple[str, ...] = ()
+    call: tuple[str, ...] = ()
+    register: tuple[str, ...] = ()
+    telemetry: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
+    realms: tuple[str, ...] = (DEFAULT_REALM,)  # by name; "*": all
+    admin: bool = False
+    metrics: bool = False  # whether it may read /metrics; an admin may
+
+
+class Realm(Struct, frozen=True, forbid_unknown_fields=True):
+    """A WAMP realm: topics and procedures of its own, apart from those of other realms."""
+
+    anonymous: str = ""  # role of those who join without credentials; "": nobody may
+    disclose: bool = False  # publishers and callers are always disclosed, not only where a client asks for it
+    uris: Literal["loose", "strict"] = "loose"
+    # "package.module:function", or "procedure:URI" for a procedure of this realm; "": the roles' grants alone decide.
+    authorizer: Annotated[str, Meta(pattern=r"^(|procedure:\S+|[^:\s]+:[^:\s]+)$")] = ""
+
+
+class Key(Struct, frozen=True, forbid_unknown_fields=True):
+    """An API key, kept as a digest: `sha256:` and 64 hex digits."""
+
+    subject: Annotated[str, Meta(min_length=1)]
+    role: str
+    hash: Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")]
+
+
+class Jwt(Struct, frozen=True, forbid_unknown_fields=True):
+    """An issuer of JSON Web Tokens (RFC 7519); exactly one of `key`, `secret` and `jwks`."""
+
+    issuer: Annotated[str, Meta(min_length=1)]
+    audience: Annotated[str, Meta(min_length=1)]
+    algorithms: Annotated[tuple[str, ...], Meta(min_length=1)]
+    key: str = ""  # PEM file of a public key
+    secret: str = ""  # for HS…; "env:NAME" reads an environment variable
+    jwks: str = ""  # https address of a key set (RFC 7517), or a file
+    role_claim: Annotated[str, Meta(min_length=1)] = "role"
+    leeway: SecondsOrNone = 0.0  # how far the issuer's clock may be off
+
+    def __repr__(self) -> str:
+        return _shown(self, secret="***" if self.secret else "", jwks=redact(self.jwks))
+
+
+class Certificate(Struct, frozen=True, forbid_unknown_fields=True):
+    """A client certificate: its common name, and who that is."""
+
+    name: Annotated[str, Meta(min_length=1)]
+    subject: Annotated[str, Meta(min_length=1)]
+    role: str
+
+
+class WampCra(Struct, frozen=True, forbid_unknown_fields=True):
+    """A user of WAMP-CRA; exactly one of `secret` and `key`. With a salt the client derives the key from its password."""
+
+    subject: Annotated[str, Meta(min_length=1)]
+    role: str
+    secret: str = ""  # the password; "env:NAME" reads an environment variable
+    key: str = ""  # base64 of PBKDF2-HMAC-SHA256 over the password, so that the file need not hold it; needs `salt`
+    salt: str = ""
+    iterations: Annotated[int, Meta(ge=1, le=10_000_000)] = 1000
+    keylen: Annotated[int, Meta(ge=16, le=64)] = 32  # bytes
+
+    def __repr__(self) -> str:
+        return _shown(self, secret="***" if self.secret else "", key="***" if self.key else "")
+
+
+class Cryptosign(Struct, frozen=True, forbid_unknown_fields=True):
+    """A user of WAMP-Cryptosign: Ed25519 public keys (RFC 8032), 64 hex digits each."""
+
+    subject: Annotated[str, Meta(min_length=1)]
+    role: str
+    keys: Annotated[tuple[Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")], ...], Meta(min_length=1)]
+
+
+class Scram(Struct, frozen=True, forbid_unknown_fields=True):
+    """A user of WAMP-SCRAM: what RFC 5802 has a server keep, from which no password can be read."""
+
+    subject: Annotated[str, Meta(min_length=1)]
+    role: str
+    kdf: Literal["argon2id13", "pbkdf2"]
+    salt: Annotated[str, Meta(pattern="^([0-9a-fA-F]{2}){8,64}$")]
+    iterations: Positive
+    stored_key: Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]
+    server_key: Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]
+    memory: Count = 0  # KiB, of argon2id13 only
+
+    def __repr__(self) -> str:
+        return _shown(self, stored_key="***", server_key="***")
+
+
+class Auth(Struct, frozen=True, forbid_unknown_fields=True):
+    keys: tuple[Key, ...] = ()
+    jwt: tuple[Jwt, ...] = ()
+    certificates: tuple[Certificate, ...] = ()
+    wampcra: tuple[WampCra, ...] = ()
+    cryptosign: tuple[Cryptosign, ...] = ()
+    scram: tuple[Scram, ...] = ()
+    plugins: tuple[str, ...] = ()  # names in the entry point group `nexus.authenticators`; asked last, in this order
+
+
+class Command(Struct, frozen=True, forbid_unknown_fields=True):
+    """A command executed by this server's own Python: `handler` is `package.module:function`."""
+
+    name: str
+    handler: Annotated[str, Meta(pattern=r"^[^:\s]+:[^:\s]+$")]
+    thread: bool = False  # in a thread, so that it may block
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file, every section with its defaults."""
+
+    listen: tuple[str, ...] = ("tcp:3000",)
+    workers: Annotated[int, Meta(ge=1, le=1024)] = 1
+    python_path: str = ""  # folder of modules that this file names; "": its own folder
+    drain: SecondsOrNone = 10.0
+    echo: bool = False
+    echo_message: Count = 16777216  # the size limit of /echo, apart from limits.message
+    receive_lane: bool = True  # false has Autobahn parse every frame, several times slower: for comparison
+    bus: Bus = Bus()
+    store: Store = Store()
+    heartbeat: Heartbeat = Heartbeat()
+    limits: Limits = field(default_factory=Limits)
+    tls: Tls = Tls()
+    compression: Compression = Compression()
+    http: Http = field(default_factory=Http)
+    log: Log = Log()
+    roles: dict[str, Role] = field(default_factory=dict)
+    realms: dict[str, Realm] = field(default_factory=dict)
+    auth: Auth = Auth()
+    commands: tuple[Command, ...] = ()
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "realms", {DEFAULT_REALM: Realm(), **self.realms})

@@ -1,0 +1,1 @@
+"""Connections that the server opens, and bytes past the reactor."""

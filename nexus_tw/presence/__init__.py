@@ -1,0 +1,1 @@
+"""Which agents and sessions are connected."""

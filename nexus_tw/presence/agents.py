@@ -1,0 +1,140 @@
+"""Presence: which connections act for which agent id, and the `agent.status` event when the first comes or the last goes.
+
+A connection acts for an agent once it has registered or sent telemetry under its id, until it is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import msgspec
+from twisted.internet.interfaces import IReactorTime
+
+from nexus_tw.interfaces.peers import Peer
+from nexus_tw.model.budgets import Pot
+from nexus_tw.model.errors import REPLACED, NexusError
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.multimap import Multimap
+from nexus_tw.model.names import check_name
+from nexus_tw.model.settings import Limits
+from nexus_tw.model.times import Timestamps
+from nexus_tw.runtime.spread import Spread
+
+Announce = Callable[[str, bytes, str], None]
+"""Publishes an event of the server's own: its type, its JSON, and the account of who caused it. Does not raise."""
+
+
+class AgentStatus(msgspec.Struct, rename="camel", gc=False):
+    """`agent.status`: `{agentId, status: online or offline, timestamp}`."""
+
+    agent_id: str
+    status: Literal["online", "offline"]
+    timestamp: str
+
+
+class Presence:
+    """Knows who is here. Every peer given to it must be given to `gone` in the end, and never again after that."""
+
+    def __init__(
+        self, announce: Announce, clock: IReactorTime, limits: Limits, metrics: Metrics, spread: Spread
+    ) -> None:
+        self._limits = limits
+        self._agents = Pot("agents", "agents_all", limits, metrics)
+        self._spread = spread
+        self._announce = announce
+        self._clock = clock
+        self._timestamps = Timestamps()
+        # Dictionaries for their order: what is told, and when, is the same in every run.
+        self._ids: dict[Peer, dict[str, None]] = {}
+        self._peers: Multimap[str, Peer] = Multimap()
+        self._registered: dict[str, Peer] = {}
+
+    def acts(self, peer: Peer, agent_id: str) -> bool:
+        """The connection did something as this agent, whose id is a name; whether it now acts for it.
+
+        Past `limits.agents` ids of one connection, or the share of its subject of `limits.agents_all`, it does not: a gateway
+        for more agents loses none of their telemetry, but those beyond are not seen as online. Called with every telemetry
+        message: when nothing changes it costs two look-ups.
+        """
+        ids = self._ids.get(peer)
+        return (ids is not None and agent_id in ids) or self._begins(peer, agent_id) is None
+
+    def _begins(self, peer: Peer, agent_id: str) -> NexusError | None:
+        """The connection acts for one agent more; returns why it does not."""
+        ids = self._ids.get(peer, {})
+        most = self._limits.agents
+        if 0 < most <= len(ids):
+            return NexusError("limit_exceeded", f"One connection cannot act for more than {most} agents (limits.agents)")
+        account = peer.principal.account
+        error = self._agents.refusal(account)
+        if error is not None:
+            return error
+        self._agents.count(account, 1)
+        self._ids[peer] = ids
+        ids[agent_id] = None
+        if self._peers.add(agent_id, peer):
+            self._tell(peer, agent_id, "online")
+        return None
+
+    def registers(self, peer: Peer, agent_id: str, explicit: bool) -> Peer | None:
+        """The connection will execute commands as this agent; raises `invalid_message` for an id that is no name, and
+        `limit_exceeded` past `limits.agents` ids or the subject's share of `limits.agents_all`, and then nothing has changed.
+
+        An `explicit` id belongs to whoever registered it last: the connection that held it until now is closed, and
+        returned so that what it was executing can be given up. One that only sends telemetry under the id may stay.
+        """
+        check_name(agent_id, "agentId")
+        if agent_id not in self._ids.get(peer, ()):
+            error = self._begins(peer, agent_id)
+            if error is not None:
+                try:
+                    raise error
+                finally:
+                    del error  # its traceback leads through here
+        if not explicit:
+            return None
+        older = self._registered.get(agent_id)
+        self._registered[agent_id] = peer
+        if older is None or older is peer:
+            return None
+        older.close(REPLACED)
+        return older
+
+    def holder(self, agent_id: str) -> Peer | None:
+        """Return the connection that has registered under this explicit id."""
+        return self._registered.get(agent_id)
+
+    def gone(self, peer: Peer) -> None:
+        """The connection has ended; one that never acted for anybody may be given too.
+
+        If it acted for many, it is forgotten little by little: meanwhile some of them are still online.
+        """
+        ids = self._ids.pop(peer, None)
+        if ids:
+            self._spread.work(self._leave(peer, ids))
+
+    def _leave(self, peer: Peer, ids: dict[str, None]) -> Iterator[None]:
+        for agent_id in ids:
+            if self._registered.get(agent_id) is peer:
+                del self._registered[agent_id]
+            if self._peers.remove(agent_id, peer):
+                self._tell(peer, agent_id, "offline")
+            self._agents.give_back(peer.principal.account)
+            yield
+        if len(ids) > len(self._peers):
+            self._peers.compact()
+            self._registered = dict(self._registered)
+
+    def peers(self, agent_id: str) -> list[Peer]:
+        """The connections that act for this agent, the longest there first; empty when it is offline."""
+        return self._peers.all(agent_id)
+
+    def agents(self) -> list[str]:
+        """The ids of all agents that are online, the longest there first."""
+        return list(self._peers)
+
+    def _tell(self, peer: Peer, agent_id: str, status: Literal["online", "offline"]) -> None:
+        timestamp = self._timestamps.text(self._clock.seconds())
+        data = msgspec.json.encode(AgentStatus(agent_id, status, timestamp))
+        self._announce("agent.status", data, peer.principal.account)

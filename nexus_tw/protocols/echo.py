@@ -1,0 +1,52 @@
+"""The echo dialect, for conformance runs: the production connection with a session that sends back what it gets."""
+
+from __future__ import annotations
+
+from nexus_tw.interfaces.sessions import Link
+from nexus_tw.model.errors import Close
+from nexus_tw.model.policy import Principal
+from nexus_tw.protocols import frames
+
+
+class EchoSession:
+    """Sends each message back, in kind, the way every event goes."""
+
+    __slots__ = ("_link",)
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    @property
+    def peer(self) -> None:
+        return None
+
+    def begin(self) -> None:
+        pass
+
+    def received(self, payload: bytes, is_binary: bool) -> None:
+        self._link.write(frames.binary(payload) if is_binary else frames.text(payload))
+
+    def broken(self, _payload: bytes) -> None:
+        pass
+
+    def farewell(self, _close: Close) -> bytes:
+        return b""
+
+    def overran(self) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+
+class EchoDialect:
+    """Makes echo sessions; says nothing before a close, as the conformance suite expects only echoes."""
+
+    heartbeat = frames.frame(frames.PING, b"")
+    introduces = False
+
+    def session(self, link: Link, _principal: Principal | None, _address: str) -> EchoSession:
+        return EchoSession(link)
+
+    def farewell(self, _close: Close) -> bytes:
+        return b""

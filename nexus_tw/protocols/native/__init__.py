@@ -1,0 +1,1 @@
+"""The JSON protocol: its messages, its session and its encoding."""

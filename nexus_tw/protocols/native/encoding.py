@@ -1,0 +1,48 @@
+"""How messages become frames: one encoding for each (dialect, serializer, framing).
+
+An event is encoded once for each encoding (in WAMP, for each subscription as well), whoever receives it: nothing in it may
+depend on the receiver.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from nexus_tw.interfaces.peers import Subscription
+from nexus_tw.model.events import Event
+from nexus_tw.protocols import frames
+from nexus_tw.protocols.native.messages import ServerMessage
+from nexus_tw.protocols.wamp.features import Subscriber
+
+NOTHING: Final = Subscriber()
+
+_json: Final = msgspec.json.Encoder()
+
+
+@lru_cache(maxsize=4096)
+def _head(event_type: str) -> bytes:
+    return b'{"type":"event","eventType":' + _json.encode(event_type) + b',"data":'
+
+
+class JsonText:
+    """The JSON protocol in WebSocket text frames (subprotocol `nexus.v1.json`)."""
+
+    key = name = "nexus.v1.json"
+    once = True
+
+    def event(self, event: Event, _subscription: Subscription) -> bytes:
+        if event.about is not None and event.about.options is not None:
+            return b""  # it could not be said how to open it
+        # The data is JSON already: it is put in as it came, neither parsed nor written again.
+        return frames.text(_head(event.type) + event.payload.data + b"}")
+
+    def message(self, message: ServerMessage) -> bytes:
+        return frames.text(_json.encode(message))
+
+
+JSON_TEXT: Final = JsonText()
+
+

@@ -1,0 +1,316 @@
+"""The messages of the JSON protocol, typed: what clients send and what the server sends.
+
+Inside Nexus these are also the vocabulary in which services speak to a peer, whatever its dialect. Adding a message is
+one class here and one handler in `session`. Members that are only passed on stay `Raw`: the bytes as sent.
+The wire shapes are those of the docstrings, in camelCase; `?` marks what may be left out.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+Id = str | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None
+Duration = Annotated[float, Meta(ge=0, le=86400)]  # seconds
+
+LONGEST_ID: Final = 255  # characters of a `commandId`
+
+NULL = Raw(b"null")
+EMPTY_OBJECT = Raw(b"{}")
+
+
+# --- client to server ---------------------------------------------------------------------------------------------------
+
+
+class ClientMessage(Struct, tag_field="type", rename="camel", kw_only=True, gc=False):
+    """`{type, id?}`: every reply to a message carries its `id`. Unknown members are ignored."""
+
+    id: Id = None
+
+
+class Subscribe(ClientMessage, tag="subscribe"):
+    """`{events: [TYPE or PATTERN, ..], filters?: {NAME: CONDITION}, since?: {TYPE: POSITION}}`."""
+
+    events: list[str]
+    filters: dict[str, Any] | None = None
+    since: dict[str, str] | None = None
+
+
+class Unsubscribe(ClientMessage, tag="unsubscribe"):
+    """`{events: [TYPE or PATTERN, ..]}`."""
+
+    events: list[str]
+
+
+class Ping(ClientMessage, tag="ping"):
+    """`{}`; answered by `pong`."""
+
+
+class Pong(ClientMessage, tag="pong"):
+    """`{}`; the answer to the server's `ping`."""
+
+
+class Publish(ClientMessage, tag="publish"):
+    """`{eventType, data}`."""
+
+    event_type: str
+    data: Raw
+
+
+class Telemetry(ClientMessage, tag="telemetry"):
+    """`{agentId, metrics: {NAME: number, boolean, string or object of these}, timestamp?}`."""
+
+    agent_id: str
+    metrics: Raw
+    timestamp: str | None = None
+
+
+class Command(ClientMessage, tag="command"):
+    """`{command, parameters?, target?: AGENT or [AGENT, ..], commandId?, timeout?: s, ttl?: s, retries?}`."""
+
+    command: str
+    parameters: Raw = EMPTY_OBJECT
+    target: str | list[str] | None = None
+    command_id: Annotated[str, Meta(min_length=1, max_length=LONGEST_ID)] | None = None
+    timeout: Annotated[float, Meta(gt=0, le=86400)] = 30.0
+    ttl: Duration = 0.0
+    retries: Annotated[int, Meta(ge=0, le=100)] = 0
+
+
+class Cancel(ClientMessage, tag="cancel"):
+    """`{commandId}`."""
+
+    command_id: str
+
+
+class Register(ClientMessage, tag="register"):
+    """`{commands: [NAME, ..], agentId?}`: what this client executes."""
+
+    commands: list[str]
+    agent_id: str | None = None
+
+
+class Unregister(ClientMessage, tag="unregister"):
+    """`{commands: [NAME, ..]}`."""
+
+    commands: list[str]
+
+
+class Progress(ClientMessage, tag="command_progress"):
+    """`{commandId, data, agentId?}`, from the agent that executes it; `agentId` where it acts for several."""
+
+    command_id: str
+    data: Raw = NULL
+    agent_id: str | None = None
+
+
+class Result(ClientMessage, tag="command_result"):
+    """`{commandId, data?, status?: success or error, message?, agentId?}`, from the agent that executed it.
+
+    `agentId` where it acts for several; without it the oldest execution of that command on this connection is meant.
+    """
+
+    command_id: str
+    data: Raw = NULL
+    status: Literal["success", "error"] = "success"
+    message: str | None = None
+    agent_id: str | None = None
+
+
+# --- server to client ---------------------------------------------------------------------------------------------------
+
+
+class ServerMessage(Struct, tag_field="type", rename="camel", kw_only=True, omit_defaults=True, gc=False):
+    """`{type, id?}`. Timestamps are UTC, ISO 8601 with milliseconds and `Z`."""
+
+    id: Id = None
+
+
+class HeartbeatTimes(Struct, gc=False):
+    interval: float
+    timeout: float
+
+
+class ConnectionLimits(Struct, gc=False):
+    message: int
+    subscriptions: int
+    registrations: int
+    rate: int
+
+
+class User(Struct, gc=False):
+    subject: str
+    role: str
+
+
+class Connected(ServerMessage, tag="connected"):
+    """`{clientId, timestamp, message, heartbeat: {interval, timeout} s, limits, user}`."""
+
+    client_id: str
+    timestamp: str
+    message: str
+    heartbeat: HeartbeatTimes
+    limits: ConnectionLimits
+    user: User
+
+
+class Subscribed(ServerMessage, tag="subscribed"):
+    """`{events, timestamp, recovered?: {TYPE: bool}}`; `recovered` where `since` was given."""
+
+    events: list[str]
+    timestamp: str
+    recovered: dict[str, bool] | None = None
+
+
+class Unsubscribed(ServerMessage, tag="unsubscribed"):
+    """`{events, timestamp}`."""
+
+    events: list[str]
+    timestamp: str
+
+
+class Event(ServerMessage, tag="event"):
+    """`{eventType, data}`."""
+
+    event_type: str
+    data: Raw
+
+
+class ServerPing(ServerMessage, tag="ping"):
+    """`{}`; any frame answers it."""
+
+
+class ServerPong(ServerMessage, tag="pong"):
+    """`{timestamp}`."""
+
+    timestamp: str
+
+
+class Published(ServerMessage, tag="published"):
+    """`{eventType, timestamp}`."""
+
+    event_type: str
+    timestamp: str
+
+
+class TelemetryAck(ServerMessage, tag="telemetry_ack"):
+    """`{timestamp}`: the sample is committed and synced."""
+
+    timestamp: str
+
+
+class Invocation(ServerMessage, tag="command"):
+    """`{commandId, command, parameters, caller, deadline, attempt, agentId?}`, to the agent that shall execute it.
+
+    `agentId` only where the connection executes for several agents, and so could not tell who is meant.
+    """
+
+    command_id: str
+    command: str
+    parameters: Raw
+    caller: str
+    deadline: str
+    attempt: int
+    agent_id: str | None = None
+
+
+class CommandCancel(ServerMessage, tag="command_cancel"):
+    """`{commandId, reason: cancelled or timeout}`, to the agent that executes it."""
+
+    command_id: str
+    reason: Literal["cancelled", "timeout"]
+
+
+class CommandProgress(ServerMessage, tag="command_progress"):
+    """`{commandId, agentId?, data}`, to the caller; `agentId` is absent where the server itself executes."""
+
+    command_id: str
+    data: Raw
+    agent_id: str | None = None
+
+
+class Executed(Struct, rename="camel", gc=False):
+    """What the guide's server answers with; `result` is what the handler or agent gave."""
+
+    command_id: str
+    command: str
+    result: Raw
+    status: str = "executed"
+
+
+class AgentOutcome(Struct, rename="camel", omit_defaults=True, gc=False):
+    agent_id: str
+    status: Literal["success", "error"]
+    result: Raw | UnsetType = UNSET
+    message: str | None = None
+    code: str | None = None
+
+
+class ExecutedByAll(Struct, rename="camel", gc=False):
+    command_id: str
+    command: str
+    results: list[AgentOutcome]
+    status: str = "executed"
+
+
+class CommandResult(ServerMessage, tag="command_result"):
+    """`{commandId, status, data: {commandId, command, status: executed, result}}`, to the caller.
+
+    With a list of targets one per agent (`agentId`; `status: error`, `code`, `message` where it failed), then one whose
+    `data.results` is `[{agentId, status, result or message, code}]`.
+    """
+
+    command_id: str
+    status: Literal["success", "error"]
+    agent_id: str | None = None
+    data: Raw | UnsetType = UNSET  # JSON of `Executed` or `ExecutedByAll`, encoded once for all who are told
+    code: str | None = None
+    message: str | None = None
+
+
+class Registered(ServerMessage, tag="registered"):
+    """`{commands, timestamp}`."""
+
+    commands: list[str]
+    timestamp: str
+
+
+class Unregistered(ServerMessage, tag="unregistered"):
+    """`{commands, timestamp}`."""
+
+    commands: list[str]
+    timestamp: str
+
+
+class Broadcast(ServerMessage, tag="broadcast"):
+    """`{data, timestamp}`: from an administrator to everybody."""
+
+    data: Raw
+    timestamp: str
+
+
+class Continuity(ServerMessage, tag="continuity"):
+    """`{eventType, recovered: false}`: events of this type (or pattern) may have been missed."""
+
+    event_type: str
+    recovered: bool
+
+
+class Error(ServerMessage, tag="error"):
+    """`{message, timestamp, code, retryable, commandId?}`."""
+
+    message: str
+    timestamp: str
+    code: str
+    retryable: bool
+    command_id: str | None = None
+
+
+class Disconnect(ServerMessage, tag="disconnect"):
+    """`{code, reason, reconnect, delay: ms}`: sent before a deliberate close."""
+
+    code: int
+    reason: str
+    reconnect: bool
+    delay: int

@@ -1,0 +1,193 @@
+"""Calls: CALL and CANCEL, and RESULT or ERROR for each."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from nexus_tw.interfaces import realm
+from nexus_tw.interfaces.realm import CallRequest, CancelMode
+from nexus_tw.model.errors import NexusError, Unsupported
+from nexus_tw.model.payloads import Options, Payload
+from nexus_tw.model.policy import Principal
+from nexus_tw.model.serializers import Violation
+from nexus_tw.protocols.wamp import checked_uris, messages
+from nexus_tw.protocols.wamp.codes import CALL, RESULT
+from nexus_tw.protocols.wamp.features import passes
+from nexus_tw.protocols.wamp.passthru import announced
+from nexus_tw.protocols.wamp.session import WampSession
+
+ENDED_KEPT: Final = 64  # calls with arguments in parts that have ended, whose late parts are recognised
+PARTS_HELD: Final = 64  # of a session's calls, that wait for their turn
+
+
+def call(session: WampSession, message: messages.Call) -> None:
+    if session.calls is None:
+        session.calls = Calls()
+    session.calls.call(session, message)
+
+
+def cancel(session: WampSession, message: messages.Cancel) -> None:
+    pending = None if session.calls is None else session.calls.pending.get(message.request)
+    if pending is not None:  # else it crossed with the result
+        pending.cancel(message.options.mode or "killnowait")
+
+
+class Calls:
+    """The calls of one session: those that are `pending`, and of those with arguments in parts the last that have `ended`."""
+
+    __slots__ = ("ended", "parts", "pending")
+
+    def __init__(self) -> None:
+        self.pending: dict[int, PendingCall] = {}
+        self.parts = 0  # of theirs, that wait for their turn
+        self.ended: OrderedDict[int, None] | None = None
+
+    def call(self, session: WampSession, message: messages.Call) -> None:
+        request = message.request
+        pending = self.pending.get(request)
+        if pending is not None:
+            pending.further(message)
+            return
+        if self.ended is not None and request in self.ended:
+            return  # a part that is late
+        options = message.options
+        passed = announced(options, session.features.caller)
+        checked_uris.check(message.procedure, session.verbs.strict)
+        payload = session.payload(message, passed)
+        limit = session.dialect.limits.pending
+        if 0 < limit <= len(self.pending):
+            raise NexusError("limit_exceeded", f"More than {limit} calls of this session have not ended")
+        wanted = CallRequest(
+            message.procedure,
+            payload,
+            options.timeout / 1000,
+            options.receive_progress,
+            options.progress,
+            options.disclose_me,
+            passed,
+        )
+        pending = self.pending[request] = PendingCall(session, self, request, options.progress)
+        session.authorize(
+            "call", message.procedure, None, lambda rights: pending.begin(rights, wanted), pending.error, payload
+        )
+
+    def abandon(self) -> None:
+        """Nobody waits for any of them any more."""
+        pending, self.pending = self.pending, {}
+        for each in pending.values():
+            each.abandon()
+
+    def end(self, request: int, in_parts: bool) -> None:
+        """One has ended."""
+        self.pending.pop(request, None)
+        if in_parts:
+            ended = self.ended = self.ended or OrderedDict()
+            ended[request] = None
+            if len(ended) > ENDED_KEPT:
+                ended.popitem(last=False)
+
+
+class PendingCall:
+    """A call that has not ended: whether it may be made is perhaps still to be found out. Carries the answers to it.
+
+    Once it has ended, whatever else is said of it is passed over: its id may by then be that of another call.
+    """
+
+    __slots__ = ("_call", "_calls", "_in_parts", "_more", "_request", "_session")
+
+    def __init__(self, session: WampSession, calls: Calls, request: int, more: bool) -> None:
+        """`more`: further parts of its arguments follow."""
+        self._session = session
+        self._calls = calls
+        self._request = request
+        self._in_parts = self._more = more
+        self._call: realm.Call | None = None
+
+    def begin(self, rights: Principal, wanted: CallRequest) -> None:
+        """It is allowed."""
+        if not self._open:
+            return  # it was cancelled meanwhile
+        session = self._session
+        try:
+            call = session.verbs.call(session, rights, wanted, self)
+        except NexusError as error:
+            self.error(error)
+            return
+        self._call = call
+
+    def further(self, message: messages.Call) -> None:
+        """A further part of its arguments. What else the message says was settled by the first."""
+        if not self._more:
+            raise Violation("request: is that of a call under way, whose arguments are complete")
+        session, calls = self._session, self._calls
+        more = self._more = message.options.progress
+        try:
+            payload = session.payload(message, announced(message.options, session.features.caller))
+            if calls.parts >= PARTS_HELD:
+                raise NexusError("limit_exceeded", f"More than {PARTS_HELD} parts of calls wait for their turn")
+
+            def hand_on() -> None:
+                calls.parts -= 1
+                if self._call is not None:
+                    self._call.further(payload, more)
+
+            calls.parts += 1
+            try:
+                session.in_turn(message, hand_on, payload.size)
+            except NexusError:
+                calls.parts -= 1
+                raise
+        except NexusError as error:
+            self.abandon()
+            self.error(error)
+
+    def cancel(self, mode: CancelMode) -> None:
+        if self._call is not None:
+            self._call.cancel(mode)
+        else:
+            self.error(NexusError("cancelled", "the call was cancelled"))
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more."""
+        if self._call is not None:
+            self._call.abandon()
+
+    # --- CallReply
+
+    def progress(self, payload: Payload, options: Options) -> None:
+        if self._open:
+            self._result({"progress": True}, payload, options)
+
+    def result(self, payload: Payload, options: Options) -> None:
+        if not self._end():
+            return
+        try:
+            self._result({}, payload, options)
+        except NexusError as error:
+            self._session.fail(CALL, self._request, error)
+
+    def error(self, error: NexusError) -> None:
+        if self._end():
+            self._session.fail(CALL, self._request, error)
+
+    # ---
+
+    def _result(self, details: dict[str, object], payload: Payload, options: Options) -> None:
+        """Raises `too_large` where the client takes none of that size, `Unsupported` where it cannot open it."""
+        if options is not None:
+            if not passes(options, self._session.features.caller):
+                raise Unsupported("the result is an encrypted payload that this caller cannot open")
+            details.update(options)
+        self._session.carry((RESULT, self._request, details), payload)
+
+    @property
+    def _open(self) -> bool:
+        return self._calls.pending.get(self._request) is self
+
+    def _end(self) -> bool:
+        """It ends now; False where it had ended before."""
+        if not self._open:
+            return False
+        self._calls.end(self._request, self._in_parts)
+        return True

@@ -1,0 +1,52 @@
+"""The dialect: makes WAMP sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nexus_tw.interfaces.authentication import Introductions
+from nexus_tw.interfaces.realm import Verbs
+from nexus_tw.interfaces.sessions import Link
+from nexus_tw.model.errors import Close
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.policy import Principal
+from nexus_tw.model.settings import Limits
+from nexus_tw.protocols.wamp.codes import ABORT
+from nexus_tw.protocols.wamp.encoding import WampFrames
+from nexus_tw.protocols.wamp.session import WampSession
+from nexus_tw.protocols.wamp.states import NEW
+
+
+class WampDialect:
+    """Makes WAMP sessions of one serializer and framing, and holds what they share."""
+
+    introduces = True
+
+    def __init__(
+        self,
+        realms: Mapping[str, Verbs],
+        introductions: Introductions,
+        encoding: WampFrames,
+        heartbeat: bytes,
+        limits: Limits,
+        metrics: Metrics,
+    ) -> None:
+        """`heartbeat` is a ping of the transport."""
+        self.realms = realms
+        self.introductions = introductions
+        self.encoding = encoding
+        self.codec = encoding.codec
+        self.heartbeat = heartbeat
+        self.metrics = metrics
+        self.depth = limits.depth
+        self.limits = limits
+
+    def session(self, link: Link, principal: Principal | None, address: str) -> WampSession:
+        return WampSession(self, link, principal, address, NEW)
+
+    def farewell(self, close: Close) -> bytes:
+        return self.last_words(ABORT, close)
+
+    def last_words(self, kind: int, close: Close) -> bytes:
+        """The ABORT or GOODBYE behind which the connection is closed."""
+        return self.encoding.frame(self.codec.encode((kind, {"message": close.message or close.reason}, close.uri)))

@@ -1,0 +1,63 @@
+"""Events and messages of WAMP as frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, Final
+
+from nexus_tw.interfaces.peers import Subscription
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.events import Event
+from nexus_tw.model.serializers import Codec
+from nexus_tw.protocols.native.encoding import NOTHING
+from nexus_tw.protocols.native.messages import ServerMessage
+from nexus_tw.protocols.wamp.features import Subscriber, passes
+
+EVENT: Final = 36
+
+
+class WampFrames:
+    """WAMP, in one of its serializers and in the frames of one transport, for subscribers with the same features."""
+
+    once = False
+
+    def __init__(
+        self, codec: Codec, transport: str, frame: Callable[[bytes], bytes], features: Subscriber = NOTHING
+    ) -> None:
+        """`transport` names the framing that `frame` does."""
+        self.codec = codec
+        self.frame = frame
+        self.name = f"wamp.2.{codec.name} over {transport}"
+        self.key: Hashable = (self.name, features)
+        self._transport = transport
+        self._features = features
+        self._others: dict[Subscriber, WampFrames] = {features: self}
+
+    def to(self, features: Subscriber) -> WampFrames:
+        """The same for subscribers with these features; always the same one for the same."""
+        features = features._replace(subscription_revocation=False)  # which is about no event
+        found = self._others.get(features)
+        if found is None:
+            found = self._others[features] = WampFrames(self.codec, self._transport, self.frame, features)
+        return found
+
+    def event(self, event: Event, subscription: Subscription) -> bytes:
+        details: dict[str, Any] = {}
+        if not subscription.pattern.exact:
+            details["topic"] = event.type
+        about = event.about
+        if about is not None:
+            if about.publisher is not None and self._features.publisher_identification:
+                details["publisher"], details["publisher_authid"], details["publisher_authrole"] = about.publisher
+            if about.options is not None:
+                if not passes(about.options, self._features):
+                    return b""
+                details.update(about.options)
+        try:
+            args, kwargs = event.payload.arguments(self.codec)
+        except NexusError:  # foreign data that this serializer cannot say
+            return b""
+        return self.frame(self.codec.join((EVENT, subscription.number, event.publication, details), args, kwargs))
+
+    def message(self, _message: ServerMessage) -> bytes:
+        return b""

@@ -1,0 +1,94 @@
+"""Publications: PUBLISH, answered by PUBLISHED where the client asks for that."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.events import About, Publisher, Rule, new_publication_id
+from nexus_tw.model.policy import Principal
+from nexus_tw.model.quoting import quoted
+from nexus_tw.protocols.wamp import checked_uris
+from nexus_tw.protocols.wamp.codes import PUBLISHED
+from nexus_tw.protocols.wamp.messages import Publish, PublishOptions
+from nexus_tw.protocols.wamp.passthru import announced
+from nexus_tw.protocols.wamp.session import WampSession
+
+EVERYBODY: Final = Rule()
+
+
+def publish(session: WampSession, message: Publish) -> None:
+    options = message.options
+    verbs = session.verbs
+    topic = message.topic
+    passed = announced(options, session.features.publisher)
+    try:
+        checked_uris.check_free(topic)
+        checked_uris.check(topic, verbs.strict)
+        payload = session.payload(message, passed)
+    except NexusError as error:
+        _failed(session, message, error)
+        return
+    who = session.principal
+    about = About(
+        new_publication_id(),
+        payload.shape,
+        Publisher(session.number, who.subject, who.role) if options.disclose_me or verbs.discloses else None,
+        _rule(session, options),
+        passed,
+    )
+
+    def allowed(rights: Principal) -> None:
+        verbs.publish(rights, topic, payload, ok, fail, about)
+
+    def ok() -> None:
+        if options.acknowledge:
+            session.send(PUBLISHED, message.request, about.publication)
+
+    def fail(error: NexusError) -> None:
+        _failed(session, message, error)
+
+    # Also where the session is over by then: who published and left has published.
+    verbs.authorize(session, "publish", topic, None, allowed, fail, payload)
+
+
+def _failed(session: WampSession, message: Publish, error: NexusError) -> None:
+    if message.options.acknowledge:
+        session.refuse(message, error)
+    else:  # the client is not told, as the specification has it
+        session.dialect.metrics.errors[error.code] += 1
+        session.dialect.metrics.publications_refused[error.code] += 1
+        if error.code == "bus_unavailable":
+            session.verbs.lost(message.topic)
+        session.link.note(f"dropped a publication without acknowledge to {quoted(message.topic)}: {quoted(error.message)}")
+
+
+def _rule(session: WampSession, options: PublishOptions) -> Rule | None:
+    """Who gets it; None for everybody who subscribes."""
+    if (
+        options.exclude is None
+        and options.eligible is None
+        and options.exclude_authid is None
+        and options.exclude_authrole is None
+        and options.eligible_authid is None
+        and options.eligible_authrole is None
+    ):  # nearly always
+        if not options.exclude_me:
+            return None
+        if session.others is None:
+            session.others = Rule((session.number,))
+        return session.others
+    exclude = options.exclude or ()
+    rule = Rule(
+        (*exclude, session.number) if options.exclude_me else exclude,
+        frozenset(options.exclude_authid or ()),
+        frozenset(options.exclude_authrole or ()),
+        options.eligible,
+        _set(options.eligible_authid),
+        _set(options.eligible_authrole),
+    )
+    return None if rule == EVERYBODY else rule
+
+
+def _set(listed: list[str] | None) -> frozenset[str] | None:
+    return None if listed is None else frozenset(listed)

@@ -1,0 +1,58 @@
+"""Registrations: REGISTER and UNREGISTER."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.policy import Principal
+from nexus_tw.protocols.wamp import checked_uris
+from nexus_tw.protocols.wamp.codes import REGISTERED, UNREGISTERED
+from nexus_tw.protocols.wamp.errors import WampError
+from nexus_tw.protocols.wamp.messages import Register, Unregister
+from nexus_tw.protocols.wamp.session import OVER, WampSession
+
+SINGLE: Final = "single"  # the invocation policy of a procedure that one session has for itself
+
+
+def register(session: WampSession, message: Register) -> None:
+    options = message.options
+    verbs = session.verbs
+    checked_uris.check_free(message.procedure)
+    pattern = checked_uris.pattern(message.procedure, options.match, verbs.strict)
+    fail = partial(session.refuse, message)
+
+    def act(rights: Principal) -> None:
+        if options.invoke == SINGLE:
+            verbs.make_way(session, pattern, options.agent, partial(settle, rights))
+        else:
+            settle(rights)
+
+    def settle(rights: Principal) -> None:
+        if session.expected is OVER:
+            return
+        try:
+            registration = verbs.register_procedure(session, rights, pattern, options.invoke, options.agent)
+        except NexusError as error:
+            fail(error)
+            return
+        if options.disclose_caller:
+            session.disclosing = session.disclosing or set()
+            session.disclosing.add(registration.number)
+        session.send(REGISTERED, message.request, registration.number)
+
+    session.authorize("register", message.procedure, pattern, act, fail)
+
+
+def unregister(session: WampSession, message: Unregister) -> None:
+    session.in_turn(message, lambda: _unregister(session, message))
+
+
+def _unregister(session: WampSession, message: Unregister) -> None:
+    pattern = session.verbs.registered(session, message.registration)
+    if pattern is None:
+        raise WampError("wamp.error.no_such_registration", "No such registration of this session")
+    session.verbs.unregister(session, [pattern.text])
+    session.forget(message.registration)
+    session.send(UNREGISTERED, message.request)

@@ -1,0 +1,313 @@
+"""A WAMP session: its life, what the core says to it, and how it says anything to the client.
+
+What the client asks for is done by a function for each message, `(session, message)`, in the modules beside this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from nexus_tw.interfaces.authentication import Introduction
+from nexus_tw.interfaces.peers import Fail, Invocation, Reason, Registration, Subscription
+from nexus_tw.interfaces.realm import Verbs
+from nexus_tw.interfaces.sessions import Link
+from nexus_tw.model.errors import INTERNAL, Close, NexusError, Unsupported
+from nexus_tw.model.events import Rule, new_session_id
+from nexus_tw.model.names import Pattern
+from nexus_tw.model.payloads import ApplicationError, Options, Payload
+from nexus_tw.model.policy import Action, Principal
+from nexus_tw.model.serializers import Violation
+from nexus_tw.protocols.wamp.codes import ABORT, ERROR, GOODBYE, INTERRUPT, INVOCATION, UNREGISTERED, UNSUBSCRIBED
+from nexus_tw.protocols.wamp.encoding import WampFrames
+from nexus_tw.protocols.wamp.features import Features, passes
+from nexus_tw.protocols.wamp.messages import TRANSPARENT, Carrier
+
+if TYPE_CHECKING:
+    from nexus_tw.protocols.wamp.calls import Calls
+    from nexus_tw.protocols.wamp.dialect import WampDialect
+
+PROTOCOL_VIOLATION: Final = "wamp.error.protocol_violation"
+VIOLATED: Final = Close(1002, "Protocol violation", False)
+
+Handlers = Mapping[type, Callable[["WampSession", Any], None]]
+"""What is done for each message that may come. A `Violation` is answered by ABORT, a `NexusError` by the request's ERROR."""
+
+OVER: Final[Handlers] = {}
+
+
+class WampSession:
+    """One client that speaks WAMP; to the core it is a `Peer` once it has joined a realm.
+
+    Where it stands is what is `expected` of the client: `nexus_tw.protocols.wamp.states`, and at last nothing, `OVER`.
+    """
+
+    __slots__ = (
+        "address",
+        "authmethod",
+        "authprovider",
+        "calls",
+        "client_id",
+        "deliver",
+        "dialect",
+        "disclosing",
+        "encoding",
+        "expected",
+        "features",
+        "introduction",
+        "known",
+        "link",
+        "number",
+        "others",
+        "principal",
+        "verbs",
+    )
+
+    # Both from WELCOME on.
+    principal: Principal
+    verbs: Verbs
+
+    def __init__(
+        self, dialect: WampDialect, link: Link, principal: Principal | None, address: str, expected: Handlers
+    ) -> None:
+        """`principal` is who the client showed itself to be at the upgrade."""
+        self.dialect = dialect
+        self.link = link
+        self.known = principal
+        self.expected = expected
+        self.introduction: Introduction | None = None  # while a challenge waits for its answer
+        self.features = Features()
+        self.encoding: WampFrames = dialect.encoding
+        # Most sessions have none of these three.
+        self.calls: Calls | None = None
+        self.others: Rule | None = None  # that leaves out this session
+        self.disclosing: set[int] | None = None  # registrations that ask for who calls
+        self.address = address
+        self.number = new_session_id()
+        self.client_id = f"session-{self.number}"
+        self.authmethod = self.authprovider = ""
+        self.deliver: Callable[[bytes], None] = link.push
+
+    # --- Session
+
+    @property
+    def peer(self) -> None:
+        return None  # broadcasts come as events
+
+    def begin(self) -> None:
+        pass  # it is the client who begins
+
+    def received(self, payload: bytes, is_binary: bool) -> None:
+        codec = self.dialect.codec
+        try:
+            if is_binary is not codec.binary:
+                raise Violation(f"{codec.name} travels in {'binary' if codec.binary else 'text'} messages")
+            message = codec.message(payload)
+            handle = self.expected.get(type(message))
+            if handle is None:
+                raise Violation(f"{type(message).__name__.upper()} may not come now")
+            handle(self, message)
+        except Violation as violation:
+            self._violated(str(violation))
+        except NexusError as error:
+            self.refuse(message, error)
+
+    def broken(self, _payload: bytes) -> None:
+        self.link.close(INTERNAL)
+
+    def farewell(self, close: Close) -> bytes | None:
+        if self.expected is OVER:
+            return b""
+        self.expected = OVER
+        if not close.reconnect:
+            return self.dialect.last_words(GOODBYE if self._joined else ABORT, close)
+        # After GOODBYE or ABORT most client libraries give up for good. A lost session makes all of them come back, but one
+        # that ends in order before WELCOME is, to Autobahn|Python, a component that has done its work.
+        return b"" if self._joined else None
+
+    def overran(self) -> None:
+        if self._joined:
+            self.verbs.overran(self)
+
+    def end(self) -> None:
+        self.expected = OVER
+        introduction, self.introduction = self.introduction, None
+        if introduction is not None:
+            introduction.abandon()
+        calls, self.calls = self.calls, None
+        if calls is not None:
+            calls.abandon()
+        if self._joined:
+            self.verbs.gone(self)
+
+    # --- Peer
+
+    @property
+    def streams(self) -> bool:
+        return self.features.callee.progressive_call_invocations
+
+    def invoke(self, invocation: Invocation) -> None:
+        details: dict[str, Any] = {}
+        features = self.features.callee
+        registration = invocation.registration
+        if not registration.pattern.exact:
+            details["procedure"] = invocation.procedure
+        if invocation.progressive and features.progressive_call_results:
+            details["receive_progress"] = True
+        if invocation.more:
+            details["progress"] = True
+        asked = self.disclosing is not None and registration.number in self.disclosing
+        disclosed = invocation.disclosed and features.caller_identification
+        if (disclosed or asked) and invocation.caller.session:
+            details["caller"], details["caller_authid"], details["caller_authrole"] = invocation.caller
+        if invocation.options is not None:
+            if not passes(invocation.options, features):
+                invocation.error(Unsupported(f"who executes {invocation.procedure} cannot open an encrypted payload"))
+                return
+            details.update(invocation.options)
+        try:
+            self.carry((INVOCATION, invocation.number, registration.number, details), invocation.payload)
+        except NexusError as error:
+            invocation.error(error)
+
+    def room(self, size: int) -> bool:
+        return self.link.room(size)
+
+    def interrupt(self, invocation: Invocation, reason: Reason) -> bool:
+        if not self.features.callee.call_canceling:
+            return False
+        mode = "killnowait" if invocation.over else "kill"
+        why = "wamp.error.timeout" if reason == "timeout" else "wamp.error.canceled"
+        self.send(INTERRUPT, invocation.number, {"mode": mode, "reason": why})
+        return True
+
+    def unsubscribed(self, subscription: Subscription, reason: str) -> None:
+        if self.features.subscriber.subscription_revocation:
+            self.send(UNSUBSCRIBED, 0, {"subscription": subscription.number, "reason": reason})
+
+    def unregistered(self, registration: Registration, reason: str) -> None:
+        self.forget(registration.number)
+        if self.features.callee.registration_revocation:
+            self.send(UNREGISTERED, 0, {"registration": registration.number, "reason": reason})
+
+    def probe(self, done: Callable[[], None]) -> None:
+        self.link.probe(done)
+
+    def close(self, close: Close) -> None:
+        self.link.close(close)
+
+    # --- for what is done for messages: to find out what may be done
+
+    def authorize(
+        self,
+        action: Action,
+        uri: str,
+        pattern: Pattern | None,
+        act: Callable[[Principal], None],
+        fail: Fail,
+        payload: Payload | None = None,
+    ) -> None:
+        """Does it, with the rights to do it, once it is known that this is allowed and all before it have taken effect; not
+        if the session is over by then."""
+
+        def allowed(rights: Principal) -> None:
+            if self.expected is not OVER:
+                try:
+                    act(rights)
+                except Exception:
+                    self.broken(b"")
+                    raise
+
+        self.verbs.authorize(self, action, uri, pattern, allowed, fail, payload)
+
+    def in_turn(self, message: Any, act: Callable[[], None], size: int = 0) -> None:
+        """Does what a request asks for once all before it have taken effect; not if the session is over by then.
+
+        Raises `rate_limited` where too many wait. What `act` itself raises is answered as it would be at once.
+        """
+        if self not in self.verbs.waiting:
+            act()
+            return
+
+        def late() -> None:
+            if self.expected is not OVER:
+                try:
+                    act()
+                except Violation as violation:
+                    self._violated(str(violation))
+                except NexusError as error:
+                    self.refuse(message, error)
+                except Exception:
+                    self.broken(b"")
+                    raise
+
+        self.verbs.queue(self, size, late)
+
+    def payload(self, message: Carrier, options: Options) -> Payload:
+        """What the message carries, with these options passed on; raises what `Payload.of_arguments` and `of_opaque` do."""
+        if options is not None and TRANSPARENT in options:
+            return Payload.of_opaque(self.dialect.codec, message.args, message.kwargs)
+        return Payload.of_arguments(self.dialect.codec, message.args, message.kwargs, self.dialect.depth)
+
+    def forget(self, registration: int) -> None:
+        """One has ended."""
+        if self.disclosing is not None:
+            self.disclosing.discard(registration)
+
+    # --- to say something; nothing is said any more where the session is over
+
+    def send(self, *elements: Any) -> None:
+        """Says a message of these elements."""
+        self._write(self.dialect.codec.encode(elements))
+
+    def carry(self, header: tuple[Any, ...], payload: Payload) -> None:
+        """Says a message with a payload; raises `too_large` where the client takes none of that size."""
+        codec = self.dialect.codec
+        message = codec.join(header, *payload.arguments(codec))
+        largest = self.link.largest
+        if 0 < largest < len(message):
+            raise NexusError("too_large", "More than its receiver takes")
+        self._write(message)
+
+    def refuse(self, request: Any, error: NexusError) -> None:
+        """Answers a request by ERROR."""
+        self.fail(type(request).__struct_config__.tag, request.request, error)
+
+    def fail(self, kind: int, request: int, error: NexusError) -> None:
+        """The same, where only the request's type code and id are known."""
+        if self.expected is OVER:
+            return
+        self.dialect.metrics.errors[error.code] += 1
+        codec = self.dialect.codec
+        if isinstance(error, ApplicationError):
+            try:
+                if not passes(error.options, self.features.caller):
+                    raise Unsupported(f"{error.uri}, with an encrypted payload that this caller cannot open")
+                self.carry((ERROR, kind, request, dict(error.options or {}), error.uri), error.payload)
+                return
+            except NexusError as unsayable:
+                error = unsayable
+        args = codec.encode([error.message])
+        kwargs = codec.encode({"code": error.code, "retryable": error.kind.retryable})
+        self._write(codec.join((ERROR, kind, request, {}, error.uri), args, kwargs))
+
+    def abort(self, uri: str, why: str, close: Close) -> None:
+        """Says ABORT, and closes."""
+        self.send(ABORT, {"message": why}, uri)
+        self.end()
+        self.link.close(close)
+
+    # ---
+
+    @property
+    def _joined(self) -> bool:
+        return hasattr(self, "verbs")
+
+    def _violated(self, why: str) -> None:
+        if self.expected is not OVER:
+            self.dialect.metrics.errors["invalid_message"] += 1
+            self.abort(PROTOCOL_VIOLATION, why, VIOLATED)
+
+    def _write(self, message: bytes) -> None:
+        if self.expected is not OVER:
+            self.link.write(self.dialect.encoding.frame(message))

@@ -1,0 +1,37 @@
+"""Subscriptions: SUBSCRIBE and UNSUBSCRIBE, each answered once it holds."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from nexus_tw.model.policy import Principal
+from nexus_tw.protocols.wamp import checked_uris
+from nexus_tw.protocols.wamp.codes import SUBSCRIBED, UNSUBSCRIBED
+from nexus_tw.protocols.wamp.errors import WampError
+from nexus_tw.protocols.wamp.messages import Subscribe, Unsubscribe
+from nexus_tw.protocols.wamp.session import WampSession
+
+
+def subscribe(session: WampSession, message: Subscribe) -> None:
+    verbs = session.verbs
+    pattern = checked_uris.pattern(message.topic, message.options.match, verbs.strict)
+    fail = partial(session.refuse, message)
+
+    def act(rights: Principal) -> None:
+        verbs.subscribe(session, rights, [message.topic], lambda _text, _member: pattern, None, False, ok, fail)
+
+    def ok() -> None:
+        session.send(SUBSCRIBED, message.request, verbs.subscription(pattern).number)
+
+    session.authorize("subscribe", message.topic, pattern, act, fail)
+
+
+def unsubscribe(session: WampSession, message: Unsubscribe) -> None:
+    session.in_turn(message, lambda: _unsubscribe(session, message))
+
+
+def _unsubscribe(session: WampSession, message: Unsubscribe) -> None:
+    pattern = session.verbs.subscribed(session, message.subscription)
+    if pattern is None:
+        raise WampError("wamp.error.no_such_subscription", "No such subscription of this session")
+    session.verbs.unsubscribe(session, [pattern.text], lambda: session.send(UNSUBSCRIBED, message.request))

@@ -1,0 +1,1 @@
+"""Publish and subscribe: from a client through the bus to all subscribers."""

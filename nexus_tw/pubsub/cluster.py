@@ -1,0 +1,196 @@
+"""What nodes say to each other over the bus besides events: broadcasts and gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from functools import partial
+from typing import Final
+
+import msgspec
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from nexus_tw.interfaces.peers import Fail, Peer
+from nexus_tw.interfaces.plugins import IBus
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.times import Timestamps
+from nexus_tw.protocols.native.messages import Broadcast
+from nexus_tw.pubsub.subscribing import Broker
+from nexus_tw.runtime.guard import Guard
+
+_guarded: Final = Guard(__name__, "A broadcast could not be handed to a client")
+
+ANY: Final = ""  # of a gap: events of more types than are remembered one by one
+GAPS: Final = 1024  # types of lost events that are remembered until every node was told
+AGAIN: Final = 0.25  # s until a gap that the bus refused is told again
+PATIENCE: Final = 2.0  # s to wait for other nodes to say how many of their clients a broadcast reached
+
+
+class Spread(msgspec.Struct, tag="broadcast", gc=False):
+    """An administrator's message to every JSON session, and to all who subscribe to `nexus.broadcast`; each node answers
+    `origin` with `Reached`."""
+
+    origin: str
+    number: int
+    data: msgspec.Raw
+    timestamp: str
+
+
+class Reached(msgspec.Struct, tag="reached", gc=False):
+    """How many clients of one node a broadcast was handed to."""
+
+    number: int
+    recipients: int
+
+
+class Gap(msgspec.Struct, tag="gap", gc=False):
+    """Events of this type, or of `ANY`, were lost before they reached the bus."""
+
+    event_type: str
+
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(Spread | Reached | Gap).decode
+
+
+class _Tally:
+    """A broadcast whose recipients are being counted."""
+
+    __slots__ = ("answers", "nodes", "ok", "recipients", "timer")
+
+    def __init__(self, ok: Callable[[int], None], timer: IDelayedCall) -> None:
+        self.ok = ok
+        self.timer = timer
+        self.nodes: int | None = None  # how many will answer, once the bus has said so
+        self.answers = 0
+        self.recipients = 0
+
+
+class Nodes:
+    """This node among the others; the bus's listener."""
+
+    _log = Logger()
+
+    def __init__(self, bus: IBus, clock: IReactorTime, everybody: Callable[[], Iterable[Peer]]) -> None:
+        """`everybody` gives the peers that broadcasts are for."""
+        self._bus = bus
+        self._clock = clock
+        self._everybody = everybody
+        self._timestamps = Timestamps()
+        self._tallies: dict[int, _Tally] = {}
+        self._number = 0
+        self._gaps: dict[str, None] = {}  # that no node was told of yet
+        self._telling: IDelayedCall | None = None
+        self.broker: Broker | None = None
+
+    def broadcast(self, data: msgspec.Raw, ok: Callable[[int], None], fail: Fail) -> None:
+        """Sends to everybody on every node; `ok` gets the number of recipients, of nodes that answered in time."""
+        self._number += 1
+        number = self._number
+        tally = _Tally(ok, self._clock.callLater(PATIENCE, self._count, number))
+        self._tallies[number] = tally
+
+        def sent(nodes: int | NexusError) -> None:
+            if number not in self._tallies:  # counted already, as the bus took too long
+                return
+            if isinstance(nodes, NexusError):
+                tally.timer.cancel()
+                del self._tallies[number]
+                fail(nodes)
+            else:
+                tally.nodes = nodes
+                self._check(number)
+
+        spread = Spread(self._bus.node, number, data, self._timestamps.text(self._clock.seconds()))
+        self._bus.send(None, _encode(spread), sent)
+
+    def tell_gap(self, event_type: str) -> None:
+        """Make every node tell its subscribers that events of this type were lost, as soon as the bus takes that."""
+        if len(self._gaps) >= GAPS and event_type not in self._gaps:
+            self._gaps = {}
+            event_type = ANY
+        if ANY not in self._gaps:
+            self._gaps[event_type] = None
+        self._soon(0)
+
+    def _soon(self, seconds: float) -> None:
+        # While the bus is away nothing is tried: `restored` goes on.
+        if self._telling is None and self._bus.available:
+            self._telling = self._clock.callLater(seconds, self._tell_gaps)
+
+    def _tell_gaps(self) -> None:
+        if self._telling is not None and self._telling.active():
+            self._telling.cancel()
+        self._telling = None
+        gaps, self._gaps = self._gaps, {}
+        for event_type in sorted(gaps):
+            self._bus.send(None, _encode(Gap(event_type)), partial(self._told, event_type))
+
+    def _told(self, event_type: str, nodes: int | NexusError) -> None:
+        if isinstance(nodes, NexusError):
+            self._gaps[event_type] = None
+            self._soon(AGAIN)
+
+    # --- BusListener
+
+    def event(self, event_type: str, data: bytes, about: bytes) -> None:
+        assert self.broker is not None
+        self.broker.event(event_type, data, about)
+
+    def message(self, body: bytes) -> None:
+        try:
+            message = _decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self._log.warn("Dropped a message between nodes that is none of ours ({size} bytes)", size=len(body))
+            return
+        if type(message) is Spread:
+            recipients = self._deliver(message)
+            reached = Reached(message.number, recipients)
+            self._bus.send(message.origin, _encode(reached), lambda _nodes: None)
+        elif type(message) is Reached:
+            tally = self._tallies.get(message.number)
+            if tally is not None:
+                tally.answers += 1
+                tally.recipients += message.recipients
+                self._check(message.number)
+        elif type(message) is Gap:
+            assert self.broker is not None
+            if message.event_type == ANY:
+                self.broker.gap_anywhere()
+            else:
+                self.broker.gap(message.event_type)
+
+    def lost(self) -> None:
+        pass  # what is missed from now on is told when the bus is back
+
+    def restored(self) -> None:
+        assert self.broker is not None
+        self._tell_gaps()
+        self.broker.restored()
+
+    # ---
+
+    def _deliver(self, spread: Spread) -> int:
+        message = Broadcast(data=spread.data, timestamp=spread.timestamp)
+        frames: dict[Hashable, bytes] = {}
+
+        def hand(peer: Peer) -> None:
+            encoding = peer.encoding
+            frame = frames.get(encoding.key)
+            if frame is None:
+                frame = frames[encoding.key] = encoding.message(message)
+            peer.deliver(frame)
+
+        told = [peer for peer in list(self._everybody()) if _guarded(hand, peer)]
+        assert self.broker is not None
+        return len(told) + self.broker.broadcast(bytes(spread.data), told)
+
+    def _check(self, number: int) -> None:
+        tally = self._tallies[number]
+        if tally.nodes is not None and tally.answers >= tally.nodes:
+            tally.timer.cancel()
+            self._count(number)
+
+    def _count(self, number: int) -> None:
+        tally = self._tallies.pop(number)
+        tally.ok(tally.recipients)

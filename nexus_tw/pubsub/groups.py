@@ -1,0 +1,142 @@
+"""Groups, buckets and cohorts: subscribers that get the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+
+from nexus_tw.interfaces.peers import Encoding, Peer
+from nexus_tw.model.events import Rule
+from nexus_tw.model.filters import Facts, Filter, scalar_key
+from nexus_tw.model.names import Pattern
+
+
+class Group:
+    """All who subscribe to one pattern with one filter."""
+
+    __slots__ = ("bucket", "cohorts", "filter", "indexed", "size")
+
+    def __init__(self, bucket: Bucket, filter_: Filter | None) -> None:
+        self.bucket = bucket
+        self.filter = filter_
+        self.cohorts: dict[Cohort, None] = {}  # ordered, so that fan-out is the same in every run
+        self.size = 0
+        self.indexed: tuple[str, Hashable] | None = None
+
+
+class Bucket:
+    """All groups of one pattern, arranged by what their filters ask for; to WAMP, one subscription (`number` is its id)."""
+
+    __slots__ = ("created", "filtered", "groups", "index", "number", "pattern", "plain", "scanned", "subscribers")
+
+    def __init__(self, pattern: Pattern, number: int, created: int) -> None:
+        self.pattern = pattern
+        self.number = number
+        self.created = created  # ms since the epoch
+        self.subscribers = 0
+        self.groups: dict[Hashable, Group] = {}
+        self.plain: Group | None = None
+        self.filtered = False
+        self.index: dict[str, dict[Hashable, list[Group]]] = {}
+        self.scanned: list[Group] = []
+
+    def group(self, filter_: Filter | None) -> Group:
+        identity = filter_.identity if filter_ else None
+        group = self.groups.get(identity)
+        if group is None:
+            group = self.groups[identity] = Group(self, filter_)
+            self._arrange(group)
+        return group
+
+    def drop(self, group: Group) -> None:
+        if group.filter is None:
+            self.plain = None
+            del self.groups[None]
+            return
+        del self.groups[group.filter.identity]
+        if group.indexed is None:
+            self.scanned.remove(group)
+        else:
+            name, value = group.indexed
+            postings = self.index[name][value]
+            postings.remove(group)
+            if not postings:
+                del self.index[name][value]
+                if not self.index[name]:
+                    del self.index[name]
+        self.filtered = bool(self.index or self.scanned)
+
+    def peers(self) -> list[Peer]:
+        """All who subscribe to the pattern, each once."""
+        cohorts = (cohort for group in self.groups.values() for cohort in group.cohorts)
+        return list(dict.fromkeys(member.peer for cohort in cohorts for member in cohort.members))
+
+    def matching(self, facts: Facts) -> Iterator[Group]:
+        """Groups whose filter the event passes (the one without a filter is `plain`)."""
+        for name, values in self.index.items():
+            for group in values.get(scalar_key(facts[name]), ()):
+                if group.filter.matches(facts):  # type: ignore[union-attr]
+                    yield group
+        for group in self.scanned:
+            if group.filter.matches(facts):  # type: ignore[union-attr]
+                yield group
+
+    def _arrange(self, group: Group) -> None:
+        if group.filter is None:
+            self.plain = group
+            return
+        self.filtered = True
+        if not group.filter.keys:
+            self.scanned.append(group)
+            return
+        # Of several equalities take the one that shares its value with the fewest others, on a name already indexed if it
+        # can be: one name more is one look-up more for each event.
+        name, value = group.indexed = min(group.filter.keys, key=self._crowd)
+        self.index.setdefault(name, {}).setdefault(value, []).append(group)
+
+    def _crowd(self, condition: tuple[str, Hashable]) -> tuple[int, bool]:
+        name, value = condition
+        values = self.index.get(name)
+        return (len(values.get(value, ())) if values else 0), values is None
+
+
+class Batch:
+    """Frames that go to the same members of a cohort; without a rule to all of them."""
+
+    __slots__ = ("frames", "rule")
+
+    def __init__(self, rule: Rule | None) -> None:
+        self.rule = rule
+        self.frames: list[bytes] = []
+
+
+class Cohort:
+    """Peers that get the same bytes."""
+
+    __slots__ = ("encoding", "groups", "key", "last", "members", "pending")
+
+    def __init__(self, key: tuple[Hashable, frozenset[Group]], encoding: Encoding) -> None:
+        self.key = key
+        self.groups = key[1]
+        self.encoding = encoding
+        self.members: dict[Subscriber, None] = {}
+        self.pending: list[Batch] = []
+        self.last: object = None  # the last event put in
+
+
+class Subscriber:
+    """A peer's place in the hub: its (pattern, filter) pairs and the cohort these put it into."""
+
+    __slots__ = ("cohort", "pairs", "peer", "weight")
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.weight = 0  # of its filters, those of pairs that do not stand yet among them
+        self.pairs: dict[str, dict[Hashable, Group]] = {}  # by the pattern as written
+        self.cohort: Cohort | None = None
+
+    def __len__(self) -> int:
+        return sum(map(len, self.pairs.values()))
+
+    def buckets(self, texts: Iterable[str]) -> list[Bucket]:
+        """Those of the patterns written so, which it has."""
+        return [next(iter(self.pairs[text].values())).bucket for text in texts]

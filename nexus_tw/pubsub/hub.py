@@ -1,0 +1,350 @@
+"""The hub: who on this node subscribes to what, and the fan-out of an event to them.
+
+The cost of a fan-out is kept away from the number of subscribers:
+
+* Subscribers of the same (pattern, filter) are one **group**; a filter is evaluated once for each group, and groups whose
+  filter asks for equality are found by the event's value in a dictionary, not by asking each.
+* Peers with the same encoding and the same groups are one **cohort**. What a cohort gets within a reactor turn is gathered
+  once, joined once, and the same bytes go to each member in one write.
+
+What a client hears of an event that matches several of its subscriptions is its dialect's matter: by an encoding of which
+`once` is true it is put into a cohort once, which is also what keeps a client from getting it twice; else once for each
+subscription, a subscription being a pattern. An event that is not for everybody (`events.Rule`) goes to those members of a
+cohort that it is for; where that is all of them, it travels with the others.
+
+A peer that changes its subscriptions in mid-turn first gets what its old cohort has gathered, and nothing that the new one had.
+
+A peer, an encoding or a filter that raises costs nobody else anything: what was raised is raised again at the end of the
+turn, where it is logged. A peer that raised has lost events, so it is closed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Hashable, Iterable
+from functools import partial
+from itertools import count
+from sys import getsizeof
+from typing import Final, NoReturn
+
+from nexus_tw.interfaces.peers import Encoding
+from nexus_tw.model.cache import Kept
+from nexus_tw.model.errors import INTERNAL
+from nexus_tw.model.events import Event, Rule
+from nexus_tw.model.filters import Facts, Filter
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.names import Pattern
+from nexus_tw.model.pattern_index import PatternMap
+from nexus_tw.protocols.native.messages import Continuity
+from nexus_tw.pubsub.groups import Batch, Bucket, Cohort, Group, Subscriber
+
+# Of event types for which the matching patterns are remembered: how many, and their bytes.
+_ROUTES_KEPT: Final = 16384
+_ROUTES_BYTES: Final = 8 << 20
+
+
+
+
+
+
+
+
+
+
+
+
+class _Fan:
+    """The fan-out of one event: its frames, each made once, and whom its rule concerns."""
+
+    __slots__ = ("_frames", "_left_out", "_rule", "event")
+
+    def __init__(self, event: Event, excluded: Collection[Subscriber]) -> None:
+        self.event = event
+        self._rule = event.about.rule if event.about is not None else None
+        # The cohorts that some of these are in.
+        self._left_out = {subscriber.cohort for subscriber in excluded} if excluded else ()
+        self._frames: dict[Hashable, bytes] = {}
+
+    def frame(self, encoding: Encoding, bucket: Bucket) -> bytes:
+        key = encoding.key if encoding.once else (encoding.key, bucket.number)
+        frame = self._frames.get(key)
+        if frame is None:
+            frame = self._frames[key] = encoding.event(self.event, bucket)
+        return frame
+
+    def gap(self, encoding: Encoding) -> bytes:
+        """Return the notice that replaces an event that could not be encoded."""
+        return encoding.message(Continuity(event_type=self.event.type, recovered=False))
+
+    def rule_for(self, cohort: Cohort) -> Rule | None:
+        rule = self._rule
+        if rule is None or (rule.by_session and cohort not in self._left_out):
+            return None
+        return rule
+
+
+class Hub:
+    """Subscriptions, groups, fan-out."""
+
+    def __init__(self, soon: Callable[[Callable[[], None]], None], metrics: Metrics, now: Callable[[], float]) -> None:
+        """`soon` calls back once at the end of the reactor turn; `now` gives seconds since the epoch."""
+        self._soon = soon
+        self._now = now
+        self._metrics = metrics
+        self._exact: dict[str, Bucket] = {}
+        self._wild: dict[str, Bucket] = {}
+        self._trie: PatternMap[Bucket] = PatternMap()
+        self._routes: Kept[str, tuple[Bucket, ...]] = Kept(_ROUTES_KEPT, _ROUTES_BYTES)
+        self._cohorts: dict[tuple[Hashable, frozenset[Group]], Cohort] = {}
+        self._dirty: deque[Cohort] = deque()
+        self._numbers = count(1)
+        self._by_number: dict[int, Bucket] = {}
+
+    def subscribe(self, subscriber: Subscriber, pairs: Iterable[tuple[Pattern, Filter | None]]) -> None:
+        """Adds pairs; those the subscriber has already change nothing."""
+        for pattern, filter_ in pairs:
+            bucket = self._bucket(pattern)
+            group = bucket.group(filter_)
+            mine = subscriber.pairs.get(pattern.text)
+            if mine is None:
+                mine = subscriber.pairs[pattern.text] = {}
+                bucket.subscribers += 1
+            identity = filter_.identity if filter_ else None
+            if identity not in mine:
+                mine[identity] = group
+                group.size += 1
+        self._place(subscriber)
+
+    def unsubscribe(self, subscriber: Subscriber, patterns: Iterable[str]) -> None:
+        """Drops all of the subscriber's pairs that were written with these very strings."""
+        left = self._left([subscriber.pairs.pop(text, {}) for text in patterns])
+        if left:
+            self._place(subscriber)
+            self._leave(left)
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """Drops everything of a subscriber that goes; it gets nothing any more, gathered events included."""
+        left = self._left(subscriber.pairs.values())
+        subscriber.pairs.clear()
+        self._quit(subscriber)
+        self._leave(left)
+
+    def patterns(self) -> list[Pattern]:
+        """Every pattern that somebody here subscribes to."""
+        return [bucket.pattern for bucket in (*self._exact.values(), *self._wild.values())]
+
+    def interested(self, event_type: str) -> list[Pattern]:
+        """The patterns, of those subscribed to, that an event of this type matches."""
+        return [bucket.pattern for bucket in self._route(event_type)]
+
+    def buckets(self) -> list[Bucket]:
+        """What is subscribed to, pattern by pattern."""
+        return [*self._exact.values(), *self._wild.values()]
+
+    def numbered(self, number: int) -> Bucket | None:
+        """Return the subscriptions with that id."""
+        return self._by_number.get(number)
+
+    def matching(self, name: str) -> list[Bucket]:
+        """Return the subscriptions whose pattern matches this name, reserved names included."""
+        exact = self._exact.get(name)
+        return [*(() if exact is None else (exact,)), *self._trie.matching(name)]
+
+    def bucket(self, pattern: Pattern) -> Bucket | None:
+        """What is subscribed to under this very pattern."""
+        return (self._exact if pattern.exact else self._wild).get(pattern.text)
+
+    def wanted(self, event_type: str) -> bool:
+        """Whether anybody here might get an event of this type."""
+        return bool(self._route(event_type))
+
+    def event(self, event: Event, excluded: Collection[Subscriber] = ()) -> None:
+        """Gathers the event for every cohort that shall get it. `excluded` are those that its rule leaves out by session."""
+        buckets = self._route(event.type)
+        if not buckets:
+            return
+        fan = _Fan(event, excluded)
+        facts: Facts | None = None  # the same for the filters of all patterns
+        for bucket in buckets:
+            if bucket.plain is not None:
+                self._gather(bucket.plain, fan)
+            if bucket.filtered:
+                try:
+                    if facts is None:
+                        facts = Facts(event.payload.value)
+                    for group in bucket.matching(facts):
+                        self._gather(group, fan)
+                except Exception as error:
+                    self._fails(error)
+
+    def tell(self, patterns: Iterable[Pattern], write: Callable[[Encoding], bytes]) -> None:
+        """Puts a frame of another kind than an event, once, among the events of everyone who subscribes to one of these
+        very patterns. Those in whose encoding it is nothing get nothing."""
+        notice = object()
+        frames: dict[Hashable, bytes] = {}
+        for pattern in patterns:
+            bucket = self.bucket(pattern)
+            for group in bucket.groups.values() if bucket is not None else ():
+                for cohort in group.cohorts:
+                    if cohort.last is not notice:
+                        frame = frames.get(cohort.encoding.key)
+                        if frame is None:
+                            frame = frames[cohort.encoding.key] = self._written(write, cohort.encoding)
+                        if frame:
+                            self._put(cohort, notice, frame, None)
+
+    def flush(self) -> None:
+        """Hands what was gathered to the peers: one join for each cohort, one write for each peer."""
+        while self._dirty:
+            self._flush(self._dirty.popleft())
+
+    # --- fan-out
+
+    def _gather(self, group: Group, fan: _Fan) -> None:
+        for cohort in group.cohorts:
+            if cohort.last is not fan.event or not cohort.encoding.once:
+                try:
+                    frame = fan.frame(cohort.encoding, group.bucket)
+                except Exception as error:
+                    self._fails(error)
+                    frame = self._written(fan.gap, cohort.encoding)
+                if frame:
+                    self._put(cohort, fan.event, frame, fan.rule_for(cohort))
+
+    def _put(self, cohort: Cohort, event: object, frame: bytes, rule: Rule | None) -> None:
+        cohort.last = event
+        pending = cohort.pending
+        if not pending:
+            if not self._dirty:
+                self._soon(self.flush)
+            self._dirty.append(cohort)
+            pending.append(Batch(rule))
+        elif not _alike(pending[-1].rule, rule):
+            pending.append(Batch(rule))
+        pending[-1].frames.append(frame)
+
+    def _flush(self, cohort: Cohort) -> None:
+        pending = cohort.pending
+        if not pending:
+            return
+        cohort.pending = []
+        members = tuple(cohort.members)  # a write may end a peer and so change the members
+        for batch in pending:
+            frames, rule = batch.frames, batch.rule
+            data = frames[0] if len(frames) == 1 else b"".join(frames)
+            meant = members if rule is None else [member for member in members if rule.admits(member.peer)]
+            self._metrics.events_delivered += len(meant) * len(frames)
+            for member in meant:
+                try:
+                    member.peer.deliver(data)
+                except Exception as error:
+                    self._fails(error)
+                    self._soon(partial(member.peer.close, INTERNAL))
+
+    def _written(self, write: Callable[[Encoding], bytes], encoding: Encoding) -> bytes:
+        try:
+            return write(encoding)
+        except Exception as error:
+            self._fails(error)
+            return b""
+
+    def _fails(self, error: Exception) -> None:
+        self._soon(partial(_raise, error))
+
+    def _route(self, event_type: str) -> tuple[Bucket, ...]:
+        exact = self._exact.get(event_type)
+        if not self._wild:
+            return () if exact is None else (exact,)
+        wild = self._routes.get(event_type)
+        if wild is None:
+            found = self._trie.matching(event_type)
+            wild = tuple(bucket for bucket in found if bucket.pattern.means(event_type))
+            self._routes.keep(event_type, wild, event_type, getsizeof(wild))
+        return wild if exact is None else (exact, *wild)
+
+    # --- membership
+
+    def _bucket(self, pattern: Pattern) -> Bucket:
+        buckets = self._exact if pattern.exact else self._wild
+        bucket = buckets.get(pattern.text)
+        if bucket is None:
+            bucket = buckets[pattern.text] = Bucket(pattern, next(self._numbers), int(self._now() * 1000))
+            self._by_number[bucket.number] = bucket
+            if not pattern.exact:
+                self._trie.put(pattern, bucket)
+                self._routes.forget()
+        return bucket
+
+    @staticmethod
+    def _left(held: Iterable[dict[Hashable, Group]]) -> list[Group]:
+        """Return the groups that a subscriber has by its patterns, of which it has left each."""
+        left: list[Group] = []
+        for groups in held:
+            left += groups.values()
+            if groups:
+                left[-1].bucket.subscribers -= 1
+        return left
+
+    def _leave(self, groups: Iterable[Group]) -> None:
+        for group in groups:
+            group.size -= 1
+            if group.size:
+                continue
+            bucket = group.bucket
+            bucket.drop(group)
+            if not bucket.groups:
+                pattern = bucket.pattern
+                del self._by_number[bucket.number]
+                if pattern.exact:
+                    del self._exact[pattern.text]
+                else:
+                    del self._wild[pattern.text]
+                    self._trie.drop(pattern)
+                    self._routes.forget()
+
+    def _place(self, subscriber: Subscriber) -> None:
+        """Moves the subscriber to the cohort that its pairs ask for.
+
+        A write may end a peer (one that does not read) and so remove it: this one, or the last member of the other cohort.
+        """
+        if subscriber.cohort is not None:
+            self._flush(subscriber.cohort)
+            self._quit(subscriber)
+        groups = frozenset(group for pairs in subscriber.pairs.values() for group in pairs.values())
+        if not groups:
+            return
+        encoding = subscriber.peer.encoding
+        key = (encoding.key, groups)
+        cohort = self._cohorts.get(key)
+        if cohort is not None:
+            self._flush(cohort)  # what was gathered before the subscriber came is not for it
+            cohort = self._cohorts.get(key)
+        if cohort is None:
+            cohort = self._cohorts[key] = Cohort(key, encoding)
+            for group in groups:
+                group.cohorts[cohort] = None
+        cohort.members[subscriber] = None
+        subscriber.cohort = cohort
+
+    def _quit(self, subscriber: Subscriber) -> None:
+        cohort = subscriber.cohort
+        if cohort is None:
+            return
+        subscriber.cohort = None
+        del cohort.members[subscriber]
+        if not cohort.members:
+            cohort.pending = []
+            del self._cohorts[cohort.key]
+            for group in cohort.groups:
+                del group.cohorts[cohort]
+
+
+def _alike(one: Rule | None, other: Rule | None) -> bool:
+    """Whether the two rules are known to say the same. Long lists are not compared: that would be done for each cohort."""
+    if one is other:
+        return True
+    return one is not None and other is not None and one.short and other.short and one == other
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error

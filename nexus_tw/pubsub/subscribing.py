@@ -1,0 +1,412 @@
+"""The broker: publish and subscribe, from a peer's wish through policy to the bus, and from the bus to the hub.
+
+The bus is the only way into the hub, so one node and many behave alike and nothing arrives twice. The broker keeps one
+subscription on the bus for each pattern that anybody here wants, and answers a subscriber once it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Final
+
+import msgspec
+
+from nexus_tw.interfaces.peers import Fail, Peer
+from nexus_tw.interfaces.plugins import IBus
+from nexus_tw.model.budgets import Pot, Shelf
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.events import About, Event, Rule, encode_about, new_publication_id
+from nexus_tw.model.filters import Filter, compile_filter
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.names import Pattern, check_name, is_reserved
+from nexus_tw.model.payloads import Payload
+from nexus_tw.model.policy import Principal
+from nexus_tw.model.settings import Limits
+from nexus_tw.presence.sessions import Roster
+from nexus_tw.protocols.native.messages import Continuity
+from nexus_tw.pubsub.groups import Bucket, Subscriber
+from nexus_tw.pubsub.hub import Hub
+from nexus_tw.pubsub.meta_events import Meta
+from nexus_tw.pubsub.order import Lines
+from nexus_tw.runtime.guard import Guard
+
+BROADCAST: Final = "nexus.broadcast"  # where those hear of broadcasts who are not told of them anyway
+CONTINUITY: Final = "nexus.continuity"  # where those hear of gaps whose dialect has no message for it
+WILDCARDS: Final = 32768  # patterns of a realm and process that the bus compares with every event: Redis does, for each publish
+OUTBOX_BYTES: Final = 67108864  # besides limits.outbox, which counts events
+
+_guarded: Final = Guard(__name__, "A subscriber could not be told that its subscription stands")
+
+
+class _Interest:
+    """This node's one subscription on the bus for a pattern, and who waits for it to stand.
+
+    One with a wildcard is on the account of who asked for it first, for as long as anybody wants it.
+    """
+
+    __slots__ = ("account", "count", "pattern", "standing", "waiters")
+
+    def __init__(self, pattern: Pattern, account: str) -> None:
+        self.pattern = pattern
+        self.account = account
+        self.count = 0
+        self.standing = False
+        self.waiters: list[Callable[[], None]] = []
+
+    def stands(self) -> None:
+        self.standing = True
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            _guarded(waiter)
+
+
+class Broker:
+    """Publish and subscribe for everybody on this node."""
+
+    def __init__(
+        self,
+        bus: IBus,
+        hub: Hub,
+        limits: Limits,
+        metrics: Metrics,
+        tell_gap: Callable[[str], None],
+        roster: Roster,
+        meta: Meta,
+    ) -> None:
+        """`tell_gap` makes `gap` happen on every node, once the bus takes that: events of that type were lost before they
+        reached the bus."""
+        self._tell_gap = tell_gap
+        self._roster = roster
+        self._meta = meta
+        self._bus = bus
+        self._hub = hub
+        self._limits = limits
+        self._metrics = metrics
+        self._filters = Pot("filters", "filters_all", limits, metrics)
+        self._wildcards = Pot("wildcards", WILDCARDS, limits, metrics)
+        self._interests: dict[str, _Interest] = {}
+        self._clients: dict[Peer, Subscriber] = {}
+        self.lines = Lines(limits, metrics)
+        self._outbox: Shelf[int, tuple[str, bytes]] = Shelf(limits, "outbox", OUTBOX_BYTES)
+        self._announced = 0
+
+    # --- publish
+
+    def publish(
+        self,
+        principal: Principal,
+        event_type: str,
+        payload: Payload,
+        ok: Callable[[], None],
+        fail: Fail,
+        about: About | None = None,
+    ) -> None:
+        """Publishes on a client's behalf; `ok` once the bus has taken it. `about` goes with it to other Nexus nodes."""
+        try:
+            self.check(principal, event_type)
+        except NexusError as error:
+            fail(error)
+            return
+        self.put(event_type, payload.data, ok, fail, about)
+
+    def check(self, principal: Principal, event_type: str, member: str = "eventType") -> None:
+        """Raise where `principal` may not publish under this name, which came in this member of a message."""
+        check_free(event_type, member)
+        principal.require("publish", event_type)
+
+    def put(
+        self, event_type: str, data: bytes, ok: Callable[[], None], fail: Fail, about: About | None = None
+    ) -> None:
+        """Publishes JSON that was checked before."""
+
+        def done(error: NexusError | None) -> None:
+            if error is None:
+                self._metrics.events_published += 1
+                ok()
+            else:
+                fail(error)
+
+        self._bus.publish(event_type, data, done, b"" if about is None else encode_about(about))
+
+    def announce(self, event_type: str, data: bytes, account: str) -> None:
+        """Publishes an event of the server's own, which that account caused. While the bus is away it waits in a bounded
+        outbox, out of which those go first that accounts with more than their share caused."""
+        if self._bus.available and not self._outbox:
+            self._send(event_type, data)
+            return
+        event = event_type, data
+        self._announced += 1
+        for lost_type, _ in self._outbox.put(self._announced, event, account, 1, len(data)):
+            self._metrics.events_dropped["outbox"] += 1
+            self.missed(lost_type)
+
+    def missed(self, event_type: str) -> None:
+        """Events of this type were lost on their way to the bus, and no publisher was told: have all subscribers told."""
+        self._tell_gap(event_type)
+
+    def _send(self, event_type: str, data: bytes) -> None:
+        def done(error: NexusError | None) -> None:
+            if error is None:
+                self._metrics.events_published += 1
+            else:
+                self._metrics.events_dropped["bus"] += 1
+                self.missed(event_type)
+
+        self._bus.publish(event_type, data, done)
+
+    # --- subscribe
+
+    def subscribe(
+        self,
+        peer: Peer,
+        rights: Principal,
+        events: list[str],
+        parse: Callable[[str, str], Pattern],
+        filters: dict[str, object] | None,
+        recover: bool,
+        ok: Callable[[], None],
+        fail: Fail,
+    ) -> None:
+        """Adds (event, filter) pairs to the peer's; `ok` once every event from then on will reach it, before the first does.
+
+        Nothing that the peer asks for after this overtakes it (`nexus_tw.pubsub.order`).
+
+        `rights` is who must be allowed to. `parse` makes a pattern of a text and of the member that it stands in.
+        `recover` says that the peer wants what it missed, which cannot be told while the bus is away.
+        """
+        try:
+            # Before each is looked at: thousands of new patterns in one message would take the time of everybody here.
+            if 0 < self._limits.subscriptions < len(events) and self._limits.subscriptions < len(set(events)):
+                raise self._too_many()
+            patterns = [parse(text, f"events[{place}]") for place, text in enumerate(events)]
+            for pattern in patterns:
+                rights.require_cover("subscribe", pattern)
+            condition = compile_filter(filters, self._limits.filter_nodes, self._limits.filter_bytes)
+            if recover and not self._bus.available:
+                raise NexusError("bus_unavailable", "The event bus is away")
+        except NexusError as error:
+            fail(error)
+            return
+        subscriber = self._clients.get(peer)
+        if subscriber is None:
+            subscriber = self._clients[peer] = Subscriber(peer)
+        try:
+            self._in_turn(peer, lambda: self._subscribe(subscriber, patterns, condition, ok, fail))
+        except NexusError as error:
+            fail(error)
+
+    def unsubscribe(self, peer: Peer, events: list[str], ok: Callable[[], None]) -> None:
+        """Drops the peer's pairs written with these very strings; those it does not have change nothing.
+
+        Raises `rate_limited` where too much of what the peer asked for still waits for the bus.
+        """
+        self._in_turn(peer, lambda: self._unsubscribe(peer, events, ok))
+
+    def gone(self, peer: Peer) -> None:
+        """Drops all that a peer subscribed to."""
+        self.lines.leave(peer)
+        subscriber = self._clients.pop(peer, None)
+        if subscriber is not None:
+            held = list(subscriber.pairs)
+            buckets = subscriber.buckets(held)
+            self._lighten(subscriber, subscriber.weight)
+            self._hub.remove(subscriber)
+            self._release(held)
+            self._tell_left(peer, buckets)
+
+    def subscription(self, pattern: Pattern) -> Bucket:
+        """What is subscribed to under a pattern that somebody here subscribes to."""
+        bucket = self._hub.bucket(pattern)
+        assert bucket is not None, pattern
+        return bucket
+
+    def held(self, peer: Peer, number: int) -> Pattern | None:
+        """The pattern of the peer's subscription with that id; None where it has none."""
+        subscriber = self._clients.get(peer)
+        if subscriber is not None:
+            for bucket in subscriber.buckets(subscriber.pairs):
+                if bucket.number == number:
+                    return bucket.pattern
+        return None
+
+    def _too_many(self) -> NexusError:
+        return NexusError("limit_exceeded", f"More than {self._limits.subscriptions} subscriptions")
+
+    def _in_turn(self, peer: Peer, act: Callable[[], None]) -> None:
+        if self.lines.waits(peer):
+            self.lines.place(peer).ready(act)
+        else:
+            act()
+
+    def _subscribe(
+        self,
+        subscriber: Subscriber,
+        patterns: list[Pattern],
+        condition: Filter | None,
+        ok: Callable[[], None],
+        fail: Fail,
+    ) -> None:
+        peer = subscriber.peer
+        if self.lines.left(peer):
+            return
+        identity = condition.identity if condition else None
+        new = {p.text: p for p in patterns if identity not in subscriber.pairs.get(p.text, ())}
+        limit = self._limits.subscriptions
+        if limit and len(subscriber) + len(new) > limit:
+            fail(self._too_many())
+            return
+        burden = condition.weight * len(new) if condition else 0
+        try:
+            self._burden(subscriber, burden)
+        except NexusError as error:
+            fail(error)
+            return
+        acquired = [p for p in new.values() if p.text not in subscriber.pairs]
+        account = peer.principal.account
+        try:
+            self._wildcards.take(account, sum(not p.exact and p.text not in self._interests for p in acquired))
+        except NexusError as error:
+            self._lighten(subscriber, burden)
+            fail(error)
+            return
+        interests = [self._acquire(p, account) for p in acquired]
+        waited_for = [interest for interest in interests if not interest.standing]
+        missing = len(waited_for)
+
+        def standing() -> None:
+            nonlocal missing
+            missing -= 1
+            if missing == 0:
+                try:
+                    arrived()
+                finally:
+                    self.lines.release(peer)
+
+        def arrived() -> None:
+            if self._clients.get(peer) is subscriber:
+                created = [p for p in acquired if self._hub.bucket(p) is None]
+                self._hub.subscribe(subscriber, [(p, condition) for p in patterns])
+                if self._clients.get(peer) is not subscriber:
+                    return  # what was gathered for it before ended it
+                ok()
+                for pattern in acquired:
+                    self._meta.subscribed(peer, self.subscription(pattern), pattern in created)
+            else:  # it left in the meantime, so `gone` did not know of these
+                self._release(p.text for p in acquired)
+
+        if not missing:
+            arrived()
+            return
+        self.lines.hold(peer)
+        for interest in waited_for:
+            interest.waiters.append(standing)
+
+    def _unsubscribe(self, peer: Peer, events: list[str], ok: Callable[[], None]) -> None:
+        subscriber = self._clients.get(peer)
+        if subscriber is None:
+            ok()
+            return
+        held = [text for text in dict.fromkeys(events) if text in subscriber.pairs]
+        buckets = subscriber.buckets(held)
+        groups = (group for text in held for group in subscriber.pairs[text].values())
+        self._lighten(subscriber, sum(group.filter.weight for group in groups if group.filter is not None))
+        self._hub.unsubscribe(subscriber, held)
+        self._release(held)
+        ok()
+        self._tell_left(peer, buckets)
+
+    def _burden(self, subscriber: Subscriber, weight: int) -> None:
+        """Count filters of this weight. Raise `limit_exceeded` if that is too much for a connection, its subject, or all."""
+        limit = self._limits.filters
+        if 0 < limit < subscriber.weight + weight:
+            raise NexusError("limit_exceeded", f"filters: more than {limit} values, or parts of names, in all of them")
+        if weight:
+            self._filters.take(subscriber.peer.principal.account, weight)
+            subscriber.weight += weight
+
+    def _lighten(self, subscriber: Subscriber, weight: int) -> None:
+        if weight:
+            self._filters.give_back(subscriber.peer.principal.account, weight)
+            subscriber.weight -= weight
+
+    def _tell_left(self, peer: Peer, buckets: list[Bucket]) -> None:
+        for bucket in buckets:
+            self._meta.unsubscribed(peer, bucket, not bucket.groups)
+
+    def _acquire(self, pattern: Pattern, account: str) -> _Interest:
+        interest = self._interests.get(pattern.text)
+        if interest is None:
+            interest = self._interests[pattern.text] = _Interest(pattern, account)
+            self._bus.subscribe(pattern, interest.stands)
+        interest.count += 1
+        return interest
+
+    def _release(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            interest = self._interests[text]
+            interest.count -= 1
+            if not interest.count:
+                del self._interests[text]
+                if not interest.pattern.exact:
+                    self._wildcards.give_back(interest.account)
+                self._bus.unsubscribe(interest.pattern)
+
+    # --- from the bus
+
+    def event(self, event_type: str, data: bytes, about: bytes) -> None:
+        """An event came over the bus."""
+        self._metrics.events_received += 1
+        if self._hub.wanted(event_type):
+            event = Event.arrived(event_type, data, about)
+            if event is None:
+                self._metrics.events_dropped["about"] += 1
+                self.gap(event_type)
+            else:
+                self._hub.event(event, self._excluded(event))
+
+    def _excluded(self, event: Event) -> list[Subscriber]:
+        """Those here whom the event's rule leaves out by their session."""
+        if event.about is None or event.about.rule is None:
+            return []
+        peers = map(self._roster.get, event.about.rule.exclude)
+        clients = [self._clients.get(peer) for peer in peers if peer is not None]
+        return [client for client in clients if client is not None]
+
+    def gap(self, event_type: str) -> None:
+        """Events of this type were lost; tells everyone here who would have got them."""
+        self._tell(self._hub.interested(event_type), event_type)
+
+    def _tell(self, patterns: Iterable[Pattern], event_type: str) -> None:
+        notice = Continuity(event_type=event_type, recovered=False)
+        self._hub.tell(patterns, lambda encoding: encoding.message(notice))
+        if self._hub.wanted(CONTINUITY):
+            data = {"eventType": event_type, "recovered": False}
+            self._hub.event(Event(CONTINUITY, Payload.of_value(msgspec.json.encode(data))))
+
+    def broadcast(self, data: bytes, told: Collection[Peer]) -> int:
+        """Gives a broadcast to those here who subscribe to it and were not told of it; how many these are."""
+        subscribers = {peer for pattern in self._hub.interested(BROADCAST) for peer in self.subscription(pattern).peers()}
+        others = subscribers.difference(told)
+        if others:
+            rule = Rule(exclude=[peer.number for peer in subscribers - others])
+            event = Event(BROADCAST, Payload.of_value(data), About(new_publication_id(), rule=rule))
+            self._hub.event(event, self._excluded(event))
+        return len(others)
+
+    def gap_anywhere(self) -> None:
+        """Events of any type may have been lost; tells every subscriber here."""
+        for pattern in self._hub.patterns():
+            self._tell((pattern,), pattern.text)
+
+    def restored(self) -> None:
+        """The bus is back: says to every subscriber that it may have missed something, then sends what waited."""
+        self.gap_anywhere()
+        for event_type, data in self._outbox.clear():
+            self._send(event_type, data)
+
+
+def check_free(event_type: str, member: str) -> None:
+    """Raise for a name under which no client may publish, whatever its rights; it came in this member of a message."""
+    check_name(event_type, member)
+    if is_reserved(event_type):
+        raise NexusError("forbidden", f"Not allowed to publish {event_type}: the name is reserved")

@@ -1,0 +1,1 @@
+"""Realms: one world of events, commands and agents each."""

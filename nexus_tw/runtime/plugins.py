@@ -1,0 +1,120 @@
+"""Plug-ins: how Python of the operator's own is found, and what is said of it where it cannot be used.
+
+What the configuration names as `package.module:function` is imported; what it names by a word is looked up among the entry
+points of installed packages.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import stat
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
+from pkgutil import resolve_name
+from typing import Any, Final
+
+from zope.interface.exceptions import Invalid
+from zope.interface.verify import verifyObject
+
+from nexus_tw.model.errors import ConfigError
+
+_WRITABLE: Final = stat.S_IWOTH
+
+
+def search(folder: str) -> None:
+    """Make the modules in a folder importable, after all installed ones, so that they stand in the way of none.
+
+    Raise `ConfigError` if there is no such folder, or if everybody may write to it, as what is in it runs with the server's
+    rights.
+    """
+    try:
+        mode = os.stat(folder).st_mode
+    except OSError as error:
+        raise ConfigError(f"python_path: cannot read {folder}: {error.strerror}") from None
+    if not stat.S_ISDIR(mode):
+        raise ConfigError(f"python_path: {folder} is no folder")
+    if mode & _WRITABLE:
+        raise ConfigError(f"python_path: everybody may write to {folder}, so nothing is imported from there")
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+
+def load(where: str, what: str, reference: str, parameters: tuple[str, ...]) -> Callable[..., Any]:
+    """The function at `package.module:function`, which takes these parameters. `ConfigError` begins with `where`.
+
+    `what` says what it is used as, such as "a command handler".
+    """
+    module, colon, function = reference.partition(":")
+    if not (module and colon and function):
+        raise ConfigError(f"{where}: {reference!r} is not of the form package.module:function")
+    return _checked(where, what, reference, parameters, lambda: resolve_name(reference))
+
+
+def load_entry(where: str, what: str, entry: EntryPoint, parameters: tuple[str, ...]) -> Callable[..., Any]:
+    """The function that an entry point names; as `load`."""
+    module, colon, function = entry.value.partition(":")
+    if not (module and colon and function):
+        raise ConfigError(f"{where}: {entry.value!r} is not of the form package.module:function")
+    return _checked(where, what, entry.value, parameters, entry.load)
+
+
+def make(where: str, what: str, reference: str, interface: Any, factory: Callable[..., Any], *args: Any) -> Any:
+    """What a factory of the operator's makes; `ConfigError` if it fails, or if that does not provide the interface.
+
+    Neither the arguments nor the text of an exception is shown: there may be passwords in them.
+    """
+    try:
+        made = factory(*args)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{where}: {reference!r} failed to make {what}: {place(error)} {type(error).__name__}") from error
+    try:
+        verifyObject(interface, made, tentative=True)
+    except Invalid as error:
+        faults = getattr(error, "exceptions", (error,))  # one, or several as one
+        reasons = "; ".join(str(fault).rpartition(f"{interface.__name__}.")[2].strip(" .") for fault in faults)
+        contract = f"{what} ({interface.__name__} of nexus_tw.interfaces.plugins)"
+        raise ConfigError(f"{where}: {reference!r} made a {type(made).__name__}, which is not {contract}: {reasons}") from None
+    return made
+
+
+def place(error: BaseException) -> str:
+    """Where an exception came from, for the log: files, lines and functions, but nothing of what they worked with."""
+    found = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        found.append(f"{os.path.basename(code.co_filename)}:{trace.tb_lineno} in {code.co_name}")
+        trace = trace.tb_next
+    return " > ".join(found[-4:])
+
+
+def _checked(
+    where: str, what: str, reference: str, parameters: tuple[str, ...], find: Callable[[], Any]
+) -> Callable[..., Any]:
+    try:
+        found: Callable[..., Any] = find()
+    except Exception as error:  # importing runs code of others, which may raise anything
+        raise ConfigError(f"{where}: {reference!r} cannot be imported: {type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise ConfigError(f"{where}: {reference!r} cannot be called")
+    try:
+        signature = inspect.signature(found)
+    except (TypeError, ValueError):  # of something in C: it will say itself what it does not like
+        return found
+    try:
+        signature.bind(*parameters)
+    except TypeError:
+        count = f"{len(parameters)} argument{'s' * (len(parameters) != 1)}"
+        bare = [each.replace(annotation=inspect.Parameter.empty) for each in signature.parameters.values()]
+        shown = inspect.Signature(bare)
+        raise ConfigError(
+            f"{where}: {reference!r} is {reference.rpartition(':')[2]}{shown}, but {what} is called with {count}: "
+            f"({', '.join(parameters)})"
+        ) from None
+    if inspect.isgeneratorfunction(found) or inspect.isasyncgenfunction(found):
+        raise ConfigError(f"{where}: {reference!r} is a generator; {what} must return its result, not yield it")
+    return found

@@ -1,0 +1,1 @@
+"""Telemetry: taken in, stored, announced, and removed when it is old."""

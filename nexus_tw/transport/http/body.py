@@ -1,0 +1,146 @@
+"""The body of a request: nothing of it is kept before somebody who may send it is known, and no more than there is room for."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+
+from nexus_tw.model.errors import NexusError
+from nexus_tw.transport.opening import Opening
+
+PIECES: Final = 1024  # in which a body may come, however small they are
+PASSED_OVER: Final = 128  # of these once the request is answered; past them the connection is closed
+PIECE: Final = 256  # bytes that further ones have to have on average
+
+
+class Body:
+    """The body of one request.
+
+    Until a handler wants it the connection is not read on. It is passed over once the request has been answered without it.
+    """
+
+    def __init__(self, channel: Any, opening: Opening, length: int | None, largest: int) -> None:
+        """`length` is what was announced, None for chunks; `largest` in bytes, 0 for any."""
+        self.channel = channel
+        self.empty = length == 0
+        self.gone = False  # the client is
+        self.largest = largest
+        self.whole = False
+        self._bodies = self.channel.bodies
+        self._account = ""
+        self._taken = 0  # out of the pot
+        self._size = self._pieces = 0
+        self._data = bytearray()
+        self._error: NexusError | None = None
+        self._expected = opening.headers.get("expect", "").lower() == "100-continue" and not self.empty
+        self._wanted = self._finished = False
+        self._waiting: Deferred[None] | None = None
+        if length is not None and 0 < largest < length:
+            self._error = self._too_large()
+
+    @property
+    def unwelcome(self) -> bool:
+        """Whether the client sends, or may send, something that nobody will read."""
+        return not self.whole and (self._expected or self._error is not None)
+
+    async def take(self) -> bytes:
+        """Return all of it. Raise `too_large`, or `rate_limited` if there are too many bodies that are not finished."""
+        self._account = self.channel.account
+        self._wanted = True
+        if self._error is None:
+            self._charge_data(len(self._data))
+        if self._error is None and not self.whole:
+            if self._expected:
+                self._expected = False
+                self.channel.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.channel.gate.resumeProducing()
+            self._waiting = Deferred()
+            await self._waiting
+        if self._error is not None:
+            raise self._error
+        data, self._data = bytes(self._data), bytearray()
+        return data
+
+    def charge(self, size: int) -> None:
+        """Count what the body became, for as long as the request is served. Raise `rate_limited` if that is too much
+        beside others, `too_large` if it always would be."""
+        self._take(size)
+        self.channel.charge(size)
+
+    def received(self, data: bytes, pieces: int = 1) -> bool:
+        """More of it came, in so many pieces. Return whether the rest is of any use."""
+        self._size += len(data)
+        self._pieces += pieces
+        if self._error is not None:
+            return False
+        if 0 < self.largest < self._size:
+            self._fail(self._too_large())
+            return False
+        if self._pieces > (PASSED_OVER if self._finished else PIECES) + self._size // PIECE:
+            self._fail(NexusError("too_large", f"The body comes in more than {PIECES} pieces"))
+            return False
+        if not self._finished:
+            self._data += data
+            if self._wanted:
+                return self._charge_data(len(data))
+            self.channel.gate.pauseProducing()
+        return True
+
+    def ended(self) -> None:
+        """All of it came."""
+        self.whole = True
+        self._wake()
+
+    def lost(self) -> None:
+        """The connection is lost, and with it the rest."""
+        self.gone = True
+        self._fail(NexusError("timeout", "The client has gone"))
+
+    def done(self, _result: object) -> None:
+        """The request is answered, or nobody waits for the answer."""
+        self._finished = True
+        self._data = bytearray()
+        if self._taken:
+            self._bodies.give_back(self._account, self._taken)
+            self._taken = 0
+        error, self._error = self._error, None  # whose traceback refers to this
+        if not self.whole and not self.gone:
+            if error is not None:
+                self.channel.loseConnection()
+            else:
+                self.channel.gate.resumeProducing()
+        self._waiting = None
+
+    def _charge_data(self, size: int) -> bool:
+        """Count bytes of it that are kept. Return whether there was room for them."""
+        try:
+            self._take(size)
+        except NexusError as error:
+            self._fail(error)
+            return False
+        return True
+
+    def _take(self, size: int) -> None:
+        bodies = self._bodies
+        if bodies.size and self._taken + size > bodies.share:
+            raise NexusError("too_large", f"The body takes more than {bodies.share} bytes (limits.share of limits.bodies)")
+        bodies.take(self._account, size)
+        self._taken += size
+
+    def _fail(self, error: NexusError) -> None:
+        self._error = error
+        self._data = bytearray()
+        if self._finished:
+            if not self.gone:
+                self.channel.loseConnection()
+        else:
+            self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.callback(None)
+
+    def _too_large(self) -> NexusError:
+        return NexusError("too_large", f"The body is longer than {self.largest} bytes")

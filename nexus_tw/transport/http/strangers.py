@@ -1,0 +1,38 @@
+"""Pages of other origins that were refused: said in the log, as the browser tells its page and its user nothing."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from nexus_tw.model.quoting import quoted
+
+QUIET: Final = 60.0  # s between two lines about the same origin
+MOST: Final = 256  # origins remembered; with as many in `QUIET` s, further ones are only counted
+
+
+class Strangers:
+    """Says one line for each origin, at most once in `QUIET` s; a bounded number of lines, whatever origins are made up."""
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._told: OrderedDict[str, float] = OrderedDict()  # when, the longest ago first
+
+    def refused(self, origin: str, host: str) -> None:
+        """A page of `origin` asked at `host`, as both stand in the request."""
+        origin, now = quoted(origin), self._clock.seconds()
+        while self._told and now - next(iter(self._told.values())) >= QUIET:
+            self._told.popitem(last=False)
+        if origin in self._told or len(self._told) >= MOST:
+            return
+        self._told[origin] = now
+        self._log.info(
+            "Refused a page of the Origin {origin}: it is not that of the Host {host}; list it in http.origins to let it in",
+            origin=origin,
+            host=quoted(host),
+        )

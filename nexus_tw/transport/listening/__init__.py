@@ -1,0 +1,1 @@
+"""Sockets to listen on, and the layers between them and the door."""

@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import Raw
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from zope.interface import implementer
+
+from nexus_tw.commands import handlers
+from nexus_tw.commands.handlers import HandlerRun
+from nexus_tw.commands.threads import Threads
+from nexus_tw.interfaces.plugins import Handler, Invoked
+from nexus_tw.model.errors import ConfigError, NexusError
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.settings import Command, Limits
+from tests.recording import principal
+
+
+class Run:
+    """A handler that was started, and what it reported."""
+
+    def __init__(self, handler: Handler, parameters: Any = None) -> None:
+        self.progressed: list[Any] = []
+        self.outcomes: list[Any] = []
+        caller = principal("caller")
+        self.run = HandlerRun("c", "deploy", parameters, caller, self._progress, self._end)
+        self.run.start(handler)
+
+    def _progress(self, run: HandlerRun, data: Raw) -> None:
+        assert run is self.run
+        self.progressed.append(msgspec.json.decode(data))
+
+    def _end(self, run: HandlerRun, outcome: Raw | NexusError) -> None:
+        self.outcomes.append(outcome if isinstance(outcome, NexusError) else msgspec.json.decode(outcome))
+
+    @property
+    def error(self) -> NexusError:
+        (error,) = self.outcomes
+        assert isinstance(error, NexusError)
+        return error
+
+
+@pytest.fixture
+def logged() -> Iterator[list[LogEvent]]:
+    events: list[LogEvent] = []
+
+    @implementer(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        if event.get("log_namespace") == "nexus_tw.commands.handlers":
+            events.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    yield events
+    globalLogPublisher.removeObserver(observe)
+
+
+# --- loading
+
+
+def load(commands: Sequence[Command]) -> dict[str, Handler]:
+    return handlers.load(commands, Threads(None, Limits(threads=1, thread_queue=0), Metrics()))
+
+
+def echo(call: Invoked) -> Any:
+    return call.parameters
+
+
+NOT_A_FUNCTION = 5
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+    """Installs a distribution of that name with these entry points of `nexus.commands`."""
+
+    def install(name: str, entries: str) -> None:
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[nexus.commands]\n{entries}\n")
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "explodes_when_imported.py").write_text("raise RuntimeError('no such luck')\n")
+    yield install
+    sys.modules.pop("explodes_when_imported", None)
+
+
+def test_a_configured_handler_is_found_by_its_name() -> None:
+    assert load([Command("deploy", "tests.commands.test_handlers:echo")]) == {"deploy": echo}
+
+
+def test_an_installed_package_brings_handlers_and_the_configuration_goes_first(
+    package: Callable[[str, str], None],
+) -> None:
+    package("fleet", "deploy = tests.commands.test_handlers:nothing_there\nrestart = tests.commands.test_handlers:echo")
+    found = load([Command("deploy", "tests.commands.test_handlers:echo")])
+    assert found == {"deploy": echo, "restart": echo}
+
+
+@pytest.mark.parametrize(
+    ("name", "handler", "text"),
+    [
+        ("deploy", "tests.commands.test_handlers", r"commands\[0\].handler: .* is not of the form package.module:function"),
+        ("deploy", "tests.commands.test_handlers:", r"commands\[0\].handler: .* is not of the form"),
+        ("deploy", "no.such.module:function", r"commands\[0\].handler: .* cannot be imported: ModuleNotFoundError"),
+        ("deploy", "tests.commands.test_handlers:nothing", r"commands\[0\].handler: .* cannot be imported: AttributeError"),
+        ("deploy", "not a module:x", r"commands\[0\].handler: .* cannot be imported: ValueError"),
+        ("deploy", "tests.commands.test_handlers:NOT_A_FUNCTION", r"commands\[0\].handler: .* cannot be called"),
+        ("de ploy", "tests.commands.test_handlers:echo", r"commands\[0\].name: 'de ploy' is no command name"),
+        ("nexus.deploy", "tests.commands.test_handlers:echo", r"commands\[0\].name: .* is reserved"),
+    ],
+)
+def test_what_cannot_be_used_is_named_with_the_reason(name: str, handler: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        load([Command(name, handler)])
+
+
+def test_a_command_has_one_handler() -> None:
+    with pytest.raises(ConfigError, match=r"commands\[1\].name: 'deploy' is given twice"):
+        load([Command("deploy", "tests.commands.test_handlers:echo")] * 2)
+
+
+def test_two_packages_for_one_command_are_refused(package: Callable[[str, str], None]) -> None:
+    package("fleet", "deploy = tests.commands.test_handlers:echo")
+    package("float", "deploy = tests.commands.test_handlers:echo")
+    with pytest.raises(ConfigError, match=r"entry point 'deploy' of nexus.commands: 'deploy' is given twice"):
+        load([])
+
+
+def test_a_module_that_fails_while_it_is_imported_is_a_configuration_error(package: Callable[[str, str], None]) -> None:
+    with pytest.raises(ConfigError, match=r"commands\[0\].handler: .* RuntimeError: no such luck"):
+        load([Command("deploy", "explodes_when_imported:function")])
+    package("fleet", "deploy = explodes_when_imported:function")
+    with pytest.raises(ConfigError, match=r"entry point 'deploy' of nexus.commands: .* RuntimeError: no such luck"):
+        load([])
+
+
+# --- running
+
+
+def test_a_plain_function_gives_its_result_at_once() -> None:
+    assert Run(echo, {"a": [1, None]}).outcomes == [{"a": [1, None]}]
+
+
+def test_a_handler_sees_the_command() -> None:
+    def handler(call: Invoked) -> Any:
+        return [call.command_id, call.command, call.parameters, call.caller.subject, call.attempt]
+
+    assert Run(handler, 5).outcomes == [["c", "deploy", 5, "caller", 1]]
+
+
+def test_a_deferred_and_a_coroutine_are_waited_for() -> None:
+    results: list[Deferred[int]] = []
+
+    def deferred(call: Invoked) -> Deferred[int]:
+        results.append(Deferred())
+        return results[-1]
+
+    async def coroutine(call: Invoked) -> int:
+        return await deferred(call)
+
+    runs = [Run(deferred), Run(coroutine)]
+    assert [run.outcomes for run in runs] == [[], []]
+    for result in results:
+        result.callback(5)
+    assert [run.outcomes for run in runs] == [[5], [5]]
+
+
+def test_an_exception_is_told_by_its_text_and_logged_with_its_traceback(logged: list[LogEvent]) -> None:
+    def handler(call: Invoked) -> None:
+        raise KeyError("nothing of that name")
+
+    run = Run(handler)
+    assert (run.error.code, run.error.message) == ("failed", "'nothing of that name'")
+    (event,) = logged
+    assert event["command"] == "deploy" and event["log_failure"].check(KeyError)
+
+
+def test_an_exception_without_a_text_is_told_by_its_class(logged: list[LogEvent]) -> None:
+    async def handler(call: Invoked) -> None:
+        raise ZeroDivisionError
+
+    assert Run(handler).error.message == "ZeroDivisionError"
+
+
+def test_a_handler_chooses_code_and_text_of_its_failure_and_that_is_no_matter_for_the_log(
+    logged: list[LogEvent],
+) -> None:
+    def handler(call: Invoked) -> None:
+        raise NexusError("not_found", "no such release")
+
+    run = Run(handler)
+    assert (run.error.code, run.error.message) == ("not_found", "no such release")
+    assert logged == []
+
+
+def test_a_code_that_is_not_in_the_table_becomes_failed(logged: list[LogEvent]) -> None:
+    def handler(call: Invoked) -> None:
+        raise NexusError("made_up", "no such code")
+
+    assert (Run(handler).error.code, Run(handler).error.message) == ("failed", "no such code")
+
+
+@pytest.mark.parametrize("result", [object(), "\ud800", {(1, 2): 3}, {1: object()}], ids=repr)
+def test_a_result_that_is_no_json_is_a_failure(result: Any, logged: list[LogEvent]) -> None:
+    assert Run(lambda _: result).error.code == "failed"
+    assert len(logged) == 1
+
+
+def test_progress_is_passed_on_until_nobody_waits() -> None:
+    calls: list[Invoked] = []
+
+    def handler(call: Invoked) -> Deferred[None]:
+        calls.append(call)
+        call.progress({"percent": 0})
+        return Deferred(lambda _: None)
+
+    run = Run(handler)
+    calls[0].progress({"percent": 50})
+    with pytest.raises(TypeError):
+        calls[0].progress(object())
+    run.run.stop("cancelled")
+    calls[0].progress({"percent": 100})
+    assert run.progressed == [{"percent": 0}, {"percent": 50}]
+
+
+def test_stopping_tells_the_handler_why_and_cancels_its_deferred(logged: list[LogEvent]) -> None:
+    reasons: list[str] = []
+    deferred: Deferred[None] = Deferred()
+    seen: list[type[BaseException]] = []
+
+    async def handler(call: Invoked) -> None:
+        call.on_cancel(reasons.append)
+        try:
+            await deferred
+        except CancelledError:
+            seen.append(CancelledError)
+            call.on_cancel(reasons.append)  # it is known by now
+            raise
+
+    run = Run(handler)
+    assert not run.run.cancelled
+    run.run.stop("timeout")
+    assert [run.run.cancelled] == [True]
+    assert reasons == ["timeout", "timeout"]
+    assert seen == [CancelledError]
+    assert logged == [], "that it was cancelled is no failure"
+
+
+def test_what_goes_wrong_in_being_cancelled_is_logged_and_stops_nothing(logged: list[LogEvent]) -> None:
+    reasons: list[str] = []
+
+    def refuse(_: object) -> None:
+        raise RuntimeError("not now")
+
+    def handler(call: Invoked) -> Deferred[None]:
+        call.on_cancel(refuse)
+        call.on_cancel(reasons.append)
+        return Deferred(refuse)
+
+    Run(handler).run.stop("cancelled")
+    assert reasons == ["cancelled"]
+    assert len(logged) == 2
+
+
+def test_a_handler_stopped_by_its_own_progress_is_cancelled_as_soon_as_it_waits() -> None:
+    cancelled: list[object] = []
+    stopped: list[HandlerRun] = []
+
+    def stop(run: HandlerRun, data: Raw) -> None:
+        stopped.append(run)
+        run.stop("cancelled")
+
+    def handler(call: Invoked) -> Deferred[None]:
+        call.progress(1)
+        return Deferred(cancelled.append)
+
+    run = HandlerRun("c", "deploy", None, principal(), stop, lambda run, outcome: None)
+    run.start(handler)
+    assert stopped == [run] and len(cancelled) == 1

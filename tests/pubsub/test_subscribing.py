@@ -1,0 +1,841 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from twisted.internet.task import Clock
+
+from nexus_tw.bus.memory import MemoryBroker, MemoryBus
+from nexus_tw.interfaces.peers import Subscription
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.events import About, Event, Publisher, Rule, encode_about
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.names import Pattern, parse_pattern
+from nexus_tw.model.payloads import Payload
+from nexus_tw.model.policy import Principal
+from nexus_tw.model.settings import Limits, Role
+from nexus_tw.presence.sessions import Roster
+from nexus_tw.protocols.wamp.uris import pattern_of
+from nexus_tw.pubsub import subscribing as module
+from nexus_tw.pubsub.hub import Hub
+from nexus_tw.pubsub.meta_events import Meta
+from nexus_tw.pubsub.subscribing import Broker
+from nexus_tw.runtime.turn import Turn
+from tests.fakes import AWAY, HandBus
+from tests.recording import RecordingEachEncoding, RecordingEncoding, RecordingPeer, principal
+
+
+class World:
+    """A broker with its hub on a bus in the test's hands. `said` is all that callbacks were told, in order."""
+
+    def __init__(self, **limits: int) -> None:
+        self.bus = HandBus()
+        self.metrics = Metrics()
+        self.waiting: list[Callable[[], None]] = []
+        self.hub = Hub(self.waiting.append, self.metrics, lambda: 1.5)
+        self.gaps: list[str] = []
+        self.roster = Roster()
+        self.broker = Broker(
+            self.bus, self.hub, Limits(**limits), self.metrics, self.gaps.append, self.roster, Meta(self.hub)
+        )
+        self.said: list[Any] = []
+
+    def subscribe(self, peer: RecordingPeer, *events: str, name: str = "", recover: bool = False, **filters: Any) -> None:
+        name = name or ",".join(events)
+        self.broker.subscribe(
+            peer,
+            peer.principal,
+            list(events),
+            parse_pattern,
+            filters or None,
+            recover,
+            lambda: self.said.append(name),
+            self.failing(name),
+        )
+
+    def match(self, peer: RecordingPeer, uri: str, match: str, rights: Principal | None = None) -> Pattern:
+        """Subscribes by one of WAMP's match policies."""
+        pattern = pattern_of(uri, match)
+        self.broker.subscribe(
+            peer,
+            rights or peer.principal,
+            [uri],
+            lambda _text, _member: pattern,
+            None,
+            False,
+            lambda: self.said.append(uri),
+            self.failing(uri),
+        )
+        return pattern
+
+    def unsubscribe(self, peer: RecordingPeer, *events: str, name: str = "") -> None:
+        self.broker.unsubscribe(peer, list(events), lambda: self.said.append(name or "-" + ",".join(events)))
+
+    def publish(self, who: Principal, event_type: str, data: bytes = b"{}", about: About | None = None) -> None:
+        payload = Payload.of_value(data)
+        self.broker.publish(
+            who, event_type, payload, lambda: self.said.append("published"), self.failing("publish"), about
+        )
+
+    def failing(self, name: str) -> Callable[[NexusError], None]:
+        return lambda error: self.said.append((name, error.code, error.message))
+
+    def event(self, event_type: str, data: bytes = b"{}", about: About | bytes = b"") -> None:
+        self.broker.event(event_type, data, encode_about(about) if isinstance(about, About) else about)
+        self.turn()
+
+    def turn(self) -> None:
+        while self.waiting:
+            self.waiting.pop(0)()
+
+    def told(self, peer: RecordingPeer) -> list[Any]:
+        """What the peer was delivered: event lines as text, other messages decoded."""
+        lines = b"".join(peer.delivered).splitlines()
+        return [msgspec.json.decode(line) if line.startswith(b"{") else line.decode() for line in lines]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def peer() -> RecordingPeer:
+    return RecordingPeer()
+
+
+def continuity(event_type: str) -> dict[str, Any]:
+    return {"type": "continuity", "eventType": event_type, "recovered": False}
+
+
+# --- publish
+
+
+def test_an_event_is_published_with_its_data_as_it_came(world: World) -> None:
+    world.publish(principal(), "task.updated", b' {"a" : 1} ')
+    assert world.bus.published == [("task.updated", b' {"a" : 1} ')]
+    assert world.said == ["published"]
+    assert world.metrics.events_published == 1
+
+
+def test_a_publisher_is_answered_once_the_bus_has_taken_it(world: World) -> None:
+    world.bus.takes = False
+    world.publish(principal(), "a")
+    world.publish(principal(), "a")
+    assert world.said == []
+    world.bus.untaken[0](None)
+    world.bus.untaken[1](AWAY)
+    assert world.said == ["published", ("publish", "bus_unavailable", "The event bus is away")]
+    assert world.metrics.events_published == 1
+
+
+def test_what_is_published_reaches_subscribers_only_through_the_bus(world: World, peer: RecordingPeer) -> None:
+    world.subscribe(peer, "a")
+    world.publish(principal(), "a", b"1")
+    world.turn()
+    assert world.told(peer) == []
+    world.event("a", b"1")
+    assert world.told(peer) == ["a 1"]
+    assert (world.metrics.events_received, world.metrics.events_delivered) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("event_type", "code", "message"),
+    [
+        ("nexus.x", "forbidden", "Not allowed to publish nexus.x: the name is reserved"),
+        ("wamp.x", "forbidden", "Not allowed to publish wamp.x: the name is reserved"),
+        ("secret", "forbidden", "Not allowed to publish secret"),
+        ("", "invalid_message", "Invalid message format: eventType: must not be empty"),
+        ("task.*", "invalid_message", None),
+    ],
+)
+def test_what_may_not_be_published_is_refused_and_goes_nowhere(event_type: str, code: str, message: str | None) -> None:
+    world = World()
+    who = principal(role=Role(publish=("task.**", "nexus.**", "wamp.**")))
+    world.publish(who, event_type)
+    ((_, said_code, said),) = world.said
+    assert said_code == code
+    assert message is None or said == message
+    assert not world.bus.published
+
+
+# --- subscribe
+
+
+def test_the_answer_comes_before_the_first_event(world: World, peer: RecordingPeer) -> None:
+    world.subscribe(RecordingPeer(), "a")
+    world.bus.confirms = False
+    world.subscribe(peer, "b", name="b stands")
+    peer.deliver = world.said.append
+    world.broker.event("a", b"1", b"")
+    world.bus.confirm()
+    world.subscribe(peer, "a", "c")
+    world.broker.event("a", b"2", b"")
+    world.bus.confirm()
+    world.broker.event("a", b"3", b"")
+    world.turn()
+    assert world.said == ["a", "b stands", "a,c", b"a 3\n"]
+
+
+def test_the_subscription_is_there_when_the_answer_is_given(world: World, peer: RecordingPeer) -> None:
+    pattern = Pattern.parse("a")
+
+    def ok() -> None:
+        world.said.append(world.broker.subscription(pattern).pattern)
+
+    world.broker.subscribe(peer, peer.principal, ["a"], parse_pattern, None, False, ok, world.failing("a"))
+    assert world.said == [pattern]
+
+
+def test_one_who_is_ended_by_what_was_gathered_for_it_when_it_subscribes_anew_is_not_answered_and_leaves_nothing(
+    world: World, peer: RecordingPeer
+) -> None:
+    world.subscribe(peer, "a")
+    peer.deliver = lambda _data: world.broker.gone(peer)
+    world.broker.event("a", b"1", b"")
+    world.subscribe(peer, "b")
+    assert world.said == ["a"]
+    assert not world.hub.patterns() and not world.bus.subscribed and not world.broker._clients
+
+
+def test_a_subscriber_is_answered_once_all_of_it_stands_on_the_bus(world: World, peer: RecordingPeer) -> None:
+    world.bus.confirms = False
+    world.subscribe(peer, "a", "b.*", "a")
+    assert world.bus.calls == [("subscribe", "a"), ("subscribe", "b.*")]
+    world.bus.confirm("a")
+    assert world.said == []
+    world.event("a")
+    assert world.told(peer) == [], "nothing before the answer"
+    world.bus.confirm("b.*")
+    assert world.said == ["a,b.*,a"]
+    world.event("a")
+    assert world.told(peer) == ["a {}"]
+
+
+def test_what_a_client_asks_takes_effect_in_the_order_in_which_it_asked(world: World, peer: RecordingPeer) -> None:
+    world.bus.confirms = False
+    world.subscribe(peer, "a")
+    world.subscribe(peer, "a", name="a again")
+    world.unsubscribe(peer, "a")
+    world.subscribe(peer, "b")
+    world.unsubscribe(peer, "b")
+    world.subscribe(peer, "c")
+    assert world.said == []
+    world.bus.confirm()
+    assert world.said == ["a", "a again", "-a"]
+    world.bus.confirm()
+    assert world.said == ["a", "a again", "-a", "b", "-b"]
+    world.bus.confirm()
+    assert world.said[-1] == "c"
+    assert [p.text for p in world.hub.patterns()] == ["c"]
+    assert world.bus.subscribed == {"c"}
+
+
+def test_one_client_does_not_wait_for_what_another_asked(world: World, peer: RecordingPeer) -> None:
+    world.bus.confirms = False
+    world.subscribe(peer, "slow")
+    world.bus.confirms = True
+    world.subscribe(RecordingPeer(), "quick")
+    assert world.said == ["quick"]
+
+
+def test_all_who_wait_for_one_pattern_are_answered_together_in_their_order(world: World) -> None:
+    world.bus.confirms = False
+    for number in range(3):
+        world.subscribe(RecordingPeer(), "a", name=f"peer {number}")
+    assert world.bus.calls == [("subscribe", "a")], "one subscription on the bus for all of them"
+    world.bus.confirm()
+    assert world.said == ["peer 0", "peer 1", "peer 2"]
+    world.subscribe(RecordingPeer(), "a", name="late")
+    assert world.said[-1] == "late", "it stands already"
+
+
+def test_the_bus_is_left_with_the_last_who_wants_a_pattern(world: World) -> None:
+    one, two = RecordingPeer(), RecordingPeer()
+    world.subscribe(one, "a", "b")
+    world.subscribe(one, "a", k=1)
+    world.subscribe(two, "a")
+    world.unsubscribe(one, "a", "b", "a", "never")
+    assert world.bus.calls[2:] == [("unsubscribe", "b")]
+    world.broker.gone(two)
+    assert world.bus.calls[3:] == [("unsubscribe", "a")]
+    world.subscribe(two, "a")
+    assert world.bus.calls[4:] == [("subscribe", "a")]
+
+
+def test_one_who_is_gone_while_it_waits_is_not_answered_and_leaves_nothing(world: World, peer: RecordingPeer) -> None:
+    world.bus.confirms = False
+    world.subscribe(peer, "a", "b")
+    world.subscribe(peer, "c")
+    world.broker.gone(peer)
+    world.bus.confirm("a")
+    world.bus.confirm()
+    assert world.said == []
+    assert not world.hub.patterns() and not world.bus.subscribed
+    assert ("subscribe", "c") not in world.bus.calls
+    assert not world.broker._interests and not world.broker._clients
+
+
+def test_a_pattern_that_another_waits_for_survives_the_one_who_is_gone(world: World, peer: RecordingPeer) -> None:
+    world.bus.confirms = False
+    other = RecordingPeer()
+    world.subscribe(peer, "a", name="gone")
+    world.subscribe(other, "a", name="stays")
+    world.broker.gone(peer)
+    world.bus.confirm()
+    assert world.said == ["stays"]
+    assert world.bus.calls == [("subscribe", "a")]
+    world.event("a")
+    assert (world.told(peer), world.told(other)) == ([], ["a {}"])
+
+
+def test_being_gone_twice_or_never_having_been_there_is_no_matter(world: World, peer: RecordingPeer) -> None:
+    world.broker.gone(peer)
+    world.subscribe(peer, "a")
+    world.broker.gone(peer)
+    world.broker.gone(peer)
+    assert not world.bus.subscribed
+
+
+def test_unsubscribing_what_was_never_subscribed_is_answered(world: World, peer: RecordingPeer) -> None:
+    world.unsubscribe(peer, "a")
+    world.subscribe(peer, "b")
+    world.unsubscribe(peer, "a", "not a pattern **.*")
+    assert world.said == ["-a", "b", "-a,not a pattern **.*"]
+
+
+def test_subscriptions_are_counted_as_pairs_and_limited() -> None:
+    world = World(subscriptions=3)
+    peer, other = RecordingPeer(), RecordingPeer()
+    world.subscribe(peer, "a", "b")
+    world.subscribe(peer, "a", "b", name="the same again costs nothing")
+    world.subscribe(peer, "a", k=1, name="another filter is another pair")
+    world.subscribe(peer, "c")
+    assert world.said[-1] == ("c", "limit_exceeded", "More than 3 subscriptions")
+    assert "c" not in world.bus.subscribed
+    world.subscribe(other, "c", name="others have their own count")
+    world.unsubscribe(peer, "a")
+    world.subscribe(peer, "c", "d", name="room again")
+    assert world.said[-3:] == ["others have their own count", "-a", "room again"]
+
+
+def test_more_types_at_once_than_anybody_may_have_are_refused_unread() -> None:
+    world = World(subscriptions=3)
+    peer = RecordingPeer()
+    world.subscribe(peer, "a", "b", "c", "not a name", name="too many")
+    assert world.said == [("too many", "limit_exceeded", "More than 3 subscriptions")]
+    world.subscribe(peer, *"abcabcabc", name="three, said often")
+    assert world.said[1:] == ["three, said often"]
+
+
+def test_the_limit_counts_what_is_still_waiting() -> None:
+    world = World(subscriptions=1)
+    world.bus.confirms = False
+    peer = RecordingPeer()
+    world.subscribe(peer, "a")
+    world.subscribe(peer, "b")
+    world.bus.confirm()
+    assert world.said == ["a", ("b", "limit_exceeded", "More than 1 subscriptions")]
+
+
+def test_the_filters_of_a_connection_are_weighed_together() -> None:
+    """128 subscriptions of 30 conditions each: what an event has to be asked is bounded for a connection, not for a filter."""
+    world = World(filters=10)
+    peer, other = RecordingPeer(), RecordingPeer()
+    world.subscribe(peer, "a", "b", k={"gt": 1, "lt": 2}, name="six")
+    world.subscribe(peer, "a", "b", k={"gt": 1, "lt": 2}, name="the same again weighs nothing")
+    world.subscribe(peer, "c", "d", k=[1, 2], name="six more")
+    why = "filters: more than 10 values, or parts of names, in all of them"
+    assert world.said[-1] == ("six more", "limit_exceeded", why)
+    assert "c" not in world.bus.subscribed
+    world.subscribe(other, "c", "d", k=[1, 2], name="others have their own")
+    world.unsubscribe(peer, "a")
+    world.subscribe(peer, "c", "d", k=[1, 2], name="room again")
+    assert world.said[-3:] == ["others have their own", "-a", "room again"]
+    world.subscribe(peer, *"efghij", name="none weighs nothing")
+    assert world.said[-1] == "none weighs nothing"
+
+
+def test_the_filters_of_all_are_a_pot_with_a_share_for_each_subject() -> None:
+    world = World(filters=0, filters_all=20)
+    mine, too, other = RecordingPeer(), RecordingPeer(), RecordingPeer(who=principal("somebody else"))
+    world.subscribe(mine, "a", "b", k=[1], name="four")
+    world.subscribe(too, "a", k=[1], name="two")
+    assert world.said[-1] == ("two", "limit_exceeded", "More than 5 filters of one subject (limits.share)")
+    assert world.metrics.shares_refused == {"filters": 1}
+    world.subscribe(other, "a", k=[1], name="others have their share")
+    world.broker.gone(mine)
+    world.subscribe(too, "a", k=[1], name="what the one left the other takes")
+    assert world.said[-2:] == ["others have their share", "what the one left the other takes"]
+    for peer in (too, other):
+        world.broker.gone(peer)
+    assert world.broker._filters.taken == 0
+
+
+def test_filters_weigh_while_their_subscription_is_on_its_way_and_not_after_its_subscriber_left() -> None:
+    world = World(filters_all=20)
+    world.bus.confirms = False
+    peer = RecordingPeer()
+    world.subscribe(peer, "a", k=1)
+    assert world.broker._filters.taken == 1
+    world.broker.gone(peer)
+    assert world.broker._filters.taken == 0
+    world.bus.confirm()
+    assert world.broker._filters.taken == 0
+    assert world.said == []
+
+
+def test_without_a_limit_there_is_none() -> None:
+    world = World(subscriptions=0)
+    world.subscribe(RecordingPeer(), *[f"a{number}" for number in range(1000)], name="many")
+    assert world.said == ["many"]
+
+
+@pytest.mark.parametrize(
+    ("events", "filters", "code", "message"),
+    [
+        (["task.a", "secret"], {}, "forbidden", "Not allowed to subscribe to secret"),
+        (["**"], {}, "forbidden", "Not allowed to subscribe to **"),
+        (["task.a", ""], {}, "invalid_message", "Invalid message format: events[1]: must not be empty"),
+        (["task.a"], {"k": {"prefix": 1}}, "invalid_message", "Invalid message format: filters.k.prefix: expected a string"),
+        (["task.a"], {"k": [1, 2]}, "limit_exceeded", "filters: more than 2 values"),
+    ],
+)
+def test_a_subscribe_that_is_refused_changes_nothing(
+    events: list[str], filters: dict[str, Any], code: str, message: str
+) -> None:
+    world = World(filter_nodes=2)
+    peer = RecordingPeer(who=principal(role=Role(subscribe=("task.**",))))
+    world.subscribe(peer, *events, name="it", **filters)
+    assert world.said == [("it", code, message)]
+    assert not world.bus.calls and not world.broker._clients
+
+
+def test_reserved_names_can_be_subscribed_to(world: World, peer: RecordingPeer) -> None:
+    world.subscribe(peer, "nexus.broadcast")
+    assert world.said == ["nexus.broadcast"]
+
+
+def test_subscribing_to_nothing_is_answered(world: World, peer: RecordingPeer) -> None:
+    world.subscribe(peer, name="nothing")
+    assert world.said == ["nothing"]
+
+
+def test_what_was_missed_cannot_be_asked_for_while_the_bus_is_away(world: World, peer: RecordingPeer) -> None:
+    world.bus.available = False
+    world.subscribe(peer, "a", name="with since", recover=True)
+    world.subscribe(peer, "a", name="plain")
+    assert world.said == [("with since", "bus_unavailable", "The event bus is away"), "plain"]
+
+
+# --- the server's own events, and gaps
+
+
+def test_the_servers_own_events_may_have_reserved_names_and_need_no_right(world: World) -> None:
+    world.broker.announce("nexus.something", b"1", "somebody")
+    assert world.bus.published == [("nexus.something", b"1")]
+    assert world.metrics.events_published == 1
+
+
+def test_what_is_announced_while_the_bus_is_away_is_sent_in_order_when_it_is_back(world: World) -> None:
+    world.bus.available = False
+    world.broker.announce("a", b"1", "somebody")
+    world.broker.announce("b", b"2", "somebody")
+    world.bus.available = True
+    world.broker.announce("a", b"3", "somebody")
+    assert world.bus.published == [], "nothing overtakes what waits"
+    world.broker.restored()
+    assert world.bus.published == [("a", b"1"), ("b", b"2"), ("a", b"3")]
+    world.broker.announce("a", b"4", "somebody")
+    assert world.bus.published[-1] == ("a", b"4")
+    assert world.gaps == []
+
+
+def test_past_its_limit_the_outbox_drops_the_oldest_and_says_so_when_the_bus_is_back() -> None:
+    world = World(outbox=2)
+    world.bus.available = False
+    for number in range(4):
+        world.broker.announce("ab"[number % 2], b"%d" % number, "somebody")
+    assert world.metrics.events_dropped == {"outbox": 2}
+    assert world.gaps == ["a", "b"], "for the one who tells them once the bus takes that"
+    world.bus.available = True
+    world.broker.restored()
+    assert world.gaps == ["a", "b"]
+    assert world.bus.published == [("a", b"2"), ("b", b"3")]
+    world.broker.restored()
+    assert world.gaps == ["a", "b"], "each gap is told once"
+
+
+def test_the_outbox_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "OUTBOX_BYTES", 10)
+    world = World()
+    world.bus.available = False
+    for data in (b"12345", b"12345", b"1", b"12345678901"):
+        world.broker.announce("a", data, "somebody")
+    assert world.metrics.events_dropped == {"outbox": 4}
+    world.broker.announce("a", b"0123456789", "somebody")
+    world.bus.available = True
+    world.broker.restored()
+    assert world.bus.published == [("a", b"0123456789")]
+    world.bus.available = False
+    world.broker.announce("a", b"0123456789", "somebody")
+    assert world.metrics.events_dropped == {"outbox": 4}, "what was sent counts no longer"
+
+
+def test_events_that_one_subject_causes_while_the_bus_is_away_push_out_only_its_own() -> None:
+    world = World(outbox=8)
+    world.bus.available = False
+    for number in range(2):
+        world.broker.announce("other", b"%d" % number, "other")
+    for number in range(20):
+        world.broker.announce("greedy", b"%d" % number, "greedy")
+    assert world.metrics.events_dropped == {"outbox": 14} and set(world.gaps) == {"greedy"}
+    world.bus.available = True
+    world.broker.restored()
+    assert world.bus.published == [
+        *(("other", b"%d" % number) for number in range(2)),
+        *(("greedy", b"%d" % number) for number in range(14, 20)),
+    ]
+
+
+def test_without_an_outbox_nothing_waits_and_the_loss_is_told() -> None:
+    world = World(outbox=0)
+    world.bus.available = False
+    world.broker.announce("a", b"1", "somebody")
+    assert world.metrics.events_dropped == {"outbox": 1} and world.gaps == ["a"]
+
+
+def test_an_announcement_that_the_bus_could_not_take_is_told_as_a_gap(world: World) -> None:
+    world.bus.takes = False
+    world.broker.announce("a", b"1", "somebody")
+    world.bus.untaken.pop()(AWAY)
+    assert world.metrics.events_dropped == {"bus": 1}
+    world.broker.restored()
+    assert world.gaps == ["a"]
+
+
+def test_when_the_bus_is_back_every_subscriber_is_told_of_each_of_its_patterns(world: World) -> None:
+    one, two, three = RecordingPeer(), RecordingPeer(), RecordingPeer()
+    world.subscribe(one, "a", "b.*")
+    world.subscribe(one, "a", k=1)
+    world.subscribe(two, "a", k=1)
+    world.broker.restored()
+    world.turn()
+    assert sorted(world.told(one), key=str) == [continuity("a"), continuity("b.*")]
+    assert world.told(two) == [continuity("a")]
+    assert world.told(three) == []
+
+
+def test_a_gap_is_told_once_to_everyone_who_would_have_got_the_event(world: World) -> None:
+    one, two, three = RecordingPeer(), RecordingPeer(), RecordingPeer()
+    world.subscribe(one, "a.*", "a.b", "**")
+    world.subscribe(two, "a.b", k="it would have depended on the filter")
+    world.subscribe(three, "b")
+    world.broker.gap("a.b")
+    world.turn()
+    assert world.told(one) == world.told(two) == [continuity("a.b")]
+    assert world.told(three) == []
+
+
+def test_a_gap_stands_where_the_events_are_missing(world: World, peer: RecordingPeer) -> None:
+    world.subscribe(peer, "a")
+    world.broker.event("a", b"1", b"")
+    world.broker.gap("a")
+    world.broker.event("a", b"2", b"")
+    world.turn()
+    assert world.told(peer) == ["a 1", continuity("a"), "a 2"]
+
+
+# --- what goes with an event
+
+
+class KeepingEncoding(RecordingEncoding):
+    """Keeps the events that it is asked to encode."""
+
+    def __init__(self) -> None:
+        super().__init__("keeping")
+        self.events: list[Event] = []
+
+    def event(self, event: Event, subscription: Subscription) -> bytes:
+        self.events.append(event)
+        return super().event(event, subscription)
+
+
+def test_what_goes_with_an_event_travels_with_it(world: World) -> None:
+    about = About(7, "value", Publisher(1, "s", "r"), Rule((1,)), {"ppt_scheme": "x"})
+    world.publish(principal(), "a", b"{}", about)
+    world.publish(principal(), "a", b"{}")
+    assert world.bus.abouts == [encode_about(about), b""]
+    encoding = KeepingEncoding()
+    world.subscribe(RecordingPeer(encoding=encoding), "a")
+    for sent in world.bus.abouts:
+        world.event("a", b"{}", sent)
+    with_it, without = encoding.events
+    assert with_it.about == about and with_it.payload.shape == "value" and with_it.publication == 7
+    assert without.about is None and without.payload.shape == "natural"
+
+
+def test_the_publisher_is_left_out_where_it_joined_and_nobody_else(world: World) -> None:
+    publisher, other = RecordingPeer(), RecordingPeer()
+    for peer in (publisher, other):
+        world.roster.add(peer)
+        world.subscribe(peer, "a")
+    world.event("a", b"1", About(1, rule=Rule((publisher.number, 2**53))))
+    world.event("a", b"2", About(2))
+    assert (world.told(publisher), world.told(other)) == (["a 2"], ["a 1", "a 2"])
+
+
+def test_one_left_out_here_who_subscribes_to_nothing_is_no_matter(world: World, peer: RecordingPeer) -> None:
+    publisher = RecordingPeer()
+    world.roster.add(publisher)
+    world.subscribe(peer, "a")
+    world.event("a", b"1", About(1, rule=Rule((publisher.number,))))
+    assert world.told(peer) == ["a 1"]
+
+
+@pytest.mark.parametrize(
+    "about",
+    [b"x", b"{}", b'{"publication":1,"rule":{"exclude":1}}', b'{"publication":1,"shape":"pair"}', b"[" * 9999],
+)
+def test_an_event_of_which_it_cannot_be_read_whom_it_is_for_reaches_nobody(
+    world: World, peer: RecordingPeer, about: bytes
+) -> None:
+    world.subscribe(peer, "a")
+    world.event("a", b"1", about)
+    assert world.told(peer) == [continuity("a")], "but it is told as missing"
+    assert world.metrics.events_dropped == {"about": 1} and world.metrics.events_received == 1
+    world.event("b", b"1", about)
+    assert world.metrics.events_dropped == {"about": 1}, "nobody looks at what nobody here wants"
+
+
+# --- those who speak WAMP
+
+
+def test_patterns_of_wamp_are_subscribed_to_on_the_bus_and_in_the_hub(world: World) -> None:
+    peer = RecordingPeer(encoding=RecordingEachEncoding())
+    world.match(peer, "a.b", "prefix")
+    world.match(peer, "a..c", "wildcard")
+    world.match(peer, "a.b", "exact")
+    assert world.bus.calls == [("subscribe", "a.b**"), ("subscribe", "a.*.c"), ("subscribe", "a.b")]
+    world.event("a.bb.c")
+    world.event("a.b")
+    assert sorted(world.told(peer)) == sorted(["1 a.bb.c {}", "2 a.bb.c {}", "1 a.b {}", "3 a.b {}"])
+
+
+def test_rights_are_those_that_it_is_given_and_they_must_cover_the_pattern(world: World) -> None:
+    peer = RecordingPeer(who=principal(role=Role()))
+    may = principal(role=Role(subscribe=("a.**",)))
+    world.match(peer, "a.", "prefix", may)
+    assert world.said == ["a."]
+    world.match(peer, "a", "prefix", may)
+    world.match(peer, ".b", "wildcard", may)
+    assert world.said[1:] == [
+        ("a", "forbidden", "Not allowed to subscribe to a**"),
+        (".b", "forbidden", "Not allowed to subscribe to *.b"),
+    ]
+
+
+def test_a_subscription_has_a_number_which_its_subscribers_alone_can_use(world: World, peer: RecordingPeer) -> None:
+    other = RecordingPeer()
+    pattern = world.match(peer, "a", "prefix")
+    world.subscribe(other, "b")
+    number = world.broker.subscription(pattern).number
+    assert world.broker.subscription(pattern).created == 1500
+    assert world.broker.held(peer, number) == pattern
+    assert world.broker.held(other, number) is None and world.broker.held(RecordingPeer(), number) is None
+    assert world.broker.held(peer, world.broker.subscription(Pattern.parse("b")).number) is None
+    world.unsubscribe(peer, pattern.text)
+    assert world.broker.held(peer, number) is None
+
+
+def test_gaps_are_events_to_those_who_have_no_message_for_them(world: World) -> None:
+    deaf, listening = [RecordingPeer(encoding=RecordingEachEncoding()) for _ in range(2)]
+    peer = RecordingPeer()
+    for each in (deaf, listening, peer):
+        world.subscribe(each, "a")
+    world.subscribe(listening, "nexus.continuity")
+    world.broker.gap("a")
+    world.turn()
+    assert world.told(peer) == [continuity("a")]
+    assert world.told(deaf) == []
+    assert world.told(listening) == ['2 nexus.continuity {"eventType":"a","recovered":false}']
+    world.broker.gap("never subscribed to")
+    world.broker.restored()
+    world.turn()
+    lost = [json.loads(line.partition("continuity ")[2])["eventType"] for line in world.told(listening)]
+    assert lost == ["a", "never subscribed to", "a", "nexus.continuity"]
+
+
+def test_subscriptions_are_told_of_to_those_who_watch(world: World) -> None:
+    watcher, one, two = RecordingPeer(), RecordingPeer(), RecordingPeer()
+    names = ("on_create", "on_subscribe", "on_unsubscribe", "on_delete")
+    world.subscribe(watcher, *(f"wamp.subscription.{name}" for name in names))
+    world.subscribe(one, "a")
+    world.subscribe(one, "a", k=1)
+    world.subscribe(two, "a", "b")
+    world.unsubscribe(one, "a", "never")
+    world.broker.gone(two)
+    world.turn()
+    created = {"created": "1970-01-01T00:00:01.500Z", "match": "exact"}
+    a, b = 5, 6
+    told = [line.removeprefix("wamp.subscription.").partition(" ") for line in world.told(watcher)]
+    assert [(name, json.loads(data)["args"]) for name, _, data in told] == [
+        ("on_create", [one.number, {"id": a, "uri": "a", **created}]),
+        ("on_subscribe", [one.number, a]),
+        ("on_subscribe", [two.number, a]),
+        ("on_create", [two.number, {"id": b, "uri": "b", **created}]),
+        ("on_subscribe", [two.number, b]),
+        ("on_unsubscribe", [one.number, a]),
+        ("on_unsubscribe", [two.number, a]),
+        ("on_delete", [two.number, a]),
+        ("on_unsubscribe", [two.number, b]),
+        ("on_delete", [two.number, b]),
+    ]
+
+
+# --- on the bus inside one process
+
+
+def test_every_node_gets_an_event_once_and_in_the_same_order() -> None:
+    clock = Clock()
+    memory = MemoryBroker(clock)
+    heard: list[list[bytes]] = []
+    brokers = []
+    for node in ("one", "two"):
+        bus = MemoryBus(memory, node)
+        hub = Hub(Turn(clock).add, Metrics(), clock.seconds)
+        broker = Broker(bus, hub, Limits(), Metrics(), lambda _type: None, Roster(), Meta(hub))
+
+        class Listener:
+            event = broker.event
+
+            def message(self, _body: bytes) -> None: ...
+            def lost(self) -> None: ...
+            def restored(self) -> None: ...
+
+        bus.start(Listener())
+        peer = RecordingPeer()
+        heard.append(peer.delivered)
+        broker.subscribe(
+            peer,
+            peer.principal,
+            ["a", "a.**", "*"],
+            parse_pattern,
+            None,
+            False,
+            lambda: None,
+            lambda error: pytest.fail(str(error)),
+        )
+        brokers.append(broker)
+    for number in range(4):
+        brokers[number % 2].put("a", b"%d" % number, lambda: None, lambda error: pytest.fail(str(error)))
+    clock.advance(0)
+    clock.advance(0)
+    assert [b"".join(each) for each in heard] == [b"a 0\na 1\na 2\na 3\n"] * 2
+
+
+# --- against a model
+
+
+class BrokerAgainstModel(RuleBasedStateMachine):
+    """However slow the bus is and whoever goes meanwhile: the bus knows exactly what somebody wants or waits for."""
+
+    TEXTS = ("a", "b", "a.*", "**")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(subscriptions=5)
+        self.world.bus.confirms = False
+        self.peers: list[RecordingPeer] = [RecordingPeer() for _ in range(3)]
+        self.asked: dict[int, list[str]] = {number: [] for number in range(3)}
+        self.number = 0
+
+    def expect(self, place: int) -> str:
+        self.number += 1
+        self.asked[place].append(str(self.number))
+        return str(self.number)
+
+    @rule(place=st.integers(0, 2), texts=st.lists(st.sampled_from(TEXTS), max_size=3), filtered=st.booleans())
+    def subscribe(self, place: int, texts: list[str], filtered: bool) -> None:
+        filters: dict[str, Any] = {"k": 1} if filtered else {}
+        self.world.subscribe(self.peers[place], *texts, name=self.expect(place), **filters)
+
+    @rule(place=st.integers(0, 2), texts=st.lists(st.sampled_from(TEXTS), max_size=3))
+    def unsubscribe(self, place: int, texts: list[str]) -> None:
+        self.world.unsubscribe(self.peers[place], *texts, name=self.expect(place))
+
+    @rule(place=st.integers(0, 2))
+    def leaves(self, place: int) -> None:
+        self.world.broker.gone(self.peers[place])
+        self.peers[place] = RecordingPeer()
+        self.asked[place] = []
+        self.world.said = [said for said in self.world.said if any(self.name(said) in asked for asked in self.asked.values())]
+
+    @precondition(lambda self: self.world.bus.unconfirmed)
+    @rule(data=st.data())
+    def one_stands(self, data: st.DataObject) -> None:
+        self.world.bus.confirm(data.draw(st.sampled_from([text for text, _ in self.world.bus.unconfirmed])))
+
+    @rule()
+    def bus_changes_its_pace(self) -> None:
+        self.world.bus.confirms = not self.world.bus.confirms
+
+    @staticmethod
+    def name(said: Any) -> str:
+        return said if isinstance(said, str) else str(said[0])
+
+    @invariant()
+    def answers_come_in_the_order_of_the_questions(self) -> None:
+        said = [self.name(each) for each in self.world.said]
+        assert len(said) == len(set(said)), "each once"
+        for asked in self.asked.values():
+            answered = [name for name in said if name in asked]
+            assert answered == asked[: len(answered)]
+
+    @invariant()
+    def the_bus_is_asked_for_what_somebody_here_wants(self) -> None:
+        held = {pattern.text for pattern in self.world.hub.patterns()}
+        assert held <= self.world.bus.subscribed
+        if not self.world.bus.unconfirmed:
+            assert held == self.world.bus.subscribed, "nothing is kept for those who are gone"
+            assert sum(map(len, self.asked.values())) == len(self.world.said), "nobody waits for ever"
+
+    def teardown(self) -> None:
+        for place in range(3):
+            self.leaves(place)
+        while self.world.bus.unconfirmed:
+            self.world.bus.confirm()
+        assert not self.world.bus.subscribed and not self.world.broker._interests and not self.world.broker._clients
+
+
+BrokerAgainstModel.TestCase.settings = settings(BrokerAgainstModel.TestCase.settings, stateful_step_count=40)
+TestBrokerAgainstModel = BrokerAgainstModel.TestCase
+
+
+def test_patterns_of_the_broker_are_those_of_the_hub(world: World, peer: RecordingPeer) -> None:
+    world.subscribe(peer, "a", "b.**")
+    assert world.hub.patterns() == [Pattern.parse("a"), Pattern.parse("b.**")]
+
+
+def test_wildcards_on_the_bus_have_a_share_for_each_subject_and_an_exact_name_needs_none() -> None:
+    world = World()
+    world.broker._wildcards.resize(8)
+    one, again, other = (RecordingPeer(who=principal(subject)) for subject in ("one", "one", "other"))
+    world.subscribe(one, "a.*", "b.*")
+    world.bus.confirm()
+    world.said.clear()
+    world.subscribe(again, "c.*", name="too many")
+    assert "too many" not in world.said and world.metrics.shares_refused == {"wildcards": 1}
+    world.subscribe(again, "a.*", "x.y", name="there already, or exact")
+    world.subscribe(other, "c.*", name="another's")
+    world.bus.confirm()
+    assert {"there already, or exact", "another's"} <= set(map(str, world.said))
+    for peer in (one, again, other):
+        world.broker.gone(peer)
+    assert world.broker._wildcards.taken == 0

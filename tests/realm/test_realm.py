@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from nexus_tw.bus.memory import MemoryBroker, MemoryBus
+from nexus_tw.interfaces.peers import Peer
+from nexus_tw.interfaces.realm import CallRequest, Verbs
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.names import Pattern, parse_pattern
+from nexus_tw.model.payloads import Payload
+from nexus_tw.model.policy import EVERYTHING, Principal
+from nexus_tw.model.settings import Limits, Role
+from nexus_tw.model.settings import Realm as Rules
+from nexus_tw.protocols.native.messages import Command, CommandCancel
+from nexus_tw.realm.realm import Realm
+from nexus_tw.runtime.turn import Turn
+from tests.recording import RecordingCallReply, RecordingPeer, RecordingReply, principal
+
+
+class World:
+    """Realms on buses of their own, as a server has them."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.said: list[Any] = []
+
+    def realm(self, name: str = "one", **rules: Any) -> Realm:
+        realm = Realm(
+            name,
+            Rules(**rules),
+            MemoryBus(MemoryBroker(self.clock), "node"),
+            Turn(self.clock).add,
+            self.clock,
+            Random(1),
+            Limits(),
+            Metrics(),
+            {},
+            tuple,
+        )
+        bus: Any = realm.bus
+        bus.start(realm.nodes)
+        return realm
+
+    def join(self, realm: Realm, who: Principal | None = None) -> RecordingPeer:
+        peer = RecordingPeer(who=who)
+        realm.join(peer)
+        return peer
+
+    def subscribe(self, realm: Realm, peer: Peer, *events: str) -> None:
+        realm.subscribe(peer, peer.principal, list(events), parse_pattern, None, False, lambda: None, self.failed)
+
+    def publish(self, realm: Realm, event_type: str, data: bytes = b"1") -> None:
+        realm.publish(principal(), event_type, Payload.of_value(data), lambda: None, self.failed)
+
+    def call(self, realm: Realm, peer: Peer, procedure: str) -> RecordingCallReply:
+        reply = RecordingCallReply()
+        request = CallRequest(procedure, Payload.of_value(b"{}"), 0, False, False, False, None)
+        realm.call(peer, peer.principal, request, reply)
+        return reply
+
+    def authorize(self, realm: Realm, peer: Peer, uri: str) -> None:
+        realm.authorize(peer, "publish", uri, None, self.said.append, lambda error: self.said.append(error.code))
+
+    def failed(self, error: NexusError) -> None:
+        pytest.fail(str(error))
+
+    def run(self) -> None:
+        for _ in range(5):
+            self.clock.advance(0)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_what_happens_in_one_realm_is_not_seen_in_another(world: World) -> None:
+    one, other = world.realm("one"), world.realm("other")
+    here, there = world.join(one), world.join(other)
+    for realm, peer in ((one, here), (other, there)):
+        world.subscribe(realm, peer, "**", "wamp.registration.**")
+    one.register(here, ["deploy"], "a")
+    world.publish(one, "a.b")
+    world.run()
+    told = b"".join(here.delivered)
+    assert b"a.b 1" in told and b"wamp.registration.on_create" in told and b"agent.status" in told
+    assert there.delivered == []
+    with pytest.raises(NexusError, match="nobody executes deploy"):
+        other.command(there, Command(command="deploy"), RecordingReply())
+    with pytest.raises(NexusError, match="nobody executes deploy"):
+        world.call(other, there, "deploy")
+    assert world.call(other, there, "wamp.session.count").told == [("result", b'{"args":[1],"kwargs":{}}')]
+
+
+def test_of_a_session_that_is_gone_nothing_is_left_and_it_goes_once(world: World) -> None:
+    realm = world.realm()
+    watcher, caller, peer = (world.join(realm) for _ in range(3))
+    world.subscribe(realm, watcher, "wamp.session.on_leave")
+    world.subscribe(realm, peer, "a", "b.*")
+    realm.register(peer, ["deploy"], "a")
+    realm.register_procedure(peer, peer.principal, Pattern.prefixed("x."), "single", None)
+    command, call = RecordingReply(), world.call(realm, caller, "x.y")
+    realm.command(caller, Command(command="deploy"), command)
+    assert len(peer.invocations) == 2
+    realm.gone(peer)
+    realm.gone(peer)
+    assert command.code == "agent_lost" and call.told == [("error", "agent_lost")]
+    assert peer.got(CommandCancel) == [], "nothing is said to those who are gone"
+    world.run()
+    assert b"".join(watcher.delivered).count(b"on_leave") == 1
+    inside: Any = realm
+    assert peer not in inside._roster._peers.values() and peer not in inside.broker._clients
+    assert not list(inside._executors) and not inside._presence.agents() and not inside._invocations._hands
+    assert inside.broker._interests.keys() == {"wamp.session.on_leave"}
+
+
+def test_one_who_never_joined_may_go_and_nobody_is_told(world: World) -> None:
+    realm = world.realm()
+    watcher = world.join(realm)
+    world.subscribe(realm, watcher, "wamp.session.*")
+    realm.gone(RecordingPeer())
+    world.run()
+    assert watcher.delivered == []
+
+
+def test_subscriptions_and_registrations_are_found_by_their_numbers_by_who_has_them(world: World) -> None:
+    realm = world.realm()
+    peer, other = world.join(realm), world.join(realm)
+    world.subscribe(realm, peer, "a.*")
+    number = realm.subscription(Pattern.parse("a.*")).number
+    assert realm.subscribed(peer, number) == Pattern.parse("a.*") and realm.subscribed(other, number) is None
+    registration = realm.register_procedure(peer, peer.principal, Pattern.wildcard("a..b"), "single", None)
+    assert realm.registered(peer, registration.number) == Pattern.wildcard("a..b")
+    assert realm.registered(other, registration.number) is None and realm.registered(peer, registration.number + 1) is None
+    world.call(realm, other, "a.x.b")
+    assert realm.invocation(peer, 1) is peer.invocations[0] and realm.invocation(other, 1) is None
+
+
+def test_without_an_authorizer_a_clients_own_rights_are_all_it_has(world: World) -> None:
+    realm = world.realm()
+    peer = world.join(realm, principal(role=Role()))
+    world.authorize(realm, peer, "a")
+    assert world.said == [peer.principal]
+
+
+def test_a_procedure_of_the_realm_may_allow_what_the_grants_do_not(world: World) -> None:
+    realm = world.realm(authorizer="procedure:com.authorize")
+    authorizer, peer = world.join(realm), world.join(realm, principal("sally", Role(publish=("granted",))))
+    realm.register_procedure(authorizer, authorizer.principal, Pattern.parse("com.authorize"), "single", None)
+    for uri, answer in (("yes", b"true"), ("no", b"false"), ("map", b'{"args":[{"allow":true}],"kwargs":{}}')):
+        world.authorize(realm, peer, uri)
+        asked = authorizer.invocations[-1]
+        who = {"realm": "one", "authid": "sally", "authrole": "test"}
+        assert authorizer.payloads[-1].value == {"args": [who, uri, "publish", {"match": "exact"}], "kwargs": {}}
+        assert asked.caller == (0, "", "") and not asked.progressive
+        asked.result(Payload.of_value(answer, "pair" if answer.startswith(b"{") else "natural"))
+    assert world.said == [EVERYTHING, "forbidden", EVERYTHING]
+
+
+def test_an_authorizer_that_is_not_there_or_fails_allows_nothing(world: World) -> None:
+    realm = world.realm(authorizer="procedure:com.authorize")
+    peer = world.join(realm, principal(role=Role()))
+    world.authorize(realm, peer, "a")
+    authorizer = world.join(realm)
+    realm.register_procedure(authorizer, authorizer.principal, Pattern.parse("com.authorize"), "single", None)
+    world.authorize(realm, peer, "b")
+    authorizer.invocations[-1].error(NexusError("failed", "it did"))
+    world.authorize(realm, peer, "c")
+    realm.gone(authorizer)
+    assert world.said == ["internal"] * 3
+
+
+def _keeps_its_shape(realm: Realm) -> Verbs:
+    """Never called: here the type checker sees that sessions are given what they ask for."""
+    return realm
