@@ -117,12 +117,12 @@ class Node:
     def lose(self, bus: MemoryBus) -> None:
         """Takes the bus of the realm `nexus` away, as a network would."""
         bus.available = False
-        self.server.realms[DEFAULT_REALM].nodes.lost()
+        self.server.realms[DEFAULT_REALM].listener.lost()
 
     def restore(self, bus: MemoryBus) -> None:
         """Gives the bus back."""
         bus.available = True
-        self.server.realms[DEFAULT_REALM].nodes.restored()
+        self.server.realms[DEFAULT_REALM].listener.restored()
 
     def left(self) -> dict[str, Any]:
         """What the node's tables hold of clients, by name; those that hold nothing are left out."""
@@ -133,13 +133,14 @@ class Node:
             "connections": [connections._open, connections._by_address, connections._by_subject],
         }
         for name, realm in server.realms.items():
-            hub, broker, presence = realm.broker._hub, realm.broker, realm._presence
+            subscriptions, presence = realm._subscriptions, realm._presence
+            hub = subscriptions._hub
             executors, invocations = realm._executors, realm._invocations
             patterns = [hub._trie._root.children, hub._trie._root.tails]
             procedures = [executors._trie._root.children, executors._trie._root.tails]
             tables |= {
                 f"{name}: hub": [hub._exact, hub._wild, hub._cohorts, hub._dirty, *patterns],
-                f"{name}: broker": [broker._clients, broker._interests, broker.lines._lines],
+                f"{name}: subscriptions": [subscriptions._clients, subscriptions._interests, subscriptions.lines._lines],
                 f"{name}: presence": [presence._ids, presence._peers, presence._registered],
                 f"{name}: executors": [
                     executors._exact,

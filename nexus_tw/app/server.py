@@ -108,7 +108,7 @@ class Server:
         realm = self.realms[DEFAULT_REALM]
         self.telemetry = Telemetry(
             store,
-            realm.broker.announce,
+            realm.publications.announce,
             reactor,
             metrics,
             limits,
@@ -165,7 +165,7 @@ class Server:
             "threads_waiting": lambda: threads.waiting,
         }
         status = Status(metrics, gauges, http, self.unready)
-        api = Api(realm.broker, realm.nodes, limits, reactor, metrics)
+        api = Api(realm.publications, realm.nodes, limits, reactor, metrics)
         later: list[Doors] = []
         root = Root({**status.routes(), **api.routes()}, admission, lambda request: reopen(later[0], request))
         self.doors = Doors(
@@ -247,7 +247,7 @@ class Server:
         """Opens store and bus; raises `ConfigError`. A bus that is away is not an error: it is tried for ever."""
         await self._outside.awaited(self._store.start())
         for realm in self.realms.values():
-            await self._outside.awaited(realm.bus.start(realm.nodes))
+            await self._outside.awaited(realm.bus.start(realm.listener))
         await self.telemetry.load()
         self.telemetry.start()
         self._pulse.start()

@@ -15,7 +15,7 @@ from nexus_tw.interfaces.plugins import IBus
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.times import Timestamps
 from nexus_tw.protocols.native.messages import Broadcast
-from nexus_tw.pubsub.subscribing import Broker
+from nexus_tw.pubsub.subscribing import Subscriptions
 from nexus_tw.runtime.guard import Guard
 
 _guarded: Final = Guard(__name__, "A broadcast could not be handed to a client")
@@ -67,21 +67,27 @@ class _Tally:
 
 
 class Nodes:
-    """This node among the others; the bus's listener."""
+    """This node among the others."""
 
     _log = Logger()
 
-    def __init__(self, bus: IBus, clock: IReactorTime, everybody: Callable[[], Iterable[Peer]]) -> None:
-        """`everybody` gives the peers that broadcasts are for."""
+    def __init__(
+        self,
+        bus: IBus,
+        clock: IReactorTime,
+        everybody: Callable[[], Iterable[Peer]],
+        subscriptions: Subscriptions,
+    ) -> None:
+        """`everybody` gives the peers that broadcasts are for, besides those that subscribe to them."""
         self._bus = bus
         self._clock = clock
         self._everybody = everybody
+        self._subscriptions = subscriptions
         self._timestamps = Timestamps()
         self._tallies: dict[int, _Tally] = {}
         self._number = 0
         self._gaps: dict[str, None] = {}  # that no node was told of yet
         self._telling: IDelayedCall | None = None
-        self.broker: Broker | None = None
 
     def broadcast(self, data: msgspec.Raw, ok: Callable[[int], None], fail: Fail) -> None:
         """Sends to everybody on every node; `ok` gets the number of recipients, of nodes that answered in time."""
@@ -131,13 +137,10 @@ class Nodes:
             self._gaps[event_type] = None
             self._soon(AGAIN)
 
-    # --- BusListener
-
-    def event(self, event_type: str, data: bytes, about: bytes) -> None:
-        assert self.broker is not None
-        self.broker.event(event_type, data, about)
+    # --- from the bus
 
     def message(self, body: bytes) -> None:
+        """Another node, or this one, has sent this."""
         try:
             message = _decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -154,19 +157,14 @@ class Nodes:
                 tally.recipients += message.recipients
                 self._check(message.number)
         elif type(message) is Gap:
-            assert self.broker is not None
             if message.event_type == ANY:
-                self.broker.gap_anywhere()
+                self._subscriptions.gap_anywhere()
             else:
-                self.broker.gap(message.event_type)
-
-    def lost(self) -> None:
-        pass  # what is missed from now on is told when the bus is back
+                self._subscriptions.gap(message.event_type)
 
     def restored(self) -> None:
-        assert self.broker is not None
+        """The bus is back: tell the gaps that it could not take."""
         self._tell_gaps()
-        self.broker.restored()
 
     # ---
 
@@ -182,8 +180,7 @@ class Nodes:
             peer.deliver(frame)
 
         told = [peer for peer in list(self._everybody()) if _guarded(hand, peer)]
-        assert self.broker is not None
-        return len(told) + self.broker.broadcast(bytes(spread.data), told)
+        return len(told) + self._subscriptions.broadcast(bytes(spread.data), told)
 
     def _check(self, number: int) -> None:
         tally = self._tallies[number]

@@ -1,7 +1,7 @@
-"""The broker: publish and subscribe, from a peer's wish through policy to the bus, and from the bus to the hub.
+"""Subscribing: from a peer's wish through policy to the bus, and from the bus to the hub.
 
-The bus is the only way into the hub, so one node and many behave alike and nothing arrives twice. The broker keeps one
-subscription on the bus for each pattern that anybody here wants, and answers a subscriber once it stands.
+The bus is the only way into the hub, so one node and many behave alike and nothing arrives twice. There is one subscription
+on the bus for each pattern that anybody here wants, and a subscriber is answered once it stands.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import msgspec
 
 from nexus_tw.interfaces.peers import Fail, Peer
 from nexus_tw.interfaces.plugins import IBus
-from nexus_tw.model.budgets import Pot, Shelf
+from nexus_tw.model.budgets import Pot
 from nexus_tw.model.errors import NexusError
-from nexus_tw.model.events import About, Event, Rule, encode_about, new_publication_id
+from nexus_tw.model.events import About, Event, Rule, new_publication_id
 from nexus_tw.model.filters import Filter, compile_filter
 from nexus_tw.model.metrics import Metrics
-from nexus_tw.model.names import Pattern, check_name, is_reserved
+from nexus_tw.model.names import Pattern
 from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Limits
@@ -33,7 +33,6 @@ from nexus_tw.runtime.guard import Guard
 BROADCAST: Final = "nexus.broadcast"  # where those hear of broadcasts who are not told of them anyway
 CONTINUITY: Final = "nexus.continuity"  # where those hear of gaps whose dialect has no message for it
 WILDCARDS: Final = 32768  # patterns of a realm and process that the bus compares with every event: Redis does, for each publish
-OUTBOX_BYTES: Final = 67108864  # besides limits.outbox, which counts events
 
 _guarded: Final = Guard(__name__, "A subscriber could not be told that its subscription stands")
 
@@ -60,8 +59,8 @@ class _Interest:
             _guarded(waiter)
 
 
-class Broker:
-    """Publish and subscribe for everybody on this node."""
+class Subscriptions:
+    """What everybody on this node subscribes to."""
 
     def __init__(
         self,
@@ -69,13 +68,9 @@ class Broker:
         hub: Hub,
         limits: Limits,
         metrics: Metrics,
-        tell_gap: Callable[[str], None],
         roster: Roster,
         meta: Meta,
     ) -> None:
-        """`tell_gap` makes `gap` happen on every node, once the bus takes that: events of that type were lost before they
-        reached the bus."""
-        self._tell_gap = tell_gap
         self._roster = roster
         self._meta = meta
         self._bus = bus
@@ -87,74 +82,6 @@ class Broker:
         self._interests: dict[str, _Interest] = {}
         self._clients: dict[Peer, Subscriber] = {}
         self.lines = Lines(limits, metrics)
-        self._outbox: Shelf[int, tuple[str, bytes]] = Shelf(limits, "outbox", OUTBOX_BYTES)
-        self._announced = 0
-
-    # --- publish
-
-    def publish(
-        self,
-        principal: Principal,
-        event_type: str,
-        payload: Payload,
-        ok: Callable[[], None],
-        fail: Fail,
-        about: About | None = None,
-    ) -> None:
-        """Publishes on a client's behalf; `ok` once the bus has taken it. `about` goes with it to other Nexus nodes."""
-        try:
-            self.check(principal, event_type)
-        except NexusError as error:
-            fail(error)
-            return
-        self.put(event_type, payload.data, ok, fail, about)
-
-    def check(self, principal: Principal, event_type: str, member: str = "eventType") -> None:
-        """Raise where `principal` may not publish under this name, which came in this member of a message."""
-        check_free(event_type, member)
-        principal.require("publish", event_type)
-
-    def put(
-        self, event_type: str, data: bytes, ok: Callable[[], None], fail: Fail, about: About | None = None
-    ) -> None:
-        """Publishes JSON that was checked before."""
-
-        def done(error: NexusError | None) -> None:
-            if error is None:
-                self._metrics.events_published += 1
-                ok()
-            else:
-                fail(error)
-
-        self._bus.publish(event_type, data, done, b"" if about is None else encode_about(about))
-
-    def announce(self, event_type: str, data: bytes, account: str) -> None:
-        """Publishes an event of the server's own, which that account caused. While the bus is away it waits in a bounded
-        outbox, out of which those go first that accounts with more than their share caused."""
-        if self._bus.available and not self._outbox:
-            self._send(event_type, data)
-            return
-        event = event_type, data
-        self._announced += 1
-        for lost_type, _ in self._outbox.put(self._announced, event, account, 1, len(data)):
-            self._metrics.events_dropped["outbox"] += 1
-            self.missed(lost_type)
-
-    def missed(self, event_type: str) -> None:
-        """Events of this type were lost on their way to the bus, and no publisher was told: have all subscribers told."""
-        self._tell_gap(event_type)
-
-    def _send(self, event_type: str, data: bytes) -> None:
-        def done(error: NexusError | None) -> None:
-            if error is None:
-                self._metrics.events_published += 1
-            else:
-                self._metrics.events_dropped["bus"] += 1
-                self.missed(event_type)
-
-        self._bus.publish(event_type, data, done)
-
-    # --- subscribe
 
     def subscribe(
         self,
@@ -397,16 +324,3 @@ class Broker:
         """Events of any type may have been lost; tells every subscriber here."""
         for pattern in self._hub.patterns():
             self._tell((pattern,), pattern.text)
-
-    def restored(self) -> None:
-        """The bus is back: says to every subscriber that it may have missed something, then sends what waited."""
-        self.gap_anywhere()
-        for event_type, data in self._outbox.clear():
-            self._send(event_type, data)
-
-
-def check_free(event_type: str, member: str) -> None:
-    """Raise for a name under which no client may publish, whatever its rights; it came in this member of a message."""
-    check_name(event_type, member)
-    if is_reserved(event_type):
-        raise NexusError("forbidden", f"Not allowed to publish {event_type}: the name is reserved")

@@ -33,7 +33,8 @@ from nexus_tw.protocols.wamp.uris import is_pattern, pattern_of
 from nexus_tw.pubsub.groups import Bucket
 from nexus_tw.pubsub.hub import Hub
 from nexus_tw.pubsub.meta_events import details, session_details
-from nexus_tw.pubsub.subscribing import Broker, check_free
+from nexus_tw.pubsub.publishing import Publications, check_free
+from nexus_tw.pubsub.subscribing import Subscriptions
 from nexus_tw.runtime.guard import Guard
 from nexus_tw.telemetry.intake import Telemetry
 
@@ -83,7 +84,8 @@ class Procedures:
     def __init__(
         self,
         hub: Hub,
-        broker: Broker,
+        subscriptions: Subscriptions,
+        publications: Publications,
         executors: Executors,
         dealer: Dealer,
         roster: Roster,
@@ -95,7 +97,8 @@ class Procedures:
         """`authorize` finds out what a peer may do, as for its requests. With `disclose` a testament always says who left
         it."""
         self._hub = hub
-        self._broker = broker
+        self._subscriptions = subscriptions
+        self._publications = publications
         self._executors = executors
         self._roster = roster
         self._authorize = authorize
@@ -154,12 +157,12 @@ class Procedures:
         """Publishes a testament, if that is allowed now: whoever left it may have lost the right meanwhile."""
 
         def allowed(rights: Principal) -> None:
-            self._broker.publish(rights, topic, payload, _nothing, lost, about)
+            self._publications.publish(rights, topic, payload, _nothing, lost, about)
 
         def lost(error: NexusError) -> None:
             self._metrics.events_dropped["testament"] += 1
             if error.code == "bus_unavailable":  # and its publisher is gone
-                self._broker.missed(topic)
+                self._publications.missed(topic)
 
         self._authorize(peer, "publish", topic, None, allowed, lost)
 
@@ -239,7 +242,7 @@ class Procedures:
             if self._roster.get(peer.number) is not peer:
                 return  # it is gone
             try:
-                self._broker.check(rights, topic, "topic")
+                self._publications.check(rights, topic, "topic")
                 self._room_for_testament(peer)
             except NexusError as error:
                 reply.error(error)
@@ -302,7 +305,7 @@ class Procedures:
         reason = Arguments(payload).take(2, "reason", str, "")
         for subscriber in bucket.peers():
             if subscriber.number == number:
-                self._broker.unsubscribe(subscriber, [bucket.pattern.text], _nothing)
+                self._subscriptions.unsubscribe(subscriber, [bucket.pattern.text], _nothing)
                 subscriber.unsubscribed(bucket, reason)
                 answer(reply)
                 return

@@ -30,8 +30,10 @@ from nexus_tw.presence.sessions import Roster
 from nexus_tw.protocols.native import messages
 from nexus_tw.pubsub.cluster import Nodes
 from nexus_tw.pubsub.hub import Hub
+from nexus_tw.pubsub.listener import Listener
 from nexus_tw.pubsub.meta_events import Meta
-from nexus_tw.pubsub.subscribing import Broker
+from nexus_tw.pubsub.publishing import Publications
+from nexus_tw.pubsub.subscribing import Subscriptions
 from nexus_tw.realm.authorization import Authorization, authorizer_of
 from nexus_tw.realm.meta_api import Procedures
 from nexus_tw.runtime.client_log import Journal
@@ -70,12 +72,13 @@ class Realm:
         self._journal = Journal("calls", clock, metrics)
         hub = Hub(soon, metrics, clock.seconds)
         self._meta = Meta(hub)
-        self.nodes = Nodes(bus, clock, everybody)
-        self.broker = Broker(bus, hub, limits, metrics, self.nodes.tell_gap, self._roster, self._meta)
-        self.nodes.broker = self.broker
-        self.waiting: Container[Peer] = self.broker.lines.waiting
+        self._subscriptions = Subscriptions(bus, hub, limits, metrics, self._roster, self._meta)
+        self.nodes = Nodes(bus, clock, everybody, self._subscriptions)
+        self.publications = Publications(bus, limits, metrics, self.nodes.tell_gap)
+        self.listener = Listener(self._subscriptions, self.publications, self.nodes)
+        self.waiting: Container[Peer] = self._subscriptions.lines.waiting
         self._spread = Spread(clock)
-        self._presence = Presence(self.broker.announce, clock, limits, metrics, self._spread)
+        self._presence = Presence(self.publications.announce, clock, limits, metrics, self._spread)
         executed: dict[str, Handler] = {
             command: partial(Guest(f"The handler of {command}", "give it `thread = true`").run, handler)
             for command, handler in handlers.items()
@@ -84,7 +87,7 @@ class Realm:
         self._invocations = Invocations(limits)
         self._dealer = Dealer(
             clock,
-            self.broker.announce,
+            self.publications.announce,
             self._presence,
             self._spread,
             executed,
@@ -98,7 +101,8 @@ class Realm:
         )
         self._procedures = Procedures(
             hub,
-            self.broker,
+            self._subscriptions,
+            self.publications,
             self._executors,
             self._dealer,
             self._roster,
@@ -142,7 +146,7 @@ class Realm:
     def gone(self, peer: Peer) -> None:
         if self._roster.remove(peer):
             for forget in (
-                self.broker.gone,
+                self._subscriptions.gone,
                 self._dealer.lost,
                 self._presence.gone,
                 self._procedures.gone,
@@ -154,7 +158,7 @@ class Realm:
         self._invocations.overran(peer)
 
     def queue(self, peer: Peer, size: int, act: Callable[[], None]) -> None:
-        self.broker.lines.place(peer, size).ready(act)
+        self._subscriptions.lines.place(peer, size).ready(act)
 
     def authorize(
         self,
@@ -166,7 +170,7 @@ class Realm:
         denied: Fail,
         payload: Payload | None = None,
     ) -> None:
-        lines = self.broker.lines
+        lines = self._subscriptions.lines
         principal = peer.principal
         authorization = self._authorization
         if authorization is None:
@@ -220,16 +224,16 @@ class Realm:
         ok: Callable[[], None],
         fail: Fail,
     ) -> None:
-        self.broker.subscribe(peer, rights, events, parse, filters, recover, ok, fail)
+        self._subscriptions.subscribe(peer, rights, events, parse, filters, recover, ok, fail)
 
     def unsubscribe(self, peer: Peer, events: list[str], ok: Callable[[], None]) -> None:
-        self.broker.unsubscribe(peer, events, ok)
+        self._subscriptions.unsubscribe(peer, events, ok)
 
     def subscription(self, pattern: Pattern) -> Subscription:
-        return self.broker.subscription(pattern)
+        return self._subscriptions.subscription(pattern)
 
     def subscribed(self, peer: Peer, number: int) -> Pattern | None:
-        return self.broker.held(peer, number)
+        return self._subscriptions.held(peer, number)
 
     def publish(
         self,
@@ -240,10 +244,10 @@ class Realm:
         fail: Fail,
         about: About | None = None,
     ) -> None:
-        self.broker.publish(rights, event_type, payload, ok, fail, about)
+        self.publications.publish(rights, event_type, payload, ok, fail, about)
 
     def lost(self, event_type: str) -> None:
-        self.broker.missed(event_type)
+        self.publications.missed(event_type)
 
     # --- telemetry
 
@@ -278,7 +282,7 @@ class Realm:
         if not namesakes or (agent_id is not None and namesakes[0] is self._presence.holder(agent_id)):
             act()
             return
-        lines = self.broker.lines
+        lines = self._subscriptions.lines
 
         def done() -> None:
             act()

@@ -735,7 +735,7 @@ def test_nothing_is_done_for_a_session_that_has_left_when_it_is_allowed(guarded:
     for answer in authorizer.waiting:
         answer.callback(True)
     realm: Any = guarded.realms["guarded"]
-    assert not realm.broker._clients
+    assert not realm._subscriptions._clients
     assert not realm._executors._peers
     assert not realm._invocations._hands
 

@@ -122,12 +122,12 @@ class Work:
 def bounds(node: Node) -> None:
     """Nothing is beyond what one subject may have."""
     realm: Any = node.server.realms[DEFAULT_REALM]
-    broker, book = realm.broker, realm._dealer._book
+    subscriptions, book = realm._subscriptions, realm._dealer._book
     account = Principal("hostile", "hostile").account
-    assert broker._filters.of(account) <= LIMITS.filters_all * SHARE
-    assert broker._wildcards.of(account) <= HOSTILE * LIMITS.subscriptions * 11
+    assert subscriptions._filters.of(account) <= LIMITS.filters_all * SHARE
+    assert subscriptions._wildcards.of(account) <= HOSTILE * LIMITS.subscriptions * 11
     assert book._counts.of(account) <= LIMITS.commands * SHARE
-    assert broker.lines.held.of(account) <= order.ALL_BYTES * SHARE
+    assert subscriptions.lines.held.of(account) <= order.ALL_BYTES * SHARE
     assert realm._presence._agents.of(account) <= LIMITS.agents_all * SHARE
     # What one message has told may be more than what there was left.
     assert node.server.connections.backlog.bytes <= LIMITS.send_queues + 8 * LIMITS.send_queue
@@ -153,12 +153,12 @@ async def play(node: Node, work: Work, story: list[tuple[Any, ...]]) -> None:
     await turns()
     await bystander.check()
     realm: Any = node.server.realms[DEFAULT_REALM]
-    assert realm.broker._filters.taken == 0
+    assert realm._subscriptions._filters.taken == 0
     await until(lambda: node.server.connections.backlog.bytes == 0)
     bystander.leave()
     await node.connected(0)
     await until(lambda: not node.left())
-    assert realm.broker._wildcards.taken == 0
+    assert realm._subscriptions._wildcards.taken == 0
     assert work.most <= LIMITS.filters_all * SHARE
 
 

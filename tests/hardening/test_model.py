@@ -1,6 +1,6 @@
 """Subscriptions over real sockets against a model that knows only the contract's words.
 
-The broker alone is held against a model in `tests/pubsub/test_subscribing.py`; frames against Autobahn's parser in
+Subscriptions alone are held against a model in `tests/pubsub/test_subscribing.py`; frames against Autobahn's parser in
 `tests/transport/test_lane.py`; any bytes as messages in `tests/protocols/native/test_session.py`.
 """
 

@@ -18,8 +18,10 @@ from nexus_tw.presence.sessions import Roster
 from nexus_tw.pubsub import cluster as module
 from nexus_tw.pubsub.cluster import AGAIN, ANY, PATIENCE, Nodes
 from nexus_tw.pubsub.hub import Hub
+from nexus_tw.pubsub.listener import Listener
 from nexus_tw.pubsub.meta_events import Meta
-from nexus_tw.pubsub.subscribing import Broker
+from nexus_tw.pubsub.publishing import Publications
+from nexus_tw.pubsub.subscribing import Subscriptions
 from nexus_tw.runtime.turn import Turn
 from tests.fakes import AWAY, HandBus
 from tests.recording import RecordingEachEncoding, RecordingEncoding, RecordingPeer
@@ -35,13 +37,13 @@ class Node:
         self.bus = bus
         self.peers = [RecordingPeer() for _ in range(peers)]
         self.said: list[Any] = []
-        self.nodes = Nodes(bus, clock, lambda: iter(self.peers))
         hub = Hub(Turn(clock).add, Metrics(), clock.seconds)
         self.roster = Roster()
-        self.broker = self.nodes.broker = Broker(
-            bus, hub, Limits(), Metrics(), self.nodes.tell_gap, self.roster, Meta(hub)
-        )
-        bus.start(self.nodes)
+        self.subscriptions = Subscriptions(bus, hub, Limits(), Metrics(), self.roster, Meta(hub))
+        self.nodes = Nodes(bus, clock, lambda: iter(self.peers), self.subscriptions)
+        self.publications = Publications(bus, Limits(), Metrics(), self.nodes.tell_gap)
+        self.listener = Listener(self.subscriptions, self.publications, self.nodes)
+        bus.start(self.listener)
 
     def broadcast(self, data: bytes = b'{"x":1}') -> None:
         self.nodes.broadcast(Raw(data), self.said.append, lambda error: self.said.append(error.code))
@@ -49,7 +51,7 @@ class Node:
     def subscriber(self, *events: str, peer: RecordingPeer | None = None) -> RecordingPeer:
         peer = peer or RecordingPeer()
         self.roster.add(peer)
-        self.broker.subscribe(
+        self.subscriptions.subscribe(
             peer,
             peer.principal,
             list(events),
@@ -197,14 +199,14 @@ def test_a_gap_that_could_not_be_told_is_told_when_the_bus_is_back(clock: Clock)
     bus.available = False
     node.nodes.tell_gap("a")
     bus.available = True
-    node.nodes.restored()
+    node.listener.restored()
     assert bus.sent == [(None, b'{"type":"gap","event_type":"a"}')]
 
 
 def test_events_of_the_bus_reach_the_subscribers(clock: Clock) -> None:
     (node,) = fleet(clock, 0)
     peer = node.subscriber("a")
-    node.broker.put("a", b"1", lambda: None, lambda error: pytest.fail(str(error)))
+    node.publications.put("a", b"1", lambda: None, lambda error: pytest.fail(str(error)))
     run(clock)
     assert peer.delivered == [b"a 1\n"]
 
@@ -212,10 +214,10 @@ def test_events_of_the_bus_reach_the_subscribers(clock: Clock) -> None:
 def test_a_bus_that_was_away_is_told_to_the_subscribers(clock: Clock) -> None:
     (node,) = fleet(clock, 0)
     peer = node.subscriber("a")
-    node.nodes.lost()
+    node.listener.lost()
     run(clock)
     assert not peer.delivered, "what is missed is told when it is over"
-    node.nodes.restored()
+    node.listener.restored()
     run(clock)
     assert msgspec.json.decode(peer.delivered[0])["eventType"] == "a"
 
@@ -263,7 +265,7 @@ def test_an_event_that_the_bus_refused_is_told_as_a_gap_at_once_and_not_only_whe
     node = Node(clock, bus)
     bus.takes = False
     for event_type in ("a", "b", "a"):
-        node.broker.announce(event_type, b"1", "somebody")
+        node.publications.announce(event_type, b"1", "somebody")
     while bus.untaken:
         bus.untaken.pop(0)(AWAY)
     assert gaps(bus) == [], "what one turn brings is told together"
@@ -272,7 +274,7 @@ def test_an_event_that_the_bus_refused_is_told_as_a_gap_at_once_and_not_only_whe
     assert gaps(bus) == [a_gap("a"), a_gap("b")]
     clock.advance(10)
     assert len(bus.sent) == 2 and not clock.getDelayedCalls(), "each once"
-    node.broker.announce("a", b"2", "somebody")
+    node.publications.announce("a", b"2", "somebody")
     assert len(bus.sent) == 2
 
 
@@ -300,8 +302,8 @@ def test_while_the_bus_is_away_gaps_are_kept_and_not_tried(clock: Clock) -> None
     node.nodes.tell_gap("a")
     assert not clock.getDelayedCalls()
     bus.available = True
-    node.broker._outbox.put(1, ("own", b"1"), "somebody", 1, 1)
-    node.nodes.restored()
+    node.publications._outbox.put(1, ("own", b"1"), "somebody", 1, 1)
+    node.listener.restored()
     assert gaps(bus) == [a_gap("a")] and bus.published == [("own", b"1")]
 
 

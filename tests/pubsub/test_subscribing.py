@@ -1,103 +1,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from twisted.internet.task import Clock
 
-from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 from nexus_tw.interfaces.peers import Subscription
-from nexus_tw.model.errors import NexusError
 from nexus_tw.model.events import About, Event, Publisher, Rule, encode_about
-from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern, parse_pattern
-from nexus_tw.model.payloads import Payload
-from nexus_tw.model.policy import Principal
-from nexus_tw.model.settings import Limits, Role
-from nexus_tw.presence.sessions import Roster
-from nexus_tw.protocols.wamp.uris import pattern_of
-from nexus_tw.pubsub import subscribing as module
-from nexus_tw.pubsub.hub import Hub
-from nexus_tw.pubsub.meta_events import Meta
-from nexus_tw.pubsub.subscribing import Broker
-from nexus_tw.runtime.turn import Turn
-from tests.fakes import AWAY, HandBus
+from nexus_tw.model.settings import Role
+from tests.pubsub.world import World, continuity
 from tests.recording import RecordingEachEncoding, RecordingEncoding, RecordingPeer, principal
-
-
-class World:
-    """A broker with its hub on a bus in the test's hands. `said` is all that callbacks were told, in order."""
-
-    def __init__(self, **limits: int) -> None:
-        self.bus = HandBus()
-        self.metrics = Metrics()
-        self.waiting: list[Callable[[], None]] = []
-        self.hub = Hub(self.waiting.append, self.metrics, lambda: 1.5)
-        self.gaps: list[str] = []
-        self.roster = Roster()
-        self.broker = Broker(
-            self.bus, self.hub, Limits(**limits), self.metrics, self.gaps.append, self.roster, Meta(self.hub)
-        )
-        self.said: list[Any] = []
-
-    def subscribe(self, peer: RecordingPeer, *events: str, name: str = "", recover: bool = False, **filters: Any) -> None:
-        name = name or ",".join(events)
-        self.broker.subscribe(
-            peer,
-            peer.principal,
-            list(events),
-            parse_pattern,
-            filters or None,
-            recover,
-            lambda: self.said.append(name),
-            self.failing(name),
-        )
-
-    def match(self, peer: RecordingPeer, uri: str, match: str, rights: Principal | None = None) -> Pattern:
-        """Subscribes by one of WAMP's match policies."""
-        pattern = pattern_of(uri, match)
-        self.broker.subscribe(
-            peer,
-            rights or peer.principal,
-            [uri],
-            lambda _text, _member: pattern,
-            None,
-            False,
-            lambda: self.said.append(uri),
-            self.failing(uri),
-        )
-        return pattern
-
-    def unsubscribe(self, peer: RecordingPeer, *events: str, name: str = "") -> None:
-        self.broker.unsubscribe(peer, list(events), lambda: self.said.append(name or "-" + ",".join(events)))
-
-    def publish(self, who: Principal, event_type: str, data: bytes = b"{}", about: About | None = None) -> None:
-        payload = Payload.of_value(data)
-        self.broker.publish(
-            who, event_type, payload, lambda: self.said.append("published"), self.failing("publish"), about
-        )
-
-    def failing(self, name: str) -> Callable[[NexusError], None]:
-        return lambda error: self.said.append((name, error.code, error.message))
-
-    def event(self, event_type: str, data: bytes = b"{}", about: About | bytes = b"") -> None:
-        self.broker.event(event_type, data, encode_about(about) if isinstance(about, About) else about)
-        self.turn()
-
-    def turn(self) -> None:
-        while self.waiting:
-            self.waiting.pop(0)()
-
-    def told(self, peer: RecordingPeer) -> list[Any]:
-        """What the peer was delivered: event lines as text, other messages decoded."""
-        lines = b"".join(peer.delivered).splitlines()
-        return [msgspec.json.decode(line) if line.startswith(b"{") else line.decode() for line in lines]
 
 
 @pytest.fixture
@@ -110,75 +26,17 @@ def peer() -> RecordingPeer:
     return RecordingPeer()
 
 
-def continuity(event_type: str) -> dict[str, Any]:
-    return {"type": "continuity", "eventType": event_type, "recovered": False}
-
-
-# --- publish
-
-
-def test_an_event_is_published_with_its_data_as_it_came(world: World) -> None:
-    world.publish(principal(), "task.updated", b' {"a" : 1} ')
-    assert world.bus.published == [("task.updated", b' {"a" : 1} ')]
-    assert world.said == ["published"]
-    assert world.metrics.events_published == 1
-
-
-def test_a_publisher_is_answered_once_the_bus_has_taken_it(world: World) -> None:
-    world.bus.takes = False
-    world.publish(principal(), "a")
-    world.publish(principal(), "a")
-    assert world.said == []
-    world.bus.untaken[0](None)
-    world.bus.untaken[1](AWAY)
-    assert world.said == ["published", ("publish", "bus_unavailable", "The event bus is away")]
-    assert world.metrics.events_published == 1
-
-
-def test_what_is_published_reaches_subscribers_only_through_the_bus(world: World, peer: RecordingPeer) -> None:
-    world.subscribe(peer, "a")
-    world.publish(principal(), "a", b"1")
-    world.turn()
-    assert world.told(peer) == []
-    world.event("a", b"1")
-    assert world.told(peer) == ["a 1"]
-    assert (world.metrics.events_received, world.metrics.events_delivered) == (1, 1)
-
-
-@pytest.mark.parametrize(
-    ("event_type", "code", "message"),
-    [
-        ("nexus.x", "forbidden", "Not allowed to publish nexus.x: the name is reserved"),
-        ("wamp.x", "forbidden", "Not allowed to publish wamp.x: the name is reserved"),
-        ("secret", "forbidden", "Not allowed to publish secret"),
-        ("", "invalid_message", "Invalid message format: eventType: must not be empty"),
-        ("task.*", "invalid_message", None),
-    ],
-)
-def test_what_may_not_be_published_is_refused_and_goes_nowhere(event_type: str, code: str, message: str | None) -> None:
-    world = World()
-    who = principal(role=Role(publish=("task.**", "nexus.**", "wamp.**")))
-    world.publish(who, event_type)
-    ((_, said_code, said),) = world.said
-    assert said_code == code
-    assert message is None or said == message
-    assert not world.bus.published
-
-
-# --- subscribe
-
-
 def test_the_answer_comes_before_the_first_event(world: World, peer: RecordingPeer) -> None:
     world.subscribe(RecordingPeer(), "a")
     world.bus.confirms = False
     world.subscribe(peer, "b", name="b stands")
     peer.deliver = world.said.append
-    world.broker.event("a", b"1", b"")
+    world.subscriptions.event("a", b"1", b"")
     world.bus.confirm()
     world.subscribe(peer, "a", "c")
-    world.broker.event("a", b"2", b"")
+    world.subscriptions.event("a", b"2", b"")
     world.bus.confirm()
-    world.broker.event("a", b"3", b"")
+    world.subscriptions.event("a", b"3", b"")
     world.turn()
     assert world.said == ["a", "b stands", "a,c", b"a 3\n"]
 
@@ -187,9 +45,9 @@ def test_the_subscription_is_there_when_the_answer_is_given(world: World, peer: 
     pattern = Pattern.parse("a")
 
     def ok() -> None:
-        world.said.append(world.broker.subscription(pattern).pattern)
+        world.said.append(world.subscriptions.subscription(pattern).pattern)
 
-    world.broker.subscribe(peer, peer.principal, ["a"], parse_pattern, None, False, ok, world.failing("a"))
+    world.subscriptions.subscribe(peer, peer.principal, ["a"], parse_pattern, None, False, ok, world.failing("a"))
     assert world.said == [pattern]
 
 
@@ -197,11 +55,11 @@ def test_one_who_is_ended_by_what_was_gathered_for_it_when_it_subscribes_anew_is
     world: World, peer: RecordingPeer
 ) -> None:
     world.subscribe(peer, "a")
-    peer.deliver = lambda _data: world.broker.gone(peer)
-    world.broker.event("a", b"1", b"")
+    peer.deliver = lambda _data: world.subscriptions.gone(peer)
+    world.subscriptions.event("a", b"1", b"")
     world.subscribe(peer, "b")
     assert world.said == ["a"]
-    assert not world.hub.patterns() and not world.bus.subscribed and not world.broker._clients
+    assert not world.hub.patterns() and not world.bus.subscribed and not world.subscriptions._clients
 
 
 def test_a_subscriber_is_answered_once_all_of_it_stands_on_the_bus(world: World, peer: RecordingPeer) -> None:
@@ -263,7 +121,7 @@ def test_the_bus_is_left_with_the_last_who_wants_a_pattern(world: World) -> None
     world.subscribe(two, "a")
     world.unsubscribe(one, "a", "b", "a", "never")
     assert world.bus.calls[2:] == [("unsubscribe", "b")]
-    world.broker.gone(two)
+    world.subscriptions.gone(two)
     assert world.bus.calls[3:] == [("unsubscribe", "a")]
     world.subscribe(two, "a")
     assert world.bus.calls[4:] == [("subscribe", "a")]
@@ -273,13 +131,13 @@ def test_one_who_is_gone_while_it_waits_is_not_answered_and_leaves_nothing(world
     world.bus.confirms = False
     world.subscribe(peer, "a", "b")
     world.subscribe(peer, "c")
-    world.broker.gone(peer)
+    world.subscriptions.gone(peer)
     world.bus.confirm("a")
     world.bus.confirm()
     assert world.said == []
     assert not world.hub.patterns() and not world.bus.subscribed
     assert ("subscribe", "c") not in world.bus.calls
-    assert not world.broker._interests and not world.broker._clients
+    assert not world.subscriptions._interests and not world.subscriptions._clients
 
 
 def test_a_pattern_that_another_waits_for_survives_the_one_who_is_gone(world: World, peer: RecordingPeer) -> None:
@@ -287,7 +145,7 @@ def test_a_pattern_that_another_waits_for_survives_the_one_who_is_gone(world: Wo
     other = RecordingPeer()
     world.subscribe(peer, "a", name="gone")
     world.subscribe(other, "a", name="stays")
-    world.broker.gone(peer)
+    world.subscriptions.gone(peer)
     world.bus.confirm()
     assert world.said == ["stays"]
     assert world.bus.calls == [("subscribe", "a")]
@@ -296,10 +154,10 @@ def test_a_pattern_that_another_waits_for_survives_the_one_who_is_gone(world: Wo
 
 
 def test_being_gone_twice_or_never_having_been_there_is_no_matter(world: World, peer: RecordingPeer) -> None:
-    world.broker.gone(peer)
+    world.subscriptions.gone(peer)
     world.subscribe(peer, "a")
-    world.broker.gone(peer)
-    world.broker.gone(peer)
+    world.subscriptions.gone(peer)
+    world.subscriptions.gone(peer)
     assert not world.bus.subscribed
 
 
@@ -370,12 +228,12 @@ def test_the_filters_of_all_are_a_pot_with_a_share_for_each_subject() -> None:
     assert world.said[-1] == ("two", "limit_exceeded", "More than 5 filters of one subject (limits.share)")
     assert world.metrics.shares_refused == {"filters": 1}
     world.subscribe(other, "a", k=[1], name="others have their share")
-    world.broker.gone(mine)
+    world.subscriptions.gone(mine)
     world.subscribe(too, "a", k=[1], name="what the one left the other takes")
     assert world.said[-2:] == ["others have their share", "what the one left the other takes"]
     for peer in (too, other):
-        world.broker.gone(peer)
-    assert world.broker._filters.taken == 0
+        world.subscriptions.gone(peer)
+    assert world.subscriptions._filters.taken == 0
 
 
 def test_filters_weigh_while_their_subscription_is_on_its_way_and_not_after_its_subscriber_left() -> None:
@@ -383,11 +241,11 @@ def test_filters_weigh_while_their_subscription_is_on_its_way_and_not_after_its_
     world.bus.confirms = False
     peer = RecordingPeer()
     world.subscribe(peer, "a", k=1)
-    assert world.broker._filters.taken == 1
-    world.broker.gone(peer)
-    assert world.broker._filters.taken == 0
+    assert world.subscriptions._filters.taken == 1
+    world.subscriptions.gone(peer)
+    assert world.subscriptions._filters.taken == 0
     world.bus.confirm()
-    assert world.broker._filters.taken == 0
+    assert world.subscriptions._filters.taken == 0
     assert world.said == []
 
 
@@ -414,7 +272,7 @@ def test_a_subscribe_that_is_refused_changes_nothing(
     peer = RecordingPeer(who=principal(role=Role(subscribe=("task.**",))))
     world.subscribe(peer, *events, name="it", **filters)
     assert world.said == [("it", code, message)]
-    assert not world.bus.calls and not world.broker._clients
+    assert not world.bus.calls and not world.subscriptions._clients
 
 
 def test_reserved_names_can_be_subscribed_to(world: World, peer: RecordingPeer) -> None:
@@ -434,90 +292,7 @@ def test_what_was_missed_cannot_be_asked_for_while_the_bus_is_away(world: World,
     assert world.said == [("with since", "bus_unavailable", "The event bus is away"), "plain"]
 
 
-# --- the server's own events, and gaps
-
-
-def test_the_servers_own_events_may_have_reserved_names_and_need_no_right(world: World) -> None:
-    world.broker.announce("nexus.something", b"1", "somebody")
-    assert world.bus.published == [("nexus.something", b"1")]
-    assert world.metrics.events_published == 1
-
-
-def test_what_is_announced_while_the_bus_is_away_is_sent_in_order_when_it_is_back(world: World) -> None:
-    world.bus.available = False
-    world.broker.announce("a", b"1", "somebody")
-    world.broker.announce("b", b"2", "somebody")
-    world.bus.available = True
-    world.broker.announce("a", b"3", "somebody")
-    assert world.bus.published == [], "nothing overtakes what waits"
-    world.broker.restored()
-    assert world.bus.published == [("a", b"1"), ("b", b"2"), ("a", b"3")]
-    world.broker.announce("a", b"4", "somebody")
-    assert world.bus.published[-1] == ("a", b"4")
-    assert world.gaps == []
-
-
-def test_past_its_limit_the_outbox_drops_the_oldest_and_says_so_when_the_bus_is_back() -> None:
-    world = World(outbox=2)
-    world.bus.available = False
-    for number in range(4):
-        world.broker.announce("ab"[number % 2], b"%d" % number, "somebody")
-    assert world.metrics.events_dropped == {"outbox": 2}
-    assert world.gaps == ["a", "b"], "for the one who tells them once the bus takes that"
-    world.bus.available = True
-    world.broker.restored()
-    assert world.gaps == ["a", "b"]
-    assert world.bus.published == [("a", b"2"), ("b", b"3")]
-    world.broker.restored()
-    assert world.gaps == ["a", "b"], "each gap is told once"
-
-
-def test_the_outbox_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "OUTBOX_BYTES", 10)
-    world = World()
-    world.bus.available = False
-    for data in (b"12345", b"12345", b"1", b"12345678901"):
-        world.broker.announce("a", data, "somebody")
-    assert world.metrics.events_dropped == {"outbox": 4}
-    world.broker.announce("a", b"0123456789", "somebody")
-    world.bus.available = True
-    world.broker.restored()
-    assert world.bus.published == [("a", b"0123456789")]
-    world.bus.available = False
-    world.broker.announce("a", b"0123456789", "somebody")
-    assert world.metrics.events_dropped == {"outbox": 4}, "what was sent counts no longer"
-
-
-def test_events_that_one_subject_causes_while_the_bus_is_away_push_out_only_its_own() -> None:
-    world = World(outbox=8)
-    world.bus.available = False
-    for number in range(2):
-        world.broker.announce("other", b"%d" % number, "other")
-    for number in range(20):
-        world.broker.announce("greedy", b"%d" % number, "greedy")
-    assert world.metrics.events_dropped == {"outbox": 14} and set(world.gaps) == {"greedy"}
-    world.bus.available = True
-    world.broker.restored()
-    assert world.bus.published == [
-        *(("other", b"%d" % number) for number in range(2)),
-        *(("greedy", b"%d" % number) for number in range(14, 20)),
-    ]
-
-
-def test_without_an_outbox_nothing_waits_and_the_loss_is_told() -> None:
-    world = World(outbox=0)
-    world.bus.available = False
-    world.broker.announce("a", b"1", "somebody")
-    assert world.metrics.events_dropped == {"outbox": 1} and world.gaps == ["a"]
-
-
-def test_an_announcement_that_the_bus_could_not_take_is_told_as_a_gap(world: World) -> None:
-    world.bus.takes = False
-    world.broker.announce("a", b"1", "somebody")
-    world.bus.untaken.pop()(AWAY)
-    assert world.metrics.events_dropped == {"bus": 1}
-    world.broker.restored()
-    assert world.gaps == ["a"]
+# --- gaps
 
 
 def test_when_the_bus_is_back_every_subscriber_is_told_of_each_of_its_patterns(world: World) -> None:
@@ -525,7 +300,7 @@ def test_when_the_bus_is_back_every_subscriber_is_told_of_each_of_its_patterns(w
     world.subscribe(one, "a", "b.*")
     world.subscribe(one, "a", k=1)
     world.subscribe(two, "a", k=1)
-    world.broker.restored()
+    world.listener.restored()
     world.turn()
     assert sorted(world.told(one), key=str) == [continuity("a"), continuity("b.*")]
     assert world.told(two) == [continuity("a")]
@@ -537,7 +312,7 @@ def test_a_gap_is_told_once_to_everyone_who_would_have_got_the_event(world: Worl
     world.subscribe(one, "a.*", "a.b", "**")
     world.subscribe(two, "a.b", k="it would have depended on the filter")
     world.subscribe(three, "b")
-    world.broker.gap("a.b")
+    world.subscriptions.gap("a.b")
     world.turn()
     assert world.told(one) == world.told(two) == [continuity("a.b")]
     assert world.told(three) == []
@@ -545,9 +320,9 @@ def test_a_gap_is_told_once_to_everyone_who_would_have_got_the_event(world: Worl
 
 def test_a_gap_stands_where_the_events_are_missing(world: World, peer: RecordingPeer) -> None:
     world.subscribe(peer, "a")
-    world.broker.event("a", b"1", b"")
-    world.broker.gap("a")
-    world.broker.event("a", b"2", b"")
+    world.subscriptions.event("a", b"1", b"")
+    world.subscriptions.gap("a")
+    world.subscriptions.event("a", b"2", b"")
     world.turn()
     assert world.told(peer) == ["a 1", continuity("a"), "a 2"]
 
@@ -645,13 +420,13 @@ def test_a_subscription_has_a_number_which_its_subscribers_alone_can_use(world: 
     other = RecordingPeer()
     pattern = world.match(peer, "a", "prefix")
     world.subscribe(other, "b")
-    number = world.broker.subscription(pattern).number
-    assert world.broker.subscription(pattern).created == 1500
-    assert world.broker.held(peer, number) == pattern
-    assert world.broker.held(other, number) is None and world.broker.held(RecordingPeer(), number) is None
-    assert world.broker.held(peer, world.broker.subscription(Pattern.parse("b")).number) is None
+    number = world.subscriptions.subscription(pattern).number
+    assert world.subscriptions.subscription(pattern).created == 1500
+    assert world.subscriptions.held(peer, number) == pattern
+    assert world.subscriptions.held(other, number) is None and world.subscriptions.held(RecordingPeer(), number) is None
+    assert world.subscriptions.held(peer, world.subscriptions.subscription(Pattern.parse("b")).number) is None
     world.unsubscribe(peer, pattern.text)
-    assert world.broker.held(peer, number) is None
+    assert world.subscriptions.held(peer, number) is None
 
 
 def test_gaps_are_events_to_those_who_have_no_message_for_them(world: World) -> None:
@@ -660,13 +435,13 @@ def test_gaps_are_events_to_those_who_have_no_message_for_them(world: World) -> 
     for each in (deaf, listening, peer):
         world.subscribe(each, "a")
     world.subscribe(listening, "nexus.continuity")
-    world.broker.gap("a")
+    world.subscriptions.gap("a")
     world.turn()
     assert world.told(peer) == [continuity("a")]
     assert world.told(deaf) == []
     assert world.told(listening) == ['2 nexus.continuity {"eventType":"a","recovered":false}']
-    world.broker.gap("never subscribed to")
-    world.broker.restored()
+    world.subscriptions.gap("never subscribed to")
+    world.listener.restored()
     world.turn()
     lost = [json.loads(line.partition("continuity ")[2])["eventType"] for line in world.told(listening)]
     assert lost == ["a", "never subscribed to", "a", "nexus.continuity"]
@@ -680,7 +455,7 @@ def test_subscriptions_are_told_of_to_those_who_watch(world: World) -> None:
     world.subscribe(one, "a", k=1)
     world.subscribe(two, "a", "b")
     world.unsubscribe(one, "a", "never")
-    world.broker.gone(two)
+    world.subscriptions.gone(two)
     world.turn()
     created = {"created": "1970-01-01T00:00:01.500Z", "match": "exact"}
     a, b = 5, 6
@@ -699,51 +474,10 @@ def test_subscriptions_are_told_of_to_those_who_watch(world: World) -> None:
     ]
 
 
-# --- on the bus inside one process
-
-
-def test_every_node_gets_an_event_once_and_in_the_same_order() -> None:
-    clock = Clock()
-    memory = MemoryBroker(clock)
-    heard: list[list[bytes]] = []
-    brokers = []
-    for node in ("one", "two"):
-        bus = MemoryBus(memory, node)
-        hub = Hub(Turn(clock).add, Metrics(), clock.seconds)
-        broker = Broker(bus, hub, Limits(), Metrics(), lambda _type: None, Roster(), Meta(hub))
-
-        class Listener:
-            event = broker.event
-
-            def message(self, _body: bytes) -> None: ...
-            def lost(self) -> None: ...
-            def restored(self) -> None: ...
-
-        bus.start(Listener())
-        peer = RecordingPeer()
-        heard.append(peer.delivered)
-        broker.subscribe(
-            peer,
-            peer.principal,
-            ["a", "a.**", "*"],
-            parse_pattern,
-            None,
-            False,
-            lambda: None,
-            lambda error: pytest.fail(str(error)),
-        )
-        brokers.append(broker)
-    for number in range(4):
-        brokers[number % 2].put("a", b"%d" % number, lambda: None, lambda error: pytest.fail(str(error)))
-    clock.advance(0)
-    clock.advance(0)
-    assert [b"".join(each) for each in heard] == [b"a 0\na 1\na 2\na 3\n"] * 2
-
-
 # --- against a model
 
 
-class BrokerAgainstModel(RuleBasedStateMachine):
+class SubscriptionsAgainstModel(RuleBasedStateMachine):
     """However slow the bus is and whoever goes meanwhile: the bus knows exactly what somebody wants or waits for."""
 
     TEXTS = ("a", "b", "a.*", "**")
@@ -772,7 +506,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
 
     @rule(place=st.integers(0, 2))
     def leaves(self, place: int) -> None:
-        self.world.broker.gone(self.peers[place])
+        self.world.subscriptions.gone(self.peers[place])
         self.peers[place] = RecordingPeer()
         self.asked[place] = []
         self.world.said = [said for said in self.world.said if any(self.name(said) in asked for asked in self.asked.values())]
@@ -811,21 +545,22 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             self.leaves(place)
         while self.world.bus.unconfirmed:
             self.world.bus.confirm()
-        assert not self.world.bus.subscribed and not self.world.broker._interests and not self.world.broker._clients
+        subscriptions = self.world.subscriptions
+        assert not self.world.bus.subscribed and not subscriptions._interests and not subscriptions._clients
 
 
-BrokerAgainstModel.TestCase.settings = settings(BrokerAgainstModel.TestCase.settings, stateful_step_count=40)
-TestBrokerAgainstModel = BrokerAgainstModel.TestCase
+SubscriptionsAgainstModel.TestCase.settings = settings(SubscriptionsAgainstModel.TestCase.settings, stateful_step_count=40)
+TestSubscriptionsAgainstModel = SubscriptionsAgainstModel.TestCase
 
 
-def test_patterns_of_the_broker_are_those_of_the_hub(world: World, peer: RecordingPeer) -> None:
+def test_patterns_subscribed_to_are_those_of_the_hub(world: World, peer: RecordingPeer) -> None:
     world.subscribe(peer, "a", "b.**")
     assert world.hub.patterns() == [Pattern.parse("a"), Pattern.parse("b.**")]
 
 
 def test_wildcards_on_the_bus_have_a_share_for_each_subject_and_an_exact_name_needs_none() -> None:
     world = World()
-    world.broker._wildcards.resize(8)
+    world.subscriptions._wildcards.resize(8)
     one, again, other = (RecordingPeer(who=principal(subject)) for subject in ("one", "one", "other"))
     world.subscribe(one, "a.*", "b.*")
     world.bus.confirm()
@@ -837,5 +572,5 @@ def test_wildcards_on_the_bus_have_a_share_for_each_subject_and_an_exact_name_ne
     world.bus.confirm()
     assert {"there already, or exact", "another's"} <= set(map(str, world.said))
     for peer in (one, again, other):
-        world.broker.gone(peer)
-    assert world.broker._wildcards.taken == 0
+        world.subscriptions.gone(peer)
+    assert world.subscriptions._wildcards.taken == 0

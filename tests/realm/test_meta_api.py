@@ -550,7 +550,7 @@ def store(world: World) -> HandStore:
     store = HandStore()
     kept: Any = store
     realm = world.realms["nexus"]
-    telemetry = Telemetry(kept, realm.broker.announce, world.clock, world.metrics, Limits(), 0)
+    telemetry = Telemetry(kept, realm.publications.announce, world.clock, world.metrics, Limits(), 0)
     telemetry.start()
     realm.store(telemetry)
     return store

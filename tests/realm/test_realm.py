@@ -43,7 +43,7 @@ class World:
             tuple,
         )
         bus: Any = realm.bus
-        bus.start(realm.nodes)
+        bus.start(realm.listener)
         return realm
 
     def join(self, realm: Realm, who: Principal | None = None) -> RecordingPeer:
@@ -114,9 +114,9 @@ def test_of_a_session_that_is_gone_nothing_is_left_and_it_goes_once(world: World
     world.run()
     assert b"".join(watcher.delivered).count(b"on_leave") == 1
     inside: Any = realm
-    assert peer not in inside._roster._peers.values() and peer not in inside.broker._clients
+    assert peer not in inside._roster._peers.values() and peer not in inside._subscriptions._clients
     assert not list(inside._executors) and not inside._presence.agents() and not inside._invocations._hands
-    assert inside.broker._interests.keys() == {"wamp.session.on_leave"}
+    assert inside._subscriptions._interests.keys() == {"wamp.session.on_leave"}
 
 
 def test_one_who_never_joined_may_go_and_nobody_is_told(world: World) -> None:

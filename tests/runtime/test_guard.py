@@ -33,7 +33,7 @@ from tests.commands.test_invocations import World as Executing
 from tests.fakes import HandBus
 from tests.node import Nodes
 from tests.node import nodes as nodes
-from tests.pubsub.test_subscribing import World
+from tests.pubsub.world import World
 from tests.recording import RecordingEncoding, RecordingPeer
 
 
@@ -100,10 +100,10 @@ def test_an_encoding_that_raises_keeps_an_event_from_its_own_peers_only(logged: 
     fragile, healthy = RecordingPeer(encoding=Fragile("fragile")), RecordingPeer()
     for peer in (fragile, healthy):
         hub.subscribe(Subscriber(peer), [(Pattern.parse("a"), None)])
-    broker = World().broker
-    broker._hub = hub
-    broker.event("a", b"1", b"")
-    broker.gap("a")
+    subscriptions = World().subscriptions
+    subscriptions._hub = hub
+    subscriptions.event("a", b"1", b"")
+    subscriptions.gap("a")
     clock.advance(0)
     assert b"".join(healthy.delivered).startswith(b"a 1\n{") and fragile.delivered == []
     assert logged == [Fault, Fault, Fault]
@@ -127,7 +127,7 @@ def test_those_whose_event_could_not_be_encoded_are_told_of_the_gap() -> None:
 def test_a_subscriber_that_raises_when_its_interest_stands_on_the_bus_holds_up_no_other(logged: list[Any]) -> None:
     world = World()
     world.bus.confirms = False
-    world.broker.subscribe(
+    world.subscriptions.subscribe(
         one := RecordingPeer(), one.principal, ["a"], lambda text, _: Pattern.parse(text), None, False, fails, fails
     )
     world.subscribe(RecordingPeer(), "a", name="other")
@@ -171,8 +171,7 @@ def test_a_client_that_raises_at_a_broadcast_keeps_it_from_no_other(logged: list
     broken, healthy = RecordingPeer(), RecordingPeer()
     broken.deliver = fails
     world = World()
-    between = Between(HandBus(), Clock(), lambda: [broken, healthy])
-    between.broker = world.broker
+    between = Between(HandBus(), Clock(), lambda: [broken, healthy], world.subscriptions)
     between.message(msgspec.json.encode({"type": "broadcast", "origin": "n", "number": 1, "data": {}, "timestamp": "t"}))
     assert len(healthy.delivered) == 1 and logged == [Fault]
 
@@ -184,17 +183,17 @@ async def test_a_session_is_forgotten_everywhere_although_one_table_raises(nodes
     await watcher.ask(type="subscribe", events=["agent.status"])
     await client.ask(type="register", commands=["x"], agentId="a-1")
     await watcher.expect("event")
-    broker: Any = node.server.realms["nexus"].broker
-    gone = broker.gone
+    subscriptions: Any = node.server.realms["nexus"]._subscriptions
+    gone = subscriptions.gone
 
     def fragile(peer: Any) -> None:
         gone(peer)
         raise Fault
 
-    broker.gone = fragile
+    subscriptions.gone = fragile
     client.drop()
     assert (await watcher.expect("event"))["data"]["status"] == "offline"
-    broker.gone = gone
+    subscriptions.gone = gone
     assert logged == [Fault]
 
 

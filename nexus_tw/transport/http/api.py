@@ -16,7 +16,7 @@ from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Limits
 from nexus_tw.model.times import Timestamps
 from nexus_tw.pubsub.cluster import Nodes
-from nexus_tw.pubsub.subscribing import Broker
+from nexus_tw.pubsub.publishing import Publications
 from nexus_tw.runtime.failures import forget_trace
 from nexus_tw.runtime.spread import Spread
 from nexus_tw.transport.http.idempotency import Idempotency
@@ -58,8 +58,10 @@ def _weighed(event: NewEvent) -> Iterator[None]:
 class Api:
     """`/api/v1`. The events of a request are handled in steps, between which others have their turn."""
 
-    def __init__(self, broker: Broker, nodes: Nodes, limits: Limits, clock: IReactorTime, metrics: Metrics) -> None:
-        self._broker = broker
+    def __init__(
+        self, publications: Publications, nodes: Nodes, limits: Limits, clock: IReactorTime, metrics: Metrics
+    ) -> None:
+        self._publications = publications
         self._nodes = nodes
         self._limits = limits
         self._now = now = clock.seconds
@@ -88,9 +90,12 @@ class Api:
         events = given if isinstance(given, list) else [given]
         if len(events) > BATCH:
             raise NexusError("limit_exceeded", f"More than {BATCH} events in one request")
-        await self._spread_out(self._check(principal, events, events is given))
-        results: list[Deferred[PublishedEvent | NexusError]] = []
-        await self._spread_out(self._put_all(events, results))
+        for index, event in enumerate(events):
+            at = f"[{index}]." if events is given else ""
+            self._bound(event.data, f"{at}data")
+            self._publications.check(principal, event.event_type, f"{at}eventType")
+            payloads.decode(event.data, f"{at}data", self._limits.depth)
+        results = [self._put(event) for event in events]
         # All of them, so that none is still under way when the answer says what became of them.
         outcomes = [await result for result in results]
         for outcome in outcomes:
@@ -122,7 +127,7 @@ class Api:
         for index, event in enumerate(events):
             at = f"[{index}]." if listed else ""
             self._bound(event.data, f"{at}data")
-            self._broker.check(principal, event.event_type, f"{at}eventType")
+            self._publications.check(principal, event.event_type, f"{at}eventType")
             payloads.decode(event.data, f"{at}data", self._limits.depth)
             yield from _weighed(event)
 
@@ -137,7 +142,7 @@ class Api:
         def ok() -> None:
             done.callback(PublishedEvent(event.event_type, self._timestamps.text(self._now())))
 
-        self._broker.put(event.event_type, bytes(event.data), ok, done.callback)
+        self._publications.put(event.event_type, bytes(event.data), ok, done.callback)
         return done
 
     async def _broadcast(self, call: Call) -> Answer:

@@ -433,7 +433,7 @@ def test_of_a_session_that_has_gone_nothing_is_left(world: World) -> None:
     speaker.lose()
     world.run()
     assert not realm._roster._peers
-    assert not realm.broker._clients
+    assert not realm._subscriptions._clients
     assert not realm._executors._peers
     assert not realm._invocations._hands
     assert not realm._procedures._testaments
@@ -455,7 +455,7 @@ def test_a_session_that_leaves_while_the_bus_is_asked_leaves_nothing() -> None:
     bus.confirm()
     assert bus.subscribed == set()
     realm: Any = world.realms["nexus"]
-    assert not realm.broker._clients
+    assert not realm._subscriptions._clients
 
 
 # --- URIs

@@ -248,7 +248,7 @@ class World:
             realm = Realm(
                 name, rule, made, turn.add, self.clock, Random(1), self.limits, self.metrics, handlers or {}, self._everybody
             )
-            made.start(realm.nodes)
+            made.start(realm.listener)
             self.realms[name] = realm
         self._introductions = Introductions(
             rules, settings.Auth(), {}, auth.build(Settings(), "the-token", self.clock), self.metrics, self.clock, 10.0

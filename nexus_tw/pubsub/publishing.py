@@ -1,0 +1,106 @@
+"""Publishing: events on their way to the bus, those of clients as far as policy lets them, and the server's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from nexus_tw.interfaces.peers import Fail
+from nexus_tw.interfaces.plugins import IBus
+from nexus_tw.model.budgets import Shelf
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.events import About, encode_about
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.names import check_name, is_reserved
+from nexus_tw.model.payloads import Payload
+from nexus_tw.model.policy import Principal
+from nexus_tw.model.settings import Limits
+
+OUTBOX_BYTES: Final = 67108864  # besides limits.outbox, which counts events
+
+
+class Publications:
+    """Takes what is published on this node to the bus."""
+
+    def __init__(self, bus: IBus, limits: Limits, metrics: Metrics, tell_gap: Callable[[str], None]) -> None:
+        """`tell_gap` makes every node tell its subscribers, once the bus takes that: events of that type were lost before
+        they reached the bus."""
+        self._tell_gap = tell_gap
+        self._bus = bus
+        self._metrics = metrics
+        self._outbox: Shelf[int, tuple[str, bytes]] = Shelf(limits, "outbox", OUTBOX_BYTES)
+        self._announced = 0
+
+    def publish(
+        self,
+        principal: Principal,
+        event_type: str,
+        payload: Payload,
+        ok: Callable[[], None],
+        fail: Fail,
+        about: About | None = None,
+    ) -> None:
+        """Publishes on a client's behalf; `ok` once the bus has taken it. `about` goes with it to other Nexus nodes."""
+        try:
+            self.check(principal, event_type)
+        except NexusError as error:
+            fail(error)
+            return
+        self.put(event_type, payload.data, ok, fail, about)
+
+    def check(self, principal: Principal, event_type: str, member: str = "eventType") -> None:
+        """Raise where `principal` may not publish under this name, which came in this member of a message."""
+        check_free(event_type, member)
+        principal.require("publish", event_type)
+
+    def put(
+        self, event_type: str, data: bytes, ok: Callable[[], None], fail: Fail, about: About | None = None
+    ) -> None:
+        """Publishes JSON that was checked before."""
+
+        def done(error: NexusError | None) -> None:
+            if error is None:
+                self._metrics.events_published += 1
+                ok()
+            else:
+                fail(error)
+
+        self._bus.publish(event_type, data, done, b"" if about is None else encode_about(about))
+
+    def announce(self, event_type: str, data: bytes, account: str) -> None:
+        """Publishes an event of the server's own, which that account caused. While the bus is away it waits in a bounded
+        outbox, out of which those go first that accounts with more than their share caused."""
+        if self._bus.available and not self._outbox:
+            self._send(event_type, data)
+            return
+        event = event_type, data
+        self._announced += 1
+        for lost_type, _ in self._outbox.put(self._announced, event, account, 1, len(data)):
+            self._metrics.events_dropped["outbox"] += 1
+            self.missed(lost_type)
+
+    def missed(self, event_type: str) -> None:
+        """Events of this type were lost on their way to the bus, and no publisher was told: have all subscribers told."""
+        self._tell_gap(event_type)
+
+    def _send(self, event_type: str, data: bytes) -> None:
+        def done(error: NexusError | None) -> None:
+            if error is None:
+                self._metrics.events_published += 1
+            else:
+                self._metrics.events_dropped["bus"] += 1
+                self.missed(event_type)
+
+        self._bus.publish(event_type, data, done)
+
+    def restored(self) -> None:
+        """The bus is back: send what waited."""
+        for event_type, data in self._outbox.clear():
+            self._send(event_type, data)
+
+
+def check_free(event_type: str, member: str) -> None:
+    """Raise for a name under which no client may publish, whatever its rights; it came in this member of a message."""
+    check_name(event_type, member)
+    if is_reserved(event_type):
+        raise NexusError("forbidden", f"Not allowed to publish {event_type}: the name is reserved")

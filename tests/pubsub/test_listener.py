@@ -1,0 +1,100 @@
+"""What a realm hears from its bus, and who is told of it first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from twisted.internet.task import Clock
+
+from nexus_tw.bus.memory import MemoryBroker, MemoryBus
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.names import parse_pattern
+from nexus_tw.model.settings import Limits
+from nexus_tw.presence.sessions import Roster
+from nexus_tw.pubsub.cluster import Nodes
+from nexus_tw.pubsub.hub import Hub
+from nexus_tw.pubsub.listener import Listener
+from nexus_tw.pubsub.meta_events import Meta
+from nexus_tw.pubsub.publishing import Publications
+from nexus_tw.pubsub.subscribing import Subscriptions
+from nexus_tw.runtime.turn import Turn
+from tests.fakes import HandBus
+from tests.pubsub.world import World, continuity
+from tests.recording import RecordingPeer
+
+
+def test_when_the_bus_is_back_subscribers_are_told_what_is_missing_before_an_event_that_waited() -> None:
+    world, peer = World(), RecordingPeer()
+    world.subscribe(peer, "a")
+    world.bus.available = False
+    world.publications.announce("a", b"1", "somebody")
+    world.bus.available = True
+    world.listener.restored()
+    ((event_type, data),) = world.bus.published
+    world.listener.event(event_type, data, b"")
+    world.turn()
+    assert world.told(peer) == [continuity("a"), "a 1"]
+
+
+def test_gaps_that_the_bus_could_not_take_are_told_to_every_node_before_an_event_that_waited() -> None:
+    told: list[bytes] = []
+
+    class Bus(HandBus):
+        def publish(
+            self, event_type: str, data: bytes, done: Callable[[NexusError | None], None], about: bytes = b""
+        ) -> None:
+            told.append(data)
+            super().publish(event_type, data, done, about)
+
+        def send(self, node: str | None, body: bytes, done: Callable[[int | NexusError], None]) -> None:
+            told.append(body)
+            super().send(node, body, done)
+
+    bus, clock = Bus(), Clock()
+    bus.available = False
+    hub = Hub(Turn(clock).add, Metrics(), clock.seconds)
+    subscriptions = Subscriptions(bus, hub, Limits(), Metrics(), Roster(), Meta(hub))
+    nodes = Nodes(bus, clock, lambda: (), subscriptions)
+    publications = Publications(bus, Limits(), Metrics(), nodes.tell_gap)
+    listener = Listener(subscriptions, publications, nodes)
+    listener.lost()
+    publications.missed("a")
+    publications.announce("a", b"1", "somebody")
+    assert told == []
+    bus.available = True
+    listener.restored()
+    assert told == [b'{"type":"gap","event_type":"a"}', b"1"]
+
+
+def test_every_node_gets_an_event_once_and_in_the_same_order() -> None:
+    clock = Clock()
+    memory = MemoryBroker(clock)
+    heard: list[list[bytes]] = []
+    publishers = []
+    for node in ("one", "two"):
+        bus = MemoryBus(memory, node)
+        hub = Hub(Turn(clock).add, Metrics(), clock.seconds)
+        subscriptions = Subscriptions(bus, hub, Limits(), Metrics(), Roster(), Meta(hub))
+        between = Nodes(bus, clock, lambda: (), subscriptions)
+        publications = Publications(bus, Limits(), Metrics(), between.tell_gap)
+        bus.start(Listener(subscriptions, publications, between))
+        peer = RecordingPeer()
+        heard.append(peer.delivered)
+        subscriptions.subscribe(
+            peer,
+            peer.principal,
+            ["a", "a.**", "*"],
+            parse_pattern,
+            None,
+            False,
+            lambda: None,
+            lambda error: pytest.fail(str(error)),
+        )
+        publishers.append(publications)
+    for number in range(4):
+        publishers[number % 2].put("a", b"%d" % number, lambda: None, lambda error: pytest.fail(str(error)))
+    clock.advance(0)
+    clock.advance(0)
+    assert [b"".join(each) for each in heard] == [b"a 0\na 1\na 2\na 3\n"] * 2

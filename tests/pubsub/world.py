@@ -1,0 +1,102 @@
+"""Publish and subscribe of one realm, on a bus that does what the test says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from twisted.internet.task import Clock
+
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.events import About, encode_about
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.names import Pattern, parse_pattern
+from nexus_tw.model.payloads import Payload
+from nexus_tw.model.policy import Principal
+from nexus_tw.model.settings import Limits
+from nexus_tw.presence.sessions import Roster
+from nexus_tw.protocols.wamp.uris import pattern_of
+from nexus_tw.pubsub.cluster import Nodes
+from nexus_tw.pubsub.hub import Hub
+from nexus_tw.pubsub.listener import Listener
+from nexus_tw.pubsub.meta_events import Meta
+from nexus_tw.pubsub.publishing import Publications
+from nexus_tw.pubsub.subscribing import Subscriptions
+from tests.fakes import HandBus
+from tests.recording import RecordingPeer
+
+
+class World:
+    """Publish and subscribe with their hub on a bus in the test's hands. `said` is all that callbacks were told, in order."""
+
+    def __init__(self, **limits: int) -> None:
+        self.bus = HandBus()
+        self.metrics = Metrics()
+        self.waiting: list[Callable[[], None]] = []
+        self.hub = Hub(self.waiting.append, self.metrics, lambda: 1.5)
+        self.gaps: list[str] = []
+        self.roster = Roster()
+        self.limits = Limits(**limits)
+        self.subscriptions = Subscriptions(self.bus, self.hub, self.limits, self.metrics, self.roster, Meta(self.hub))
+        self.publications = Publications(self.bus, self.limits, self.metrics, self.gaps.append)
+        nodes = Nodes(self.bus, Clock(), lambda: (), self.subscriptions)
+        self.listener = Listener(self.subscriptions, self.publications, nodes)
+        self.said: list[Any] = []
+
+    def subscribe(self, peer: RecordingPeer, *events: str, name: str = "", recover: bool = False, **filters: Any) -> None:
+        name = name or ",".join(events)
+        self.subscriptions.subscribe(
+            peer,
+            peer.principal,
+            list(events),
+            parse_pattern,
+            filters or None,
+            recover,
+            lambda: self.said.append(name),
+            self.failing(name),
+        )
+
+    def match(self, peer: RecordingPeer, uri: str, match: str, rights: Principal | None = None) -> Pattern:
+        """Subscribes by one of WAMP's match policies."""
+        pattern = pattern_of(uri, match)
+        self.subscriptions.subscribe(
+            peer,
+            rights or peer.principal,
+            [uri],
+            lambda _text, _member: pattern,
+            None,
+            False,
+            lambda: self.said.append(uri),
+            self.failing(uri),
+        )
+        return pattern
+
+    def unsubscribe(self, peer: RecordingPeer, *events: str, name: str = "") -> None:
+        self.subscriptions.unsubscribe(peer, list(events), lambda: self.said.append(name or "-" + ",".join(events)))
+
+    def publish(self, who: Principal, event_type: str, data: bytes = b"{}", about: About | None = None) -> None:
+        payload = Payload.of_value(data)
+        self.publications.publish(
+            who, event_type, payload, lambda: self.said.append("published"), self.failing("publish"), about
+        )
+
+    def failing(self, name: str) -> Callable[[NexusError], None]:
+        return lambda error: self.said.append((name, error.code, error.message))
+
+    def event(self, event_type: str, data: bytes = b"{}", about: About | bytes = b"") -> None:
+        self.subscriptions.event(event_type, data, encode_about(about) if isinstance(about, About) else about)
+        self.turn()
+
+    def turn(self) -> None:
+        while self.waiting:
+            self.waiting.pop(0)()
+
+    def told(self, peer: RecordingPeer) -> list[Any]:
+        """What the peer was delivered: event lines as text, other messages decoded."""
+        lines = b"".join(peer.delivered).splitlines()
+        return [msgspec.json.decode(line) if line.startswith(b"{") else line.decode() for line in lines]
+
+
+def continuity(event_type: str) -> dict[str, Any]:
+    return {"type": "continuity", "eventType": event_type, "recovered": False}
