@@ -9,10 +9,10 @@ import msgspec
 
 from nexus_tw.interfaces.peers import Peer
 from nexus_tw.interfaces.realm import CallReply
-from nexus_tw.model.errors import invalid
+from nexus_tw.model.errors import INVALID_URI, invalid
 from nexus_tw.model.payloads import Payload
-from nexus_tw.model.serializers import JSON, read
-from nexus_tw.protocols.wamp.errors import invalid_uri
+from nexus_tw.model.serializers import JSON
+from nexus_tw.protocols.wamp.heads import read
 from nexus_tw.protocols.wamp.messages import Id
 from nexus_tw.protocols.wamp.uris import is_loose
 
@@ -69,7 +69,7 @@ class Arguments:
         if uri is None:
             return default
         if not isinstance(uri, str) or not is_loose(uri):
-            raise invalid_uri(f"{name}: not a valid URI")
+            raise INVALID_URI.error(f"{name}: not a valid URI")
         return uri
 
     def texts(self, place: int, name: str) -> list[str] | None:

@@ -23,7 +23,7 @@ from nexus_tw.interfaces.peers import Caller, Peer, Reason
 from nexus_tw.interfaces.plugins import Handler
 from nexus_tw.interfaces.realm import CallReply, CallRequest, CancelMode
 from nexus_tw.model.budgets import Pot
-from nexus_tw.model.errors import NexusError, Unsupported
+from nexus_tw.model.errors import UNSUPPORTED, NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.payloads import Options, Payload
 from nexus_tw.model.policy import Principal
@@ -95,7 +95,7 @@ class Calls:
         if request.more:
             raise _no_parts(name)
         if request.options is not None:
-            raise Unsupported(f"{name} is executed by the server, which cannot open an encrypted payload")
+            raise UNSUPPORTED.error(f"{name} is executed by the server, which cannot open an encrypted payload")
         call = Call(self, reply, request.progressive, noted, name)
         if procedure is not None:
             procedure(peer, request.payload, call)
@@ -312,7 +312,7 @@ def _busy(name: str) -> NexusError:
 
 
 def _no_parts(name: str) -> NexusError:
-    return Unsupported(f"who executes {name} does not take arguments in parts")
+    return UNSUPPORTED.error(f"who executes {name} does not take arguments in parts")
 
 
 def _target(procedure: str) -> tuple[str, str | None]:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from nexus_tw.interfaces.peers import Peer
 from nexus_tw.model.cache import Kept
-from nexus_tw.model.errors import AlreadyRegistered, PolicyConflict
+from nexus_tw.model.errors import ALREADY_REGISTERED, POLICY_CONFLICT
 from nexus_tw.model.names import Pattern, is_name, is_reserved
 from nexus_tw.model.pattern_index import PatternMap
 
@@ -78,15 +78,15 @@ class Executors:
         return iter((*self._exact.values(), *self._wild.values()))
 
     def check(self, pattern: Pattern, invoke: str, leaving: Peer | None = None) -> None:
-        """Raise `PolicyConflict` or `AlreadyRegistered` if nobody may register this with that policy once `leaving` is gone."""
+        """Raise `POLICY_CONFLICT` or `ALREADY_REGISTERED` if nobody may register this so once `leaving` is gone."""
         there = self.registration(pattern)
         if there is None or (leaving is not None and all(peer is leaving for peer, _ in there.executors)):
             return
         name = pattern.policy[1]
         if there.invoke != invoke:
-            raise PolicyConflict(f"{name} is registered with the invocation policy {there.invoke}")
+            raise POLICY_CONFLICT.error(f"{name} is registered with the invocation policy {there.invoke}")
         if invoke == SINGLE:
-            raise AlreadyRegistered(f"{name} is registered already")
+            raise ALREADY_REGISTERED.error(f"{name} is registered already")
 
     def add(self, peer: Peer, agent_id: str, pattern: Pattern, invoke: str, now: float) -> tuple[Registration, bool]:
         """From now on the connection executes this as this agent; the registration, and whether it is a new one."""

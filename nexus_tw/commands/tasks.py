@@ -33,7 +33,7 @@ from nexus_tw.interfaces.peers import Peer
 from nexus_tw.interfaces.plugins import Handler
 from nexus_tw.interfaces.realm import CommandReply
 from nexus_tw.model import payloads
-from nexus_tw.model.errors import AlreadyRegistered, NexusError, Unsupported
+from nexus_tw.model.errors import ALREADY_REGISTERED, UNSUPPORTED, NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.multimap import Multimap
 from nexus_tw.model.names import Pattern, check_name, is_name, is_reserved
@@ -127,7 +127,7 @@ class Dealer:
     ) -> Registration:
         """The connection executes this procedure, or all of a pattern, with others by the invocation policy `invoke`.
 
-        Raises what `register` does, and where others have it: `AlreadyRegistered`, `PolicyConflict`.
+        Raises what `register` does, and where others have it: `ALREADY_REGISTERED`, `POLICY_CONFLICT`.
         """
         (registration,) = self._register(peer, rights, [pattern], invoke, agent_id)
         return registration
@@ -143,7 +143,7 @@ class Dealer:
                 raise NexusError("forbidden", f"{name} is reserved to the server")
             rights.require_cover("register", pattern)
             if name in self._handlers:
-                raise AlreadyRegistered(f"{name} is executed by the server itself")
+                raise ALREADY_REGISTERED.error(f"{name} is executed by the server itself")
             self._executors.check(pattern, invoke, replacing)
         if not patterns and not rights.has("register"):
             raise NexusError("forbidden", "Not allowed to register any command")
@@ -585,7 +585,7 @@ class _Attempt:
         if options is None:
             self._dealer.attempt_completed(self._execution, payload)
         else:
-            self.failed(Unsupported("the result is an encrypted payload, which is passed on in WAMP only"))
+            self.failed(UNSUPPORTED.error("the result is an encrypted payload, which is passed on in WAMP only"))
 
     def failed(self, error: NexusError) -> None:
         self._dealer.attempt_failed(self._execution, error)

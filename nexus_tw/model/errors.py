@@ -6,10 +6,7 @@ translate it: sessions into messages, HTTP into problem documents, transports in
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
-
-if TYPE_CHECKING:
-    pass
+from typing import Final, NamedTuple
 
 
 class Kind(NamedTuple):
@@ -54,12 +51,14 @@ ERRORS: Final[dict[str, Kind]] = {
 class NexusError(Exception):
     """A refusal or failure to be told to whoever asked; `message` is for people and holds no secret."""
 
-    __slots__ = ("code", "message")  # no dictionary: thousands may be kept as outcomes of commands
+    __slots__ = ("_uri", "code", "message")  # no dictionary: thousands may be kept as outcomes of commands
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, uri: str = "") -> None:
+        """`uri` is the error's name in WAMP, where it is another than that of the code."""
         super().__init__(message)
         self.code = code
         self.message = message
+        self._uri = uri
 
     @property
     def kind(self) -> Kind:
@@ -68,23 +67,31 @@ class NexusError(Exception):
     @property
     def uri(self) -> str:
         """The error's name in WAMP."""
-        return self.kind.wamp
+        return self._uri or self.kind.wamp
 
     def __repr__(self) -> str:
         return f"NexusError({self.code!r}, {self.message!r})"
 
 
+class Narrower(NamedTuple):
+    """A row below one of `ERRORS`: WAMP has a URI of its own for what is told under that code elsewhere."""
+
+    code: str
+    uri: str
+
+    def error(self, message: str) -> NexusError:
+        return NexusError(self.code, message, self.uri)
 
 
-class Unsupported(NexusError):
-    """A client at the other end cannot do what this takes: it did not announce it."""
-
-    uri = "wamp.error.feature_not_supported"
-
-    def __init__(self, message: str) -> None:
-        super().__init__("failed", message)
-
-
+INVALID_URI: Final = Narrower("invalid_message", "wamp.error.invalid_uri")
+NOT_SUBSCRIBED: Final = Narrower("invalid_message", "wamp.error.no_such_subscription")  # the session that says it is
+NOT_REGISTERED: Final = Narrower("invalid_message", "wamp.error.no_such_registration")
+NO_SUCH_SESSION: Final = Narrower("not_found", "wamp.error.no_such_session")
+NO_SUCH_SUBSCRIPTION: Final = Narrower("not_found", "wamp.error.no_such_subscription")
+NO_SUCH_REGISTRATION: Final = Narrower("not_found", "wamp.error.no_such_registration")
+ALREADY_REGISTERED: Final = Narrower("forbidden", "wamp.error.procedure_already_exists")
+POLICY_CONFLICT: Final = Narrower("forbidden", "wamp.error.procedure_exists_with_different_invocation_policy")
+UNSUPPORTED: Final = Narrower("failed", "wamp.error.feature_not_supported")  # by a client, which did not announce it
 
 
 def invalid(member: str, why: str) -> NexusError:
@@ -150,21 +157,3 @@ RIGHTS_CHANGED: Final = Close(4005, "Rights changed", True, 5000)
 TOKEN_EXPIRED: Final = Close(4500, "Token expired", False)
 REVOKED: Final = Close(4501, "Revoked", False)
 DISCONNECTED: Final = Close(4502, "Disconnected by administrator", False)
-
-
-class AlreadyRegistered(NexusError):
-    """Somebody has registered this for himself alone."""
-
-    uri = "wamp.error.procedure_already_exists"
-
-    def __init__(self, message: str) -> None:
-        super().__init__("forbidden", message)
-
-
-class PolicyConflict(NexusError):
-    """Those who share this have another invocation policy."""
-
-    uri = "wamp.error.procedure_exists_with_different_invocation_policy"
-
-    def __init__(self, message: str) -> None:
-        super().__init__("forbidden", message)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from random import Random, SystemRandom
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from msgspec import DecodeError, Struct
 from msgspec.json import Decoder, Encoder
 from msgspec.structs import force_setattr
 
-from nexus_tw.interfaces.peers import Peer
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.payloads import Payload, Shape
+from nexus_tw.model.policy import Principal
 
 FEW: Final = 8  # entries in the lists of a rule that is compared with others
 
@@ -37,6 +37,13 @@ class Publisher(NamedTuple):
     session: int
     authid: str
     authrole: str
+
+
+class Subscriber(Protocol):
+    """A session, as far as rules speak of it."""
+
+    number: int
+    principal: Principal
 
 
 class Rule(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -76,13 +83,14 @@ class Rule(Struct, frozen=True, omit_defaults=True, gc=False):
         excluded = len(self.exclude) + len(self.exclude_authid) + len(self.exclude_authrole)
         return excluded + sum(len(listed) for listed in given if listed is not None) <= FEW
 
-    def admits(self, peer: Peer) -> bool:
-        who = peer.principal
+    def admits(self, subscriber: Subscriber) -> bool:
+        """Return whether this subscriber gets the event."""
+        number, who = subscriber.number, subscriber.principal
         return (
-            not _is_in(self.exclude, peer.number)
+            not _is_in(self.exclude, number)
             and who.subject not in self.exclude_authid
             and who.role not in self.exclude_authrole
-            and (self.eligible is None or _is_in(self.eligible, peer.number))
+            and (self.eligible is None or _is_in(self.eligible, number))
             and (self.eligible_authid is None or who.subject in self.eligible_authid)
             and (self.eligible_authrole is None or who.role in self.eligible_authrole)
         )

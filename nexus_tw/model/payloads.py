@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Raw
 
-from nexus_tw.model.errors import _CANCELED, _DENIED, _NOBODY, NexusError, invalid
+from nexus_tw.model.errors import ERRORS, NexusError, invalid
 from nexus_tw.model.serializers import JSON, Codec, Violation
 
 Shape = Literal["natural", "value", "pair", "opaque"]
@@ -231,21 +231,12 @@ class ApplicationError(NexusError):
 
     def __init__(self, uri: str, payload: Payload, message: str, options: Mapping[str, str] | None = None) -> None:
         """`message` says the same to those who do not speak WAMP; `options` are those of a payload in passthru mode."""
-        super().__init__(_CODES.get(uri, "failed"), message)
-        self._uri = uri
+        super().__init__(_CODES.get(uri, "failed"), message, uri)
         self.payload = payload
         self.options = options
-
-    @property
-    def uri(self) -> str:
-        return self._uri
 
 
 # How a command ended, where a callee's error says it in WAMP's own words.
 _CODES: Final = {
-    _DENIED: "forbidden",
-    _NOBODY: "no_such_command",
-    _CANCELED: "cancelled",
-    "wamp.error.timeout": "timeout",
-    "wamp.error.payload_size_exceeded": "too_large",
+    ERRORS[code].wamp: code for code in ("forbidden", "no_such_command", "cancelled", "timeout", "too_large")
 }

@@ -18,17 +18,25 @@ from nexus_tw.commands.tasks import Dealer
 from nexus_tw.interfaces.peers import Fail, Peer
 from nexus_tw.interfaces.realm import CallReply
 from nexus_tw.model.budgets import Pot
-from nexus_tw.model.errors import DISCONNECTED, NORMAL, NexusError, invalid
+from nexus_tw.model.errors import (
+    DISCONNECTED,
+    NO_SUCH_REGISTRATION,
+    NO_SUCH_SESSION,
+    NO_SUCH_SUBSCRIPTION,
+    NORMAL,
+    NexusError,
+    invalid,
+)
 from nexus_tw.model.events import About, Publisher, Rule, new_publication_id
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern, is_name
 from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import Action, Principal
-from nexus_tw.model.serializers import JSON, read
+from nexus_tw.model.serializers import JSON
 from nexus_tw.model.settings import Limits
 from nexus_tw.presence.sessions import Roster
+from nexus_tw.protocols.wamp.heads import read
 from nexus_tw.protocols.wamp.messages import PublishOptions
-from nexus_tw.protocols.wamp.passthru import passed_on
 from nexus_tw.protocols.wamp.uris import is_pattern, pattern_of
 from nexus_tw.pubsub.groups import Bucket
 from nexus_tw.pubsub.hub import Hub
@@ -64,18 +72,6 @@ class Authorize(Protocol):
 
 
 _guarded: Final = Guard(__name__, "A session could not be ended")
-
-
-class _NoSuch(NexusError):
-    """Nothing has that id; `uri` says what."""
-
-    uri = ""
-
-    def __init__(self, what: str) -> None:
-        super().__init__("not_found", f"No such {what}")
-        self.uri = f"wamp.error.no_such_{what}"
-
-
 
 
 class Procedures:
@@ -182,7 +178,7 @@ class Procedures:
         arguments = Arguments(payload)
         target = self._session(arguments.number(0, "session"))
         if target is peer:
-            raise _NoSuch("session")
+            raise NO_SUCH_SESSION.error("No such session")
         self._end(peer, arguments, [target])
         answer(reply)
 
@@ -216,7 +212,7 @@ class Procedures:
     def _session(self, number: int) -> Peer:
         peer = self._roster.get(number)
         if peer is None:
-            raise _NoSuch("session")
+            raise NO_SUCH_SESSION.error("No such session")
         return peer
 
     # --- testaments
@@ -235,7 +231,7 @@ class Procedures:
         publisher = Publisher(peer.number, peer.principal.subject, peer.principal.role)
         disclosed = self._disclose or options.disclose_me
         about = About(
-            new_publication_id(), left.shape, publisher if disclosed else None, _rule(options), passed_on(options)
+            new_publication_id(), left.shape, publisher if disclosed else None, _rule(options), options.passed_on
         )
 
         def allowed(rights: Principal) -> None:
@@ -274,7 +270,7 @@ class Procedures:
     def _subscription(self, payload: Payload) -> Bucket:
         bucket = self._hub.numbered(Arguments(payload).number(0, "subscription"))
         if bucket is None:
-            raise _NoSuch("subscription")
+            raise NO_SUCH_SUBSCRIPTION.error("No such subscription")
         return bucket
 
     def _subscription_list(self, _peer: Peer, _payload: Payload, reply: CallReply) -> None:
@@ -309,14 +305,14 @@ class Procedures:
                 subscriber.unsubscribed(bucket, reason)
                 answer(reply)
                 return
-        raise _NoSuch("session")
+        raise NO_SUCH_SESSION.error("No such session")
 
     # --- registrations
 
     def _registration(self, payload: Payload) -> Registration:
         registration = self._executors.numbered(Arguments(payload).number(0, "registration"))
         if registration is None:
-            raise _NoSuch("registration")
+            raise NO_SUCH_REGISTRATION.error("No such registration")
         return registration
 
     def _registration_list(self, _peer: Peer, _payload: Payload, reply: CallReply) -> None:
@@ -347,7 +343,7 @@ class Procedures:
         reason = Arguments(payload).take(2, "reason", str, "")
         callee = next((executor.peer for executor in registration.executors if executor.peer.number == number), None)
         if callee is None:
-            raise _NoSuch("session")
+            raise NO_SUCH_SESSION.error("No such session")
         self._dealer.unregister(callee, [registration.pattern.text])
         callee.unregistered(registration, reason)
         answer(reply)

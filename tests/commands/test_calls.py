@@ -13,7 +13,8 @@ from twisted.internet.defer import Deferred
 from nexus_tw.commands.calls import HELD, LONGEST
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.settings import Limits, Realm, Role
-from nexus_tw.protocols.wamp.calls import ENDED_KEPT, PARTS_HELD
+from nexus_tw.protocols.wamp.calls import PARTS_HELD
+from nexus_tw.protocols.wamp.pending import ENDED_KEPT
 from tests.protocols.wamp.rules.core import Speaker, World
 from tests.wamp.peer import CALL, ERROR, INTERRUPT, INVOCATION, REGISTER, RESULT
 
@@ -723,7 +724,7 @@ def test_calls_that_wait_to_be_allowed_count_and_their_parts_are_bounded(guarded
     authorizer.waiting.pop().callback(True)
     assert caller.heard() == []
     session: Any = caller.session
-    assert (session.calls.parts, session.calls.pending) == (0, {})
+    assert (session.calls.parts, session.calls.by_request) == (0, {})
 
 
 def test_nothing_is_done_for_a_session_that_has_left_when_it_is_allowed(guarded: World) -> None:
@@ -866,7 +867,7 @@ class Calls(RuleBasedStateMachine):
             if caller is not None:
                 session: Any = caller.session
                 waiting = {request for (at, request), ends in self.ends.items() if at == place and not ends}
-                assert (session.calls.pending.keys() if session.calls else set()) == waiting
+                assert (session.calls.by_request.keys() if session.calls else set()) == waiting
 
     def teardown(self) -> None:
         self.world.clock.advance(5)

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from nexus_tw.commands.registry import Executor, Executors, Registration
 from nexus_tw.model.cache import Kept
-from nexus_tw.model.errors import AlreadyRegistered, PolicyConflict
+from nexus_tw.model.errors import ALREADY_REGISTERED, POLICY_CONFLICT, NexusError
 from nexus_tw.model.names import Pattern
 from nexus_tw.protocols.wamp.uris import pattern_of
 from tests.recording import RecordingPeer
@@ -136,11 +136,11 @@ def test_a_single_registration_is_nobody_elses_and_all_who_share_one_have_the_sa
     world.add(RecordingPeer(), "a", "alone", invoke="single")
     world.add(RecordingPeer(), "a", "shared", invoke="first")
     check = world.executors.check
-    with pytest.raises(AlreadyRegistered, match="alone is registered already") as refused:
+    with pytest.raises(NexusError, match="alone is registered already") as refused:
         check(Pattern.parse("alone"), "single")
     assert (refused.value.code, refused.value.uri) == ("forbidden", "wamp.error.procedure_already_exists")
     for name, invoke in (("alone", "first"), ("shared", "single"), ("shared", "roundrobin")):
-        with pytest.raises(PolicyConflict, match=f"{name} is registered with the invocation policy") as conflict:
+        with pytest.raises(NexusError, match=f"{name} is registered with the invocation policy") as conflict:
             check(Pattern.parse(name), invoke)
         uri = "wamp.error.procedure_exists_with_different_invocation_policy"
         assert (conflict.value.code, conflict.value.uri) == ("forbidden", uri)
@@ -152,7 +152,7 @@ def test_a_single_registration_is_nobody_elses_and_all_who_share_one_have_the_sa
 def test_a_policy_ends_with_the_last_who_has_it(world: World) -> None:
     peer = RecordingPeer()
     world.add(peer, "a", "a.b", match="prefix", invoke="single")
-    with pytest.raises(AlreadyRegistered):
+    with pytest.raises(NexusError, match="is registered already"):
         world.executors.check(Pattern.prefixed("a.b"), "single")
     world.executors.lost(peer)
     world.executors.check(Pattern.prefixed("a.b"), "first")
@@ -271,8 +271,9 @@ class ExecutorsAgainstModel(RuleBasedStateMachine):
     def add(self, place: int, agent_id: str, pattern: Pattern, invoke: str) -> None:
         there = self.held.get(pattern)
         if there is not None and (there[0] != invoke or invoke == "single"):
-            with pytest.raises(PolicyConflict if there[0] != invoke else AlreadyRegistered):
+            with pytest.raises(NexusError) as refused:
                 self.executors.check(pattern, invoke)
+            assert refused.value.uri == (POLICY_CONFLICT if there[0] != invoke else ALREADY_REGISTERED).uri
             return
         self.executors.check(pattern, invoke)
         executor = Executor(self.peers[place], agent_id)

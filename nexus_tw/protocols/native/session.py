@@ -15,7 +15,7 @@ from nexus_tw.interfaces.peers import Encoding, Invocation, Reason, Registration
 from nexus_tw.interfaces.realm import Verbs
 from nexus_tw.interfaces.sessions import Link
 from nexus_tw.model import events, payloads
-from nexus_tw.model.errors import TOO_MANY_ERRORS, Close, NexusError, Unsupported, invalid, misshapen
+from nexus_tw.model.errors import TOO_MANY_ERRORS, UNSUPPORTED, Close, NexusError, invalid, misshapen
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import parse_pattern
 from nexus_tw.model.payloads import Payload
@@ -153,7 +153,7 @@ class JsonSession:
 
     def invoke(self, invocation: Invocation) -> None:
         if invocation.options is not None:
-            invocation.error(Unsupported(f"who executes {invocation.procedure} cannot open an encrypted payload"))
+            invocation.error(UNSUPPORTED.error(f"who executes {invocation.procedure} cannot open an encrypted payload"))
             return
         self.send(
             messages.Invocation(

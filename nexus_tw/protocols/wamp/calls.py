@@ -2,90 +2,58 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Final
 
 from nexus_tw.interfaces import realm
 from nexus_tw.interfaces.realm import CallRequest, CancelMode
-from nexus_tw.model.errors import NexusError, Unsupported
+from nexus_tw.model.errors import UNSUPPORTED, NexusError
 from nexus_tw.model.payloads import Options, Payload
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.serializers import Violation
-from nexus_tw.protocols.wamp import checked_uris, messages
-from nexus_tw.protocols.wamp.codes import CALL, RESULT
-from nexus_tw.protocols.wamp.features import passes
-from nexus_tw.protocols.wamp.passthru import announced
+from nexus_tw.protocols.wamp import messages, uris
+from nexus_tw.protocols.wamp.features import announced, passes
+from nexus_tw.protocols.wamp.messages import CALL, RESULT
+from nexus_tw.protocols.wamp.pending import PendingCalls
 from nexus_tw.protocols.wamp.session import WampSession
 
-ENDED_KEPT: Final = 64  # calls with arguments in parts that have ended, whose late parts are recognised
 PARTS_HELD: Final = 64  # of a session's calls, that wait for their turn
 
 
 def call(session: WampSession, message: messages.Call) -> None:
-    if session.calls is None:
-        session.calls = Calls()
-    session.calls.call(session, message)
+    calls = session.calls
+    if calls is None:
+        calls = session.calls = PendingCalls()
+    request = message.request
+    pending = calls.by_request.get(request)
+    if pending is not None:
+        pending.further(message)
+        return
+    if calls.ended is not None and request in calls.ended:
+        return  # a part that is late
+    options = message.options
+    passed = announced(options, session.features.caller)
+    uris.check(message.procedure, session.verbs.strict)
+    payload = session.payload(message, passed)
+    limit = session.context.limits.pending
+    if 0 < limit <= len(calls.by_request):
+        raise NexusError("limit_exceeded", f"More than {limit} calls of this session have not ended")
+    wanted = CallRequest(
+        message.procedure,
+        payload,
+        options.timeout / 1000,
+        options.receive_progress,
+        options.progress,
+        options.disclose_me,
+        passed,
+    )
+    one = calls.by_request[request] = PendingCall(session, calls, request, options.progress)
+    session.authorize("call", message.procedure, None, lambda rights: one.begin(rights, wanted), one.error, payload)
 
 
 def cancel(session: WampSession, message: messages.Cancel) -> None:
-    pending = None if session.calls is None else session.calls.pending.get(message.request)
+    pending = None if session.calls is None else session.calls.by_request.get(message.request)
     if pending is not None:  # else it crossed with the result
         pending.cancel(message.options.mode or "killnowait")
-
-
-class Calls:
-    """The calls of one session: those that are `pending`, and of those with arguments in parts the last that have `ended`."""
-
-    __slots__ = ("ended", "parts", "pending")
-
-    def __init__(self) -> None:
-        self.pending: dict[int, PendingCall] = {}
-        self.parts = 0  # of theirs, that wait for their turn
-        self.ended: OrderedDict[int, None] | None = None
-
-    def call(self, session: WampSession, message: messages.Call) -> None:
-        request = message.request
-        pending = self.pending.get(request)
-        if pending is not None:
-            pending.further(message)
-            return
-        if self.ended is not None and request in self.ended:
-            return  # a part that is late
-        options = message.options
-        passed = announced(options, session.features.caller)
-        checked_uris.check(message.procedure, session.verbs.strict)
-        payload = session.payload(message, passed)
-        limit = session.dialect.limits.pending
-        if 0 < limit <= len(self.pending):
-            raise NexusError("limit_exceeded", f"More than {limit} calls of this session have not ended")
-        wanted = CallRequest(
-            message.procedure,
-            payload,
-            options.timeout / 1000,
-            options.receive_progress,
-            options.progress,
-            options.disclose_me,
-            passed,
-        )
-        pending = self.pending[request] = PendingCall(session, self, request, options.progress)
-        session.authorize(
-            "call", message.procedure, None, lambda rights: pending.begin(rights, wanted), pending.error, payload
-        )
-
-    def abandon(self) -> None:
-        """Nobody waits for any of them any more."""
-        pending, self.pending = self.pending, {}
-        for each in pending.values():
-            each.abandon()
-
-    def end(self, request: int, in_parts: bool) -> None:
-        """One has ended."""
-        self.pending.pop(request, None)
-        if in_parts:
-            ended = self.ended = self.ended or OrderedDict()
-            ended[request] = None
-            if len(ended) > ENDED_KEPT:
-                ended.popitem(last=False)
 
 
 class PendingCall:
@@ -96,7 +64,7 @@ class PendingCall:
 
     __slots__ = ("_call", "_calls", "_in_parts", "_more", "_request", "_session")
 
-    def __init__(self, session: WampSession, calls: Calls, request: int, more: bool) -> None:
+    def __init__(self, session: WampSession, calls: PendingCalls, request: int, more: bool) -> None:
         """`more`: further parts of its arguments follow."""
         self._session = session
         self._calls = calls
@@ -174,16 +142,16 @@ class PendingCall:
     # ---
 
     def _result(self, details: dict[str, object], payload: Payload, options: Options) -> None:
-        """Raises `too_large` where the client takes none of that size, `Unsupported` where it cannot open it."""
+        """Raises `too_large` where the client takes none of that size, `UNSUPPORTED` where it cannot open it."""
         if options is not None:
             if not passes(options, self._session.features.caller):
-                raise Unsupported("the result is an encrypted payload that this caller cannot open")
+                raise UNSUPPORTED.error("the result is an encrypted payload that this caller cannot open")
             details.update(options)
         self._session.carry((RESULT, self._request, details), payload)
 
     @property
     def _open(self) -> bool:
-        return self._calls.pending.get(self._request) is self
+        return self._calls.by_request.get(self._request) is self
 
     def _end(self) -> bool:
         """It ends now; False where it had ended before."""

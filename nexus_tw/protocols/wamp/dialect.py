@@ -11,14 +11,15 @@ from nexus_tw.model.errors import Close
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Limits
-from nexus_tw.protocols.wamp.codes import ABORT
+from nexus_tw.protocols.wamp.context import WampContext
 from nexus_tw.protocols.wamp.encoding import WampFrames
+from nexus_tw.protocols.wamp.messages import ABORT
 from nexus_tw.protocols.wamp.session import WampSession
 from nexus_tw.protocols.wamp.states import NEW
 
 
 class WampDialect:
-    """Makes WAMP sessions of one serializer and framing, and holds what they share."""
+    """Makes WAMP sessions of one serializer and framing."""
 
     introduces = True
 
@@ -32,21 +33,11 @@ class WampDialect:
         metrics: Metrics,
     ) -> None:
         """`heartbeat` is a ping of the transport."""
-        self.realms = realms
-        self.introductions = introductions
-        self.encoding = encoding
-        self.codec = encoding.codec
         self.heartbeat = heartbeat
-        self.metrics = metrics
-        self.depth = limits.depth
-        self.limits = limits
+        self._context = WampContext(realms, introductions, encoding, limits, metrics)
 
     def session(self, link: Link, principal: Principal | None, address: str) -> WampSession:
-        return WampSession(self, link, principal, address, NEW)
+        return WampSession(self._context, link, principal, address, NEW)
 
     def farewell(self, close: Close) -> bytes:
-        return self.last_words(ABORT, close)
-
-    def last_words(self, kind: int, close: Close) -> bytes:
-        """The ABORT or GOODBYE behind which the connection is closed."""
-        return self.encoding.frame(self.codec.encode((kind, {"message": close.message or close.reason}, close.uri)))
+        return self._context.last_words(ABORT, close)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, Final
+from typing import Any
 
 from nexus_tw.interfaces.peers import Subscription
 from nexus_tw.model.errors import NexusError
@@ -12,8 +12,7 @@ from nexus_tw.model.serializers import Codec
 from nexus_tw.protocols.native.encoding import NOTHING
 from nexus_tw.protocols.native.messages import ServerMessage
 from nexus_tw.protocols.wamp.features import Subscriber, passes
-
-EVENT: Final = 36
+from nexus_tw.protocols.wamp.messages import EVENT
 
 
 class WampFrames:

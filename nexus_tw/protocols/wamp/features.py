@@ -7,7 +7,7 @@ from types import NoneType
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from nexus_tw.model.serializers import Violation
-from nexus_tw.protocols.wamp.messages import TRANSPARENT
+from nexus_tw.protocols.wamp.messages import TRANSPARENT, Passthru
 
 T = TypeVar("T")
 
@@ -115,3 +115,15 @@ def passes(options: Mapping[str, str] | None, features: Passing | Subscriber | C
     if options is None:
         return True
     return features.payload_transparency if TRANSPARENT in options else features.payload_passthru_mode
+
+
+def announced(options: Passthru, features: Passing | Callee) -> Mapping[str, str] | None:
+    """Return the options of a payload in passthru mode, to be passed on. Raise `Violation` if the client uses what it did not
+    announce for this role (WAMP, "Payload Passthru Mode")."""
+    if options.ppt_scheme is None and options.enc_algo is None:  # nearly always
+        return None
+    passed = options.passed_on
+    if not passes(passed, features):
+        mode = "payload_passthru_mode" if options.enc_algo is None else "payload_transparency"
+        raise Violation(f"{mode} is used, but was not announced for this role")
+    return passed

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from nexus_tw.model.errors import NexusError
+from typing import Any
+
+import msgspec
+
+from nexus_tw.model.errors import INVALID_URI, NexusError
 from nexus_tw.model.payloads import ApplicationError
 from nexus_tw.model.serializers import Violation
-from nexus_tw.protocols.wamp.codes import INVOCATION
-from nexus_tw.protocols.wamp.errors import invalid_uri
-from nexus_tw.protocols.wamp.messages import Error, Yield
-from nexus_tw.protocols.wamp.passthru import announced, of_details
+from nexus_tw.protocols.wamp.features import announced
+from nexus_tw.protocols.wamp.heads import read
+from nexus_tw.protocols.wamp.messages import INVOCATION, Error, Passthru, Yield
 from nexus_tw.protocols.wamp.session import WampSession
 from nexus_tw.protocols.wamp.uris import is_loose
 
@@ -30,7 +33,7 @@ def result(session: WampSession, message: Yield) -> None:
 def error(session: WampSession, message: Error) -> None:
     if message.request_type != INVOCATION:
         raise Violation(f"request_type: a client may only send the error of an invocation ({INVOCATION})")
-    passed = announced(of_details(message.details), session.features.callee)
+    passed = announced(_options(message.details), session.features.callee)
     invocation = session.verbs.invocation(session, message.request)
     if invocation is None:
         return
@@ -43,4 +46,13 @@ def error(session: WampSession, message: Error) -> None:
     if is_loose(uri):
         invocation.error(ApplicationError(uri, payload, payload.summary(uri), passed))
     else:
-        invocation.error(invalid_uri("The callee answered with an error that has no valid URI"))
+        invocation.error(INVALID_URI.error("The callee answered with an error that has no valid URI"))
+
+
+def _options(details: dict[str, Any]) -> Passthru:
+    """Return the options among the details of an ERROR. Raise `Violation` if one is of the wrong type."""
+    try:
+        options: Passthru = read(details, Passthru)
+    except msgspec.ValidationError as error:
+        raise Violation(f"ERROR: details: {error}") from None
+    return options

@@ -1,7 +1,7 @@
-"""What a WAMP client may send, typed: one class for each message, its members in the order of the list on the wire.
+"""WAMP's messages. What a client may send is typed: one class for each, its members in the order of the list on the wire.
 
 Unknown options and details are ignored, too few or too many members are not. Names are those of the specification, and so
-are the meanings; what only the router sends has no class, for it is written from plain lists (`codecs.Codec.join`).
+are the meanings. What the router sends has no class but a type code, for it is written from plain lists (`Codec.join`).
 """
 
 from __future__ import annotations
@@ -35,6 +35,25 @@ class Carrier(ClientMessage, kw_only=True, gc=False):
     kwargs: Encoded = None
 
 
+# --- type codes of the messages that a session sends or answers --------------------------------------------------------
+
+WELCOME: Final = 2
+ABORT: Final = 3
+CHALLENGE: Final = 4
+GOODBYE: Final = 6
+ERROR: Final = 8
+PUBLISHED: Final = 17
+SUBSCRIBED: Final = 33
+UNSUBSCRIBED: Final = 35
+EVENT: Final = 36
+CALL: Final = 48
+RESULT: Final = 50
+REGISTERED: Final = 65
+UNREGISTERED: Final = 67
+INVOCATION: Final = 68
+INTERRUPT: Final = 69
+
+
 # --- options ------------------------------------------------------------------------------------------------------------
 
 
@@ -53,6 +72,22 @@ class Passthru(Options):
     enc_algo: str | None = None
     enc_serializer: str | None = None
     enc_key: str | None = None
+
+    @property
+    def passed_on(self) -> dict[str, str] | None:
+        """Those that go with the payload to whoever receives it. None unless a scheme or an algorithm is named."""
+        names: tuple[str, ...]
+        if self.enc_algo is not None:
+            names = _TRANSPARENCY
+        elif self.ppt_scheme is not None:
+            names = _PASSTHRU
+        else:
+            return None
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+_PASSTHRU: Final = ("ppt_scheme", "ppt_serializer", "ppt_cipher", "ppt_keyid")
+_TRANSPARENCY: Final = ("enc_algo", "enc_serializer", "enc_key")
 
 
 class PublishOptions(Passthru):

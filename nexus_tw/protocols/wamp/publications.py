@@ -8,10 +8,9 @@ from nexus_tw.model.errors import NexusError
 from nexus_tw.model.events import About, Publisher, Rule, new_publication_id
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.quoting import quoted
-from nexus_tw.protocols.wamp import checked_uris
-from nexus_tw.protocols.wamp.codes import PUBLISHED
-from nexus_tw.protocols.wamp.messages import Publish, PublishOptions
-from nexus_tw.protocols.wamp.passthru import announced
+from nexus_tw.protocols.wamp import uris
+from nexus_tw.protocols.wamp.features import announced
+from nexus_tw.protocols.wamp.messages import PUBLISHED, Publish, PublishOptions
 from nexus_tw.protocols.wamp.session import WampSession
 
 EVERYBODY: Final = Rule()
@@ -23,8 +22,8 @@ def publish(session: WampSession, message: Publish) -> None:
     topic = message.topic
     passed = announced(options, session.features.publisher)
     try:
-        checked_uris.check_free(topic)
-        checked_uris.check(topic, verbs.strict)
+        uris.check_free(topic)
+        uris.check(topic, verbs.strict)
         payload = session.payload(message, passed)
     except NexusError as error:
         _failed(session, message, error)
@@ -56,8 +55,8 @@ def _failed(session: WampSession, message: Publish, error: NexusError) -> None:
     if message.options.acknowledge:
         session.refuse(message, error)
     else:  # the client is not told, as the specification has it
-        session.dialect.metrics.errors[error.code] += 1
-        session.dialect.metrics.publications_refused[error.code] += 1
+        session.context.metrics.errors[error.code] += 1
+        session.context.metrics.publications_refused[error.code] += 1
         if error.code == "bus_unavailable":
             session.verbs.lost(message.topic)
         session.link.note(f"dropped a publication without acknowledge to {quoted(message.topic)}: {quoted(error.message)}")

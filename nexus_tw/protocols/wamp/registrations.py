@@ -5,13 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from nexus_tw.model.errors import NexusError
+from nexus_tw.model.errors import NOT_REGISTERED, NexusError
 from nexus_tw.model.policy import Principal
-from nexus_tw.protocols.wamp import checked_uris
-from nexus_tw.protocols.wamp.codes import REGISTERED, UNREGISTERED
-from nexus_tw.protocols.wamp.errors import WampError
-from nexus_tw.protocols.wamp.messages import Register, Unregister
+from nexus_tw.protocols.wamp.messages import REGISTERED, UNREGISTERED, Register, Unregister
 from nexus_tw.protocols.wamp.session import OVER, WampSession
+from nexus_tw.protocols.wamp.uris import check_free, checked_pattern
 
 SINGLE: Final = "single"  # the invocation policy of a procedure that one session has for itself
 
@@ -19,8 +17,8 @@ SINGLE: Final = "single"  # the invocation policy of a procedure that one sessio
 def register(session: WampSession, message: Register) -> None:
     options = message.options
     verbs = session.verbs
-    checked_uris.check_free(message.procedure)
-    pattern = checked_uris.pattern(message.procedure, options.match, verbs.strict)
+    check_free(message.procedure)
+    pattern = checked_pattern(message.procedure, options.match, verbs.strict)
     fail = partial(session.refuse, message)
 
     def act(rights: Principal) -> None:
@@ -52,7 +50,7 @@ def unregister(session: WampSession, message: Unregister) -> None:
 def _unregister(session: WampSession, message: Unregister) -> None:
     pattern = session.verbs.registered(session, message.registration)
     if pattern is None:
-        raise WampError("wamp.error.no_such_registration", "No such registration of this session")
+        raise NOT_REGISTERED.error("No such registration of this session")
     session.verbs.unregister(session, [pattern.text])
     session.forget(message.registration)
     session.send(UNREGISTERED, message.request)

@@ -6,26 +6,33 @@ What the client asks for is done by a function for each message, `(session, mess
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from nexus_tw.interfaces.authentication import Introduction
 from nexus_tw.interfaces.peers import Fail, Invocation, Reason, Registration, Subscription
 from nexus_tw.interfaces.realm import Verbs
 from nexus_tw.interfaces.sessions import Link
-from nexus_tw.model.errors import INTERNAL, Close, NexusError, Unsupported
+from nexus_tw.model.errors import INTERNAL, UNSUPPORTED, Close, NexusError
 from nexus_tw.model.events import Rule, new_session_id
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.payloads import ApplicationError, Options, Payload
 from nexus_tw.model.policy import Action, Principal
 from nexus_tw.model.serializers import Violation
-from nexus_tw.protocols.wamp.codes import ABORT, ERROR, GOODBYE, INTERRUPT, INVOCATION, UNREGISTERED, UNSUBSCRIBED
+from nexus_tw.protocols.wamp.context import WampContext
 from nexus_tw.protocols.wamp.encoding import WampFrames
 from nexus_tw.protocols.wamp.features import Features, passes
-from nexus_tw.protocols.wamp.messages import TRANSPARENT, Carrier
-
-if TYPE_CHECKING:
-    from nexus_tw.protocols.wamp.calls import Calls
-    from nexus_tw.protocols.wamp.dialect import WampDialect
+from nexus_tw.protocols.wamp.messages import (
+    ABORT,
+    ERROR,
+    GOODBYE,
+    INTERRUPT,
+    INVOCATION,
+    TRANSPARENT,
+    UNREGISTERED,
+    UNSUBSCRIBED,
+    Carrier,
+)
+from nexus_tw.protocols.wamp.pending import PendingCalls
 
 PROTOCOL_VIOLATION: Final = "wamp.error.protocol_violation"
 VIOLATED: Final = Close(1002, "Protocol violation", False)
@@ -48,8 +55,8 @@ class WampSession:
         "authprovider",
         "calls",
         "client_id",
+        "context",
         "deliver",
-        "dialect",
         "disclosing",
         "encoding",
         "expected",
@@ -68,18 +75,18 @@ class WampSession:
     verbs: Verbs
 
     def __init__(
-        self, dialect: WampDialect, link: Link, principal: Principal | None, address: str, expected: Handlers
+        self, context: WampContext, link: Link, principal: Principal | None, address: str, expected: Handlers
     ) -> None:
         """`principal` is who the client showed itself to be at the upgrade."""
-        self.dialect = dialect
+        self.context = context
         self.link = link
         self.known = principal
         self.expected = expected
         self.introduction: Introduction | None = None  # while a challenge waits for its answer
         self.features = Features()
-        self.encoding: WampFrames = dialect.encoding
+        self.encoding: WampFrames = context.encoding
         # Most sessions have none of these three.
-        self.calls: Calls | None = None
+        self.calls: PendingCalls | None = None
         self.others: Rule | None = None  # that leaves out this session
         self.disclosing: set[int] | None = None  # registrations that ask for who calls
         self.address = address
@@ -98,11 +105,11 @@ class WampSession:
         pass  # it is the client who begins
 
     def received(self, payload: bytes, is_binary: bool) -> None:
-        codec = self.dialect.codec
+        codec = self.context.codec
         try:
             if is_binary is not codec.binary:
                 raise Violation(f"{codec.name} travels in {'binary' if codec.binary else 'text'} messages")
-            message = codec.message(payload)
+            message = self.context.read(payload)
             handle = self.expected.get(type(message))
             if handle is None:
                 raise Violation(f"{type(message).__name__.upper()} may not come now")
@@ -120,7 +127,7 @@ class WampSession:
             return b""
         self.expected = OVER
         if not close.reconnect:
-            return self.dialect.last_words(GOODBYE if self._joined else ABORT, close)
+            return self.context.last_words(GOODBYE if self._joined else ABORT, close)
         # After GOODBYE or ABORT most client libraries give up for good. A lost session makes all of them come back, but one
         # that ends in order before WELCOME is, to Autobahn|Python, a component that has done its work.
         return b"" if self._joined else None
@@ -162,7 +169,7 @@ class WampSession:
             details["caller"], details["caller_authid"], details["caller_authrole"] = invocation.caller
         if invocation.options is not None:
             if not passes(invocation.options, features):
-                invocation.error(Unsupported(f"who executes {invocation.procedure} cannot open an encrypted payload"))
+                invocation.error(UNSUPPORTED.error(f"who executes {invocation.procedure} cannot open an encrypted payload"))
                 return
             details.update(invocation.options)
         try:
@@ -246,8 +253,8 @@ class WampSession:
     def payload(self, message: Carrier, options: Options) -> Payload:
         """What the message carries, with these options passed on; raises what `Payload.of_arguments` and `of_opaque` do."""
         if options is not None and TRANSPARENT in options:
-            return Payload.of_opaque(self.dialect.codec, message.args, message.kwargs)
-        return Payload.of_arguments(self.dialect.codec, message.args, message.kwargs, self.dialect.depth)
+            return Payload.of_opaque(self.context.codec, message.args, message.kwargs)
+        return Payload.of_arguments(self.context.codec, message.args, message.kwargs, self.context.depth)
 
     def forget(self, registration: int) -> None:
         """One has ended."""
@@ -258,11 +265,11 @@ class WampSession:
 
     def send(self, *elements: Any) -> None:
         """Says a message of these elements."""
-        self._write(self.dialect.codec.encode(elements))
+        self._write(self.context.codec.encode(elements))
 
     def carry(self, header: tuple[Any, ...], payload: Payload) -> None:
         """Says a message with a payload; raises `too_large` where the client takes none of that size."""
-        codec = self.dialect.codec
+        codec = self.context.codec
         message = codec.join(header, *payload.arguments(codec))
         largest = self.link.largest
         if 0 < largest < len(message):
@@ -277,12 +284,12 @@ class WampSession:
         """The same, where only the request's type code and id are known."""
         if self.expected is OVER:
             return
-        self.dialect.metrics.errors[error.code] += 1
-        codec = self.dialect.codec
+        self.context.metrics.errors[error.code] += 1
+        codec = self.context.codec
         if isinstance(error, ApplicationError):
             try:
                 if not passes(error.options, self.features.caller):
-                    raise Unsupported(f"{error.uri}, with an encrypted payload that this caller cannot open")
+                    raise UNSUPPORTED.error(f"{error.uri}, with an encrypted payload that this caller cannot open")
                 self.carry((ERROR, kind, request, dict(error.options or {}), error.uri), error.payload)
                 return
             except NexusError as unsayable:
@@ -305,9 +312,9 @@ class WampSession:
 
     def _violated(self, why: str) -> None:
         if self.expected is not OVER:
-            self.dialect.metrics.errors["invalid_message"] += 1
+            self.context.metrics.errors["invalid_message"] += 1
             self.abort(PROTOCOL_VIOLATION, why, VIOLATED)
 
     def _write(self, message: bytes) -> None:
         if self.expected is not OVER:
-            self.link.write(self.dialect.encoding.frame(message))
+            self.link.write(self.context.encoding.frame(message))

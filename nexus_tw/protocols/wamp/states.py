@@ -7,8 +7,8 @@ from typing import Any, Final
 from nexus_tw.interfaces.authentication import Refusal, Welcome
 from nexus_tw.model.errors import Close, NexusError
 from nexus_tw.protocols.wamp import calls, invocations, messages, publications, registrations, subscriptions
-from nexus_tw.protocols.wamp.codes import CHALLENGE, GOODBYE, WELCOME
 from nexus_tw.protocols.wamp.features import ROLES, Features
+from nexus_tw.protocols.wamp.messages import CHALLENGE, GOODBYE, WELCOME
 from nexus_tw.protocols.wamp.session import PROTOCOL_VIOLATION, VIOLATED, Handlers, WampSession
 
 REFUSED: Final = Close(1008, "Unauthorized", False)
@@ -19,9 +19,9 @@ AGENT: Final = "Nexus"
 
 def hello(session: WampSession, message: messages.Hello) -> None:
     session.features = Features.announced(message.details)
-    session.encoding = session.dialect.encoding.to(session.features.subscriber)
+    session.encoding = session.context.encoding.to(session.features.subscriber)
     session.expected = JOINING
-    introduction = session.dialect.introductions.introduce(
+    introduction = session.context.introductions.introduce(
         message.realm,
         message.details,
         session.number,
@@ -72,7 +72,7 @@ def _welcomed(session: WampSession, realm: str, welcome: Welcome) -> None:
         session.link.close(LATER)
         return
     session.introduction = None
-    session.verbs = session.dialect.realms[realm]
+    session.verbs = session.context.realms[realm]
     session.expected = JOINED
     details = {
         "realm": realm,

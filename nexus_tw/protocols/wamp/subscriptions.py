@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 
+from nexus_tw.model.errors import NOT_SUBSCRIBED
 from nexus_tw.model.policy import Principal
-from nexus_tw.protocols.wamp import checked_uris
-from nexus_tw.protocols.wamp.codes import SUBSCRIBED, UNSUBSCRIBED
-from nexus_tw.protocols.wamp.errors import WampError
-from nexus_tw.protocols.wamp.messages import Subscribe, Unsubscribe
+from nexus_tw.protocols.wamp.messages import SUBSCRIBED, UNSUBSCRIBED, Subscribe, Unsubscribe
 from nexus_tw.protocols.wamp.session import WampSession
+from nexus_tw.protocols.wamp.uris import checked_pattern
 
 
 def subscribe(session: WampSession, message: Subscribe) -> None:
     verbs = session.verbs
-    pattern = checked_uris.pattern(message.topic, message.options.match, verbs.strict)
+    pattern = checked_pattern(message.topic, message.options.match, verbs.strict)
     fail = partial(session.refuse, message)
 
     def act(rights: Principal) -> None:
@@ -33,5 +32,5 @@ def unsubscribe(session: WampSession, message: Unsubscribe) -> None:
 def _unsubscribe(session: WampSession, message: Unsubscribe) -> None:
     pattern = session.verbs.subscribed(session, message.subscription)
     if pattern is None:
-        raise WampError("wamp.error.no_such_subscription", "No such subscription of this session")
+        raise NOT_SUBSCRIBED.error("No such subscription of this session")
     session.verbs.unsubscribe(session, [pattern.text], lambda: session.send(UNSUBSCRIBED, message.request))

@@ -8,7 +8,7 @@ import cbor2
 import msgspec
 import pytest
 
-from nexus_tw.model.serializers import CODECS, JSON, MSGPACK, Codec, Violation
+from nexus_tw.model.serializers import CODECS, Codec, Violation
 from nexus_tw.protocols.wamp.features import Features
 from nexus_tw.protocols.wamp.messages import (
     Abort,
@@ -35,6 +35,7 @@ from nexus_tw.protocols.wamp.messages import (
     Yield,
     YieldOptions,
 )
+from nexus_tw.protocols.wamp.reading import READERS
 from tests.model.samples import MESSAGES
 
 EACH = pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
@@ -88,7 +89,7 @@ def members(message: ClientMessage) -> dict[str, Any]:
     ],
 )
 def test_each_message_is_read_by_the_names_of_the_specification(codec: Codec, sent: list[Any], message: ClientMessage) -> None:
-    read = codec.message(codec.encode(sent))
+    read = READERS[codec.name](codec.encode(sent))
     assert type(read) is type(message)
     assert members(read) == members(message)
 
@@ -106,15 +107,15 @@ def written(name: str, message: list[Any]) -> bytes:
 def test_what_is_undefined_is_absent(name: str) -> None:
     codec, no = CODECS[name], UNDEFINED[name]
     options = {"exclude_me": no, "exclude": no, "eligible_authid": ["a"], "ppt_scheme": no, "unheard_of": no}
-    publish = codec.message(written(name, [16, 1, options, "a", ["text"], {"b": 1}]))
+    publish = READERS[codec.name](written(name, [16, 1, options, "a", ["text"], {"b": 1}]))
     assert isinstance(publish, Publish)
     assert publish.options == PublishOptions(eligible_authid=["a"])
     assert publish.args is not None
     assert publish.kwargs is not None
     assert [bytes(publish.args), bytes(publish.kwargs)] == [codec.encode(["text"]), codec.encode({"b": 1})]
-    subscribe = codec.message(written(name, [32, 1, {"match": no, "get_retained": no}, "a"]))
+    subscribe = READERS[codec.name](written(name, [32, 1, {"match": no, "get_retained": no}, "a"]))
     assert members(subscribe) == members(Subscribe(1, SubscribeOptions(), "a"))
-    hello = codec.message(written(name, [1, "realm1", {"authid": no, "roles": {"caller": {"features": no}}}]))
+    hello = READERS[codec.name](written(name, [1, "realm1", {"authid": no, "roles": {"caller": {"features": no}}}]))
     assert members(hello) == members(Hello("realm1", {"authid": None, "roles": {"caller": {"features": None}}}))
 
 
@@ -129,7 +130,7 @@ def test_nothing_but_an_option_can_be_undefined(name: str) -> None:
         ([16, 1, {}, "a", no], "PUBLISH: args: must be a list"),
     ):
         with pytest.raises(Violation) as caught:
-            CODECS[name].message(written(name, sent))
+            READERS[name](written(name, sent))
         assert str(caught.value).startswith(why)
 
 
@@ -137,7 +138,7 @@ def test_nothing_but_an_option_can_be_undefined(name: str) -> None:
 def test_other_extensions_of_messagepack_are_not_undefined(other: msgspec.msgpack.Ext) -> None:
     for sent in ([32, 1, {"match": other}, "a"], [1, "realm1", {"roles": {"caller": {}}, "authid": other}]):
         with pytest.raises(Violation):
-            MSGPACK.message(msgspec.msgpack.encode(sent))
+            READERS["msgpack"](msgspec.msgpack.encode(sent))
 
 
 @BINARY
@@ -151,11 +152,11 @@ def test_a_float_without_a_fraction_is_an_integer_where_there_must_be_one(name: 
         ([66, 2, large], (2, 2**53)),
         ([70, large, {}], (2**53, YieldOptions())),
     ):
-        read = CODECS[name].message(written(name, sent))
+        read = READERS[name](written(name, sent))
         found = tuple(members(read).values())[: len(message)]
         assert found == message
         assert type(found[0]) is int
-    published = CODECS[name].message(written(name, [16, 1.0, {}, "a", [2.0]]))
+    published = READERS[name](written(name, [16, 1.0, {}, "a", [2.0]]))
     assert isinstance(published, Publish)
     assert published.args is not None
     assert repr(CODECS[name].value(bytes(published.args))) == "[2.0]"
@@ -164,13 +165,13 @@ def test_a_float_without_a_fraction_is_an_integer_where_there_must_be_one(name: 
 @pytest.mark.parametrize("sent", [b'[34,1.0,2]', b'[16,1,{"exclude":[2.0]},"a"]', b'[48,1,{"timeout":1e3},"a"]'])
 def test_in_json_an_integer_is_one_to_the_letter(sent: bytes) -> None:
     with pytest.raises(Violation, match="Expected `int`, got `float`"):
-        JSON.message(sent)
+        READERS["json"](sent)
 
 
 @EACH
 def test_a_role_or_its_features_may_be_null(codec: Codec) -> None:
     roles = {"publisher": None, "caller": {}, "callee": {"features": None}, "mine": 7}
-    hello = codec.message(codec.encode([1, "realm1", {"roles": roles}]))
+    hello = READERS[codec.name](codec.encode([1, "realm1", {"roles": roles}]))
     assert isinstance(hello, Hello)
     assert Features.announced(hello.details) == Features()
     none: list[dict[str, Any]] = [{"roles": {"callee": None}}, {"roles": {"mine": {}}}, {"roles": None}]
@@ -186,7 +187,7 @@ def test_a_role_or_its_features_may_be_null(codec: Codec) -> None:
 )
 @pytest.mark.parametrize("payload", [[], [[]], [[1, "two", None]], [[], {"a": 1}], [[{}], {"a": [True], "b": {}}]])
 def test_a_payload_stays_encoded(codec: Codec, head: list[Any], payload: list[Any]) -> None:
-    message = codec.message(codec.encode(head + payload))
+    message = READERS[codec.name](codec.encode(head + payload))
     assert isinstance(message, Carrier)
     parts = [None if part is None else bytes(part) for part in (message.args, message.kwargs)]
     assert parts == ([codec.encode(part) for part in payload] + [None, None])[:2]
@@ -261,7 +262,7 @@ SIZE = "too short or too long"
 )
 def test_whoever_sends_something_else_is_told_what_and_why(codec: Codec, sent: Any, why: str) -> None:
     with pytest.raises(Violation) as caught:
-        codec.message(codec.encode(sent))
+        READERS[codec.name](codec.encode(sent))
     assert str(caught.value).startswith(why)
 
 
@@ -274,7 +275,7 @@ def test_the_keys_of_what_a_client_may_say_freely_are_text(name: str) -> None:
         ([8, 68, 1, {"a": {None: 2}}, "a"], "ERROR: details"),
     ):
         with pytest.raises(Violation) as caught:
-            codec.message(codec.encode(sent))
+            READERS[codec.name](codec.encode(sent))
         assert str(caught.value) == f"{member}: the keys of a map must be text"
 
 
@@ -284,7 +285,7 @@ def test_details_are_no_deeper_than_can_be_followed(codec: Codec) -> None:
     for _ in range(256):
         bomb = [bomb]
     with pytest.raises(Violation, match=r"deep|depth"):
-        codec.message(codec.encode([1, "realm", {"authextra": bomb}]))
+        READERS[codec.name](codec.encode([1, "realm", {"authextra": bomb}]))
 
 
 @EACH
@@ -299,6 +300,6 @@ def test_a_violation_repeats_nothing_of_what_was_sent(codec: Codec) -> None:
         [secret],
     ):
         with pytest.raises(Violation) as caught:
-            codec.message(codec.encode(sent))
+            READERS[codec.name](codec.encode(sent))
         assert secret not in str(caught.value)
         assert caught.value.__cause__ is None

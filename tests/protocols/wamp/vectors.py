@@ -19,6 +19,7 @@ import msgspec
 from nexus_tw.model import serializers
 from nexus_tw.model.serializers import CODECS, Codec, Violation
 from nexus_tw.protocols.wamp.messages import AnyMessage
+from nexus_tw.protocols.wamp.reading import READERS
 
 CLIENTS = {kind.__struct_config__.tag for kind in AnyMessage.__args__}
 # Where a payload begins, in the messages that may have one.
@@ -29,7 +30,7 @@ NAMES |= {"registration_id": "registration"}
 
 def attributes(codec: Codec, data: bytes) -> dict[str, Any]:
     """What a client's message says, by the names of its members, with options as they were sent."""
-    message = codec.message(data)
+    message = READERS[codec.name](data)
     said: dict[str, Any] = {name: getattr(message, name) for name in message.__struct_fields__}
     for part in ("args", "kwargs"):
         if said.get(part) is not None:
