@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from nexus_tw.model.cache import Kept
+from nexus_tw.model.cache import BoundedCache
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.pattern_index import PatternMap
 
@@ -18,7 +18,7 @@ class Wanted:
 
     def __init__(self) -> None:
         self._patterns: PatternMap[Pattern] = PatternMap()
-        self._answers: Kept[str, bool] = Kept(KEPT, KEPT_BYTES)
+        self._answers: BoundedCache[str, bool] = BoundedCache(KEPT, KEPT_BYTES)
 
     def add(self, pattern: Pattern) -> None:
         self._patterns.put(pattern, pattern)

@@ -13,7 +13,7 @@ from random import Random
 from typing import Final, NamedTuple
 
 from nexus_tw.interfaces.peers import Peer
-from nexus_tw.model.cache import Kept
+from nexus_tw.model.cache import BoundedCache
 from nexus_tw.model.errors import ALREADY_REGISTERED, POLICY_CONFLICT
 from nexus_tw.model.names import Pattern, is_name, is_reserved
 from nexus_tw.model.pattern_index import PatternMap
@@ -69,7 +69,7 @@ class Executors:
         self._exact: dict[str, Registration] = {}
         self._wild: dict[str, Registration] = {}
         self._trie: PatternMap[Registration] = PatternMap()
-        self._routes: Kept[str, Registration | None] = Kept(_ROUTES_KEPT, _ROUTES_BYTES)
+        self._routes: BoundedCache[str, Registration | None] = BoundedCache(_ROUTES_KEPT, _ROUTES_BYTES)
         self._by_number: dict[int, Registration] = {}
         self._agents: dict[tuple[str, str], dict[Peer, None]] = {}
         self._peers: dict[Peer, dict[tuple[str, str], Registration]] = {}  # by the pattern's text, and the agent

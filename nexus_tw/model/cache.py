@@ -12,7 +12,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Kept(dict[K, V]):
+class BoundedCache(dict[K, V]):
     """A dictionary of answers, to be written with `keep`, `drop` and `forget` only.
 
     It has at most so many, of at most so many bytes, and begins anew if one more does not fit: what is asked often is soon

@@ -84,14 +84,14 @@ class Narrower(NamedTuple):
 
 
 INVALID_URI: Final = Narrower("invalid_message", "wamp.error.invalid_uri")
-NOT_SUBSCRIBED: Final = Narrower("invalid_message", "wamp.error.no_such_subscription")  # the session that says it is
+NOT_SUBSCRIBED: Final = Narrower("invalid_message", "wamp.error.no_such_subscription")  # of this session
 NOT_REGISTERED: Final = Narrower("invalid_message", "wamp.error.no_such_registration")
 NO_SUCH_SESSION: Final = Narrower("not_found", "wamp.error.no_such_session")
 NO_SUCH_SUBSCRIPTION: Final = Narrower("not_found", "wamp.error.no_such_subscription")
 NO_SUCH_REGISTRATION: Final = Narrower("not_found", "wamp.error.no_such_registration")
 ALREADY_REGISTERED: Final = Narrower("forbidden", "wamp.error.procedure_already_exists")
 POLICY_CONFLICT: Final = Narrower("forbidden", "wamp.error.procedure_exists_with_different_invocation_policy")
-UNSUPPORTED: Final = Narrower("failed", "wamp.error.feature_not_supported")  # by a client, which did not announce it
+UNSUPPORTED: Final = Narrower("failed", "wamp.error.feature_not_supported")  # by the client at the other end
 
 
 def invalid(member: str, why: str) -> NexusError:

@@ -8,7 +8,6 @@ at the end, for one or more.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -188,21 +187,3 @@ def parse_pattern(text: str, member: str) -> Pattern:
     if pattern is None:
         raise invalid(member, "'*' stands for a whole component and '**' only at the end" if "*" in text else why_not(text))
     return pattern
-
-
-
-
-
-
-
-
-def _shared(one: Sequence[str], other: Sequence[str]) -> int:
-    """Return how many components they begin with that are the same."""
-    count = 0
-    for mine, theirs in zip(one, other, strict=False):
-        if mine != theirs:
-            break
-        count += 1
-    return count
-
-

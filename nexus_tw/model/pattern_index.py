@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar
 
-from nexus_tw.model.names import Pattern, _shared
+from nexus_tw.model.names import Pattern
 
 T = TypeVar("T")
 
@@ -140,3 +140,13 @@ def _beginning(tails: dict[str, T], part: str) -> Iterator[T]:
     for size in range(len(part) + 1):
         if (tail := part[:size]) in tails:
             yield tails[tail]
+
+
+def _shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return how many components they begin with that are the same."""
+    count = 0
+    for mine, theirs in zip(one, other, strict=False):
+        if mine != theirs:
+            break
+        count += 1
+    return count

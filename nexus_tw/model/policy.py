@@ -7,7 +7,7 @@ from collections.abc import Collection, Hashable, Mapping
 from functools import lru_cache
 from typing import Final, Literal
 
-from nexus_tw.model.cache import Kept
+from nexus_tw.model.cache import BoundedCache
 from nexus_tw.model.errors import ConfigError, NexusError
 from nexus_tw.model.names import Pattern, is_name, parse_pattern
 from nexus_tw.model.settings import EVERY_REALM, Role
@@ -48,7 +48,7 @@ class Grants:
 
     def __init__(self, role: Role, subject: str) -> None:
         self._patterns = _patterns(role, subject)
-        self._answers: Kept[tuple[Action, str], bool] = Kept(
+        self._answers: BoundedCache[tuple[Action, str], bool] = BoundedCache(
             REMEMBERED, OWN_BYTES if subject else REMEMBERED_BYTES
         )
 

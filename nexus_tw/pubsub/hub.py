@@ -28,7 +28,7 @@ from sys import getsizeof
 from typing import Final, NoReturn
 
 from nexus_tw.interfaces.peers import Encoding
-from nexus_tw.model.cache import Kept
+from nexus_tw.model.cache import BoundedCache
 from nexus_tw.model.errors import INTERNAL
 from nexus_tw.model.events import Event, Rule
 from nexus_tw.model.filters import Facts, Filter
@@ -94,7 +94,7 @@ class Hub:
         self._exact: dict[str, Bucket] = {}
         self._wild: dict[str, Bucket] = {}
         self._trie: PatternMap[Bucket] = PatternMap()
-        self._routes: Kept[str, tuple[Bucket, ...]] = Kept(_ROUTES_KEPT, _ROUTES_BYTES)
+        self._routes: BoundedCache[str, tuple[Bucket, ...]] = BoundedCache(_ROUTES_KEPT, _ROUTES_BYTES)
         self._cohorts: dict[tuple[Hashable, frozenset[Group]], Cohort] = {}
         self._dirty: deque[Cohort] = deque()
         self._numbers = count(1)

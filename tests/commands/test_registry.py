@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from nexus_tw.commands.registry import Executor, Executors, Registration
-from nexus_tw.model.cache import Kept
+from nexus_tw.model.cache import BoundedCache
 from nexus_tw.model.errors import ALREADY_REGISTERED, POLICY_CONFLICT, NexusError
 from nexus_tw.model.names import Pattern
 from nexus_tw.protocols.wamp.uris import pattern_of
@@ -202,7 +202,7 @@ def test_what_was_found_is_forgotten_when_patterns_come_and_go(world: World) -> 
 
 
 def test_what_was_found_is_bounded(world: World) -> None:
-    world.executors._routes = Kept(10, 1 << 20)
+    world.executors._routes = BoundedCache(10, 1 << 20)
     world.add(RecordingPeer(), "a", "x", match="prefix")
     for number in range(35):
         assert world.who(f"x.{number}") == "a" and world.who(f"y.{number}") is None

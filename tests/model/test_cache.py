@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_tw.model.cache import Kept
+from nexus_tw.model.cache import BoundedCache
 
 
 @given(
@@ -12,7 +12,7 @@ from nexus_tw.model.cache import Kept
 def test_answers_are_bounded_in_number_and_bytes_whatever_their_keys_are(
     steps: list[tuple[str, int, bool]], most: int, room: int
 ) -> None:
-    kept: Kept[str, int] = Kept(most, room)
+    kept: BoundedCache[str, int] = BoundedCache(most, room)
     told: dict[str, int] = {}
     for text, size, keep in steps:
         if keep and text not in kept:
@@ -31,7 +31,7 @@ def test_answers_are_bounded_in_number_and_bytes_whatever_their_keys_are(
 
 
 def test_what_alone_is_too_large_is_not_kept_and_costs_the_others_nothing() -> None:
-    kept: Kept[str, bool] = Kept(10, 1000)
+    kept: BoundedCache[str, bool] = BoundedCache(10, 1000)
     kept.keep("a", True, "a")
     assert kept.keep("x" * 5000, False, "x" * 5000) is False
     assert list(kept) == ["a"]

@@ -53,6 +53,32 @@ def test_what_is_of_the_wrong_shape_is_named() -> None:
     assert (error.code, error.message) == ("invalid_message", "Invalid message format: agentId: expected str")
 
 
+NARROWER = """
+INVALID_URI           invalid_message  invalid_uri
+NOT_SUBSCRIBED        invalid_message  no_such_subscription
+NOT_REGISTERED        invalid_message  no_such_registration
+NO_SUCH_SESSION       not_found        no_such_session
+NO_SUCH_SUBSCRIPTION  not_found        no_such_subscription
+NO_SUCH_REGISTRATION  not_found        no_such_registration
+ALREADY_REGISTERED    forbidden        procedure_already_exists
+POLICY_CONFLICT       forbidden        procedure_exists_with_different_invocation_policy
+UNSUPPORTED           failed           feature_not_supported
+"""
+
+
+def test_where_wamp_has_a_narrower_name_the_rest_is_as_for_the_code() -> None:
+    rows = [line.split() for line in NARROWER.split("\n") if line]
+    assert [name for name, row in vars(errors).items() if isinstance(row, errors.Narrower)] == [row[0] for row in rows]
+    for name, code, uri in rows:
+        error = getattr(errors, name).error("why")
+        assert (error.code, error.message, error.uri) == (code, "why", f"wamp.error.{uri}")
+        assert error.kind is ERRORS[code]
+
+
+def test_an_error_of_a_code_has_the_name_of_that_code() -> None:
+    assert {code: NexusError(code, "why").uri for code in ERRORS} == {code: kind.wamp for code, kind in ERRORS.items()}
+
+
 @pytest.mark.parametrize(
     ("close", "code", "reason", "reconnect"),
     [

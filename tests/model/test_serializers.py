@@ -248,6 +248,7 @@ def test_only_plain_values_can_be_written() -> None:
 
 # --- keys of maps that could be chosen to collide ---------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize(("name", "data"), NUMBERED)
 def test_what_is_no_text_key_is_refused_before_it_is_hashed(name: str, data: bytes) -> None:
     """Colliding map keys: a decoder that went on would find the end of the data first, and say that."""

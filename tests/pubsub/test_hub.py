@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from nexus_tw.interfaces.peers import Subscription
-from nexus_tw.model.cache import Kept
+from nexus_tw.model.cache import BoundedCache
 from nexus_tw.model.events import About, Event, Rule
 from nexus_tw.model.filters import Facts, Filter
 from nexus_tw.model.metrics import Metrics
@@ -472,7 +472,7 @@ def test_the_frames_of_the_json_protocol_are_passed_on_as_they_are(world: World)
 
 
 def test_remembered_routes_are_bounded_and_follow_the_subscriptions(world: World) -> None:
-    world.hub._routes = Kept(10, 1 << 20)
+    world.hub._routes = BoundedCache(10, 1 << 20)
     peer, subscriber = world.peer("a.*")
     for number in range(35):
         world.event(f"a.x{number}", b"1")
@@ -484,7 +484,7 @@ def test_remembered_routes_are_bounded_and_follow_the_subscriptions(world: World
 
 
 def test_remembered_routes_are_bounded_in_bytes_however_many_patterns_a_name_has(world: World) -> None:
-    world.hub._routes = Kept(1000, 50_000)
+    world.hub._routes = BoundedCache(1000, 50_000)
     _, subscriber = world.peer()
     for number in range(256):
         parts = ["*" if number >> bit & 1 else "a" for bit in range(8)]
