@@ -1,4 +1,4 @@
-"""Who is calling: authenticators, asked one after the other."""
+"""Authentication: finds out which principal a client is, by asking a list of authenticators in order."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nexus_tw.runtime.failures import forget_trace, untraced
 
 
 class Authenticators:
-    """An ordered list of `IAuthenticator`; the first one that knows the caller decides."""
+    """An ordered list of `IAuthenticator`; the first one that recognises the credentials decides."""
 
     _log = Logger()
 
@@ -34,15 +34,15 @@ class Authenticators:
         self._authenticators = (*authenticators, *plugins)
 
     def take(self, authenticators: Sequence[IAuthenticator], roles: Mapping[str, Role]) -> None:
-        """Ask these before the plug-ins from now on, and let the plug-ins give these roles."""
+        """From now on, ask these before the plug-ins, and look up the plug-ins' roles in `roles`."""
         self._authenticators = (*authenticators, *self._plugins)
         for each in self._plugins:
             each.take(roles)
 
     def authenticate(self, credentials: Credentials) -> Deferred[Principal]:
-        """Who shows these credentials; fails with `unauthorized`, which says no more than that.
+        """Return the principal of these credentials. Fail with `unauthorized`, which gives no further reason.
 
-        Has fired already unless an authenticator has to ask somebody else. May be cancelled when the client is gone.
+        The Deferred has already fired unless an authenticator makes an external look-up. Cancel it when the client is gone.
         """
         return Deferred.fromCoroutine(self._ask(credentials)).addErrback(untraced)
 
@@ -70,8 +70,8 @@ class Authenticators:
         except CancelledError:
             raise
         except Exception as error:
-            # A user's own authenticator may fail in any way, and must not let anybody in by that. Its text and traceback
-            # may hold the token.
+            # An operator's own authenticator may fail in any way; a failure must not authenticate anybody. Its text and
+            # traceback may hold the token.
             forget_trace(error)
             self._log.error(
                 "{authenticator} failed with {kind}", authenticator=type(authenticator).__name__, kind=type(error).__name__
@@ -80,15 +80,15 @@ class Authenticators:
 
 
 def rule_of(error: NexusError) -> str:
-    """Return why somebody was not let in, for the log."""
+    """Return why a client was refused, for the log."""
     return error.rule if isinstance(error, Unauthorized) else error.code
 
 
 def build(settings: Settings, token: str | None, reactor: Any, agent: IAgent | None = None) -> Authenticators:
-    """The authenticators of a server: those of `[auth]`, then plug-ins. `token` is the start's own, with all rights.
+    """Make the authenticators of a server: those of `[auth]`, then plug-ins. `token` is the start's own, with all rights.
 
     `agent` fetches key sets; by default one over `reactor` that trusts the platform's certificate authorities.
-    `ConfigError` names a key that cannot be used.
+    Raise `ConfigError`, naming the key, if one cannot be used.
     """
     agent = agent or https_agent(reactor)
     own = builtin(settings.auth, settings.roles, token, reactor, agent)
@@ -99,8 +99,8 @@ def build(settings: Settings, token: str | None, reactor: Any, agent: IAgent | N
 def builtin(
     auth: Auth, roles: Mapping[str, Role], token: str | None, clock: IReactorTime, agent: IAgent
 ) -> list[IAuthenticator]:
-    """Those that need no plug-in; nothing is asked of the network yet."""
-    # What the file itself hands out may be the built-in role; what an issuer hands out may not (see `nexus_tw.auth.jwt`).
+    """Make the authenticators that need no plug-in; this makes no network requests yet."""
+    # Credentials in the file may have the built-in role; tokens of an issuer may not (see `nexus_tw.auth.jwt`).
     local = {"admin": ADMIN, **roles}
     return [
         KeyAuthenticator(auth.keys, local, token),
@@ -110,7 +110,7 @@ def builtin(
 
 
 def _implausible(credentials: Credentials) -> str | None:
-    """Why nobody need be asked; None where the authenticators have to be."""
+    """Return why the credentials are invalid whatever the authenticators say; None if they have to be asked."""
     if credentials.token is None:
         return "it showed no token" if credentials.certificate is None else None
     return None if is_token(credentials.token) else "its token is empty, too long or holds what no token holds"

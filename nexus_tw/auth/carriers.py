@@ -1,4 +1,4 @@
-"""Carriers: where in a request a token may travel."""
+"""Carriers: the places in a request where a token may travel."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _TOKEN: Final = re.compile(rf"[\x21-\x7e]{{1,{MAX_TOKEN}}}\Z")
 
 
 def is_token(text: str) -> bool:
-    """Whether this can be a token at all: printable ASCII without spaces, not too long. Asked before anything parses it."""
+    """Return whether this can be a token at all: printable ASCII without spaces, not too long. Checked before parsing."""
     return _TOKEN.match(text) is not None
 
 
 def find_token(
     headers: Mapping[str, str], parameters: Mapping[str, Sequence[str]], offered: Sequence[str]
 ) -> tuple[str | None, list[str]]:
-    """The token of a request, and the subprotocols that are left to choose from.
+    """Return the token of a request, and the subprotocols without it.
 
-    `headers` by lower-case names, `parameters` those of the query, in which a `+` of a token is no space, `offered` the
-    subprotocols in the client's order. The first carrier that holds something wins, also where its token turns out to be
-    wrong. The token is as the client sent it, unchecked. A subprotocol that carries a token is never among those left:
-    choosing it would send the token back.
+    `headers` have lower-case names; `parameters` are those of the query, where a `+` in a token is not a space; `offered` are
+    the subprotocols in the client's order. The first carrier that is not empty wins, even if its token turns out to be
+    invalid. The token is returned as the client sent it, unchecked. A subprotocol that carries a token is never returned:
+    selecting it would send the token back.
     """
     carried = [name[len(SUBPROTOCOL) :] for name in offered if name.startswith(SUBPROTOCOL)]
     found = (_bearer(headers.get("authorization", "")), *parameters.get(PARAMETER, ()), *carried)
@@ -35,6 +35,6 @@ def find_token(
 
 
 def _bearer(authorization: str) -> str:
-    """RFC 6750 section 2.1; the scheme's case does not matter (RFC 9110 section 11.1). Other schemes carry no token."""
+    """Return the token (RFC 6750 section 2.1); the scheme is case-insensitive (RFC 9110 section 11.1). Others carry none."""
     scheme, _, token = authorization.partition(" ")
     return token.strip(" ") if scheme.lower() == "bearer" else ""

@@ -1,4 +1,4 @@
-"""Client certificates: the common name of one that TLS has verified stands for a subject."""
+"""Client certificates: map the common name of a certificate that TLS has verified to a subject."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class CertificateAuthenticator:
     """Knows the names of `auth.certificates`."""
 
     def __init__(self, certificates: Sequence[Certificate], roles: Mapping[str, Role]) -> None:
-        """`ConfigError` where a role does not exist or a name is there twice."""
+        """Raise `ConfigError` if a role does not exist or a name occurs twice."""
         self._principals: dict[str, Principal] = {}
         for index, certificate in enumerate(certificates):
             if certificate.name in self._principals:
@@ -30,7 +30,7 @@ class CertificateAuthenticator:
             )
 
     def authenticate(self, credentials: Credentials) -> Principal | None:
-        # A token wins over the certificate beside it, also a wrong one: who shows it means to be that caller.
+        # A token takes precedence over the certificate, even an invalid one: the client means to authenticate by it.
         if credentials.token is not None or credentials.certificate is None:
             return None
         return self._principals.get(credentials.certificate)

@@ -1,6 +1,6 @@
 """Key sets (JWKS, RFC 7517): an issuer's public keys, read from a file or an https address and kept for a while.
 
-Where a set is read from is configured and never taken from a token. Each address has a cache of its own, so two issuers
+The address of a set is configured and never taken from a token. Each address has a cache of its own, so two issuers
 that use the same `kid` for different keys stay apart.
 """
 
@@ -24,18 +24,18 @@ from nexus_tw.auth.material import ALGORITHMS, Material, misfit
 from nexus_tw.model.settings import redact
 from nexus_tw.net.https import Read
 
-TIMEOUT: Final = 5.0  # seconds for one read, all in all
-MAX_KEYS: Final = 256  # in one set; further ones are not looked at
+TIMEOUT: Final = 5.0  # seconds for one read in total
+MAX_KEYS: Final = 256  # in one set; further ones are ignored
 
 MAX_AGE: Final = 600.0  # seconds; an older set is read again before it is used
 AGAIN: Final = 60.0  # seconds from one read to the next because of an unknown `kid`
 RETRY: Final = 5.0  # seconds from a failed read to the next
-# An issuer that is away must not lock its clients out at once; a withdrawn key must not stay good for ever.
+# An issuer that is unreachable must not lock its clients out at once; a withdrawn key must not stay valid for ever.
 STALE: Final = 3600.0
 
 
 class Candidate:
-    """One key of a set, with what the set says about it."""
+    """One key of a set, with its attributes in the set."""
 
     __slots__ = ("_algorithms", "material")
 
@@ -53,24 +53,24 @@ class KeySet:
     _log = Logger()
 
     def __init__(self, name: str, read: Read, clock: IReactorTime) -> None:
-        """`name` is for the log. `read` gives the set's JSON, or fails with an exception whose text says why."""
+        """`name` is for the log. `read` returns the set's JSON, or fails with an exception whose text gives the reason."""
         self._name = redact(name)
         self._read = read
         self._clock = clock
         self._keys: Mapping[str | None, list[Candidate]] = {}
         self._read_at = -STALE
         self._next_read = 0.0
-        # Clients that wait for the read under way; each is a connection that has not authenticated, and bounded as such.
+        # Clients that wait for the read in progress; each is an unauthenticated connection, and bounded as such.
         self._waiting: list[Deferred[None]] = []
 
     def load(self, body: bytes) -> None:
-        """Takes this set from now on; ValueError says why it cannot be used, and the former one stays."""
+        """Use this set from now on. Raise ValueError with the reason if it cannot be used; the former one then stays."""
         self._keys = parse(body)
         self._read_at = self._clock.seconds()
         self._next_read = self._read_at + AGAIN
 
     async def find(self, kid: str | None, algorithm: str) -> Material | None:
-        """The key of that id that can be used with the algorithm. Without an id: the set's only such key."""
+        """Return the key with that id that fits the algorithm. Without an id: the set's only such key."""
         now = self._clock.seconds()
         key = self._find(kid, algorithm)
         if (key is None or now - self._read_at >= MAX_AGE) and (self._waiting or now >= self._next_read):
@@ -80,11 +80,11 @@ class KeySet:
 
     def _find(self, kid: str | None, algorithm: str) -> Material | None:
         found = [key for key in self._keys.get(kid, ()) if key.serves(algorithm)]
-        # More than one leaves open which was meant; guessing would make a forger's work easier, not a client's.
+        # With more than one it is unclear which was meant; guessing would help a forger more than a client.
         return found[0].material if len(found) == 1 else None
 
     def _refresh(self) -> Deferred[None]:
-        """Fires, never fails, when the set has been read or could not be. One read serves all who ask meanwhile."""
+        """Fire, never fail, once the set has been read or the read has failed. All concurrent callers share one read."""
         waiter: Deferred[None] = Deferred()
         self._waiting.append(waiter)
         if len(self._waiting) == 1:
@@ -104,10 +104,10 @@ class KeySet:
 
 
 def parse(body: bytes) -> dict[str | None, list[Candidate]]:
-    """The usable public keys of a set by `kid`, and all of them under None; ValueError where there is none.
+    """Return the usable public keys of a set by `kid`, and all of them under None. Raise ValueError if there is none.
 
-    Secrets (`oct`) and private keys have no business in a set and are passed over, as are keys that are not for signatures
-    and keys that no algorithm may be used with (RFC 7517 section 5: ignore what you do not understand).
+    Secrets (`oct`) and private keys do not belong in a set and are ignored, and so are keys that are not for signatures
+    and keys that fit no supported algorithm (RFC 7517 section 5: ignore what you do not understand).
     """
     try:
         members = msgspec.json.decode(body, type=dict[str, Any]).get("keys")
@@ -146,7 +146,7 @@ def _candidate(member: dict[str, Any]) -> Candidate | None:
 
 
 def file_reader(path: Path) -> Read:
-    """Reads a file, which is small and local."""
+    """Return a reader of a file, which is small and local."""
 
     async def read() -> bytes:
         return path.read_bytes()

@@ -1,8 +1,8 @@
 """JSON Web Tokens (RFC 7519) of configured issuers, checked as RFC 8725 recommends.
 
-What an unverified token says is used for one thing: its `iss` is compared with the configured issuers' to find the one whose
-keys and rules apply. Claims count after the signature only. A role that a token names must be written in the file: the
-built-in `admin` is not there for issuers, whose own idea of an admin may be another one.
+An unverified token is used for one thing only: its `iss` selects the configured issuer, with its keys and rules. Other claims
+are read after the signature was verified. A role named by a token must be defined in the file: issuers cannot assign the
+built-in `admin`, as their own `admin` may be another one.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from nexus_tw.model.policy import Principal, is_subject
 from nexus_tw.model.settings import Jwt, Role, redact
 from nexus_tw.net.https import check_address, https_reader
 
-# Seconds since the epoch that a double holds exactly; an `exp` beyond is nonsense, infinity among it.
+# Seconds since the epoch that a double represents exactly; a later `exp` is nonsense, infinity included.
 _LATEST: Final = 2.0**53
 
 
 class KeySource(Protocol):
-    """Where an issuer's keys come from."""
+    """The source of an issuer's keys."""
 
     async def find(self, kid: str | None, algorithm: str) -> Material | None: ...
 
 
 class OneKey:
-    """A key from the file: there is but one, whatever `kid` a token names."""
+    """A key from the file: the only one, whatever `kid` a token names."""
 
     def __init__(self, material: Material) -> None:
         self._material = material
@@ -47,16 +47,16 @@ class OneKey:
 
 
 def basis_of(settings: Jwt, role: str) -> Hashable:
-    """What the bearer of an issuer's token rests upon: whom we trust, by which keys, and for whom."""
+    """Return the basis of a principal of this issuer: the issuer, its keys and the role."""
     return settings.issuer, settings.audience, settings.key, settings.secret, settings.jwks, role
 
 
 class Refused(Exception):
-    """Why a token is not good; for the log, never for who showed it."""
+    """Why a token is invalid; for the log, never for the client."""
 
 
 class Issuer:
-    """One entry of `auth.jwt`: its rules, and the keys they are checked with."""
+    """One entry of `auth.jwt`: its rules, and the keys for verification."""
 
     _log = Logger()
 
@@ -68,14 +68,14 @@ class Issuer:
         self._clock = clock
 
     async def principal(self, token: str, header: Mapping[str, Any]) -> Principal:
-        """Who the token stands for; `header` is the token's own, not yet verified. Raises `unauthorized`."""
+        """Return the principal of a token. `header` is the token's own, not yet verified. Raise `unauthorized`."""
         try:
             return self._principal(await self._claims(token, header))
         except Refused as refused:
             raise Unauthorized(f"its token of {self._settings.issuer}: {refused}") from None
 
     async def _claims(self, token: str, header: Mapping[str, Any]) -> dict[str, Any]:
-        # No extension is understood here, and RFC 7515 section 4.1.11 says what follows from that.
+        # No extension is supported, so RFC 7515 section 4.1.11 requires a refusal.
         if "crit" in header or "b64" in header:
             raise Refused("it has critical headers")
         algorithm, kid = header.get("alg"), header.get("kid")
@@ -115,7 +115,7 @@ class Issuer:
         return Principal(subject, role, self._roles[role], expires, basis=basis_of(settings, role), issuer=self._name)
 
     def _role(self, claim: Any) -> str:
-        """The configured role in a claim that may be a list, most of which is other services' business."""
+        """Return the configured role in a claim. The claim may be a list, mostly of other services' roles."""
         named = claim if isinstance(claim, list) else [claim]
         known = {name for name in named if isinstance(name, str) and name in self._roles}
         if len(known) != 1:
@@ -135,9 +135,9 @@ class JwtAuthenticator:
         clock: IReactorTime,
         agent: IAgent,
     ) -> None:
-        """Reads keys from files at once, and those behind addresses (by `agent`) when a token asks for them.
+        """Read keys from files at once, and those at addresses (by `agent`) when a token needs them.
 
-        `ConfigError` where a key cannot be read or used.
+        Raise `ConfigError` if a key cannot be read or used.
         """
         self._issuers: dict[str, Issuer] = {}
         sources = _Sources(clock, agent)
@@ -150,7 +150,7 @@ class JwtAuthenticator:
 
     def authenticate(self, credentials: Credentials) -> Awaitable[Principal] | None:
         token = credentials.token
-        # RFC 7515 section 7.1: three parts joined by dots; nothing else is worth decoding.
+        # RFC 7515 section 7.1: three parts joined by dots; anything else is not worth decoding.
         if token is None or token.count(".") != 2:
             return None
         try:
@@ -209,7 +209,7 @@ def _check_algorithms(member: str, settings: Jwt) -> None:
     for algorithm in settings.algorithms:
         if algorithm not in ALGORITHMS:
             raise ConfigError(f"{member}.algorithms: {algorithm!r} is none of {', '.join(ALGORITHMS)}")
-        # Checked before any key is read: with both kinds allowed, a public key could be taken for a secret.
+        # Checked before any key is read: if both kinds were allowed, a public key could be taken for a secret.
         if (algorithm in SECRET_BYTES) != bool(settings.secret):
             companion = "key or jwks" if settings.secret else "secret"
             raise ConfigError(f"{member}.algorithms: {algorithm} goes with {companion}")
@@ -223,7 +223,7 @@ def _object(payload: bytes) -> dict[str, Any]:
 
 
 def _claim(claims: Mapping[str, Any], name: str) -> Any:
-    """The claim of that name, or at that path: names may have dots (`https://…`), and claims may be inside of others."""
+    """Return the claim of that name, or at that path: names may have dots (`https://…`), and claims may be nested."""
     if name in claims:
         return claims[name]
     value: Any = claims
@@ -233,7 +233,7 @@ def _claim(claims: Mapping[str, Any], name: str) -> Any:
 
 
 def _time(claims: Mapping[str, Any], name: str) -> float:
-    """NumericDate: a JSON number, not one in a string (RFC 7519 section 2)."""
+    """Return a NumericDate: a JSON number, not one in a string (RFC 7519 section 2)."""
     value = claims.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LATEST:
         raise Refused(f"its {name} is no time")

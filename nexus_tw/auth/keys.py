@@ -1,4 +1,4 @@
-"""API keys: high-entropy strings of which only the SHA-256 is kept, so that a stolen file opens nothing."""
+"""API keys: high-entropy strings; only their SHA-256 is stored, so that a stolen file reveals no key."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def digest(token: str) -> bytes:
 
 @implementer(IAuthenticator)
 class KeyAuthenticator:
-    """Knows the keys of `auth.keys`, and the token of the start as one with all rights."""
+    """Authenticates by the keys of `auth.keys`, and by the token of the start, which has all rights."""
 
     def __init__(self, keys: Sequence[Key], roles: Mapping[str, Role], token: str | None) -> None:
-        """`ConfigError` where a role does not exist or a key is there twice."""
+        """Raise `ConfigError` if a role does not exist or a key occurs twice."""
         self._principals: dict[bytes, Principal] = {}
         if token is not None:
             self._principals[digest(token)] = Principal(ADMIN_SUBJECT, "admin", ADMIN)
@@ -46,7 +46,7 @@ class KeyAuthenticator:
     def authenticate(self, credentials: Credentials) -> Principal | None:
         if credentials.token is None:
             return None
-        # What the look-up's time could tell is about a digest, which nobody can steer towards a stored one. The comparison
+        # The time of the look-up depends on a digest only, which nobody can steer towards a stored one. The comparison
         # that decides takes as long for an unknown token as for a known one.
         shown = digest(credentials.token)
         if not hmac.compare_digest(self._digests.get(shown, _NOBODY), shown):

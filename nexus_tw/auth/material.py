@@ -1,6 +1,6 @@
-"""Key material for signatures: which kinds there are, and which algorithm may be used with which.
+"""Key material for signatures: its kinds, and the algorithms that each may be used with.
 
-The check of kind against algorithm is what keeps a public key from being taken for an HMAC secret (RFC 8725 section 2.1).
+Checking the kind against the algorithm prevents a public key from being used as an HMAC secret (RFC 8725 section 2.1).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jwt.exceptions import InvalidKeyError
 Material = bytes | RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
 """A secret (bytes) or a public key."""
 
-# RFC 7518 section 3.3 asks for at least 2,048 bits; OpenSSL verifies nothing beyond 16,384.
+# RFC 7518 section 3.3 requires at least 2,048 bits; OpenSSL verifies nothing beyond 16,384.
 RSA_BITS: Final = range(2048, 16385)
 # RFC 7518 section 3.2: a secret is at least as long as the hash.
 SECRET_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
@@ -37,7 +37,7 @@ JWS: Final = PyJWS(ALGORITHMS, {"verify_signature": True, "enforce_minimum_key_l
 
 
 def misfit(algorithm: str, material: Material) -> str | None:
-    """Why this material cannot be used with one of `ALGORITHMS`; None where it can."""
+    """Return why this material cannot be used with one of `ALGORITHMS`; None if it can."""
     if not isinstance(material, _KINDS[algorithm]):
         return f"{algorithm} needs another kind of key"
     if isinstance(material, bytes) and len(material) < SECRET_BYTES[algorithm]:
@@ -45,7 +45,7 @@ def misfit(algorithm: str, material: Material) -> str | None:
     if isinstance(material, RSAPublicKey) and material.key_size not in RSA_BITS:
         return f"an RSA key has {RSA_BITS.start} to {RSA_BITS.stop - 1} bits"
     try:
-        # Knows the curve that belongs to an ES algorithm, and secrets that look like a published key.
+        # Checks the curve of an ES algorithm, and rejects secrets that look like a published key.
         JWS.get_algorithm_by_name(algorithm).prepare_key(material)
     except InvalidKeyError as error:
         return str(error)
@@ -53,11 +53,11 @@ def misfit(algorithm: str, material: Material) -> str | None:
 
 
 def read_pem(data: bytes) -> Material:
-    """The public key in a PEM; ValueError says why there is none."""
+    """Return the public key in a PEM. Raise ValueError with the reason if there is none."""
     try:
         key = load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm):
-        # The library's reason may quote the file, which may be the wrong one.
+        # The library's reason may quote the file, which may be another one by mistake.
         raise ValueError("no PEM of a public key") from None
     if not isinstance(key, RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey):
         raise ValueError("neither an RSA, an elliptic curve nor an Edwards key")

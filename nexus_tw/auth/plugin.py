@@ -1,4 +1,4 @@
-"""An authenticator of the operator's own: found by its entry point, and held to its contract at each answer."""
+"""The operator's own authenticator: found by its entry point, and checked against its contract on each answer."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ GROUP: Final = "nexus.authenticators"
 
 
 def plugin(where: str, name: str, settings: Settings, reactor: Any) -> PluginAuthenticator:
-    """The authenticator of that entry point, made by its factory from `(settings, reactor)`.
+    """Make the authenticator of that entry point by calling its factory with `(settings, reactor)`.
 
-    Plug-ins are named in the file, as to install one must not be enough. `ConfigError` begins with `where`.
+    Plug-ins are named in the file, since installing one must not be enough. The text of a `ConfigError` begins with `where`.
     """
     entry = next(iter(entry_points(group=GROUP, name=name)), None)
     if entry is None:
@@ -36,15 +36,15 @@ def plugin(where: str, name: str, settings: Settings, reactor: Any) -> PluginAut
 
 
 def basis_of(name: str, role: str) -> Hashable:
-    """Return what a principal rests upon to whom that plug-in gave this role of the file."""
+    """Return the basis of a principal to which that plug-in gave this role of the file."""
     return GROUP, name, role
 
 
 @implementer(IAuthenticator)
 class PluginAuthenticator:
-    """Lets nobody in for whom the plug-in did not give a principal with a role of the file.
+    """Refuses every client for which the plug-in did not return a principal with a role of the file.
 
-    The log names the plug-in and what it did wrong, with the place in its code; texts of exceptions may hold the token.
+    The log names the plug-in and its mistake, with the place in its code; texts of exceptions may hold the token.
     """
 
     _log = Logger()
@@ -56,7 +56,7 @@ class PluginAuthenticator:
         self._guest = Guest(f"The authenticator {name}")
 
     def take(self, roles: Mapping[str, Role]) -> None:
-        """Look roles up in these from now on."""
+        """Look up roles in `roles` from now on."""
         self._roles = roles
 
     async def authenticate(self, credentials: Credentials) -> Principal | None:

@@ -1,8 +1,8 @@
-"""Whether who is connected would be let in again by the configuration of this moment.
+"""Decides whether the current configuration would still accept a connected principal.
 
-A key, a user, an issuer or a realm's anonymous role that is gone or is another one now ends the connections that rest upon it.
-A role that may do more holds at once; one that has lost anything ends the connections that have it, as what they subscribed to
-and registered was judged by what it was, and has them come back.
+If a key, a user, an issuer or a realm's anonymous role is gone or has changed, the connections authenticated by it are closed.
+If a role gains rights, they apply at once. If it loses any, its connections are closed and told to reconnect, because
+their subscriptions and registrations were judged by the former rights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nexus_tw.model.settings import EVERY_REALM, Role, Settings
 
 
 class Standing:
-    """What a configuration lets principals rest upon, and the roles they may have."""
+    """The entries of a configuration that principals may be based on, and the roles they may have."""
 
     def __init__(self, settings: Settings) -> None:
         auth = settings.auth
@@ -36,7 +36,7 @@ class Standing:
         }
 
     def judge(self, principal: Principal) -> Close | None:
-        """How a connection of this principal has to end; None where it may stay, with what its role may do now."""
+        """Return how to close a connection of this principal; None if it may stay, with its role's current rights."""
         basis = principal.basis
         if basis is None:  # the token of the start, which does not change, or a role that a plug-in has made itself
             return None
@@ -51,7 +51,7 @@ class Standing:
 
 
 def _widens(former: Role, role: Role) -> bool:
-    """Whether all that was granted still is, as it is written."""
+    """Return whether all former grants are still there, as written."""
     granted = all(set(getattr(former, action)) <= set(getattr(role, action)) for action in ACTIONS)
     realms = EVERY_REALM in role.realms or set(former.realms) <= set(role.realms)
     return granted and realms and former.admin <= role.admin and former.metrics <= role.metrics

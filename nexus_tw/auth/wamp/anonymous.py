@@ -1,4 +1,4 @@
-"""Anonymous WAMP sessions: they show nothing, and get the role that the realm has for them."""
+"""Anonymous WAMP sessions: they present no credentials, and get the role that the realm has for them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from nexus_tw.auth.wamp.methods import ANONYMOUS, Hello, RandomBytes, Welcome
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Role
 
-_OCTETS: Final = 12  # enough that nobody meets another one's subject
+_OCTETS: Final = 12  # enough that no two sessions get the same subject
 
 
 class Anonymous:
-    """Gives each session a subject of its own. An authid that the client wishes for is not taken: grants, commands and lists of
-    receivers go by subject, and it could be somebody else's."""
+    """Gives each session a subject of its own. Ignores the authid that the client requests: grants, commands and recipient
+    lists go by subject, and it could be another client's."""
 
     def __init__(self, role_name: str, role: Role, random: RandomBytes) -> None:
         self._role_name = role_name

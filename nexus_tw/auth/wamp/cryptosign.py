@@ -1,6 +1,6 @@
 """WAMP-Cryptosign (specification, cryptosign-based authentication): an Ed25519 signature (RFC 8032) over a random challenge.
 
-Channel binding, the router's own signature and trust roots are not offered.
+Channel binding, the router's own signature and trust roots are not supported.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SIGNATURE: Final = 64  # bytes
 
 
 def users(entries: Iterable[Settings], roles: Mapping[str, Role], realms: Iterable[str]) -> dict[str, dict[str, Principal]]:
-    """Whose public key it is, by realm and key; `ConfigError` names an entry that cannot be used."""
+    """Return the principals by realm and public key. Raise `ConfigError`, naming the entry, if one cannot be used."""
 
     def keys(entry: Settings) -> Iterable[tuple[str, str, Hashable]]:
         return ((f"keys[{index}]", key.lower(), basis_of(entry, key)) for index, key in enumerate(entry.keys))
@@ -33,12 +33,12 @@ def users(entries: Iterable[Settings], roles: Mapping[str, Role], realms: Iterab
 
 
 def basis_of(entry: Settings, key: str) -> Hashable:
-    """What a principal rests upon that has shown this key of the entry: not on the other keys."""
+    """Return the basis of a principal that has proven this key of the entry; the other keys are not part of it."""
     return CRYPTOSIGN, entry.subject, entry.role, key.lower()
 
 
 class Cryptosign:
-    """The public keys of one realm. Which of them are known shows only to who can sign."""
+    """The public keys of one realm. Only a client that can sign learns whether its key is known."""
 
     def __init__(self, known: Mapping[str, Principal], random: RandomBytes) -> None:
         self._known = known
@@ -51,7 +51,7 @@ class Cryptosign:
 
 
 class _Signed:
-    """A signature that is being waited for."""
+    """A challenge that waits for its signature."""
 
     def __init__(self, key: str, principal: Principal | None, authid: str | None, challenge: bytes) -> None:
         self._key = key
@@ -67,7 +67,7 @@ class _Signed:
         return Welcome(principal, CRYPTOSIGN, "static", {})
 
     def _is_signed(self, signature: str) -> bool:
-        """The signature and what was signed, both in hex; what was signed must be the challenge of this very session."""
+        """Check the signature and the signed text, both in hex; the text must be the challenge of this very session."""
         try:
             octets = bytes.fromhex(signature)
             Ed25519PublicKey.from_public_bytes(bytes.fromhex(self._key)).verify(octets[:_SIGNATURE], self._challenge)

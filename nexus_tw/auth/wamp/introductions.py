@@ -1,7 +1,7 @@
-"""Introductions: how a WAMP session finds out who its client is (specification, authentication methods).
+"""Introductions: authentication of WAMP sessions (specification, authentication methods).
 
-HELLO is answered by WELCOME, CHALLENGE or ABORT; after CHALLENGE, AUTHENTICATE by WELCOME or ABORT. Who showed a token or a
-certificate at the upgrade has been introduced by that.
+HELLO is answered by WELCOME, CHALLENGE or ABORT; after CHALLENGE, AUTHENTICATE by WELCOME or ABORT. A client that presented a
+valid token or certificate at the upgrade is already authenticated.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from nexus_tw.runtime.client_log import Journal
 
 __all__ = ["Introduction", "Introductions", "Refusal", "Welcome", "methods_of"]
 
-TRANSPORT: Final = "transport"  # how who was known before HELLO is said to have shown itself
+TRANSPORT: Final = "transport"  # the authmethod of a client that was authenticated before HELLO
 
 Methods = Mapping[str, Method]
 """The methods of a realm by their name in `authmethods`."""
@@ -53,7 +53,7 @@ def methods_of(
     random: RandomBytes = secrets.token_bytes,
     decoys: Decoys | None = None,
 ) -> dict[str, Methods]:
-    """What each realm offers; `ConfigError` names an entry of `[auth]` that cannot be used."""
+    """Return the methods of each realm. Raise `ConfigError`, naming the entry of `[auth]`, if one cannot be used."""
     local = {"admin": ADMIN, **roles}
     decoys = decoys or Decoys(random(32))
     signers = wampcra.users(auth.wampcra, local, realms)
@@ -61,7 +61,7 @@ def methods_of(
     provers = scram.users(auth.scram, local, realms)
     found: dict[str, Methods] = {}
     for name, realm in realms.items():
-        # A ticket may be anybody's: only those who are asked for it know what they know.
+        # A ticket may be of any authenticator: only they know which tokens they accept.
         methods: dict[str, Method] = {TICKET: Ticket(authenticators)}
         if realm.anonymous:
             methods[ANONYMOUS] = Anonymous(realm.anonymous, local[realm.anonymous], random)
@@ -77,7 +77,7 @@ def methods_of(
 
 
 class Introductions:
-    """Introduces the clients of all realms."""
+    """Authenticates the clients of all realms."""
 
     def __init__(
         self,
@@ -90,10 +90,10 @@ class Introductions:
         patience: float,
         random: RandomBytes = secrets.token_bytes,
     ) -> None:
-        """`patience` in s for authenticators that have to ask somebody else; `random` must not be predictable."""
+        """`patience` in s for external look-ups of authenticators; `random` must not be predictable."""
         self._authenticators = authenticators
         self._random = random
-        # The same for as long as the server lives: what changed with a reload would tell who is a decoy.
+        # The same as long as the server runs: data that changed on a reload would reveal the decoys.
         self._decoys = Decoys(random(32))
         self._journal = Journal("refusals", clock, metrics)
         self._clock = clock
@@ -102,11 +102,11 @@ class Introductions:
         self.patience = patience
 
     def methods(self, realms: Mapping[str, Realm], auth: Auth, roles: Mapping[str, Role]) -> dict[str, Methods]:
-        """Return what realms would offer by these settings. Raise `ConfigError` as `methods_of` does."""
+        """Return the methods that realms would offer by these settings. Raise `ConfigError` like `methods_of`."""
         return methods_of(realms, auth, roles, self._authenticators, self._clock, self._random, self._decoys)
 
     def take(self, methods: dict[str, Methods]) -> None:
-        """From now on, realms offer these. A challenge that is out is answered by what it was made with."""
+        """Offer these methods from now on. Open challenges are completed with the method that made them."""
         self._realms = methods
 
     def introduce(
@@ -120,10 +120,10 @@ class Introductions:
         welcomed: Callable[[Welcome], None],
         refused: Callable[[Refusal], None],
     ) -> Introduction:
-        """Answers a HELLO: calls one of the three before this returns, `challenged` with authmethod and extra of CHALLENGE.
+        """Answer a HELLO: call one of the three before returning, `challenged` with authmethod and extra of CHALLENGE.
 
-        `details` are as the client sent them, `session` is the id that WELCOME will carry, `principal` who the client
-        showed itself to be at the upgrade, `address` where it is.
+        `details` are as the client sent them; `session` is the id that WELCOME will carry; `principal` is the one
+        authenticated at the upgrade, if any; `address` is the client's.
         """
         introduction = Introduction(self._metrics, self._journal, address, self._clock, self.patience, welcomed, refused)
         try:
@@ -144,7 +144,7 @@ class Introductions:
 
 
 class Introduction:
-    """One client on its way in."""
+    """One client during its authentication."""
 
     __slots__ = (
         "_address",
@@ -182,9 +182,9 @@ class Introduction:
         self._over = False
 
     def authenticate(self, signature: str, extra: Mapping[str, Any]) -> None:
-        """Takes an AUTHENTICATE: calls `welcomed` or `refused`, later where somebody else has to be asked.
+        """Process an AUTHENTICATE: call `welcomed` or `refused`, later if an external look-up is needed.
 
-        A challenge is answered once; what comes beyond that is ignored.
+        A challenge is answered once; further messages are ignored.
         """
         current, self._round = self._round, None
         if current is None:
@@ -193,11 +193,11 @@ class Introduction:
         if not pending.called:
             pending.addTimeout(self._patience, self._clock, _took_too_long)
         pending.addCallbacks(self.welcome, self._fail)
-        # Whatever a callback raises is a fault of ours: it must be seen in the log, not when memory is next tidied up.
+        # An exception of a callback is a fault of ours: it must appear in the log now, not at the next garbage collection.
         pending.addErrback(lambda failure: self._log.failure("Introducing a client", failure=failure))
 
     def abandon(self) -> None:
-        """The client is gone: nothing is called any more, and nobody is asked."""
+        """Stop: the client is gone, so no callback is called any more and no look-up continues."""
         self._over = True
         self._round = None
         if self._pending is not None:
@@ -221,13 +221,13 @@ class Introduction:
     def _fail(self, failure: Failure) -> None:
         error = failure.value
         if not isinstance(error, Refusal | CancelledError):
-            # Its text and traceback may hold what the client showed.
+            # Its text and traceback may hold the client's credentials.
             self._log.error("An authentication failed with {kind}", kind=type(error).__name__)
         self.refuse(error if isinstance(error, Refusal) else unauthorized("a fault of the server", "internal", passing=True))
 
 
 def _begin(methods: Methods, hello: Hello) -> tuple[str, Round | Welcome]:
-    """The first of the client's methods that can be used; their order is its preference."""
+    """Begin the first of the client's methods that can be used; their order is its preference."""
     reasons = []
     for name in dict.fromkeys(hello.authmethods):
         method = methods.get(name)

@@ -1,7 +1,7 @@
-"""What the authentication methods of WAMP have in common: the HELLO that they read, and how they answer.
+"""The common parts of WAMP's authentication methods: the HELLO that they read, and their results.
 
-Details of a HELLO are a stranger's word: each member is looked at before it is used. What is refused says why as far as it
-is about the shape of what was sent, and nothing about who is known here.
+The details of a HELLO are untrusted: each member is checked before it is used. A refusal explains errors of form, but
+reveals nothing about the users that exist.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nexus_tw.model.policy import MAX_SUBJECT, Principal, is_subject, may_join
 from nexus_tw.model.settings import Role
 
 RandomBytes = Callable[[int], bytes]
-"""So many unpredictable bytes."""
+"""Return that many unpredictable bytes."""
 
 ANONYMOUS: Final = "anonymous"
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Welcome(NamedTuple):
-    """Who the client is, and what WELCOME says about how that was found out."""
+    """The authenticated principal, and the details of WELCOME about its authentication."""
 
     principal: Principal
     authmethod: str
@@ -37,10 +37,10 @@ class Welcome(NamedTuple):
 
 
 class Refusal(Exception):
-    """Why a client may not join: `uri` and `message` are for ABORT and tell no secret, nor whether an authid is known.
+    """The refusal of a client: `uri` and `message` are for ABORT and reveal no secret, nor whether an authid is known.
 
-    `reason` is what it is counted under, `rule` what the log says, which may tell more. `passing` says that the server
-    could not find out, so that the same client may come again.
+    `reason` is the metric's label, `rule` the log's text, which may reveal more. `passing` means that the server was
+    unable to decide, so that the same client may try again.
     """
 
     def __init__(
@@ -55,21 +55,21 @@ class Refusal(Exception):
 
 
 class Unfit(Exception):
-    """A method that cannot be used with this HELLO, so that the client's next one is looked at; the text says why."""
+    """The method cannot be used with this HELLO, so the client's next one is tried; the text gives the reason."""
 
 
 def unauthorized(rule: str, reason: str = "unauthorized", passing: bool = False) -> Refusal:
-    """The one answer to all wrong credentials; the rest as for `Refusal`."""
+    """Return the one answer to all wrong credentials; the rest as for `Refusal`."""
     return Refusal("wamp.error.authentication_failed", "Wrong credentials", reason, passing, rule)
 
 
 def unproven(known: bool) -> Refusal:
-    """The answer to a proof that is none, of a user that is known here or is not."""
+    """Return the answer to an invalid proof, for a known or unknown user."""
     return unauthorized("its proof is wrong" if known else "nobody has its authid")
 
 
 def is_base64(text: str) -> bool:
-    """Whether this is base64 in its one canonical form (RFC 4648 section 4)."""
+    """Return whether this is base64 in its one canonical form (RFC 4648 section 4)."""
     return _BASE64.match(text) is not None
 
 
@@ -78,7 +78,7 @@ def violation(member: str, why: str) -> Refusal:
 
 
 class Hello(NamedTuple):
-    """What a HELLO says about who the client is; `session` is the id that WELCOME will give it, `address` where it is."""
+    """The parts of a HELLO that matter for authentication; `session` is the id for WELCOME, `address` the client's."""
 
     realm: str
     session: int
@@ -89,7 +89,7 @@ class Hello(NamedTuple):
 
     @classmethod
     def read(cls, realm: str, details: Mapping[str, Any], session: int, address: str) -> Hello:
-        """Raises `Refusal` for a member of the wrong type. null and what is empty count as not given."""
+        """Raise `Refusal` for a member of the wrong type. null and empty values count as absent."""
         methods = details.get("authmethods") or ()
         if not isinstance(methods, list | tuple) or not all(isinstance(each, str) for each in methods):
             raise violation("authmethods", "must be a list of strings")
@@ -102,7 +102,7 @@ class Hello(NamedTuple):
         return cls(realm, session, tuple(methods) or (ANONYMOUS,), authid or None, extra, address)
 
     def user(self) -> str:
-        """The authid, for methods that need one."""
+        """Return the authid, for methods that need one."""
         if self.authid is None:
             raise Unfit("needs an authid")
         if not is_subject(self.authid):
@@ -110,18 +110,18 @@ class Hello(NamedTuple):
         return self.authid
 
     def public_key(self) -> str:
-        """`authextra.pubkey`, 64 hex digits in lower case."""
+        """Return `authextra.pubkey`, 64 hex digits in lower case."""
         return self._text("pubkey", _HEX_KEY, "must be 64 hex digits").lower()
 
     def nonce(self) -> str:
-        """`authextra.nonce`, in base64."""
+        """Return `authextra.nonce`, in base64."""
         nonce = self._text("nonce", _BASE64, "must be base64")
         if not 0 < len(nonce) <= _LONGEST:
             raise violation("authextra.nonce", f"must be 1 to {_LONGEST} characters")
         return nonce
 
     def check_unbound(self) -> None:
-        """Channel binding is not offered. Whoever asks for it must not be answered as if they had it."""
+        """Raise if the client asks for channel binding, which is not supported: it must not be answered as if it were."""
         binding = self.authextra.get("channel_binding")
         if not isinstance(binding, str | None):
             raise violation("authextra.channel_binding", "must be a string or null")
@@ -142,23 +142,23 @@ class Round(Protocol):
 
     @property
     def extra(self) -> dict[str, Any]:
-        """What CHALLENGE carries besides the method."""
+        """Return the extra of CHALLENGE."""
 
     async def answer(self, signature: str, extra: Mapping[str, Any]) -> Welcome:
-        """What AUTHENTICATE is answered with; raises `Refusal`. May be cancelled when the client is gone."""
+        """Return the result of AUTHENTICATE; raise `Refusal`. Cancel it when the client is gone."""
 
 
 class Method(Protocol):
-    """A method of authentication in one realm."""
+    """An authentication method in one realm."""
 
     def begin(self, hello: Hello) -> Round | Welcome:
-        """The challenge, or the end of it where nothing has to be shown; raises `Unfit` or `Refusal`."""
+        """Return the challenge, or the result if no proof is needed; raise `Unfit` or `Refusal`."""
 
 
 class Decoys:
-    """What a client that nobody knows is shown, so that it cannot tell that nobody knows it.
+    """Makes challenges for unknown clients, so that they cannot tell that they are unknown.
 
-    The same authid gets the same for as long as the process lives; another one, or none, cannot be worked out from it.
+    The same authid gets the same data as long as the process lives; data of other authids cannot be derived from it.
     """
 
     def __init__(self, secret: bytes) -> None:
@@ -172,7 +172,7 @@ class Decoys:
 
 
 class Entry(Protocol):
-    """What every entry of `[auth]` has that names a user."""
+    """The members that every entry of `[auth]` with a user has."""
 
     @property
     def subject(self) -> str: ...
@@ -193,10 +193,10 @@ def enrol(
     roles: Mapping[str, Role],
     realms: Iterable[str],
 ) -> dict[str, dict[str, U]]:
-    """The users of `auth.PART` by realm and name, in each realm that their role may join.
+    """Return the users of `auth.PART` by realm and name, in each realm that their role may join.
 
-    `names` are those of an entry, each with the key it stands under and the principal's basis; `make` gets the entry's own
-    dotted name. `ConfigError` where a role does not exist, or a name is twice in a realm.
+    `names` returns those of an entry, each with its config key and the principal's basis; `make` gets the entry's own
+    dotted name. Raise `ConfigError` if a role does not exist, or a name occurs twice in a realm.
     """
     found: dict[str, dict[str, U]] = {realm: {} for realm in realms}
     for index, entry in enumerate(entries):

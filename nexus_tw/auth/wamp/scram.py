@@ -1,8 +1,8 @@
 """WAMP-SCRAM (specification, salted challenge response authentication): RFC 5802 with SHA-256.
 
-Both sides prove that they know what was derived from the password, which neither travels nor is kept. There are two
-spellings in the field, told apart by the name of the method: the specification's `wamp-scram`, and Autobahn's `scram`.
-Channel binding is not offered.
+Both sides prove that they know a value derived from the password; the value is neither sent nor stored. Clients use two
+variants, told apart by the name of the method: the specification's `wamp-scram`, and Autobahn's `scram`.
+Channel binding is not supported.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _KEY: Final = 32  # bytes
 
 
 class Spelling(NamedTuple):
-    """What differs from one kind of client to the other."""
+    """The differences between the two variants."""
 
     method: str
     argon2id13: str  # the name of that key derivation function
-    unbound: str  # `c` of the client's last message where there is no channel binding
+    unbound: str  # `c` of the client's last message without channel binding
     verifier: str  # the member of WELCOME's authextra with the server's signature
 
 
@@ -37,7 +37,7 @@ AUTOBAHN: Final = Spelling("scram", "argon2id-13", "", "scram_server_signature")
 
 
 class User(NamedTuple):
-    """What is kept of a user (RFC 5802 section 3)."""
+    """The stored data of a user (RFC 5802 section 3)."""
 
     principal: Principal | None  # None for one that does not exist
     kdf: str
@@ -48,7 +48,7 @@ class User(NamedTuple):
 
 
 def users(entries: Iterable[Settings], roles: Mapping[str, Role], realms: Iterable[str]) -> dict[str, dict[str, User]]:
-    """The users by realm and authid; `ConfigError` names an entry that cannot be used."""
+    """Return the users by realm and authid. Raise `ConfigError`, naming the entry, if one cannot be used."""
     return enrol("scram", entries, lambda entry: [("subject", entry.subject, entry)], _user, roles, realms)
 
 
@@ -61,7 +61,7 @@ def _user(member: str, entry: Settings, principal: Principal) -> User:
 
 
 class Scram:
-    """The users of one realm, at least one, for clients of one spelling."""
+    """The users of one realm, at least one, for clients of one variant."""
 
     def __init__(self, known: Mapping[str, User], spelling: Spelling, decoys: Decoys, random: RandomBytes) -> None:
         self._known = known
@@ -73,13 +73,13 @@ class Scram:
     def begin(self, hello: Hello) -> Round:
         authid, nonce = hello.user(), hello.nonce()
         hello.check_unbound()
-        # Made for everybody: it must not show in the time who is known.
+        # Made for every authid: the time must not reveal which are known.
         nobody = self._nobody(authid)
         user = self._known.get(authid, nobody)
         return _Proven(user, self._spelling, authid, nonce, b64encode(self._random(_NONCE)).decode())
 
     def _nobody(self, authid: str) -> User:
-        """One who looks like a user, and has keys that nobody knows."""
+        """Return a made-up user with keys that nobody knows."""
         model = self._decoys.choice(authid, self._models)
         salt = self._decoys.octets("salt", authid, len(model.salt))
         stored_key = self._decoys.octets("key", authid, _KEY)
@@ -87,7 +87,7 @@ class Scram:
 
 
 class _Proven:
-    """A proof that is being waited for."""
+    """A challenge that waits for its proof."""
 
     def __init__(self, user: User, spelling: Spelling, authid: str, client_nonce: str, server_nonce: str) -> None:
         self._user = user
@@ -101,7 +101,7 @@ class _Proven:
 
     async def answer(self, signature: str, extra: Mapping[str, Any]) -> Welcome:
         user, spelling = self._user, self._spelling
-        # The proof is over the nonce and the binding anyway; Autobahn does not repeat them.
+        # The proof covers the nonce and the binding anyway; Autobahn does not repeat them.
         repeated = extra.get("nonce", self._nonce) == self._nonce
         unbound = extra.get("channel_binding") is None and extra.get("cbind_data") is None
         if not (is_proof(signature, user.stored_key, self._message) and repeated and unbound) or user.principal is None:
@@ -111,13 +111,13 @@ class _Proven:
 
 
 def auth_message(authid: str, client_nonce: str, nonce: str, salt: str, iterations: int, binding: str) -> bytes:
-    """What both sides sign: their three messages as RFC 5802 section 7 writes them."""
+    """Return the text that both sides sign: their three messages as in RFC 5802 section 7."""
     name = authid.replace("=", "=3D").replace(",", "=2C")
     return f"n={name},r={client_nonce},r={nonce},s={salt},i={iterations},c={binding},r={nonce}".encode()
 
 
 def is_proof(signature: str, stored_key: bytes, message: bytes) -> bool:
-    """Whether who made this knows the client key of which `stored_key` is the digest."""
+    """Return whether the signer knows the client key with the digest `stored_key`."""
     try:
         proof = b64decode(signature, validate=True)
     except ValueError:

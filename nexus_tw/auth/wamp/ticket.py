@@ -1,4 +1,4 @@
-"""WAMP's tickets (specification, ticket-based authentication): the ticket is a token, as it would be at an upgrade."""
+"""WAMP's tickets (specification, ticket-based authentication): a ticket is a token, as at an upgrade."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ TICKET: Final = "ticket"
 
 
 def check_join(principal: Principal, realm: str) -> None:
-    """Raises `Refusal` where this one, whoever it is, may not be in that realm."""
+    """Raise `Refusal` if this principal may not join that realm."""
     if not principal.may_join(realm):
         raise Refusal("wamp.error.authorization_denied", "Your role may not join this realm")
 
 
 class Ticket:
-    """Asks the authenticators that tokens are shown to: API keys, JSON Web Tokens, one's own."""
+    """Asks the same authenticators as for tokens: API keys, JSON Web Tokens, the operator's own."""
 
     def __init__(self, authenticators: Authenticators) -> None:
         self._authenticators = authenticators
@@ -31,7 +31,7 @@ class Ticket:
 
 
 class _Shown:
-    """A ticket that is being waited for."""
+    """A challenge that waits for its ticket."""
 
     def __init__(self, authenticators: Authenticators, hello: Hello) -> None:
         self._authenticators = authenticators

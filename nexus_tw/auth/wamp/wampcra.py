@@ -1,4 +1,4 @@
-"""WAMP-CRA (specification, challenge-response authentication): an HMAC over a challenge; the password does not travel."""
+"""WAMP-CRA (specification, challenge-response authentication): an HMAC over a challenge; the password is not sent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NONCE: Final = 24  # bytes
 
 
 class User(NamedTuple):
-    """Who may sign, and with what key; `salting` is what the client needs to derive that key from a password."""
+    """A user and its signing key; `salting` contains the parameters to derive that key from a password."""
 
     principal: Principal | None  # None for one that does not exist
     role: str
@@ -34,7 +34,7 @@ class User(NamedTuple):
 
 
 def users(entries: Iterable[Settings], roles: Mapping[str, Role], realms: Iterable[str]) -> dict[str, dict[str, User]]:
-    """The users by realm and authid; `ConfigError` names an entry that cannot be used."""
+    """Return the users by realm and authid. Raise `ConfigError`, naming the entry, if one cannot be used."""
     return enrol(WAMPCRA, entries, lambda entry: [("subject", entry.subject, entry)], _user, roles, realms)
 
 
@@ -47,7 +47,7 @@ def _user(member: str, entry: Settings, principal: Principal) -> User:
         return User(principal, entry.role, entry.secret.encode(), {})
     salting = {"salt": entry.salt, "iterations": entry.iterations, "keylen": entry.keylen}
     if entry.key:
-        # Compared with what it would be if it were base64 of as many bytes: the text itself is the HMAC's key.
+        # Compared with the length that base64 of as many bytes has: the text itself is the HMAC's key.
         if len(entry.key) != len(b64encode(bytes(entry.keylen))) or not is_base64(entry.key):
             raise ConfigError(f"{member}.key: is not base64 of {entry.keylen} bytes")
         return User(principal, entry.role, entry.key.encode(), salting)
@@ -68,7 +68,7 @@ class WampCra:
 
     def begin(self, hello: Hello) -> Round:
         authid = hello.user()
-        # Made for everybody: it must not show in the time who is known.
+        # Made for every authid: the time must not reveal which are known.
         nobody = self._nobody(authid)
         user = self._known.get(authid, nobody)
         challenge = {
@@ -83,7 +83,7 @@ class WampCra:
         return _Signed(user, msgspec.json.encode(challenge).decode())
 
     def _nobody(self, authid: str) -> User:
-        """One who looks like a user, and has a key that nobody knows."""
+        """Return a made-up user with a key that nobody knows."""
         model = self._decoys.choice(authid, self._models)
         salting = dict(model.salting)
         if salting:
@@ -93,7 +93,7 @@ class WampCra:
 
 
 class _Signed:
-    """A signature that is being waited for."""
+    """A challenge that waits for its signature."""
 
     def __init__(self, user: User, challenge: str) -> None:
         self._user = user
