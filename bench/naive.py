@@ -146,7 +146,7 @@ class AskingHub(Hub):
         facts = Facts(msgspec.json.decode(event.payload.data))
         frames: dict[Any, bytes] = {}
         got: set[Subscriber] = set()
-        for bucket in self._route(event.type):
+        for bucket in self._buckets.find(event.type):
             pattern = bucket.pattern
             for subscriber, filters in self._askers[pattern.text].items():
                 if subscriber not in got and any(filter_ is None or filter_.matches(facts) for filter_ in filters):

@@ -136,15 +136,15 @@ class Node:
             subscriptions, presence = realm._subscriptions, realm._presence
             hub = subscriptions._hub
             executors, invocations = realm._executors, realm._invocations
-            patterns = [hub._trie._root.children, hub._trie._root.tails]
-            procedures = [executors._trie._root.children, executors._trie._root.tails]
+            patterns = [hub._buckets._trie._root.children, hub._buckets._trie._root.tails]
+            registrations = executors._registrations
+            procedures = [registrations._trie._root.children, registrations._trie._root.tails]
             tables |= {
-                f"{name}: hub": [hub._exact, hub._wild, hub._cohorts, hub._dirty, *patterns],
+                f"{name}: hub": [list(hub._buckets), hub._cohorts, hub._dirty, *patterns],
                 f"{name}: subscriptions": [subscriptions._clients, subscriptions._interests, subscriptions.lines._lines],
                 f"{name}: presence": [presence._ids, presence._peers, presence._registered],
                 f"{name}: executors": [
-                    executors._exact,
-                    executors._wild,
+                    list(registrations),
                     executors._agents,
                     executors._peers,
                     *procedures,

@@ -12,10 +12,10 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
-from nexus_tw.bus.wanted import Wanted
 from nexus_tw.interfaces.plugins import BusListener, IBus
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.names import Pattern
+from nexus_tw.model.pattern_index import PatternIndex, some
 from nexus_tw.runtime.guard import Guard
 
 _guarded: Final = Guard(__name__, "What came over the bus could not be handled")
@@ -82,7 +82,7 @@ class MemoryBus:
         self.node = node
         self.available = False
         self._broker = broker
-        self._wanted = Wanted()
+        self._wanted: PatternIndex[Pattern] = PatternIndex(some)
         self._listener: BusListener | None = None
 
     def start(self, listener: BusListener) -> Deferred[None]:
@@ -107,7 +107,7 @@ class MemoryBus:
         done(None)
 
     def subscribe(self, pattern: Pattern, done: Callable[[], None]) -> None:
-        self._wanted.add(pattern)
+        self._wanted.put(pattern, pattern)
         done()
 
     def unsubscribe(self, pattern: Pattern) -> None:
@@ -118,7 +118,7 @@ class MemoryBus:
 
     def event(self, event_type: str, data: bytes, about: bytes) -> None:
         """An event from the broker."""
-        if self._listener is not None and self._wanted.wants(event_type):
+        if self._listener is not None and self._wanted.any(event_type):
             _guarded(self._listener.event, event_type, data, about)
 
     def message(self, body: bytes) -> None:

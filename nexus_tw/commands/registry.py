@@ -13,16 +13,12 @@ from random import Random
 from typing import Final, NamedTuple
 
 from nexus_tw.interfaces.peers import Peer
-from nexus_tw.model.cache import BoundedCache
 from nexus_tw.model.errors import ALREADY_REGISTERED, POLICY_CONFLICT
-from nexus_tw.model.names import Pattern, is_name, is_reserved
-from nexus_tw.model.pattern_index import PatternMap
+from nexus_tw.model.names import Pattern
+from nexus_tw.model.pattern_index import PatternIndex, best
 
 SINGLE: Final = "single"
 ROUNDROBIN: Final = "roundrobin"
-# Of names for which the registration of a pattern is remembered: how many, and their bytes.
-_ROUTES_KEPT: Final = 16384
-_ROUTES_BYTES: Final = 4 << 20
 
 
 class Executor(NamedTuple):
@@ -66,16 +62,13 @@ class Executors:
     def __init__(self, random: Random) -> None:
         self._random = random
         self._numbers = count(1)
-        self._exact: dict[str, Registration] = {}
-        self._wild: dict[str, Registration] = {}
-        self._trie: PatternMap[Registration] = PatternMap()
-        self._routes: BoundedCache[str, Registration | None] = BoundedCache(_ROUTES_KEPT, _ROUTES_BYTES)
+        self._registrations: PatternIndex[Registration] = PatternIndex(best)
         self._by_number: dict[int, Registration] = {}
         self._agents: dict[tuple[str, str], dict[Peer, None]] = {}
         self._peers: dict[Peer, dict[tuple[str, str], Registration]] = {}  # by the pattern's text, and the agent
 
     def __iter__(self) -> Iterator[Registration]:
-        return iter((*self._exact.values(), *self._wild.values()))
+        return iter(self._registrations)
 
     def check(self, pattern: Pattern, invoke: str, leaving: Peer | None = None) -> None:
         """Raise `POLICY_CONFLICT` or `ALREADY_REGISTERED` if nobody may register this so once `leaving` is gone."""
@@ -94,11 +87,8 @@ class Executors:
         created = registration is None
         if registration is None:
             registration = Registration(next(self._numbers), pattern, invoke, int(now * 1000))
-            (self._exact if pattern.exact else self._wild)[pattern.text] = registration
+            self._registrations.put(pattern, registration)
             self._by_number[registration.number] = registration
-            if not pattern.exact:
-                self._trie.put(pattern, registration)
-                self._routes.forget()
         key = (pattern.text, agent_id)
         self._peers.setdefault(peer, {})[key] = registration
         registration.executors[Executor(peer, agent_id)] = None
@@ -128,7 +118,7 @@ class Executors:
         return self._by_number.get(number)
 
     def registration(self, pattern: Pattern) -> Registration | None:
-        return (self._exact if pattern.exact else self._wild).get(pattern.text)
+        return self._registrations.get(pattern)
 
     def namesakes(self, peer: Peer, pattern: Pattern) -> list[Peer]:
         """Return the other connections of the peer's subject that execute what is registered under this pattern."""
@@ -145,18 +135,8 @@ class Executors:
         return any(agent_id != first for _, agent_id in registrations)
 
     def find(self, name: str) -> Registration | None:
-        """Who executes this: an exact registration, else the longest prefix, else the wildcard whose components are given
-        the furthest from the left (WAMP: pattern-based registration)."""
-        exact = self._exact.get(name)
-        if exact is not None or not self._wild:
-            return exact
-        if is_reserved(name):
-            return None  # what is the server's own and not there is nobody's, though a pattern may match it
-        if name in self._routes:
-            return self._routes[name]
-        if not is_name(name):
-            return None
-        return self._routes.keep(name, max(self._trie.matching(name), key=_specificity, default=None), name)
+        """Return the registration for calls of this name: the exact one, else that of the best pattern."""
+        return self._registrations.first(name)
 
     def any(self, name: str, agent_id: str | None) -> bool:
         """Whether anybody (or with an id, that agent) executes it."""
@@ -166,7 +146,10 @@ class Executors:
         """Who shall execute it next: one of the registration's, or the given agent's latest connection."""
         if agent_id is not None:
             peers = self._agents.get((name, agent_id))
-            return (self._exact[name], Executor(next(reversed(peers)), agent_id)) if peers else None
+            if not peers:
+                return None
+            peer = next(reversed(peers))
+            return self._peers[peer][name, agent_id], Executor(peer, agent_id)
         registration = self.find(name)
         return None if registration is None else (registration, registration.pick(self._random))
 
@@ -180,31 +163,11 @@ class Executors:
             agent_id = key[1]
             del registration.executors[Executor(peer, agent_id)]
             if not registration.executors:
-                self._delete(registration)
+                del self._by_number[registration.number]
+                self._registrations.drop(registration.pattern)
             peers = self._agents[key]
             del peers[peer]
             if not peers:
                 del self._agents[key]
             left.append((registration, not registration.executors))
         return left
-
-    def _delete(self, registration: Registration) -> None:
-        pattern = registration.pattern
-        del self._by_number[registration.number]
-        if pattern.exact:
-            del self._exact[pattern.text]
-        else:
-            del self._wild[pattern.text]
-            self._trie.drop(pattern)
-            self._routes.forget()
-
-
-
-
-
-
-def _specificity(registration: Registration) -> tuple[bool, int, tuple[bool, ...]]:
-    pattern = registration.pattern
-    if pattern.tail is not None:
-        return True, len(pattern.text), ()
-    return False, 0, tuple(part != "*" for part in pattern.parts)

@@ -1,152 +1,134 @@
-"""An index of patterns: finds all that match a name without looking at each."""
+"""An index of what is subscribed to, or registered, under names and patterns: which of it answers for a name.
+
+Names are looked up; patterns that match are found in a trie, and what was found is kept until a pattern comes or goes. A rule
+says which of the matches answer: `selecting`, `best` or `some`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator
+from sys import getsizeof
+from typing import Final, Generic, Protocol, TypeVar
 
-from nexus_tw.model.names import Pattern
+from nexus_tw.model.cache import BoundedCache
+from nexus_tw.model.names import Pattern, is_name, is_reserved
+from nexus_tw.model.pattern_trie import PatternTrie
+
+# Of names for which an answer is kept: how many, and the bytes of these.
+KEPT: Final = 16384
+KEPT_BYTES: Final = 4 << 20
+
+
+class Patterned(Protocol):
+    """What has a pattern of its own."""
+
+    pattern: Pattern
+
 
 T = TypeVar("T")
+P = TypeVar("P", bound=Patterned)
 
 
-class _Node(Generic[T]):
-    """A place where patterns end or part ways; `label` are the `size` components that lead to it from the one above."""
+class PatternIndex(Generic[T]):
+    """Values by pattern."""
 
-    __slots__ = ("children", "here", "label", "size", "tails")
+    __slots__ = ("_exact", "_kept", "_rule", "_trie", "_wild")
 
-    def __init__(self, label: str, size: int) -> None:
-        self.label = label
-        self.size = size
-        # None where there is nothing: nearly every node has but one of these.
-        self.children: dict[str, _Node[T]] | None = None  # by the first component of their labels
-        self.here: dict[str, T] | None = None  # by text: a name, and a wildcard without a star, are the same place
-        self.tails: dict[str, T] | None = None
+    def __init__(self, rule: Callable[[str, Iterator[T]], tuple[T, ...]], room: int = KEPT_BYTES) -> None:
+        """`rule` gets a name and the values of all patterns but its own that match it, shortest prefix first, and returns
+        those that answer. `room` bounds what is kept of that, in bytes."""
+        self._rule = rule
+        self._exact: dict[str, T] = {}
+        self._wild: dict[str, T] = {}  # by the text of the pattern
+        self._trie: PatternTrie[T] = PatternTrie()  # of the same
+        self._kept: BoundedCache[str, tuple[T, ...]] = BoundedCache(KEPT, room)
 
-    def fits(self, parts: list[str], at: int) -> bool:
-        """Whether the label stands for the components of a name from there on, of which the first one does."""
-        if self.size == 1:
-            return True
-        mine, theirs = self.label.split("."), parts[at : at + self.size]
-        return mine == theirs or (
-            len(mine) == len(theirs) and all(one in ("*", other) for one, other in zip(mine, theirs, strict=True))
-        )
-
-    def after(self, size: int) -> _Node[T]:
-        """Cut the label after so many components; return the node that now stands there, above this one."""
-        label = self.label.split(".")
-        above: _Node[T] = _Node(".".join(label[:size]), size)
-        above.children = {label[size]: self}
-        self.label = ".".join(label[size:])
-        self.size -= size
-        return above
-
-
-class PatternMap(Generic[T]):
-    """Values by pattern, and all those whose pattern matches a name, found by walking a trie.
-
-    Components that all patterns share which have the first of them are one node, so that what is kept of a pattern is no more
-    than a few times its text.
-    """
-
-    def __init__(self) -> None:
-        self._root: _Node[T] = _Node("", 0)
+    def __iter__(self) -> Iterator[T]:
+        """Iterate over all values, those of names first."""
+        return iter((*self._exact.values(), *self._wild.values()))
 
     def put(self, pattern: Pattern, value: T) -> None:
-        node = self._root
-        parts = pattern.parts
-        at = 0
-        while at < len(parts):
-            if node.children is None:
-                node.children = {}
-            first = parts[at]
-            child = node.children.get(first)
-            if child is None:
-                child = node.children[first] = _Node(".".join(parts[at:]), len(parts) - at)
-            else:
-                shared = _shared(child.label.split("."), parts[at:])
-                if shared < child.size:
-                    child = node.children[first] = child.after(shared)
-            node = child
-            at += node.size
-        if pattern.tail is None:
-            if node.here is None:
-                node.here = {}
-            node.here[pattern.text] = value
+        """Add the value of a pattern that has none."""
+        if pattern.exact:
+            self._exact[pattern.text] = value
         else:
-            if node.tails is None:
-                node.tails = {}
-            node.tails[pattern.tail] = value
+            self._wild[pattern.text] = value
+            self._trie.put(pattern, value)
+            self._kept.forget()
 
     def drop(self, pattern: Pattern) -> None:
-        """Remove the value of a pattern that was put."""
-        node = self._root
-        path: list[tuple[_Node[T], str]] = []
-        parts = pattern.parts
-        at = 0
-        while at < len(parts):
-            path.append((node, parts[at]))
-            assert node.children is not None
-            node = node.children[parts[at]]
-            at += node.size
-        if pattern.tail is None:
-            assert node.here is not None
-            node.here.pop(pattern.text, None)
-            node.here = node.here or None
+        """Remove the value of a pattern that has one."""
+        if pattern.exact:
+            del self._exact[pattern.text]
         else:
-            assert node.tails is not None
-            node.tails.pop(pattern.tail, None)
-            node.tails = node.tails or None
-        while path and node.here is None and node.tails is None:
-            above, first = path.pop()
-            assert above.children is not None
-            if node.children is None:
-                del above.children[first]
-                above.children = above.children or None
-                node = above
-            else:
-                if len(node.children) == 1:  # no ways part here any more
-                    (child,) = node.children.values()
-                    child.label = f"{node.label}.{child.label}"
-                    child.size += node.size
-                    above.children[first] = child
-                break
+            del self._wild[pattern.text]
+            self._trie.drop(pattern)
+            self._kept.forget()
 
-    def matching(self, name: str) -> Iterator[T]:
-        """Values of the patterns that match, shortest prefix first."""
-        parts = name.split(".")
-        reached: dict[int, list[_Node[T]]] = {0: [self._root]}  # by how many components lead there
-        for at, part in enumerate(parts):
-            for node in reached.pop(at, ()):
-                if node.tails is not None:
-                    yield from _beginning(node.tails, part)
-                if node.children is not None:
-                    for key in (part, "*"):
-                        child = node.children.get(key)
-                        if child is not None and child.fits(parts, at):
-                            reached.setdefault(at + child.size, []).append(child)
-        for node in reached.pop(len(parts), ()):
-            if node.here is not None:
-                yield from node.here.values()
+    def get(self, pattern: Pattern) -> T | None:
+        """Return the value of this very pattern."""
+        return (self._exact if pattern.exact else self._wild).get(pattern.text)
+
+    def matching(self, name: str) -> list[T]:
+        """Return all values whose pattern matches the name, whatever the rule says."""
+        exact = self._exact.get(name)
+        return [*(() if exact is None else (exact,)), *self._trie.matching(name)]
+
+    def find(self, name: str) -> tuple[T, ...]:
+        """Return the value of the name itself, then those of patterns that answer for it."""
+        exact = self._exact.get(name)
+        if not self._wild:
+            return () if exact is None else (exact,)
+        found = self._kept.get(name)
+        if found is None:
+            found = self._look(name)
+        return found if exact is None else (exact, *found)
+
+    def first(self, name: str) -> T | None:
+        """Return the first that `find` would."""
+        exact = self._exact.get(name)
+        if exact is not None or not self._wild:
+            return exact
+        found = self._kept.get(name)
+        if found is None:
+            found = self._look(name)
+        return found[0] if found else None
+
+    def any(self, name: str) -> bool:
+        """Return whether `find` would return anything."""
+        if name in self._exact:
+            return True
+        if not self._wild:
+            return False
+        found = self._kept.get(name)
+        return bool(self._look(name) if found is None else found)
+
+    def _look(self, name: str) -> tuple[T, ...]:
+        if not is_name(name):  # may be of any length, so it is not kept
+            return ()
+        found = self._rule(name, self._trie.matching(name))
+        return self._kept.keep(name, found, name, getsizeof(found))
 
 
-def _beginning(tails: dict[str, T], part: str) -> Iterator[T]:
-    # Looked up, not compared with each: a prefix may be asked for by very many.
-    if len(tails) == 1:
-        (tail,) = tails
-        if part.startswith(tail):
-            yield tails[tail]
-        return
-    for size in range(len(part) + 1):
-        if (tail := part[:size]) in tails:
-            yield tails[tail]
+def selecting(name: str, found: Iterator[P]) -> tuple[P, ...]:
+    """Return all whose pattern selects the name: for a reserved name, those that begin with the same component."""
+    return tuple(one for one in found if one.pattern.means(name))
 
 
-def _shared(one: Sequence[str], other: Sequence[str]) -> int:
-    """Return how many components they begin with that are the same."""
-    count = 0
-    for mine, theirs in zip(one, other, strict=False):
-        if mine != theirs:
-            break
-        count += 1
-    return count
+def best(name: str, found: Iterator[P]) -> tuple[P, ...]:
+    """Return the one with the longest prefix, else the wildcard whose components are given the furthest from the left (WAMP:
+    pattern-based registration); none for a reserved name, which patterns do not stand for."""
+    one = None if is_reserved(name) else max(found, key=_specificity, default=None)
+    return () if one is None else (one,)
+
+
+def some(_name: str, found: Iterator[T]) -> tuple[T, ...]:
+    """Return one of them, whichever."""
+    return () if (one := next(found, None)) is None else (one,)
+
+
+def _specificity(one: Patterned) -> tuple[bool, int, tuple[bool, ...]]:
+    pattern = one.pattern
+    if pattern.tail is not None:
+        return True, len(pattern.text), ()
+    return False, 0, tuple(part != "*" for part in pattern.parts)

@@ -24,33 +24,19 @@ from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable
 from functools import partial
 from itertools import count
-from sys import getsizeof
 from typing import Final, NoReturn
 
 from nexus_tw.interfaces.peers import Encoding
-from nexus_tw.model.cache import BoundedCache
 from nexus_tw.model.errors import INTERNAL
 from nexus_tw.model.events import Event, Rule
 from nexus_tw.model.filters import Facts, Filter
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
-from nexus_tw.model.pattern_index import PatternMap
+from nexus_tw.model.pattern_index import PatternIndex, selecting
 from nexus_tw.protocols.native.messages import Continuity
 from nexus_tw.pubsub.groups import Batch, Bucket, Cohort, Group, Subscriber
 
-# Of event types for which the matching patterns are remembered: how many, and their bytes.
-_ROUTES_KEPT: Final = 16384
-_ROUTES_BYTES: Final = 8 << 20
-
-
-
-
-
-
-
-
-
-
+ROUTES_BYTES: Final = 8 << 20  # of event types for which the matching patterns are remembered, which may be many
 
 
 class _Fan:
@@ -91,10 +77,7 @@ class Hub:
         self._soon = soon
         self._now = now
         self._metrics = metrics
-        self._exact: dict[str, Bucket] = {}
-        self._wild: dict[str, Bucket] = {}
-        self._trie: PatternMap[Bucket] = PatternMap()
-        self._routes: BoundedCache[str, tuple[Bucket, ...]] = BoundedCache(_ROUTES_KEPT, _ROUTES_BYTES)
+        self._buckets: PatternIndex[Bucket] = PatternIndex(selecting, ROUTES_BYTES)
         self._cohorts: dict[tuple[Hashable, frozenset[Group]], Cohort] = {}
         self._dirty: deque[Cohort] = deque()
         self._numbers = count(1)
@@ -131,15 +114,15 @@ class Hub:
 
     def patterns(self) -> list[Pattern]:
         """Every pattern that somebody here subscribes to."""
-        return [bucket.pattern for bucket in (*self._exact.values(), *self._wild.values())]
+        return [bucket.pattern for bucket in self._buckets]
 
     def interested(self, event_type: str) -> list[Pattern]:
         """The patterns, of those subscribed to, that an event of this type matches."""
-        return [bucket.pattern for bucket in self._route(event_type)]
+        return [bucket.pattern for bucket in self._buckets.find(event_type)]
 
     def buckets(self) -> list[Bucket]:
         """What is subscribed to, pattern by pattern."""
-        return [*self._exact.values(), *self._wild.values()]
+        return list(self._buckets)
 
     def numbered(self, number: int) -> Bucket | None:
         """Return the subscriptions with that id."""
@@ -147,20 +130,19 @@ class Hub:
 
     def matching(self, name: str) -> list[Bucket]:
         """Return the subscriptions whose pattern matches this name, reserved names included."""
-        exact = self._exact.get(name)
-        return [*(() if exact is None else (exact,)), *self._trie.matching(name)]
+        return self._buckets.matching(name)
 
     def bucket(self, pattern: Pattern) -> Bucket | None:
         """What is subscribed to under this very pattern."""
-        return (self._exact if pattern.exact else self._wild).get(pattern.text)
+        return self._buckets.get(pattern)
 
     def wanted(self, event_type: str) -> bool:
         """Whether anybody here might get an event of this type."""
-        return bool(self._route(event_type))
+        return self._buckets.any(event_type)
 
     def event(self, event: Event, excluded: Collection[Subscriber] = ()) -> None:
         """Gathers the event for every cohort that shall get it. `excluded` are those that its rule leaves out by session."""
-        buckets = self._route(event.type)
+        buckets = self._buckets.find(event.type)
         if not buckets:
             return
         fan = _Fan(event, excluded)
@@ -251,28 +233,14 @@ class Hub:
     def _fails(self, error: Exception) -> None:
         self._soon(partial(_raise, error))
 
-    def _route(self, event_type: str) -> tuple[Bucket, ...]:
-        exact = self._exact.get(event_type)
-        if not self._wild:
-            return () if exact is None else (exact,)
-        wild = self._routes.get(event_type)
-        if wild is None:
-            found = self._trie.matching(event_type)
-            wild = tuple(bucket for bucket in found if bucket.pattern.means(event_type))
-            self._routes.keep(event_type, wild, event_type, getsizeof(wild))
-        return wild if exact is None else (exact, *wild)
-
     # --- membership
 
     def _bucket(self, pattern: Pattern) -> Bucket:
-        buckets = self._exact if pattern.exact else self._wild
-        bucket = buckets.get(pattern.text)
+        bucket = self._buckets.get(pattern)
         if bucket is None:
-            bucket = buckets[pattern.text] = Bucket(pattern, next(self._numbers), int(self._now() * 1000))
+            bucket = Bucket(pattern, next(self._numbers), int(self._now() * 1000))
             self._by_number[bucket.number] = bucket
-            if not pattern.exact:
-                self._trie.put(pattern, bucket)
-                self._routes.forget()
+            self._buckets.put(pattern, bucket)
         return bucket
 
     @staticmethod
@@ -293,14 +261,8 @@ class Hub:
             bucket = group.bucket
             bucket.drop(group)
             if not bucket.groups:
-                pattern = bucket.pattern
                 del self._by_number[bucket.number]
-                if pattern.exact:
-                    del self._exact[pattern.text]
-                else:
-                    del self._wild[pattern.text]
-                    self._trie.drop(pattern)
-                    self._routes.forget()
+                self._buckets.drop(bucket.pattern)
 
     def _place(self, subscriber: Subscriber) -> None:
         """Moves the subscriber to the cohort that its pairs ask for.

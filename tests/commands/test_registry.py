@@ -202,11 +202,11 @@ def test_what_was_found_is_forgotten_when_patterns_come_and_go(world: World) -> 
 
 
 def test_what_was_found_is_bounded(world: World) -> None:
-    world.executors._routes = BoundedCache(10, 1 << 20)
+    world.executors._registrations._kept = BoundedCache(10, 1 << 20)
     world.add(RecordingPeer(), "a", "x", match="prefix")
     for number in range(35):
         assert world.who(f"x.{number}") == "a" and world.who(f"y.{number}") is None
-        assert len(world.executors._routes) <= 10
+        assert len(world.executors._registrations._kept) <= 10
 
 
 def test_what_is_no_name_is_looked_for_but_not_remembered(world: World) -> None:
@@ -214,10 +214,10 @@ def test_what_is_no_name_is_looked_for_but_not_remembered(world: World) -> None:
     world.add(RecordingPeer(), "a", "", match="prefix")
     for text in ("x" * 60_000, "a b", "", "a..b", "*"):
         assert world.who(text) is None
-    assert not world.executors._routes
+    assert not world.executors._registrations._kept
     for number in range(20_000):
         world.executors.find(f"{number:0250}")
-    assert world.executors._routes._size <= 4 << 20
+    assert world.executors._registrations._kept._size <= 4 << 20
 
 
 def test_an_agent_is_asked_for_what_it_registered_by_name_and_not_for_what_a_pattern_of_its_stands_for(world: World) -> None:
@@ -360,8 +360,9 @@ class ExecutorsAgainstModel(RuleBasedStateMachine):
         for place in range(3):
             self.lose(place)
         executors = self.executors
-        assert not executors._exact and not executors._wild and not executors._agents and not executors._peers
-        assert not executors._trie._root.children and not executors._trie._root.tails
+        assert not list(executors._registrations) and not executors._agents and not executors._peers
+        trie = executors._registrations._trie
+        assert not trie._root.children and not trie._root.tails
 
 
 ExecutorsAgainstModel.TestCase.settings = settings(ExecutorsAgainstModel.TestCase.settings, stateful_step_count=40)

@@ -122,10 +122,10 @@ async def test_4001_slow_consumer(nodes: Nodes) -> None:
     assert_told(slow, 4001, "Slow consumer", reconnect=True)
 
 
-def subscribed(node: Node) -> dict[str, Any]:
-    """What anybody subscribes to, by name."""
-    tables: list[dict[str, Any]] = node.left().get("nexus: hub", [{}])
-    return tables[0]
+def subscribed(node: Node) -> list[str]:
+    """What anybody subscribes to."""
+    realm: Any = node.server.realms["nexus"]
+    return [pattern.text for pattern in realm._subscriptions._hub.patterns()]
 
 
 @pytest_twisted.ensureDeferred

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
 import time
-import tracemalloc
 import unicodedata
-from collections.abc import Sequence
 from itertools import product
-from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -14,15 +11,7 @@ from hypothesis import strategies as st
 from nexus_tw.model import names
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.names import Pattern, check_name, is_name, is_reserved, parse_pattern
-from nexus_tw.model.pattern_index import PatternMap
-
-COMPONENT = st.sampled_from("abc")
-NAMES = st.lists(COMPONENT, min_size=1, max_size=5).map(".".join)
-PATTERNS = st.builds(
-    lambda parts, tail: Pattern.parse(".".join([*parts, *["**"] * (tail or not parts)])),
-    st.lists(COMPONENT | st.just("*"), max_size=4),
-    st.booleans(),
-)
+from tests.model.patterns import ANY_PATTERNS, NAMES, PATTERNS, PREFIXES, WIDE_NAMES, WILDCARDS, matches
 
 
 def all_names(components: int, letters: str = "abcd") -> list[str]:
@@ -46,19 +35,6 @@ def naive_is_name(text: str) -> bool:
         component and not any(c in "#*" or c.isspace() or unicodedata.category(c) == "Cc" for c in component)
         for component in text.split(".")
     )
-
-
-def naive_matches(pattern: Sequence[str], name: Sequence[str]) -> bool:
-    """Straight from the words of the contract."""
-    if not pattern or not name:
-        return not pattern and not name
-    if pattern[0] == "**":
-        return len(name) >= 1
-    return pattern[0] in ("*", name[0]) and naive_matches(pattern[1:], name[1:])
-
-
-def matches(pattern: Pattern, name: str) -> bool:
-    return naive_matches(pattern.text.split("."), name.split("."))
 
 
 # --- grammar
@@ -184,12 +160,6 @@ def test_patterns_are_equal_when_written_alike(one: Pattern, other: Pattern) -> 
 
 # --- what WAMP adds: prefixes of characters, wildcards without a star
 
-WIDE = st.sampled_from(["a", "b", "ab", "ba", "abb"])
-WIDE_NAMES = st.lists(WIDE, min_size=1, max_size=4).map(".".join)
-PREFIXES = st.lists(WIDE | st.just(""), max_size=3).map(".".join)
-WILDCARDS = st.lists(WIDE | st.just(""), min_size=1, max_size=4).map(".".join)
-
-
 def begins(prefix: str, name: str) -> bool:
     """An empty component is nobody's, so a prefix that holds one before its end begins no name."""
     return name.startswith(prefix)
@@ -240,11 +210,6 @@ def test_what_is_reserved_comes_to_those_who_name_it(pattern: Pattern, name: str
     assert pattern.means(name) is meant
 
 
-ANY_PATTERNS = st.one_of(
-    WIDE_NAMES.map(Pattern.parse),
-    PREFIXES.filter(lambda prefix: "" not in prefix.split(".")[:-1]).map(Pattern.prefixed),
-    WILDCARDS.map(Pattern.wildcard),
-)
 WIDE_PARTS = ["a", "b", "ab", "ba", "abb", "abbc", "c"]
 WIDE_WORLD = [".".join(parts) for size in range(1, 5) for parts in product(WIDE_PARTS, repeat=size)]
 
@@ -252,102 +217,6 @@ WIDE_WORLD = [".".join(parts) for size in range(1, 5) for parts in product(WIDE_
 @given(ANY_PATTERNS, ANY_PATTERNS)
 def test_covering_holds_for_prefixes_too(one: Pattern, other: Pattern) -> None:
     assert one.covers(other) == all(one.matches(name) for name in WIDE_WORLD if other.matches(name))
-
-
-@given(st.lists(ANY_PATTERNS, unique=True, max_size=20), st.lists(WIDE_NAMES, min_size=1, max_size=5))
-def test_a_map_finds_prefixes_and_plain_wildcards(patterns: list[Pattern], names: list[str]) -> None:
-    found: PatternMap[str] = PatternMap()
-    for pattern in patterns:
-        found.put(pattern, pattern.text)
-    for name in names:
-        assert sorted(found.matching(name)) == sorted(p.text for p in patterns if p.matches(name))
-    for pattern in patterns[::2]:
-        found.drop(pattern)
-    for name in names:
-        assert sorted(found.matching(name)) == sorted(p.text for p in patterns[1::2] if p.matches(name))
-    for pattern in patterns[1::2]:
-        found.drop(pattern)
-    root = found._root
-    assert (root.children, root.here, root.tails) == (None, None, None)
-
-
-# --- the map
-
-
-@given(st.lists(st.tuples(st.booleans(), PATTERNS), max_size=30), st.lists(NAMES, min_size=1, max_size=5))
-def test_a_map_finds_what_asking_each_pattern_would_find_also_after_drops(
-    steps: list[tuple[bool, Pattern]], names: list[str]
-) -> None:
-    found: PatternMap[str] = PatternMap()
-    there: set[Pattern] = set()
-    for put, pattern in steps:
-        if put:
-            found.put(pattern, pattern.text)
-            there.add(pattern)
-        elif pattern in there:
-            found.drop(pattern)
-            there.remove(pattern)
-    for name in names:
-        matched = list(found.matching(name))
-        assert sorted(matched) == sorted(pattern.text for pattern in there if matches(pattern, name))
-        assert matched == sorted(matched, key=lambda text: len(Pattern.parse(text).parts)), "shortest prefix first"
-
-
-@given(st.lists(PATTERNS, unique=True))
-def test_an_emptied_map_keeps_nothing(patterns: list[Pattern]) -> None:
-    found: PatternMap[int] = PatternMap()
-    for pattern in patterns:
-        found.put(pattern, 1)
-    for pattern in patterns:
-        found.drop(pattern)
-    root = found._root
-    assert (root.children, root.here, root.tails) == (None, None, None)
-
-
-def shape(node: Any) -> Any:
-    """All that a map is made of."""
-    below = {first: shape(child) for first, child in (node.children or {}).items()}
-    return node.label, node.size, node.here or {}, node.tails or {}, below
-
-
-def nodes(node: Any) -> list[Any]:
-    return [node, *(each for child in (node.children or {}).values() for each in nodes(child))]
-
-
-@given(st.lists(PATTERNS | ANY_PATTERNS, unique=True, max_size=30), st.data())
-def test_a_map_is_made_of_no_more_than_what_is_in_it_whatever_was(patterns: list[Pattern], data: st.DataObject) -> None:
-    """Patterns of many components: a node where one ends or some part ways, labels no longer than the texts, nothing else."""
-    found: PatternMap[int] = PatternMap()
-    for pattern in patterns:
-        found.put(pattern, 1)
-    left = data.draw(st.permutations(patterns))
-    for pattern in left[len(left) // 2 :]:
-        found.drop(pattern)
-    left = left[: len(left) // 2]
-    fresh: PatternMap[int] = PatternMap()
-    for pattern in left:
-        fresh.put(pattern, 1)
-    assert shape(found._root) == shape(fresh._root)
-    made = nodes(found._root)
-    assert len(made) <= 1 + 2 * len(left)
-    assert sum(len(node.label) for node in made) <= sum(len(pattern.text) for pattern in left)
-    for node in made:
-        assert None not in (node.children or {}) and {} not in (node.children, node.here, node.tails), "no empty tables"
-
-
-def test_patterns_of_as_many_components_as_fit_keep_about_what_they_are() -> None:
-    """128 components are 255 bytes; as a node each they would be 70 kB."""
-    texts = [f"*.{number:04}." + ".".join("a" * 120) for number in range(500)]
-    found: PatternMap[int] = PatternMap()
-    tracemalloc.start()
-    try:
-        for text in texts:
-            found.put(Pattern.parse(text), 1)
-        kept = tracemalloc.get_traced_memory()[0]
-    finally:
-        tracemalloc.stop()
-    assert len(nodes(found._root)) == 2 + 500
-    assert kept < 8 * sum(map(len, texts))
 
 
 # --- hostile clients
@@ -367,20 +236,6 @@ def test_no_text_makes_the_grammar_slow() -> None:
         with pytest.raises(NexusError):
             parse_pattern(text, "events")
     assert time.perf_counter() - begun < 1
-
-
-def test_a_map_of_hostile_patterns_is_walked_in_time() -> None:
-    found: PatternMap[int] = PatternMap()
-    count = 0
-    for number in range(4096):
-        # Every path of a binary tree of depth 12, and each of them matches.
-        parts = ["*" if number >> bit & 1 else "a" for bit in range(12)]
-        for pattern in (Pattern.parse(".".join([*parts, "**"])), Pattern.parse(".".join([*parts, *"a" * 100]))):
-            found.put(pattern, number)
-            count += 1
-    begun = time.perf_counter()
-    assert len(list(found.matching(".".join("a" * 112)))) == count
-    assert time.perf_counter() - begun < 2
 
 
 def test_texts_too_long_to_be_names_are_not_remembered() -> None:

@@ -314,8 +314,8 @@ class HubAgainstModel(RuleBasedStateMachine):
         for place in range(PEERS):
             self.leave(place)
         hub = self.hub
-        assert not hub._exact and not hub._wild and not hub._cohorts and not hub._dirty, "nothing is kept of those who left"
-        assert not hub._trie._root.children and not hub._trie._root.tails
+        assert not list(hub._buckets) and not hub._cohorts and not hub._dirty, "nothing is kept of those who left"
+        assert not hub._buckets._trie._root.children and not hub._buckets._trie._root.tails
         self.hub.event(Event("a.b", Payload.of_value(b"{}")))
         assert not self.turns.waiting
 
@@ -472,26 +472,26 @@ def test_the_frames_of_the_json_protocol_are_passed_on_as_they_are(world: World)
 
 
 def test_remembered_routes_are_bounded_and_follow_the_subscriptions(world: World) -> None:
-    world.hub._routes = BoundedCache(10, 1 << 20)
+    world.hub._buckets._kept = BoundedCache(10, 1 << 20)
     peer, subscriber = world.peer("a.*")
     for number in range(35):
         world.event(f"a.x{number}", b"1")
-        assert len(world.hub._routes) <= 10
+        assert len(world.hub._buckets._kept) <= 10
     world.hub.unsubscribe(subscriber, ["a.*"])
-    assert not world.hub._routes
+    assert not world.hub._buckets._kept
     world.turns.end()
     assert len(b"".join(peer.delivered).splitlines()) == 35
 
 
 def test_remembered_routes_are_bounded_in_bytes_however_many_patterns_a_name_has(world: World) -> None:
-    world.hub._routes = BoundedCache(1000, 50_000)
+    world.hub._buckets._kept = BoundedCache(1000, 50_000)
     _, subscriber = world.peer()
     for number in range(256):
         parts = ["*" if number >> bit & 1 else "a" for bit in range(8)]
         world.hub.subscribe(subscriber, [(Pattern.parse(".".join([*parts, "**"])), None)])
     for number in range(100):
         assert world.hub.wanted(f"{'a.' * 8}{number}")
-        assert len(world.hub._routes) * 256 * 8 <= 50_000
+        assert len(world.hub._buckets._kept) * 256 * 8 <= 50_000
 
 
 STEPS = st.tuples(st.integers(0, 7), st.sampled_from(["a", "b.c", "a.*", "*.c", "**"]), st.booleans(), st.integers(0, 1))

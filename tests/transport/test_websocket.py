@@ -437,7 +437,7 @@ async def test_a_slow_reader_is_closed_with_4001_and_nobody_waits_for_it(nodes: 
     for number in range(30):
         assert (await publisher.ask(type="publish", eventType="a.b", data=[number, data]))["type"] == "published"
         await quick.expect("event", data=[number, data])
-    await until(lambda: node.left()["nexus: hub"][0]["a.b"].plain.size == 1)
+    await until(lambda: node.left()["nexus: hub"][0][0].plain.size == 1)
     slow.wire.transport.resumeProducing()
     assert await slow.closed() == (4001, "Slow consumer")
     numbers = [message["data"][0] for message in slow.left if message["type"] == "event"]
@@ -552,7 +552,7 @@ async def test_when_all_are_gone_nothing_of_them_is_left(nodes: Nodes, how: str)
             message = await agent.receive()
         agent.send(type="command_progress", commandId=message["commandId"], data=1)
     await agent.heard()
-    parts = {f"nexus: {part}" for part in ("hub", "broker", "presence", "executors")}
+    parts = {f"nexus: {part}" for part in ("hub", "subscriptions", "presence", "executors")}
     assert parts | {"pulse", "connections"} <= node.left().keys()
     for client in (caller, agent):
         client.leave() if how == "leave" else client.drop()

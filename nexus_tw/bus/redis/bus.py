@@ -28,12 +28,12 @@ from nexus_tw.bus.redis.connection import BATCH, Publisher, Unreachable, away, g
 from nexus_tw.bus.redis.connector import Door, Place
 from nexus_tw.bus.redis.link import PATIENCE, Link
 from nexus_tw.bus.redis.sentinel import Sentinels
-from nexus_tw.bus.wanted import Wanted
 from nexus_tw.interfaces.plugins import BusListener, IBus
 from nexus_tw.model import payloads
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
+from nexus_tw.model.pattern_index import PatternIndex, some
 from nexus_tw.model.settings import DEFAULT_REALM
 
 FIRST_DELAY: Final = 0.1  # s
@@ -92,7 +92,7 @@ class RedisBus:
         self._since = math.inf  # when the present link came to stand
         self._link: Link | None = None
         self._proven = False  # the link has brought a canary back, so waiting for its confirmations is no waiting in vain
-        self._wanted = Wanted()
+        self._wanted: PatternIndex[Pattern] = PatternIndex(some)
         self._subscriptions: dict[Source, _Subscription] = {}
         self._own = frozenset((self._channels.node(node), self._channels.nodes))
         self._about = _NOTHING_ABOUT  # which event comes next, and what was said about it
@@ -134,7 +134,7 @@ class RedisBus:
             publisher.put(publish_command(publish_head(channel), body), done)
 
     def subscribe(self, pattern: Pattern, done: Callable[[], None]) -> None:
-        self._wanted.add(pattern)
+        self._wanted.put(pattern, pattern)
         source = self._channels.source_of(pattern)
         subscription = self._subscriptions.get(source)
         if subscription is None:
@@ -200,7 +200,7 @@ class RedisBus:
         if event_type is None:
             self._invalid(channel, "its name is no event type")
             return
-        if not self._wanted.wants(event_type):
+        if not self._wanted.any(event_type):
             return
         try:
             payloads.decode(payload, "data", DEPTH)
