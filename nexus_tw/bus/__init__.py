@@ -1,4 +1,4 @@
-"""Buses: how events and messages get from node to node. The scheme of `bus.url` says which one.
+"""Buses: carry events and messages between nodes. The scheme of `bus.url` selects the bus.
 
 `memory:` and Redis come with Nexus; others are found in the entry point group `nexus.buses` under the name of their scheme
 and are called like `open_bus`.
@@ -19,11 +19,11 @@ _REDIS: Final = ("redis", "rediss", "redis+sentinel", "unix")
 
 
 def open_bus(url: str, reactor: Any, metrics: Metrics, node: str, realm: str = DEFAULT_REALM) -> IBus:
-    """The bus at that address, not yet started; `ConfigError` where there can be none.
+    """Return the bus at that address, not yet started. Raise `ConfigError` if the address is invalid.
 
-    `reactor` provides time and connections; `node` is this node's name, unique among all that share the bus.
-    Each realm has a bus of its own, and what goes over one is never seen on another, though they share an address.
-    No text of an error holds any part of the address but its scheme, as there may be a password in it.
+    `reactor` provides time and connections; `node` is this node's name, unique among all nodes on the bus.
+    Each realm has a bus of its own, and messages of one bus are never seen on another, though they share an address.
+    Texts of errors contain no part of the address but its scheme, as it may contain a password.
     """
     scheme, colon, rest = url.partition(":")
     if not colon:
@@ -36,7 +36,7 @@ def open_bus(url: str, reactor: Any, metrics: Metrics, node: str, realm: str = D
 
         return MemoryBus(MemoryBroker(reactor), node)
     if scheme in _REDIS:
-        # Its driver takes hold of the process's reactor as soon as it is imported, which nobody else need wait for.
+        # Importing its driver installs the process's reactor, which other buses need not wait for.
         from nexus_tw.bus.redis.address import parse
         from nexus_tw.bus.redis.bus import RedisBus
 

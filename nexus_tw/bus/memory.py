@@ -1,6 +1,6 @@
-"""The bus inside one process: what is published comes back in the next reactor turn, as it would over a network.
+"""The bus inside one process: a published event comes back in the next reactor turn, as it would over a network.
 
-One `MemoryBroker` makes the order; any number of nodes of the same process can share it.
+One `MemoryBroker` defines the order; any number of nodes of the same process can share it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _guarded: Final = Guard(__name__, "What came over the bus could not be handled")
 
 
 class MemoryBroker:
-    """Carries what its nodes publish and send, in one order for all of them.
+    """Carries the events and messages of its nodes, in one order for all of them.
 
-    What is taken within a turn is delivered together in the next one. Nothing waits longer than that, so what can wait is
-    bounded by what one turn can bring in.
+    Everything accepted within a turn is delivered together in the next one. Nothing waits longer than that, so the queue is
+    bounded by the input of one turn.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -38,7 +38,7 @@ class MemoryBroker:
         self._nodes[bus.node] = bus
 
     def leave(self, bus: MemoryBus) -> None:
-        """Ends deliveries to that node, after those of what was taken before."""
+        """Stop deliveries to that node, after those of everything accepted before."""
         self._deliver()
         self._nodes.pop(bus.node, None)
 
@@ -47,7 +47,7 @@ class MemoryBroker:
         self._wake()
 
     def message(self, node: str | None, body: bytes) -> int:
-        """Takes a message for one node, or with None for all; to how many it goes."""
+        """Accept a message for one node, or with None for all. Return the number of recipients."""
         nodes = tuple(bus for name, bus in self._nodes.items() if node in (None, name))
         self._batch.append((None, body, nodes))
         self._wake()
@@ -73,9 +73,9 @@ class MemoryBroker:
 
 @implementer(IBus)
 class MemoryBus:
-    """A node on a `MemoryBroker`; away only before its start and after its stop.
+    """A node on a `MemoryBroker`; unavailable only before its start and after its stop.
 
-    An event counts as taken when `publish` is called: `done` is called before it returns, and the event follows.
+    An event counts as accepted when `publish` is called: `done` is called before it returns, and the event follows.
     """
 
     def __init__(self, broker: MemoryBroker, node: str) -> None:

@@ -1,1 +1,1 @@
-"""Connections that the server opens, and bytes past the reactor."""
+"""Outgoing connections of the server, and sending past the reactor."""

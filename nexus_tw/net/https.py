@@ -1,4 +1,4 @@
-"""Reading a small document over https from an address that is configured, and from nobody else who answers there."""
+"""Reads a small document over https from a configured address, and only from the server that its certificate names."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Read = Callable[[], Awaitable[bytes]]
 
 
 def https_agent(reactor: Any, trust: Any = None) -> IAgent:
-    """An agent that believes the platform's certificate authorities, or those given (as by `trustRootFromCertificates`)."""
+    """Return an agent that trusts the platform's certificate authorities, or `trust` (as by `trustRootFromCertificates`)."""
     return Agent(reactor, NamedServers(trust or platformTrust()), connectTimeout=CONNECT_TIMEOUT)
 
 
 @implementer(IPolicyForHTTPS)
 class NamedServers:
-    """Servers must show a certificate that names them."""
+    """Requires servers to present a certificate for their name."""
 
     def __init__(self, trust: Any) -> None:
         self._trust = trust
@@ -41,7 +41,7 @@ class NamedServers:
 
 
 def check_address(address: str) -> None:
-    """ValueError where this is no https address that can be asked."""
+    """Raise ValueError if this is not a usable https address."""
     try:
         parts = urlsplit(address)
         usable = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
@@ -54,7 +54,7 @@ def check_address(address: str) -> None:
 
 
 def https_reader(agent: IAgent, address: str) -> Read:
-    """Reads by GET; redirections are not followed, as they could lead anywhere."""
+    """Return a reader that uses GET; redirections are not followed, as they could lead anywhere."""
 
     async def read() -> bytes:
         headers = Headers({"Accept": ["application/jwk-set+json, application/json"], "User-Agent": ["Nexus"]})
@@ -69,7 +69,7 @@ def https_reader(agent: IAgent, address: str) -> Read:
 
 
 class _Body(Protocol):
-    """A response's body of at most so many bytes; the connection is dropped where there are more or nobody wants it."""
+    """A response's body of a bounded number of bytes; the connection is dropped if there are more or the reader cancels."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -98,6 +98,6 @@ class _Body(Protocol):
                 self.finished.errback(reason)
 
     def _stop(self) -> None:
-        # Not loseConnection: that one would wait for the other side's TLS to say goodbye.
+        # Not loseConnection: it would wait for the other side's TLS closure.
         transport: Any = self.transport
         transport.stopProducing()

@@ -1,4 +1,4 @@
-"""Whom this server believes when it is the client: TLS to a server that must be named by its certificate."""
+"""TLS as a client: connects only to a server that its certificate names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class NamedServer:
     """TLS to one server, by its host name or IP address.
 
     Twisted's own creator does this too, but 26.10 only logs that a certificate has no alternative name at all, and then
-    believes it under every name. So the question of the name is asked here, where an error is a no (RFC 9525 section 6).
+    accepts it under every name. So the name is checked here, where an exception is a refusal (RFC 9525 section 6).
     """
 
     def __init__(self, hostname: str, trust: Any) -> None:
@@ -31,7 +31,7 @@ class NamedServer:
         return connection
 
     def _believes(self, _connection: Any, certificate: Any, _error: int, depth: int, ok: int) -> bool:
-        # An exception that leaves this is a no as well. Depth 0 is the server's own certificate.
+        # An exception raised here is a refusal as well. Depth 0 is the server's own certificate.
         if depth == 0 and ok:
             try:
                 verify_service_identity(extract_patterns(certificate), [self._identity], [])

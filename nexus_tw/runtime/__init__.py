@@ -1,1 +1,1 @@
-"""What all services run on: ends of turns, long work in pieces, guards, and the operator's own Python."""
+"""The foundation of all services: ends of turns, long work in pieces, guards, and calls of the operator's own Python."""

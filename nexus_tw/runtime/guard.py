@@ -1,6 +1,6 @@
-"""The guard: calls what others left to be called, so that the failure of one costs nobody else anything.
+"""The guard: calls functions of other parts, so that a failure of one affects no other.
 
-Use it wherever a list of waiters, listeners or peers is walked, and wherever somebody else's function is called in the
+Use it wherever a list of waiters, listeners or peers is walked, and wherever a function of another part is called in the
 middle of one's own work.
 """
 
@@ -18,12 +18,12 @@ class Guard:
     __slots__ = ("_log", "_what")
 
     def __init__(self, namespace: str, what: str) -> None:
-        """Log under `namespace`, the module whose work this is; `what` says in the log what failed."""
+        """Log under `namespace`, the module that does this work; `what` says in the log which part failed."""
         self._log = Logger(namespace=namespace)
         self._what = what
 
     def each(self, functions: Sequence[Callable[[], object]]) -> None:
-        """Call all functions in order, those appended meanwhile too."""
+        """Call all functions in order, including those appended meanwhile."""
         for function in functions:
             try:
                 function()

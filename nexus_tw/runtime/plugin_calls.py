@@ -1,7 +1,7 @@
-"""Guests: Python of the operator's own that runs in the reactor, such as command handlers, authenticators and authorizers.
+"""Guests: the operator's own Python code in the reactor, such as command handlers, authenticators and authorizers.
 
-A guest returns a value, a Deferred, a coroutine, or something else to be awaited. While the reactor is asyncio's
-(`twistd --reactor=asyncio`), coroutines are asyncio tasks and may await what asyncio offers besides Deferreds.
+A guest returns a value, a Deferred, a coroutine, or another awaitable. With the reactor of asyncio
+(`twistd --reactor=asyncio`), coroutines are asyncio tasks and may await asyncio's awaitables besides Deferreds.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 
-SLOW: Final = 0.1  # s that a guest may hold up the reactor, and with it everybody else
+SLOW: Final = 0.1  # s that a guest may block the reactor, and with it all clients
 NEEDS_ASYNCIO: Final = "it awaits asyncio, which needs `twistd --reactor=asyncio`"
 _NO_LOOP: Final = "no running event loop"
 
 
 class Guest:
-    """One function or object of the operator's, by the name under which the log speaks of it."""
+    """One function or object of the operator's, by its name in the log."""
 
     _log = Logger()
 
     def __init__(self, name: str, advice: str = "") -> None:
-        """`advice` is what the log recommends where the guest is slow."""
+        """`advice` is the log's recommendation if the guest is slow."""
         self._name = name
         self._advice = advice
         self._slow = False
 
     def run(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        """Call it; the Deferred fires with what it returns or what that comes to, or fails with what it raises."""
+        """Call it; the Deferred fires with its (awaited) result, or fails with the exception that it raises."""
         began = perf_counter()
         try:
             result = function(*args)
-        except BaseException:  # a `sys.exit()` in there must not end the server
+        except BaseException:  # a guest's `sys.exit()` must not end the server
             return fail()
         finally:
             self._took(perf_counter() - began)
         return self.awaited(result)
 
     def awaited(self, result: Any) -> Deferred[Any]:
-        """A Deferred of what something comes to that may have to be awaited. To cancel it cancels what is awaited."""
+        """Return a Deferred for a result that may have to be awaited. Cancelling it cancels the awaited object."""
         if isinstance(result, Deferred):
             return result
         if not isawaitable(result):
@@ -63,7 +63,7 @@ class Guest:
     def _steps(
         self, coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop | None
     ) -> Generator[Any, Any, Any]:
-        """Run a coroutine step by step: each is timed, and what it awaits is made into what its runner understands."""
+        """Run a coroutine step by step: each step is timed, and awaited objects are converted for the coroutine's runner."""
         error: BaseException | None = None
         while True:
             began = perf_counter()
@@ -80,7 +80,7 @@ class Guest:
             finally:
                 self._took(perf_counter() - began)
             error = None
-            # Nothing is sent back to what was awaited: Deferreds and futures look for their own result when they go on.
+            # No value is sent back to the awaited object: Deferreds and futures read their own result when they continue.
             try:
                 if loop is not None and isinstance(awaited, Deferred):
                     yield from _fired(awaited, loop).__await__()
@@ -110,7 +110,7 @@ async def _awaiting(awaitable: Awaitable[Any]) -> Any:
 
 
 async def _fired(deferred: Deferred[Any], loop: asyncio.AbstractEventLoop) -> None:
-    """Wait in an asyncio task until a Deferred has fired, whose result stays what it was."""
+    """Wait in an asyncio task until a Deferred has fired; leave its result unchanged."""
     fired: asyncio.Future[None] = loop.create_future()
 
     def tell(result: Any) -> Any:
@@ -122,7 +122,7 @@ async def _fired(deferred: Deferred[Any], loop: asyncio.AbstractEventLoop) -> No
     try:
         await fired
     except asyncio.CancelledError:
-        # The coroutine hears of it as of any cancelled await; nobody looks at the Deferred any more.
+        # The coroutine is told as by any cancelled await; nobody needs the Deferred any more.
         deferred.cancel()
         deferred.addErrback(lambda _: None)
         raise

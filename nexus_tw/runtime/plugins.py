@@ -1,6 +1,6 @@
-"""Plug-ins: how Python of the operator's own is found, and what is said of it where it cannot be used.
+"""Plug-ins: finds the operator's own Python code, and reports why it cannot be used.
 
-What the configuration names as `package.module:function` is imported; what it names by a word is looked up among the entry
+A reference `package.module:function` in the configuration is imported; a single word is looked up among the entry
 points of installed packages.
 """
 
@@ -24,9 +24,9 @@ _WRITABLE: Final = stat.S_IWOTH
 
 
 def search(folder: str) -> None:
-    """Make the modules in a folder importable, after all installed ones, so that they stand in the way of none.
+    """Make the modules in a folder importable, after all installed ones, so that they replace none.
 
-    Raise `ConfigError` if there is no such folder, or if everybody may write to it, as what is in it runs with the server's
+    Raise `ConfigError` if there is no such folder, or if everybody may write to it, as its modules run with the server's
     rights.
     """
     try:
@@ -42,9 +42,9 @@ def search(folder: str) -> None:
 
 
 def load(where: str, what: str, reference: str, parameters: tuple[str, ...]) -> Callable[..., Any]:
-    """The function at `package.module:function`, which takes these parameters. `ConfigError` begins with `where`.
+    """Return the function at `package.module:function`, which takes these parameters. A `ConfigError` begins with `where`.
 
-    `what` says what it is used as, such as "a command handler".
+    `what` names its purpose, such as "a command handler".
     """
     module, colon, function = reference.partition(":")
     if not (module and colon and function):
@@ -53,7 +53,7 @@ def load(where: str, what: str, reference: str, parameters: tuple[str, ...]) -> 
 
 
 def load_entry(where: str, what: str, entry: EntryPoint, parameters: tuple[str, ...]) -> Callable[..., Any]:
-    """The function that an entry point names; as `load`."""
+    """Return the function that an entry point names; like `load`."""
     module, colon, function = entry.value.partition(":")
     if not (module and colon and function):
         raise ConfigError(f"{where}: {entry.value!r} is not of the form package.module:function")
@@ -61,9 +61,9 @@ def load_entry(where: str, what: str, entry: EntryPoint, parameters: tuple[str, 
 
 
 def make(where: str, what: str, reference: str, interface: Any, factory: Callable[..., Any], *args: Any) -> Any:
-    """What a factory of the operator's makes; `ConfigError` if it fails, or if that does not provide the interface.
+    """Return the product of a factory of the operator's. Raise `ConfigError` if it fails or lacks the interface.
 
-    Neither the arguments nor the text of an exception is shown: there may be passwords in them.
+    Neither the arguments nor the text of an exception is shown: they may contain passwords.
     """
     try:
         made = factory(*args)
@@ -82,7 +82,7 @@ def make(where: str, what: str, reference: str, interface: Any, factory: Callabl
 
 
 def place(error: BaseException) -> str:
-    """Where an exception came from, for the log: files, lines and functions, but nothing of what they worked with."""
+    """Return the origin of an exception, for the log: files, lines and functions, but none of their data."""
     found = []
     trace = error.__traceback__
     while trace is not None:
@@ -97,13 +97,13 @@ def _checked(
 ) -> Callable[..., Any]:
     try:
         found: Callable[..., Any] = find()
-    except Exception as error:  # importing runs code of others, which may raise anything
+    except Exception as error:  # importing runs the operator's code, which may raise anything
         raise ConfigError(f"{where}: {reference!r} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(found):
         raise ConfigError(f"{where}: {reference!r} cannot be called")
     try:
         signature = inspect.signature(found)
-    except (TypeError, ValueError):  # of something in C: it will say itself what it does not like
+    except (TypeError, ValueError):  # implemented in C: a wrong call will fail by itself
         return found
     try:
         signature.bind(*parameters)

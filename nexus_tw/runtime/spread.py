@@ -1,7 +1,7 @@
-"""Long work in short pieces: what one message, or one connection that goes, causes a thousand times.
+"""Long work in short pieces: for example the thousand consequences of one message or of one lost connection.
 
-So many steps are taken in a turn of the reactor; the others follow in the next turns, those of different works by turns. So
-nobody waits for the whole of it, and whoever is told of each step can read in between.
+A bounded number of steps runs in each turn of the reactor, the rest in the following turns; several works take turns. So
+nobody waits for the whole of it, and recipients can read between the steps.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _log: Final = Logger()
 
 
 class Spread:
-    """Takes the steps of works."""
+    """Runs works step by step."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
@@ -28,12 +28,12 @@ class Spread:
         self._works: deque[Iterator[object]] = deque()
 
     def __len__(self) -> int:
-        """How many works have steps left."""
+        """Return how many works have steps left."""
         return len(self._works)
 
     def work(self, steps: Iterator[object]) -> None:
-        """Take these steps, in their order, the first of them before this returns if there is room in this turn. A step ends
-        where the iterator yields; whatever it relies on may have changed since the one before."""
+        """Run these steps, in their order, the first of them before this returns if there is room in this turn. A step ends
+        where the iterator yields; the state may have changed before the next one."""
         if not self._works:
             while self._left > 0:
                 if not self._step(steps):
@@ -44,11 +44,11 @@ class Spread:
         self._works.append(steps)
 
     def call(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Take one step more: this call."""
+        """Run one more step: this call."""
         self.work(_once(function, arguments))
 
     def finish(self) -> None:
-        """Take all steps that are left, at once."""
+        """Run all remaining steps at once."""
         while self._works:
             self._rotate()
         if self._turn is not None:
@@ -69,7 +69,7 @@ class Spread:
             self._works.append(steps)
 
     def _step(self, steps: Iterator[object]) -> bool:
-        """Take one. Return whether there may be more; a work that raised has none."""
+        """Run one step. Return whether there may be more; a work that raised has none."""
         try:
             next(steps)
         except StopIteration:

@@ -1,4 +1,4 @@
-"""The end of a reactor turn: what was gathered in it leaves together."""
+"""The end of a reactor turn, when the output gathered during the turn is sent together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _guarded: Final = Guard(__name__, "Something that was left for the end of a turn
 
 
 class Turn:
-    """Calls back once, after everything the reactor had to do in this turn, those called back first that were first to ask."""
+    """Calls functions once, after all other work of the reactor in this turn, in the order in which they were added."""
 
     __slots__ = ("_clock", "_waiting")
 
@@ -27,5 +27,5 @@ class Turn:
         self._waiting.append(callback)
 
     def _run(self) -> None:
-        _guarded.each(self._waiting)  # what is added meanwhile still belongs to this turn
+        _guarded.each(self._waiting)  # functions added meanwhile still belong to this turn
         self._waiting = []

@@ -1,6 +1,6 @@
-"""Stores keep telemetry; which one is used is told by the scheme of `store.url`.
+"""Stores keep telemetry; the scheme of `store.url` selects the store.
 
-A store of one's own is an entry point of the group `nexus.stores`, named like its scheme: a callable that is given the
+A store of your own is an entry point of the group `nexus.stores`, named like its scheme: a callable that takes the
 URL and the reactor and returns an `IStore` that is not started yet.
 """
 
@@ -16,21 +16,21 @@ from nexus_tw.runtime import plugins
 from nexus_tw.store.sqlite import SqliteStore
 
 GROUP: Final = "nexus.stores"
-LONGEST: Final = 36500 * 86400.0  # s; further back than any clock that could have stamped a sample
+LONGEST: Final = 36500 * 86400.0  # s; longer than any clock that stamps samples has run
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd])")
 
 
 def open_store(url: str, reactor: Any) -> IStore:
-    """The store for a URL (`sqlite:relative/path.db`, `sqlite:/absolute/path.db`, `sqlite::memory:` for tests), not
-    started yet; raises `ConfigError`. The reactor must provide `IReactorFromThreads`."""
+    """Return the store for a URL (`sqlite:relative/path.db`, `sqlite:/absolute/path.db`, `sqlite::memory:` for tests), not
+    started yet; raise `ConfigError`. The reactor must provide `IReactorFromThreads`."""
     scheme, colon, rest = url.partition(":")
     if colon and scheme == "sqlite":
         return SqliteStore(_path(rest), reactor)
     found = tuple(entry_points(group=GROUP, name=scheme)) if colon else ()
     if not found:
-        # Only the scheme is shown: the rest of a URL may hold a password, and so may a URL without a scheme.
+        # Only the scheme is shown: the rest of a URL may contain a password, and so may a URL without a scheme.
         known = ", ".join(sorted({"sqlite", *entry_points(group=GROUP).names}))
         which = f"nothing is known of {scheme!r}" if colon else "it has no scheme"
         raise ConfigError(f"store.url: {which}; there are: {known}")
@@ -41,7 +41,7 @@ def open_store(url: str, reactor: Any) -> IStore:
 
 
 def parse_duration(text: str, key: str) -> float:
-    """Seconds for a number and one of `s m h d`, or for "0"; raises a `ConfigError` that names the key."""
+    """Return the seconds for a number and one of `s m h d`, or for "0"; raise a `ConfigError` that names the key."""
     if text == "0":
         return 0.0
     match = _DURATION.fullmatch(text)
@@ -54,7 +54,7 @@ def parse_duration(text: str, key: str) -> float:
 
 
 def _path(rest: str) -> str:
-    # What follows `//` would be a host; other tools read `sqlite:///x` as relative or absolute, each in its own way.
+    # The part after `//` would be a host; other tools read `sqlite:///x` as relative or absolute, each in its own way.
     if not rest or rest.startswith("//") or "\0" in rest:
         raise ConfigError("store.url: write sqlite:relative/path.db or sqlite:/absolute/path.db")
     return rest

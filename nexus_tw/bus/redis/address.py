@@ -1,13 +1,13 @@
-"""The addresses of Redis:
+"""Addresses of Redis:
 
     redis://[USER][:PASSWORD]@HOST:PORT/DB           one server
-    rediss://HOST:PORT/DB[?ca=FILE]                  the same over TLS; FILE holds the authorities to trust (PEM)
+    rediss://HOST:PORT/DB[?ca=FILE]                  the same over TLS; FILE holds the certificate authorities to trust (PEM)
     redis+sentinel://[:PASSWORD@]HOST:PORT,../NAME/DB    the master that these sentinels know as NAME; with
-        [?sentinel_username=USER&]sentinel_password=PASSWORD after it where the sentinels have another login than the master
+        [?sentinel_username=USER&]sentinel_password=PASSWORD after it if the sentinels have another login than the master
     unix:///PATH[?db=DB]                             a server on this machine
 
-User, password and options may be percent-encoded; a `+` is a `+`. No error here tells any part of an address: a mistake in
-it can put the password in any place.
+User, password and options may be percent-encoded; a `+` is a `+`. Errors show no part of an address: after a mistake the
+password can be in any part.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _OPTIONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where Redis is and how to log in. `str()` of it is fit for a log."""
+    """The place of Redis and the login. `str()` of it is safe for a log."""
 
     hosts: tuple[tuple[str, int], ...] = ()  # one server, or the sentinels
-    path: str = ""  # of a Unix socket, in place of hosts
-    master: str | None = None  # by which name the sentinels know it
+    path: str = ""  # of a Unix socket, instead of hosts
+    master: str | None = None  # its name at the sentinels
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     db: int | None = None
@@ -49,7 +49,7 @@ class Address:
 
 
 def parse(url: str) -> Address:
-    """The address, or a `ConfigError`."""
+    """Return the address, or raise `ConfigError`."""
     try:
         parts = urlsplit(url)
     except ValueError:  # its text would quote the address

@@ -1,10 +1,10 @@
 """The bus over Redis Pub/Sub (https://redis.io/docs/latest/develop/pubsub/).
 
-The bus holds on to a `Link` for as long as it works and then makes another, for ever: first after a random part of 0.1 s,
-then of twice as much each time, up to 1 s. No answer of Redis ends that: a wrong password may be put right, a server that
-loads its data will have loaded it, one that has too many clients will lose some.
+The bus uses a `Link` as long as it works and then makes another, for ever: first after a random part of 0.1 s,
+then of twice as much each time, up to 1 s. No answer of Redis stops that: an operator may correct a wrong password, a server
+that is loading its data will finish, one with too many clients will lose some.
 
-A link counts only once everything that is wanted is subscribed and a canary has come back. Until then the bus is away.
+A link counts only once all wanted patterns are subscribed and a canary has come back. Until then the bus is away.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from nexus_tw.model.settings import DEFAULT_REALM
 
 FIRST_DELAY: Final = 0.1  # s
 MAX_DELAY: Final = 1.0
-MASTER_CHECK: Final = 5.0  # s between questions to the sentinels while a link stands
-# Deeper than what clients may publish, as programs that publish to Redis are not bound by those limits.
+MASTER_CHECK: Final = 5.0  # s between questions to the sentinels while a link is up
+# Deeper than clients may publish, as programs that publish to Redis are not bound by those limits.
 DEPTH: Final = 128
 COMPLAINTS: Final = 1024  # channels with invalid messages that are named in the log
 
@@ -47,20 +47,20 @@ _NOTHING_ABOUT: Final = (b"", b"")
 
 
 class _Subscription:
-    """What Redis is asked for once on behalf of all patterns that need it."""
+    """One subscription on Redis, on behalf of all patterns that need it."""
 
     __slots__ = ("count", "link", "source", "waiters")
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.count = 0
-        self.link: Link | None = None  # the link on which it stands
+        self.link: Link | None = None  # the link on which it is confirmed
         self.waiters: list[Callable[[], None]] = []
 
 
 @implementer(IBus)
 class RedisBus:
-    """A node on Redis. If it is not connected when it is started, the listener is told by `lost` like at any other time."""
+    """A node on Redis. If Redis is unreachable at the start, the listener is told by `lost`, as at any other time."""
 
     _log = Logger()
 
@@ -73,7 +73,7 @@ class RedisBus:
         realm: str = DEFAULT_REALM,
         chance: random.Random | None = None,
     ) -> None:
-        """`reactor` provides time and connections. Raises `ConfigError` where the address's certificates cannot be used."""
+        """`reactor` provides time and connections. Raise `ConfigError` if the address's certificates cannot be used."""
         self.node = node
         self.available = False
         self._address = address
@@ -89,13 +89,13 @@ class RedisBus:
         self._patience: IDelayedCall | None = None
         self._supervisor: Deferred[None] | None = None
         self._stopping = False
-        self._since = math.inf  # when the present link came to stand
+        self._since = math.inf  # when the present link came up
         self._link: Link | None = None
-        self._proven = False  # the link has brought a canary back, so waiting for its confirmations is no waiting in vain
+        self._proven = False  # the link has brought a canary back, so its confirmations will come
         self._wanted: PatternIndex[Pattern] = PatternIndex(some)
         self._subscriptions: dict[Source, _Subscription] = {}
         self._own = frozenset((self._channels.node(node), self._channels.nodes))
-        self._about = _NOTHING_ABOUT  # which event comes next, and what was said about it
+        self._about = _NOTHING_ABOUT  # the event that comes next, and its metadata
         self._complaints: set[bytes] = set()
 
     # --- IBus
@@ -160,7 +160,7 @@ class RedisBus:
     # ---
 
     def _publisher(self, done: Callable[[Any], None]) -> Publisher | None:
-        """Whom to give what is to be published; None after telling why nothing can be."""
+        """Return the publisher to use; None after reporting why none can be used."""
         link = self._link
         if link is None or not self.available:
             done(away())
@@ -182,8 +182,8 @@ class RedisBus:
     # --- what arrives
 
     def _arrived(self, channel: bytes, payload: bytes) -> None:
-        # What is said about an event stands right before it, as Redis lets nothing come between; so what comes next is that
-        # event, or it is lost.
+        # Metadata comes directly before its event, as Redis lets nothing come between; so the next message is that
+        # event, or the event is lost.
         (event, about), self._about = self._about, _NOTHING_ABOUT
         if channel.startswith(self._channels.events):
             self._event(channel, payload, about if channel == event else b"")
@@ -226,7 +226,7 @@ class RedisBus:
                 why = await self._serve()
             except Unreachable as error:
                 why = str(error)
-            except Exception as error:  # whatever it was, a bus that stops trying would be worse
+            except Exception as error:  # whatever the error, a bus that stops trying would be worse
                 why = f"{type(error).__name__}: {error}"
             if self._stopping:
                 return
@@ -237,14 +237,14 @@ class RedisBus:
             await deferLater(self._reactor, self._chance.uniform(0, delay))
 
     async def _serve(self) -> str:
-        """A link from its beginning to its end, and why it ended."""
+        """Run a link from its beginning to its end, and return why it ended."""
         place = await self._sentinels.master() if self._sentinels else (*self._address.hosts, ("", 0))[0]
         canary = self._channels.canary(self.node)
         link = Link(self._reactor, canary, f"{self._chance.getrandbits(64):x}", self._arrived, self._cut)
-        self._about = _NOTHING_ABOUT  # what arrived over another link is none of this one's
+        self._about = _NOTHING_ABOUT  # metadata that arrived over another link is void
         try:
             await link.open(self._door, place, self._address)
-            # From here on what is newly wanted is asked for at once; all that was wanted before follows in batches.
+            # From here on new patterns are subscribed at once; all that were wanted before follow in batches.
             self._link = link
             before = iter(list(self._subscriptions.values()))
             await link.subscribe((Source((channel,), False), _nothing) for channel in self._own)
@@ -252,7 +252,7 @@ class RedisBus:
                 await link.subscribe(self._still_wanted(batch))
             await link.prove()
             self._proven = True
-            await link.subscribe(())  # waits for what was asked for in the meantime
+            await link.subscribe(())  # waits for the patterns requested in the meantime
             self._up()
             link.watch()
             return await (self._while_master(link, place) if self._sentinels else link.over)
@@ -266,7 +266,7 @@ class RedisBus:
                 yield subscription.source, self._standing(subscription)
 
     async def _while_master(self, link: Link, place: Place) -> str:
-        # A master that is cut off from its sentinels still serves us, while other nodes have gone on to the new one.
+        # A master that is cut off from its sentinels still serves us, while other nodes have moved to the new one.
         deposed = Deferred.fromCoroutine(self._deposed(place))
         deposed.addCallbacks(lambda _: link.end("the sentinels name another master"), lambda gone: gone.trap(CancelledError))
         try:
@@ -275,7 +275,7 @@ class RedisBus:
             deposed.cancel()
 
     async def _deposed(self, place: Place) -> None:
-        """Returns once the sentinels name another master. Those that are away make nobody master, so nothing follows."""
+        """Return once the sentinels name another master. Unreachable sentinels promote no master, so nothing follows."""
         assert self._sentinels is not None
         now = place
         while now == place:
@@ -290,7 +290,7 @@ class RedisBus:
         if link is not None:
             with suppress(Unreachable):
                 await link.prove()
-        # Whoever stops us may be called by the very supervisor.
+        # The caller that stops us may have been called by the supervisor itself.
         await deferLater(self._reactor, 0)
         if self._supervisor is not None:
             self._supervisor.cancel()
@@ -299,7 +299,7 @@ class RedisBus:
         self._begin()
 
     def _cut(self, why: str) -> None:
-        """The link has ended, and those who wait for its answers are about to be told."""
+        """The link has ended; those who wait for its answers will be told next."""
         self._link = None
         self._proven = False
         if self.available:
@@ -326,7 +326,7 @@ class RedisBus:
         self._begin()
 
     def _begin(self) -> None:
-        """It is known whether there is a connection, or nobody needs to know any more."""
+        """Tell `start` that the first attempt has ended, or that it is no longer needed."""
         if self._patience is not None and self._patience.active():
             self._patience.cancel()
         if not self._started.called:

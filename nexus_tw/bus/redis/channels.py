@@ -1,8 +1,8 @@
-"""How Nexus names things on Redis Pub/Sub, and how Redis is asked for them.
+"""Names of Nexus on Redis Pub/Sub, and the commands with them.
 
 The realm `nexus` has everything under `nexus:`, each other realm under `nexus:realm:NAME:`. Under that, `events:TYPE` carries
-events (JSON, nothing around it), `about:TYPE` what Nexus nodes need to know besides about the event that follows on
-`events:TYPE`, `node:NODE` and `nodes` what nodes send each other, `canary:NODE` what a node sends itself to see whether the
+events (JSON without an envelope), `about:TYPE` metadata for Nexus nodes about the event that follows on
+`events:TYPE`, `node:NODE` and `nodes` messages between nodes, `canary:NODE` messages of a node to itself that check whether the
 bus works.
 """
 
@@ -16,14 +16,14 @@ from urllib.parse import quote
 from nexus_tw.model.names import Pattern, is_name
 from nexus_tw.model.settings import DEFAULT_REALM
 
-# Each star multiplies what matching can cost, and Redis does it for every publish of anybody.
+# Each star multiplies the cost of matching, and Redis matches on every publish of any client.
 MAX_STARS: Final = 4
 
-KEPT: Final = 16384  # event types, or channels, of a realm for which an answer is remembered
+KEPT: Final = 16384  # event types, or channels, of a realm with a cached answer
 
 
 class Source(NamedTuple):
-    """What Redis is asked for in one command: channels, or all those whose names some globs match."""
+    """The channels of one command to Redis: names, or globs that match names."""
 
     names: tuple[bytes, ...]
     glob: bool
@@ -37,14 +37,14 @@ class Channels:
         self.events = prefix + b"events:"
         self.about = prefix + b"about:"
         self.nodes = prefix + b"nodes"
-        # Each event asks for these, so they are remembered, for each realm apart: its names need not be part of the key.
+        # Each event needs these, so they are cached, for each realm separately: its name need not be part of the key.
         self.event_type_of = lru_cache(maxsize=KEPT)(self._event_type_of)
         self.event_head = lru_cache(maxsize=KEPT)(self._event_head)
         self.about_head = lru_cache(maxsize=KEPT)(self._about_head)
 
     @classmethod
     def of(cls, realm: str) -> Channels:
-        """Those of a realm. Its name is quoted, as nothing in it may end it or mean something in a glob."""
+        """Return those of a realm. Its name is quoted, so that it can neither end early nor contain a glob."""
         return cls(b"nexus:" if realm == DEFAULT_REALM else b"nexus:realm:%b:" % quote(realm, safe="").encode())
 
     def node(self, node: str) -> bytes:
@@ -54,19 +54,19 @@ class Channels:
         return self.prefix + b"canary:" + node.encode()
 
     def source_of(self, pattern: Pattern) -> Source:
-        """Where the events of a pattern come from, and what is said about them.
+        """Return the source of a pattern's events and of their metadata.
 
-        A glob may match more than the pattern: its star also stands for dots.
+        A glob may match more than the pattern: its star also matches dots.
         """
         name, glob = _written(pattern)
         return Source((self.about + name, self.events + name), glob)
 
     def event_after(self, channel: bytes) -> bytes:
-        """The channel of the event that follows what came on this channel under `about`."""
+        """Return the channel of the event that follows a message on this channel under `about`."""
         return self.events + channel[len(self.about) :]
 
     def _event_type_of(self, channel: bytes) -> str | None:
-        """The event type of a channel under `events`, or None where the rest is no well-formed name."""
+        """Return the event type of a channel under `events`, or None if the rest is not a valid name."""
         try:
             name = channel[len(self.events) :].decode()
         except UnicodeDecodeError:
@@ -74,7 +74,7 @@ class Channels:
         return name if is_name(name) else None
 
     def _event_head(self, event_type: str) -> bytes:
-        """How a PUBLISH of this type begins, up to the length of the data."""
+        """Return the beginning of a PUBLISH of this type, up to the length of the data."""
         return publish_head(self.events + event_type.encode())
 
     def _about_head(self, event_type: str) -> bytes:
@@ -82,13 +82,13 @@ class Channels:
 
 
 def _written(pattern: Pattern) -> tuple[bytes, bool]:
-    """A pattern as Redis knows it: a plain name or, with True, a glob."""
+    """Return a pattern in Redis' syntax: a plain name or, with True, a glob."""
     if pattern.tail is None and "*" not in pattern.parts:
         return ".".join(pattern.parts).encode(), False
     written: list[bytes] = []
     for part in pattern.parts:
         written.append(b"*" if part == "*" else _literal(part))
-        if written.count(b"*") == MAX_STARS:  # this last star stands for all that is left
+        if written.count(b"*") == MAX_STARS:  # this last star matches the rest
             break
     else:
         if pattern.tail is not None:
@@ -108,12 +108,12 @@ def publish_head(channel: bytes) -> bytes:
 
 
 def publish_command(head: bytes, data: bytes) -> bytes:
-    """A whole PUBLISH as it goes to Redis (RESP2: an array of bulk strings)."""
+    """Return a whole PUBLISH as it is sent to Redis (RESP2: an array of bulk strings)."""
     return b"%b%d\r\n%b\r\n" % (head, len(data), data)
 
 
 def command(verb: bytes, names: Sequence[bytes] = ()) -> bytes:
-    """A command with these arguments."""
+    """Return a command with these arguments."""
     words = [b"*%d\r\n$%d\r\n%b\r\n" % (len(names) + 1, len(verb), verb)]
     words += [b"$%d\r\n%b\r\n" % (len(name), name) for name in names]
     return b"".join(words)

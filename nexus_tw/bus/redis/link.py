@@ -1,7 +1,7 @@
-"""A link to one Redis server: the two connections that Pub/Sub takes, which live and die together, and the canary.
+"""A link to one Redis server: the two connections that Pub/Sub needs, which are opened and closed together, and the canary.
 
-The canary is a message that the node publishes to itself. While it comes back, the whole way is known to work: both
-connections, and the server between them. A peer that is gone without a word is noticed by nothing else in good time.
+The canary is a message that the node publishes to itself. As long as it comes back, the whole path works: both
+connections, and the server between them. Nothing else detects in good time a peer that vanished silently.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from nexus_tw.bus.redis.connection import Publisher, Subscriber, Unreachable
 from nexus_tw.bus.redis.connector import Door, Place
 from nexus_tw.model.errors import NexusError
 
-PATIENCE: Final = 3.0  # s for a server to answer, whatever it is asked
+PATIENCE: Final = 3.0  # s for a server to answer any request
 TICK: Final = 1.0  # s between canaries
-# Ticks are counted, not seconds: after a pause of this whole process the canary may be there, waiting to be read.
+# Ticks are counted, not seconds: after a pause of this whole process the canary may have arrived without having been read.
 TICKS: Final = 3
 
 
 class Link:
-    """From its opening to its end, which comes once, whichever connection fails and for whatever reason."""
+    """From its opening to its end, which happens once, whichever connection fails and for whatever reason."""
 
     def __init__(
         self,
@@ -35,11 +35,11 @@ class Link:
         arrived: Callable[[bytes, bytes], None],
         ended: Callable[[str], None],
     ) -> None:
-        """`canary_channel` is this node's; `token` tells this link's canaries from those of another process that has the same
-        node name by mistake.
+        """`canary_channel` is this node's; `token` distinguishes this link's canaries from those of another process with the
+        same node name by mistake.
 
-        `arrived` gets channel and payload of each message but the canary. `ended` gets the reason, before those who wait
-        for an answer are told that there will be none.
+        `arrived` gets channel and payload of each message but the canary. `ended` gets the reason, before pending requests
+        are told that there will be no answer.
         """
         self._clock = clock
         self._ended = ended
@@ -49,7 +49,7 @@ class Link:
         self._canary_head = publish_head(canary_channel)
         self._token = token
         self._number = 0
-        self._canary = b""  # the one that is under way
+        self._canary = b""  # the one on its way
         self._came_back: Callable[[], None] = _nothing
         self._ticks = 0  # since it was sent
         self._timer: IDelayedCall | None = None
@@ -58,28 +58,28 @@ class Link:
         self.over: Deferred[str] = Deferred()  # fires with the reason
 
     async def open(self, door: Door, place: Place, address: Address) -> None:
-        """Connects and logs in; raises `Unreachable`."""
+        """Connect and log in; raise `Unreachable`."""
 
         for connection in (self.publisher, self.subscriber):
             await door.talk(place, connection, lambda connection: connection.login(address), PATIENCE)
 
     async def subscribe(self, sources: Iterable[tuple[Source, Callable[[], None]]]) -> None:
-        """Subscribes to all of these, calls each one's function when it stands, and waits for the last."""
+        """Subscribe to all of these, call each one's function when it is confirmed, and wait for the last."""
 
         def start(done: Callable[[], None]) -> None:
             for source, stands in sources:
                 self.subscriber.subscribe(source, stands)
-            # Confirmations come in order, so this one comes after those of all that was asked for until now, by anybody.
+            # Confirmations come in order, so this one comes after those of all earlier requests of any caller.
             self.subscriber.subscribe(self._canary_source, done)
 
         await self._wait(start)
 
     async def prove(self) -> None:
-        """Waits until a canary came back; so did all that this node published before it."""
+        """Wait until a canary has come back, and with it all that this node published before it."""
         await self._wait(self._send_canary)
 
     def watch(self) -> None:
-        """Sends canaries from now on, and ends the link when they do not come back."""
+        """Send canaries from now on, and end the link when they do not come back."""
         if self._ticks >= TICKS:
             self.end(f"a message to itself did not come back within {TICK * TICKS:g} s")
             return
@@ -89,7 +89,7 @@ class Link:
         self._timer = self._clock.callLater(TICK, self.watch)
 
     def returned(self, payload: bytes) -> None:
-        """Something came on the canary's channel."""
+        """Process a message on the canary's channel."""
         if payload == self._canary:
             self._canary = b""
             self._ticks = 0
@@ -97,7 +97,7 @@ class Link:
             came_back()
 
     def end(self, why: str) -> None:
-        """Drops both connections at once. Only the first reason counts."""
+        """Drop both connections at once. Only the first reason counts."""
         self.publisher.fail(why)
         self.subscriber.fail(why)
         if self._why:
@@ -113,7 +113,7 @@ class Link:
         self.over.callback(why)
 
     async def closed(self) -> None:
-        """Waits until no connection is left; only after `end`."""
+        """Wait until both connections are closed; call it only after `end`."""
         await DeferredList([one.closed for one in (self.publisher, self.subscriber) if one.connected])
 
     def _send_canary(self, came_back: Callable[[], None]) -> None:
@@ -127,7 +127,7 @@ class Link:
             self.end(reply.message)
 
     async def _wait(self, start: Callable[[Callable[[], None]], None]) -> None:
-        """Until the function that `start` is given is called; `Unreachable` where that takes too long or the link ends."""
+        """Wait until the function passed to `start` is called; raise `Unreachable` if that takes too long or the link ends."""
         if self._why:
             raise Unreachable(self._why)
         self._step = step = Deferred[None]()

@@ -1,4 +1,4 @@
-"""Finding the master by asking the sentinels."""
+"""Finds the master by asking the sentinels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATIENCE: Final = 1.0  # s for a sentinel to answer; the others are asked at the
 class Sentinels:
     """All sentinels of an address.
 
-    One that was cut off names a master that is none any more, so what most of them say counts, not what one of them says.
+    A sentinel that was cut off names a former master, so the answer of the majority counts, not that of one.
     """
 
     def __init__(self, door: Door, address: Address) -> None:
@@ -25,7 +25,7 @@ class Sentinels:
         self._address = address
 
     async def master(self) -> Place:
-        """Where the master is now; raises `Unreachable` where no sentinel says so."""
+        """Return the place of the current master; raise `Unreachable` if no sentinel names one."""
         hosts = self._address.hosts
         answers: Counter[Place] = Counter()
         agreed: Deferred[None] = Deferred()
@@ -64,7 +64,7 @@ class Sentinels:
         try:
             found: Any = await connection.ask(*words)
         except Unreachable as error:
-            # Most sentinels ask for no login, and refuse AUTH where nothing is set.
+            # Most sentinels require no login, and refuse AUTH if no password is set.
             login = self._login()
             if not login or not str(error).startswith(("NOAUTH", "NOPERM")):
                 raise
@@ -76,7 +76,7 @@ class Sentinels:
         return host, int(port)
 
     def _login(self) -> list[str]:
-        """The sentinels' own user and password, or the master's password where the address names no other."""
+        """Return the sentinels' own user and password, or the master's password if the address names no other."""
         address = self._address
         if address.sentinel_password is None:
             return [] if address.password is None else [address.password]
