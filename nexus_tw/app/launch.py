@@ -1,7 +1,7 @@
-"""How a start went, told to whoever waits for it: on standard error, in the exit status, and to twistd's waiting parent.
+"""Reports the outcome of a start: on standard error, in the exit status, and to twistd's waiting parent process.
 
-A daemon of twistd's has its standard error closed, and its parent told that all is well, before the reactor runs and anything
-listens. So both are kept from it until the start has come to an end.
+When twistd runs as a daemon, it closes standard error and reports success to its parent before the reactor runs and anything
+listens. Both are therefore delayed until the start has succeeded or failed.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from contextlib import suppress
 from typing import Any, Final, Protocol
 
 STDERR: Final = 2
-PATIENCE: Final = 1.0  # s for somebody to read standard error
-PIPE: Final = "statusPipe"  # where twistd keeps the end of the pipe to the parent
+PATIENCE: Final = 1.0  # s for a reader of standard error
+PIPE: Final = "statusPipe"  # the option in which twistd keeps its end of the pipe to the parent
 
 
 class Launch(Protocol):
-    """Somebody who waits for a start."""
+    """The party that waits for the outcome of a start."""
 
     def began(self) -> None:
-        """The process is the one that will serve."""
+        """The process will serve from now on."""
 
     def succeeded(self) -> None: ...
 
     def failed(self, why: str) -> None:
-        """Nothing follows but the end of the process."""
+        """The start failed; only the end of the process follows."""
 
 
 class TwistdLaunch:
-    """Whoever ran `twistd`."""
+    """The caller of `twistd`."""
 
     def __init__(self, twistd: MutableMapping[str, Any]) -> None:
         """`twistd` holds its options."""
@@ -43,7 +43,7 @@ class TwistdLaunch:
 
     def began(self) -> None:
         self._pipe = self._twistd.get(PIPE)
-        self._twistd[PIPE] = None  # else twistd says now that all is well
+        self._twistd[PIPE] = None  # else twistd reports success now
 
     def succeeded(self) -> None:
         self._tell(b"0")
@@ -52,7 +52,7 @@ class TwistdLaunch:
             self._stderr = None
 
     def failed(self, why: str) -> None:
-        # Behind what twistd does at the end, such as removing its pid file. It has no way to be told an exit status.
+        # After twistd's own work at the end, such as removing its pid file. It offers no way to set an exit status.
         atexit.register(self._end, f"nexus: {why}\n".encode("utf-8", "backslashreplace"))
 
     def _end(self, line: bytes) -> None:
@@ -70,7 +70,7 @@ class TwistdLaunch:
 
 
 def say(descriptor: int, data: bytes) -> None:
-    """Writes, unless nobody reads: then it is let be after a second."""
+    """Write the data; if nobody reads, give up after a second."""
 
     def write() -> None:
         with suppress(OSError):

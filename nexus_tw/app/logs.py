@@ -1,7 +1,7 @@
-"""The log: one line for each event, as text for people or as JSON, without secrets; where it goes is `nexus_tw.app.sink`'s.
+"""The log: one line for each event, as text for people or as JSON, without secrets; `nexus_tw.app.sink` writes the lines.
 
-Nobody should log a secret in the first place. What slips through all the same (a URL in a library's traceback) is
-struck out here, where nothing comes after. A message whose event has a true `one_off` is spared: the token printed at
+No part should log a secret in the first place. A secret that slips through all the same (a URL in a library's traceback) is
+redacted here, as the last step. An event with a true `one_off` is exempt: the token printed at
 start.
 """
 
@@ -35,7 +35,7 @@ LEVELS: Final = {"debug": LogLevel.debug, "info": LogLevel.info, "warn": LogLeve
 
 _PRIORITIES: Final = {LogLevel.debug: 7, LogLevel.info: 6, LogLevel.warn: 4, LogLevel.error: 3, LogLevel.critical: 2}
 
-# What the libraries say about each port and factory at level info; Nexus tells its addresses itself.
+# Messages of the libraries about each port and factory at level info; Nexus logs its addresses itself.
 _CHATTER: Final = re.compile(r"^(Starting factory|Stopping factory|\(\S+ Port \S+ Closed\)|.{0,200} starting on )")
 
 _STRUCK: Final = "***"
@@ -47,26 +47,26 @@ _SECRETS: Final = (
     # As a parameter of a URL, a member of a JSON object, a keyword argument or a variable of the environment.
     re.compile(r"(?i)((?:token|password|passwd|secret)[\"']?\s*[=:]\s*b?[\"']?)(?![\s\"'])[^\s&\"',;)}]+"),
 )
-# Anything that moves the cursor, begins a line or turns the direction could make a log say what did not happen.
+# Characters that move the cursor, begin a line or change the direction of text could fake log entries.
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def redact(text: str) -> str:
-    """The text with whatever looks like a token or a password struck out."""
+    """Return the text with everything that looks like a token or a password redacted."""
     for secret in _SECRETS:
         text = secret.sub(rf"\1{_STRUCK}", text)
     return text
 
 
 def as_text(event: LogEvent) -> str:
-    """`TIMESTAMP LEVEL NAMESPACE MESSAGE`; further lines of a message and tracebacks are indented."""
+    """Return `TIMESTAMP LEVEL NAMESPACE MESSAGE`; further lines of a message and tracebacks are indented."""
     message = "\n".join(filter(None, (_message(event), _traceback(event))))
     message = _CONTROL.sub(lambda found: repr(found[0])[1:-1], message).replace("\n", "\n    ")
     return f"{_when(event)} {_level(event)} {event.get('log_namespace', '-')} {message}\n"
 
 
 def as_json(event: LogEvent) -> str:
-    """An object in one line: `timestamp`, `level`, `namespace`, `message`, and `traceback` where there is one."""
+    """Return an object in one line: `timestamp`, `level`, `namespace`, `message`, and `traceback` if there is one."""
     line = {
         "timestamp": _when(event),
         "level": _level(event),
@@ -80,7 +80,7 @@ def as_json(event: LogEvent) -> str:
 
 
 def event_of(line: bytes) -> LogEvent:
-    """The event that a line of `as_json` stands for."""
+    """Return the event of a line written by `as_json`."""
     said = json.loads(line)
     event: LogEvent = {
         "log_time": datetime.fromisoformat(said["timestamp"]).timestamp(),
@@ -101,7 +101,7 @@ FORMATS: Final[dict[str, Form]] = {"text": as_text, "json": as_json}
 
 @implementer(ILogObserver)
 class LineObserver:
-    """Writes events from a level on, in the given form; `write` may fail: no log is worth a stop."""
+    """Writes events from a level on, in the given form; failures of `write` are ignored: the log must not stop the server."""
 
     def __init__(self, form: Form, lowest: NamedConstant, write: Callable[[bytes], object]) -> None:
         self.form = form
@@ -116,17 +116,17 @@ class LineObserver:
 
 
 def observer(log: settings.Log, write: Callable[[bytes], object]) -> LineObserver:
-    """What `[log]` asks for: its format, and nothing below its level."""
+    """Return the observer for `[log]`: its format and its level."""
     return LineObserver(FORMATS[log.format], LEVELS[log.level], write)
 
 
 class Log:
-    """The log of this process: an observer, and where its lines go."""
+    """The log of this process: an observer, and the target of its lines."""
 
     def __init__(
         self, log: settings.Log, target: Target, busy: Callable[[], bool], metrics: Metrics, form: Form | None = None
     ) -> None:
-        """`busy` and `metrics` as for `Sink`; `form` stands for the format of `log`."""
+        """`busy` and `metrics` as for `Sink`; `form` replaces the format of `log`."""
         self._fixed = form
         self.sink = Sink(target, self._notice, busy, metrics)
         self.observer = observer(log, self.sink.write)
@@ -134,7 +134,7 @@ class Log:
         self.take(log)
 
     def take(self, log: settings.Log) -> None:
-        """From now on, format and level are these."""
+        """Use this format and level from now on."""
         form = self._fixed or FORMATS[log.format]
         self.observer.form = _with_priority(form) if self._prioritized else form
         self.observer.lowest = LEVELS[log.level]
@@ -151,11 +151,11 @@ class Log:
 
 
 class LoggedService(MultiService):
-    """A service at the top of an application, which brings the application's log observer with it.
+    """A service at the top of an application, which sets the application's log observer.
 
-    twistd begins its log between the moment when a service is given its parent and the moment when it is started, with
-    the observer it finds on the application. The events from before are kept and replayed to that observer. (`--logger`
-    still wins; `twist` has its own log and does not ask.)
+    twistd starts its log after a service is given its parent and before the service is started, with
+    the observer that it finds on the application. Earlier events are kept and replayed to that observer. (`--logger`
+    still wins; `twist` has its own log and ignores this.)
     """
 
     def __init__(self, log_observer: ILogObserver | None) -> None:
@@ -169,9 +169,9 @@ class LoggedService(MultiService):
 
 
 def for_twistd(log: settings.Log, twistd: Mapping[str, Any], busy: Callable[[], bool], metrics: Metrics) -> Log | None:
-    """The log for twistd's own options: where it would write, in our form; None for its `--logger`, and beside twistd.
+    """Return the log for twistd's own options: twistd's target, our form. None for its `--logger`, and without twistd.
 
-    Raises `ConfigError` where its file cannot be opened.
+    Raise `ConfigError` if its file cannot be opened.
     """
     if twistd.get("logger") or "nodaemon" not in twistd:
         return None
@@ -188,7 +188,7 @@ def for_twistd(log: settings.Log, twistd: Mapping[str, Any], busy: Callable[[], 
 
 
 def _with_priority(form: Form) -> Form:
-    """The form with the priority before it that syslog(3) wants."""
+    """Return the form with a preceding priority, as syslog(3) expects it."""
     return lambda event: f"<{_PRIORITIES[_severity(event)]}>{form(event)}"
 
 

@@ -1,6 +1,6 @@
-"""Where the log goes: lines are taken at once and written by a thread, so that no reader, disk or terminal can stop the server.
+"""Writes the log: lines are queued at once and written by a thread, so that no reader, disk or terminal can block the server.
 
-What waits is bounded. Past that, lines are dropped and counted, and the next one that finds room is preceded by how many.
+The queue is bounded. Lines beyond the bound are dropped and counted, and a notice with their number precedes the next line.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from twisted.python.logfile import LogFile
 
 from nexus_tw.model.metrics import Metrics
 
-WAITING: Final = 1048576  # bytes that wait at most, with those that are being written
-PATIENCE: Final = 0.5  # s that a line is waited for while no reactor runs that this could stop
-FAREWELL: Final = 1.0  # s for what waits when the process ends
-FILE: Final = 10_000_000  # bytes of a log file; there are ten older ones at most
+WAITING: Final = 1048576  # bytes queued at most, including those being written
+PATIENCE: Final = 0.5  # s to wait for a line to be written while no reactor runs that this could block
+FAREWELL: Final = 1.0  # s for the queue when the process ends
+FILE: Final = 10_000_000  # bytes of a log file; at most ten older ones are kept
 OLDER: Final = 10
 
 _PRIORITY: Final = re.compile(rb"<([0-7])>")
 
 
 class Target(Protocol):
-    """The target of log lines. Called in the writing thread; may block, and raise `OSError`."""
+    """The target of log lines. Called in the writing thread; it may block, and raise `OSError`."""
 
     def write(self, data: bytes) -> object: ...
 
     def rotate(self) -> None:
-        """Begins a new file, where it is one."""
+        """Begin a new file, if the target is a file."""
 
     def reopen(self) -> None:
-        """Opens the file of that name, where it is one: the one that was open may have been moved away."""
+        """Open the file again by its name, if the target is a file: the open one may have been moved away."""
 
 
 class Stream:
-    """A descriptor, unbuffered: nothing is left for the end of the process to fail on."""
+    """A descriptor, unbuffered: no data is left for the end of the process to fail on."""
 
     def __init__(self, descriptor: int) -> None:
-        """Copies the descriptor: twistd puts something else in its place, or closes it."""
+        """Copy the descriptor: twistd replaces or closes it."""
         self._descriptor: int | None = None
-        with suppress(OSError):  # closed before we began: whoever did that does not want to hear from us
+        with suppress(OSError):  # closed before we began: whoever closed it wants no output
             self._descriptor = os.dup(descriptor)
 
     def write(self, data: bytes) -> None:
@@ -54,7 +54,7 @@ class Stream:
             data = data[os.write(self._descriptor, data) :]
 
     def rotate(self) -> None:
-        """There is no file."""
+        """Do nothing: there is no file."""
 
     reopen = rotate
 
@@ -63,7 +63,7 @@ class File:
     """At most eleven files of 10 MB."""
 
     def __init__(self, path: str) -> None:
-        """Raises `OSError` where it cannot be opened."""
+        """Raise `OSError` if it cannot be opened."""
         self._path = os.path.abspath(path)
         self._file: LogFile | None = self._opened()
 
@@ -72,7 +72,7 @@ class File:
         return opened
 
     def write(self, data: bytes) -> None:
-        if self._file is None:  # it could not be opened again; perhaps now
+        if self._file is None:  # opening it again failed; try once more
             self._file = self._opened()
         self._file.write(data)
 
@@ -103,13 +103,13 @@ class Syslog:
             syslog.syslog(priority, line.decode("utf-8", "replace").replace("\0", "\\x00"))
 
     def rotate(self) -> None:
-        """There is no file."""
+        """Do nothing: there is no file."""
 
     reopen = rotate
 
 
 class Sink:
-    """Takes lines from any thread, never blocks while the reactor runs, and counts what it must drop."""
+    """Queues lines from any thread, never blocks while the reactor runs, and counts the lines it must drop."""
 
     _log = Logger()
 
@@ -121,7 +121,7 @@ class Sink:
         metrics: Metrics,
         waiting: int = WAITING,
     ) -> None:
-        """`notice` is the line that tells how many were dropped; `busy` whether a reactor runs, so that nothing may wait."""
+        """`notice` makes the line about dropped ones; `busy` tells whether a reactor runs, so that nothing may block."""
         self._target = target
         self._notice = notice
         self._busy = busy
@@ -136,10 +136,10 @@ class Sink:
         self._queue: list[bytes | Callable[[], None]] = []
         self._size = 0
         self._untold = 0
-        self._stuck = False  # it was waited for in vain
+        self._stuck = False  # waiting for it was in vain
 
     def _live(self) -> None:
-        """Sees to it that the thread runs: there is none at first, and none after a fork, as threads do not come along."""
+        """Make sure that the thread runs: there is none at first, and none after a fork, which does not copy threads."""
         if self._pid != os.getpid():
             self._begin()
             self._pid = os.getpid()
@@ -159,15 +159,15 @@ class Sink:
             self._stuck = not self.flush(PATIENCE)
 
     def rotate(self) -> None:
-        """Begins a new file behind what was written until now."""
+        """Begin a new file after all lines queued until now."""
         self._later(self._target.rotate)
 
     def reopen(self) -> None:
-        """Opens the file anew behind what was written until now."""
+        """Open the file again after all lines queued until now."""
         self._later(self._target.reopen)
 
     def flush(self, seconds: float) -> bool:
-        """Waits until all is written, for so long at most; whether it is."""
+        """Wait until all lines are written, at most so many seconds. Return whether they are."""
         if self._pid != os.getpid():
             return True
         with self._changed:
@@ -210,7 +210,7 @@ class Sink:
             try:
                 self._target.write(work[0])
             except (OSError, ValueError):
-                lost = lines  # a reader that has gone, a full disk, a closed file; the next line tries again
+                lost = lines  # the reader is gone, the disk full, the file closed; the next line tries again
         with self._changed:
             if lost:
                 self._drop(lost)
@@ -220,7 +220,7 @@ class Sink:
 
 
 def _joined(batch: list[bytes | Callable[[], None]]) -> list[tuple[bytes, int] | Callable[[], None]]:
-    """Lines that follow each other as one piece, with their number."""
+    """Join consecutive lines into one piece, with their number."""
     found: list[tuple[bytes, int] | Callable[[], None]] = []
     lines: list[bytes] = []
     for each in [*batch, None]:

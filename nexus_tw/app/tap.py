@@ -1,4 +1,4 @@
-"""`twistd nexus`: its options, and the service they make. Everything heavy is imported when it is needed."""
+"""`twistd nexus`: its options, and its service. Heavy modules are imported only when they are needed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Options(usage.Options):
         from nexus_tw.model.errors import ConfigError
 
         given = {name: value for name, value in self.items() if value not in (None, [], 0)}
-        began = os.getcwd()  # twistd may go elsewhere
+        began = os.getcwd()  # twistd may change it
 
         def reread() -> Configuration:
             file = given.get("config") or os.environ.get("NEXUS_CONFIG")
@@ -64,18 +64,18 @@ class Options(usage.Options):
         try:
             self.configuration = load(given, os.environ)
         except ConfigError as error:
-            # A UsageError would bury the line under all of twistd's options.
+            # A UsageError would bury the line below all of twistd's options.
             fail(str(error))
 
 
 def fail(why: str) -> None:
-    """Says in one line why there is no server, and ends."""
+    """Print in one line why the server cannot start, and exit."""
     sys.stderr.write(f"nexus: {why}\n")
     sys.exit(1)
 
 
 def makeService(options: Options) -> IService:
-    """The whole server as one service."""
+    """Make the whole server as one service."""
     from nexus_tw.app.service import make
     from nexus_tw.model.errors import ConfigError
 

@@ -13,9 +13,9 @@ GONE: Final = (errno.ENXIO, errno.EIO)
 
 
 class Terminal:
-    """The terminal that the process was started from. Make it before SIGHUP gets a handler.
+    """The terminal from which the process was started. Create it before SIGHUP gets a handler.
 
-    A process that ignores SIGHUP, as under nohup, is to outlive its terminal: it counts as one that never had any.
+    A process that ignores SIGHUP, as under nohup, is meant to outlive its terminal: it counts as one without a terminal.
     """
 
     def __init__(self) -> None:

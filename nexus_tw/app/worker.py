@@ -1,4 +1,4 @@
-"""A worker: one of several processes that share a port, started by `nexus_tw.app.workers` with the parent's kind of reactor."""
+"""A worker: one of several processes that share a port, started by `nexus_tw.app.workers` with the parent's type of reactor."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ logger = Logger()
 
 
 def main() -> None:
-    """Serves until SIGTERM or the parent's end; ends with status 0, or with 1 where it could not start."""
+    """Serve until SIGTERM or the parent's end; exit with status 0, or with 1 if the start failed."""
     running: Any = reactor
     charge, rest = workers.read_charge()
     settings = charge.settings
     metrics = Metrics()
-    # The parent writes the log, ours too; it puts lines into the form that it has there.
+    # The parent writes the log, including ours; it converts the lines to its own form.
     log = logs.Log(settings.log, Stream(logs.STDOUT), lambda: running.running, metrics, logs.as_json)
     globalLogBeginner.beginLoggingTo([log.observer], redirectStandardIO=False)
     launch = workers.WorkerLaunch(log.sink.write)
@@ -38,7 +38,7 @@ def main() -> None:
             for text, endpoint in zip(settings.listen, workers.adopted(reactor, charge), strict=True)
         ]
         node = Node(reactor, Configuration(settings, charge.token, False), listeners, metrics)
-    except ConfigError as error:  # a file that was there a moment ago
+    except ConfigError as error:  # a file that was still there a moment ago
         launch.failed(str(error))
         sys.exit(1)
     service = RunnerService(reactor, node, launch, log, None)

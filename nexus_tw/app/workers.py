@@ -1,10 +1,10 @@
-"""Several processes on one port: the parent opens the sockets and minds the workers, who accept from them and serve.
+"""Several processes on one port: the parent opens the sockets and supervises the workers, which accept connections and serve.
 
-The parent hands each worker the configuration over a pipe (it holds secrets, so neither arguments nor environment) and the
-listening sockets as inherited descriptors. A worker that dies is replaced; nothing that one has in memory is needed by another.
+The parent passes each worker the configuration over a pipe (it holds secrets, so neither arguments nor environment) and the
+listening sockets as inherited descriptors. A worker that dies is replaced; no worker needs another one's memory.
 
-A worker writes its log to its standard output, an object in each line, and the parent alone writes where the log goes: so a
-file has one writer, and a daemon, whose standard output is closed, loses nothing. A worker tells how its start went there, too.
+A worker writes its log to its standard output, one object in each line, and only the parent writes to the log's target: so a
+file has one writer, and a daemon, which has no standard output, loses no lines. A worker also reports there how its start went.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from nexus_tw.transport.listening.endpoints import certificates_of, kind_of
 from nexus_tw.transport.listening.listen import listen
 
 STDIN: Final = 0
-FIRST_DESCRIPTOR: Final = 3  # of the sockets in a worker, as after exec only 0, 1 and 2 are taken
-SOON: Final = 0.2  # s before a dead worker is replaced; doubled while they die young
+FIRST_DESCRIPTOR: Final = 3  # of the sockets in a worker, as after exec only 0, 1 and 2 are in use
+SOON: Final = 0.2  # s before a dead worker is replaced; doubled while workers die young
 LATEST: Final = 10.0
 YOUNG: Final = 10.0
-PATIENCE: Final = 5.0  # s beyond the drain before a worker that does not end is killed
+PATIENCE: Final = 5.0  # s beyond the drain before a worker that does not exit is killed
 
-LONGEST_LINE: Final = 1048576  # bytes; an event's text is bounded far below
-LONGEST_SETTINGS: Final = 1 << 30  # from the parent, whose file can be any size
+LONGEST_LINE: Final = 1048576  # bytes; the text of an event is bounded far below
+LONGEST_SETTINGS: Final = 1 << 30  # from the parent; its file can have any size
 
 LISTENERS: Final = ("tcp", "tls", "ssl", "unix", "systemd")
 
 
 class Charge(msgspec.Struct):
-    """What a worker is told."""
+    """The parent's instructions for a worker."""
 
     settings: Settings
     token: str | None
@@ -57,7 +57,7 @@ class Charge(msgspec.Struct):
 
 
 def check(settings: Settings) -> None:
-    """Raises `ConfigError` for endpoints that workers cannot share."""
+    """Raise `ConfigError` for endpoints that workers cannot share."""
     for text in settings.listen:
         if kind_of(text) not in LISTENERS:
             kinds = ", ".join(f"{kind}:" for kind in LISTENERS)
@@ -70,7 +70,7 @@ class Parent:
     _log = Logger()
 
     def __init__(self, reactor: Any, configuration: Configuration, endpoints: list[tuple[str, IStreamServerEndpoint]]) -> None:
-        """`endpoints` open the plain sockets; TLS is the workers' work."""
+        """`endpoints` open the plain sockets; TLS is done by the workers."""
         self._reactor = reactor
         self._configuration = configuration
         self._endpoints = endpoints
@@ -81,7 +81,7 @@ class Parent:
         self.stopping = False
 
     async def start(self) -> None:
-        """Opens the sockets, starts the workers and waits until they listen; raises `ConfigError` where one cannot."""
+        """Open the sockets, start the workers and wait until they listen; raise `ConfigError` if one cannot."""
         for text, endpoint in self._endpoints:
             port: Any = await listen(text, endpoint, Factory())
             port.stopReading()  # the workers accept
@@ -95,14 +95,14 @@ class Parent:
         self._started = True
 
     async def take(self, settings: Settings) -> None:
-        """Hands every worker these settings, and those to come; raises `ConfigError` where none could use them."""
+        """Send these settings to every worker, and to later ones; raise `ConfigError` if no worker could use them."""
         for text in settings.listen:
             certificates_of(self._reactor, text, settings.tls)
         self._configuration = replace(self._configuration, settings=settings)
         await DeferredList([worker.take(settings) for worker in self._workers.values()])
 
     async def stop(self) -> None:
-        """Has every worker drain and end; then closes the sockets."""
+        """Have every worker drain and exit; then close the sockets."""
         self.stopping = True
         await DeferredList([worker.end() for worker in self._workers.values()])
         for port in self._ports:
@@ -127,7 +127,7 @@ class Parent:
         )
 
     def ended(self, number: int, lived: float, how: str) -> None:
-        """A worker's process is gone."""
+        """Process the end of a worker's process."""
         if self.stopping or not self._started:
             return
         wait = SOON if lived > YOUNG else min(LATEST, 2 * self._waits.get(number, SOON / 2))
@@ -141,7 +141,7 @@ class Parent:
 
 
 def _start_with(reactor: Any) -> str:
-    """The program of a worker, with the kind of reactor that was chosen for the parent: handlers may need asyncio's."""
+    """Return the program of a worker, with the parent's type of reactor: handlers may need asyncio's."""
     return f"from {type(reactor).__module__} import install; install(); from nexus_tw.app.worker import main; main()"
 
 
@@ -159,7 +159,7 @@ class _Worker(ProcessProtocol):
         self._gone: Deferred[None] = Deferred()
         self._said = Lines(self._heard)
         self._muttered = Lines(self._overheard)
-        self.started: Deferred[str] = Deferred()  # fires with why it could not start; empty where it did
+        self.started: Deferred[str] = Deferred()  # fires with the reason of a failed start; empty after a successful one
         self._taking: list[Deferred[None]] = []
         self._why = ""
 
@@ -183,7 +183,7 @@ class _Worker(ProcessProtocol):
         self._parent.ended(self._number, self._reactor.seconds() - self._began, how)
 
     def end(self) -> Deferred[None]:
-        """Asks it to drain and end, and fires when it has; kills it where it does not."""
+        """Ask it to drain and exit, and fire when it has; kill it if it does not."""
         if not self._gone.called:
             self.signal("TERM")
             late = self._reactor.callLater(self._parent.patience, self.signal, "KILL")
@@ -191,7 +191,7 @@ class _Worker(ProcessProtocol):
         return self._gone
 
     def take(self, settings: Settings) -> Deferred[None]:
-        """Hands it these settings, and fires when it has taken them, or is gone."""
+        """Send it these settings, and fire when it uses them, or is gone."""
         taken: Deferred[None] = Deferred()
         if self._gone.called:
             taken.callback(None)
@@ -210,7 +210,7 @@ class _Worker(ProcessProtocol):
         try:
             said = msgspec.json.decode(line, type=Report)
             event = None if said.ready or said.failed or said.took else logs.event_of(line)
-        except (ValueError, LookupError):  # something printed it
+        except (ValueError, LookupError):  # printed by some code in the worker
             self._overheard(line)
             return
         if event is not None:
@@ -227,7 +227,7 @@ class _Worker(ProcessProtocol):
 
 
 class Report(msgspec.Struct):
-    """A line that is no event of the log: how a start went, or that new settings were taken (or the log says why not)."""
+    """A line that is not a log event: the outcome of a start, or that new settings were taken (or not: see the log)."""
 
     ready: bool = False
     failed: str = ""
@@ -239,10 +239,10 @@ class WorkerLaunch:
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
         self._write = write
-        self.status = 0  # of the process when it ends
+        self.status = 0  # exit status of the process
 
     def began(self) -> None:
-        """The parent knows."""
+        """Do nothing: the parent knows."""
 
     def succeeded(self) -> None:
         self._write(msgspec.json.encode(Report(ready=True)) + b"\n")
@@ -275,7 +275,7 @@ class Lines:
 
 
 def adopted(reactor: Any, charge: Charge) -> list[IStreamServerEndpoint]:
-    """Endpoints over the sockets that this worker inherited."""
+    """Return endpoints over the sockets that this worker inherited."""
     return [
         AdoptedStreamServerEndpoint(reactor, FIRST_DESCRIPTOR + place, socket.AddressFamily(family))
         for place, family in enumerate(charge.families)
@@ -283,7 +283,7 @@ def adopted(reactor: Any, charge: Charge) -> list[IStreamServerEndpoint]:
 
 
 def read_charge() -> tuple[Charge, bytes]:
-    """What the parent wrote to standard input first, and what has come of what it wrote since."""
+    """Return the parent's first message on standard input, and the part of later ones that has already arrived."""
     data = b""
     while b"\n" not in data:
         more = os.read(STDIN, 65536)
@@ -299,9 +299,9 @@ def _line(what: Charge | Settings) -> bytes:
 
 
 class Lifeline(FileDescriptor):
-    """Standard input, whose other end the parent holds: when that closes, nobody minds this worker any more.
+    """Standard input, with the parent at the other end: when it closes, the parent is gone and this worker exits.
 
-    Before that, new settings may come. A worker that lived on would keep the port from the parent's successor.
+    Until then, new settings may arrive. A worker that lived on would keep the port from the parent's successor.
     """
 
     def __init__(self, reactor: Any, take: Callable[[Settings], None], cut: Callable[[], None], rest: bytes) -> None:
