@@ -1,1 +1,1 @@
-"""The doors: everything that touches a client's socket."""
+"""Transport: everything that touches a client's socket."""

@@ -1,4 +1,4 @@
-"""Admission: who may open a connection, where, and as whom; decided before a carrier of messages sees a byte."""
+"""Admission: decides who may open a connection, where, and as which principal, before a carrier reads the client's bytes."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from nexus_tw.transport.http.proxies import client_address
 from nexus_tw.transport.http.strangers import Strangers
 from nexus_tw.transport.opening import Opening
 
-REALM: Final = "nexus"  # where all are whose dialect does not let them say where they want to be
-WAMP: Final = "wamp."  # begins the subprotocols of those who could not make sense of anything else
+REALM: Final = "nexus"  # of all clients with a dialect that does not let them choose
+WAMP: Final = "wamp."  # begins the subprotocols of clients that understand nothing else
 NOTHING: Final = Credentials(None)
 
 
 class Way(NamedTuple):
-    """What is spoken at an address: dialects by subprotocol, and the largest message.
+    """The dialects of an address by subprotocol, and the largest message.
 
-    None stands for no subprotocol: spoken with those who offer none that we know, except where all they offered is WAMP.
-    Without it those are refused.
+    None stands for no subprotocol: it serves clients that offer no subprotocol that we know, unless all they offered is WAMP.
+    Without it such clients are refused.
     """
 
     dialects: Mapping[str | None, Dialect]
     message: int
 
     def choose(self, offered: Sequence[str]) -> str | None:
-        """The first subprotocol offered that is spoken; raises `NexusError` where there is nothing to speak."""
+        """Return the first supported subprotocol of those offered; raise `NexusError` if there is none."""
         for name in offered:
             if name in self.dialects:
                 return name
@@ -51,8 +51,8 @@ class Way(NamedTuple):
 
 
 class Admitted(NamedTuple):
-    """A connection that may be opened. One that is not `welcome` is closed again at once with 1008: what it showed of itself
-    is nobody's, or it showed nothing where that is not enough."""
+    """A connection that may be opened. If it is not `welcome`, it is closed again at once with 1008: its credentials are
+    invalid, or missing where they are required."""
 
     principal: Principal | None
     dialect: Dialect
@@ -63,7 +63,7 @@ class Admitted(NamedTuple):
 
 
 class Refused(Exception):
-    """An upgrade that gets an HTTP answer instead."""
+    """An upgrade that is answered by an HTTP response instead."""
 
     def __init__(self, error: NexusError, status: int, headers: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(error.message)
@@ -98,7 +98,7 @@ class Admission:
         self._journal = Journal("refusals", clock, metrics)
 
     async def admit(self, opening: Opening, host: str, certificate: Callable[[], str | None]) -> Admitted:
-        """Admits an upgrade from `host` (an IP address, or `unix`), or raises `Refused`."""
+        """Admit an upgrade from `host` (an IP address, or `unix`), or raise `Refused`."""
         address = self.address(opening.headers, host)
         try:
             way = self._way(opening, address)
@@ -117,7 +117,7 @@ class Admission:
     async def admit_rawsocket(
         self, dialect: Dialect, host: str, certificate: Callable[[], str | None], message: int
     ) -> Admitted:
-        """Admits a client without a word of HTTP, or raises `NexusError`. `message` as in `Way`."""
+        """Admit a client of RawSocket, or raise `NexusError`. `message` as in `Way`."""
         address = self.address({}, host)
         try:
             self._connections.arrive()
@@ -129,7 +129,7 @@ class Admission:
         return Admitted(principal, dialect, None, address, message, principal is not None or dialect.introduces)
 
     async def principal(self, credentials: Credentials, address: str) -> Principal | None:
-        """Return who this is, at an address; None for nobody we know. Raise `timeout` where it takes too long to find out."""
+        """Return the principal of these credentials; None if they are invalid. Raise `timeout` if that takes too long."""
         answer = self._authenticators.authenticate(credentials)
         if not answer.called:
             answer.addTimeout(self.patience, self._clock, _took_too_long)
@@ -144,13 +144,13 @@ class Admission:
             return None
 
     def address(self, headers: Mapping[str, str], host: str) -> str:
-        """The client's own address, also behind proxies that are trusted."""
+        """Return the client's own address, also behind trusted proxies."""
         return client_address(host, headers.get("x-forwarded-for"), self._http.trusted_proxies)
 
     def require_origin(self, opening: Opening) -> None:
-        """Raise `forbidden` if the request is for a host that is not this one, or a page of another origin asks that is not
+        """Raise `forbidden` if the request is for another host, or comes from a page of another origin that is not
         listed."""
-        host = opening.headers.get("host", LOCALHOST)  # HTTP/1.0 knows none, and no browser speaks it
+        host = opening.headers.get("host", LOCALHOST)  # HTTP/1.0 has none, and no browser uses it
         if not host_allowed(host, self._http.hosts):
             self._metrics.connections_refused["host"] += 1
             raise NexusError("forbidden", "This server does not answer to this Host (http.hosts)")
@@ -163,15 +163,15 @@ class Admission:
             raise NexusError("forbidden", "This Origin is not allowed here")
 
     def count_full(self, full: Full) -> None:
-        """A request was refused because its connection was one too many."""
+        """Count a request that was refused because of too many connections."""
         self._metrics.connections_refused[full.reason] += 1
 
     def count_refusal(self, status: int) -> None:
-        """A connection ended at the door with this HTTP status."""
+        """Count a connection that ended at the door with this HTTP status."""
         self._metrics.refusals[status] += 1
 
     async def _who(self, dialect: Dialect, credentials: Credentials, address: str) -> Principal | None:
-        """Who this is, if that is known already and there is room for one more of it."""
+        """Return the principal, if the client is already authenticated and may open one more connection."""
         if dialect.introduces and credentials == NOTHING:
             return None
         principal = await self.principal(credentials, address)
@@ -195,7 +195,7 @@ class Admission:
 
 
 def require_member(principal: Principal) -> None:
-    """Raises `forbidden` for somebody who may not be where the JSON protocol and HTTP are."""
+    """Raise `forbidden` for a principal that may not join the realm of the JSON protocol and HTTP."""
     if not principal.may_join(REALM):
         raise NexusError("forbidden", f"Not allowed to join the realm {REALM}")
 

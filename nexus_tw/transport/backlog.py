@@ -1,10 +1,10 @@
-"""The backlog: what waits for all clients that have not read yet, and which of them are too slow.
+"""The backlog: counts the bytes queued for all clients, and decides which clients are too slow.
 
-An outbox comes here only when its client's socket has not taken everything. Past its limit a client has `GRACE` to fall
-below it again, so that a burst which it takes in the next second closes nobody; past `HARD` times `limits.send_queue` it has
-none.
-All together hold no more than `limits.send_queues`, and those of one subject no more than their share of it: past that, those
-with most waiting are dropped.
+An outbox comes here only if its client's socket has not accepted everything. A client past its limit has `GRACE` to fall
+below it again, so that a burst which it reads in the next second closes nobody; past `HARD` times `limits.send_queue` it is
+closed at once.
+All queues together hold no more than `limits.send_queues`, and those of one subject no more than their share of it: past that,
+the clients with the longest queues are dropped.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from nexus_tw.model.settings import Limits
 from nexus_tw.runtime.guard import Guard
 
-LOOK: Final = 0.25  # s between two looks at who has read what
-# Looks in a row at which a client may be past its limit. Not seconds: a server that stood still has sent nothing meanwhile.
+LOOK: Final = 0.25  # s between two checks of the queues
+# Checks in a row at which a client may be past its limit. Not seconds: a server that was stopped has sent nothing meanwhile.
 GRACE: Final = 4
 HARD: Final = 8  # times limits.send_queue: past that a client is too slow at once
-RELIEF: Final = 0.75  # of a bound is left once it was exceeded, so that the next look at all is some time away
+RELIEF: Final = 0.75  # of a bound is left once it was exceeded, so that the next check of all queues is some time away
 
 _guarded: Final = Guard(__name__, "A client that is too slow could not be closed")
 
 
 class Outbox(Protocol):
-    """The way to one client, as the backlog knows it."""
+    """The queue of one client, as the backlog sees it."""
 
-    counted: int  # bytes that waited when it was last looked at
-    holder: Holder | None  # where it is counted; None while nothing waits
+    counted: int  # bytes queued at the last check
+    holder: Holder | None  # where it is counted; None while nothing is queued
     limit: int  # bytes
-    looks: int  # in a row at which more than that waited
+    looks: int  # checks in a row that found more than that
 
     @property
     def account(self) -> str:
-        """Under what is counted what its client takes."""
+        """The account under which the client's queue is counted."""
 
     def waiting(self) -> int:
-        """Bytes that wait now."""
+        """Return the bytes queued now."""
 
     def slow(self) -> None:
-        """The client is too slow: close it, unless it is being closed already."""
+        """Close the client as too slow, unless it is being closed already."""
 
     def overrun(self) -> None:
-        """There is no room for what waits for it: close it and let go of that at once."""
+        """Close the client and discard its queue at once, since there is no room for it."""
 
 
 class Holder:
@@ -60,7 +60,7 @@ class Holder:
 
 
 class Backlog:
-    """Counts what waits, and judges who is too slow."""
+    """Counts queued bytes, and judges which clients are too slow."""
 
     def __init__(self, clock: IReactorTime, limits: Limits) -> None:
         self._clock = clock
@@ -70,7 +70,7 @@ class Backlog:
         self.bytes = 0
 
     def count(self, outbox: Outbox) -> None:
-        """Something was written to this client that may have to wait."""
+        """Count a client with queued bytes, after a write to it."""
         waiting = outbox.waiting()
         if not waiting and outbox.holder is None:
             return
@@ -85,7 +85,7 @@ class Backlog:
                 self._relieve([holder], size * self._limits.share * RELIEF)
 
     def forget(self, outbox: Outbox) -> None:
-        """Nothing waits for this client any more; it may be gone."""
+        """Stop counting a client whose queue is empty, or that is gone."""
         self._note(outbox, 0)
 
     def _note(self, outbox: Outbox, waiting: int) -> None:
@@ -129,9 +129,9 @@ class Backlog:
         return [outbox for holder in self._holders.values() for outbox in holder.outboxes]
 
     def _relieve(self, holders: list[Holder], most: float) -> None:
-        """Drop clients until no more than this waits for those of these holders: of the subject for which most waits the one
-        for which most waits, and so on."""
-        # What was taken since the last look is no reason to drop anybody.
+        """Drop clients until at most this many bytes are queued for these holders: from the subject with the most queued bytes
+        the client with the longest queue, and so on."""
+        # Bytes read since the last check are no reason to drop anybody.
         for outbox in [outbox for holder in holders for outbox in holder.outboxes]:
             self._note(outbox, outbox.waiting())
         left = sum(holder.bytes for holder in holders)

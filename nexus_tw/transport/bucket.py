@@ -14,7 +14,7 @@ class Bucket:
         self._when = now
 
     def spend(self, units: float, now: float) -> float:
-        """Takes units out and gives the seconds until the bucket is out of debt, 0 where it is not in debt."""
+        """Take units out. Return the seconds until the bucket is out of debt, 0 if it has none."""
         level = min(self.rate, self._level + max(0.0, now - self._when) * self.rate) - units
         self._level = level
         self._when = now

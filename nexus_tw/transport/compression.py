@@ -1,8 +1,8 @@
-"""Compression of messages (permessage-deflate, RFC 7692), in a form that costs no memory per connection.
+"""Compression of messages (permessage-deflate, RFC 7692), in a form that needs no memory per connection.
 
 Each message is compressed by itself, in both directions: the server asks for `client_no_context_takeover` and promises
-`server_no_context_takeover` (section 7.1.1). So nothing is kept from one message to the next, and frames that many clients
-get are compressed once for all of them, like they are encoded once.
+`server_no_context_takeover` (section 7.1.1). So no state is kept between messages, and frames for many clients are
+compressed once for all of them, as they are encoded once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _COMPRESSED: Final = 0x40  # RSV1 (section 6)
 _TAIL: Final = b"\x00\x00\xff\xff"  # ends each message, and is left out on the wire (section 7.2.1)
 _WIDEST: Final = zlib.MAX_WBITS
 _MEMORY: Final = 8  # zlib's default; given back after each message
-# Section 7.1.2 also knows windows of 8 bits, which zlib does not make.
+# Section 7.1.2 also allows windows of 8 bits, which zlib does not support.
 _SERVER_WINDOWS: Final = {str(bits): bits for bits in range(9, _WIDEST + 1)}
 _CLIENT_WINDOWS: Final = {*map(str, range(8, _WIDEST + 1)), True}
 
@@ -30,14 +30,14 @@ Offer = tuple[str, dict[str, list[Any]]]
 
 
 def acceptable(offers: list[Offer]) -> list[Offer]:
-    """The first offer that can be accepted, with what has to be known of it; none if there is none.
+    """Return the first acceptable offer, with its relevant parameters; an empty list if there is none.
 
-    `offers` are extensions by name with each parameter's values, True where it was without one. Any other offer is to be
+    `offers` are extensions by name with each parameter's values, True for a parameter without one. Any other offer is
     declined, as if the client had not made it (section 5.1); Autobahn would refuse the whole handshake over it.
     """
     for name, parameters in offers:
         if name == NAME and all(_known(parameter, values) for parameter, values in parameters.items()):
-            # What the client's own window may be is of no interest: 32 KiB while a message arrives are always there.
+            # The client's own window does not matter: 32 KiB are always available while a message arrives.
             wanted = parameters.get("server_max_window_bits")
             return [(NAME, {"server_max_window_bits": wanted} if wanted else {})]
     return []
@@ -55,7 +55,7 @@ def _known(parameter: str, values: list[Any]) -> bool:
 
 
 class Accepted(PerMessageDeflateOfferAccept):
-    """Autobahn's answer to an offer, which leaves out what the client did not name but may be told all the same."""
+    """The answer to an offer. Autobahn's own omits parameters that the client did not name but may be sent."""
 
     def get_extension_string(self) -> str:
         answer = f"{NAME}; server_no_context_takeover; client_no_context_takeover"
@@ -64,15 +64,15 @@ class Accepted(PerMessageDeflateOfferAccept):
 
 
 def accept(offers: list[Any]) -> Accepted:
-    """For Autobahn's `perMessageCompressionAccept`: says yes to what `acceptable` let through."""
+    """Accept the offers that `acceptable` let through. For Autobahn's `perMessageCompressionAccept`."""
     return Accepted(offers[0])
 
 
 class Inflater:
-    """Reads one connection's compressed messages; to be used by Autobahn's parser in place of its own.
+    """Decompresses the messages of one connection; replaces the decompressor of Autobahn's parser.
 
-    Autobahn's cuts a message short that is a few bytes longer than the limit, where zlib has read all of it but keeps these
-    back; it collects what follows a final block, and holds on to its buffers. This one asks for one byte more than it wants.
+    Autobahn's truncates a message that is a few bytes longer than the limit if zlib has read all of it but withholds these
+    bytes; it collects data after a final block, and keeps its buffers. This one asks for one byte more than it accepts.
     """
 
     EXTENSION_NAME = NAME
@@ -86,14 +86,14 @@ class Inflater:
         self._inflate = zlib.decompressobj(-_WIDEST)
 
     def decompress_message_data(self, data: bytes, max_output_len: int | None = None) -> bytes:
-        """The part of the message that is in `data`. `max_output_len` bytes may come; None: any number.
+        """Return the part of the message that is in `data`, at most `max_output_len` bytes; None: any number.
 
-        Raises `PayloadExceededError` or `PayloadCorruptError`, after which the connection is failed.
+        Raise `PayloadExceededError` or `PayloadCorruptError`; then the connection is failed.
         """
         inflate = self._inflate
-        if inflate is None:  # the message was broken off; Autobahn goes on reading until the connection is closed
+        if inflate is None:  # the message was aborted; Autobahn keeps reading until the connection is closed
             raise PayloadCorruptError("the message has ended")
-        # Less than nothing is left when a frame is longer than what it may become; zlib takes 0 for no limit.
+        # Less than nothing is left if a frame is longer than its message may become; zlib takes 0 for no limit.
         most = 0 if max_output_len is None else max(max_output_len, 0) + 1
         try:
             message: bytes = inflate.decompress(data, most)
@@ -101,7 +101,7 @@ class Inflater:
             raise PayloadCorruptError(str(error)) from None
         if most and len(message) == most:
             raise PayloadExceededError(f"more than {max_output_len} bytes")
-        # After a final block comes one byte of padding (section 7.2.3.4), and zlib would collect whatever else does.
+        # After a final block comes one byte of padding (section 7.2.3.4), and zlib would collect anything beyond it.
         if len(inflate.unused_data) > 1:
             raise PayloadCorruptError("data after the final block")
         return message
@@ -114,12 +114,12 @@ class Inflater:
             rest = inflate.decompress(_TAIL, 1)
         except zlib.error as error:
             raise PayloadCorruptError(str(error)) from None
-        if rest:  # the tail became a part of what was not finished
+        if rest:  # the tail became part of an unfinished block
             raise PayloadCorruptError("the message breaks off")
 
 
 class Deflater:
-    """Compresses ready frames, for all connections with the same window."""
+    """Compresses complete frames, for all connections with the same window."""
 
     __slots__ = ("_known", "_least", "_level", "_packed", "_window")
 
@@ -128,11 +128,11 @@ class Deflater:
         self._least = settings.min_size
         self._level = settings.level
         self._window = window
-        # What was compressed last: a batch of events is handed to all its receivers one after another.
+        # The last result: a batch of events is sent to all its recipients one after another.
         self._known = self._packed = b""
 
     def __call__(self, data: bytes) -> bytes:
-        """The same whole, unfragmented frames, with those compressed that are long enough and become shorter by it."""
+        """Return the same whole, unfragmented frames; those that are long enough are compressed if that makes them shorter."""
         if len(data) < self._least:
             return data
         if data is not self._known:
@@ -173,7 +173,7 @@ class Deflaters:
         self._by_window: dict[int, Deflater] = {}
 
     def get(self, window: int) -> Deflater:
-        """`window` in bits; 0 where the client has no wish."""
+        """Return the deflater for `window` bits; 0 if the client did not ask for one."""
         deflater = self._by_window.get(window)
         if deflater is None:
             deflater = self._by_window[window] = Deflater(self._settings, window or _WIDEST)

@@ -1,4 +1,4 @@
-"""All open connections of this node: how many of whom, and how they are let go."""
+"""All open connections of this node: counts them against the limits, and closes them at a drain."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nexus_tw.transport.bucket import Bucket
 from nexus_tw.transport.rates import Rates
 
 BATCH: Final = 0.1  # s between two batches of a drain
-PACE: Final = 1000  # connections/s let go where the drain allows it; quicker only where it must
+PACE: Final = 1000  # connections/s closed if the drain allows it; faster only if it must be
 
 _guarded: Final = Guard(__name__, "A connection could not be let go")
 
@@ -33,16 +33,16 @@ class Open(Protocol):
 
     @property
     def audience(self) -> Peer | None:
-        """Whom broadcasts are for; None where they are not for it."""
+        """The peer that receives broadcasts; None if the connection receives none."""
 
     def close(self, close: Close) -> None: ...
 
     def drop(self) -> None:
-        """Ends the transport at once."""
+        """End the transport at once."""
 
 
 class Visitor(Open, Protocol):
-    """A connection of plain HTTP. Its requests may come from clients of several addresses, if a proxy uses it for them."""
+    """A connection of plain HTTP. If it comes from a proxy, its requests may be of clients with several addresses."""
 
     address: str
     identity: str
@@ -82,7 +82,7 @@ class Connections:
         self.draining = False
 
     def relimit(self) -> None:
-        """New connections are counted against what the limits are now."""
+        """Apply the current limits to new connections."""
         limits = self._limits
         self._total = min(limits.connections, self._descriptors) if limits.connections else self._descriptors
         self._per_address = limits.connections_per_address
@@ -96,15 +96,15 @@ class Connections:
         return iter(tuple(self._open))
 
     def arrive(self) -> None:
-        """One client more wants in; raises `Full` where that is too fast."""
+        """Count an arriving client; raise `Full` if clients arrive too fast."""
         if self._arrivals is not None:
             wait = self._arrivals.spend(1, self._clock.seconds())
             if wait:
-                self._arrivals.spend(-1, self._clock.seconds())  # the refused one does not make the next wait longer
+                self._arrivals.spend(-1, self._clock.seconds())  # a refused client does not extend the next wait
                 raise Full("connect_rate", 503, "Too many new connections", max(1, round(wait)))
 
     def room(self, address: str, identity: str | None) -> None:
-        """Raises `Full` where a connection from this address, of this identity, would be one too many or too late."""
+        """Raise `Full` if there is no room for a connection from this address, of this identity, or if the node is draining."""
         if self.draining:
             raise Full("draining", 503, "The server is shutting down", code="shutting_down")
         if len(self._open) + len(self._visits) >= self._total:
@@ -120,8 +120,8 @@ class Connections:
         self._by_subject[connection.identity] += 1
 
     def identify(self, connection: Open, identity: str) -> None:
-        """An open connection turns out to be of this identity, and is told so by the caller. Raises `Full` where that makes one
-        too many of it."""
+        """Count an open connection under its identity from now on; the caller sets `connection.identity`. Raise `Full` if that
+        makes too many of that identity."""
         if identity != connection.identity:
             self._room_for(identity)
             _less(self._by_subject, connection.identity)
@@ -138,12 +138,12 @@ class Connections:
 
     @property
     def visits(self) -> int:
-        """How many connections of plain HTTP are counted."""
+        """The number of plain HTTP connections that are counted."""
         return len(self._visits)
 
     def visit(self, visitor: Visitor, address: str) -> None:
-        """A connection of plain HTTP has a request from this address: count it there. Raise `Full` if it is one too many, and
-        then it is counted nowhere."""
+        """Count a connection of plain HTTP under the address of its current request. Raise `Full` if it is one too many; then
+        it is not counted at all."""
         if visitor in self._visits:
             if visitor.address == address:
                 return
@@ -157,29 +157,29 @@ class Connections:
         self._by_subject[visitor.identity] += 1
 
     def identify_visit(self, visitor: Visitor, identity: str) -> None:
-        """A request on it turns out to be of this identity. Raise `Full` if that makes one connection too many of it."""
+        """Count it under the identity of its current request. Raise `Full` if that makes too many of that identity."""
         if visitor in self._visits:
             self.identify(visitor, identity)
             visitor.identity = identity
 
     def left(self, visitor: Visitor) -> None:
-        """It is closed, or becomes another kind of connection."""
+        """Stop counting it: it is closed, or becomes another kind of connection."""
         if self._visits.pop(visitor, self) is not self:
             _less(self._by_address, visitor.address)
             _less(self._by_subject, visitor.identity)
 
     def peers(self) -> Iterator[Peer]:
-        """The clients that broadcasts are for."""
+        """The clients that receive broadcasts."""
         for connection in tuple(self._open):
             peer = connection.audience
             if peer is not None:
                 yield peer
 
     async def drain(self, seconds: float, settled: Callable[[], Awaitable[None]]) -> None:
-        """Closes every connection, in batches of random order spread over up to `seconds`; those left then are dropped.
+        """Close every connection, in random order, in batches spread over up to `seconds`; then drop those that are left.
 
-        Waits for `settled` before each batch, so that what its clients sent until then is answered before they are let go.
-        A small fleet is let go at once: batches exist so that the others can take the clients, not to keep anybody waiting.
+        Wait for `settled` before each batch, so that everything its clients have sent until then is answered before they are
+        closed. A small fleet is closed at once: batches exist so that other nodes can take the clients, not to delay the end.
         """
         self.draining = True
         timer = self._clock.callLater(seconds, self._drop)
@@ -216,7 +216,7 @@ class Connections:
 
 
 def _less(counter: Counter[str], key: str) -> None:
-    """One fewer; nothing is kept of who has none."""
+    """Decrement the count; remove it at zero."""
     counter[key] -= 1
     if not counter[key]:
         del counter[key]

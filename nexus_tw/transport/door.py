@@ -1,8 +1,8 @@
-"""The door: what stands between an accepted connection and the parser that shall have it.
+"""The door: stands between an accepted connection and its parser.
 
-It holds a new connection's first bytes until the header block is whole, within a bounded time and size, checks every byte, and
-hands the connection over: a WebSocket upgrade that was admitted to Autobahn, any other request to Twisted Web, and what begins
-with a byte that no request begins with to RawSocket. Then it is gone.
+It keeps a new connection's first bytes until the header block is complete, within a bounded time and size, checks every byte,
+and hands the connection over: an admitted WebSocket upgrade to Autobahn, any other request to Twisted Web, and a connection
+that begins with a byte that no request begins with to RawSocket. Then it is discarded.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LONGEST_BODY_START: Final = 65536  # bytes after the header block that are kept 
 
 
 class Door(Protocol):
-    """One connection until it is known what it wants."""
+    """A connection until its purpose is known."""
 
     _log = Logger()
 
@@ -39,7 +39,7 @@ class Door(Protocol):
         self._doors = doors
         self._data = b""
         self._timer: IDelayedCall | None = None
-        # Functions, not methods: a method of its own would keep the door alive.
+        # Functions, not methods: a bound method would keep the door alive.
         self._take: Callable[[Door, bytes], None] = Door._look
 
     def connectionMade(self) -> None:
@@ -54,7 +54,7 @@ class Door(Protocol):
         self._take = Door._ignore
         self.transport = None
 
-    # --- what is done with the bytes that come
+    # --- processing of incoming bytes
 
     def _look(self, data: bytes) -> None:
         if data[0] == MAGIC and not self._data:
@@ -128,13 +128,13 @@ class Door(Protocol):
         make: Callable[[Admitted], IProtocol],
         refused: Callable[[Failure], None],
     ) -> None:
-        """Hands over to what `make` makes, once it is decided."""
+        """Hand the connection over to the product of `make`, once the decision is made."""
         self._done()
         self._take = Door._keep
         transport: Any = self.transport
         admitted = ensureDeferred(decision)
         if not admitted.called:
-            # An authenticator that has to ask somebody: what the client sends meanwhile can wait in its socket.
+            # An authenticator makes an external look-up: meanwhile the client's data can wait in its socket.
             transport.pauseProducing()
 
             def resume(result: Any) -> Any:
@@ -174,7 +174,7 @@ class Door(Protocol):
     def _turned_away(self, failure: Failure) -> None:
         if not failure.check(NexusError):
             self._log.failure("A RawSocket connection could not be decided", failure)
-        # There is no code for any other reason why it could come again later.
+        # There is no code for other reasons to try again later.
         self._turn_away(Refusal.CONNECTIONS)
 
     def _turn_away(self, refusal: Refusal) -> None:
@@ -184,14 +184,14 @@ class Door(Protocol):
             self._part(refusal.answer)
 
     def _part(self, answer: bytes) -> None:
-        """Sends the last word and closes. Under TLS the client has to close as well, and may not."""
+        """Send the final answer and close. Under TLS the client has to close as well, and may not."""
         assert self.transport is not None
         self._timer = self._doors.clock.callLater(self._doors.patience, self._abort)
         self.transport.write(answer)
         self.transport.loseConnection()
 
     def _late(self) -> None:
-        # A request that never came is not worth an answer: half of one may be an attempt to hold the connection open.
+        # An incomplete request gets no answer: half of one may be an attempt to hold the connection open.
         self._doors.admission.count_refusal(408)
         self._abort()
 
@@ -241,7 +241,7 @@ class Doors(Factory):
         self.patience = patience
 
     def acceptableProtocols(self) -> list[bytes]:
-        """Return the ALPN protocols. Twisted refuses every client that offers ALPN on a plugin's TLS endpoint without this."""
+        """Return the ALPN protocols. Without this, Twisted refuses every client that offers ALPN on a plugin's TLS endpoint."""
         return list(SPOKEN)
 
     def buildProtocol(self, addr: IAddress | None) -> Door:
@@ -249,8 +249,8 @@ class Doors(Factory):
 
 
 def take_over(transport: Any, protocol: Any) -> None:
-    """Makes `protocol` the one that the transport's bytes go to."""
-    if isinstance(transport, ProtocolWrapper):  # TLS is a protocol between the socket's and ours
+    """Let `protocol` receive the transport's bytes."""
+    if isinstance(transport, ProtocolWrapper):  # TLS is a protocol between the socket's transport and ours
         transport.wrappedProtocol = protocol
     else:
         transport.protocol = protocol
@@ -258,17 +258,17 @@ def take_over(transport: Any, protocol: Any) -> None:
 
 
 def reopen(doors: Doors, request: Any) -> None:
-    """Takes a connection back from Twisted Web, on which a later request asks for an upgrade, and puts it before a new door.
+    """Take a connection back from Twisted Web if a later request asks for an upgrade, and pass it to a new door.
 
-    The door gets the header block as it came, and decides as if it were the first.
+    The door gets the header block as it came, and decides as for a first request.
     """
     channel = request.channel
     transport, channel.transport = channel.transport, None
-    rest = channel.clearLineBuffer()  # frames that came right behind the request
+    rest = channel.clearLineBuffer()  # frames that came directly after the request
     channel.forget()
     door = Door(doors)
     transport.unregisterProducer()  # the channel paused the transport while it served the request
     take_over(transport, door)
-    if not channel.ended:  # what is read behind the end of the client's half would be taken for the end of both
+    if not channel.ended:  # bytes read after the end of the client's half would be taken for the end of both
         transport.resumeProducing()
     door.dataReceived(request.opening.head + rest)

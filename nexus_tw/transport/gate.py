@@ -1,4 +1,4 @@
-"""The gate before a connection: whether more is read of it."""
+"""The gate of a connection: controls whether more is read from it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 
 class Gate:
-    """A push producer before a transport, which can also be told to rest for some time, whoever resumes it."""
+    """A push producer before a transport; it can also be told to rest for some time, whoever resumes it."""
 
     def __init__(self, producer: Any, call_later: Callable[..., Any]) -> None:
         self._producer = producer
@@ -41,7 +41,7 @@ class Gate:
         self._producer.unregisterProducer()
 
     def end(self) -> None:
-        """The connection is no longer read through here."""
+        """Stop controlling the connection."""
         rest, self._rest = self._rest, None
         if rest is not None:
             rest.cancel()

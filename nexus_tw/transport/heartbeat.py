@@ -1,7 +1,7 @@
-"""The heartbeat: one sweep for all connections, not a timer each.
+"""The heartbeat: one sweep for all connections instead of a timer for each.
 
-Each connection stands in one slot of a wheel, the second at which something may have to be done for it: a ping, the end
-of its patience, the end of its time. A sweep looks only at the slots that are due.
+Each connection is in one slot of a wheel, that of the second at which it may need attention: a ping, its timeout, its expiry.
+A sweep checks only the slots that are due.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from nexus_tw.model.errors import HEARTBEAT_TIMEOUT, Close
 from nexus_tw.model.settings import Heartbeat
 from nexus_tw.runtime.guard import Guard
 
-RESOLUTION: Final = 1.0  # s; finer where the interval is short
+RESOLUTION: Final = 1.0  # s; finer if the interval is short
 
 _guarded: Final = Guard(__name__, "A connection could not be looked after")
 
 
 class Beating(Protocol):
-    """A connection as the heartbeat knows it. `heard` is `Pulse.now` at the last sign of life."""
+    """A connection as the heartbeat sees it. `heard` is `Pulse.now` at the last sign of life."""
 
-    answers: bool  # whether its client answers pings: any other one is not pinged, and may be silent
+    answers: bool  # whether its client answers pings: other clients are not pinged, and may be silent
     heard: float
     next_ping: float
     expires: float  # on the pulse's clock; infinity: never
@@ -36,25 +36,25 @@ class Beating(Protocol):
     def close(self, close: Close) -> None: ...
 
     def expired(self) -> None:
-        """Its time is over; it is to close."""
+        """Close: the connection has expired."""
 
 
 class Pulse:
-    """Pings clients, and closes those from whom nothing comes, or whose time is over."""
+    """Pings clients, and closes those that are silent for too long or have expired."""
 
     def __init__(self, clock: IReactorTime, settings: Heartbeat, random: Random) -> None:
         self.settings = settings
         self._interval = settings.interval
         self._random = random
         self._step = min(RESOLUTION, settings.interval / 4)
-        # A connection was heard up to one step after what it says.
+        # A connection may have been heard up to one step later than `heard` says.
         self._patience = settings.timeout + self._step
         self._tick = 0
-        # The value: whether it was found silent by a sweep that came late.
+        # The value: whether a late sweep found it silent.
         self._slots: dict[int, dict[Beating, bool]] = {}
         self._loop = LoopingCall.withCount(self._sweep)
         self._loop.clock = clock
-        self.now = 0.0  # s since the start, as of the last sweep
+        self.now = 0.0  # s since the start, at the last sweep
 
     def start(self) -> None:
         self._loop.start(self._step, now=False)
@@ -64,14 +64,14 @@ class Pulse:
             self._loop.stop()
 
     def add(self, connection: Beating, lifetime: float | None) -> None:
-        """`lifetime` is how many seconds the connection may last; None: for ever."""
+        """Watch a connection. `lifetime` is how many seconds it may last; None: for ever."""
         connection.heard = self.now
-        # Those who come together are not pinged together.
+        # Connections that open together are not pinged together.
         connection.next_ping = self.now + self._interval * self._random.uniform(0.5, 1.0)
         self.renew(connection, lifetime)
 
     def renew(self, connection: Beating, lifetime: float | None) -> None:
-        """From now on it may last so many seconds."""
+        """Let it last so many seconds from now on."""
         self.remove(connection)
         connection.expires = float("inf") if lifetime is None else self.now + lifetime
         self._place(connection)
@@ -95,13 +95,13 @@ class Pulse:
         late = ticks > 1
         for slot in sorted(slot for slot in self._slots if slot <= self._tick) if late else (self._tick,):
             for connection, silent in self._slots.pop(slot, {}).items():
-                if connection.slot != slot:  # one visited before it took this one along
+                if connection.slot != slot:  # the visit to another connection has removed this one
                     continue
-                _guarded(self._visit, connection, silent or not late)  # the heart beats for all the others too
+                _guarded(self._visit, connection, silent or not late)  # a failure must not stop the heartbeat of the others
 
     def _visit(self, connection: Beating, sure: bool) -> None:
-        """`sure` is false where this process may have stood still: what came meanwhile has not been read yet, and the
-        connection gets one sweep more."""
+        """Check one connection. `sure` is false if this process may have been stopped: data that arrived meanwhile is not read
+        yet, so the connection gets one more sweep."""
         now = self.now
         silent = connection.answers and now - connection.heard >= self._patience
         if now >= connection.expires:

@@ -1,7 +1,7 @@
-"""TCP keepalive: finds dead clients that need not say anything of themselves (RFC 9293 section 3.8.4, RFC 5482).
+"""TCP keepalive: detects dead clients without messages of the client's program (RFC 9293 section 3.8.4, RFC 5482).
 
-The client's kernel answers the probes, so the client's program needs to know nothing of them. A UNIX socket needs none: its
-other end is on this machine, and the kernel says when it is gone.
+The client's kernel answers the probes, so its program needs to do nothing. A UNIX socket needs no probes: its
+other end is on this machine, and the kernel reports its end.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any, Final
 
 from nexus_tw.model.settings import Heartbeat
 
-PROBES: Final = 4  # that are sent between the interval and the timeout
-_LONGEST: Final = 32767  # s; what Linux takes for the two times
-_LONGEST_WAIT: Final = 2**31 - 1  # ms; the same for the whole
-_INFO: Final = 104  # bytes of Linux' struct tcp_info (linux/tcp.h) that are wanted
-_LAST_ACK: Final = 56  # where it has tcpi_last_ack_recv: ms since an acknowledgement came
+PROBES: Final = 4  # sent between the interval and the timeout
+_LONGEST: Final = 32767  # s; Linux' maximum for the two times
+_LONGEST_WAIT: Final = 2**31 - 1  # ms; the maximum for the whole
+_INFO: Final = 104  # bytes of Linux' struct tcp_info (linux/tcp.h) that are needed
+_LAST_ACK: Final = 56  # offset of tcpi_last_ack_recv: ms since the last acknowledgement
 _INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 
 
 def keep_alive(transport: Any, heartbeat: Heartbeat) -> None:
-    """Has the kernel end a TCP connection, TLS or not, whose other side has not answered for `heartbeat.timeout`.
+    """Have the kernel end a TCP connection, TLS or not, if its other side has not answered for `heartbeat.timeout`.
 
-    The kernel begins to ask after `heartbeat.interval` without traffic. Its times are whole seconds, so the connection of a
-    client that is gone ends up to 2 s later than told. Data that the client does not acknowledge counts as well.
+    The kernel starts probing after `heartbeat.interval` without traffic. Its times are whole seconds, so the connection of a
+    dead client ends up to 2 s later than configured. Data that the client does not acknowledge counts as well.
     """
     connection = transport.socket
     if connection.family not in _INTERNET:
@@ -40,7 +40,7 @@ def keep_alive(transport: Any, heartbeat: Heartbeat) -> None:
 
 
 def hurry(transport: Any) -> None:
-    """Has the kernel ask the other side soon, until `keep_alive` is called again."""
+    """Have the kernel probe the other side soon, until `keep_alive` is called again."""
     connection = transport.socket
     if connection.family in _INTERNET:
         for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
@@ -48,7 +48,7 @@ def hurry(transport: Any) -> None:
 
 
 def silence(transport: Any) -> float:
-    """Return the seconds since the other side's kernel was heard; 0 for a UNIX socket, whose other side is this kernel."""
+    """Return the seconds since the other side's kernel was heard; 0 for a UNIX socket, as its other side is this kernel."""
     connection = transport.socket
     if connection.family not in _INTERNET:
         return 0.0

@@ -10,32 +10,32 @@ from nexus_tw.model.errors import Close
 
 
 class Owner(Protocol):
-    """Whose life it is: what is to be done on the way."""
+    """The connection with this life: the actions on the way."""
 
     def begin(self) -> None:
-        """The client is known and may speak."""
+        """Start the session: the client is authenticated."""
 
     def farewell(self, close: Close) -> None:
-        """The connection is to be closed: say why, send a close frame."""
+        """Close the connection: give the reason, send a close frame."""
 
     def end(self) -> None:
-        """An open connection is over: forget all that it had."""
+        """Release everything of an open connection that is over."""
 
 
 class Life(Protocol):
-    """What can happen to a connection."""
+    """The events of a connection."""
 
     def upgraded(self) -> None:
-        """The WebSocket handshake succeeded, the client is not yet accepted."""
+        """The WebSocket handshake succeeded; the client is not yet accepted."""
 
     def accepted(self) -> None:
-        """The client has shown who it is."""
+        """The client is authenticated."""
 
     def close(self, close: Close) -> None:
         """This side closes."""
 
     def closing(self) -> None:
-        """The other side closes, or the protocol failed: nothing is to be sent any more."""
+        """The other side closes, or violated the protocol: nothing may be sent any more."""
 
     def lost(self) -> None:
         """The transport is gone."""
@@ -51,7 +51,7 @@ def _builder() -> TypeMachineBuilder[Life, Owner]:
 
     @new.upon(Life.upgraded).to(authenticating)
     def upgraded(_life: Life, _owner: Owner) -> None:
-        """Now the client has to be accepted or refused."""
+        """Wait for the client to be accepted or refused."""
 
     @authenticating.upon(Life.accepted).to(open_)
     def accepted(_life: Life, owner: Owner) -> None:
@@ -85,11 +85,11 @@ def _builder() -> TypeMachineBuilder[Life, Owner]:
 
 
 new_life = _builder().build()
-"""Makes the machine for one connection: `new_life(owner)`."""
+"""Return the machine for one connection: `new_life(owner)`."""
 
 
 class _Ended:
-    """The life of a connection that is gone: nothing happens to it, and it refers to nobody."""
+    """The life of a closed connection: ignores all events, and refers to no connection."""
 
     def upgraded(self) -> None:
         pass

@@ -1,9 +1,9 @@
-"""The opening of an HTTP/1.1 request: a header block, checked byte by byte before anybody else reads it.
+"""The opening of an HTTP/1.1 request: a header block, checked byte by byte before any other part reads it.
 
-Parsers behind this one split lines at more characters than CR LF (Autobahn at all that Python calls a line end), so a byte
-that they take for a line end would smuggle in a header. None of them gets the client's bytes: they get lines written anew,
-with the few fields that they need, in ASCII. RFC 9110 section 5.5 lets octets above 0x7f stand in values and calls them
-opaque: a field that nobody here reads may hold them and is passed over, one that is read may not.
+The parsers after this one split lines at more characters than CR LF (Autobahn at all that Python calls a line end), so a byte
+that they take for a line end would smuggle in a header. None of them gets the client's bytes: they get rewritten lines
+with the few fields that they need, in ASCII. RFC 9110 section 5.5 allows octets above 0x7f in values and calls them
+opaque: a field that Nexus does not read may contain them and is ignored, one that Nexus reads may not.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _HEAD: Final = re.compile(
     % (_TOKEN, _TOKEN)
 )
 _ABSOLUTE: Final = re.compile(r"(?i)https?://[^/?]*")
-# RFC 3986 section 3.2.2. Beyond it, an IPv6 address may lack its brackets, as Autobahn|Python sends it; it is nobody's origin.
+# RFC 3986 section 3.2.2. Beyond it, an IPv6 address may lack its brackets, as Autobahn|Python sends it; no origin does.
 _HOST: Final = re.compile(
     r"(?:\[[0-9A-Za-z:.%]+\]|(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f.]*|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]*)?\Z"
 )
-_LENGTH: Final = re.compile(r"[0-9]{1,20}\Z")  # no body is longer, and Python does not make a number of any digits
+_LENGTH: Final = re.compile(r"[0-9]{1,20}\Z")  # no body is longer, and Python limits the digits of an integer
 
-# What a handshake is judged by once its address, its Host and its Origin were (RFC 6455 section 4.2.1).
+# The fields that a handshake is judged by, after its address, Host and Origin (RFC 6455 section 4.2.1).
 _HANDSHAKE: Final = ("upgrade", "connection", "sec-websocket-version", "sec-websocket-key", "sec-websocket-extensions")
-# What tells a parser of HTTP where a request ends.
+# The fields that tell an HTTP parser where a request ends.
 _FRAMING: Final = ("content-length", "transfer-encoding", "expect")
 _READ: Final = frozenset(
     {
@@ -55,8 +55,8 @@ class Opening:
     """A request line and its header fields, names in lower case.
 
     The values of a repeated field are joined by commas (RFC 9110 section 5.3) and its name is in `repeated`. A field with
-    octets beyond ASCII is not in `headers` but in `opaque`. `address` is the path as it was written, `path` the same without
-    percent-encoding, `head` the whole block as it came.
+    octets beyond ASCII is not in `headers` but in `opaque`. `address` is the path as written, `path` the same without
+    percent-encoding, `head` the whole block as received.
     """
 
     __slots__ = ("address", "head", "headers", "method", "minor", "opaque", "path", "query", "repeated")
@@ -84,17 +84,17 @@ class Opening:
 
     @property
     def upgrade(self) -> bool:
-        """Whether this asks for a WebSocket (RFC 6455 section 4.2.1); the rest of the handshake is checked later."""
+        """Whether this requests a WebSocket (RFC 6455 section 4.2.1); the rest of the handshake is checked later."""
         return self.method == "GET" and self.minor == 1 and "websocket" in self.listed("upgrade")
 
     def listed(self, name: str) -> list[str]:
-        """The elements of a field that is a list, in lower case; empty ones do not count (RFC 9110 section 5.6.1.2)."""
+        """Return the elements of a field that is a list, in lower case, without empty ones (RFC 9110 section 5.6.1.2)."""
         return [word for word in (part.strip(" \t") for part in self.headers.get(name, "").lower().split(",")) if word]
 
     def parameters(self) -> dict[str, list[str]]:
-        """The query's members; those without a value are left out.
+        """Return the query's members; those without a value are left out.
 
-        A `+` is a space, as in forms, but not in a token: a token holds no space and may hold a `+`.
+        A `+` is a space, as in forms, but not in a token: a token contains no space and may contain a `+`.
         """
         found: dict[str, list[str]] = {}
         for member in self.query.split("&"):
@@ -127,7 +127,7 @@ class Opening:
         return self._unframed()
 
     def _unframed(self) -> str | None:
-        # Where the body ends must be clear to every parser on the way (RFC 9112 section 6.3).
+        # The end of the body must be clear to every parser on the way (RFC 9112 section 6.3).
         coding, length = self.headers.get("transfer-encoding"), self.headers.get("content-length")
         if coding is not None and (coding.lower() != "chunked" or not self.minor):
             return "transfer-encoding: is not chunked, which is all that HTTP/1.1 knows and HTTP/1.0 does not"
@@ -137,10 +137,10 @@ class Opening:
             return "content-length: stands beside transfer-encoding"
         return None
 
-    # --- the same, as the parsers behind shall read it
+    # --- the same, rewritten for the parsers behind
 
     def handshake(self) -> bytes:
-        """For a parser of WebSocket handshakes: RFC 6455's own fields; the address and the Host are not the client's."""
+        """Return a header block for a WebSocket parser: RFC 6455's own fields, with a fixed address and Host."""
         offered = ", ".join(self.subprotocols)
         fields = [f"{name}: {self.headers[name]}" for name in _HANDSHAKE if name in self.headers]
         if offered:
@@ -148,7 +148,7 @@ class Opening:
         return "\r\n".join(["GET / HTTP/1.1", "host: nexus", *fields, "", ""]).encode("ascii")
 
     def lines(self) -> Iterator[bytes]:
-        """For a parser of HTTP: the request line, of which the address is not the client's, and what frames the body."""
+        """Return lines for an HTTP parser: the request line, with a fixed address, and the fields that frame the body."""
         yield f"{self.method} / HTTP/1.{self.minor}".encode("ascii")
         for name in _FRAMING:
             if name in self.headers:
@@ -158,7 +158,7 @@ class Opening:
 
 
 def origin_form(target: str) -> str:
-    """A request target that may be a whole URL, which no server may refuse (RFC 9112 section 3.2.2), without its host."""
+    """Return a request target without its host; every server must accept a whole URL (RFC 9112 section 3.2.2)."""
     match = _ABSOLUTE.match(target)
     if match is None:
         return target
@@ -192,7 +192,7 @@ def measure(data: bytes, known: int, largest: int) -> tuple[int, int]:
 
 
 def read(head: bytes) -> Opening:
-    """The opening of a block that ends with the empty line. Raises `invalid_message` that names what is wrong with it."""
+    """Return the opening of a block that ends with the empty line. Raise `invalid_message`, which names the fault."""
     opening = parse(head)
     if opening is None:
         raise NexusError("invalid_message", "The request's header block holds what it must not (RFC 9110)")
@@ -203,7 +203,7 @@ def read(head: bytes) -> Opening:
 
 
 def parse(head: bytes) -> Opening | None:
-    """The opening, or None where the block holds anything that it must not. `head` ends with the empty line."""
+    """Return the opening, or None if the block contains anything forbidden. `head` ends with the empty line."""
     match = _HEAD.match(head)
     if match is None:
         return None

@@ -1,8 +1,8 @@
-"""Autobahn without the texts it makes for a log that is off.
+"""Disables Autobahn's construction of debug messages that are not logged.
 
-Two of its helpers describe functions and values for debug messages, and are called before anybody asks whether these are
-wanted: several times in each handshake, a tenth of its cost. Here, and nowhere else, a module of somebody else is changed;
-the version range in setup.cfg and `tests/transport/test_quiet.py` hold it to what was looked at.
+Two of its helpers describe functions and values for debug messages, and are called even if debug messages are off:
+several times in each handshake, a tenth of its cost. This is the only place that changes another package's module;
+the version range in setup.cfg and `tests/transport/test_quiet.py` limit it to versions that were reviewed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def _nothing(*_values: Any, **_options: Any) -> str:
 
 
 def quieten() -> None:
-    """Puts functions that do nothing in the helpers' places."""
+    """Replace the helpers by functions that do nothing."""
     for module in (protocol, adapter):
         for name in HELPERS:
             if not callable(getattr(module, name, None)):

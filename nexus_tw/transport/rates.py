@@ -1,6 +1,6 @@
-"""How many bytes a subject may send: what all its connections and requests bring counts together.
+"""Rate limiting by bytes: the input of all connections and requests of a subject counts together.
 
-Whatever is taken in is passed on, kept or answered, so who sends too much is read later. Nobody else pays for it.
+All accepted input is passed on, stored or answered, so a subject that sends too much is read later. Others are not affected.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from twisted.internet.interfaces import IReactorTime
 from nexus_tw.model.settings import Limits
 from nexus_tw.transport.bucket import Bucket
 
-GRAIN: Final = 4096  # bytes of one connection that are counted together
-FEW: Final = 1024  # subjects of which something is kept without looking whether it still matters
+GRAIN: Final = 4096  # bytes of one connection that are counted at once
+FEW: Final = 1024  # subjects whose bucket is kept without checking whether it is full again
 
 
 class Rates:
-    """Counts the bytes that each subject has sent lately, over all carriers."""
+    """Counts the bytes that each subject has sent recently, over all transports."""
 
     def __init__(self, clock: IReactorTime, limits: Limits) -> None:
         self._clock = clock
@@ -29,8 +29,8 @@ class Rates:
         return len(self._buckets)
 
     def spend(self, account: str, size: int) -> float:
-        """Count `size` bytes that a subject sent, by its account (`Principal.account`). Return the seconds for which nothing
-        more should be read from where they came: 0 within `limits.subject_bytes_rate` and its burst of one second's worth."""
+        """Count `size` bytes that a subject sent, by its account (`Principal.account`). Return the seconds for which the
+        connection should not be read: 0 within `limits.subject_bytes_rate` and its burst of one second's worth."""
         rate = self._limits.subject_bytes_rate
         if not rate:
             return 0.0
@@ -43,7 +43,7 @@ class Rates:
         return bucket.spend(size, now)
 
     def _forget(self, now: float) -> None:
-        # A full bucket is as good as a new one.
+        # A full bucket is equivalent to a new one.
         for bucket in self._buckets.values():
             bucket.spend(0, now)
         self._buckets = {account: bucket for account, bucket in self._buckets.items() if bucket.slack < 1}

@@ -1,4 +1,4 @@
-"""Content codings: bodies of requests that come compressed (RFC 9110 section 8.4)."""
+"""Content codings: decodes compressed request bodies (RFC 9110 section 8.4)."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Final
 from nexus_tw.model.errors import NexusError
 
 ACCEPTED: Final = "gzip"  # for `Accept-Encoding`
-UNLIMITED: Final = 67108864  # bytes that a body may become where bodies have no limit: it may grow a thousandfold
-MEMBERS: Final = 1024  # of a gzip file, which are files behind one another (RFC 1952 section 2.2)
+UNLIMITED: Final = 67108864  # bytes of a decoded body if bodies have no limit: it may be a thousand times as long
+MEMBERS: Final = 1024  # of a gzip file; members are files one after another (RFC 1952 section 2.2)
 
-_GZIP: Final = ("gzip", "x-gzip")  # one and the same, RFC 9110 section 8.4.1.3
+_GZIP: Final = ("gzip", "x-gzip")  # two names of one coding, RFC 9110 section 8.4.1.3
 _WINDOW: Final = 16 + zlib.MAX_WBITS  # gzip and nothing else
 
 
 class Unsupported(NexusError):
-    """A coding that is not spoken here; it is 415 over HTTP."""
+    """An unsupported coding; it is 415 over HTTP."""
 
     def __init__(self) -> None:
         super().__init__("invalid_message", "Content-Encoding: only gzip is known, and once")
 
 
 def decode(body: bytes, codings: Sequence[str], most: int) -> bytes:
-    """The body without its `codings`, which are in lower case.
+    """Return the body without its `codings`, which are in lower case.
 
-    Raises `too_large` where it has more than `most` bytes (0: `UNLIMITED`), `Unsupported` for other codings than gzip, and
-    `invalid_message` for what is not gzip.
+    Raise `too_large` if it has more than `most` bytes (0: `UNLIMITED`), `Unsupported` for other codings than gzip, and
+    `invalid_message` if it is not valid gzip.
     """
     codings = [coding for coding in codings if coding != "identity"]
     if not codings:
@@ -43,7 +43,7 @@ def _gunzip(data: bytes, most: int) -> bytes:
     for _ in range(MEMBERS):
         inflate = zlib.decompressobj(_WINDOW)
         try:
-            part = inflate.decompress(data, room + 1)  # one byte more than it may be tells what is too long
+            part = inflate.decompress(data, room + 1)  # one byte more than allowed reveals a body that is too long
         except zlib.error:
             raise _broken() from None
         room -= len(part)

@@ -1,4 +1,4 @@
-"""Answers remembered for `Idempotency-Key`s."""
+"""Remembers the answers of requests with an `Idempotency-Key`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KEY_AGE: Final = 86400.0  # s
 
 
 class _Remembered:
-    """A request under way or done, by its Idempotency-Key."""
+    """A request in progress or done, by its Idempotency-Key."""
 
     __slots__ = ("account", "answer", "request", "size", "waiting", "when")
 
@@ -42,11 +42,11 @@ class _Remembered:
         self.waiting: list[Deferred[None]] = []
 
 
-Place = tuple[str, str]  # whose key, by identity, and the key
+Place = tuple[str, str]  # the identity of the key's owner, and the key
 
 
 class Idempotency:
-    """Requests that are not to take effect twice: the same key of the same identity gets the first one's answer.
+    """Makes requests take effect once: the same key of the same identity gets the first request's answer.
 
     A subject has a share of the keys and of the bytes of their answers. If it needs more, its own oldest are forgotten.
     """
@@ -64,14 +64,14 @@ class Idempotency:
         self._answers = Pot("idempotency_bytes", most_bytes, limits, metrics)
         self._kept: OrderedDict[Place, _Remembered] = OrderedDict()
         self._none: OrderedDict[Place, _Remembered] = OrderedDict()
-        self._own: dict[str, OrderedDict[Place, _Remembered]] = {}  # the same by account
+        self._own: dict[str, OrderedDict[Place, _Remembered]] = {}  # the same, by account
 
     def __len__(self) -> int:
         return len(self._kept)
 
     async def once(self, principal: Principal, key: str | None, body: bytes, act: Callable[[], Any]) -> Answer:
-        """Return the answer of `act`, or of the request that came with this key before. Failures are not remembered. Raise
-        `limit_exceeded` if too many of the subject are under way."""
+        """Return the answer of `act`, or of the earlier request with this key. Failures are not remembered. Raise
+        `limit_exceeded` if too many requests of the subject are in progress."""
         if key is None:
             return await act()  # type: ignore[no-any-return]
         if not 0 < len(key) <= KEY_LENGTH:
@@ -96,7 +96,7 @@ class Idempotency:
             try:
                 self._take(self._answers, account, len(answer.body))
             except NexusError:
-                return answer  # it took effect, and is the only thing that could not be remembered
+                return answer  # it took effect; only its answer could not be remembered
             mine.answer, mine.size = answer, len(answer.body)
             return answer
         finally:
@@ -107,7 +107,7 @@ class Idempotency:
 
     def _take(self, pot: Pot, account: str, amount: int) -> None:
         while pot.spills(account, amount) or pot.full(amount):
-            # One's own oldest; another's only if the room of all is used up and nothing is one's own.
+            # The subject's own oldest; another subject's only if all room is used up and nothing is its own.
             own = self._own.get(account, self._none)
             oldest = _oldest(own) or (_oldest(self._kept) if not pot.spills(account, amount) else None)
             if oldest is None:
@@ -134,5 +134,5 @@ class Idempotency:
 
 
 def _oldest(kept: Mapping[Place, _Remembered]) -> tuple[Place, _Remembered] | None:
-    """The one that is forgotten next; one under way never is."""
+    """Return the one to forget next; never one in progress."""
     return next(((place, known) for place, known in kept.items() if known.answer is not None), None)

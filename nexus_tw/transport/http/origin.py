@@ -12,14 +12,14 @@ LOCALHOST: Final = "localhost"
 
 _AUTHORITY: Final = r"(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~-]{1,255})(?::(?P<port>[0-9]{1,5}))?\Z"
 _HOST: Final = re.compile(_AUTHORITY)
-# What a browser sends (RFC 6454 section 6.2): no user, path, query or fragment, and never more than one.
+# The form that browsers send (RFC 6454 section 6.2): no user, path, query or fragment, and never more than one.
 _ORIGIN: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,31})://" + _AUTHORITY)
-# Some native clients send the address that they connect to. Of a page the scheme is always one of http.
+# Some native clients send the address that they connect to. The scheme of a web page is always http or https.
 _PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 class Origin(NamedTuple):
-    """A parsed origin in lower case; `port` is None for the default of a scheme that we do not know."""
+    """A parsed origin in lower case; `port` is None for the default of an unknown scheme."""
 
     scheme: str
     host: str
@@ -27,7 +27,7 @@ class Origin(NamedTuple):
 
 
 def parse_origin(text: str) -> Origin | None:
-    """`scheme://host[:port]`, or None for anything else, `null` included."""
+    """Return the parsed `scheme://host[:port]`, or None for anything else, `null` included."""
     match = _ORIGIN.match(text)
     if match is None:
         return None
@@ -37,16 +37,16 @@ def parse_origin(text: str) -> Origin | None:
 
 
 def is_listable(text: str) -> bool:
-    """Whether any `Origin` field can have this text."""
+    """Return whether an `Origin` field can have this text."""
     return text.isascii() and text.isprintable() and text == text.strip() != ""
 
 
 def origin_allowed(origin: str, host_header: str, listed: Sequence[str]) -> bool:
-    """Whether a page or client of this origin may connect.
+    """Return whether a page or client of this origin may connect.
 
-    It may where its host and port are those of the `Host` header, a missing port on either side being the default of the
-    origin's scheme (TLS may have ended at a proxy that passes `Host` on), or where it is listed: as `*` for all, as the same
-    text (`null` and `file://` are origins too, RFC 6454 section 6.1), or as another spelling of the same
+    It may if its host and port are those of the `Host` header, with the default port of the origin's scheme for a missing port
+    on either side (TLS may have ended at a proxy that passes `Host` on). It also may if it is listed: as `*` for all, as the
+    same text (`null` and `file://` are origins too, RFC 6454 section 6.1), or as another spelling of the same
     `scheme://host[:port]`.
     """
     if ANY in listed or origin in listed:
@@ -58,9 +58,9 @@ def origin_allowed(origin: str, host_header: str, listed: Sequence[str]) -> bool
 
 
 def host_allowed(host_header: str, listed: Sequence[str]) -> bool:
-    """Return whether a server of the listed names answers to this `Host` (none: to any).
+    """Return whether a server with the listed names accepts this `Host` (an empty list accepts any).
 
-    Addresses and `localhost` are no names that somebody else could have point to this server (DNS rebinding).
+    Addresses and `localhost` are always accepted: nobody else can make them point to this server (DNS rebinding).
     """
     if not listed:
         return True
@@ -86,7 +86,7 @@ def _is_address(host: str) -> bool:
 
 
 def _same_host(origin: Origin, host_header: str) -> bool:
-    # Other schemes name no host; an extension's identifier that looks like ours is not us.
+    # Other schemes name no host; an extension's identifier that looks like our host is not our host.
     if origin.scheme not in _PORTS:
         return False
     match = _HOST.match(host_header)
@@ -96,7 +96,7 @@ def _same_host(origin: Origin, host_header: str) -> bool:
 
 
 def _port(digits: str | None, default: int | None) -> int | None:
-    """0 for one that does not exist."""
+    """Return the port; 0 for an invalid one."""
     if digits is None:
         return default
     return int(digits) if int(digits) < 65536 else 0

@@ -15,7 +15,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def problem(error: NexusError, status: int | None = None) -> tuple[int, bytes]:
-    """Status and body; the status is the error table's unless given."""
+    """Return status and body; the default status is that of the error table."""
     status = status or error.kind.http
     body = {
         "type": "about:blank",
@@ -29,7 +29,7 @@ def problem(error: NexusError, status: int | None = None) -> tuple[int, bytes]:
 
 
 def response(error: NexusError, status: int | None = None, headers: tuple[tuple[str, str], ...] = ()) -> bytes:
-    """A whole HTTP/1.1 response, after which the connection is closed."""
+    """Return a whole HTTP/1.1 response, after which the connection is closed."""
     status, body = problem(error, status)
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",

@@ -1,4 +1,4 @@
-"""Proxies: whose word about a client's address is taken."""
+"""Trusted proxies: finds a client's own address behind them."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Final
 
 from nexus_tw.model.errors import ConfigError
 
-UNIX: Final = "unix"  # the address of every peer on a unix socket
+UNIX: Final = "unix"  # the address of every peer on a UNIX socket
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
-REMEMBERED: Final = 512  # characters of a list whose reading is remembered: longer ones are made up, or rare
+REMEMBERED: Final = 512  # characters of a list with a cached result: longer ones are made up, or rare
 
-# Some proxies add the port they were reached from: `192.0.2.1:4711`, `[2001:db8::1]:4711`.
+# Some proxies add the port of their client: `192.0.2.1:4711`, `[2001:db8::1]:4711`.
 _ENTRY: Final = re.compile(
     r"[ \t]*(?:\[(?P<v6>[0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|(?P<v4>[0-9.]+):[0-9]{1,5}|(?P<bare>[0-9A-Fa-f:.]+))[ \t]*\Z"
 )
 
 
 def client_address(peer: str, forwarded_for: str | None, trusted: tuple[str, ...]) -> str:
-    """The client's own address.
+    """Return the client's own address.
 
-    `peer` is who is connected (an IP address, or `unix`), `forwarded_for` the X-Forwarded-For header, `trusted` the
-    proxies' addresses, networks, or `unix`. Each proxy adds on the right whom it was reached from; so the list is read from
-    there, for as long as the one who wrote an entry is trusted. What stands further left, or cannot be read, is anybody's
-    invention.
+    `peer` is the other end of the connection (an IP address, or `unix`), `forwarded_for` the X-Forwarded-For header, `trusted`
+    the proxies' addresses, networks, or `unix`. Each proxy appends its client's address on the right; so the list is read from
+    there, as long as the writer of an entry is trusted. Entries further left, or unreadable ones, may be
+    invented.
     """
     if forwarded_for is not None and len(forwarded_for) > REMEMBERED:
         return _client_address(peer, forwarded_for, trusted)
@@ -52,7 +52,7 @@ _remembered: Final = lru_cache(maxsize=1024)(_client_address)
 
 @lru_cache(maxsize=16)
 def parse_trusted(trusted: tuple[str, ...]) -> tuple[Network, ...]:
-    """The networks among the entries; `ConfigError` names one that is neither address, network nor `unix`."""
+    """Return the networks among the entries; raise `ConfigError` for one that is neither address, network nor `unix`."""
     networks: list[Network] = []
     for index, entry in enumerate(trusted):
         if entry == UNIX:
@@ -76,7 +76,7 @@ def _entry(text: str) -> Address | None:
 
 
 def _address(text: str) -> Address | None:
-    """None for what is no IP address."""
+    """Return the IP address; None for other text."""
     try:
         address = ip_address(text)
     except ValueError:

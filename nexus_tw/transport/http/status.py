@@ -1,4 +1,4 @@
-"""What the server says about itself: health, metrics and the start page."""
+"""The server's reports about itself: health, metrics and the start page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nexus_tw.model.metrics import LABELS, Metrics
 from nexus_tw.model.settings import Http
 from nexus_tw.transport.http.server import Answer, Call, Routes, encode
 
-# In `Accept`, a version of a format that is not spoken; the library would send it back as its own, or fail over it.
+# In `Accept`, an unsupported version of a format; the library would claim to send it, or fail on it.
 _OTHER_VERSION: Final = re.compile(r";[ \t]*version=(?!(?:0\.0\.4|1\.0\.0)[ \t]*(?:;|\Z))")
 _HTML: Final = "text/html; charset=utf-8"
 _PAGE_HEADERS: Final = (
@@ -32,7 +32,7 @@ Gauges = dict[str, Callable[[], float]]
 
 
 class _Collector:
-    """Turns Nexus's own counters into Prometheus families at each scrape."""
+    """Converts Nexus's own counters into Prometheus families at each scrape."""
 
     def __init__(self, metrics: Metrics, gauges: Gauges) -> None:
         self._metrics = metrics
@@ -59,7 +59,7 @@ class Status:
     """`/health`, `/metrics` and `/`."""
 
     def __init__(self, metrics: Metrics, gauges: Gauges, http: Http, unready: Callable[[], str | None]) -> None:
-        """`unready` says why this node should get no new clients; None where it should."""
+        """`unready` returns why this node should receive no new clients; None if it should."""
         self._http = http
         self._unready = unready
         self._registry = CollectorRegistry()
@@ -92,7 +92,7 @@ class Status:
         return Answer(200, *self._exposition(call.headers.get("accept", "")))
 
     def _exposition(self, accept: str) -> tuple[bytes, str]:
-        """All metrics and their content type, in the format that the client prefers of those that the library knows."""
+        """Return all metrics and their content type, in the client's preferred format of those that the library supports."""
         known = ",".join(each for each in accept.split(",") if not _OTHER_VERSION.search(each))
         encode_all, content_type = choose_encoder(known)
         return encode_all(self._registry), content_type

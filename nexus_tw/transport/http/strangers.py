@@ -1,4 +1,4 @@
-"""Pages of other origins that were refused: said in the log, as the browser tells its page and its user nothing."""
+"""Logs refused pages of other origins, since the browser tells neither its page nor its user."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ MOST: Final = 256  # origins remembered; with as many in `QUIET` s, further ones
 
 
 class Strangers:
-    """Says one line for each origin, at most once in `QUIET` s; a bounded number of lines, whatever origins are made up."""
+    """Logs one line for each origin, at most once in `QUIET` s; a bounded number of lines, whatever origins are made up."""
 
     _log = Logger()
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._told: OrderedDict[str, float] = OrderedDict()  # when, the longest ago first
+        self._told: OrderedDict[str, float] = OrderedDict()  # the time of the last line, the oldest first
 
     def refused(self, origin: str, host: str) -> None:
-        """A page of `origin` asked at `host`, as both stand in the request."""
+        """Log that a page of `origin` was refused at `host`, both as in the request."""
         origin, now = quoted(origin), self._clock.seconds()
         while self._told and now - next(iter(self._told.values())) >= QUIET:
             self._told.popitem(last=False)

@@ -1,1 +1,1 @@
-"""Sockets to listen on, and the layers between them and the door."""
+"""Listening sockets, and the layers between them and the door."""

@@ -1,7 +1,7 @@
-"""Reads an entry of `listen`: the socket to listen on, and the layers between it and the doors.
+"""Parses an entry of `listen`: the socket, and the layers between it and the doors.
 
-`tls:` and `ssl:` are sockets as `tcp:` opens them with TLS on top, by the files of `[tls]` or by those that the entry names in
-the way of Twisted's own `ssl:`. `haproxy:` stands before another entry. Any other kind is Twisted's or an installed plugin's.
+`tls:` and `ssl:` are sockets as `tcp:` opens them with TLS on top, with the files of `[tls]` or with those that the entry names
+in the syntax of Twisted's own `ssl:`. `haproxy:` precedes another entry. Any other kind is Twisted's or an installed plugin's.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from nexus_tw.transport.listening.secured import SecuredEndpoint
 from nexus_tw.transport.listening.tls import Certificates, Members
 from nexus_tw.transport.listening.unix import UnixEndpoint
 
-BACKLOG: Final = 4096  # connections that wait to be accepted; Twisted's own 50 is soon full when a fleet returns
+BACKLOG: Final = 4096  # connections waiting to be accepted; Twisted's own 50 is soon full when a fleet reconnects
 
 _PROXIED: Final = "haproxy:"
-_PART: Final = re.compile(r"(?:[^\\:]|\\.)+", re.DOTALL)  # of a description; a backslash takes a colon's meaning away
+_PART: Final = re.compile(r"(?:[^\\:]|\\.)+", re.DOTALL)  # of a description; a backslash escapes a colon
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 _FILES: Final = Members(certificate="certKey", key="privateKey", chain="extraCertChain")
 _OWN_FILE: Final = "server.pem"  # Twisted's default for `ssl:`
@@ -42,10 +42,10 @@ class Listener(NamedTuple):
 
     text: str
     endpoint: IStreamServerEndpoint
-    certificates: Certificates | None  # where it speaks TLS
+    certificates: Certificates | None  # None without TLS
 
     def prepared(self, tls: Tls) -> Callable[[], None] | None:
-        """What makes `[tls]` and what its files hold take effect here; None where there is no TLS. Raises `ConfigError`."""
+        """Return a function that applies `[tls]` and its files here; None without TLS. Raise `ConfigError`."""
         if self.certificates is None:
             return None
         own = kind_of(self.text) == "ssl"
@@ -53,26 +53,26 @@ class Listener(NamedTuple):
 
 
 def listener(reactor: Any, text: str, tls: Tls, socket: IStreamServerEndpoint | None = None) -> Listener:
-    """What an entry means, over this endpoint of its socket or one of its own; raises `ConfigError`."""
+    """Return the listener of an entry, over `socket` or an endpoint of its own; raise `ConfigError`."""
     under = socket or plain(reactor, text)
-    if text.startswith(_PROXIED):  # the balancer's word comes before all that the client says, TLS included
+    if text.startswith(_PROXIED):  # the balancer's header precedes all bytes of the client, TLS included
         under = ProxiedEndpoint(reactor, under)
     certificates = certificates_of(reactor, text, tls)
     return Listener(text, SecuredEndpoint(certificates, under, reactor) if certificates else under, certificates)
 
 
 def endpoint(reactor: Any, text: str, tls: Tls) -> IStreamServerEndpoint:
-    """The endpoint for one entry of `listen`; raises `ConfigError`."""
+    """Return the endpoint for one entry of `listen`; raise `ConfigError`."""
     return listener(reactor, text, tls).endpoint
 
 
 def kind_of(text: str) -> str:
-    """The kind of an entry, such as `tls`, whatever stands before it."""
+    """Return the kind of an entry, such as `tls`, without a preceding `haproxy:`."""
     return text.removeprefix(_PROXIED).partition(":")[0]
 
 
 def plain(reactor: Any, text: str) -> IStreamServerEndpoint:
-    """The endpoint of the socket alone, with room for many that wait; raises `ConfigError`."""
+    """Return the endpoint of the socket alone, with a long backlog; raise `ConfigError`."""
     kind, _, rest = text.removeprefix(_PROXIED).partition(":")
     made: IStreamServerEndpoint
     try:
@@ -90,7 +90,7 @@ def plain(reactor: Any, text: str) -> IStreamServerEndpoint:
             return made
         made = serverFromString(reactor, f"{kind}:{rest}")
         return made
-    except Exception as error:  # the parsers of endpoint plugins raise what they like
+    except Exception as error:  # parsers of endpoint plugins may raise anything
         raise _wrong(text, str(error) or type(error).__name__) from None
 
 
@@ -101,7 +101,7 @@ def _described(kind: str, parts: list[str]) -> str:
 
 
 def certificates_of(reactor: Any, text: str, tls: Tls) -> Certificates | None:
-    """Those of an entry that speaks TLS; raises `ConfigError`, which names the file that is wrong."""
+    """Return the certificates of an entry with TLS; raise `ConfigError`, which names the wrong file."""
     kind, _, rest = text.removeprefix(_PROXIED).partition(":")
     if kind == "tls":
         return Certificates(tls, reactor)

@@ -1,4 +1,4 @@
-"""Sockets that systemd (or whatever speaks its protocol, sd_listen_fds(3)) has opened for this process."""
+"""Sockets that systemd (or another program with its protocol, sd_listen_fds(3)) has opened for this process."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ ENVIRONMENT: Final = Path("/proc/self/environ")  # systemd is for Linux only
 
 
 def inherited(reactor: Any, index: str | None = None, name: str | None = None) -> IStreamServerEndpoint:
-    """The endpoint of one inherited socket, by its place or by its name (`FileDescriptorName=`); raises `ValueError`.
+    """Return the endpoint of one inherited socket, by its index or its name (`FileDescriptorName=`); raise `ValueError`.
 
-    Its family is asked of the socket: `ListenStream=3000` gives one of IPv6 that serves IPv4 too, and peers' addresses that are
-    read as those of another family are noise.
+    The family is read from the socket: `ListenStream=3000` gives one of IPv6 that serves IPv4 too, and peers' addresses
+    would be garbage if read as another family.
     """
     if (index is None) == (name is None):
         raise ValueError("either index or name must be given")
@@ -40,7 +40,7 @@ def inherited(reactor: Any, index: str | None = None, name: str | None = None) -
 
 
 def _given() -> ListenFDs:
-    """What the environment said when the process began: Twisted takes it out of `os.environ` when it is imported.
+    """Return the environment's entry at the start of the process: Twisted removes it from `os.environ` when it is imported.
 
     Names are a later addition to the protocol, and may be missing; systemd-socket-activate(1) gives none.
     """

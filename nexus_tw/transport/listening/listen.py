@@ -1,4 +1,4 @@
-"""Listening, with a reason where it cannot be."""
+"""Listens on an endpoint, or gives the reason why that is impossible."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _INTERFACE: Final = "interface="
 
 
 async def listen(text: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> IListeningPort:
-    """Listens; `ConfigError` names the endpoint and the reason where that cannot be."""
+    """Listen. Raise `ConfigError`, with the endpoint and the reason, if that is impossible."""
     try:
         port: IListeningPort = await endpoint.listen(factory)
         return port
     except CannotListenError as error:
         raise ConfigError(f"listen: {text}: {error.socketError}") from None
-    except (OSError, OverflowError) as error:  # a port that is no port
+    except (OSError, OverflowError) as error:  # OverflowError: an invalid port number
         raise ConfigError(f"listen: {text}: {error}") from None
 
 
 def is_local(text: str) -> bool:
     """Return whether only this machine can connect to an endpoint: a Unix socket, or one on a loopback address.
 
-    What cannot be told from the text (a socket of systemd's, an endpoint that another package brings) counts as open.
+    If the text does not tell (a socket of systemd's, an endpoint of another package), it counts as open.
     """
     kind, *arguments = _COLON.split(text)
     if kind == "unix":

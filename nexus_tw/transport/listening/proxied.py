@@ -1,7 +1,7 @@
-"""The PROXY protocol, versions 1 and 2: a load balancer says before the first byte of a connection whose it is.
+"""The PROXY protocol, versions 1 and 2: a load balancer sends a client's address before the first byte of its connection.
 
-HAProxy's specification "The PROXY protocol" is the reference. Where the header names no client by IP (`PROXY UNKNOWN`, `LOCAL`,
-an unspecified family: health checks, mostly), the connection counts as the load balancer's own, as the specification wants it.
+HAProxy's specification "The PROXY protocol" is the reference. If the header names no client by IP (`PROXY UNKNOWN`, `LOCAL`,
+an unspecified family: health checks, mostly), the connection counts as the load balancer's own, as the specification says.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ LINE: Final = b"PROXY "
 LONGEST_LINE: Final = 107  # bytes, with CR and LF
 SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 HEAD: Final = 16  # bytes of version 2 before the addresses
-LONGEST_REST: Final = 4096  # bytes after the head; addresses take 216 at most, and what else balancers tell is short
+LONGEST_REST: Final = 4096  # bytes after the head; addresses take 216 at most, and other data of balancers is short
 LOCAL, PROXY = 0x20, 0x21  # version and command
 STREAM_4, STREAM_6 = 0x11, 0x21  # family and protocol
-TELL_AGAIN: Final = 60.0  # s between two lines in the log about headers that are none
+TELL_AGAIN: Final = 60.0  # s between two lines in the log about missing headers
 
 Ends = tuple[IAddress, IAddress]  # source and destination
 
 
 class NoHeader(Exception):
-    """Raised for bytes that are no header of the PROXY protocol."""
+    """Raised for bytes that are not a header of the PROXY protocol."""
 
 
 def read(data: bytes) -> tuple[Ends | None, int] | None:
-    """The ends that a header names (None where it names none), and the header's length; None while more must come.
+    """Return the ends named by a header (or None), and the header's length; None while more bytes are needed.
 
-    Raises `NoHeader` as soon as it can be none.
+    Raise `NoHeader` as soon as the bytes cannot be a header.
     """
     if data.startswith(LINE[: len(data)]):
         return _line(data)
@@ -52,7 +52,7 @@ def _line(data: bytes) -> tuple[Ends | None, int] | None:
             raise NoHeader("a line of more than 107 bytes")
         return None
     family, *words = data[len(LINE) : end].split(b" ")
-    if family == b"UNKNOWN":  # whatever else the line says
+    if family == b"UNKNOWN":  # the rest of the line is ignored
         return None, end + 2
     try:
         source, destination, *ports = (word.decode("ascii") for word in words)
@@ -107,10 +107,10 @@ def _six(host: Ip6, port: int) -> IPv6Address:
 
 
 class Proxied(ProtocolWrapper):
-    """A connection that begins with a header, and has the addresses that this names."""
+    """A connection that begins with a header, and has the addresses named by it."""
 
     transport: Any
-    _waiting: bytes | None = b""  # what came of the header; None behind it
+    _waiting: bytes | None = b""  # the received part of the header; None after it
     _ends: Ends | None = None
 
     def dataReceived(self, data: bytes) -> None:
@@ -140,7 +140,7 @@ class Proxied(ProtocolWrapper):
 
 
 class ProxiedFactory(WrappingFactory[Proxied]):
-    """Wraps the factory whose connections come by a load balancer."""
+    """Wraps the factory of connections that come from a load balancer."""
 
     _log = Logger()
     noisy = False
@@ -153,7 +153,7 @@ class ProxiedFactory(WrappingFactory[Proxied]):
         self._told = -TELL_AGAIN
 
     def tell(self, peer: Any, why: str) -> None:
-        """Logs, once a minute at most, that connections without a header come: a balancer that does not send one."""
+        """Log, at most once a minute, that connections lack a header: the balancer does not send one."""
         self._untold += 1
         now = self._clock.seconds()
         if now - self._told >= TELL_AGAIN:

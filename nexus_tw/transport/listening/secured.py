@@ -1,8 +1,8 @@
 """TLS connections that are freed once they are lost.
 
-Twisted's TLS protocol leaves circles of references behind: a failure that ends the connection holds the frames that hold it,
+Twisted's TLS protocol leaves reference cycles behind: a failure that ends the connection holds the frames that hold it,
 and the interfaces of each socket are described anew by objects that refer to themselves. The garbage collector would find them
-much later, with the sessions that hang on them.
+much later, with the sessions attached to them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Secured(BufferingTLSTransport):
         self._producer = None
 
 
-# zope.interface remembers a description for as long as somebody holds it; these are all that a connection is given.
+# zope.interface caches a description as long as somebody holds it; these are all that a connection needs.
 _DESCRIPTIONS: Final = [
     Provides(Secured, interface)
     for kind in (TcpServer, UnixServer)

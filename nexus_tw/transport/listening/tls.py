@@ -1,4 +1,4 @@
-"""TLS for endpoints written as `tls:PORT[:interface=…]` or `ssl:PORT[:privateKey=…]`: what a server shows, whom it believes.
+"""TLS for endpoints written as `tls:PORT[:interface=…]` or `ssl:PORT[:privateKey=…]`: the certificate, and trusted authorities.
 
 Twisted's `CertificateOptions` makes the contexts. It releases OpenSSL's record buffers on idle connections and keeps
 neither a session cache nor tickets: as small as a connection gets by public interfaces, about 26 kB each.
@@ -43,7 +43,7 @@ EXPIRES_SOON = 14 * DAY
 
 
 class Members(NamedTuple):
-    """The names by which errors call the files."""
+    """The names of the files in texts of errors."""
 
     certificate: str = "tls.certificate"
     key: str = "tls.key"
@@ -56,10 +56,10 @@ SETTINGS: Final = Members()
 
 @implementer(IOpenSSLServerConnectionCreator)
 class Certificates:
-    """The certificate, key and client authorities of this moment.
+    """The current certificate, key and client authorities.
 
-    Once watched, the files are looked at each `reload` s. Changed ones hold for handshakes from then on and never touch a
-    connection that stands; ones that cannot be used are logged, and the last good ones stay in place: a renewal may write
+    While watched, the files are checked every `reload` s. Changed ones apply to handshakes from then on and never affect an
+    open connection; unusable ones are logged, and the last good ones stay in use: a renewal may write
     certificate and key one after the other.
 
     `clock` must tell the time of day, as the reactor's does: validity is judged by it.
@@ -68,7 +68,7 @@ class Certificates:
     _log = Logger()
 
     def __init__(self, settings: Tls, clock: IReactorTime, chain: str = "", members: Members = SETTINGS) -> None:
-        """`chain` is a file of certificates to send after those of `settings.certificate`. Raises `ConfigError`."""
+        """`chain` is a file of certificates to send after those of `settings.certificate`. Raise `ConfigError`."""
         self._settings = settings
         self._chain = chain
         self._members = members
@@ -81,7 +81,7 @@ class Certificates:
         return HalfCloseable(self._options.getContext(), protocol)
 
     def watch(self) -> None:
-        """Looks at the files from time to time, until `unwatch`."""
+        """Check the files periodically, until `unwatch`."""
         self.unwatch()
         if self._settings.reload:
             self._watch = self._clock.callLater(self._settings.reload, self._look)
@@ -96,7 +96,7 @@ class Certificates:
         self.watch()
 
     def prepared(self, settings: Tls) -> Callable[[], None]:
-        """What makes these settings hold, for certificates that are watched; raises `ConfigError` where they cannot."""
+        """Return a function that applies these settings, for watched certificates; raise `ConfigError` if they are unusable."""
         stamps, options = self._stamps(settings), self._load(settings)
 
         def take() -> None:
@@ -110,11 +110,11 @@ class Certificates:
         return self._settings
 
     def refresh(self) -> None:
-        """Looks at the files, and takes them for handshakes from now on where they have changed and can be used."""
+        """Check the files; use them for handshakes from now on if they have changed and are usable."""
         stamps = self._stamps(self._settings)
         if stamps == self._seen:
             return
-        # Taken before the files are read: one that changes in between is found at the next look.
+        # Taken before the files are read: a change in between is found at the next check.
         self._seen = stamps
         try:
             self._options = self._load(self._settings)
@@ -124,7 +124,7 @@ class Certificates:
             self._log.info("TLS files read again: {file}", file=self._settings.certificate)
 
     def _stamps(self, settings: Tls) -> list[tuple[int, int, int] | None]:
-        """What tells a changed file from an unchanged one; None for one that is not there."""
+        """Return stamps that differ for a changed file; None for a missing one."""
         return [_stamp(name) for name in (settings.certificate, settings.key, settings.client_ca, self._chain) if name]
 
     def _load(self, settings: Tls) -> CertificateOptions:
@@ -137,20 +137,20 @@ class Certificates:
         if _public(chain[0].public_key()) != _public(key.public_key()):
             raise ConfigError(f"{members.key}: {settings.key} does not belong to {settings.certificate}")
         self._judge(chain[0])
-        # Twisted hands these on to pyOpenSSL, which wants cryptography's types although Twisted does not name them yet.
+        # Twisted passes these to pyOpenSSL, which expects cryptography's types although Twisted does not declare them yet.
         own: Any = chain
         options = CertificateOptions(
             privateKey=key,
             certificate=own[0],
             extraCertChain=own[1:],
             acceptableCiphers=CIPHERS,
-            # Asked for and checked, but not required: tokens are good too.
+            # Requested and verified, but not required: tokens are accepted too.
             verify=bool(authorities),
             caCerts=[X509.from_cryptography(each) for each in authorities],
             requireCertificate=False,
         )
         try:
-            # OpenSSL has its own opinion, on the strength of keys for one; better heard now than at each handshake.
+            # OpenSSL has its own rules, for example on the strength of keys; better to fail now than at each handshake.
             context = options.getContext()
         except SSL.Error as error:
             raise ConfigError(f"{members.certificate}: OpenSSL refuses {settings.certificate}: {error}") from None
@@ -158,7 +158,7 @@ class Certificates:
         return options
 
     def _judge(self, certificate: x509.Certificate) -> None:
-        """A certificate outside its time is used all the same: clients that pin it may still come."""
+        """Warn about a certificate outside its validity, but use it: clients that pin it may still connect."""
         now, member = self._clock.seconds(), self._members.certificate
         ends = certificate.not_valid_after_utc
         if certificate.not_valid_before_utc.timestamp() > now:
@@ -171,7 +171,7 @@ class Certificates:
 
 
 def common_name(transport: Any) -> str | None:
-    """The common name of a client certificate that TLS has verified; None without one."""
+    """Return the common name of a client certificate that TLS has verified; None without one."""
     if not ISSLTransport.providedBy(transport):
         return None
     certificate: Any = transport.getPeerCertificate()
@@ -182,10 +182,10 @@ def common_name(transport: Any) -> str | None:
 
 
 def _agree(_connection: SSL.Connection, offered: Sequence[bytes]) -> bytes:
-    """The protocol to speak, of those that the client offers by ALPN.
+    """Return the protocol to use, of those that the client offers by ALPN.
 
-    An error in here becomes the alert `no_application_protocol`, as RFC 7301 section 3.2 wants it. An empty answer, which is
-    what Twisted's own choice gives, would be taken for a fault of this server: the alert `internal_error`.
+    An exception in here becomes the alert `no_application_protocol`, as RFC 7301 section 3.2 requires. An empty answer, which
+    is Twisted's own choice, would look like a fault of this server: the alert `internal_error`.
     """
     for protocol in SPOKEN:
         if protocol in offered:
@@ -211,7 +211,7 @@ def _read(member: str, name: str) -> bytes:
 
 
 def _certificates(member: str, name: str) -> Sequence[x509.Certificate]:
-    """At least one certificate; the leaf comes first, as servers send them (RFC 8446 section 4.4.2)."""
+    """Return at least one certificate; the leaf comes first, as servers send them (RFC 8446 section 4.4.2)."""
     try:
         return x509.load_pem_x509_certificates(_read(member, name))
     except ValueError:
@@ -225,10 +225,10 @@ def _key(member: str, name: str) -> Any:
     except TypeError:
         raise ConfigError(f"{member}: {name} is encrypted; nobody is there to type the password") from None
     except (ValueError, UnsupportedAlgorithm):
-        # The reason given by the library may quote the file.
+        # The library's reason may quote the file.
         raise ConfigError(f"{member}: no PEM private key in {name}") from None
 
 
 def _public(key: Any) -> bytes:
-    """The one form in which any kind of public key can be compared."""
+    """Return the one form in which public keys of any kind can be compared."""
     return bytes(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))

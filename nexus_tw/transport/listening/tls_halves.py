@@ -1,6 +1,6 @@
-"""TLS whose client ends its half first: it has asked all that it wants, and waits for the answer.
+"""TLS with half-close: a client ends its half after its last request, and still receives the response.
 
-`close_notify` ends one direction only (RFC 8446 section 6.1). Twisted closes both when it comes, and an answer that is not
+`close_notify` ends one direction only (RFC 8446 section 6.1). Twisted closes both when it arrives, and a response that is not
 ready then is lost. Under TCP and on UNIX sockets Twisted asks the protocol, by `IHalfCloseableProtocol`; so does this.
 """
 
@@ -29,6 +29,6 @@ class HalfCloseable(SSL.Connection):
             reader = IHalfCloseableProtocol(protocol.wrappedProtocol, None)
             if reader is None:
                 raise
-            protocol.transport.pauseProducing()  # the end of the stream, which follows, would be taken for that of both halves
+            protocol.transport.pauseProducing()  # else the following end of the stream would be taken for that of both halves
             reader.readConnectionLost()
             raise SSL.WantReadError from None

@@ -1,7 +1,7 @@
-"""Unix sockets: who has died leaves a file behind, and whether somebody listens there is asked of the socket itself.
+"""UNIX sockets: replaces the socket file of a dead process, after checking on the socket itself that nobody listens.
 
-Twisted's way is a lock beside the socket with the number of a process. In a container, that number is the same for each start
-(1), so what was killed holds the lock for ever.
+Twisted uses a lock beside the socket with the number of a process. In a container, that number is the same for each start
+(1), so the lock of a killed process would hold for ever.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from twisted.internet.defer import fail
 from twisted.internet.interfaces import IProtocolFactory, IStreamServerEndpoint
 from zope.interface import implementer
 
-LOCK = ".lock"  # what Twisted adds to the path, for its lock
+LOCK = ".lock"  # Twisted's suffix of the path, for its lock
 
 
 @implementer(IStreamServerEndpoint)
 class UnixEndpoint:
-    """A socket in the file system, in the place of one on which nobody listens any more."""
+    """A socket in the file system; replaces one on which nobody listens any more."""
 
     def __init__(self, path: str, under: IStreamServerEndpoint) -> None:
-        """`under` opens it, and knows nothing of locks."""
+        """`under` opens it, and uses no lock."""
         self._path = path
         self._under = under
 
@@ -42,7 +42,7 @@ class UnixEndpoint:
 
 
 def make_room(path: str) -> None:
-    """Removes a socket on which nobody listens; raises `OSError` where somebody does, or where it is no socket."""
+    """Remove a socket on which nobody listens; raise `OSError` if somebody does, or if it is not a socket."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise FileExistsError(errno.EEXIST, "there is a file that is no socket")
@@ -50,19 +50,19 @@ def make_room(path: str) -> None:
         return
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
-        # One whose queue is full answers EAGAIN: somebody is there, and busy.
+        # A socket with a full queue answers EAGAIN: its process is alive, and busy.
         if probe.connect_ex(path) != errno.ECONNREFUSED:
             raise OSError(errno.EADDRINUSE, "somebody listens there already")
     os.unlink(path)
-    with suppress(OSError):  # left by a version that had Twisted's
+    with suppress(OSError):  # left by a version with Twisted's lock
         os.unlink(path + LOCK)
 
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """Keeps others that do the same in this directory out; the kernel lets go of the lock with the process.
+    """Exclude other processes that do the same in this directory; the kernel releases the lock with the process.
 
-    Two that start at once would else find the same dead socket, and the second remove the first one's new one.
+    Otherwise two that start at once would find the same dead socket, and the second would remove the first one's new one.
     """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
