@@ -155,7 +155,7 @@ class AskingHub(Hub):
                     if encoding.key not in frames:
                         frames[encoding.key] = encoding.event(event, bucket)
                     if not self._pending:
-                        self._soon(self._hand_over)
+                        self._end_of_turn(self._hand_over)
                     self._pending[subscriber].append(frames[encoding.key])
 
     def _hand_over(self) -> None:

@@ -29,7 +29,7 @@ class HandBus:
         self.subscribed: set[str] = set()
         self.unconfirmed: list[tuple[str, Callable[[], None]]] = []
         self.published: list[tuple[str, bytes]] = []
-        self.abouts: list[bytes] = []  # what goes with each of these
+        self.metadata: list[bytes] = []  # what goes with each of these
         self.untaken: list[Callable[[NexusError | None], None]] = []
         self.sent: list[tuple[str | None, bytes]] = []
         self.unsent: list[Callable[[int | NexusError], None]] = []
@@ -44,13 +44,13 @@ class HandBus:
         return succeed(None)
 
     def publish(
-        self, event_type: str, data: bytes, done: Callable[[NexusError | None], None], about: bytes = b""
+        self, event_type: str, data: bytes, done: Callable[[NexusError | None], None], metadata: bytes = b""
     ) -> None:
         if not self.available:
             done(AWAY)
             return
         self.published.append((event_type, data))
-        self.abouts.append(about)
+        self.metadata.append(metadata)
         if self.takes:
             done(None)
         else:

@@ -42,8 +42,8 @@ class MemoryBroker:
         self._deliver()
         self._nodes.pop(bus.node, None)
 
-    def event(self, event_type: str, data: bytes, about: bytes) -> None:
-        self._batch.append((event_type, data, about))
+    def event(self, event_type: str, data: bytes, metadata: bytes) -> None:
+        self._batch.append((event_type, data, metadata))
         self._wake()
 
     def message(self, node: str | None, body: bytes) -> int:
@@ -98,12 +98,12 @@ class MemoryBus:
         return succeed(None)
 
     def publish(
-        self, event_type: str, data: bytes, done: Callable[[NexusError | None], None], about: bytes = b""
+        self, event_type: str, data: bytes, done: Callable[[NexusError | None], None], metadata: bytes = b""
     ) -> None:
         if not self.available:
             done(_away())
             return
-        self._broker.event(event_type, data, about)
+        self._broker.event(event_type, data, metadata)
         done(None)
 
     def subscribe(self, pattern: Pattern, done: Callable[[], None]) -> None:
@@ -116,10 +116,10 @@ class MemoryBus:
     def send(self, node: str | None, body: bytes, done: Callable[[int | NexusError], None]) -> None:
         done(self._broker.message(node, body) if self.available else _away())
 
-    def event(self, event_type: str, data: bytes, about: bytes) -> None:
+    def event(self, event_type: str, data: bytes, metadata: bytes) -> None:
         """An event from the broker."""
         if self._listener is not None and self._wanted.any(event_type):
-            _guarded(self._listener.event, event_type, data, about)
+            _guarded(self._listener.event, event_type, data, metadata)
 
     def message(self, body: bytes) -> None:
         """A message from the broker."""

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 class BusListener(Protocol):
     """Who is told what arrives over the bus."""
 
-    def event(self, event_type: str, data: bytes, about: bytes) -> None:
+    def event(self, event_type: str, data: bytes, metadata: bytes) -> None:
         """One event of a subscribed type: exactly one call for it, however many subscriptions match. `data` is JSON in
-        UTF-8, `about` what was published with it; b"" where that was nothing, or by somebody who is no Nexus node."""
+        UTF-8, `metadata` what was published with it; b"" where that was nothing, or by somebody who is no Nexus node."""
 
     def message(self, body: bytes) -> None:
         """Something another node (or this one) sent with `IBus.send`."""
@@ -66,10 +66,10 @@ class IBus(Interface):
         """Sends what was accepted, then disconnects; the listener is not called any more."""
 
     def publish(
-        event_type: str, data: bytes, done: Callable[[NexusError | None], None], about: bytes = b""
+        event_type: str, data: bytes, done: Callable[[NexusError | None], None], metadata: bytes = b""
     ) -> None:
         """Publishes JSON `data`. Calls `done` exactly once: with None when the bus has taken it, else with
-        `bus_unavailable`. Many calls in one reactor turn travel together. `about` is for Nexus nodes only and reaches
+        `bus_unavailable`. Many calls in one reactor turn travel together. `metadata` is for Nexus nodes only and reaches
         their listeners with the event; others that read the bus do not see it."""
 
     def subscribe(pattern: Pattern, done: Callable[[], None]) -> None:

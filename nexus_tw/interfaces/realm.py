@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from nexus_tw.interfaces.peers import Fail, Invocation, Peer, Registration, Subscription
 from nexus_tw.model.errors import NexusError
-from nexus_tw.model.events import About
+from nexus_tw.model.events import EventMetadata
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.payloads import Options, Payload
 from nexus_tw.model.policy import Action, Principal
@@ -138,7 +138,7 @@ class Verbs(Protocol):
         payload: Payload,
         ok: Callable[[], None],
         fail: Fail,
-        about: About | None = None,
+        metadata: EventMetadata | None = None,
     ) -> None: ...
 
     def lost(self, event_type: str) -> None:

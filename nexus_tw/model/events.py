@@ -101,7 +101,7 @@ def _is_in(numbers: Sequence[int], number: int) -> bool:
     return place < len(numbers) and numbers[place] == number
 
 
-class About(Struct, frozen=True, omit_defaults=True, gc=False):
+class EventMetadata(Struct, frozen=True, omit_defaults=True, gc=False):
     """What goes with an event between Nexus nodes, beside its JSON; `options` are details passed on to WAMP subscribers."""
 
     publication: int
@@ -112,27 +112,27 @@ class About(Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 _encode: Final = Encoder().encode
-_decode: Final = Decoder(About).decode
+_decode: Final = Decoder(EventMetadata).decode
 
 
 class Event:
     """One event, as the bus brings it to a node."""
 
-    __slots__ = ("_publication", "about", "payload", "type")
+    __slots__ = ("_publication", "metadata", "payload", "type")
 
-    def __init__(self, event_type: str, payload: Payload, about: About | None = None) -> None:
+    def __init__(self, event_type: str, payload: Payload, metadata: EventMetadata | None = None) -> None:
         self.type = event_type
         self.payload = payload
-        self.about = about
-        self._publication = 0 if about is None else about.publication
+        self.metadata = metadata
+        self._publication = 0 if metadata is None else metadata.publication
 
     @classmethod
-    def arrived(cls, event_type: str, data: bytes, about: bytes) -> Event | None:
-        """An event that came over the bus. None where `about` cannot be read: it may say that the event is not for all."""
-        if not about:
+    def arrived(cls, event_type: str, data: bytes, metadata: bytes) -> Event | None:
+        """An event that came over the bus. None where `metadata` cannot be read: it may say that the event is not for all."""
+        if not metadata:
             return cls(event_type, Payload.of_value(data))
         try:
-            known = _decode(about)
+            known = _decode(metadata)
             return cls(event_type, Payload.of_value(data, known.shape), known)
         except (DecodeError, UnicodeDecodeError, RecursionError, NexusError):
             return None
@@ -145,5 +145,5 @@ class Event:
         return self._publication
 
 
-def encode_about(about: About) -> bytes:
-    return _encode(about)
+def encode_metadata(metadata: EventMetadata) -> bytes:
+    return _encode(metadata)

@@ -141,15 +141,15 @@ class Pattern:
         parts = self.parts
         return parts[0] if parts else self.tail or ""
 
-    def means(self, name: str) -> bool:
-        """Whether a name that it matches is one that its writer had in mind: what is the server's and the protocol's own is
-        meant by those only who name it (`wamp.**`), not by those who say everything."""
+    def selects(self, name: str) -> bool:
+        """Return whether a name that it matches is selected: a reserved name only if the pattern begins with the same
+        component (`wamp.**`, not `**`)."""
         return not is_reserved(name) or self.first == name.partition(".")[0]
 
-    def means_all_of(self, other: Pattern) -> bool:
-        """Whether the same holds for the names of a pattern that it covers, as far as that one means them itself."""
+    def selects_all_of(self, other: Pattern) -> bool:
+        """Return whether it selects every name that a pattern which it covers selects."""
         if other.exact:
-            return self.means(other.text)
+            return self.selects(other.text)
         return other.first not in _RESERVED_FIRST or self.first == other.first
 
     def covers(self, other: Pattern) -> bool:

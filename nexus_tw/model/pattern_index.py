@@ -112,7 +112,7 @@ class PatternIndex(Generic[T]):
 
 def selecting(name: str, found: Iterator[P]) -> tuple[P, ...]:
     """Return all whose pattern selects the name: for a reserved name, those that begin with the same component."""
-    return tuple(one for one in found if one.pattern.means(name))
+    return tuple(one for one in found if one.pattern.selects(name))
 
 
 def best(name: str, found: Iterator[P]) -> tuple[P, ...]:

@@ -56,7 +56,7 @@ class Grants:
         answer = self._answers.get((action, name))
         if answer is None:
             own = action not in OF_AGENTS
-            answer = any(grant.matches(name) and (not own or grant.means(name)) for grant in self._patterns[action])
+            answer = any(grant.matches(name) and (not own or grant.selects(name)) for grant in self._patterns[action])
             self._answers.keep((action, name), answer, name)
         return answer
 
@@ -65,7 +65,7 @@ class Grants:
 
     def covers(self, action: Action, pattern: Pattern) -> bool:
         own = action not in OF_AGENTS
-        return any(grant.covers(pattern) and (not own or grant.means_all_of(pattern)) for grant in self._patterns[action])
+        return any(grant.covers(pattern) and (not own or grant.selects_all_of(pattern)) for grant in self._patterns[action])
 
 
 @lru_cache(maxsize=1024)

@@ -117,9 +117,9 @@ class Nodes:
             event_type = ANY
         if ANY not in self._gaps:
             self._gaps[event_type] = None
-        self._soon(0)
+        self._schedule(0)
 
-    def _soon(self, seconds: float) -> None:
+    def _schedule(self, seconds: float) -> None:
         # While the bus is away nothing is tried: `restored` goes on.
         if self._telling is None and self._bus.available:
             self._telling = self._clock.callLater(seconds, self._tell_gaps)
@@ -135,7 +135,7 @@ class Nodes:
     def _told(self, event_type: str, nodes: int | NexusError) -> None:
         if isinstance(nodes, NexusError):
             self._gaps[event_type] = None
-            self._soon(AGAIN)
+            self._schedule(AGAIN)
 
     # --- from the bus
 

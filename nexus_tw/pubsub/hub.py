@@ -46,7 +46,7 @@ class _Fan:
 
     def __init__(self, event: Event, excluded: Collection[Subscriber]) -> None:
         self.event = event
-        self._rule = event.about.rule if event.about is not None else None
+        self._rule = event.metadata.rule if event.metadata is not None else None
         # The cohorts that some of these are in.
         self._left_out = {subscriber.cohort for subscriber in excluded} if excluded else ()
         self._frames: dict[Hashable, bytes] = {}
@@ -72,9 +72,9 @@ class _Fan:
 class Hub:
     """Subscriptions, groups, fan-out."""
 
-    def __init__(self, soon: Callable[[Callable[[], None]], None], metrics: Metrics, now: Callable[[], float]) -> None:
-        """`soon` calls back once at the end of the reactor turn; `now` gives seconds since the epoch."""
-        self._soon = soon
+    def __init__(self, end_of_turn: Callable[[Callable[[], None]], None], metrics: Metrics, now: Callable[[], float]) -> None:
+        """`end_of_turn` calls back once at the end of the reactor turn; `now` gives seconds since the epoch."""
+        self._end_of_turn = end_of_turn
         self._now = now
         self._metrics = metrics
         self._buckets: PatternIndex[Bucket] = PatternIndex(selecting, ROUTES_BYTES)
@@ -198,7 +198,7 @@ class Hub:
         pending = cohort.pending
         if not pending:
             if not self._dirty:
-                self._soon(self.flush)
+                self._end_of_turn(self.flush)
             self._dirty.append(cohort)
             pending.append(Batch(rule))
         elif not _alike(pending[-1].rule, rule):
@@ -221,7 +221,7 @@ class Hub:
                     member.peer.deliver(data)
                 except Exception as error:
                     self._fails(error)
-                    self._soon(partial(member.peer.close, INTERNAL))
+                    self._end_of_turn(partial(member.peer.close, INTERNAL))
 
     def _written(self, write: Callable[[Encoding], bytes], encoding: Encoding) -> bytes:
         try:
@@ -231,7 +231,7 @@ class Hub:
             return b""
 
     def _fails(self, error: Exception) -> None:
-        self._soon(partial(_raise, error))
+        self._end_of_turn(partial(_raise, error))
 
     # --- membership
 

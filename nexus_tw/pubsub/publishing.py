@@ -9,7 +9,7 @@ from nexus_tw.interfaces.peers import Fail
 from nexus_tw.interfaces.plugins import IBus
 from nexus_tw.model.budgets import Shelf
 from nexus_tw.model.errors import NexusError
-from nexus_tw.model.events import About, encode_about
+from nexus_tw.model.events import EventMetadata, encode_metadata
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import check_name, is_reserved
 from nexus_tw.model.payloads import Payload
@@ -38,15 +38,15 @@ class Publications:
         payload: Payload,
         ok: Callable[[], None],
         fail: Fail,
-        about: About | None = None,
+        metadata: EventMetadata | None = None,
     ) -> None:
-        """Publishes on a client's behalf; `ok` once the bus has taken it. `about` goes with it to other Nexus nodes."""
+        """Publishes on a client's behalf; `ok` once the bus has taken it. `metadata` goes with it to other Nexus nodes."""
         try:
             self.check(principal, event_type)
         except NexusError as error:
             fail(error)
             return
-        self.put(event_type, payload.data, ok, fail, about)
+        self.put(event_type, payload.data, ok, fail, metadata)
 
     def check(self, principal: Principal, event_type: str, member: str = "eventType") -> None:
         """Raise where `principal` may not publish under this name, which came in this member of a message."""
@@ -54,7 +54,7 @@ class Publications:
         principal.require("publish", event_type)
 
     def put(
-        self, event_type: str, data: bytes, ok: Callable[[], None], fail: Fail, about: About | None = None
+        self, event_type: str, data: bytes, ok: Callable[[], None], fail: Fail, metadata: EventMetadata | None = None
     ) -> None:
         """Publishes JSON that was checked before."""
 
@@ -65,7 +65,7 @@ class Publications:
             else:
                 fail(error)
 
-        self._bus.publish(event_type, data, done, b"" if about is None else encode_about(about))
+        self._bus.publish(event_type, data, done, b"" if metadata is None else encode_metadata(metadata))
 
     def announce(self, event_type: str, data: bytes, account: str) -> None:
         """Publishes an event of the server's own, which that account caused. While the bus is away it waits in a bounded

@@ -15,7 +15,7 @@ from nexus_tw.interfaces.peers import Fail, Peer
 from nexus_tw.interfaces.plugins import IBus
 from nexus_tw.model.budgets import Pot
 from nexus_tw.model.errors import NexusError
-from nexus_tw.model.events import About, Event, Rule, new_publication_id
+from nexus_tw.model.events import Event, EventMetadata, Rule, new_publication_id
 from nexus_tw.model.filters import Filter, compile_filter
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
@@ -280,11 +280,11 @@ class Subscriptions:
 
     # --- from the bus
 
-    def event(self, event_type: str, data: bytes, about: bytes) -> None:
+    def event(self, event_type: str, data: bytes, metadata: bytes) -> None:
         """An event came over the bus."""
         self._metrics.events_received += 1
         if self._hub.wanted(event_type):
-            event = Event.arrived(event_type, data, about)
+            event = Event.arrived(event_type, data, metadata)
             if event is None:
                 self._metrics.events_dropped["about"] += 1
                 self.gap(event_type)
@@ -293,9 +293,9 @@ class Subscriptions:
 
     def _excluded(self, event: Event) -> list[Subscriber]:
         """Those here whom the event's rule leaves out by their session."""
-        if event.about is None or event.about.rule is None:
+        if event.metadata is None or event.metadata.rule is None:
             return []
-        peers = map(self._roster.get, event.about.rule.exclude)
+        peers = map(self._roster.get, event.metadata.rule.exclude)
         clients = [self._clients.get(peer) for peer in peers if peer is not None]
         return [client for client in clients if client is not None]
 
@@ -316,7 +316,7 @@ class Subscriptions:
         others = subscribers.difference(told)
         if others:
             rule = Rule(exclude=[peer.number for peer in subscribers - others])
-            event = Event(BROADCAST, Payload.of_value(data), About(new_publication_id(), rule=rule))
+            event = Event(BROADCAST, Payload.of_value(data), EventMetadata(new_publication_id(), rule=rule))
             self._hub.event(event, self._excluded(event))
         return len(others)
 

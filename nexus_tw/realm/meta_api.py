@@ -27,7 +27,7 @@ from nexus_tw.model.errors import (
     NexusError,
     invalid,
 )
-from nexus_tw.model.events import About, Publisher, Rule, new_publication_id
+from nexus_tw.model.events import EventMetadata, Publisher, Rule, new_publication_id
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern, is_name
 from nexus_tw.model.payloads import Payload
@@ -53,7 +53,7 @@ SCOPES: Final = ("detached", "destroyed")  # in the order in which they are publ
 
 _SESSIONS: Final = frozenset(("exclude", "eligible"))  # of `Rule`; the others are text
 
-_Testament = tuple[str, Payload, About, int]  # topic, what is left to be said, and for how many bytes it counts
+_Testament = tuple[str, Payload, EventMetadata, int]  # topic, what is left to be said, and for how many bytes it counts
 
 
 class Authorize(Protocol):
@@ -145,15 +145,15 @@ class Procedures:
 
     def gone(self, peer: Peer) -> None:
         """The session has ended: what it left to be said then is published."""
-        for topic, payload, about, size in chain.from_iterable(self._testaments.pop(peer, {}).values()):
+        for topic, payload, metadata, size in chain.from_iterable(self._testaments.pop(peer, {}).values()):
             self._kept.give_back(peer.principal.account, size)
-            self._publish(peer, topic, payload, about)
+            self._publish(peer, topic, payload, metadata)
 
-    def _publish(self, peer: Peer, topic: str, payload: Payload, about: About) -> None:
+    def _publish(self, peer: Peer, topic: str, payload: Payload, metadata: EventMetadata) -> None:
         """Publishes a testament, if that is allowed now: whoever left it may have lost the right meanwhile."""
 
         def allowed(rights: Principal) -> None:
-            self._publications.publish(rights, topic, payload, _nothing, lost, about)
+            self._publications.publish(rights, topic, payload, _nothing, lost, metadata)
 
         def lost(error: NexusError) -> None:
             self._metrics.events_dropped["testament"] += 1
@@ -230,7 +230,7 @@ class Procedures:
         size = left.size
         publisher = Publisher(peer.number, peer.principal.subject, peer.principal.role)
         disclosed = self._disclose or options.disclose_me
-        about = About(
+        metadata = EventMetadata(
             new_publication_id(), left.shape, publisher if disclosed else None, _rule(options), options.passed_on
         )
 
@@ -249,7 +249,7 @@ class Procedures:
                 reply.error(error)
                 return
             scopes = self._testaments.setdefault(peer, {scope: [] for scope in SCOPES})
-            scopes[scope].append((topic, left, about, size))
+            scopes[scope].append((topic, left, metadata, size))
             answer(reply)
 
         self._authorize(peer, "publish", topic, None, allowed, reply.error, left)

@@ -20,7 +20,7 @@ from nexus_tw.interfaces.plugins import Handler, IBus
 from nexus_tw.interfaces.realm import CallReply, CallRequest, CommandReply
 from nexus_tw.model import settings
 from nexus_tw.model.errors import NexusError
-from nexus_tw.model.events import About
+from nexus_tw.model.events import EventMetadata
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.payloads import Options, Payload
@@ -53,7 +53,7 @@ class Realm:
         name: str,
         rules: settings.Realm,
         bus: IBus,
-        soon: Callable[[Callable[[], None]], None],
+        end_of_turn: Callable[[Callable[[], None]], None],
         clock: IReactorTime,
         random: Random,
         limits: settings.Limits,
@@ -61,7 +61,7 @@ class Realm:
         handlers: Mapping[str, Handler],
         everybody: Callable[[], Iterable[Peer]],
     ) -> None:
-        """`soon` calls back at the end of the reactor turn; `everybody` gives the peers that broadcasts are for. Raises
+        """`end_of_turn` calls back at the end of the reactor turn; `everybody` gives the peers that broadcasts are for. Raises
         `ConfigError` for an authorizer that there is not."""
         self.name = name
         self.strict = rules.uris == "strict"
@@ -70,7 +70,7 @@ class Realm:
         self.telemetry: Telemetry | None = None
         self._roster = Roster()
         self._journal = Journal("calls", clock, metrics)
-        hub = Hub(soon, metrics, clock.seconds)
+        hub = Hub(end_of_turn, metrics, clock.seconds)
         self._meta = Meta(hub)
         self._subscriptions = Subscriptions(bus, hub, limits, metrics, self._roster, self._meta)
         self.nodes = Nodes(bus, clock, everybody, self._subscriptions)
@@ -242,9 +242,9 @@ class Realm:
         payload: Payload,
         ok: Callable[[], None],
         fail: Fail,
-        about: About | None = None,
+        metadata: EventMetadata | None = None,
     ) -> None:
-        self.publications.publish(rights, event_type, payload, ok, fail, about)
+        self.publications.publish(rights, event_type, payload, ok, fail, metadata)
 
     def lost(self, event_type: str) -> None:
         self.publications.missed(event_type)

@@ -23,14 +23,14 @@ class Recorder:
 
     def __init__(self) -> None:
         self.events: list[tuple[str, bytes]] = []
-        self.abouts: list[bytes] = []  # what came with each of these
+        self.metadata: list[bytes] = []  # what came with each of these
         self.messages: list[bytes] = []
         self.changes: list[str] = []
         self.on_event: Callable[[str], None] | None = None
 
-    def event(self, event_type: str, data: bytes, about: bytes) -> None:
+    def event(self, event_type: str, data: bytes, metadata: bytes) -> None:
         self.events.append((event_type, data))
-        self.abouts.append(about)
+        self.metadata.append(metadata)
         if self.on_event is not None:
             self.on_event(event_type)
 
@@ -64,10 +64,10 @@ async def subscribed(bus: IBus, *texts: str) -> None:
         await done
 
 
-async def published(bus: IBus, event_type: str, data: bytes = b"{}", about: bytes = b"") -> NexusError | None:
+async def published(bus: IBus, event_type: str, data: bytes = b"{}", metadata: bytes = b"") -> NexusError | None:
     """Publishes; the error, if it came to one."""
     done: Deferred[NexusError | None] = Deferred()
-    bus.publish(event_type, data, done.callback, about)
+    bus.publish(event_type, data, done.callback, metadata)
     return await done
 
 

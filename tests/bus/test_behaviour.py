@@ -310,14 +310,14 @@ async def test_what_goes_with_an_event_reaches_every_node_with_that_event(pair: 
     await subscribed(one.bus, "w.x", "w.*", "**")
     await subscribed(two.bus, "w.**")
     answers: list[NexusError | None] = []
-    abouts = [b"" if number % 3 == 0 else bytes([number % 256, 13, 10, 0, 255]) * (number % 7 + 1) for number in range(300)]
-    for number, about in enumerate(abouts):
-        one.bus.publish("w.x", b"%d" % number, answers.append, about)
+    sent = [b"" if number % 3 == 0 else bytes([number % 256, 13, 10, 0, 255]) * (number % 7 + 1) for number in range(300)]
+    for number, metadata in enumerate(sent):
+        one.bus.publish("w.x", b"%d" % number, answers.append, metadata)
     await until(lambda: all(len(node.heard.events) >= 300 for node in pair) and len(answers) >= 300)
     await settled(one, two)
     for node in pair:
         assert node.heard.events == [("w.x", b"%d" % number) for number in range(300)]
-        assert node.heard.abouts == abouts
+        assert node.heard.metadata == sent
     assert answers == [None] * 300
 
 
@@ -335,12 +335,12 @@ async def test_two_publishers_of_one_type_keep_what_goes_with_their_events_apart
     await until(lambda: all(len(node.heard.events) >= 400 for node in pair))
     await settled(one, two)
     assert one.heard.events == two.heard.events
-    assert one.heard.abouts == two.heard.abouts
+    assert one.heard.metadata == two.heard.metadata
     expected = {("p.x", b'["one",%d]' % number): b"one %d" % number for number in range(200)}
     expected |= {("p.x", b'["two",%d]' % number): b"two %d" % number for number in range(0, 200, 5)}
     assert len(one.heard.events) == 400
-    for event, about in zip(one.heard.events, one.heard.abouts, strict=True):
-        assert about == expected.get(event, b"")
+    for event, metadata in zip(one.heard.events, one.heard.metadata, strict=True):
+        assert metadata == expected.get(event, b"")
 
 
 @pytest_twisted.ensureDeferred
@@ -360,7 +360,7 @@ async def test_what_goes_with_events_stays_with_them_while_subscriptions_come_an
     await until(lambda: len(one.heard.events) >= 200)
     await settled(one)
     assert one.heard.events == [("q.x", b"%d" % number) for number in range(200)]
-    assert one.heard.abouts == [b"about %d" % number for number in range(200)]
+    assert one.heard.metadata == [b"about %d" % number for number in range(200)]
 
 
 @pytest_twisted.ensureDeferred
@@ -376,7 +376,7 @@ async def test_prefixes_and_wildcards_of_wamp_bring_what_they_match(pair: Pair) 
     await settled(one, two)
     await settled(one)
     assert [event_type for event_type, _ in one.heard.events] == ["m.ab", "m.x.c", "m.abc.d", "m.ab.c"]
-    assert one.heard.abouts == [b"m.ab", b"m.x.c", b"m.abc.d", b"m.ab.c"]
+    assert one.heard.metadata == [b"m.ab", b"m.x.c", b"m.abc.d", b"m.ab.c"]
     one.bus.unsubscribe(pattern("m.abc.d"))
     await subscribed(one.bus, "end")
     assert await published(two.bus, "m.abc.d", b"2") is None
@@ -403,7 +403,7 @@ async def test_realms_are_worlds_of_their_own(make: Make) -> None:
         await settled(node)
     for realm, node in nodes.items():
         assert node.heard.events == [("a", b'"%b"' % realm.encode()), ("events:a", b"1")]
-        assert node.heard.abouts == [realm.encode(), b""]
+        assert node.heard.metadata == [realm.encode(), b""]
         assert node.heard.messages == [realm.encode()] * 2
         assert node.heard.changes == []
         await node.bus.stop()

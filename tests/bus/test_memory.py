@@ -47,7 +47,7 @@ def test_messages_and_events_keep_their_order() -> None:
     clock, order = Clock(), list[bytes]()
 
     class Both(Recorder):
-        def event(self, event_type: str, data: bytes, about: bytes) -> None:
+        def event(self, event_type: str, data: bytes, metadata: bytes) -> None:
             order.append(data)
 
         def message(self, body: bytes) -> None:

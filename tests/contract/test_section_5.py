@@ -195,7 +195,7 @@ async def test_bus_unavailable_is_told_to_who_publishes(nodes: Nodes) -> None:
 class FaultyBus(MemoryBus):
     """A bus with a fault in its program."""
 
-    def publish(self, event_type: str, data: bytes, done: object, about: bytes = b"") -> None:
+    def publish(self, event_type: str, data: bytes, done: object, metadata: bytes = b"") -> None:
         raise ValueError("a secret of the server")
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_tw.model.events import About, Event, Publisher, Rule, encode_about, new_publication_id, new_session_id
+from nexus_tw.model.events import Event, EventMetadata, Publisher, Rule, encode_metadata, new_publication_id, new_session_id
 from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import ADMIN, Principal
 from nexus_tw.protocols.wamp.messages import MAX_ID
@@ -24,8 +24,8 @@ RULES = st.builds(
     eligible_authid=st.none() | st.frozensets(TEXTS, max_size=3),
     eligible_authrole=st.none() | st.frozensets(TEXTS, max_size=3),
 )
-ABOUTS = st.builds(
-    About,
+METADATA = st.builds(
+    EventMetadata,
     publication=IDS,
     shape=st.sampled_from(["natural", "value"]),
     publisher=st.none() | st.builds(Publisher, IDS, TEXTS, TEXTS),
@@ -34,8 +34,8 @@ ABOUTS = st.builds(
 )
 
 
-def arrived(about: bytes, data: bytes = b"{}") -> Event:
-    event = Event.arrived("a", data, about)
+def arrived(metadata: bytes, data: bytes = b"{}") -> Event:
+    event = Event.arrived("a", data, metadata)
     assert event is not None
     return event
 
@@ -43,38 +43,38 @@ def arrived(about: bytes, data: bytes = b"{}") -> Event:
 # --- what goes with an event
 
 
-@given(ABOUTS)
-def test_what_goes_with_an_event_arrives_as_it_was(about: About) -> None:
-    event = arrived(encode_about(about))
-    assert event.about == about
-    assert (event.type, event.payload.shape, event.publication) == ("a", about.shape, about.publication)
+@given(METADATA)
+def test_what_goes_with_an_event_arrives_as_it_was(metadata: EventMetadata) -> None:
+    event = arrived(encode_metadata(metadata))
+    assert event.metadata == metadata
+    assert (event.type, event.payload.shape, event.publication) == ("a", metadata.shape, metadata.publication)
 
 
 def test_what_is_not_said_takes_no_room() -> None:
-    assert json.loads(encode_about(About(5))) == {"publication": 5}
-    assert json.loads(encode_about(About(5, rule=Rule((1,))))) == {"publication": 5, "rule": {"exclude": [1]}}
+    assert json.loads(encode_metadata(EventMetadata(5))) == {"publication": 5}
+    assert json.loads(encode_metadata(EventMetadata(5, rule=Rule((1,))))) == {"publication": 5, "rule": {"exclude": [1]}}
 
 
 def test_an_empty_list_of_those_who_may_is_not_the_same_as_none() -> None:
-    rule = arrived(encode_about(About(1, rule=Rule(eligible=())))).about.rule  # type: ignore[union-attr]
+    rule = arrived(encode_metadata(EventMetadata(1, rule=Rule(eligible=())))).metadata.rule  # type: ignore[union-attr]
     assert rule is not None and rule.eligible == ()
 
 
 def test_a_pair_arrives_as_a_pair() -> None:
-    event = arrived(encode_about(About(1, "pair")), b'{"args":[1],"kwargs":{"a":2}}')
+    event = arrived(encode_metadata(EventMetadata(1, "pair")), b'{"args":[1],"kwargs":{"a":2}}')
     assert event.payload.shape == "pair"
 
 
 def test_an_event_of_somebody_else_is_for_everybody_and_has_one_publication_on_this_node() -> None:
     event = arrived(b"", b'{"args":[1],"kwargs":{}}')
-    assert event.about is None and event.payload.shape == "natural"
+    assert event.metadata is None and event.payload.shape == "natural"
     assert 1 <= event.publication <= MAX_ID
     assert event.publication == event.publication
     assert arrived(b"").publication != event.publication
 
 
 @pytest.mark.parametrize(
-    ("about", "data"),
+    ("metadata", "data"),
     [
         (b"null", b"1"),
         (b"{", b"1"),
@@ -96,17 +96,17 @@ def test_an_event_of_somebody_else_is_for_everybody_and_has_one_publication_on_t
     ],
     ids=lambda value: repr(value[:50]),
 )
-def test_an_event_of_which_it_cannot_be_read_whom_it_is_for_is_none(about: bytes, data: bytes) -> None:
-    assert Event.arrived("a", data, about) is None
+def test_an_event_of_which_it_cannot_be_read_whom_it_is_for_is_none(metadata: bytes, data: bytes) -> None:
+    assert Event.arrived("a", data, metadata) is None
 
 
 @given(st.binary(min_size=1, max_size=30) | st.lists(IDS | TEXTS).map(lambda value: json.dumps(value).encode()))
-def test_whatever_else_it_is_that_goes_with_an_event_it_does_no_harm(about: bytes) -> None:
-    assert Event.arrived("a", b"1", about) is None
+def test_whatever_else_it_is_that_goes_with_an_event_it_does_no_harm(metadata: bytes) -> None:
+    assert Event.arrived("a", b"1", metadata) is None
 
 
 def test_what_newer_nodes_say_besides_is_passed_over() -> None:
-    assert arrived(b'{"publication":1,"newer":[{}],"rule":{"newer":1,"exclude":[7]}}').about == About(
+    assert arrived(b'{"publication":1,"newer":[{}],"rule":{"newer":1,"exclude":[7]}}').metadata == EventMetadata(
         1, rule=Rule((7,))
     )
 
@@ -176,7 +176,7 @@ def test_a_rule_by_session_is_one_that_admits_everybody_but_some_sessions(rule: 
 def test_sessions_that_a_publisher_lists_are_not_put_into_a_table_of_hashes() -> None:
     """Colliding numbers: kept in order, however they came, and found in it."""
     listed = [number << 40 for number in range(4096, 0, -1)]
-    rule = arrived(encode_about(About(1, rule=Rule(listed, eligible=[5, 3, 5])))).about.rule  # type: ignore[union-attr]
+    rule = arrived(encode_metadata(EventMetadata(1, rule=Rule(listed, eligible=[5, 3, 5])))).metadata.rule  # type: ignore[union-attr]
     assert rule is not None
     assert (rule.exclude, rule.eligible) == (tuple(reversed(listed)), (3, 5, 5))
     for number, admitted in ((3, True), (5, True), (4, False), (6, False), (2, False)):

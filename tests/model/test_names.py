@@ -207,7 +207,7 @@ def test_what_both_protocols_can_say_is_the_same_pattern() -> None:
 )
 def test_what_is_reserved_comes_to_those_who_name_it(pattern: Pattern, name: str, meant: bool) -> None:
     assert pattern.matches(name)
-    assert pattern.means(name) is meant
+    assert pattern.selects(name) is meant
 
 
 WIDE_PARTS = ["a", "b", "ab", "ba", "abb", "abbc", "c"]

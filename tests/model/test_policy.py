@@ -237,7 +237,7 @@ def test_who_is_granted_everything_may_ask_for_everything_and_is_not_given_the_m
     who = Principal("s", "r", Role(subscribe=("**",)))
     for wanted in (pattern("**"), pattern("*.**"), Pattern.prefixed(""), Pattern.prefixed("wam"), Pattern.wildcard("..")):
         assert who.covers("subscribe", wanted)
-        assert not wanted.means("wamp.session.on_join"), "the hub gives it none of these"
+        assert not wanted.selects("wamp.session.on_join"), "the hub gives it none of these"
     for wanted in (Pattern.prefixed("wamp"), Pattern.prefixed("wamp."), Pattern.wildcard("wamp.."), Pattern.wildcard("wamp.a")):
         assert not who.covers("subscribe", wanted)
 

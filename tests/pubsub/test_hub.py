@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from nexus_tw.interfaces.peers import Subscription
 from nexus_tw.model.cache import BoundedCache
-from nexus_tw.model.events import About, Event, Rule
+from nexus_tw.model.events import Event, EventMetadata, Rule
 from nexus_tw.model.filters import Facts, Filter
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
@@ -223,8 +223,8 @@ class HubAgainstModel(RuleBasedStateMachine):
                     self.same(place, number - 1) for number in only.exclude
                 )
         before = [encoding.calls.copy() for encoding in self.encodings]
-        about = None if only is None else About(self.number, rule=only)
-        self.hub.event(Event(event_type, Payload.of_value(raw), about), excluded)
+        metadata = None if only is None else EventMetadata(self.number, rule=only)
+        self.hub.event(Event(event_type, Payload.of_value(raw), metadata), excluded)
         for encoding, calls in zip(self.encodings, before, strict=True):
             made = encoding.calls - calls
             if sayable or encoding.once:
@@ -347,10 +347,10 @@ class World:
 
     def event(self, event_type: str, data: bytes, *excluded: Subscriber, **rule: Any) -> None:
         """An event, which with `rule` (members of a `Rule`) is not for everybody, nor for those excluded."""
-        about = None
+        metadata = None
         if excluded or rule:
-            about = About(1, rule=Rule([each.peer.number for each in excluded], **rule))
-        self.hub.event(Event(event_type, Payload.of_value(data), about), excluded)
+            metadata = EventMetadata(1, rule=Rule([each.peer.number for each in excluded], **rule))
+        self.hub.event(Event(event_type, Payload.of_value(data), metadata), excluded)
 
 
 @pytest.fixture
@@ -535,15 +535,15 @@ def test_events_with_the_same_short_rule_travel_together_and_long_lists_are_not_
     """Comparing lists of tens of thousands for each cohort would be the product of both."""
     (one, _), (publisher, its), _ = world.peer("a"), world.peer("a"), world.peer("a")
     for _ in range(3):
-        world.hub.event(Event("a", Payload.of_value(b"1"), About(1, rule=Rule([publisher.number]))), [its])
+        world.hub.event(Event("a", Payload.of_value(b"1"), EventMetadata(1, rule=Rule([publisher.number]))), [its])
     batches = next(iter(world.hub._cohorts.values())).pending
     assert [len(batch.frames) for batch in batches] == [3]
     for _ in range(3):
         rule = Rule([publisher.number, *range(1 << 40, (1 << 40) + 1000)])
-        world.hub.event(Event("a", Payload.of_value(b"2"), About(1, rule=rule)), [its])
+        world.hub.event(Event("a", Payload.of_value(b"2"), EventMetadata(1, rule=rule)), [its])
     assert [len(batch.frames) for batch in batches] == [3, 1, 1, 1]
     for _ in range(2):
-        world.hub.event(Event("a", Payload.of_value(b"3"), About(1, rule=rule)), [its])
+        world.hub.event(Event("a", Payload.of_value(b"3"), EventMetadata(1, rule=rule)), [its])
     assert [len(batch.frames) for batch in batches] == [3, 1, 1, 3], "the very same one need not be compared"
     world.turns.end()
     assert b"".join(one.delivered).splitlines() == [b"a 1"] * 3 + [b"a 2"] * 3 + [b"a 3"] * 2

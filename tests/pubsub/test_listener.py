@@ -43,10 +43,10 @@ def test_gaps_that_the_bus_could_not_take_are_told_to_every_node_before_an_event
 
     class Bus(HandBus):
         def publish(
-            self, event_type: str, data: bytes, done: Callable[[NexusError | None], None], about: bytes = b""
+            self, event_type: str, data: bytes, done: Callable[[NexusError | None], None], metadata: bytes = b""
         ) -> None:
             told.append(data)
-            super().publish(event_type, data, done, about)
+            super().publish(event_type, data, done, metadata)
 
         def send(self, node: str | None, body: bytes, done: Callable[[int | NexusError], None]) -> None:
             told.append(body)

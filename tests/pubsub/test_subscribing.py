@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from nexus_tw.interfaces.peers import Subscription
-from nexus_tw.model.events import About, Event, Publisher, Rule, encode_about
+from nexus_tw.model.events import Event, EventMetadata, Publisher, Rule, encode_metadata
 from nexus_tw.model.names import Pattern, parse_pattern
 from nexus_tw.model.settings import Role
 from tests.pubsub.world import World, continuity
@@ -343,17 +343,17 @@ class KeepingEncoding(RecordingEncoding):
 
 
 def test_what_goes_with_an_event_travels_with_it(world: World) -> None:
-    about = About(7, "value", Publisher(1, "s", "r"), Rule((1,)), {"ppt_scheme": "x"})
-    world.publish(principal(), "a", b"{}", about)
+    metadata = EventMetadata(7, "value", Publisher(1, "s", "r"), Rule((1,)), {"ppt_scheme": "x"})
+    world.publish(principal(), "a", b"{}", metadata)
     world.publish(principal(), "a", b"{}")
-    assert world.bus.abouts == [encode_about(about), b""]
+    assert world.bus.metadata == [encode_metadata(metadata), b""]
     encoding = KeepingEncoding()
     world.subscribe(RecordingPeer(encoding=encoding), "a")
-    for sent in world.bus.abouts:
+    for sent in world.bus.metadata:
         world.event("a", b"{}", sent)
     with_it, without = encoding.events
-    assert with_it.about == about and with_it.payload.shape == "value" and with_it.publication == 7
-    assert without.about is None and without.payload.shape == "natural"
+    assert with_it.metadata == metadata and with_it.payload.shape == "value" and with_it.publication == 7
+    assert without.metadata is None and without.payload.shape == "natural"
 
 
 def test_the_publisher_is_left_out_where_it_joined_and_nobody_else(world: World) -> None:
@@ -361,8 +361,8 @@ def test_the_publisher_is_left_out_where_it_joined_and_nobody_else(world: World)
     for peer in (publisher, other):
         world.roster.add(peer)
         world.subscribe(peer, "a")
-    world.event("a", b"1", About(1, rule=Rule((publisher.number, 2**53))))
-    world.event("a", b"2", About(2))
+    world.event("a", b"1", EventMetadata(1, rule=Rule((publisher.number, 2**53))))
+    world.event("a", b"2", EventMetadata(2))
     assert (world.told(publisher), world.told(other)) == (["a 2"], ["a 1", "a 2"])
 
 
@@ -370,22 +370,22 @@ def test_one_left_out_here_who_subscribes_to_nothing_is_no_matter(world: World, 
     publisher = RecordingPeer()
     world.roster.add(publisher)
     world.subscribe(peer, "a")
-    world.event("a", b"1", About(1, rule=Rule((publisher.number,))))
+    world.event("a", b"1", EventMetadata(1, rule=Rule((publisher.number,))))
     assert world.told(peer) == ["a 1"]
 
 
 @pytest.mark.parametrize(
-    "about",
+    "metadata",
     [b"x", b"{}", b'{"publication":1,"rule":{"exclude":1}}', b'{"publication":1,"shape":"pair"}', b"[" * 9999],
 )
 def test_an_event_of_which_it_cannot_be_read_whom_it_is_for_reaches_nobody(
-    world: World, peer: RecordingPeer, about: bytes
+    world: World, peer: RecordingPeer, metadata: bytes
 ) -> None:
     world.subscribe(peer, "a")
-    world.event("a", b"1", about)
+    world.event("a", b"1", metadata)
     assert world.told(peer) == [continuity("a")], "but it is told as missing"
     assert world.metrics.events_dropped == {"about": 1} and world.metrics.events_received == 1
-    world.event("b", b"1", about)
+    world.event("b", b"1", metadata)
     assert world.metrics.events_dropped == {"about": 1}, "nobody looks at what nobody here wants"
 
 

@@ -9,7 +9,7 @@ import msgspec
 from twisted.internet.task import Clock
 
 from nexus_tw.model.errors import NexusError
-from nexus_tw.model.events import About, encode_about
+from nexus_tw.model.events import EventMetadata, encode_metadata
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern, parse_pattern
 from nexus_tw.model.payloads import Payload
@@ -75,17 +75,18 @@ class World:
     def unsubscribe(self, peer: RecordingPeer, *events: str, name: str = "") -> None:
         self.subscriptions.unsubscribe(peer, list(events), lambda: self.said.append(name or "-" + ",".join(events)))
 
-    def publish(self, who: Principal, event_type: str, data: bytes = b"{}", about: About | None = None) -> None:
+    def publish(self, who: Principal, event_type: str, data: bytes = b"{}", metadata: EventMetadata | None = None) -> None:
         payload = Payload.of_value(data)
         self.publications.publish(
-            who, event_type, payload, lambda: self.said.append("published"), self.failing("publish"), about
+            who, event_type, payload, lambda: self.said.append("published"), self.failing("publish"), metadata
         )
 
     def failing(self, name: str) -> Callable[[NexusError], None]:
         return lambda error: self.said.append((name, error.code, error.message))
 
-    def event(self, event_type: str, data: bytes = b"{}", about: About | bytes = b"") -> None:
-        self.subscriptions.event(event_type, data, encode_about(about) if isinstance(about, About) else about)
+    def event(self, event_type: str, data: bytes = b"{}", metadata: EventMetadata | bytes = b"") -> None:
+        encoded = encode_metadata(metadata) if isinstance(metadata, EventMetadata) else metadata
+        self.subscriptions.event(event_type, data, encoded)
         self.turn()
 
     def turn(self) -> None:

@@ -43,7 +43,7 @@ MASTER_CHECK: Final = 5.0  # s between questions to the sentinels while a link i
 DEPTH: Final = 128
 COMPLAINTS: Final = 1024  # channels with invalid messages that are named in the log
 
-_NOTHING_ABOUT: Final = (b"", b"")
+_NO_METADATA: Final = (b"", b"")
 
 
 class _Subscription:
@@ -95,7 +95,7 @@ class RedisBus:
         self._wanted: PatternIndex[Pattern] = PatternIndex(some)
         self._subscriptions: dict[Source, _Subscription] = {}
         self._own = frozenset((self._channels.node(node), self._channels.nodes))
-        self._about = _NOTHING_ABOUT  # the event that comes next, and its metadata
+        self._metadata = _NO_METADATA  # the event that comes next, and its metadata
         self._complaints: set[bytes] = set()
 
     # --- IBus
@@ -112,7 +112,7 @@ class RedisBus:
         return Deferred.fromCoroutine(self._stop())
 
     def publish(
-        self, event_type: str, data: bytes, done: Callable[[NexusError | None], None], about: bytes = b""
+        self, event_type: str, data: bytes, done: Callable[[NexusError | None], None], metadata: bytes = b""
     ) -> None:
         publisher = self._publisher(done)
         if publisher is None:
@@ -122,8 +122,8 @@ class RedisBus:
             done(None if type(reply) is int else reply)
 
         event = publish_command(self._channels.event_head(event_type), data)
-        if about:
-            publisher.put_together((publish_command(self._channels.about_head(event_type), about), event), answered)
+        if metadata:
+            publisher.put_together((publish_command(self._channels.metadata_head(event_type), metadata), event), answered)
         else:
             publisher.put(event, answered)
 
@@ -184,18 +184,18 @@ class RedisBus:
     def _arrived(self, channel: bytes, payload: bytes) -> None:
         # Metadata comes directly before its event, as Redis lets nothing come between; so the next message is that
         # event, or the event is lost.
-        (event, about), self._about = self._about, _NOTHING_ABOUT
+        (event, metadata), self._metadata = self._metadata, _NO_METADATA
         if channel.startswith(self._channels.events):
-            self._event(channel, payload, about if channel == event else b"")
-        elif channel.startswith(self._channels.about):
-            self._about = self._channels.event_after(channel), payload
+            self._event(channel, payload, metadata if channel == event else b"")
+        elif channel.startswith(self._channels.metadata):
+            self._metadata = self._channels.event_after(channel), payload
         elif channel in self._own:
             if self._listener is not None:
                 self._listener.message(payload)
         elif self._link is not None:
             self._link.returned(payload)
 
-    def _event(self, channel: bytes, payload: bytes, about: bytes) -> None:
+    def _event(self, channel: bytes, payload: bytes, metadata: bytes) -> None:
         event_type = self._channels.event_type_of(channel)
         if event_type is None:
             self._invalid(channel, "its name is no event type")
@@ -208,7 +208,7 @@ class RedisBus:
             self._invalid(channel, error.message)
             return
         if self._listener is not None:
-            self._listener.event(event_type, payload, about)
+            self._listener.event(event_type, payload, metadata)
 
     def _invalid(self, channel: bytes, why: str) -> None:
         self._metrics.bus_invalid += 1
@@ -241,7 +241,7 @@ class RedisBus:
         place = await self._sentinels.master() if self._sentinels else (*self._address.hosts, ("", 0))[0]
         canary = self._channels.canary(self.node)
         link = Link(self._reactor, canary, f"{self._chance.getrandbits(64):x}", self._arrived, self._cut)
-        self._about = _NOTHING_ABOUT  # metadata that arrived over another link is void
+        self._metadata = _NO_METADATA  # metadata that arrived over another link is void
         try:
             await link.open(self._door, place, self._address)
             # From here on new patterns are subscribed at once; all that were wanted before follow in batches.

@@ -35,12 +35,12 @@ class Channels:
     def __init__(self, prefix: bytes) -> None:
         self.prefix = prefix
         self.events = prefix + b"events:"
-        self.about = prefix + b"about:"
+        self.metadata = prefix + b"about:"
         self.nodes = prefix + b"nodes"
         # Each event needs these, so they are cached, for each realm separately: its name need not be part of the key.
         self.event_type_of = lru_cache(maxsize=KEPT)(self._event_type_of)
         self.event_head = lru_cache(maxsize=KEPT)(self._event_head)
-        self.about_head = lru_cache(maxsize=KEPT)(self._about_head)
+        self.metadata_head = lru_cache(maxsize=KEPT)(self._metadata_head)
 
     @classmethod
     def of(cls, realm: str) -> Channels:
@@ -59,11 +59,11 @@ class Channels:
         A glob may match more than the pattern: its star also matches dots.
         """
         name, glob = _written(pattern)
-        return Source((self.about + name, self.events + name), glob)
+        return Source((self.metadata + name, self.events + name), glob)
 
     def event_after(self, channel: bytes) -> bytes:
-        """Return the channel of the event that follows a message on this channel under `about`."""
-        return self.events + channel[len(self.about) :]
+        """Return the channel of the event that follows a message on this channel under `metadata`."""
+        return self.events + channel[len(self.metadata) :]
 
     def _event_type_of(self, channel: bytes) -> str | None:
         """Return the event type of a channel under `events`, or None if the rest is not a valid name."""
@@ -77,8 +77,8 @@ class Channels:
         """Return the beginning of a PUBLISH of this type, up to the length of the data."""
         return publish_head(self.events + event_type.encode())
 
-    def _about_head(self, event_type: str) -> bytes:
-        return publish_head(self.about + event_type.encode())
+    def _metadata_head(self, event_type: str) -> bytes:
+        return publish_head(self.metadata + event_type.encode())
 
 
 def _written(pattern: Pattern) -> tuple[bytes, bool]:

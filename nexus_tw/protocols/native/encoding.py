@@ -34,7 +34,7 @@ class JsonText:
     once = True
 
     def event(self, event: Event, _subscription: Subscription) -> bytes:
-        if event.about is not None and event.about.options is not None:
+        if event.metadata is not None and event.metadata.options is not None:
             return b""  # it could not be said how to open it
         # The data is JSON already: it is put in as it came, neither parsed nor written again.
         return frames.text(_head(event.type) + event.payload.data + b"}")

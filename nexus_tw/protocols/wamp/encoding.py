@@ -44,14 +44,14 @@ class WampFrames:
         details: dict[str, Any] = {}
         if not subscription.pattern.exact:
             details["topic"] = event.type
-        about = event.about
-        if about is not None:
-            if about.publisher is not None and self._features.publisher_identification:
-                details["publisher"], details["publisher_authid"], details["publisher_authrole"] = about.publisher
-            if about.options is not None:
-                if not passes(about.options, self._features):
+        metadata = event.metadata
+        if metadata is not None:
+            if metadata.publisher is not None and self._features.publisher_identification:
+                details["publisher"], details["publisher_authid"], details["publisher_authrole"] = metadata.publisher
+            if metadata.options is not None:
+                if not passes(metadata.options, self._features):
                     return b""
-                details.update(about.options)
+                details.update(metadata.options)
         try:
             args, kwargs = event.payload.arguments(self.codec)
         except NexusError:  # foreign data that this serializer cannot say

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from nexus_tw.model.errors import NexusError
-from nexus_tw.model.events import About, Publisher, Rule, new_publication_id
+from nexus_tw.model.events import EventMetadata, Publisher, Rule, new_publication_id
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.quoting import quoted
 from nexus_tw.protocols.wamp import uris
@@ -29,7 +29,7 @@ def publish(session: WampSession, message: Publish) -> None:
         _failed(session, message, error)
         return
     who = session.principal
-    about = About(
+    metadata = EventMetadata(
         new_publication_id(),
         payload.shape,
         Publisher(session.number, who.subject, who.role) if options.disclose_me or verbs.discloses else None,
@@ -38,11 +38,11 @@ def publish(session: WampSession, message: Publish) -> None:
     )
 
     def allowed(rights: Principal) -> None:
-        verbs.publish(rights, topic, payload, ok, fail, about)
+        verbs.publish(rights, topic, payload, ok, fail, metadata)
 
     def ok() -> None:
         if options.acknowledge:
-            session.send(PUBLISHED, message.request, about.publication)
+            session.send(PUBLISHED, message.request, metadata.publication)
 
     def fail(error: NexusError) -> None:
         _failed(session, message, error)

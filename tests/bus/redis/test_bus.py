@@ -97,8 +97,8 @@ async def test_a_foreign_publish_arrives_once_as_it_was(redis: RedisServer, node
 
 
 @pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("about", [b"", b"for nodes only"])
-async def test_another_program_gets_the_bare_data(redis: RedisServer, node: Callable[..., Node], about: bytes) -> None:
+@pytest.mark.parametrize("metadata", [b"", b"for nodes only"])
+async def test_another_program_gets_the_bare_data(redis: RedisServer, node: Callable[..., Node], metadata: bytes) -> None:
     """What Nexus publishes is on `nexus:events:TYPE`, and is the event's data with nothing around it, whatever goes with it."""
     one = node(redis.url)
     await one.start()
@@ -106,7 +106,7 @@ async def test_another_program_gets_the_bare_data(redis: RedisServer, node: Call
         other.sendall(b"SUBSCRIBE nexus:events:a.b\r\n")
         confirmation = [answers.readline() for _ in range(6)]
         assert confirmation[-1] == b":1\r\n"
-        assert await published(one.bus, "a.b", b'{"x":1}', about) is None
+        assert await published(one.bus, "a.b", b'{"x":1}', metadata) is None
         lines = [answers.readline().strip() for _ in range(7)]
         assert (lines[4], lines[6]) == (b"nexus:events:a.b", b'{"x":1}')
 
@@ -124,8 +124,8 @@ async def test_events_of_other_programs_never_get_what_goes_with_ours(redis: Red
             other.sendall(foreign)
             for one in nodes:
                 for event_type in ("a.x", "a.y"):
-                    about = f"{one.bus.node} {event_type} {number}".encode()
-                    one.bus.publish(event_type, b'"%b"' % about, lambda _: None, about)
+                    metadata = f"{one.bus.node} {event_type} {number}".encode()
+                    one.bus.publish(event_type, b'"%b"' % metadata, lambda _: None, metadata)
             other.sendall(foreign)
             await deferLater(reactor, 0)
         for _ in range(1800):
@@ -135,8 +135,8 @@ async def test_events_of_other_programs_never_get_what_goes_with_ours(redis: Red
     for one in nodes:
         await until(lambda one=one: len(one.heard.messages) == 2)  # type: ignore[misc]
         assert len(one.heard.events) == 3000
-        for (_, data), about in zip(one.heard.events, one.heard.abouts, strict=True):
-            assert about == (b"" if data == b"0" else data.strip(b'"'))
+        for (_, data), metadata in zip(one.heard.events, one.heard.metadata, strict=True):
+            assert metadata == (b"" if data == b"0" else data.strip(b'"'))
         # Theirs stand between ours.
         kinds = [data == b"0" for _, data in one.heard.events]
         assert sum(kind != after for kind, after in pairwise(kinds)) > 10
@@ -161,7 +161,7 @@ async def test_what_is_said_about_an_event_that_does_not_follow_is_dropped(
     redis.ask("PUBLISH", "nexus:events:a", "2")
     await until(lambda: len(one.heard.events) == 5)
     assert [data for _, data in one.heard.events] == [b"1"] * 4 + [b"2"]
-    assert one.heard.abouts == [b""] * 5
+    assert one.heard.metadata == [b""] * 5
 
 
 @pytest_twisted.ensureDeferred
@@ -278,7 +278,7 @@ async def test_an_event_is_published_with_what_goes_with_it_or_not_at_all(
     await one.works()
     await until(lambda: len(other.heard.events) == 2)
     assert other.heard.events == [("works", b"2"), ("works", b"1")]
-    assert one.heard.abouts == other.heard.abouts == [b"about", b""]
+    assert one.heard.metadata == other.heard.metadata == [b"about", b""]
     assert one.heard.changes == []
 
 
@@ -298,7 +298,7 @@ async def test_a_user_who_may_not_have_transactions_is_refused_at_the_start(
     await subscribed(one.bus, "*")
     assert await published(one.bus, "a", b"1", b"about") is None
     await until(lambda: one.heard.events)
-    assert one.heard.abouts == [b"about"]
+    assert one.heard.metadata == [b"about"]
 
 
 @pytest_twisted.ensureDeferred

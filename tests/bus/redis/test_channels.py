@@ -64,8 +64,8 @@ def test_a_source_brings_all_that_its_pattern_matches(case: tuple[Pattern, str])
     What is said about events comes from channels that are called alike.
     """
     pattern, name = case
-    (about, events), glob = CHANNELS.source_of(pattern)
-    assert about == events.replace(EVENTS, b"nexus:about:", 1)
+    (metadata, events), glob = CHANNELS.source_of(pattern)
+    assert metadata == events.replace(EVENTS, b"nexus:about:", 1)
     assert glob is (pattern.tail is not None or "*" in pattern.parts)
     if not glob:
         assert events == EVENTS + ".".join(pattern.parts).encode()
@@ -116,10 +116,10 @@ def test_realms_do_not_hear_each_other(mine: str, other: str, name: str) -> None
     assert (ours.prefix == b"nexus:") == (mine == "nexus")
     if mine == other:
         return
-    used = [theirs.events + name.encode(), theirs.about + name.encode(), theirs.nodes, theirs.node("n"), theirs.canary("n")]
+    used = [theirs.events + name.encode(), theirs.metadata + name.encode(), theirs.nodes, theirs.node("n"), theirs.canary("n")]
     for channel in used:
         assert channel not in (ours.nodes, ours.node("n"), ours.canary("n"))
-        assert not channel.startswith((ours.events, ours.about))
+        assert not channel.startswith((ours.events, ours.metadata))
         for glob in ours.source_of(parse_pattern("**", "test")).names:
             assert not glob_matches(glob, channel)
 

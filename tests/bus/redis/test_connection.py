@@ -89,14 +89,14 @@ def test_what_is_put_together_is_one_transaction_and_its_answer_is_that_of_the_l
     """Between MULTI and EXEC, in the turn's one write; what stands before and after gets answers of its own."""
     connection, transport, clock, ended = publisher()
     answers: list[tuple[str, Any]] = []
-    commands_put = [publish_command(CHANNELS.about_head("a"), b"x"), publish_command(CHANNELS.event_head("a"), b"1")]
+    commands_put = [publish_command(CHANNELS.metadata_head("a"), b"x"), publish_command(CHANNELS.event_head("a"), b"1")]
     connection.put(commands_put[1], lambda reply: answers.append(("before", reply)))
     connection.put_together(commands_put, lambda reply: answers.append(("together", reply)))
     connection.put(commands_put[1], lambda reply: answers.append(("after", reply)))
     clock.advance(0)
     assert transport.writes == 1
-    about, event = [b"PUBLISH", b"nexus:about:a", b"x"], [b"PUBLISH", b"nexus:events:a", b"1"]
-    assert list(commands(transport)) == [event, [b"MULTI"], about, event, [b"EXEC"], event]
+    metadata, event = [b"PUBLISH", b"nexus:about:a", b"x"], [b"PUBLISH", b"nexus:events:a", b"1"]
+    assert list(commands(transport)) == [event, [b"MULTI"], metadata, event, [b"EXEC"], event]
     for data in (b":1\r\n", b"+OK\r\n", b"+QUEUED\r\n+QUE", b"UED\r\n*2\r\n:7\r\n"):
         connection.dataReceived(data)
         assert answers == [("before", 1)]
@@ -199,7 +199,7 @@ class Model:
     @property
     def heard(self) -> list[tuple[str, bytes, bytes]]:
         """Type, data and what is said about it, of each event that was handed on."""
-        return [(*event, about) for event, about in zip(self.recorder.events, self.recorder.abouts, strict=True)]
+        return [(*event, metadata) for event, metadata in zip(self.recorder.events, self.recorder.metadata, strict=True)]
 
     def subscribe(self, text: str) -> None:
         self.subscriber.subscribe(CHANNELS.source_of(pattern(text)), lambda: None)
@@ -227,10 +227,10 @@ class Model:
         while self.inbox:
             self.carry_out()
 
-    def publish(self, text: str, data: bytes, about: bytes = b"") -> bool:
+    def publish(self, text: str, data: bytes, metadata: bytes = b"") -> bool:
         """Whether anybody gets it."""
-        if about:
-            self._publish(CHANNELS.about + text.encode(), about)
+        if metadata:
+            self._publish(CHANNELS.metadata + text.encode(), metadata)
         return self._publish(CHANNELS.events + text.encode(), data)
 
     def _publish(self, channel: bytes, payload: bytes) -> bool:
@@ -254,16 +254,16 @@ def _bulks(*texts: bytes) -> bytes:
 
 
 CHANGES = st.tuples(st.sampled_from(["subscribe", "unsubscribe"]), st.sampled_from(["a.b", "a.*", "**"]))
-PUBLISH = st.tuples(st.sampled_from(["publish", "publish_with_about"]), st.sampled_from(["a.b", "a.c"]))
+PUBLISH = st.tuples(st.sampled_from(["publish", "publish_with_metadata"]), st.sampled_from(["a.b", "a.c"]))
 # What no Nexus node does: saying something about an event that does not follow.
-ABOUT = st.tuples(st.just("about"), st.sampled_from(["a.b", "a.c"]))
+METADATA = st.tuples(st.just("metadata"), st.sampled_from(["a.b", "a.c"]))
 # Redis is most often idle, so it carries out what it gets; that is the last of these, as it is the simplest.
 SERVE = st.tuples(st.sampled_from(["arrive", "take", "carry_out", "serve"]), st.just(""))
-STEPS = st.lists(st.one_of(CHANGES, ABOUT, PUBLISH, PUBLISH, SERVE, SERVE), min_size=30, max_size=60)
+STEPS = st.lists(st.one_of(CHANGES, METADATA, PUBLISH, PUBLISH, SERVE, SERVE), min_size=30, max_size=60)
 
 
 @given(STEPS, st.integers(1, 200))
-def test_each_event_is_handed_on_exactly_once_with_its_own_about_however_subscriptions_change(
+def test_each_event_is_handed_on_exactly_once_with_its_own_metadata_however_subscriptions_change(
     steps: list[tuple[str, str]], at_a_time: int
 ) -> None:
     """Overlapping subscriptions come and go between publishes; whatever Redis sends at all arrives once, in order."""
@@ -275,14 +275,14 @@ def test_each_event_is_handed_on_exactly_once_with_its_own_about_however_subscri
             model.subscribe(text)
         elif step == "unsubscribe":
             model.unsubscribe(text)
-        elif step == "about":
-            if model._publish(CHANNELS.about + text.encode(), b"stray %d" % number):
+        elif step == "metadata":
+            if model._publish(CHANNELS.metadata + text.encode(), b"stray %d" % number):
                 said = text, b"stray %d" % number
         elif step.startswith("publish"):
-            about = b"about %d" % number if step == "publish_with_about" else b""
-            if model.publish(text, b"%d" % number, about):
+            metadata = b"about %d" % number if step == "publish_with_metadata" else b""
+            if model.publish(text, b"%d" % number, metadata):
                 foreign = said[1] if said is not None and said[0] == text else b""
-                expected.append((text, b"%d" % number, about or foreign))
+                expected.append((text, b"%d" % number, metadata or foreign))
                 said = None
         elif step == "arrive":
             model.arrive(at_a_time)
@@ -309,7 +309,7 @@ def test_when_the_subscription_that_brought_a_channel_ends_another_takes_over() 
         assert model.heard == [("a.b", b"1", b"x"), ("a.b", b"2", b""), ("a.b", b"3", b"z")]
 
 
-def test_a_full_memory_of_channels_parts_no_event_from_its_about(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_memory_of_channels_parts_no_event_from_its_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
     """By what subscription a channel's messages come is forgotten for want of room, also right between the two."""
     for room in (1, 2, 3):
         monkeypatch.setattr(connection, "SOURCES_KEPT", room)

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from nexus_tw.model.events import About, Event, Publisher
+from nexus_tw.model.events import Event, EventMetadata, Publisher
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.payloads import Payload, Shape
 from nexus_tw.model.serializers import CBOR, JSON, MSGPACK, Codec
@@ -67,7 +67,7 @@ def test_equal_encodings_have_equal_keys() -> None:
 
 PASSING = Subscriber(payload_passthru_mode=True)
 CODECS: list[Codec] = [JSON, MSGPACK, CBOR]
-ABOUT = About(77, publisher=Publisher(9, "sally", "clerk"), options={"ppt_scheme": "x", "ppt_serializer": "cbor"})
+METADATA = EventMetadata(77, publisher=Publisher(9, "sally", "clerk"), options={"ppt_scheme": "x", "ppt_serializer": "cbor"})
 
 
 def wamp(codec: Codec) -> WampFrames:
@@ -95,18 +95,18 @@ def said(encoding: WampFrames, event: Event, pattern: Pattern = SUBSCRIPTION.pat
 def test_an_event_says_of_which_subscription_and_publication_it_is_and_carries_the_arguments(
     codec: Codec, data: bytes, shape: Shape, payload: list[Any]
 ) -> None:
-    event = Event("a.b", Payload.of_value(data, shape), About(77, shape))
+    event = Event("a.b", Payload.of_value(data, shape), EventMetadata(77, shape))
     assert said(wamp(codec), event) == [36, 5, 77, {}, *payload]
 
 
 @pytest.mark.parametrize("pattern", [Pattern.prefixed("a"), Pattern.wildcard("a."), Pattern.wildcard("a.b")], ids=repr)
 def test_of_a_pattern_the_topic_is_told(pattern: Pattern) -> None:
-    event = Event("a.b", Payload.of_value(b"1"), About(77))
+    event = Event("a.b", Payload.of_value(b"1"), EventMetadata(77))
     assert said(wamp(JSON), event, pattern)[3] == {"topic": "a.b"}
 
 
 def test_who_published_and_what_was_passed_on_is_told_where_it_is_known() -> None:
-    event = Event("a.b", Payload.of_value(b"1"), ABOUT)
+    event = Event("a.b", Payload.of_value(b"1"), METADATA)
     who = {"publisher": 9, "publisher_authid": "sally", "publisher_authrole": "clerk"}
     how = {"ppt_scheme": "x", "ppt_serializer": "cbor"}
     assert said(wamp(JSON).to(PASSING._replace(publisher_identification=True)), event)[3] == {**who, **how}
@@ -114,11 +114,11 @@ def test_who_published_and_what_was_passed_on_is_told_where_it_is_known() -> Non
 
 
 def test_what_was_passed_on_is_nothing_to_those_who_cannot_open_it() -> None:
-    for event_about in (ABOUT, About(77, "opaque", options={"enc_algo": "x"})):
-        event = Event("a.b", Payload.of_value(b"1"), event_about)
+    for metadata in (METADATA, EventMetadata(77, "opaque", options={"enc_algo": "x"})):
+        event = Event("a.b", Payload.of_value(b"1"), metadata)
         for encoding in (JSON_TEXT, wamp(JSON), wamp(JSON).to(Subscriber(True, True))):
             assert encoding.event(event, SUBSCRIPTION) == b""
-    event = Event("a.b", Payload.of_value(b'"x"', "opaque"), About(77, "opaque", options={"enc_algo": "x"}))
+    event = Event("a.b", Payload.of_value(b'"x"', "opaque"), EventMetadata(77, "opaque", options={"enc_algo": "x"}))
     assert wamp(JSON).to(PASSING).event(event, SUBSCRIPTION) == b""
     assert said(wamp(CBOR).to(Subscriber(payload_transparency=True)), event)[3:] == [{"enc_algo": "x"}, "x"]
 
@@ -138,7 +138,7 @@ def test_an_event_of_somebody_who_is_no_nexus_node_has_a_publication_that_is_the
 
 def test_the_bytes_that_came_in_the_same_serializer_leave_as_they_came() -> None:
     args = b"\x91\xcd\x00\x07"  # 7, in more bytes than it takes
-    event = Event("a.b", Payload.of_arguments(MSGPACK, args, None, 9), About(77))
+    event = Event("a.b", Payload.of_arguments(MSGPACK, args, None, 9), EventMetadata(77))
     assert args in wamp(MSGPACK).event(event, SUBSCRIPTION)
     assert said(wamp(JSON), event)[4] == [7]
 

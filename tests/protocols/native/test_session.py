@@ -16,7 +16,7 @@ from nexus_tw.commands.registry import Executor, Registration
 from nexus_tw.interfaces.peers import Fail, Peer
 from nexus_tw.interfaces.realm import CommandReply, Verbs
 from nexus_tw.model.errors import SHUTTING_DOWN, TOO_MANY_ERRORS, NexusError
-from nexus_tw.model.events import About
+from nexus_tw.model.events import EventMetadata
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern, parse_pattern
 from nexus_tw.model.payloads import Payload
@@ -107,9 +107,9 @@ class RecordingVerbs:
         payload: Payload,
         ok: Callable[[], None],
         fail: Fail,
-        about: About | None = None,
+        metadata: EventMetadata | None = None,
     ) -> None:
-        assert rights.subject == "agent-1" and payload.shape == "natural" and about is None
+        assert rights.subject == "agent-1" and payload.shape == "natural" and metadata is None
         self.asked.append(("publish", event_type, payload.data))
         self._answer(ok, fail)
 
