@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 from msgspec import Raw
@@ -36,6 +36,21 @@ class CallRequest(NamedTuple):
     more: bool  # whether further parts of the arguments follow
     disclose: bool  # whether the callee may be told who calls
     options: Options
+
+
+class SubscribeRequest(NamedTuple):
+    """What is subscribed to, and how."""
+
+    patterns: Sequence[str | Pattern]  # a text is a pattern as clients of the JSON protocol write it, not checked yet
+    filters: dict[str, Any] | None = None
+    since: Mapping[str, str] | None = None  # where to go on, by event type; None if nothing is to be recovered
+
+
+class SubscribeReply(NamedTuple):
+    """Called for the answer to a `SubscribeRequest`: one of them, once."""
+
+    ok: Callable[[], None]  # every event from now on will come, none has come yet
+    fail: Fail
 
 
 CancelMode = Literal["skip", "kill", "killnowait"]
@@ -111,17 +126,8 @@ class Verbs(Protocol):
         Both are called in the order in which the peer asked; see `queue`. `payload` is what waits with the request.
         """
 
-    def subscribe(
-        self,
-        peer: Peer,
-        rights: Principal,
-        events: list[str],
-        parse: Callable[[str, str], Pattern],
-        filters: dict[str, Any] | None,
-        recover: bool,
-        ok: Callable[[], None],
-        fail: Fail,
-    ) -> None: ...
+    def subscribe(self, peer: Peer, rights: Principal, request: SubscribeRequest, reply: SubscribeReply) -> None:
+        """Add to what the peer subscribes to, all or nothing. Nothing that it asks for later overtakes this."""
 
     def unsubscribe(self, peer: Peer, events: list[str], ok: Callable[[], None]) -> None: ...
 

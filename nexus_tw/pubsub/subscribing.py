@@ -11,14 +11,15 @@ from typing import Final
 
 import msgspec
 
-from nexus_tw.interfaces.peers import Fail, Peer
+from nexus_tw.interfaces.peers import Peer
 from nexus_tw.interfaces.plugins import IBus
+from nexus_tw.interfaces.realm import SubscribeReply, SubscribeRequest
 from nexus_tw.model.budgets import Pot
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.events import Event, EventMetadata, Rule, new_publication_id
 from nexus_tw.model.filters import Filter, compile_filter
 from nexus_tw.model.metrics import Metrics
-from nexus_tw.model.names import Pattern
+from nexus_tw.model.names import Pattern, parse_pattern
 from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Limits
@@ -83,44 +84,35 @@ class Subscriptions:
         self._clients: dict[Peer, Subscriber] = {}
         self.lines = Lines(limits, metrics)
 
-    def subscribe(
-        self,
-        peer: Peer,
-        rights: Principal,
-        events: list[str],
-        parse: Callable[[str, str], Pattern],
-        filters: dict[str, object] | None,
-        recover: bool,
-        ok: Callable[[], None],
-        fail: Fail,
-    ) -> None:
-        """Adds (event, filter) pairs to the peer's; `ok` once every event from then on will reach it, before the first does.
+    def subscribe(self, peer: Peer, rights: Principal, request: SubscribeRequest, reply: SubscribeReply) -> None:
+        """Add (pattern, filter) pairs to the peer's. Nothing that the peer asks for after this overtakes it
+        (`nexus_tw.pubsub.order`).
 
-        Nothing that the peer asks for after this overtakes it (`nexus_tw.pubsub.order`).
-
-        `rights` is who must be allowed to. `parse` makes a pattern of a text and of the member that it stands in.
-        `recover` says that the peer wants what it missed, which cannot be told while the bus is away.
+        `rights` must cover all patterns. While the bus is away nobody can tell what was missed, so `since` is refused.
         """
+        patterns, filters, since = request
         try:
             # Before each is looked at: thousands of new patterns in one message would take the time of everybody here.
-            if 0 < self._limits.subscriptions < len(events) and self._limits.subscriptions < len(set(events)):
+            if 0 < self._limits.subscriptions < len(patterns) and self._limits.subscriptions < len(set(patterns)):
                 raise self._too_many()
-            patterns = [parse(text, f"events[{place}]") for place, text in enumerate(events)]
-            for pattern in patterns:
+            parsed = [
+                parse_pattern(one, f"events[{place}]") if isinstance(one, str) else one for place, one in enumerate(patterns)
+            ]
+            for pattern in parsed:
                 rights.require_cover("subscribe", pattern)
             condition = compile_filter(filters, self._limits.filter_nodes, self._limits.filter_bytes)
-            if recover and not self._bus.available:
+            if since is not None and not self._bus.available:
                 raise NexusError("bus_unavailable", "The event bus is away")
         except NexusError as error:
-            fail(error)
+            reply.fail(error)
             return
         subscriber = self._clients.get(peer)
         if subscriber is None:
             subscriber = self._clients[peer] = Subscriber(peer)
         try:
-            self._in_turn(peer, lambda: self._subscribe(subscriber, patterns, condition, ok, fail))
+            self._in_turn(peer, lambda: self._subscribe(subscriber, parsed, condition, reply))
         except NexusError as error:
-            fail(error)
+            reply.fail(error)
 
     def unsubscribe(self, peer: Peer, events: list[str], ok: Callable[[], None]) -> None:
         """Drops the peer's pairs written with these very strings; those it does not have change nothing.
@@ -170,8 +162,7 @@ class Subscriptions:
         subscriber: Subscriber,
         patterns: list[Pattern],
         condition: Filter | None,
-        ok: Callable[[], None],
-        fail: Fail,
+        reply: SubscribeReply,
     ) -> None:
         peer = subscriber.peer
         if self.lines.left(peer):
@@ -180,13 +171,13 @@ class Subscriptions:
         new = {p.text: p for p in patterns if identity not in subscriber.pairs.get(p.text, ())}
         limit = self._limits.subscriptions
         if limit and len(subscriber) + len(new) > limit:
-            fail(self._too_many())
+            reply.fail(self._too_many())
             return
         burden = condition.weight * len(new) if condition else 0
         try:
             self._burden(subscriber, burden)
         except NexusError as error:
-            fail(error)
+            reply.fail(error)
             return
         acquired = [p for p in new.values() if p.text not in subscriber.pairs]
         account = peer.principal.account
@@ -194,7 +185,7 @@ class Subscriptions:
             self._wildcards.take(account, sum(not p.exact and p.text not in self._interests for p in acquired))
         except NexusError as error:
             self._lighten(subscriber, burden)
-            fail(error)
+            reply.fail(error)
             return
         interests = [self._acquire(p, account) for p in acquired]
         waited_for = [interest for interest in interests if not interest.standing]
@@ -215,7 +206,7 @@ class Subscriptions:
                 self._hub.subscribe(subscriber, [(p, condition) for p in patterns])
                 if self._clients.get(peer) is not subscriber:
                     return  # what was gathered for it before ended it
-                ok()
+                reply.ok()
                 for pattern in acquired:
                     self._meta.subscribed(peer, self.subscription(pattern), pattern in created)
             else:  # it left in the meantime, so `gone` did not know of these

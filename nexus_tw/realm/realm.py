@@ -17,7 +17,7 @@ from nexus_tw.commands.registry import Executors
 from nexus_tw.commands.tasks import Dealer
 from nexus_tw.interfaces.peers import Fail, Invocation, Peer, Registration, Subscription
 from nexus_tw.interfaces.plugins import Handler, IBus
-from nexus_tw.interfaces.realm import CallReply, CallRequest, CommandReply
+from nexus_tw.interfaces.realm import CallReply, CallRequest, CommandReply, SubscribeReply, SubscribeRequest
 from nexus_tw.model import settings
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.events import EventMetadata
@@ -213,18 +213,8 @@ class Realm:
 
     # --- publish and subscribe
 
-    def subscribe(
-        self,
-        peer: Peer,
-        rights: Principal,
-        events: list[str],
-        parse: Callable[[str, str], Pattern],
-        filters: dict[str, Any] | None,
-        recover: bool,
-        ok: Callable[[], None],
-        fail: Fail,
-    ) -> None:
-        self._subscriptions.subscribe(peer, rights, events, parse, filters, recover, ok, fail)
+    def subscribe(self, peer: Peer, rights: Principal, request: SubscribeRequest, reply: SubscribeReply) -> None:
+        self._subscriptions.subscribe(peer, rights, request, reply)
 
     def unsubscribe(self, peer: Peer, events: list[str], ok: Callable[[], None]) -> None:
         self._subscriptions.unsubscribe(peer, events, ok)

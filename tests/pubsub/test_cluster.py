@@ -10,9 +10,9 @@ from msgspec import Raw
 from twisted.internet.task import Clock
 
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
+from nexus_tw.interfaces.realm import SubscribeReply, SubscribeRequest
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
-from nexus_tw.model.names import parse_pattern
 from nexus_tw.model.settings import Limits
 from nexus_tw.presence.sessions import Roster
 from nexus_tw.pubsub import cluster as module
@@ -51,16 +51,8 @@ class Node:
     def subscriber(self, *events: str, peer: RecordingPeer | None = None) -> RecordingPeer:
         peer = peer or RecordingPeer()
         self.roster.add(peer)
-        self.subscriptions.subscribe(
-            peer,
-            peer.principal,
-            list(events),
-            parse_pattern,
-            None,
-            False,
-            lambda: None,
-            lambda error: pytest.fail(str(error)),
-        )
+        reply = SubscribeReply(lambda: None, lambda error: pytest.fail(str(error)))
+        self.subscriptions.subscribe(peer, peer.principal, SubscribeRequest(events), reply)
         return peer
 
 

@@ -8,9 +8,9 @@ import pytest
 from twisted.internet.task import Clock
 
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
+from nexus_tw.interfaces.realm import SubscribeReply, SubscribeRequest
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
-from nexus_tw.model.names import parse_pattern
 from nexus_tw.model.settings import Limits
 from nexus_tw.presence.sessions import Roster
 from nexus_tw.pubsub.cluster import Nodes
@@ -82,16 +82,8 @@ def test_every_node_gets_an_event_once_and_in_the_same_order() -> None:
         bus.start(Listener(subscriptions, publications, between))
         peer = RecordingPeer()
         heard.append(peer.delivered)
-        subscriptions.subscribe(
-            peer,
-            peer.principal,
-            ["a", "a.**", "*"],
-            parse_pattern,
-            None,
-            False,
-            lambda: None,
-            lambda error: pytest.fail(str(error)),
-        )
+        reply = SubscribeReply(lambda: None, lambda error: pytest.fail(str(error)))
+        subscriptions.subscribe(peer, peer.principal, SubscribeRequest(["a", "a.**", "*"]), reply)
         publishers.append(publications)
     for number in range(4):
         publishers[number % 2].put("a", b"%d" % number, lambda: None, lambda error: pytest.fail(str(error)))

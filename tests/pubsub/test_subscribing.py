@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from nexus_tw.interfaces.peers import Subscription
+from nexus_tw.interfaces.realm import SubscribeReply, SubscribeRequest
 from nexus_tw.model.events import Event, EventMetadata, Publisher, Rule, encode_metadata
-from nexus_tw.model.names import Pattern, parse_pattern
+from nexus_tw.model.names import Pattern
 from nexus_tw.model.settings import Role
 from tests.pubsub.world import World, continuity
 from tests.recording import RecordingEachEncoding, RecordingEncoding, RecordingPeer, principal
@@ -47,7 +48,7 @@ def test_the_subscription_is_there_when_the_answer_is_given(world: World, peer: 
     def ok() -> None:
         world.said.append(world.subscriptions.subscription(pattern).pattern)
 
-    world.subscriptions.subscribe(peer, peer.principal, ["a"], parse_pattern, None, False, ok, world.failing("a"))
+    world.subscriptions.subscribe(peer, peer.principal, SubscribeRequest(["a"]), SubscribeReply(ok, world.failing("a")))
     assert world.said == [pattern]
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 from twisted.internet.task import Clock
 
+from nexus_tw.interfaces.realm import SubscribeReply, SubscribeRequest
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.events import EventMetadata, encode_metadata
 from nexus_tw.model.metrics import Metrics
-from nexus_tw.model.names import Pattern, parse_pattern
+from nexus_tw.model.names import Pattern
 from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Limits
@@ -46,30 +47,15 @@ class World:
 
     def subscribe(self, peer: RecordingPeer, *events: str, name: str = "", recover: bool = False, **filters: Any) -> None:
         name = name or ",".join(events)
-        self.subscriptions.subscribe(
-            peer,
-            peer.principal,
-            list(events),
-            parse_pattern,
-            filters or None,
-            recover,
-            lambda: self.said.append(name),
-            self.failing(name),
-        )
+        request = SubscribeRequest(events, filters or None, {"a": "1"} if recover else None)
+        reply = SubscribeReply(lambda: self.said.append(name), self.failing(name))
+        self.subscriptions.subscribe(peer, peer.principal, request, reply)
 
     def match(self, peer: RecordingPeer, uri: str, match: str, rights: Principal | None = None) -> Pattern:
         """Subscribes by one of WAMP's match policies."""
         pattern = pattern_of(uri, match)
-        self.subscriptions.subscribe(
-            peer,
-            rights or peer.principal,
-            [uri],
-            lambda _text, _member: pattern,
-            None,
-            False,
-            lambda: self.said.append(uri),
-            self.failing(uri),
-        )
+        reply = SubscribeReply(lambda: self.said.append(uri), self.failing(uri))
+        self.subscriptions.subscribe(peer, rights or peer.principal, SubscribeRequest((pattern,)), reply)
         return pattern
 
     def unsubscribe(self, peer: RecordingPeer, *events: str, name: str = "") -> None:

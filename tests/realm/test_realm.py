@@ -8,10 +8,10 @@ from twisted.internet.task import Clock
 
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 from nexus_tw.interfaces.peers import Peer
-from nexus_tw.interfaces.realm import CallRequest, Verbs
+from nexus_tw.interfaces.realm import CallRequest, SubscribeReply, SubscribeRequest, Verbs
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
-from nexus_tw.model.names import Pattern, parse_pattern
+from nexus_tw.model.names import Pattern
 from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import EVERYTHING, Principal
 from nexus_tw.model.settings import Limits, Role
@@ -52,7 +52,7 @@ class World:
         return peer
 
     def subscribe(self, realm: Realm, peer: Peer, *events: str) -> None:
-        realm.subscribe(peer, peer.principal, list(events), parse_pattern, None, False, lambda: None, self.failed)
+        realm.subscribe(peer, peer.principal, SubscribeRequest(events), SubscribeReply(lambda: None, self.failed))
 
     def publish(self, realm: Realm, event_type: str, data: bytes = b"1") -> None:
         realm.publish(principal(), event_type, Payload.of_value(data), lambda: None, self.failed)

@@ -14,6 +14,7 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import provider
 
 from nexus_tw.interfaces.peers import Subscription
+from nexus_tw.interfaces.realm import SubscribeReply, SubscribeRequest
 from nexus_tw.model.errors import INTERNAL, SHUTTING_DOWN, NexusError
 from nexus_tw.model.events import Event
 from nexus_tw.model.metrics import Metrics
@@ -128,7 +129,7 @@ def test_a_subscriber_that_raises_when_its_interest_stands_on_the_bus_holds_up_n
     world = World()
     world.bus.confirms = False
     world.subscriptions.subscribe(
-        one := RecordingPeer(), one.principal, ["a"], lambda text, _: Pattern.parse(text), None, False, fails, fails
+        one := RecordingPeer(), one.principal, SubscribeRequest(["a"]), SubscribeReply(fails, fails)
     )
     world.subscribe(RecordingPeer(), "a", name="other")
     world.bus.confirm()

@@ -12,12 +12,11 @@ from typing import Any, Final
 import msgspec
 
 from nexus_tw.interfaces.peers import Encoding, Invocation, Reason, Registration, Subscription
-from nexus_tw.interfaces.realm import Verbs
+from nexus_tw.interfaces.realm import SubscribeReply, SubscribeRequest, Verbs
 from nexus_tw.interfaces.sessions import Link
 from nexus_tw.model import events, payloads
 from nexus_tw.model.errors import TOO_MANY_ERRORS, UNSUPPORTED, Close, NexusError, invalid, misshapen
 from nexus_tw.model.metrics import Metrics
-from nexus_tw.model.names import parse_pattern
 from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Heartbeat, Limits
@@ -318,12 +317,8 @@ class JsonSession:
         self._dialect.verbs.subscribe(
             self,
             self.principal,
-            message.events,
-            parse_pattern,
-            message.filters,
-            since is not None,
-            ok,
-            self._failing(message.id),
+            SubscribeRequest(message.events, message.filters, since),
+            SubscribeReply(ok, self._failing(message.id)),
         )
 
     def _unsubscribe(self, message: messages.Unsubscribe) -> None:

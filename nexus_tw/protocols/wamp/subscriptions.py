@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from nexus_tw.interfaces.realm import SubscribeReply, SubscribeRequest
 from nexus_tw.model.errors import NOT_SUBSCRIBED
 from nexus_tw.model.policy import Principal
 from nexus_tw.protocols.wamp.messages import SUBSCRIBED, UNSUBSCRIBED, Subscribe, Unsubscribe
@@ -17,7 +18,7 @@ def subscribe(session: WampSession, message: Subscribe) -> None:
     fail = partial(session.refuse, message)
 
     def act(rights: Principal) -> None:
-        verbs.subscribe(session, rights, [message.topic], lambda _text, _member: pattern, None, False, ok, fail)
+        verbs.subscribe(session, rights, SubscribeRequest((pattern,)), SubscribeReply(ok, fail))
 
     def ok() -> None:
         session.send(SUBSCRIBED, message.request, verbs.subscription(pattern).number)

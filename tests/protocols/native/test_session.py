@@ -14,11 +14,11 @@ from msgspec import Raw
 from nexus_tw.commands.invocations import Invocation, Invocations
 from nexus_tw.commands.registry import Executor, Registration
 from nexus_tw.interfaces.peers import Fail, Peer
-from nexus_tw.interfaces.realm import CommandReply, Verbs
+from nexus_tw.interfaces.realm import CommandReply, SubscribeReply, SubscribeRequest, Verbs
 from nexus_tw.model.errors import SHUTTING_DOWN, TOO_MANY_ERRORS, NexusError
 from nexus_tw.model.events import EventMetadata
 from nexus_tw.model.metrics import Metrics
-from nexus_tw.model.names import Pattern, parse_pattern
+from nexus_tw.model.names import Pattern
 from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Heartbeat, Limits
@@ -81,20 +81,10 @@ class RecordingVerbs:
     def gone(self, peer: Peer) -> None:
         self.asked.append(("gone", peer))
 
-    def subscribe(
-        self,
-        peer: Peer,
-        rights: Principal,
-        events: list[str],
-        parse: Callable[[str, str], Pattern],
-        filters: dict[str, Any] | None,
-        recover: bool,
-        ok: Callable[[], None],
-        fail: Fail,
-    ) -> None:
-        assert rights is peer.principal and parse is parse_pattern
-        self.asked.append(("subscribe", events, filters, recover))
-        self._answer(ok, fail)
+    def subscribe(self, peer: Peer, rights: Principal, request: SubscribeRequest, reply: SubscribeReply) -> None:
+        assert rights is peer.principal
+        self.asked.append(("subscribe", *request))
+        self._answer(*reply)
 
     def unsubscribe(self, peer: Peer, events: list[str], ok: Callable[[], None]) -> None:
         self.asked.append(("unsubscribe", events))
@@ -319,17 +309,17 @@ FINE: list[tuple[dict[str, Any], tuple[Any, ...], dict[str, Any] | None]] = [
     ({"type": "pong"}, (), None),
     (
         {"type": "subscribe", "events": ["task.updated", "agent.*"]},
-        ("subscribe", ["task.updated", "agent.*"], None, False),
+        ("subscribe", ["task.updated", "agent.*"], None, None),
         {"type": "subscribed", "events": ["task.updated", "agent.*"], "timestamp": TIMESTAMP},
     ),
     (
         {"type": "subscribe", "events": ["a"], "filters": {"agentId": "x", "n": {"gt": 1.5}}},
-        ("subscribe", ["a"], {"agentId": "x", "n": {"gt": 1.5}}, False),
+        ("subscribe", ["a"], {"agentId": "x", "n": {"gt": 1.5}}, None),
         {"type": "subscribed", "events": ["a"], "timestamp": TIMESTAMP},
     ),
     (
         {"type": "subscribe", "events": ["a"], "since": {"a": "EPOCH:7"}, "filters": None},
-        ("subscribe", ["a"], None, True),
+        ("subscribe", ["a"], None, {"a": "EPOCH:7"}),
         {"type": "subscribed", "events": ["a"], "timestamp": TIMESTAMP, "recovered": {"a": False}},
     ),
     (
@@ -722,7 +712,7 @@ def test_numbers_without_bounds_and_other_oddities_are_told_by_the_members_name(
 def test_of_a_member_that_is_there_twice_the_last_counts(world: World) -> None:
     assert world.receive(b'{"type":"ping","id":1,"id":2}') == [{"type": "pong", "timestamp": TIMESTAMP, "id": 2}]
     world.receive(b'{"type":"subscribe","events":["a"],"events":["b"]}')
-    assert world.verbs.asked == [("subscribe", ["b"], None, False)]
+    assert world.verbs.asked == [("subscribe", ["b"], None, None)]
 
 
 def test_members_may_come_in_any_order_and_with_white_space(world: World) -> None:
@@ -743,7 +733,7 @@ def test_every_text_arrives_and_comes_back_as_it_was(text: str, escaped: bool) -
     assert send(type="subscribe", events=[text], filters={text: text}, since={text: text}, id=text) == [
         {"type": "subscribed", "events": [text], "timestamp": TIMESTAMP, "recovered": {text: False}, "id": text}
     ]
-    assert world.verbs.asked[-1] == ("subscribe", [text], {text: text}, True)
+    assert world.verbs.asked[-1] == ("subscribe", [text], {text: text}, {text: text})
     assert send(type="unsubscribe", events=[text])[0]["events"] == [text]
     assert send(type="publish", eventType=text, data=text)[0]["eventType"] == text
     assert json.loads(world.verbs.asked[-1][2]) == text
