@@ -1,4 +1,8 @@
-"""Groups, buckets and cohorts: subscribers that get the same bytes."""
+"""Groups, buckets and cohorts: subscribers that get the same bytes.
+
+A bucket has the groups of one pattern; a group, the cohorts whose peers subscribe to that pattern with one filter; a cohort,
+peers of one encoding that are in the same groups. The hub puts subscribers in and takes them out.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +44,7 @@ class Bucket:
         self.scanned: list[Group] = []
 
     def group(self, filter_: Filter | None) -> Group:
+        """Return the group of this filter; make it if there is none."""
         identity = filter_.identity if filter_ else None
         group = self.groups.get(identity)
         if group is None:
@@ -48,6 +53,7 @@ class Bucket:
         return group
 
     def drop(self, group: Group) -> None:
+        """Remove a group that nobody is in any more."""
         if group.filter is None:
             self.plain = None
             del self.groups[None]
@@ -66,12 +72,12 @@ class Bucket:
         self.filtered = bool(self.index or self.scanned)
 
     def peers(self) -> list[Peer]:
-        """All who subscribe to the pattern, each once."""
+        """Return all who subscribe to the pattern, each once."""
         cohorts = (cohort for group in self.groups.values() for cohort in group.cohorts)
         return list(dict.fromkeys(member.peer for cohort in cohorts for member in cohort.members))
 
     def matching(self, facts: Facts) -> Iterator[Group]:
-        """Groups whose filter the event passes (the one without a filter is `plain`)."""
+        """Yield the groups whose filter the event passes; the group without a filter is `plain`."""
         for name, values in self.index.items():
             for group in values.get(scalar_key(facts[name]), ()):
                 if group.filter.matches(facts):  # type: ignore[union-attr]
@@ -138,5 +144,5 @@ class Subscriber:
         return sum(map(len, self.pairs.values()))
 
     def buckets(self, texts: Iterable[str]) -> list[Bucket]:
-        """Those of the patterns written so, which it has."""
+        """Return the buckets of these patterns, all of which it subscribes to."""
         return [next(iter(self.pairs[text].values())).bucket for text in texts]

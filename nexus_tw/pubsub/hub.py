@@ -33,40 +33,10 @@ from nexus_tw.model.filters import Facts, Filter
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.pattern_index import PatternIndex, selecting
-from nexus_tw.protocols.native.messages import Continuity
+from nexus_tw.pubsub.fan import Fan
 from nexus_tw.pubsub.groups import Batch, Bucket, Cohort, Group, Subscriber
 
 ROUTES_BYTES: Final = 8 << 20  # of event types for which the matching patterns are remembered, which may be many
-
-
-class _Fan:
-    """The fan-out of one event: its frames, each made once, and whom its rule concerns."""
-
-    __slots__ = ("_frames", "_left_out", "_rule", "event")
-
-    def __init__(self, event: Event, excluded: Collection[Subscriber]) -> None:
-        self.event = event
-        self._rule = event.metadata.rule if event.metadata is not None else None
-        # The cohorts that some of these are in.
-        self._left_out = {subscriber.cohort for subscriber in excluded} if excluded else ()
-        self._frames: dict[Hashable, bytes] = {}
-
-    def frame(self, encoding: Encoding, bucket: Bucket) -> bytes:
-        key = encoding.key if encoding.once else (encoding.key, bucket.number)
-        frame = self._frames.get(key)
-        if frame is None:
-            frame = self._frames[key] = encoding.event(self.event, bucket)
-        return frame
-
-    def gap(self, encoding: Encoding) -> bytes:
-        """Return the notice that replaces an event that could not be encoded."""
-        return encoding.message(Continuity(event_type=self.event.type, recovered=False))
-
-    def rule_for(self, cohort: Cohort) -> Rule | None:
-        rule = self._rule
-        if rule is None or (rule.by_session and cohort not in self._left_out):
-            return None
-        return rule
 
 
 class Hub:
@@ -145,7 +115,7 @@ class Hub:
         buckets = self._buckets.find(event.type)
         if not buckets:
             return
-        fan = _Fan(event, excluded)
+        fan = Fan(event, excluded)
         facts: Facts | None = None  # the same for the filters of all patterns
         for bucket in buckets:
             if bucket.plain is not None:
@@ -182,7 +152,7 @@ class Hub:
 
     # --- fan-out
 
-    def _gather(self, group: Group, fan: _Fan) -> None:
+    def _gather(self, group: Group, fan: Fan) -> None:
         for cohort in group.cohorts:
             if cohort.last is not fan.event or not cohort.encoding.once:
                 try:

@@ -1,0 +1,43 @@
+"""The fan-out of one event: its frames, each made once, and which cohorts its rule concerns."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable
+
+from nexus_tw.interfaces.peers import Encoding
+from nexus_tw.model.events import Event, Rule
+from nexus_tw.protocols.native.messages import Continuity
+from nexus_tw.pubsub.groups import Bucket, Cohort, Subscriber
+
+
+class Fan:
+    """One event on its way to those who subscribe."""
+
+    __slots__ = ("_frames", "_left_out", "_rule", "event")
+
+    def __init__(self, event: Event, excluded: Collection[Subscriber]) -> None:
+        """`excluded` are the subscribers that its rule leaves out by session."""
+        self.event = event
+        self._rule = event.metadata.rule if event.metadata is not None else None
+        # The cohorts that some of these are in.
+        self._left_out = {subscriber.cohort for subscriber in excluded} if excluded else ()
+        self._frames: dict[Hashable, bytes] = {}
+
+    def frame(self, encoding: Encoding, bucket: Bucket) -> bytes:
+        """Return the event in an encoding, as one of this subscription if the encoding tells them apart."""
+        key = encoding.key if encoding.once else (encoding.key, bucket.number)
+        frame = self._frames.get(key)
+        if frame is None:
+            frame = self._frames[key] = encoding.event(self.event, bucket)
+        return frame
+
+    def gap(self, encoding: Encoding) -> bytes:
+        """Return the notice that replaces an event that could not be encoded."""
+        return encoding.message(Continuity(event_type=self.event.type, recovered=False))
+
+    def rule_for(self, cohort: Cohort) -> Rule | None:
+        """Return the rule by which some of the cohort do not get the event; None if all of them do."""
+        rule = self._rule
+        if rule is None or (rule.by_session and cohort not in self._left_out):
+            return None
+        return rule
