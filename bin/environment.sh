@@ -1,4 +1,4 @@
-# Sourced by bin/serve and bin/test: the checkout's own virtual environment, in .venv.
+# Sourced by bin/serve and bin/test: makes the checkout's own virtual environment, in .venv.
 # shellcheck shell=bash
 
 say() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }
@@ -16,10 +16,10 @@ find_python() {
     die "needs Python 3.11 or newer as python3 (Debian, Ubuntu: apt-get install python3 python3-venv)"
 }
 
-# What the installation depends on; the path is a part of it, as the scripts in .venv/bin contain it.
+# Print a digest of everything that the installation depends on, including the path, as the scripts in .venv/bin contain it.
 fingerprint() { { printf '%s\n' "$PWD" "$1"; cat setup.cfg pyproject.toml nexus_tw/__init__.py; } | sha256sum; }
 
-# ensure_environment [EXTRA]: .venv with the project and its EXTRA, installed anew where setup.cfg has changed since.
+# ensure_environment [EXTRA]: make .venv with the project and its EXTRA; install again if the fingerprint has changed.
 ensure_environment() {
     local extra=${1:-} python stamp=.venv/installed${1:+-$1} log=.venv/install.log
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(fingerprint "$extra")" ] && .venv/bin/python -c '' 2>/dev/null; then
@@ -35,7 +35,7 @@ ensure_environment() {
         printf '%s' "$PWD" >.venv/made-in
     fi
     say "installing nexus-tw${extra:+ with what the tests need} into .venv"
-    # Editable, so that a change of the code counts at once; in compat mode, as twistd finds no plugin in the default one.
+    # Editable, so that a change of the code applies at once; in compat mode, as twistd finds no plugin in the default one.
     if ! .venv/bin/python -m pip install --disable-pip-version-check --quiet --editable ".${extra:+[$extra]}" \
         --config-settings editable_mode=compat >"$log" 2>&1; then
         grep -i 'error' "$log" | tail -n 5 >&2 || true
