@@ -15,7 +15,7 @@ from nexus_tw.interfaces.plugins import IBus
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.times import Timestamps
 from nexus_tw.protocols.native.messages import Broadcast
-from nexus_tw.pubsub.subscribing import Subscriptions
+from nexus_tw.pubsub.arriving import Arrivals
 from nexus_tw.runtime.guard import Guard
 
 _guarded: Final = Guard(__name__, "A broadcast could not be handed to a client")
@@ -76,13 +76,13 @@ class Nodes:
         bus: IBus,
         clock: IReactorTime,
         everybody: Callable[[], Iterable[Peer]],
-        subscriptions: Subscriptions,
+        arrivals: Arrivals,
     ) -> None:
         """`everybody` gives the peers that broadcasts are for, besides those that subscribe to them."""
         self._bus = bus
         self._clock = clock
         self._everybody = everybody
-        self._subscriptions = subscriptions
+        self._arrivals = arrivals
         self._timestamps = Timestamps()
         self._tallies: dict[int, _Tally] = {}
         self._number = 0
@@ -158,9 +158,9 @@ class Nodes:
                 self._check(message.number)
         elif type(message) is Gap:
             if message.event_type == ANY:
-                self._subscriptions.gap_anywhere()
+                self._arrivals.gap_anywhere()
             else:
-                self._subscriptions.gap(message.event_type)
+                self._arrivals.gap(message.event_type)
 
     def restored(self) -> None:
         """The bus is back: tell the gaps that it could not take."""
@@ -180,7 +180,7 @@ class Nodes:
             peer.deliver(frame)
 
         told = [peer for peer in list(self._everybody()) if _guarded(hand, peer)]
-        return len(told) + self._subscriptions.broadcast(bytes(spread.data), told)
+        return len(told) + self._arrivals.broadcast(bytes(spread.data), told)
 
     def _check(self, number: int) -> None:
         tally = self._tallies[number]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from nexus_tw.pubsub.arriving import Arrivals
 from nexus_tw.pubsub.cluster import Nodes
 from nexus_tw.pubsub.publishing import Publications
-from nexus_tw.pubsub.subscribing import Subscriptions
 
 
 class Listener:
     """Provides `nexus_tw.interfaces.plugins.BusListener`."""
 
-    def __init__(self, subscriptions: Subscriptions, publications: Publications, nodes: Nodes) -> None:
-        self.event = subscriptions.event
+    def __init__(self, arrivals: Arrivals, publications: Publications, nodes: Nodes) -> None:
+        self.event = arrivals.event
         self.message = nodes.message
-        self._subscriptions = subscriptions
+        self._arrivals = arrivals
         self._publications = publications
         self._nodes = nodes
 
@@ -23,5 +23,5 @@ class Listener:
     def restored(self) -> None:
         # First the gaps: an event that waited must not come before the news that earlier ones are missing.
         self._nodes.restored()
-        self._subscriptions.gap_anywhere()
+        self._arrivals.gap_anywhere()
         self._publications.restored()

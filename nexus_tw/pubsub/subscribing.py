@@ -1,38 +1,29 @@
-"""Subscribing: from a peer's wish through policy to the bus, and from the bus to the hub.
+"""Subscribing: from a peer's wish through policy to the bus and the hub.
 
-The bus is the only way into the hub, so one node and many behave alike and nothing arrives twice. There is one subscription
-on the bus for each pattern that anybody here wants, and a subscriber is answered once it stands.
+There is one subscription on the bus for each pattern that anybody here wants, and a subscriber is answered once it stands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
-
-import msgspec
 
 from nexus_tw.interfaces.peers import Peer
 from nexus_tw.interfaces.plugins import IBus
 from nexus_tw.interfaces.realm import SubscribeReply, SubscribeRequest
 from nexus_tw.model.budgets import Pot
 from nexus_tw.model.errors import NexusError
-from nexus_tw.model.events import Event, EventMetadata, Rule, new_publication_id
 from nexus_tw.model.filters import Filter, compile_filter
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern, parse_pattern
-from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Limits
-from nexus_tw.presence.sessions import Roster
-from nexus_tw.protocols.native.messages import Continuity
 from nexus_tw.pubsub.groups import Bucket, Subscriber
 from nexus_tw.pubsub.hub import Hub
 from nexus_tw.pubsub.meta_events import Meta
 from nexus_tw.pubsub.order import Lines
 from nexus_tw.runtime.guard import Guard
 
-BROADCAST: Final = "nexus.broadcast"  # where those hear of broadcasts who are not told of them anyway
-CONTINUITY: Final = "nexus.continuity"  # where those hear of gaps whose dialect has no message for it
 WILDCARDS: Final = 32768  # patterns of a realm and process that the bus compares with every event: Redis does, for each publish
 
 _guarded: Final = Guard(__name__, "A subscriber could not be told that its subscription stands")
@@ -63,21 +54,11 @@ class _Interest:
 class Subscriptions:
     """What everybody on this node subscribes to."""
 
-    def __init__(
-        self,
-        bus: IBus,
-        hub: Hub,
-        limits: Limits,
-        metrics: Metrics,
-        roster: Roster,
-        meta: Meta,
-    ) -> None:
-        self._roster = roster
+    def __init__(self, bus: IBus, hub: Hub, limits: Limits, metrics: Metrics, meta: Meta) -> None:
         self._meta = meta
         self._bus = bus
         self._hub = hub
         self._limits = limits
-        self._metrics = metrics
         self._filters = Pot("filters", "filters_all", limits, metrics)
         self._wildcards = Pot("wildcards", WILDCARDS, limits, metrics)
         self._interests: dict[str, _Interest] = {}
@@ -132,6 +113,10 @@ class Subscriptions:
             self._hub.remove(subscriber)
             self._release(held)
             self._tell_left(peer, buckets)
+
+    def subscriber(self, peer: Peer) -> Subscriber | None:
+        """Return the peer as the hub knows it; None if it never subscribed."""
+        return self._clients.get(peer)
 
     def subscription(self, pattern: Pattern) -> Bucket:
         """What is subscribed to under a pattern that somebody here subscribes to."""
@@ -268,50 +253,3 @@ class Subscriptions:
                 if not interest.pattern.exact:
                     self._wildcards.give_back(interest.account)
                 self._bus.unsubscribe(interest.pattern)
-
-    # --- from the bus
-
-    def event(self, event_type: str, data: bytes, metadata: bytes) -> None:
-        """An event came over the bus."""
-        self._metrics.events_received += 1
-        if self._hub.wanted(event_type):
-            event = Event.arrived(event_type, data, metadata)
-            if event is None:
-                self._metrics.events_dropped["about"] += 1
-                self.gap(event_type)
-            else:
-                self._hub.event(event, self._excluded(event))
-
-    def _excluded(self, event: Event) -> list[Subscriber]:
-        """Those here whom the event's rule leaves out by their session."""
-        if event.metadata is None or event.metadata.rule is None:
-            return []
-        peers = map(self._roster.get, event.metadata.rule.exclude)
-        clients = [self._clients.get(peer) for peer in peers if peer is not None]
-        return [client for client in clients if client is not None]
-
-    def gap(self, event_type: str) -> None:
-        """Events of this type were lost; tells everyone here who would have got them."""
-        self._tell(self._hub.interested(event_type), event_type)
-
-    def _tell(self, patterns: Iterable[Pattern], event_type: str) -> None:
-        notice = Continuity(event_type=event_type, recovered=False)
-        self._hub.tell(patterns, lambda encoding: encoding.message(notice))
-        if self._hub.wanted(CONTINUITY):
-            data = {"eventType": event_type, "recovered": False}
-            self._hub.event(Event(CONTINUITY, Payload.of_value(msgspec.json.encode(data))))
-
-    def broadcast(self, data: bytes, told: Collection[Peer]) -> int:
-        """Gives a broadcast to those here who subscribe to it and were not told of it; how many these are."""
-        subscribers = {peer for pattern in self._hub.interested(BROADCAST) for peer in self.subscription(pattern).peers()}
-        others = subscribers.difference(told)
-        if others:
-            rule = Rule(exclude=[peer.number for peer in subscribers - others])
-            event = Event(BROADCAST, Payload.of_value(data), EventMetadata(new_publication_id(), rule=rule))
-            self._hub.event(event, self._excluded(event))
-        return len(others)
-
-    def gap_anywhere(self) -> None:
-        """Events of any type may have been lost; tells every subscriber here."""
-        for pattern in self._hub.patterns():
-            self._tell((pattern,), pattern.text)

@@ -28,6 +28,7 @@ from nexus_tw.model.policy import EVERYTHING, Action, Principal
 from nexus_tw.presence.agents import Presence
 from nexus_tw.presence.sessions import Roster
 from nexus_tw.protocols.native import messages
+from nexus_tw.pubsub.arriving import Arrivals
 from nexus_tw.pubsub.cluster import Nodes
 from nexus_tw.pubsub.hub import Hub
 from nexus_tw.pubsub.listener import Listener
@@ -72,10 +73,11 @@ class Realm:
         self._journal = Journal("calls", clock, metrics)
         hub = Hub(end_of_turn, metrics, clock.seconds)
         self._meta = Meta(hub)
-        self._subscriptions = Subscriptions(bus, hub, limits, metrics, self._roster, self._meta)
-        self.nodes = Nodes(bus, clock, everybody, self._subscriptions)
+        self._subscriptions = Subscriptions(bus, hub, limits, metrics, self._meta)
+        arrivals = Arrivals(hub, self._subscriptions, self._roster, metrics)
+        self.nodes = Nodes(bus, clock, everybody, arrivals)
         self.publications = Publications(bus, limits, metrics, self.nodes.tell_gap)
-        self.listener = Listener(self._subscriptions, self.publications, self.nodes)
+        self.listener = Listener(arrivals, self.publications, self.nodes)
         self.waiting: Container[Peer] = self._subscriptions.lines.waiting
         self._spread = Spread(clock)
         self._presence = Presence(self.publications.announce, clock, limits, metrics, self._spread)

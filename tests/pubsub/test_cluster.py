@@ -16,6 +16,7 @@ from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.settings import Limits
 from nexus_tw.presence.sessions import Roster
 from nexus_tw.pubsub import cluster as module
+from nexus_tw.pubsub.arriving import Arrivals
 from nexus_tw.pubsub.cluster import AGAIN, ANY, PATIENCE, Nodes
 from nexus_tw.pubsub.hub import Hub
 from nexus_tw.pubsub.listener import Listener
@@ -39,10 +40,11 @@ class Node:
         self.said: list[Any] = []
         hub = Hub(Turn(clock).add, Metrics(), clock.seconds)
         self.roster = Roster()
-        self.subscriptions = Subscriptions(bus, hub, Limits(), Metrics(), self.roster, Meta(hub))
-        self.nodes = Nodes(bus, clock, lambda: iter(self.peers), self.subscriptions)
+        self.subscriptions = Subscriptions(bus, hub, Limits(), Metrics(), Meta(hub))
+        arrivals = Arrivals(hub, self.subscriptions, self.roster, Metrics())
+        self.nodes = Nodes(bus, clock, lambda: iter(self.peers), arrivals)
         self.publications = Publications(bus, Limits(), Metrics(), self.nodes.tell_gap)
-        self.listener = Listener(self.subscriptions, self.publications, self.nodes)
+        self.listener = Listener(arrivals, self.publications, self.nodes)
         bus.start(self.listener)
 
     def broadcast(self, data: bytes = b'{"x":1}') -> None:

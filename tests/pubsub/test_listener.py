@@ -13,6 +13,7 @@ from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.settings import Limits
 from nexus_tw.presence.sessions import Roster
+from nexus_tw.pubsub.arriving import Arrivals
 from nexus_tw.pubsub.cluster import Nodes
 from nexus_tw.pubsub.hub import Hub
 from nexus_tw.pubsub.listener import Listener
@@ -55,10 +56,11 @@ def test_gaps_that_the_bus_could_not_take_are_told_to_every_node_before_an_event
     bus, clock = Bus(), Clock()
     bus.available = False
     hub = Hub(Turn(clock).add, Metrics(), clock.seconds)
-    subscriptions = Subscriptions(bus, hub, Limits(), Metrics(), Roster(), Meta(hub))
-    nodes = Nodes(bus, clock, lambda: (), subscriptions)
+    subscriptions = Subscriptions(bus, hub, Limits(), Metrics(), Meta(hub))
+    arrivals = Arrivals(hub, subscriptions, Roster(), Metrics())
+    nodes = Nodes(bus, clock, lambda: (), arrivals)
     publications = Publications(bus, Limits(), Metrics(), nodes.tell_gap)
-    listener = Listener(subscriptions, publications, nodes)
+    listener = Listener(arrivals, publications, nodes)
     listener.lost()
     publications.missed("a")
     publications.announce("a", b"1", "somebody")
@@ -76,10 +78,11 @@ def test_every_node_gets_an_event_once_and_in_the_same_order() -> None:
     for node in ("one", "two"):
         bus = MemoryBus(memory, node)
         hub = Hub(Turn(clock).add, Metrics(), clock.seconds)
-        subscriptions = Subscriptions(bus, hub, Limits(), Metrics(), Roster(), Meta(hub))
-        between = Nodes(bus, clock, lambda: (), subscriptions)
+        subscriptions = Subscriptions(bus, hub, Limits(), Metrics(), Meta(hub))
+        arrivals = Arrivals(hub, subscriptions, Roster(), Metrics())
+        between = Nodes(bus, clock, lambda: (), arrivals)
         publications = Publications(bus, Limits(), Metrics(), between.tell_gap)
-        bus.start(Listener(subscriptions, publications, between))
+        bus.start(Listener(arrivals, publications, between))
         peer = RecordingPeer()
         heard.append(peer.delivered)
         reply = SubscribeReply(lambda: None, lambda error: pytest.fail(str(error)))

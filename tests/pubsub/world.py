@@ -18,6 +18,7 @@ from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Limits
 from nexus_tw.presence.sessions import Roster
 from nexus_tw.protocols.wamp.uris import pattern_of
+from nexus_tw.pubsub.arriving import Arrivals
 from nexus_tw.pubsub.cluster import Nodes
 from nexus_tw.pubsub.hub import Hub
 from nexus_tw.pubsub.listener import Listener
@@ -39,10 +40,11 @@ class World:
         self.gaps: list[str] = []
         self.roster = Roster()
         self.limits = Limits(**limits)
-        self.subscriptions = Subscriptions(self.bus, self.hub, self.limits, self.metrics, self.roster, Meta(self.hub))
+        self.subscriptions = Subscriptions(self.bus, self.hub, self.limits, self.metrics, Meta(self.hub))
+        self.arrivals = Arrivals(self.hub, self.subscriptions, self.roster, self.metrics)
         self.publications = Publications(self.bus, self.limits, self.metrics, self.gaps.append)
-        nodes = Nodes(self.bus, Clock(), lambda: (), self.subscriptions)
-        self.listener = Listener(self.subscriptions, self.publications, nodes)
+        nodes = Nodes(self.bus, Clock(), lambda: (), self.arrivals)
+        self.listener = Listener(self.arrivals, self.publications, nodes)
         self.said: list[Any] = []
 
     def subscribe(self, peer: RecordingPeer, *events: str, name: str = "", recover: bool = False, **filters: Any) -> None:
@@ -72,7 +74,7 @@ class World:
 
     def event(self, event_type: str, data: bytes = b"{}", metadata: EventMetadata | bytes = b"") -> None:
         encoded = encode_metadata(metadata) if isinstance(metadata, EventMetadata) else metadata
-        self.subscriptions.event(event_type, data, encoded)
+        self.arrivals.event(event_type, data, encoded)
         self.turn()
 
     def turn(self) -> None:

@@ -101,10 +101,10 @@ def test_an_encoding_that_raises_keeps_an_event_from_its_own_peers_only(logged: 
     fragile, healthy = RecordingPeer(encoding=Fragile("fragile")), RecordingPeer()
     for peer in (fragile, healthy):
         hub.subscribe(Subscriber(peer), [(Pattern.parse("a"), None)])
-    subscriptions = World().subscriptions
-    subscriptions._hub = hub
-    subscriptions.event("a", b"1", b"")
-    subscriptions.gap("a")
+    arrivals = World().arrivals
+    arrivals._hub = hub
+    arrivals.event("a", b"1", b"")
+    arrivals.gap("a")
     clock.advance(0)
     assert b"".join(healthy.delivered).startswith(b"a 1\n{") and fragile.delivered == []
     assert logged == [Fault, Fault, Fault]
@@ -172,7 +172,7 @@ def test_a_client_that_raises_at_a_broadcast_keeps_it_from_no_other(logged: list
     broken, healthy = RecordingPeer(), RecordingPeer()
     broken.deliver = fails
     world = World()
-    between = Between(HandBus(), Clock(), lambda: [broken, healthy], world.subscriptions)
+    between = Between(HandBus(), Clock(), lambda: [broken, healthy], world.arrivals)
     between.message(msgspec.json.encode({"type": "broadcast", "origin": "n", "number": 1, "data": {}, "timestamp": "t"}))
     assert len(healthy.delivered) == 1 and logged == [Fault]
 

@@ -1,0 +1,81 @@
+"""Arriving: events and news of gaps, from the bus to the hub.
+
+The bus is the only way into the hub, so one node and many behave alike and nothing arrives twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Final
+
+import msgspec
+
+from nexus_tw.interfaces.peers import Peer
+from nexus_tw.model.events import Event, EventMetadata, Rule, new_publication_id
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.names import Pattern
+from nexus_tw.model.payloads import Payload
+from nexus_tw.presence.sessions import Roster
+from nexus_tw.protocols.native.messages import Continuity
+from nexus_tw.pubsub.groups import Subscriber
+from nexus_tw.pubsub.hub import Hub
+from nexus_tw.pubsub.subscribing import Subscriptions
+
+BROADCAST: Final = "nexus.broadcast"  # where those hear of broadcasts who are not told of them anyway
+CONTINUITY: Final = "nexus.continuity"  # where those hear of gaps whose dialect has no message for it
+
+
+class Arrivals:
+    """Hands what arrives to those on this node who subscribe to it."""
+
+    def __init__(self, hub: Hub, subscriptions: Subscriptions, roster: Roster, metrics: Metrics) -> None:
+        self._hub = hub
+        self._subscriptions = subscriptions
+        self._roster = roster
+        self._metrics = metrics
+
+    def event(self, event_type: str, data: bytes, metadata: bytes) -> None:
+        """An event came over the bus."""
+        self._metrics.events_received += 1
+        if self._hub.wanted(event_type):
+            event = Event.arrived(event_type, data, metadata)
+            if event is None:
+                self._metrics.events_dropped["about"] += 1
+                self.gap(event_type)
+            else:
+                self._hub.event(event, self._excluded(event))
+
+    def _excluded(self, event: Event) -> list[Subscriber]:
+        """Those here whom the event's rule leaves out by their session."""
+        if event.metadata is None or event.metadata.rule is None:
+            return []
+        peers = map(self._roster.get, event.metadata.rule.exclude)
+        clients = [self._subscriptions.subscriber(peer) for peer in peers if peer is not None]
+        return [client for client in clients if client is not None]
+
+    def gap(self, event_type: str) -> None:
+        """Events of this type were lost; tells everyone here who would have got them."""
+        self._tell(self._hub.interested(event_type), event_type)
+
+    def _tell(self, patterns: Iterable[Pattern], event_type: str) -> None:
+        notice = Continuity(event_type=event_type, recovered=False)
+        self._hub.tell(patterns, lambda encoding: encoding.message(notice))
+        if self._hub.wanted(CONTINUITY):
+            data = {"eventType": event_type, "recovered": False}
+            self._hub.event(Event(CONTINUITY, Payload.of_value(msgspec.json.encode(data))))
+
+    def broadcast(self, data: bytes, told: Collection[Peer]) -> int:
+        """Gives a broadcast to those here who subscribe to it and were not told of it; how many these are."""
+        buckets = map(self._subscriptions.subscription, self._hub.interested(BROADCAST))
+        subscribers = {peer for bucket in buckets for peer in bucket.peers()}
+        others = subscribers.difference(told)
+        if others:
+            rule = Rule(exclude=[peer.number for peer in subscribers - others])
+            event = Event(BROADCAST, Payload.of_value(data), EventMetadata(new_publication_id(), rule=rule))
+            self._hub.event(event, self._excluded(event))
+        return len(others)
+
+    def gap_anywhere(self) -> None:
+        """Events of any type may have been lost; tells every subscriber here."""
+        for pattern in self._hub.patterns():
+            self._tell((pattern,), pattern.text)
