@@ -31,7 +31,7 @@ from nexus_tw.protocols.wamp.dialect import WampDialect
 from nexus_tw.protocols.wamp.encoding import WampFrames
 from nexus_tw.realm.realm import Realm
 from nexus_tw.runtime.guard import Guard
-from nexus_tw.runtime.plugin_calls import Guest
+from nexus_tw.runtime.plugin_runner import PluginRunner
 from nexus_tw.runtime.turn import Turn
 from nexus_tw.store import parse_duration
 from nexus_tw.telemetry.intake import Telemetry
@@ -77,7 +77,7 @@ class Server:
         """`buses` by realm; `descriptors` is how many connections the process can hold; `threads` those of its handlers."""
         self._reactor = reactor
         self._store = store
-        self._outside = Guest("The store or the bus")  # either may be the operator's own
+        self._outside = PluginRunner("The store or the bus")  # either may be the operator's own
         self._drain = settings.drain
         self._started = False
         # The parts hold these, and read them when they need them: `reconfigure` changes what they say.

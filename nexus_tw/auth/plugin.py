@@ -16,7 +16,7 @@ from nexus_tw.model.errors import ConfigError, NexusError
 from nexus_tw.model.policy import MAX_SUBJECT, Principal, is_subject
 from nexus_tw.model.settings import Role, Settings
 from nexus_tw.runtime import plugins
-from nexus_tw.runtime.plugin_calls import Guest
+from nexus_tw.runtime.plugin_runner import PluginRunner
 
 GROUP: Final = "nexus.authenticators"
 
@@ -53,7 +53,7 @@ class PluginAuthenticator:
         self._name = name
         self._authenticator = authenticator
         self._roles = roles
-        self._guest = Guest(f"The authenticator {name}")
+        self._guest = PluginRunner(f"The authenticator {name}")
 
     def take(self, roles: Mapping[str, Role]) -> None:
         """Look up roles in `roles` from now on."""

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from nexus_tw.commands.task import NO_PARAMETERS, Command, Execution, _size, failed
 from nexus_tw.interfaces.peers import Peer
 from nexus_tw.interfaces.realm import CommandReply
-from nexus_tw.model.budgets import Pot
+from nexus_tw.model.budgets import Budget
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.settings import Limits
@@ -38,8 +38,8 @@ class CommandBook:
         self._pending: Counter[str] = Counter()
         self._awaited: dict[Peer, dict[Command, None]] = {}  # commands that have not ended, by where somebody waits
         self._ended_of: dict[str, OrderedDict[str, Command]] = {}  # by account
-        self._counts = Pot("commands", "commands", limits, metrics)
-        self._bytes = Pot("command_bytes", MAX_BYTES, limits, metrics)
+        self._counts = Budget("commands", "commands", limits, metrics)
+        self._bytes = Budget("command_bytes", MAX_BYTES, limits, metrics)
 
     def find(self, command_id: str) -> Command | None:
         """The command of that id, if it is remembered."""

@@ -22,13 +22,13 @@ from nexus_tw.commands.registry import Executor, Executors, Registration
 from nexus_tw.interfaces.peers import Caller, Peer, Reason
 from nexus_tw.interfaces.plugins import Handler
 from nexus_tw.interfaces.realm import CallReply, CallRequest, CancelMode
-from nexus_tw.model.budgets import Pot
+from nexus_tw.model.budgets import Budget
 from nexus_tw.model.errors import UNSUPPORTED, NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.payloads import Options, Payload
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Limits
-from nexus_tw.runtime.client_log import Journal
+from nexus_tw.runtime.client_log import ClientLog
 from nexus_tw.runtime.guard import Guard
 
 AGENT: Final = "nexus.agent."
@@ -52,7 +52,7 @@ class Calls:
         metrics: Metrics,
         limits: Limits,
         disclose: bool,
-        journal: Journal,
+        journal: ClientLog,
     ) -> None:
         """With `disclose` every callee is told who calls."""
         self.clock = clock
@@ -64,7 +64,7 @@ class Calls:
         self.timeout = limits.call  # s for calls that give none; 0: none
         self.disclose = disclose
         self.journal = journal
-        self.held = Pot("handler_bytes", HELD, limits, metrics)
+        self.held = Budget("handler_bytes", HELD, limits, metrics)
 
     def call(self, peer: Peer, rights: Principal, request: CallRequest, reply: CallReply) -> Call:
         """Takes a call, for which `rights` must be enough. Raises `forbidden`, `no_such_command` where nobody executes it."""

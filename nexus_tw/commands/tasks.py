@@ -44,7 +44,7 @@ from nexus_tw.model.times import Timestamps
 from nexus_tw.presence.agents import Announce, Presence
 from nexus_tw.protocols.native import messages
 from nexus_tw.pubsub.meta_events import Meta
-from nexus_tw.runtime.client_log import Journal
+from nexus_tw.runtime.client_log import ClientLog
 from nexus_tw.runtime.guard import Guard
 from nexus_tw.runtime.spread import Spread
 
@@ -82,7 +82,7 @@ class Dealer:
         meta: Meta,
         limits: Limits,
         metrics: Metrics,
-        journal: Journal,
+        journal: ClientLog,
         disclose: bool = False,
     ) -> None:
         """`spread` takes the steps of what has many: targets, executions that end together.

@@ -26,7 +26,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from nexus_tw.interfaces.plugins import Handler, Invoked
-from nexus_tw.model.budgets import Pot, follow
+from nexus_tw.model.budgets import Budget, follow
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.policy import Principal
@@ -56,7 +56,7 @@ class Threads:
         self._reactor = reactor
         self._limits = copy(limits)
         self._metrics = metrics
-        self._places = Pot("thread_queue", "thread_queue", self._limits, metrics, "rate_limited")
+        self._places = Budget("thread_queue", "thread_queue", self._limits, metrics, "rate_limited")
         self._work: SimpleQueue[_Work | None] = SimpleQueue()
         self._started = 0
         self._running: set[_Run] = set()

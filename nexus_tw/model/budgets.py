@@ -1,4 +1,4 @@
-"""Pots: what is there for all subjects together, and the share of it that one subject may take.
+"""Budgets: what is there for all subjects together, and the share of it that one subject may take.
 
 Everything that outlives a connection or is common to all of them is taken out of a pot, so that one subject cannot use up
 what the others need.
@@ -20,7 +20,7 @@ V = TypeVar("V")
 
 
 # All there are: they hold what the limits say, as asking these each time would make every command and sample dearer.
-_pots: Final[WeakSet[Pot]] = WeakSet()
+_pots: Final[WeakSet[Budget]] = WeakSet()
 
 
 def follow(limits: Limits) -> None:
@@ -29,7 +29,7 @@ def follow(limits: Limits) -> None:
         pot.follow(limits)
 
 
-class Pot:
+class Budget:
     """Counts what subjects have taken of one bounded resource."""
 
     __slots__ = ("__weakref__", "_code", "_key", "_limits", "_metrics", "_name", "_taken", "share", "size", "taken")

@@ -12,7 +12,7 @@ import msgspec
 from twisted.internet.interfaces import IReactorTime
 
 from nexus_tw.interfaces.peers import Peer
-from nexus_tw.model.budgets import Pot
+from nexus_tw.model.budgets import Budget
 from nexus_tw.model.errors import REPLACED, NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.multimap import Multimap
@@ -40,7 +40,7 @@ class Presence:
         self, announce: Announce, clock: IReactorTime, limits: Limits, metrics: Metrics, spread: Spread
     ) -> None:
         self._limits = limits
-        self._agents = Pot("agents", "agents_all", limits, metrics)
+        self._agents = Budget("agents", "agents_all", limits, metrics)
         self._spread = spread
         self._announce = announce
         self._clock = clock

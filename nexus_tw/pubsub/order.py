@@ -15,7 +15,7 @@ from collections.abc import Callable, Container
 from typing import Final
 
 from nexus_tw.interfaces.peers import Peer
-from nexus_tw.model.budgets import Pot
+from nexus_tw.model.budgets import Budget
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.settings import Limits
@@ -81,7 +81,7 @@ class Lines:
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
         self._limits = limits
         self._metrics = metrics
-        self.held = Pot("waiting_bytes", ALL_BYTES, limits, metrics, "rate_limited")
+        self.held = Budget("waiting_bytes", ALL_BYTES, limits, metrics, "rate_limited")
         self._lines: dict[Peer, _Line] = {}
 
     @property

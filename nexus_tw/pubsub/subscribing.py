@@ -11,7 +11,7 @@ from typing import Final
 from nexus_tw.interfaces.peers import Peer
 from nexus_tw.interfaces.plugins import IBus
 from nexus_tw.interfaces.realm import SubscribeReply, SubscribeRequest
-from nexus_tw.model.budgets import Pot
+from nexus_tw.model.budgets import Budget
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.filters import Filter, compile_filter
 from nexus_tw.model.metrics import Metrics
@@ -59,8 +59,8 @@ class Subscriptions:
         self._bus = bus
         self._hub = hub
         self._limits = limits
-        self._filters = Pot("filters", "filters_all", limits, metrics)
-        self._wildcards = Pot("wildcards", WILDCARDS, limits, metrics)
+        self._filters = Budget("filters", "filters_all", limits, metrics)
+        self._wildcards = Budget("wildcards", WILDCARDS, limits, metrics)
         self._interests: dict[str, _Interest] = {}
         self._clients: dict[Peer, Subscriber] = {}
         self.lines = Lines(limits, metrics)

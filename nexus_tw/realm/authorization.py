@@ -17,7 +17,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from nexus_tw.interfaces.peers import Fail
-from nexus_tw.model.budgets import Pot
+from nexus_tw.model.budgets import Budget
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import MAX_BYTES, Pattern
@@ -26,7 +26,7 @@ from nexus_tw.model.settings import Limits, Realm
 from nexus_tw.runtime import plugins
 from nexus_tw.runtime.failures import untraced
 from nexus_tw.runtime.guard import Guard
-from nexus_tw.runtime.plugin_calls import Guest
+from nexus_tw.runtime.plugin_runner import PluginRunner
 
 PROCEDURE: Final = "procedure:"
 REMEMBERED: Final = 16384  # answers of one realm
@@ -101,13 +101,13 @@ class Authorization:
         """`limits.authorizer` bounds each question, also where calls have no limit."""
         self._realm = realm
         self._authorizer = authorizer
-        self._guest = Guest(f"The authorizer of {realm}")
+        self._guest = PluginRunner(f"The authorizer of {realm}")
         self._clock = clock
         self._limits = limits
         self._metrics = metrics
         self._answers: dict[Question, tuple[bool, float]] = {}  # and until when it holds; oldest first
         self._waiting: dict[Question, list[_Waiter]] = {}
-        self._waiters = Pot("authorizer_requests", WAITING, limits, metrics, "rate_limited")
+        self._waiters = Budget("authorizer_requests", WAITING, limits, metrics, "rate_limited")
         self._failing = False
 
     def ask(

@@ -17,7 +17,7 @@ from nexus_tw.commands.registry import Executors, Registration
 from nexus_tw.commands.tasks import Dealer
 from nexus_tw.interfaces.peers import Fail, Peer
 from nexus_tw.interfaces.realm import CallReply
-from nexus_tw.model.budgets import Pot
+from nexus_tw.model.budgets import Budget
 from nexus_tw.model.errors import (
     DISCONNECTED,
     NO_SUCH_REGISTRATION,
@@ -101,7 +101,7 @@ class Procedures:
         self._metrics = metrics
         self._depth = limits.depth
         self._disclose = disclose
-        self._kept = Pot("testaments", TESTAMENT_BYTES, limits, metrics)
+        self._kept = Budget("testaments", TESTAMENT_BYTES, limits, metrics)
         self._testaments: dict[Peer, dict[str, list[_Testament]]] = {}  # by scope, in the order of `SCOPES`
         self._dealer = dealer
         self.table: dict[str, Procedure] = {

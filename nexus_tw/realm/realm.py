@@ -37,9 +37,9 @@ from nexus_tw.pubsub.publishing import Publications
 from nexus_tw.pubsub.subscribing import Subscriptions
 from nexus_tw.realm.authorization import Authorization, authorizer_of
 from nexus_tw.realm.meta_api import Procedures
-from nexus_tw.runtime.client_log import Journal
+from nexus_tw.runtime.client_log import ClientLog
 from nexus_tw.runtime.guard import Guard
-from nexus_tw.runtime.plugin_calls import Guest
+from nexus_tw.runtime.plugin_runner import PluginRunner
 from nexus_tw.runtime.spread import Spread
 from nexus_tw.telemetry.intake import Telemetry
 
@@ -70,7 +70,7 @@ class Realm:
         self.bus = bus
         self.telemetry: Telemetry | None = None
         self._roster = Roster()
-        self._journal = Journal("calls", clock, metrics)
+        self._journal = ClientLog("calls", clock, metrics)
         hub = Hub(end_of_turn, metrics, clock.seconds)
         self._meta = Meta(hub)
         self._subscriptions = Subscriptions(bus, hub, limits, metrics, self._meta)
@@ -82,7 +82,7 @@ class Realm:
         self._spread = Spread(clock)
         self._presence = Presence(self.publications.announce, clock, limits, metrics, self._spread)
         executed: dict[str, Handler] = {
-            command: partial(Guest(f"The handler of {command}", "give it `thread = true`").run, handler)
+            command: partial(PluginRunner(f"The handler of {command}", "give it `thread = true`").run, handler)
             for command, handler in handlers.items()
         }
         self._executors = Executors(random)

@@ -21,7 +21,7 @@ ALL_LINES: Final = 1000  # a minute for all keys together, including the lines t
 _log = Logger()
 
 
-class Journal:
+class ClientLog:
     """Writes lines about one kind of action; `about` is the label under which omitted lines are counted."""
 
     def __init__(self, about: str, clock: IReactorTime, metrics: Metrics) -> None:

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from nexus_tw.interfaces.peers import Fail
 from nexus_tw.interfaces.plugins import IStore, ITallies, Sample
-from nexus_tw.model.budgets import Pot
+from nexus_tw.model.budgets import Budget
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import check_name
@@ -28,7 +28,7 @@ from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Limits
 from nexus_tw.model.times import format_millis, parse_millis
 from nexus_tw.runtime.guard import Guard
-from nexus_tw.runtime.plugin_calls import Guest
+from nexus_tw.runtime.plugin_runner import PluginRunner
 from nexus_tw.telemetry.quotas import HOLDERS, Quotas
 from nexus_tw.telemetry.shape import flatten
 
@@ -68,7 +68,7 @@ class Telemetry:
         retention: float,
     ) -> None:
         self._store = store
-        self._guest = Guest("The store")
+        self._guest = PluginRunner("The store")
         self._announce = announce
         self._clock = clock
         self._metrics = metrics
@@ -83,7 +83,7 @@ class Telemetry:
         # Everything not acknowledged, also what a commit under way holds.
         self._held = 0
         self._held_bytes = 0
-        self._shares = Pot("samples", SHARED, limits, metrics)
+        self._shares = Budget("samples", SHARED, limits, metrics)
         self._turn: IDelayedCall | None = None  # the end of this reactor turn, which begins a commit
         self._committing = False
         self._answered = 0

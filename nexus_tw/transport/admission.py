@@ -11,12 +11,12 @@ from nexus_tw.auth import Authenticators, rule_of
 from nexus_tw.auth.carriers import find_token
 from nexus_tw.interfaces.plugins import Credentials
 from nexus_tw.interfaces.sessions import Dialect
-from nexus_tw.model.budgets import Pot
+from nexus_tw.model.budgets import Budget
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Http
-from nexus_tw.runtime.client_log import Journal
+from nexus_tw.runtime.client_log import ClientLog
 from nexus_tw.runtime.failures import forget_trace
 from nexus_tw.transport.connections import Connections, Full
 from nexus_tw.transport.http.origin import LOCALHOST, host_allowed, origin_allowed
@@ -89,13 +89,13 @@ class Admission:
         self._ways = ways
         self._authenticators = authenticators
         self.connections = self._connections = connections
-        self.bodies = Pot("bodies", "bodies", connections.limits, metrics, "rate_limited")
+        self.bodies = Budget("bodies", "bodies", connections.limits, metrics, "rate_limited")
         self._http = http
         self.metrics = self._metrics = metrics
         self._clock = clock
         self.patience = patience
         self._strangers = Strangers(clock)
-        self._journal = Journal("refusals", clock, metrics)
+        self._journal = ClientLog("refusals", clock, metrics)
 
     async def admit(self, opening: Opening, host: str, certificate: Callable[[], str | None]) -> Admitted:
         """Admit an upgrade from `host` (an IP address, or `unix`), or raise `Refused`."""

@@ -32,7 +32,7 @@ from nexus_tw.protocols.native.messages import Command, CommandCancel, Invocatio
 from nexus_tw.pubsub.groups import Subscriber
 from nexus_tw.pubsub.hub import Hub
 from nexus_tw.pubsub.meta_events import Meta
-from nexus_tw.runtime.client_log import Journal
+from nexus_tw.runtime.client_log import ClientLog
 from nexus_tw.runtime.spread import STEPS, Spread
 from tests.recording import RecordingAnnouncer, RecordingPeer, RecordingReply, principal
 
@@ -66,7 +66,7 @@ class World:
             Meta(self.hub),
             limits or Limits(),
             self.metrics,
-            Journal("calls", self.clock, self.metrics),
+            ClientLog("calls", self.clock, self.metrics),
             disclose,
         )
         self.caller = RecordingPeer(who=principal("caller"))

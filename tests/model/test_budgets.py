@@ -1,4 +1,4 @@
-"""Pots: a bound for all subjects, and a share for each."""
+"""Budgets: a bound for all subjects, and a share for each."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_tw.model.budgets import Pot, Shelf, follow
+from nexus_tw.model.budgets import Budget, Shelf, follow
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.settings import Limits
 
 
-def refused(pot: Pot, subject: str, amount: int = 1) -> str:
+def refused(pot: Budget, subject: str, amount: int = 1) -> str:
     with pytest.raises(NexusError) as caught:
         pot.take(subject, amount)
     assert caught.value.code == "limit_exceeded"
@@ -23,7 +23,7 @@ def refused(pot: Pot, subject: str, amount: int = 1) -> str:
 
 def test_a_subject_gets_its_share_and_leaves_the_rest_to_others() -> None:
     metrics = Metrics()
-    pot = Pot("bytes of commands", 100, Limits(share=0.25), metrics)
+    pot = Budget("bytes of commands", 100, Limits(share=0.25), metrics)
     pot.take("greedy", 25)
     assert refused(pot, "greedy") == "More than 25 bytes of commands of one subject (limits.share)"
     pot.take("other", 25)
@@ -32,7 +32,7 @@ def test_a_subject_gets_its_share_and_leaves_the_rest_to_others() -> None:
 
 
 def test_all_subjects_together_get_no_more_than_the_pot_holds() -> None:
-    pot = Pot("keys", 10, Limits(share=0.5), Metrics())
+    pot = Budget("keys", 10, Limits(share=0.5), Metrics())
     for subject in ("a", "b"):
         pot.take(subject, 5)
     assert refused(pot, "c") == "More than 10 keys of all subjects"
@@ -41,20 +41,20 @@ def test_all_subjects_together_get_no_more_than_the_pot_holds() -> None:
 
 
 def test_a_share_is_at_least_one_unit() -> None:
-    pot = Pot("keys", 2, Limits(share=0.1), Metrics())
+    pot = Budget("keys", 2, Limits(share=0.1), Metrics())
     pot.take("a")
     refused(pot, "a")
 
 
 def test_a_pot_without_a_limit_refuses_nothing() -> None:
-    pot = Pot("keys", 0, Limits(share=0.25), Metrics())
+    pot = Budget("keys", 0, Limits(share=0.25), Metrics())
     pot.take("a", 10**9)
     assert pot.taken == 10**9
 
 
 def test_a_pot_follows_its_limits_and_names_the_one_that_bounds_it() -> None:
     limits = Limits(commands=10, share=0.5)
-    pot = Pot("commands", "commands", limits, Metrics(), "rate_limited")
+    pot = Budget("commands", "commands", limits, Metrics(), "rate_limited")
     pot.take("a", 5)
     limits.commands, limits.share = 7, 1.0
     follow(Limits())
@@ -111,7 +111,7 @@ def test_a_shelf_is_never_over_its_bound_and_takes_from_nobody_within_its_share_
 
 
 def test_more_than_was_taken_cannot_be_given_back() -> None:
-    pot = Pot("keys", 10, Limits(share=1), Metrics())
+    pot = Budget("keys", 10, Limits(share=1), Metrics())
     pot.take("a", 2)
     with pytest.raises(ValueError, match="3 given back, 2 taken"):
         pot.give_back("a", 3)
@@ -126,7 +126,7 @@ def test_more_than_was_taken_cannot_be_given_back() -> None:
 def test_what_is_taken_is_within_both_bounds_and_counted_exactly(
     size: int, share: float, steps: list[tuple[bool, str, int]]
 ) -> None:
-    pot = Pot("units", size, Limits(share=share), Metrics())
+    pot = Budget("units", size, Limits(share=share), Metrics())
     model: Counter[str] = Counter()
     for take, subject, amount in steps:
         if take:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 
 from nexus_tw.model.metrics import Metrics
-from nexus_tw.runtime.client_log import ALL_LINES, LINES, MINUTE, Journal
+from nexus_tw.runtime.client_log import ALL_LINES, LINES, MINUTE, ClientLog
 from tests.lines import lines as lines
 
 
 def test_it_says_who_called_what_with_what_outcome(lines: list[str]) -> None:
-    journal = Journal("calls", Clock(), Metrics())
+    journal = ClientLog("calls", Clock(), Metrics())
     journal.called("alice", "alice", "deploy", "completed", "c-1")
     journal.called("bob", "bob", "deploy", "refused: forbidden")
     journal.refused("10.0.0.1", "it showed no token")
@@ -22,13 +22,13 @@ def test_it_says_who_called_what_with_what_outcome(lines: list[str]) -> None:
 
 
 def test_braces_in_what_a_client_chose_are_no_format(lines: list[str]) -> None:
-    Journal("calls", Clock(), Metrics()).called("", "{log_level}", "{x}", "completed", "{command_id}")
+    ClientLog("calls", Clock(), Metrics()).called("", "{log_level}", "{x}", "completed", "{command_id}")
     assert lines == ["{log_level} called {x}: completed ({command_id})"]
 
 
 def test_one_key_has_so_many_lines_a_minute_and_others_have_theirs(lines: list[str]) -> None:
     clock, metrics = Clock(), Metrics()
-    journal = Journal("refusals", clock, metrics)
+    journal = ClientLog("refusals", clock, metrics)
     for _ in range(10 * LINES):
         journal.refused("10.0.0.1", "no")
     assert len(lines) == LINES + 1
@@ -42,7 +42,7 @@ def test_one_key_has_so_many_lines_a_minute_and_others_have_theirs(lines: list[s
 
 
 def test_subjects_of_one_account_share_its_lines_and_the_log_shows_the_subject_alone(lines: list[str]) -> None:
-    journal = Journal("calls", Clock(), Metrics())
+    journal = ClientLog("calls", Clock(), Metrics())
     for number in range(3 * LINES):
         journal.called("anonymous 10.0.0.1", f"anonymous-{number}", "x", "completed")
     assert len(lines) == LINES + 1
@@ -51,7 +51,7 @@ def test_subjects_of_one_account_share_its_lines_and_the_log_shows_the_subject_a
 
 def test_all_keys_together_are_bounded_in_lines_and_in_memory(lines: list[str]) -> None:
     clock, metrics = Clock(), Metrics()
-    journal = Journal("calls", clock, metrics)
+    journal = ClientLog("calls", clock, metrics)
     for number in range(3 * ALL_LINES):
         journal.called(f"subject-{number}", f"subject-{number}", "x", "completed")
     assert len(lines) == ALL_LINES + 1

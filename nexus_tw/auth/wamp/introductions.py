@@ -34,7 +34,7 @@ from nexus_tw.auth.wamp.ticket import TICKET, Ticket, check_join
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.policy import ADMIN, Principal
 from nexus_tw.model.settings import Auth, Realm, Role
-from nexus_tw.runtime.client_log import Journal
+from nexus_tw.runtime.client_log import ClientLog
 
 __all__ = ["Introduction", "Introductions", "Refusal", "Welcome", "methods_of"]
 
@@ -95,7 +95,7 @@ class Introductions:
         self._random = random
         # The same as long as the server runs: data that changed on a reload would reveal the decoys.
         self._decoys = Decoys(random(32))
-        self._journal = Journal("refusals", clock, metrics)
+        self._journal = ClientLog("refusals", clock, metrics)
         self._clock = clock
         self._realms = self.methods(realms, auth, roles)
         self._metrics = metrics
@@ -163,7 +163,7 @@ class Introduction:
     def __init__(
         self,
         metrics: Metrics,
-        journal: Journal,
+        journal: ClientLog,
         address: str,
         clock: IReactorTime,
         patience: float,

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 
-from nexus_tw.model.budgets import Pot
+from nexus_tw.model.budgets import Budget
 from nexus_tw.model.errors import NexusError, invalid
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.policy import Principal
@@ -60,8 +60,8 @@ class Idempotency:
         most_bytes: int = BYTES_KEPT,
     ) -> None:
         self._now = now
-        self._keys = Pot("idempotency_keys", most, limits, metrics)
-        self._answers = Pot("idempotency_bytes", most_bytes, limits, metrics)
+        self._keys = Budget("idempotency_keys", most, limits, metrics)
+        self._answers = Budget("idempotency_bytes", most_bytes, limits, metrics)
         self._kept: OrderedDict[Place, _Remembered] = OrderedDict()
         self._none: OrderedDict[Place, _Remembered] = OrderedDict()
         self._own: dict[str, OrderedDict[Place, _Remembered]] = {}  # the same, by account
@@ -105,7 +105,7 @@ class Idempotency:
             for done in mine.waiting:
                 done.callback(None)
 
-    def _take(self, pot: Pot, account: str, amount: int) -> None:
+    def _take(self, pot: Budget, account: str, amount: int) -> None:
         while pot.spills(account, amount) or pot.full(amount):
             # The subject's own oldest; another subject's only if all room is used up and nothing is its own.
             own = self._own.get(account, self._none)

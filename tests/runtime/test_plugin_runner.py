@@ -12,8 +12,8 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from nexus_tw.runtime import plugin_calls
-from nexus_tw.runtime.plugin_calls import NEEDS_ASYNCIO, Guest
+from nexus_tw.runtime import plugin_runner
+from nexus_tw.runtime.plugin_runner import NEEDS_ASYNCIO, PluginRunner
 
 
 class Stopwatch:
@@ -29,7 +29,7 @@ class Stopwatch:
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Stopwatch:
     watch = Stopwatch()
-    monkeypatch.setattr(plugin_calls, "perf_counter", watch)
+    monkeypatch.setattr(plugin_runner, "perf_counter", watch)
     return watch
 
 
@@ -39,7 +39,7 @@ def logged() -> Iterator[list[str]]:
 
     @implementer(ILogObserver)
     def observe(event: LogEvent) -> None:
-        if event.get("log_namespace") == "nexus_tw.runtime.plugin_calls.Guest":
+        if event.get("log_namespace") == "nexus_tw.runtime.plugin_runner.PluginRunner":
             lines.append(formatEvent(event))
 
     globalLogPublisher.addObserver(observe)
@@ -67,7 +67,7 @@ async def coroutine() -> int:
 
 @pytest.mark.parametrize("function", [lambda: 5, lambda: succeed(5), coroutine, Other])
 def test_a_value_a_deferred_a_coroutine_and_anything_else_to_be_awaited(function: Callable[[], Any]) -> None:
-    assert outcome(Guest("it").run(function)) == 5
+    assert outcome(PluginRunner("it").run(function)) == 5
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), SystemExit(3)])
@@ -78,8 +78,8 @@ def test_whatever_is_raised_is_a_failure(error: BaseException) -> None:
     async def late() -> None:
         raise error
 
-    assert isinstance(outcome(Guest("it").run(plain)), type(error))
-    assert isinstance(outcome(Guest("it").run(late)), KeyError | RuntimeError)
+    assert isinstance(outcome(PluginRunner("it").run(plain)), type(error))
+    assert isinstance(outcome(PluginRunner("it").run(late)), KeyError | RuntimeError)
 
 
 def test_a_coroutine_sees_what_its_deferreds_come_to() -> None:
@@ -93,7 +93,7 @@ def test_a_coroutine_sees_what_its_deferreds_come_to() -> None:
         except ValueError as error:
             return value, str(error)
 
-    result = Guest("it").run(handler)
+    result = PluginRunner("it").run(handler)
     first.callback(1)
     assert not result.called
     second.errback(ValueError("no"))
@@ -111,7 +111,7 @@ def test_cancelling_reaches_what_is_awaited() -> None:
             cancelled.append("coroutine")
             raise
 
-    result = Guest("it").run(handler)
+    result = PluginRunner("it").run(handler)
     result.cancel()
     assert cancelled == ["Deferred", "coroutine"]
     assert isinstance(outcome(result), CancelledError)
@@ -131,7 +131,7 @@ async def waits_for_a_future() -> None:
 
 @pytest.mark.parametrize("function", [sleeps, waits_for_a_future])
 def test_asyncio_without_its_reactor_names_the_remedy(function: Callable[[], Any]) -> None:
-    error = outcome(Guest("it").run(function))
+    error = outcome(PluginRunner("it").run(function))
     assert isinstance(error, RuntimeError)
     assert str(error) == NEEDS_ASYNCIO
 
@@ -140,7 +140,7 @@ def test_another_runtime_error_is_left_alone() -> None:
     async def handler() -> None:
         raise RuntimeError("mine")
 
-    assert str(outcome(Guest("it").run(handler))) == "mine"
+    assert str(outcome(PluginRunner("it").run(handler))) == "mine"
 
 
 # --- with asyncio's loop
@@ -164,7 +164,7 @@ def test_under_asyncio_a_coroutine_awaits_futures_and_deferreds() -> None:
                 except ValueError as error:
                     return value, str(error), await succeed(3)
 
-        result = Guest("it").run(handler)
+        result = PluginRunner("it").run(handler)
         await asyncio.sleep(0)
         deferred.callback(1)
         failing.errback(ValueError("no"))
@@ -185,7 +185,7 @@ def test_under_asyncio_cancelling_reaches_what_is_awaited() -> None:
                 cancelled.append("coroutine")
                 raise
 
-        result = Guest("it").run(handler)
+        result = PluginRunner("it").run(handler)
         result.addErrback(lambda _: None)
         for _ in range(3):
             await asyncio.sleep(0)
@@ -204,13 +204,13 @@ def test_a_guest_that_blocks_for_more_than_100_ms_is_logged_once_by_name(watch: 
     def slow(seconds: float) -> None:
         watch.now += seconds
 
-    guest = Guest("The handler of report", "give it `thread = true`")
+    guest = PluginRunner("The handler of report", "give it `thread = true`")
     guest.run(slow, 0.1)
     assert logged == []
     guest.run(slow, 0.3)
     guest.run(slow, 0.5)
     assert logged == ["The handler of report held up all clients for 0.30 s: give it `thread = true`; this is said once"]
-    Guest("Another").run(slow, 1)
+    PluginRunner("Another").run(slow, 1)
     assert logged[1:] == ["Another held up all clients for 1.00 s; this is said once"]
 
 
@@ -222,8 +222,8 @@ def test_a_coroutine_is_timed_from_one_await_to_the_next(watch: Stopwatch, logge
         await waiting
         watch.now += after
 
-    patient = Guest("patient").run(handler, 0.06)
-    hasty = Guest("hasty").run(handler, 0.2)
+    patient = PluginRunner("patient").run(handler, 0.06)
+    hasty = PluginRunner("hasty").run(handler, 0.2)
     watch.now += 10
     waiting.callback(None)
     assert [outcome(each) for each in (patient, hasty)] == [None, None]

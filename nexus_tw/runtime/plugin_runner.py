@@ -21,7 +21,7 @@ NEEDS_ASYNCIO: Final = "it awaits asyncio, which needs `twistd --reactor=asyncio
 _NO_LOOP: Final = "no running event loop"
 
 
-class Guest:
+class PluginRunner:
     """One function or object of the operator's, by its name in the log."""
 
     _log = Logger()
