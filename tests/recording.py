@@ -11,14 +11,18 @@ import msgspec
 from nexus_tw.commands.invocations import CallersHalf
 from nexus_tw.interfaces.peers import Caller, Encoding, Invocation, Peer, Reason, Registration, Subscription
 from nexus_tw.interfaces.realm import CallReply, CommandReply
+from nexus_tw.model.commands import CommandProgress, CommandResult
 from nexus_tw.model.errors import Close, NexusError
 from nexus_tw.model.events import Event
+from nexus_tw.model.notices import Notice
 from nexus_tw.model.payloads import Options, Payload
 from nexus_tw.model.policy import ADMIN, Principal
 from nexus_tw.model.settings import Role
 from nexus_tw.model.times import format_millis
 from nexus_tw.protocols.native import messages
-from nexus_tw.protocols.native.messages import CommandProgress, CommandResult, ServerMessage
+from nexus_tw.protocols.native.commands import result_message
+from nexus_tw.protocols.native.encoding import JSON_TEXT
+from nexus_tw.protocols.native.messages import ServerMessage
 
 M = TypeVar("M", bound=ServerMessage)
 _numbers = count(1)
@@ -41,8 +45,8 @@ class RecordingEncoding:
     def event(self, event: Event, _subscription: Subscription) -> bytes:
         return b"%b %b\n" % (event.type.encode(), event.payload.data)
 
-    def message(self, message: ServerMessage) -> bytes:
-        return msgspec.json.encode(message) + b"\n"
+    def notice(self, notice: Notice) -> bytes:
+        return b"{%b\n" % JSON_TEXT.notice(notice).partition(b"{")[2]
 
 
 class RecordingEachEncoding(RecordingEncoding):
@@ -63,7 +67,7 @@ class RecordingEachEncoding(RecordingEncoding):
             return b""
         return b"%d %b" % (subscription.number, super().event(event, subscription))
 
-    def message(self, _message: ServerMessage) -> bytes:
+    def notice(self, _notice: Notice) -> bytes:
         return b""
 
 
@@ -157,7 +161,8 @@ class RecordingReply:
 
     def __init__(self) -> None:
         self.progressed: list[CommandProgress] = []
-        self.results: list[CommandResult] = []
+        self.values: list[CommandResult] = []
+        self.results: list[messages.CommandResult] = []  # these, as the JSON protocol says them
         self.errors: list[NexusError] = []
         self.command_ids: list[str] = []  # of the errors
         self.charged = 0  # bytes of what it was told again
@@ -167,11 +172,12 @@ class RecordingReply:
         self.charged += size
         return self.rich
 
-    def progress(self, message: CommandProgress) -> None:
-        self.progressed.append(message)
+    def progress(self, progress: CommandProgress) -> None:
+        self.progressed.append(progress)
 
-    def result(self, message: CommandResult) -> None:
-        self.results.append(message)
+    def result(self, result: CommandResult) -> None:
+        self.values.append(result)
+        self.results.append(result_message(result))
 
     def error(self, error: NexusError, command_id: str) -> None:
         self.errors.append(error)

@@ -5,7 +5,6 @@ This is the caller's half. It knows nothing of connections; `nexus_tw.commands.t
 
 from __future__ import annotations
 
-from copy import copy
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, Protocol
@@ -17,11 +16,10 @@ from twisted.internet.interfaces import IDelayedCall
 
 from nexus_tw.interfaces.peers import Caller, Peer, Reason
 from nexus_tw.interfaces.realm import CommandReply
+from nexus_tw.model.commands import CommandProgress, CommandRequest, CommandResult, Outcome
 from nexus_tw.model.errors import NexusError, invalid
 from nexus_tw.model.names import check_name
 from nexus_tw.model.policy import Principal
-from nexus_tw.protocols.native.messages import AgentOutcome, CommandProgress, CommandResult, Executed, ExecutedByAll
-from nexus_tw.protocols.native.messages import Command as Request
 from nexus_tw.runtime.guard import Guard
 
 MAX_TARGETS: Final = 1000
@@ -33,7 +31,6 @@ TARGET: Final = 512  # bytes of memory that each further target takes besides wh
 
 NO_PARAMETERS: Final = b"{}"  # in the place of parameters that are not needed any more
 
-_encode: Final = msgspec.json.Encoder().encode
 _guarded: Final = Guard(__name__, "A caller could not be told of its command")
 
 
@@ -230,7 +227,7 @@ class Command:
         command_id: str,
         owner: Principal,
         session: int,
-        request: Request,
+        request: CommandRequest,
         targets: list[str | None],
         digest: bytes,
         now: float,
@@ -259,7 +256,7 @@ class Command:
         self.ended_at = 0.0
         self._waiters: list[tuple[CommandReply, Peer]] = []
 
-    def check_same(self, request: Request, targets: list[str | None], digest: bytes) -> None:
+    def check_same(self, request: CommandRequest, targets: list[str | None], digest: bytes) -> None:
         """Raise `invalid_message` where a request with this command's id asks for something else."""
         mine = {execution.target for execution in self.executions}
         for what, same in (
@@ -314,15 +311,16 @@ class Command:
         return any(waiting == reply for waiting, _ in self._waiters)
 
     def progress(self, agent_id: str | None, data: Raw) -> None:
+        progress = CommandProgress(self.id, data, agent_id)
         for reply, _ in list(self._waiters):
-            _guarded(reply.progress, CommandProgress(command_id=self.id, agent_id=agent_id, data=data))
+            _guarded(reply.progress, progress)
 
     def settled(self, execution: Execution) -> None:
         """Tells all who wait how one of several targets did."""
         if self._waiters:
             result = self._of_one(execution)
             for reply, _ in list(self._waiters):
-                _guarded(reply.result, copy(result))
+                _guarded(reply.result, result)
 
     def end(self, state: State, error: NexusError | None) -> None:
         """Ends it and tells all who wait; `error` where there is no result to tell."""
@@ -345,46 +343,31 @@ class Command:
         """Return the final answer, which every waiter gets."""
         if self.error is not None:
             return self.error
-        if not self.several:
-            return self._success(self.executions[0].outcome)
-        outcomes = [_outcome(execution) for execution in self.executions]
-        data = _encode(ExecutedByAll(command_id=self.id, command=self.name, results=outcomes))
-        return CommandResult(command_id=self.id, status="success", data=Raw(data))
+        if self.several:
+            return CommandResult(self.id, self.name, [_outcome(execution) for execution in self.executions])
+        outcome = self.executions[0].outcome
+        assert isinstance(outcome, Raw), outcome
+        return CommandResult(self.id, self.name, Outcome(None, outcome))
 
     def _conclude(self, reply: CommandReply, answer: CommandResult | NexusError) -> None:
         if isinstance(answer, NexusError):
             reply.error(answer, self.id)
         else:
-            reply.result(copy(answer))
+            reply.result(answer)
 
     def _of_one(self, execution: Execution) -> CommandResult:
-        why = execution.why
-        if why is not None:
-            code, message = why
-            return CommandResult(
-                command_id=self.id, status="error", agent_id=execution.agent_id, code=code, message=message
-            )
-        result = self._success(execution.outcome)
-        result.agent_id = execution.agent_id
-        return result
-
-    def _success(self, outcome: Raw | NexusError | None) -> CommandResult:
-        assert isinstance(outcome, Raw), outcome
-        data = _encode(Executed(command_id=self.id, command=self.name, result=outcome))
-        return CommandResult(command_id=self.id, status="success", data=Raw(data))
+        return CommandResult(self.id, self.name, _outcome(execution))
 
 
-def _outcome(execution: Execution) -> AgentOutcome:
+def _outcome(execution: Execution) -> Outcome:
     why, agent_id = execution.why, execution.agent_id
     assert agent_id is not None, execution.state
     if why is not None:
         code, message = why
-        return AgentOutcome(agent_id=agent_id, status="error", code=code, message=message)
+        return Outcome(agent_id, code=code, message=message)
     outcome = execution.outcome
     assert isinstance(outcome, Raw), execution.state
-    return AgentOutcome(agent_id=agent_id, status="success", result=outcome)
-
-
+    return Outcome(agent_id, outcome)
 
 
 def _size(raw: Raw) -> int:

@@ -33,6 +33,7 @@ from nexus_tw.interfaces.peers import Peer
 from nexus_tw.interfaces.plugins import Handler
 from nexus_tw.interfaces.realm import CommandReply
 from nexus_tw.model import payloads
+from nexus_tw.model.commands import CommandAnswer, CommandProgress, CommandRequest
 from nexus_tw.model.errors import ALREADY_REGISTERED, UNSUPPORTED, NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.multimap import Multimap
@@ -42,7 +43,6 @@ from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Limits
 from nexus_tw.model.times import Timestamps
 from nexus_tw.presence.agents import Announce, Presence
-from nexus_tw.protocols.native import messages
 from nexus_tw.pubsub.meta_events import Meta
 from nexus_tw.runtime.client_log import ClientLog
 from nexus_tw.runtime.guard import Guard
@@ -205,27 +205,27 @@ class Dealer:
         for registration, deleted in registrations:
             self._meta.unregistered(peer, registration, deleted)
 
-    def progress(self, peer: Peer, message: messages.Progress) -> None:
+    def progress(self, peer: Peer, progress: CommandProgress) -> None:
         """Raises `not_found` where the connection has nothing to do with that command, `invalid_message` for wrong data."""
-        payloads.decode(message.data, "data", self._limits.depth)
-        invocation = self._executed_by(peer, message.command_id, message.agent_id)
+        payloads.decode(progress.data, "data", self._limits.depth)
+        invocation = self._executed_by(peer, progress.command_id, progress.agent_id)
         if invocation is not None:
-            invocation.progress(Payload.of_value(bytes(message.data)))
+            invocation.progress(Payload.of_value(bytes(progress.data)))
 
-    def result(self, peer: Peer, message: messages.Result) -> None:
+    def result(self, peer: Peer, answer: CommandAnswer) -> None:
         """Raises `not_found` where the connection has nothing to do with that command, `invalid_message` for wrong data."""
-        payloads.decode(message.data, "data", self._limits.depth)
-        invocation = self._executed_by(peer, message.command_id, message.agent_id)
+        payloads.decode(answer.data, "data", self._limits.depth)
+        invocation = self._executed_by(peer, answer.command_id, answer.agent_id)
         if invocation is None:
             return
-        if message.status == "success":
-            invocation.result(Payload.of_value(bytes(message.data)))
+        if answer.status == "success":
+            invocation.result(Payload.of_value(bytes(answer.data)))
         else:
-            invocation.error(NexusError("failed", message.message or "the agent gave no reason"))
+            invocation.error(NexusError("failed", answer.message or "the agent gave no reason"))
 
     # --- who calls
 
-    def call(self, peer: Peer, request: messages.Command, reply: CommandReply) -> str:
+    def call(self, peer: Peer, request: CommandRequest, reply: CommandReply) -> str:
         """Takes a command and returns its id; `reply` is told the rest, perhaps before this returns.
 
         An id that the same caller has used before is the same command: nothing is executed, `reply` is told how it went
@@ -244,7 +244,7 @@ class Dealer:
                 self._journal.called(who.account, who.subject, request.command, refused, request.command_id)
             raise
 
-    def _called(self, peer: Peer, request: messages.Command, reply: CommandReply) -> str:
+    def _called(self, peer: Peer, request: CommandRequest, reply: CommandReply) -> str:
         caller = peer.principal
         name = check_name(request.command, "command")
         caller.require("call", name)

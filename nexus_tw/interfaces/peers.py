@@ -9,10 +9,9 @@ if TYPE_CHECKING:
     from nexus_tw.model.errors import Close, NexusError
     from nexus_tw.model.events import Event
     from nexus_tw.model.names import Pattern
+    from nexus_tw.model.notices import Notice
     from nexus_tw.model.payloads import Payload
     from nexus_tw.model.policy import Principal
-    from nexus_tw.protocols.native.messages import ServerMessage
-
 
 
 Fail = Callable[["NexusError"], None]
@@ -43,8 +42,8 @@ class Encoding(Protocol):
     def event(self, event: Event, subscription: Subscription) -> bytes:
         """A ready frame for an event."""
 
-    def message(self, message: ServerMessage) -> bytes:
-        """A ready frame for any other message; nothing where the dialect has no word for it."""
+    def notice(self, notice: Notice) -> bytes:
+        """Return a ready frame for a notice; empty if the protocol has no such message."""
 
 
 class Peer(Protocol):

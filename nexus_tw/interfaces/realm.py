@@ -8,12 +8,12 @@ from typing import Any, Literal, NamedTuple, Protocol
 from msgspec import Raw
 
 from nexus_tw.interfaces.peers import Fail, Invocation, Peer, Registration, Subscription
+from nexus_tw.model.commands import CommandAnswer, CommandProgress, CommandRequest, CommandResult
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.events import EventMetadata
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.payloads import Options, Payload
 from nexus_tw.model.policy import Action, Principal
-from nexus_tw.protocols.native import messages
 
 
 class CallReply(Protocol):
@@ -70,20 +70,20 @@ class Call(Protocol):
 
 
 class CommandReply(Protocol):
-    """Who waits for a command. Two are equal where what one is told need not be told to the other."""
+    """Receives a command's replies. Equal instances are duplicates; only one of them needs the answer."""
 
     def affords(self, size: int) -> bool:
         """Count an answer of about so many bytes, given before, as if the client had sent them. Return False if it cannot be
         given now, as too much that the client was sent waits to be read."""
 
-    def progress(self, message: messages.CommandProgress) -> None:
-        """The command says how far it is."""
+    def progress(self, progress: CommandProgress) -> None:
+        """The executor reports progress."""
 
-    def result(self, message: messages.CommandResult) -> None:
-        """A result: of one of several agents (`agent_id` with a list as target), or the whole."""
+    def result(self, result: CommandResult) -> None:
+        """The final result, or the outcome of one of several targets before it."""
 
     def error(self, error: NexusError, command_id: str) -> None:
-        """The command, or the wish for it, ended badly."""
+        """The command failed, or was refused."""
 
 
 class Verbs(Protocol):
@@ -154,7 +154,7 @@ class Verbs(Protocol):
         self, peer: Peer, agent_id: str, metrics: Raw, timestamp: str | None, ok: Callable[[int], None], fail: Fail
     ) -> None: ...
 
-    def command(self, peer: Peer, request: messages.Command, reply: CommandReply) -> None: ...
+    def command(self, peer: Peer, request: CommandRequest, reply: CommandReply) -> None: ...
 
     def cancel(self, peer: Peer, command_id: str, reply: CommandReply) -> None: ...
 
@@ -183,12 +183,7 @@ class Verbs(Protocol):
     def invocation(self, peer: Peer, number: int) -> Invocation | None:
         """What the peer is executing under that id; None for what is over."""
 
-    def progress(self, peer: Peer, message: messages.Progress) -> None: ...
+    def progress(self, peer: Peer, progress: CommandProgress) -> None: ...
 
-    def result(self, peer: Peer, message: messages.Result) -> None: ...
-
-
-
-
-
+    def result(self, peer: Peer, answer: CommandAnswer) -> None: ...
 

@@ -14,9 +14,9 @@ from nexus_tw.interfaces.peers import Peer
 from nexus_tw.model.events import Event, EventMetadata, Rule, new_publication_id
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
+from nexus_tw.model.notices import ContinuityNotice
 from nexus_tw.model.payloads import Payload
 from nexus_tw.presence.sessions import Roster
-from nexus_tw.protocols.native.messages import Continuity
 from nexus_tw.pubsub.groups import Subscriber
 from nexus_tw.pubsub.hub import Hub
 from nexus_tw.pubsub.subscribing import Subscriptions
@@ -58,8 +58,8 @@ class Arrivals:
         self._tell(self._hub.interested(event_type), event_type)
 
     def _tell(self, patterns: Iterable[Pattern], event_type: str) -> None:
-        notice = Continuity(event_type=event_type, recovered=False)
-        self._hub.tell(patterns, lambda encoding: encoding.message(notice))
+        notice = ContinuityNotice(event_type)
+        self._hub.tell(patterns, lambda encoding: encoding.notice(notice))
         if self._hub.wanted(CONTINUITY):
             data = {"eventType": event_type, "recovered": False}
             self._hub.event(Event(CONTINUITY, Payload.of_value(msgspec.json.encode(data))))

@@ -13,8 +13,8 @@ from twisted.logger import Logger
 from nexus_tw.interfaces.peers import Fail, Peer
 from nexus_tw.interfaces.plugins import IBus
 from nexus_tw.model.errors import NexusError
+from nexus_tw.model.notices import BroadcastNotice
 from nexus_tw.model.times import Timestamps
-from nexus_tw.protocols.native.messages import Broadcast
 from nexus_tw.pubsub.arriving import Arrivals
 from nexus_tw.runtime.guard import Guard
 
@@ -169,14 +169,14 @@ class Nodes:
     # ---
 
     def _deliver(self, spread: Spread) -> int:
-        message = Broadcast(data=spread.data, timestamp=spread.timestamp)
+        notice = BroadcastNotice(spread.data, spread.timestamp)
         frames: dict[Hashable, bytes] = {}
 
         def hand(peer: Peer) -> None:
             encoding = peer.encoding
             frame = frames.get(encoding.key)
             if frame is None:
-                frame = frames[encoding.key] = encoding.message(message)
+                frame = frames[encoding.key] = encoding.notice(notice)
             peer.deliver(frame)
 
         told = [peer for peer in list(self._everybody()) if _guarded(hand, peer)]

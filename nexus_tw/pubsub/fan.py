@@ -6,7 +6,7 @@ from collections.abc import Collection, Hashable
 
 from nexus_tw.interfaces.peers import Encoding
 from nexus_tw.model.events import Event, Rule
-from nexus_tw.protocols.native.messages import Continuity
+from nexus_tw.model.notices import ContinuityNotice
 from nexus_tw.pubsub.groups import Bucket, Cohort, Subscriber
 
 
@@ -33,7 +33,7 @@ class Fan:
 
     def gap(self, encoding: Encoding) -> bytes:
         """Return the notice that replaces an event that could not be encoded."""
-        return encoding.message(Continuity(event_type=self.event.type, recovered=False))
+        return encoding.notice(ContinuityNotice(self.event.type))
 
     def rule_for(self, cohort: Cohort) -> Rule | None:
         """Return the rule by which some of the cohort do not get the event; None if all of them do."""

@@ -19,6 +19,7 @@ from nexus_tw.interfaces.peers import Fail, Invocation, Peer, Registration, Subs
 from nexus_tw.interfaces.plugins import Handler, IBus
 from nexus_tw.interfaces.realm import CallReply, CallRequest, CommandReply, SubscribeReply, SubscribeRequest
 from nexus_tw.model import settings
+from nexus_tw.model.commands import CommandAnswer, CommandProgress, CommandRequest
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.events import EventMetadata
 from nexus_tw.model.metrics import Metrics
@@ -27,7 +28,6 @@ from nexus_tw.model.payloads import Options, Payload
 from nexus_tw.model.policy import EVERYTHING, Action, Principal
 from nexus_tw.presence.agents import Presence
 from nexus_tw.presence.sessions import Roster
-from nexus_tw.protocols.native import messages
 from nexus_tw.pubsub.arriving import Arrivals
 from nexus_tw.pubsub.cluster import Nodes
 from nexus_tw.pubsub.hub import Hub
@@ -252,7 +252,7 @@ class Realm:
 
     # --- commands and calls
 
-    def command(self, peer: Peer, request: messages.Command, reply: CommandReply) -> None:
+    def command(self, peer: Peer, request: CommandRequest, reply: CommandReply) -> None:
         self._dealer.call(peer, request, reply)
 
     def cancel(self, peer: Peer, command_id: str, reply: CommandReply) -> None:
@@ -296,11 +296,11 @@ class Realm:
     def invocation(self, peer: Peer, number: int) -> Invocation | None:
         return self._invocations.get(peer, number)
 
-    def progress(self, peer: Peer, message: messages.Progress) -> None:
-        self._dealer.progress(peer, message)
+    def progress(self, peer: Peer, progress: CommandProgress) -> None:
+        self._dealer.progress(peer, progress)
 
-    def result(self, peer: Peer, message: messages.Result) -> None:
-        self._dealer.result(peer, message)
+    def result(self, peer: Peer, answer: CommandAnswer) -> None:
+        self._dealer.result(peer, answer)
 
     # ---
 

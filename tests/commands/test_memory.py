@@ -12,9 +12,9 @@ from msgspec import Raw
 
 from nexus_tw.commands.book import CommandBook
 from nexus_tw.commands.task import MAX_TARGETS, NO_PARAMETERS, RECORD, TARGET
+from nexus_tw.model.commands import CommandAnswer, CommandRequest
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.settings import Limits
-from nexus_tw.protocols.native.messages import Command, Result
 from tests.commands.test_tasks import World
 from tests.recording import RecordingPeer
 
@@ -62,7 +62,7 @@ def settle(world: World, seconds: float = 0.0) -> None:
 
 
 def give(world: World, silent: Any, **members: Any) -> None:
-    world.dealer.call(world.caller, Command(command="deploy", **members), silent)
+    world.dealer.call(world.caller, CommandRequest(command="deploy", **members), silent)
     settle(world)
 
 
@@ -129,7 +129,7 @@ def test_parameters_are_kept_as_long_as_another_attempt_may_need_them(world: Wor
     settle(world)
     names, large = 3, len(bytes(LARGE))
     assert counted(world) == large + names
-    world.dealer.result(other, Result(command_id="c", status="success", data=Raw(b"1")))
+    world.dealer.result(other, CommandAnswer(command_id="c", status="success", data=Raw(b"1")))
     world.lose(agent)
     settle(world, TTL)
     assert counted(world) > large, "the agent that was lost may come back"

@@ -13,7 +13,6 @@ from msgspec import Raw
 from twisted.internet.task import Clock
 
 from nexus_tw.commands import book as books
-from nexus_tw.commands import task
 from nexus_tw.commands.book import DAY, CommandBook
 from nexus_tw.commands.task import (
     MAX_TARGETS,
@@ -27,22 +26,23 @@ from nexus_tw.commands.task import (
     digest_of,
     targets_of,
 )
+from nexus_tw.model.commands import NULL, CommandRequest
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Limits
-from nexus_tw.protocols.native import messages
+from nexus_tw.protocols.native import commands as native
 from tests.recording import RecordingPeer, RecordingReply
 
 BIG = Raw(b'"' + b"x" * (1024 * 1024) + b'"')
 
 
 def make(command_id: str = "c", subject: str = "s", target: str | list[str] | None = None, **more: object) -> Command:
-    request = messages.Command(command="deploy", target=target, **more)  # type: ignore[arg-type]
+    request = CommandRequest(command="deploy", target=target, **more)  # type: ignore[arg-type]
     return Command(command_id, Principal(subject, "r"), 1, request, targets_of(target), b"", now=0.0)
 
 
-def settle(book: CommandBook, command: Command, result: Raw = messages.NULL) -> None:
+def settle(book: CommandBook, command: Command, result: Raw = NULL) -> None:
     """Ends a command with that result, as the dealer does."""
     (execution,) = command.executions
     execution.move(State.SENT)
@@ -124,14 +124,19 @@ def test_everybody_who_waits_is_told_once_and_who_comes_later_too() -> None:
     assert len(first.progressed) == 1 and late.progressed == []
 
 
-def test_each_is_told_with_a_message_of_its_own() -> None:
+def test_all_are_told_one_result_that_none_of_them_can_change_and_whose_json_is_made_once() -> None:
     command = make()
     replies = [RecordingReply(), RecordingReply()]
     for reply in replies:
         command.attach(reply, RecordingPeer())
-    command.executions[0].outcome = messages.NULL
+    command.executions[0].outcome = NULL
     command.end(State.COMPLETED, None)
-    assert replies[0].results[0] is not replies[1].results[0]
+    (result,), (other,) = (reply.values for reply in replies)
+    assert result is other
+    with pytest.raises(AttributeError):
+        result.command_id = "d"  # type: ignore[misc]
+    (told,), (again,) = (reply.results for reply in replies)
+    assert told is not again and told.data is again.data
 
 
 def test_who_waits_is_bounded_and_one_too_many_is_refused_not_the_one_who_has_waited_longest() -> None:
@@ -142,7 +147,7 @@ def test_who_waits_is_bounded_and_one_too_many_is_refused_not_the_one_who_has_wa
     with pytest.raises(NexusError, match="More than 64 wait for this command") as caught:
         command.attach(RecordingReply(), RecordingPeer())
     assert caught.value.code == "limit_exceeded"
-    command.executions[0].outcome = messages.NULL
+    command.executions[0].outcome = NULL
     command.end(State.COMPLETED, None)
     assert [reply.ends for reply in replies] == [1] * len(replies)
 
@@ -157,7 +162,7 @@ def test_one_connection_cannot_take_all_the_places_of_who_waits() -> None:
         command.attach(RecordingReply(), peer)
     assert caught.value.code == "limit_exceeded"
     command.attach(other := RecordingReply(), RecordingPeer())
-    command.executions[0].outcome = messages.NULL
+    command.executions[0].outcome = NULL
     command.end(State.COMPLETED, None)
     assert [reply.ends for reply in [*replies, other]] == [1] * (len(replies) + 1)
 
@@ -203,7 +208,7 @@ def test_an_answer_is_encoded_once_for_all_who_wait(monkeypatch: pytest.MonkeyPa
         encoded.append(value)
         return msgspec.json.encode(value)
 
-    monkeypatch.setattr(task, "_encode", encode)
+    monkeypatch.setattr(native, "_encode", encode)
     command = make(target=["a", "b"])
     replies = [RecordingReply() for _ in range(MAX_WAITERS)]
     for reply in replies:
@@ -256,9 +261,9 @@ def test_one_who_is_ended_by_what_it_is_told_first_does_not_wait() -> None:
     (first, _), peer = command.executions, RecordingPeer()
     first.move(State.SENT)
     first.move(State.COMPLETED)
-    first.outcome = messages.NULL
+    first.outcome = NULL
     reply = RecordingReply()
-    reply.result = lambda message: book.left(peer)  # type: ignore[method-assign]
+    reply.result = lambda result: book.left(peer)  # type: ignore[method-assign]
     book.attach(command, reply, peer)
     assert not book._awaited and not command.peers()
 
@@ -467,7 +472,7 @@ def test_targets_that_fail_alike_share_what_is_kept_of_it() -> None:
 # --- shares
 
 
-def outcome_of(book: CommandBook, command: Command, at: int, result: Raw = messages.NULL) -> Raw | NexusError | None:
+def outcome_of(book: CommandBook, command: Command, at: int, result: Raw = NULL) -> Raw | NexusError | None:
     execution = command.executions[at]
     execution.move(State.SENT)
     book.settle(execution, result)

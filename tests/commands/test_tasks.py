@@ -21,6 +21,7 @@ from nexus_tw.commands.invocations import Invocations
 from nexus_tw.commands.registry import Executors
 from nexus_tw.commands.tasks import PAUSE, Dealer
 from nexus_tw.interfaces.plugins import Handler, Invoked
+from nexus_tw.model.commands import CommandAnswer, CommandProgress, CommandRequest
 from nexus_tw.model.errors import ALREADY_REGISTERED, POLICY_CONFLICT, REPLACED, NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
@@ -28,7 +29,7 @@ from nexus_tw.model.payloads import ApplicationError, Payload
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Limits, Role
 from nexus_tw.presence.agents import Presence
-from nexus_tw.protocols.native.messages import Command, CommandCancel, Invocation, Progress, Result
+from nexus_tw.protocols.native.messages import CommandCancel, Invocation
 from nexus_tw.pubsub.groups import Subscriber
 from nexus_tw.pubsub.hub import Hub
 from nexus_tw.pubsub.meta_events import Meta
@@ -93,7 +94,7 @@ class World:
         **more: Any,
     ) -> RecordingReply:
         reply = RecordingReply()
-        request = Command(command=command, target=target, **more)
+        request = CommandRequest(command=command, target=target, **more)
         self.dealer.call(by or self.caller, request, reply)
         return reply
 
@@ -139,7 +140,7 @@ def refusal(code: str) -> Any:
 def succeed(world: World, peer: RecordingPeer, result: bytes = b'"done"', at: int = -1) -> None:
     """The agent answers what it was given last (or the one `at`)."""
     invocation = peer.got(Invocation)[at]
-    world.dealer.result(peer, Result(command_id=invocation.command_id, data=Raw(result)))
+    world.dealer.result(peer, CommandAnswer(command_id=invocation.command_id, data=Raw(result)))
 
 
 # --- register
@@ -292,7 +293,7 @@ def test_the_agent_gets_all_it_needs_and_the_caller_its_result(world: World) -> 
 
 def test_the_server_chooses_an_id_where_the_caller_did_not(world: World) -> None:
     world.agent()
-    chosen = {world.dealer.call(world.caller, Command(command="deploy"), RecordingReply()) for _ in range(10)}
+    chosen = {world.dealer.call(world.caller, CommandRequest(command="deploy"), RecordingReply()) for _ in range(10)}
     assert len(chosen) == 10
 
 
@@ -308,10 +309,10 @@ def test_a_connection_of_several_agents_is_told_which_is_meant_and_says_which_it
     world.dealer.register(gateway, ["deploy"], "b")
     reply = world.call(target=["a", "b"], command_id="c")
     assert [invocation.agent_id for invocation in gateway.got(Invocation)] == ["a", "b"]
-    world.dealer.result(gateway, Result(command_id="c", data=Raw(b"2"), agent_id="b"))
+    world.dealer.result(gateway, CommandAnswer(command_id="c", data=Raw(b"2"), agent_id="b"))
     with refusal("not_found"):
-        world.dealer.progress(RecordingPeer(), Progress(command_id="c", agent_id="a"))
-    world.dealer.result(gateway, Result(command_id="c", data=Raw(b"1")))
+        world.dealer.progress(RecordingPeer(), CommandProgress(command_id="c", agent_id="a"))
+    world.dealer.result(gateway, CommandAnswer(command_id="c", data=Raw(b"1")))
     results = [(result.agent_id, msgspec.json.encode(result.data)) for result in reply.results[:2]]
     assert [agent_id for agent_id, _ in results] == ["b", "a"]
     assert reply.ends == 1
@@ -320,15 +321,17 @@ def test_a_connection_of_several_agents_is_told_which_is_meant_and_says_which_it
 @pytest.mark.parametrize(
     ("request_", "code"),
     [
-        (Command(command="de ploy"), "invalid_message"),
-        (Command(command="deploy", target=""), "invalid_message"),
-        (Command(command="deploy", target=[]), "invalid_message"),
-        (Command(command="deploy", target="offline"), "agent_offline"),
-        (Command(command="deploy", target="online"), "no_such_command"),
-        (Command(command="deploy"), "no_such_command"),
+        (CommandRequest(command="de ploy"), "invalid_message"),
+        (CommandRequest(command="deploy", target=""), "invalid_message"),
+        (CommandRequest(command="deploy", target=[]), "invalid_message"),
+        (CommandRequest(command="deploy", target="offline"), "agent_offline"),
+        (CommandRequest(command="deploy", target="online"), "no_such_command"),
+        (CommandRequest(command="deploy"), "no_such_command"),
     ],
 )
-def test_what_has_nowhere_to_go_is_refused_and_its_id_can_be_used_again(world: World, request_: Command, code: str) -> None:
+def test_what_has_nowhere_to_go_is_refused_and_its_id_can_be_used_again(
+    world: World, request_: CommandRequest, code: str
+) -> None:
     world.presence.acts(RecordingPeer(), "online")
     named = msgspec.structs.replace(request_, command_id="c")
     for _ in range(2):
@@ -354,7 +357,7 @@ def test_a_failure_is_told_in_the_agents_words(world: World) -> None:
     for message, text in (("disk full", "disk full"), (None, "the agent gave no reason")):
         reply = world.call(command_id="c")
         given = peer.got(Invocation)[-1].command_id
-        world.dealer.result(peer, Result(command_id=given, status="error", message=message))
+        world.dealer.result(peer, CommandAnswer(command_id=given, status="error", message=message))
         assert reply.code == "failed"
         assert reply.errors[0].message == f"Command execution failed: {text}"
         assert reply.command_ids == ["c"]
@@ -366,7 +369,7 @@ def test_progress_goes_to_the_caller_as_it_comes(world: World) -> None:
     peer = world.agent("a")
     reply = world.call(command_id="c")
     for percent in (b"10", b"90"):
-        world.dealer.progress(peer, Progress(command_id="c", data=Raw(percent)))
+        world.dealer.progress(peer, CommandProgress(command_id="c", data=Raw(percent)))
     assert [(told.command_id, told.agent_id, bytes(told.data)) for told in reply.progressed] == [
         ("c", "a", b"10"),
         ("c", "a", b"90"),
@@ -395,9 +398,9 @@ def test_only_who_executes_a_command_can_answer_it(world: World) -> None:
     reply = world.call(command_id="c")
     for command_id in ("c", "unheard-of"):
         with refusal("not_found"):
-            world.dealer.result(stranger, Result(command_id=command_id))
+            world.dealer.result(stranger, CommandAnswer(command_id=command_id))
         with refusal("not_found"):
-            world.dealer.progress(stranger, Progress(command_id=command_id))
+            world.dealer.progress(stranger, CommandProgress(command_id=command_id))
     assert reply.ends == 0 and reply.progressed == []
 
 
@@ -406,7 +409,7 @@ def test_a_second_result_is_dropped_and_counted(world: World) -> None:
     reply = world.call(command_id="c")
     succeed(world, peer)
     succeed(world, peer)
-    world.dealer.progress(peer, Progress(command_id="c"))
+    world.dealer.progress(peer, CommandProgress(command_id="c"))
     assert reply.ends == 1 and reply.progressed == []
     assert world.metrics.commands_late == 2
     assert world.statuses() == ["sent", "completed"]
@@ -419,8 +422,8 @@ def test_events_tell_how_a_command_goes(world: World) -> None:
     world.clock.advance(2)
     world.call(command_id="c", target="a", ttl=10.0)
     peer = world.agent("a")
-    world.dealer.progress(peer, Progress(command_id="c"))
-    world.dealer.progress(peer, Progress(command_id="c"))
+    world.dealer.progress(peer, CommandProgress(command_id="c"))
+    world.dealer.progress(peer, CommandProgress(command_id="c"))
     succeed(world, peer)
     assert world.statuses(agents=True) == [("a", "queued"), ("a", "sent"), ("a", "running"), ("a", "completed")]
     assert world.announced.of("task.updated")[0] == {
@@ -577,7 +580,7 @@ def test_a_command_that_waits_can_be_cancelled(world: World) -> None:
 def test_a_lost_agent_loses_its_commands(world: World) -> None:
     peer = world.agent("a")
     replies = [world.call() for _ in range(2)]
-    world.dealer.progress(peer, Progress(command_id=peer.got(Invocation)[0].command_id))
+    world.dealer.progress(peer, CommandProgress(command_id=peer.got(Invocation)[0].command_id))
     world.lose(peer)
     world.lose(peer)
     assert [reply.code for reply in replies] == ["agent_lost"] * 2
@@ -610,7 +613,7 @@ def test_of_several_in_the_hand_of_an_agent_that_sent_too_much_each_gets_one_mor
     world.invocations.overran(one)
     world.lose(one)
     assert len(two.got(Invocation)) == 2 and (culprit.ends, other.ends) == (0, 0), "it may have been either"
-    world.dealer.result(two, Result(command_id="d", status="success", data=Raw(b"1")))
+    world.dealer.result(two, CommandAnswer(command_id="d", status="success", data=Raw(b"1")))
     world.invocations.overran(two)
     world.lose(two)
     assert culprit.code == "too_large" and other.ends == 1
@@ -659,7 +662,7 @@ def test_who_is_told_of_one_lost_command_may_cancel_the_other(world: World) -> N
             super().error(error, command_id)
             world.dealer.cancel(world.caller.principal, "other", RecordingReply())
 
-    world.dealer.call(world.caller, Command(command="deploy", command_id="one"), Hasty())
+    world.dealer.call(world.caller, CommandRequest(command="deploy", command_id="one"), Hasty())
     other = world.call(command_id="other")
     world.lose(peer)
     assert other.code == "cancelled"
@@ -673,7 +676,7 @@ def test_each_of_several_targets_is_told_of_and_then_the_whole(world: World) -> 
     agents = {agent_id: world.agent(agent_id) for agent_id in "ab"}
     world.agent("c", "stop")
     reply = world.call(target=["a", "b", "c", "d", "a"], command_id="x")
-    world.dealer.result(agents["b"], Result(command_id="x", status="error", message="disk full"))
+    world.dealer.result(agents["b"], CommandAnswer(command_id="x", status="error", message="disk full"))
     succeed(world, agents["a"], b"1")
     told = [msgspec.json.decode(msgspec.json.encode(result)) for result in reply.results]
     assert told[:2] == [
@@ -777,7 +780,7 @@ def test_a_long_command_is_cancelled_at_once_and_its_executors_are_told_a_few_in
     with refusal("not_found"):
         here.dealer.cancel(here.caller.principal, "x", RecordingReply())
     assert len(peer.interrupted) == STEPS
-    here.dealer.result(peer, Result(command_id="x", agent_id=targets[-1], status="success"))
+    here.dealer.result(peer, CommandAnswer(command_id="x", agent_id=targets[-1], status="success"))
     here.turn()
     assert [invocation.agent_id for invocation, _ in peer.interrupted] == targets
     assert max(after - before for before, after in pairwise(told)) <= STEPS and set(ends) == {1}
@@ -792,11 +795,11 @@ def test_a_caller_may_cancel_the_rest_while_it_is_told_of_one(world: World) -> N
     class Hasty(RecordingReply):
         def result(self, message: Any) -> None:
             super().result(message)
-            if message.agent_id == "d":
+            if self.results[-1].agent_id == "d":
                 world.dealer.cancel(world.caller.principal, "x", RecordingReply())
 
     reply = Hasty()
-    world.dealer.call(world.caller, Command(command="deploy", command_id="x", target=["a", "d", "b"]), reply)
+    world.dealer.call(world.caller, CommandRequest(command="deploy", command_id="x", target=["a", "d", "b"]), reply)
     assert [error.code for error in reply.errors] == ["cancelled"]
     assert peer.sent == []
     assert world.metrics.commands_ended == {"cancelled": 1}
@@ -806,11 +809,11 @@ def test_a_caller_may_cancel_when_it_is_told_of_the_last(world: World) -> None:
     class Hasty(RecordingReply):
         def result(self, message: Any) -> None:
             super().result(message)
-            if message.agent_id == "d":
+            if self.results[-1].agent_id == "d":
                 world.dealer.cancel(world.caller.principal, "x", RecordingReply())
 
     reply = Hasty()
-    world.dealer.call(world.caller, Command(command="deploy", command_id="x", target=["d"]), reply)
+    world.dealer.call(world.caller, CommandRequest(command="deploy", command_id="x", target=["d"]), reply)
     assert reply.ends == 1
     assert sum(world.metrics.commands_ended.values()) == 1
 
@@ -1231,12 +1234,12 @@ class Anything(RuleBasedStateMachine):
         other = {**self.asked[command_id], "parameters": Raw(b"7")}
         if self.replies[command_id]:
             with refusal("invalid_message"):
-                self.world.dealer.call(self.world.caller, Command(command_id=command_id, **other), RecordingReply())
+                self.world.dealer.call(self.world.caller, CommandRequest(command_id=command_id, **other), RecordingReply())
 
     def _call(self, command_id: str, **members: Any) -> None:
         reply = RecordingReply()
         try:
-            self.world.dealer.call(self.world.caller, Command(command_id=command_id, **members), reply)
+            self.world.dealer.call(self.world.caller, CommandRequest(command_id=command_id, **members), reply)
             self.replies[command_id].append(reply)
         except NexusError as error:
             if error.code not in ("agent_offline", "no_such_command", "limit_exceeded") or reply.ends:
@@ -1248,7 +1251,7 @@ class Anything(RuleBasedStateMachine):
     def answer(self, data: st.DataObject, status: Any) -> None:
         command_id = data.draw(st.sampled_from([name for name, given in self.running.items() if given]))
         (peer,) = self.running[command_id]
-        self.world.dealer.result(peer, Result(command_id=command_id, status=status))
+        self.world.dealer.result(peer, CommandAnswer(command_id=command_id, status=status))
         self.running[command_id].clear()
         self._catch_up()
 
@@ -1260,10 +1263,10 @@ class Anything(RuleBasedStateMachine):
         command_id = f"c{data.draw(st.integers(1, self.number))}"
         try:
             if progress:
-                self.world.dealer.progress(peer, Progress(command_id=command_id))
+                self.world.dealer.progress(peer, CommandProgress(command_id=command_id))
             elif peer not in self.running[command_id]:
                 ends = [reply.ends for reply in self.replies[command_id]]
-                self.world.dealer.result(peer, Result(command_id=command_id))
+                self.world.dealer.result(peer, CommandAnswer(command_id=command_id))
                 assert ends == [reply.ends for reply in self.replies[command_id]]
         except NexusError as error:
             if error.code != "not_found" or peer in self.running[command_id]:

@@ -9,6 +9,7 @@ from twisted.internet.task import Clock
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 from nexus_tw.interfaces.peers import Peer
 from nexus_tw.interfaces.realm import CallRequest, SubscribeReply, SubscribeRequest, Verbs
+from nexus_tw.model.commands import CommandRequest
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
@@ -16,7 +17,7 @@ from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import EVERYTHING, Principal
 from nexus_tw.model.settings import Limits, Role
 from nexus_tw.model.settings import Realm as Rules
-from nexus_tw.protocols.native.messages import Command, CommandCancel
+from nexus_tw.protocols.native.messages import CommandCancel
 from nexus_tw.realm.realm import Realm
 from nexus_tw.runtime.turn import Turn
 from tests.recording import RecordingCallReply, RecordingPeer, RecordingReply, principal
@@ -91,7 +92,7 @@ def test_what_happens_in_one_realm_is_not_seen_in_another(world: World) -> None:
     assert b"a.b 1" in told and b"wamp.registration.on_create" in told and b"agent.status" in told
     assert there.delivered == []
     with pytest.raises(NexusError, match="nobody executes deploy"):
-        other.command(there, Command(command="deploy"), RecordingReply())
+        other.command(there, CommandRequest(command="deploy"), RecordingReply())
     with pytest.raises(NexusError, match="nobody executes deploy"):
         world.call(other, there, "deploy")
     assert world.call(other, there, "wamp.session.count").told == [("result", b'{"args":[1],"kwargs":{}}')]
@@ -105,7 +106,7 @@ def test_of_a_session_that_is_gone_nothing_is_left_and_it_goes_once(world: World
     realm.register(peer, ["deploy"], "a")
     realm.register_procedure(peer, peer.principal, Pattern.prefixed("x."), "single", None)
     command, call = RecordingReply(), world.call(realm, caller, "x.y")
-    realm.command(caller, Command(command="deploy"), command)
+    realm.command(caller, CommandRequest(command="deploy"), command)
     assert len(peer.invocations) == 2
     realm.gone(peer)
     realm.gone(peer)

@@ -19,10 +19,10 @@ from nexus_tw.model.errors import INTERNAL, SHUTTING_DOWN, NexusError
 from nexus_tw.model.events import Event
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
+from nexus_tw.model.notices import Notice
 from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Limits, Role
-from nexus_tw.protocols.native.messages import ServerMessage
 from nexus_tw.pubsub.cluster import Nodes as Between
 from nexus_tw.pubsub.groups import Subscriber
 from nexus_tw.pubsub.hub import Hub
@@ -91,7 +91,7 @@ class Fragile(RecordingEncoding):
     def event(self, _event: Event, _subscription: Subscription) -> bytes:
         raise Fault
 
-    def message(self, _message: ServerMessage) -> bytes:
+    def notice(self, _notice: Notice) -> bytes:
         raise Fault
 
 

@@ -13,11 +13,9 @@ import msgspec
 
 from nexus_tw.interfaces.peers import Subscription
 from nexus_tw.model.events import Event
+from nexus_tw.model.notices import BroadcastNotice, Notice
 from nexus_tw.protocols import frames
-from nexus_tw.protocols.native.messages import ServerMessage
-from nexus_tw.protocols.wamp.features import Subscriber
-
-NOTHING: Final = Subscriber()
+from nexus_tw.protocols.native import messages
 
 _json: Final = msgspec.json.Encoder()
 
@@ -39,10 +37,15 @@ class JsonText:
         # The data is JSON already: it is put in as it came, neither parsed nor written again.
         return frames.text(_head(event.type) + event.payload.data + b"}")
 
-    def message(self, message: ServerMessage) -> bytes:
+    def notice(self, notice: Notice) -> bytes:
+        if isinstance(notice, BroadcastNotice):
+            return self.message(messages.Broadcast(data=notice.data, timestamp=notice.timestamp))
+        return self.message(messages.Continuity(event_type=notice.event_type, recovered=False))
+
+    def message(self, message: messages.ServerMessage) -> bytes:
+        """Return a ready frame for a message of this protocol."""
         return frames.text(_json.encode(message))
 
 
 JSON_TEXT: Final = JsonText()
-
 

@@ -1,7 +1,7 @@
 """The messages of the JSON protocol, typed: what clients send and what the server sends.
 
-Inside Nexus these are also the vocabulary in which services speak to a peer, whatever its dialect. Adding a message is
-one class here and one handler in `session`. Members that are only passed on stay `Raw`: the bytes as sent.
+They are made and read in this room only; the core works with the values of `nexus_tw.model`. A new message is one class here
+and one handler in `session`. Members that are only passed on stay `Raw`: the bytes as sent.
 The wire shapes are those of the docstrings, in camelCase; `?` marks what may be left out.
 """
 
@@ -11,13 +11,12 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from nexus_tw.model.commands import EMPTY_OBJECT, NULL
+
 Id = str | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None
 Duration = Annotated[float, Meta(ge=0, le=86400)]  # seconds
 
 LONGEST_ID: Final = 255  # characters of a `commandId`
-
-NULL = Raw(b"null")
-EMPTY_OBJECT = Raw(b"{}")
 
 
 # --- client to server ---------------------------------------------------------------------------------------------------

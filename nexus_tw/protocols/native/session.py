@@ -15,6 +15,7 @@ from nexus_tw.interfaces.peers import Encoding, Invocation, Reason, Registration
 from nexus_tw.interfaces.realm import SubscribeReply, SubscribeRequest, Verbs
 from nexus_tw.interfaces.sessions import Link
 from nexus_tw.model import events, payloads
+from nexus_tw.model.commands import CommandProgress, CommandResult
 from nexus_tw.model.errors import TOO_MANY_ERRORS, UNSUPPORTED, Close, NexusError, invalid, misshapen
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.payloads import Payload
@@ -23,7 +24,9 @@ from nexus_tw.model.settings import Heartbeat, Limits
 from nexus_tw.model.times import Timestamps, format_millis
 from nexus_tw.protocols import frames
 from nexus_tw.protocols.native import messages
-from nexus_tw.protocols.native.encoding import JSON_TEXT
+from nexus_tw.protocols.native.commands import answer_of, progress_message, progress_of, request_of, result_message
+from nexus_tw.protocols.native.encoding import JSON_TEXT, JsonText
+from nexus_tw.protocols.native.probe import probe
 
 WELCOME: Final = "Connected to Nexus API WebSocket"
 NOT_TEXT: Final = Close(1003, "Text frames only", False)
@@ -45,29 +48,13 @@ _decode: Final = msgspec.json.Decoder(
 ).decode
 
 
-class _Probe(msgspec.Struct, rename="camel"):
-    """What can be said of a message that is not of the right shape."""
-
-    type: msgspec.Raw = messages.NULL
-    id: msgspec.Raw = messages.NULL
-    command_id: msgspec.Raw = messages.NULL
-
-    def answered(self) -> tuple[Any, messages.Id, str | None]:
-        """Return the type, and what the answer echoes: `id` and `commandId`, as far as they can be used."""
-        kind, id_, command_id = _value(self.type), _value(self.id), _value(self.command_id)
-        named = type(kind) is str and kind in _OF_COMMANDS and type(command_id) is str
-        return kind, id_ if _is_id(id_) else None, command_id if named and 0 < len(command_id) <= messages.LONGEST_ID else None
-
-
-_probe: Final = msgspec.json.Decoder(_Probe).decode
-_any: Final = msgspec.json.Decoder().decode
 _skip: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class JsonDialect:
     """Makes JSON sessions, and holds what they share."""
 
-    encoding: Encoding = JSON_TEXT
+    encoding: JsonText = JSON_TEXT
     # Both pings: a browser answers the protocol's by itself, an agent of the guide answers the message.
     heartbeat = JSON_TEXT.message(messages.ServerPing()) + frames.frame(frames.PING, b"")
     introduces = False
@@ -247,7 +234,7 @@ class JsonSession:
     def broken(self, payload: bytes) -> None:
         id_ = command_id = None
         with suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            _, id_, command_id = _probe(payload).answered()
+            _, id_, command_id = probe(payload).answered(_OF_COMMANDS)
         self.fail(NexusError("internal", "Something went wrong in the server"), id_, command_id)
 
     def fail(self, error: NexusError, id_: messages.Id = None, command_id: str | None = None) -> None:
@@ -280,14 +267,14 @@ class JsonSession:
         """Say what was wrong with a message that could not be decoded, with its `id` and `commandId` where there are any."""
         try:
             _skip(payload)  # whether it is JSON at all: what is wrong first need not be what is wrong most
-            probe = _probe(payload)
+            found = probe(payload)
         except msgspec.ValidationError:
             self.fail(NexusError("invalid_message", "Invalid message format: expected an object"))
             return
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             self.fail(NexusError("invalid_json", "Invalid JSON message"))
             return
-        kind, id_, command_id = probe.answered()
+        kind, id_, command_id = found.answered(_OF_COMMANDS)
         if not isinstance(error, msgspec.ValidationError):
             # The probe skips what the whole message could not be decoded for.
             self.fail(NexusError("invalid_json", "Invalid JSON message"), id_, command_id)
@@ -367,7 +354,7 @@ class JsonSession:
         self._link.write(self._dialect.telemetry_ack())
 
     def _command(self, message: messages.Command) -> None:
-        self._dialect.verbs.command(self, message, _Reply(self, message.id))
+        self._dialect.verbs.command(self, request_of(message), _Reply(self, message.id))
 
     def _cancel(self, message: messages.Cancel) -> None:
         self._dialect.verbs.cancel(self, message.command_id, _Reply(self, message.id))
@@ -385,10 +372,10 @@ class JsonSession:
         )
 
     def _progress(self, message: messages.Progress) -> None:
-        self._dialect.verbs.progress(self, message)
+        self._dialect.verbs.progress(self, progress_of(message))
 
     def _result(self, message: messages.Result) -> None:
-        self._dialect.verbs.result(self, message)
+        self._dialect.verbs.result(self, answer_of(message))
 
     def _failing(self, id_: messages.Id) -> Callable[[NexusError], None]:
         return lambda error: self.fail(error, id_)
@@ -412,11 +399,11 @@ class _Reply:
     def affords(self, size: int) -> bool:
         return self._session._link.affords(size)
 
-    def progress(self, message: messages.CommandProgress) -> None:
-        self._session.send(msgspec.structs.replace(message, id=self._id))
+    def progress(self, progress: CommandProgress) -> None:
+        self._session.send(progress_message(progress, self._id))
 
-    def result(self, message: messages.CommandResult) -> None:
-        self._session.send(msgspec.structs.replace(message, id=self._id))
+    def result(self, result: CommandResult) -> None:
+        self._session.send(result_message(result, self._id))
 
     def error(self, error: NexusError, command_id: str) -> None:
         self._session.fail(error, self._id, command_id)
@@ -444,15 +431,3 @@ _TYPES: Final[dict[str, Any]] = {
     msgspec.inspect.type_info(kind).tag: kind for kind in _HANDLERS  # type: ignore[attr-defined]
 }
 _OF_COMMANDS: Final = frozenset(name for name, kind in _TYPES.items() if "command_id" in kind.__struct_fields__)
-
-
-def _value(raw: msgspec.Raw) -> Any:
-    """The member's value, None where it has none that can be told (a number out of range, say)."""
-    try:
-        return _any(raw)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return None
-
-
-def _is_id(value: Any) -> bool:
-    return type(value) is str or (type(value) is int and -(2**63) <= value < 2**63)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, Final
 
 from nexus_tw.interfaces.peers import Subscription
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.events import Event
+from nexus_tw.model.notices import Notice
 from nexus_tw.model.serializers import Codec
-from nexus_tw.protocols.native.encoding import NOTHING
-from nexus_tw.protocols.native.messages import ServerMessage
 from nexus_tw.protocols.wamp.features import Subscriber, passes
 from nexus_tw.protocols.wamp.messages import EVENT
+
+NOTHING: Final = Subscriber()
 
 
 class WampFrames:
@@ -58,5 +59,5 @@ class WampFrames:
             return b""
         return self.frame(self.codec.join((EVENT, subscription.number, event.publication, details), args, kwargs))
 
-    def message(self, _message: ServerMessage) -> bytes:
+    def notice(self, _notice: Notice) -> bytes:
         return b""

@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from nexus_tw.model.events import Event, EventMetadata, Publisher
 from nexus_tw.model.names import Pattern
+from nexus_tw.model.notices import ContinuityNotice
 from nexus_tw.model.payloads import Payload, Shape
 from nexus_tw.model.serializers import CBOR, JSON, MSGPACK, Codec
 from nexus_tw.protocols.native import messages
@@ -143,8 +144,8 @@ def test_the_bytes_that_came_in_the_same_serializer_leave_as_they_came() -> None
     assert said(wamp(JSON), event)[4] == [7]
 
 
-def test_messages_of_the_json_protocol_are_nothing_in_wamp() -> None:
-    assert wamp(JSON).message(messages.ServerPing()) == b""
+def test_notices_are_nothing_in_wamp() -> None:
+    assert wamp(JSON).notice(ContinuityNotice("a.b")) == b""
 
 
 def test_an_event_is_encoded_for_each_subscription_in_wamp_and_once_in_the_json_protocol() -> None:

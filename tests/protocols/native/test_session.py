@@ -15,6 +15,7 @@ from nexus_tw.commands.invocations import Invocation, Invocations
 from nexus_tw.commands.registry import Executor, Registration
 from nexus_tw.interfaces.peers import Fail, Peer
 from nexus_tw.interfaces.realm import CommandReply, SubscribeReply, SubscribeRequest, Verbs
+from nexus_tw.model.commands import CommandAnswer, CommandProgress, CommandRequest, CommandResult, Outcome
 from nexus_tw.model.errors import SHUTTING_DOWN, TOO_MANY_ERRORS, NexusError
 from nexus_tw.model.events import EventMetadata
 from nexus_tw.model.metrics import Metrics
@@ -109,7 +110,7 @@ class RecordingVerbs:
         self.asked.append(("telemetry", agent_id, bytes(metrics), timestamp))
         self._answer(lambda: ok(123), fail)
 
-    def command(self, peer: Peer, request: messages.Command, reply: CommandReply) -> None:
+    def command(self, peer: Peer, request: CommandRequest, reply: CommandReply) -> None:
         self.replies.append(reply)
         self._ask("command", request)
 
@@ -123,11 +124,11 @@ class RecordingVerbs:
     def unregister(self, peer: Peer, commands: list[str]) -> None:
         self._ask("unregister", commands)
 
-    def progress(self, peer: Peer, message: messages.Progress) -> None:
-        self._ask("command_progress", message.command_id, bytes(message.data), message.agent_id)
+    def progress(self, peer: Peer, progress: CommandProgress) -> None:
+        self._ask("command_progress", progress.command_id, bytes(progress.data), progress.agent_id)
 
-    def result(self, peer: Peer, message: messages.Result) -> None:
-        self._ask("command_result", message.command_id, message.status, bytes(message.data), message.message)
+    def result(self, peer: Peer, answer: CommandAnswer) -> None:
+        self._ask("command_result", answer.command_id, answer.status, bytes(answer.data), answer.message)
 
     def several(self, peer: Peer) -> bool:
         return self.gateway
@@ -421,9 +422,8 @@ def test_the_members_of_a_command_arrive_as_sent(world: World) -> None:
 def test_what_a_command_leads_to_carries_the_id_of_the_question(world: World, extra: dict[str, Any]) -> None:
     assert world.send(type="command", command="deploy", **extra) == []
     (reply,) = world.verbs.replies
-    executed = Raw(b'{"commandId":"c","command":"deploy","result":[1],"status":"executed"}')
-    reply.progress(messages.CommandProgress(command_id="c", agent_id="a", data=Raw(b"50")))
-    reply.result(messages.CommandResult(command_id="c", status="success", data=executed))
+    reply.progress(CommandProgress(command_id="c", agent_id="a", data=Raw(b"50")))
+    reply.result(CommandResult("c", "deploy", Outcome(None, Raw(b"[1]"))))
     reply.error(NexusError("timeout", "Command execution failed: timeout"), "c")
     assert world.link.messages == [
         {"type": "command_progress", "commandId": "c", "agentId": "a", "data": 50, **extra},
