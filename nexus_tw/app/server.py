@@ -41,7 +41,8 @@ from nexus_tw.transport.conversation import Conversation
 from nexus_tw.transport.door import Doors, reopen
 from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.http.api import Api
-from nexus_tw.transport.http.server import Root, site
+from nexus_tw.transport.http.routes import Root
+from nexus_tw.transport.http.site import site
 from nexus_tw.transport.http.status import Status
 from nexus_tw.transport.rawsocket import RawSockets
 from nexus_tw.transport.websocket import Doorway
@@ -165,7 +166,7 @@ class Server:
             "threads_waiting": lambda: threads.waiting,
         }
         status = Status(metrics, gauges, http, self.unready)
-        api = Api(realm.publications, realm.nodes, limits, reactor, metrics)
+        api = Api(realm, limits, reactor, metrics)
         later: list[Doors] = []
         root = Root({**status.routes(), **api.routes()}, admission, lambda request: reopen(later[0], request))
         self.doors = Doors(

@@ -147,6 +147,12 @@ class Verbs(Protocol):
         metadata: EventMetadata | None = None,
     ) -> None: ...
 
+    def check_publish(self, rights: Principal, event_type: str, member: str) -> None:
+        """Raise if this may not be published, without publishing; `member` of the request holds the event type."""
+
+    def broadcast(self, rights: Principal, data: bytes, ok: Callable[[int], None], fail: Fail) -> None:
+        """Send JSON to every session on every node, for an administrator; `ok` gets the number of recipients."""
+
     def lost(self, event_type: str) -> None:
         """An event was lost and its publisher is not told: have its subscribers told (`continuity`)."""
 

@@ -75,9 +75,9 @@ class Realm:
         self._meta = Meta(hub)
         self._subscriptions = Subscriptions(bus, hub, limits, metrics, self._meta)
         arrivals = Arrivals(hub, self._subscriptions, self._roster, metrics)
-        self.nodes = Nodes(bus, clock, everybody, arrivals)
-        self.publications = Publications(bus, limits, metrics, self.nodes.tell_gap)
-        self.listener = Listener(arrivals, self.publications, self.nodes)
+        self._nodes = Nodes(bus, clock, everybody, arrivals)
+        self.publications = Publications(bus, limits, metrics, self._nodes.tell_gap)
+        self.listener = Listener(arrivals, self.publications, self._nodes)
         self.waiting: Container[Peer] = self._subscriptions.lines.waiting
         self._spread = Spread(clock)
         self._presence = Presence(self.publications.announce, clock, limits, metrics, self._spread)
@@ -237,6 +237,15 @@ class Realm:
         metadata: EventMetadata | None = None,
     ) -> None:
         self.publications.publish(rights, event_type, payload, ok, fail, metadata)
+
+    def check_publish(self, rights: Principal, event_type: str, member: str) -> None:
+        self.publications.check(rights, event_type, member)
+
+    def broadcast(self, rights: Principal, data: bytes, ok: Callable[[int], None], fail: Fail) -> None:
+        if rights.admin:
+            self._nodes.broadcast(Raw(data), ok, fail)
+        else:
+            fail(NexusError("forbidden", "Only administrators may broadcast"))
 
     def lost(self, event_type: str) -> None:
         self.publications.missed(event_type)

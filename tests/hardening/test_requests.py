@@ -1,7 +1,7 @@
 """Requests that are made to be read in two ways, to be sent back to somebody, or to take long.
 
 Beside these: smuggled header bytes in `tests/transport/test_opening.py` and `test_door.py`; announced lengths and chunks one by
-one in `tests/transport/http/test_server.py`; foreign origins in `tests/transport/http/test_origin.py` and
+one in `tests/transport/http/test_body.py`; foreign origins in `tests/transport/http/test_origin.py` and
 `tests/transport/test_admission.py`.
 """
 

@@ -14,7 +14,7 @@ from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.payloads import Payload
-from nexus_tw.model.policy import EVERYTHING, Principal
+from nexus_tw.model.policy import ADMIN, EVERYTHING, Principal
 from nexus_tw.model.settings import Limits, Role
 from nexus_tw.model.settings import Realm as Rules
 from nexus_tw.protocols.native.messages import CommandCancel
@@ -66,6 +66,9 @@ class World:
 
     def authorize(self, realm: Realm, peer: Peer, uri: str) -> None:
         realm.authorize(peer, "publish", uri, None, self.said.append, lambda error: self.said.append(error.code))
+
+    def never(self) -> None:
+        pytest.fail("it was allowed")
 
     def failed(self, error: NexusError) -> None:
         pytest.fail(str(error))
@@ -140,6 +143,31 @@ def test_subscriptions_and_registrations_are_found_by_their_numbers_by_who_has_t
     assert realm.registered(other, registration.number) is None and realm.registered(peer, registration.number + 1) is None
     world.call(realm, other, "a.x.b")
     assert realm.invocation(peer, 1) is peer.invocations[0] and realm.invocation(other, 1) is None
+
+
+def test_what_is_checked_before_it_is_published_is_refused_by_the_same_rules(world: World) -> None:
+    realm = world.realm()
+    who = principal("sally", Role(publish=("a.*",)))
+    realm.check_publish(who, "a.b", "eventType")
+    for event_type, code in (("b.c", "forbidden"), ("nexus.x", "forbidden"), ("a..b", "invalid_message")):
+        with pytest.raises(NexusError) as refused:
+            realm.check_publish(who, event_type, "[1].eventType")
+        assert refused.value.code == code
+        realm.publish(who, event_type, Payload.of_value(b"1"), world.never, lambda error: world.said.append(error.code))
+        assert world.said.pop() == code
+
+
+def test_only_an_administrator_broadcasts(world: World) -> None:
+    realm = world.realm()
+    watcher = world.join(realm)
+    world.subscribe(realm, watcher, "nexus.broadcast")
+    told = world.said.append
+    realm.broadcast(principal("sally", Role(publish=("**",))), b"1", told, lambda error: told(error.code))
+    world.run()
+    assert world.said == ["forbidden"] and watcher.delivered == []
+    realm.broadcast(principal("root", ADMIN), b"1", told, world.failed)
+    world.run()
+    assert world.said == ["forbidden", 1] and watcher.delivered == [b"nexus.broadcast 1\n"]
 
 
 def test_without_an_authorizer_a_clients_own_rights_are_all_it_has(world: World) -> None:

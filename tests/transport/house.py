@@ -25,7 +25,10 @@ from nexus_tw.transport.admission import Admission, Way
 from nexus_tw.transport.connections import Connections
 from nexus_tw.transport.door import Doors, reopen
 from nexus_tw.transport.heartbeat import Pulse
-from nexus_tw.transport.http.server import Answer, Call, Root, site
+from nexus_tw.transport.http.answers import Answer
+from nexus_tw.transport.http.exchange import Exchange
+from nexus_tw.transport.http.routes import Root
+from nexus_tw.transport.http.site import site
 from nexus_tw.transport.listening.endpoints import listener
 from nexus_tw.transport.rawsocket import RawSockets
 from nexus_tw.transport.websocket import Doorway
@@ -286,7 +289,7 @@ class House:
         for session in (*self.web.sessions, *self.raw_dialect.sessions):
             assert session.ended == 1
 
-    async def _page(self, call: Call) -> Answer:
+    async def _page(self, call: Exchange) -> Answer:
         return Answer(200, b'"a page"')
 
 

@@ -14,7 +14,7 @@ from nexus_tw.model.errors import NexusError, invalid
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Limits
-from nexus_tw.transport.http.server import Answer
+from nexus_tw.transport.http.answers import Answer
 
 KEY_LENGTH: Final = 255
 

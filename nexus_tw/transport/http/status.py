@@ -18,7 +18,9 @@ from prometheus_client.metrics_core import Metric
 from nexus_tw import __version__
 from nexus_tw.model.metrics import LABELS, Metrics
 from nexus_tw.model.settings import Http
-from nexus_tw.transport.http.server import Answer, Call, Routes, encode
+from nexus_tw.transport.http.answers import Answer, encode
+from nexus_tw.transport.http.exchange import Exchange
+from nexus_tw.transport.http.routes import Routes
 
 # In `Accept`, an unsupported version of a format; the library would claim to send it, or fail on it.
 _OTHER_VERSION: Final = re.compile(r";[ \t]*version=(?!(?:0\.0\.4|1\.0\.0)[ \t]*(?:;|\Z))")
@@ -68,7 +70,7 @@ class Status:
         GCCollector(registry=self._registry)
 
     def routes(self) -> Routes:
-        routes: dict[str, dict[str, Callable[[Call], object]]] = {
+        routes: dict[str, dict[str, Callable[[Exchange], object]]] = {
             "/health/live": {"GET": self._live},
             "/health/ready": {"GET": self._ready},
             "/metrics": {"GET": self._metrics},
@@ -77,19 +79,19 @@ class Status:
             routes["/"] = {"GET": self._page}
         return routes  # type: ignore[return-value]
 
-    async def _live(self, _call: Call) -> Answer:
+    async def _live(self, _exchange: Exchange) -> Answer:
         return Answer(200, encode({"status": "live"}))
 
-    async def _ready(self, _call: Call) -> Answer:
+    async def _ready(self, _exchange: Exchange) -> Answer:
         why = self._unready()
         if why is None:
             return Answer(200, encode({"status": "ready"}))
         return Answer(503, encode({"status": "not ready", "reason": why}), headers=(("Retry-After", "5"),))
 
-    async def _metrics(self, call: Call) -> Answer:
+    async def _metrics(self, exchange: Exchange) -> Answer:
         if not self._http.metrics_open:
-            await call.metrics()
-        return Answer(200, *self._exposition(call.headers.get("accept", "")))
+            await exchange.metrics()
+        return Answer(200, *self._exposition(exchange.headers.get("accept", "")))
 
     def _exposition(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics and their content type, in the client's preferred format of those that the library supports."""
@@ -97,7 +99,7 @@ class Status:
         encode_all, content_type = choose_encoder(known)
         return encode_all(self._registry), content_type
 
-    async def _page(self, _call: Call) -> Answer:
+    async def _page(self, _exchange: Exchange) -> Answer:
         why = self._unready()
         state = "ready" if why is None else f"not ready: {why}"
         return Answer(200, _PAGE.format(version=__version__, state=escape(state)).encode(), _HTML, _PAGE_HEADERS)

@@ -133,6 +133,9 @@ class RecordingVerbs:
     def several(self, peer: Peer) -> bool:
         return self.gateway
 
+    # What only HTTP asks for.
+    check_publish = broadcast = _never
+
     # What only WAMP asks for.
     authorize = subscription = subscribed = call = register_procedure = make_way = registered = invocation = _never
 

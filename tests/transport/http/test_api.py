@@ -16,9 +16,9 @@ from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.settings import Limits, Role
 from nexus_tw.runtime.spread import STEPS
+from nexus_tw.transport.http.answers import Answer
 from nexus_tw.transport.http.api import STEP, Api, NewEvent
 from nexus_tw.transport.http.idempotency import KEY_AGE, Idempotency
-from nexus_tw.transport.http.server import Answer
 from tests.client import Client, Response, handshake, request
 from tests.node import TOKEN, Node, Nodes, clock, limited, with_roles
 from tests.recording import principal
@@ -331,18 +331,18 @@ def test_a_subject_with_too_many_idempotency_keys_forgets_its_own_and_nobody_els
 
 
 class Recorder:
-    """In the place of the broker: what is checked and what is published, each in its order."""
+    """In the place of a realm: what is checked and what is published, each in its order."""
 
     def __init__(self) -> None:
         self.checked: list[str] = []
         self.published: list[str] = []
 
-    def check(self, _principal: object, event_type: str, _member: str) -> None:
+    def check_publish(self, _principal: object, event_type: str, _member: str) -> None:
         self.checked.append(event_type)
         if event_type == "refused":
             raise NexusError("forbidden", "Not allowed")
 
-    def put(self, event_type: str, _data: bytes, ok: Any, _fail: Any) -> None:
+    def publish(self, _principal: object, event_type: str, _payload: object, ok: Any, _fail: Any) -> None:
         self.published.append(event_type)
         ok()
 
@@ -352,8 +352,9 @@ class Posts:
 
     def __init__(self) -> None:
         self.clock = Turns()
-        self.broker: Any = Recorder()
-        self.api = Api(self.broker, Any, Limits(), self.clock, Metrics())  # type: ignore[arg-type]
+        self.realm = Recorder()
+        verbs: Any = self.realm
+        self.api = Api(verbs, Limits(), self.clock, Metrics())
 
     def post(self, names: list[str], size: int = 1) -> Deferred[Answer]:
         class Decoded:
@@ -374,7 +375,7 @@ class Posts:
 
     @property
     def done(self) -> int:
-        return len(self.broker.checked) + len(self.broker.published)
+        return len(self.realm.checked) + len(self.realm.published)
 
 
 def test_the_events_of_many_requests_are_handled_a_few_in_each_turn_and_published_in_their_order() -> None:
@@ -385,13 +386,13 @@ def test_the_events_of_many_requests_are_handled_a_few_in_each_turn_and_publishe
     one = posts.post(["one"])
     posts.clock.next()
     posts.clock.next()
-    assert "one" in posts.broker.published, "one event does not wait for all the others"
+    assert "one" in posts.realm.published, "one event does not wait for all the others"
     assert posts.rest() >= 4 * 2 * 200 // STEPS - 3
     for place, answer in enumerate(answers):
         answered: Any = answer.result
         published = [each["eventType"] for each in json.loads(answered.body)["published"]]
         assert published == names[place]
-        assert [name for name in posts.broker.published if name.startswith(f"{place}.")] == names[place]
+        assert [name for name in posts.realm.published if name.startswith(f"{place}.")] == names[place]
     assert one.called
 
 
@@ -401,7 +402,7 @@ def test_nothing_is_published_of_a_request_one_of_whose_events_is_refused() -> N
     failed: list[Any] = []
     answer.addErrback(failed.append)
     posts.rest()
-    assert failed[0].value.code == "forbidden" and posts.broker.published == []
+    assert failed[0].value.code == "forbidden" and posts.realm.published == []
 
 
 def test_large_events_count_as_more() -> None:
@@ -409,4 +410,4 @@ def test_large_events_count_as_more() -> None:
     answer = posts.post([f"{number}" for number in range(2 * STEPS)], 8 * STEP)
     assert posts.done <= STEPS // 8
     posts.rest()
-    assert answer.called and len(posts.broker.published) == 2 * STEPS
+    assert answer.called and len(posts.realm.published) == 2 * STEPS
