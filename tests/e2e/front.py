@@ -6,11 +6,12 @@ import http.client
 import json
 import ssl
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.threads import deferToThread
 
 from tests.e2e.agent import Agent, connect
+from tests.e2e.proxy import Proxy
 from tests.e2e.server import NexusServer
 
 
@@ -21,11 +22,14 @@ class Answer:
     body: bytes
 
 
+P = TypeVar("P", bound=Proxy)
+
+
 @dataclass
-class Front:
+class Front(Generic[P]):
     """Nodes that know nothing of each other (memory buses), with a proxy before them."""
 
-    proxy: Any
+    proxy: P
     nodes: list[NexusServer]
     token: str
 

@@ -7,8 +7,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.certificates import authority, issue
-from tests.e2e.server import ROOT, Child, answers, free_port, until
+from tests.certificates import issue
+from tests.e2e.proxy import Proxy
+from tests.e2e.server import ROOT, answers, until
 
 CONF = ROOT / "conf" / "haproxy.cfg"
 
@@ -38,19 +39,11 @@ def render(directory: Path, http: int, https: int, servers: Sequence[int]) -> st
     return text
 
 
-class HAProxy(Child):
+class HAProxy(Proxy):
     """HAProxy with the shipped configuration before two servers, given by their ports. Its log is its output."""
 
     def __init__(self, directory: Path, servers: Sequence[int]) -> None:
-        super().__init__("haproxy", directory)
-        self._directory = directory
-        self._conf = directory / "haproxy.cfg"
-        self.http_port, self.port = free_port(), free_port()
-        self.https = f"https://localhost:{self.port}"
-        self.wss = f"wss://localhost:{self.port}/api/v1/events"
-        self._conf.write_text(render(directory, self.http_port, self.port, servers))
-        self.authority = directory / "authority.pem"
-        self.authority.write_bytes(authority().certificate_pem())
+        super().__init__("haproxy", directory, "haproxy.cfg", render, servers)
 
     def test(self) -> subprocess.CompletedProcess[str]:
         """`haproxy -c`"""

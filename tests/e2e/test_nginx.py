@@ -45,7 +45,7 @@ def test_nginx_accepts_the_shipped_file_without_a_warning(tmp_path: Path) -> Non
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_agent_works_through_it_by_wss(front: Front) -> None:
+async def test_an_agent_works_through_it_by_wss(front: Front[Nginx]) -> None:
     agent = await front.agent()
     try:
         agent.tell(type="subscribe", events=["task.updated"])
@@ -58,7 +58,7 @@ async def test_an_agent_works_through_it_by_wss(front: Front) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_plain_http_is_sent_to_https_with_path_and_query(front: Front) -> None:
+async def test_plain_http_is_sent_to_https_with_path_and_query(front: Front[Nginx]) -> None:
     def ask() -> tuple[int, str | None]:
         connection = http.client.HTTPConnection("127.0.0.1", front.proxy.http_port, timeout=10)
         connection.request("POST", "/api/v1/events?x=1", headers={"Host": "nexus.example.com"})
@@ -71,14 +71,14 @@ async def test_plain_http_is_sent_to_https_with_path_and_query(front: Front) -> 
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_http_api_and_health_are_reached(front: Front) -> None:
+async def test_the_http_api_and_health_are_reached(front: Front[Nginx]) -> None:
     published = await front.ask("POST", "/api/v1/events", {"eventType": "task.updated", "data": {}})
     assert published.status == 200, published.body
     assert (await front.ask("GET", "/health/ready")).status == 200
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_browser_page_of_the_same_host_and_port_is_let_in_and_others_are_not(front: Front) -> None:
+async def test_a_browser_page_of_the_same_host_and_port_is_let_in_and_others_are_not(front: Front[Nginx]) -> None:
     agent = await front.agent(origin=front.proxy.https)
     await agent.leave()
     for foreign in ("https://localhost", "https://elsewhere.example"):
@@ -87,7 +87,7 @@ async def test_a_browser_page_of_the_same_host_and_port_is_let_in_and_others_are
 
 
 @pytest_twisted.ensureDeferred
-async def test_nexus_learns_the_clients_real_address_whatever_the_client_says(front: Front) -> None:
+async def test_nexus_learns_the_clients_real_address_whatever_the_client_says(front: Front[Nginx]) -> None:
     agent = await front.agent(address="127.0.0.3", headers={"X-Forwarded-For": "192.0.2.66"})
     await agent.leave()
     await until(lambda: any("127.0.0.3" in node.output for node in front.nodes), what="for the address in Nexus' log")
@@ -95,7 +95,7 @@ async def test_nexus_learns_the_clients_real_address_whatever_the_client_says(fr
 
 
 @pytest_twisted.ensureDeferred
-async def test_metrics_are_for_the_machine_itself(front: Front) -> None:
+async def test_metrics_are_for_the_machine_itself(front: Front[Nginx]) -> None:
     assert (await front.ask("GET", "/metrics", address="127.0.0.2")).status == 403
     assert (await front.ask("GET", "//metrics", address="127.0.0.2")).status == 403
     assert (await front.ask("GET", "/%6detrics", address="127.0.0.2")).status == 403
@@ -103,19 +103,19 @@ async def test_metrics_are_for_the_machine_itself(front: Front) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_header_as_long_as_nexus_takes_gets_through(front: Front) -> None:
+async def test_a_header_as_long_as_nexus_takes_gets_through(front: Front[Nginx]) -> None:
     assert (await front.ask("GET", "/health/live", **{"X-Long": "x" * 14000})).status == 200
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_body_as_long_as_nexus_takes_gets_through_and_a_longer_one_does_not(front: Front) -> None:
+async def test_a_body_as_long_as_nexus_takes_gets_through_and_a_longer_one_does_not(front: Front[Nginx]) -> None:
     batch = [{"eventType": "task.updated", "data": "x" * 260000}] * 16
     assert (await front.ask("POST", "/api/v1/events", batch)).status == 200
     assert (await front.ask("POST", "/api/v1/events", [*batch, *batch])).status == 413
 
 
 @pytest_twisted.ensureDeferred
-async def test_while_one_node_is_down_the_other_serves_and_afterwards_both_do(front: Front) -> None:
+async def test_while_one_node_is_down_the_other_serves_and_afterwards_both_do(front: Front[Nginx]) -> None:
     first = await front.agent()
     # Nobody else is connected, so the next one goes to the other node (least_conn).
     second = await front.agent()
@@ -137,7 +137,7 @@ async def test_while_one_node_is_down_the_other_serves_and_afterwards_both_do(fr
         await agent.leave()
 
 
-async def _serving(front: Front, agent: Agent) -> int:
+async def _serving(front: Front[Nginx], agent: Agent) -> int:
     """Which node an agent is connected to: the one whose event it gets."""
     agent.tell(type="subscribe", events=["which.node"])
     await agent.next("subscribed")
@@ -170,7 +170,7 @@ def _logs(nginx: Nginx) -> str:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_token_in_the_query_is_in_no_log(front: Front) -> None:
+async def test_a_token_in_the_query_is_in_no_log(front: Front[Nginx]) -> None:
     agent = await front.agent()
     await agent.leave()
     await until(lambda: "GET /api/v1/events HTTP/1.1" in front.proxy.log("access"), what="for the access log")
@@ -179,7 +179,7 @@ async def test_a_token_in_the_query_is_in_no_log(front: Front) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_token_in_the_query_is_in_no_log_when_no_node_answers_or_a_limit_is_reached(deserted: Front) -> None:
+async def test_a_token_in_the_query_is_in_no_log_when_no_node_answers_or_a_limit_is_reached(deserted: Front[Nginx]) -> None:
     path = f"/api/v1/events?token={TOKEN}"
     statuses = await deserted.ask_often(path, 300)
     assert set(statuses) == {502, 429}
@@ -191,7 +191,7 @@ async def test_a_token_in_the_query_is_in_no_log_when_no_node_answers_or_a_limit
 
 
 @pytest_twisted.ensureDeferred
-async def test_nginx_says_at_once_why_a_websocket_found_no_node_and_quotes_no_token(deserted: Front) -> None:
+async def test_nginx_says_at_once_why_a_websocket_found_no_node_and_quotes_no_token(deserted: Front[Nginx]) -> None:
     path = "/api/v1/events"
     assert (await deserted.ask("GET", path)).status == 502
     await until(lambda: "Connection refused" in deserted.proxy.explained, what="for the error log")
