@@ -1,10 +1,10 @@
-"""The configuration: read, merged, checked. Option > environment > file > default.
+"""Reads, merges and checks the configuration. Option > environment > file > default.
 
 The environment names every key of the file as `NEXUS_SECTION__KEY` (`NEXUS_HEARTBEAT__INTERVAL=5`,
-`NEXUS_ROLES__AGENT__SUBSCRIBE=task.**,agent.**`), and one outside sections as `NEXUS_KEY`. There are shorter names for the
-usual ones: `NEXUS_BUS` (else `REDIS_URL`), `NEXUS_STORE`, and `PORT`, which means `tcp:PORT` where there is no `NEXUS_LISTEN`;
-of two names for one key the longest wins. A list of strings is written with commas, or as in TOML (in brackets) where a string
-holds a comma; a table or a list of tables as in TOML. A role or realm is found whatever the case of its name, a new one is
+`NEXUS_ROLES__AGENT__SUBSCRIBE=task.**,agent.**`), and a key outside sections as `NEXUS_KEY`. Common keys have shorter
+names: `NEXUS_BUS` (else `REDIS_URL`), `NEXUS_STORE`, and `PORT`, which means `tcp:PORT` if there is no `NEXUS_LISTEN`;
+of two names for one key the longest wins. A list of strings is written with commas, or as in TOML (in brackets) if a string
+contains a comma; a table or a list of tables as in TOML. Names of existing roles and realms match in any case; new ones are
 in lower case. An empty variable counts as not set.
 
 Relative paths are relative to the directory in which the server is started, not to the file.
@@ -40,44 +40,44 @@ from nexus_tw.transport.http.proxies import parse_trusted
 from nexus_tw.transport.listening.listen import is_local
 
 PREFIX: Final = "NEXUS_"
-FROM_ENVIRONMENT: Final = "env:"  # a `secret` of `auth` that starts so names an environment variable
+FROM_ENVIRONMENT: Final = "env:"  # prefix of a `secret` in `auth` that names an environment variable
 
 _SHORT: Final = {"NEXUS_BUS": "BUS__URL", "NEXUS_STORE": "STORE__URL"}
-# Variables that are no keys: two are read here, the others by the companion and by the test suite.
+# Variables that are not keys: two are read here, the others by the command-line tool and by the test suite.
 _OTHERS: Final = frozenset({"NEXUS_CONFIG", "NEXUS_TOKEN", "NEXUS_URL", "NEXUS_TEST_LONG"})
-# What Kubernetes and Docker tell every container about services, where one of them is called nexus or nexus-something.
+# Variables that Kubernetes and Docker set in every container for services called nexus or nexus-something.
 _LINK: Final = re.compile(r"NEXUS_(?:[A-Z0-9_]+_)?(?:SERVICE_(?:HOST|PORT)(?:_[A-Z0-9_]+)?|PORT_[0-9]+_[A-Z0-9_]+)\Z")
 _LINK_ADDRESS: Final = re.compile(r"(?:tcp|udp|sctp)://")
 
 _SEPARATORS: Final = re.compile(r"[^A-Z0-9]+")
 
-LEAST_TOKEN: Final = 16  # characters of a token with all rights, where anybody but this machine can try to guess it
-MISSPELT: Final = 0.75  # how alike (`difflib`) two words are where one is meant for the other
+LEAST_TOKEN: Final = 16  # characters of a token with all rights, if other machines can try to guess it
+MISSPELT: Final = 0.75  # similarity (`difflib`) from which on a word counts as a misspelling of another
 
 _SECRET_KEY: Final = re.compile(r"(?:.*\.)?(?:url|secret|hash|jwks|wampcra\[[0-9]+\]\.key|stored_key|server_key)\Z")
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+\Z")
 _BOOLEANS: Final = {"1": True, "yes": True, "on": True, "true": True, "0": False, "no": False, "off": False, "false": False}
 _WithSecret = TypeVar("_WithSecret", Jwt, WampCra)
-# Endpoints that parse without looking at the machine; what others say of themselves is heard when they are opened.
+# Endpoints that are parsed without access to the machine; errors of other kinds appear when they are opened.
 _PLAIN_ENDPOINTS: Final = ("tcp", "ssl", "unix")
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What the server is started with."""
+    """The configuration with which the server is started."""
 
     settings: Settings
-    # One with all rights; None where there is none beside [auth].
+    # A token with all rights; None if there is none besides [auth].
     token: str | None = field(repr=False)
-    # Whether the token was made for this start, and has to be shown to whoever started it.
+    # Whether the token was made for this start, and has to be printed.
     one_off: bool
 
 
 def load(options: Mapping[str, Any], environ: Mapping[str, str]) -> Configuration:
-    """The whole configuration; `ConfigError` names the key that is wrong, the reason, and where it was set.
+    """Return the whole configuration. Raise `ConfigError` with the wrong key, the reason, and where it was set.
 
-    `options` are `config`, `listen` (a list), `bus`, `store`, `token`, `workers` and `echo`; what is empty, None or false
-    counts as not given.
+    `options` are `config`, `listen` (a list), `bus`, `store`, `token`, `workers` and `echo`; empty ones, None and false
+    count as not given.
     """
     environ = {name: value for name, value in environ.items() if value}
     file = options.get("config") or environ.get("NEXUS_CONFIG")
@@ -101,7 +101,7 @@ def load(options: Mapping[str, Any], environ: Mapping[str, str]) -> Configuratio
 
 
 class Draft:
-    """The file's content with what environment and options put over it, and where those were."""
+    """The file's content, overridden by environment and options, with the source of each override."""
 
     def __init__(self, tree: dict[str, Any], file: str | None) -> None:
         self.tree = tree
@@ -133,7 +133,7 @@ class Draft:
             self._set(("echo",), True, "--echo")
 
     def blame(self, error: ConfigError) -> ConfigError:
-        """The same error with where its key was set, as far as that is known."""
+        """Return the same error with the source of its key, if known."""
         key = str(error).partition(": ")[0]
         for name in sorted(self._sources, key=len, reverse=True):
             if key == name or key.startswith((f"{name}.", f"{name}[")):
@@ -141,7 +141,7 @@ class Draft:
         return ConfigError(f"{self._file}: {error}") if self._file and not key.startswith(PREFIX) else error
 
     def _find(self, parts: Sequence[str], source: str) -> tuple[list[str], Any]:
-        """The path that a variable's parts name, and the type of what is there."""
+        """Return the path that a variable's parts name, and the type of its value."""
         path: list[str] = []
         kind: Any = Settings
         table: Any = self.tree
@@ -166,7 +166,7 @@ class Draft:
         for part in path[:-1]:
             below = table.setdefault(part, {})
             if not isinstance(below, dict):
-                # Left for `convert` to complain about.
+                # `convert` reports it.
                 return
             table = below
         table[path[-1]] = value
@@ -174,7 +174,7 @@ class Draft:
 
 
 def parse(text: str, kind: Any) -> Any:
-    """A variable's text as a value of that type; the text itself where it is none, for `convert` to say so."""
+    """Return a variable's text as a value of that type; the text itself if it is invalid, which `convert` reports."""
     kind = _bare(kind)
     if kind is str or get_origin(kind) is Literal:
         return text
@@ -190,7 +190,7 @@ def parse(text: str, kind: Any) -> Any:
 
 
 def convert(kind: Any, value: Any, key: str) -> Any:
-    """The value as that type, checked; `ConfigError` with the dotted name of the first key that is wrong."""
+    """Return the checked value of that type. Raise `ConfigError` with the dotted name of the first wrong key."""
     kind_of = get_origin(kind)
     members = _members(kind)
     if members:
@@ -217,7 +217,7 @@ def convert(kind: Any, value: Any, key: str) -> Any:
 
 
 def check(settings: Settings, token: str | None) -> None:
-    """What no single key can tell; `ConfigError` names one of those that do not go together."""
+    """Check combinations of keys. Raise `ConfigError` that names one of those that conflict."""
     beat = settings.heartbeat
     if beat.timeout <= beat.interval:
         raise ConfigError(f"heartbeat.timeout: {beat.timeout:g} s must be more than heartbeat.interval, {beat.interval:g} s")
@@ -245,7 +245,7 @@ def check(settings: Settings, token: str | None) -> None:
             raise ConfigError(f"http.origins[{index}]: {origin!r} is not what an Origin can be: printable ASCII, not empty")
     parse_trusted(settings.http.trusted_proxies)
     _check_commands(settings.commands)
-    # A trial, to hear now what cannot be read or used; nothing is asked of the clock or the network by it.
+    # A trial, to find unreadable or unusable files now; it uses neither the clock nor the network.
     clock = Clock()
     builtin(settings.auth, settings.roles, token, clock, https_agent(clock))
     methods_of(settings.realms, settings.auth, settings.roles, Authenticators(()), clock)
@@ -270,7 +270,7 @@ def open_to_pages(settings: Settings) -> list[str]:
 
 
 def _has_users(settings: Settings) -> bool:
-    """Whether the settings let anybody in."""
+    """Return whether the settings contain any way to authenticate."""
     auth = settings.auth
     return any(getattr(auth, name) for name in auth.__struct_fields__) or any(
         realm.anonymous for realm in settings.realms.values()
@@ -278,7 +278,7 @@ def _has_users(settings: Settings) -> bool:
 
 
 def _check_first_look(settings: Settings, file: str | None) -> None:
-    """Raise where a token that is printed would be left in an installation's log, or be good for one node of several."""
+    """Raise if a printed token would stay in an installation's log, or be valid for only one of several nodes."""
     if file or not settings.bus.url.startswith("memory:"):
         raise ConfigError(
             "auth: nobody could come in: set NEXUS_TOKEN, or write [[auth.keys]] or the like; a token is made and printed "
@@ -300,7 +300,7 @@ def _check_listen(settings: Settings) -> None:
                 serverFromString(Clock(), f"tcp:{rest}")
             elif kind in _PLAIN_ENDPOINTS:
                 serverFromString(Clock(), text)
-        except Exception as error:  # the parsers let through what int(), open() and OpenSSL raise
+        except Exception as error:  # the parsers do not catch exceptions of int(), open() and OpenSSL
             raise ConfigError(f"listen[{index}]: {text}: {str(error) or type(error).__name__}") from None
 
 
@@ -336,9 +336,9 @@ def _check_commands(commands: Iterable[Command]) -> None:
 
 
 def _check_variables(settings: Settings, environ: Mapping[str, str]) -> None:
-    """Raise for a variable that is nearly one of ours: it would be a setting that silently does not hold.
+    """Raise for a variable that resembles one of ours: it would be a silently ignored setting.
 
-    One that looks like none of ours belongs to somebody else who has a Nexus (`NEXUS_HOME`, say).
+    A variable that resembles none of ours belongs to another program called Nexus (`NEXUS_HOME`, say).
     """
     words = _words()
     entries: list[Jwt | WampCra] = [*settings.auth.jwt, *settings.auth.wampcra]
@@ -354,7 +354,7 @@ def _check_variables(settings: Settings, environ: Mapping[str, str]) -> None:
 
 
 def _words() -> dict[str, str]:
-    """Each of our variables by what it would be with one underscore for two and without the prefix."""
+    """Return our variables by their names with single underscores and without the prefix."""
     sections = _members(Settings)
     ours = [*_OTHERS, *_SHORT, "PORT", "REDIS_URL", *(PREFIX + section.upper() for section in sections)]
     ours += [f"{PREFIX}{section}__{key}".upper() for section, each in sections.items() for key in _members(each.type)]
@@ -362,7 +362,7 @@ def _words() -> dict[str, str]:
 
 
 def _in_table(word: str) -> str | None:
-    """The variable meant by `ROLES_AGENT_SUBSCRIBE`: of a section whose tables have names that the user chose."""
+    """Return the variable meant by `ROLES_AGENT_SUBSCRIBE`, in a section with tables that the user names."""
     for section, each in _members(Settings).items():
         start = f"{section}_".upper()
         if get_origin(each.type) is dict and word.startswith(start):
@@ -374,7 +374,7 @@ def _in_table(word: str) -> str | None:
 
 
 def _with_secrets(settings: Settings, environ: Mapping[str, str]) -> Settings:
-    """With what `env:NAME` stands for."""
+    """Return the settings with the values of `env:NAME`."""
 
     def filled(key: str, entries: tuple[_WithSecret, ...]) -> tuple[_WithSecret, ...]:
         return tuple(_with_secret(f"{key}[{index}].secret", each, environ) for index, each in enumerate(entries))
@@ -395,7 +395,7 @@ def _with_secret(key: str, each: _WithSecret, environ: Mapping[str, str]) -> _Wi
 
 def _read(file: str) -> dict[str, Any]:
     try:
-        # With or without a byte order mark, which editors on Windows put in front (TOML 1.1 allows it).
+        # With or without a byte order mark, which editors on Windows add (TOML 1.1 allows it).
         return tomllib.loads(Path(file).read_text("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
@@ -406,7 +406,7 @@ def _read(file: str) -> dict[str, Any]:
 
 
 def _is_key(name: str) -> bool:
-    """Whether the variable claims to be a key of the file."""
+    """Return whether the variable has the form of a key of the file."""
     rest = name.removeprefix(PREFIX)
     return name.startswith(PREFIX) and name not in _OTHERS and ("__" in rest or rest.lower() in _members(Settings))
 
@@ -420,7 +420,7 @@ def _bare(kind: Any) -> Any:
 
 
 def _members(kind: Any) -> Mapping[str, FieldInfo]:
-    """A section's keys; none for anything else."""
+    """Return a section's keys; an empty mapping for anything else."""
     return {each.name: each for each in msgspec.structs.fields(kind)} if isinstance(kind, type(msgspec.Struct)) else {}
 
 
@@ -431,7 +431,7 @@ def _table(value: Any, key: str) -> dict[str, Any]:
 
 
 def _shown(key: str, value: Any) -> str:
-    """What was there instead, unless it could be secret."""
+    """Return the wrong value for the error text, unless it could be secret."""
     if isinstance(value, dict | list) or _SECRET_KEY.match(key):
         return f", got a {'table' if isinstance(value, dict) else 'list' if isinstance(value, list) else 'different value'}"
     return f", got {value!r}"
@@ -447,7 +447,7 @@ def _hint(name: str, names: Iterable[str]) -> str:
 
 
 def _join(key: str, name: str) -> str:
-    """`limits.message`; a name that TOML would quote is quoted."""
+    """Return a dotted name such as `limits.message`; a name that TOML would quote is quoted."""
     name = name if _BARE_KEY.match(name) else f'"{name}"'
     return f"{key}.{name}" if key else name
 

@@ -11,7 +11,7 @@ from nexus_tw.app.config import Configuration, check
 from nexus_tw.model.errors import ConfigError
 from nexus_tw.model.settings import Realm, Settings
 
-# Sections that may change, and what in them may not: whatever was made of it would have to be made anew under those who use it.
+# Sections that may change, and their keys that may not: objects made of those would have to be replaced while in use.
 LIVE: Final[Mapping[str, tuple[str, ...]]] = {
     "log": (),
     "roles": (),
@@ -24,7 +24,7 @@ LIVE_IN_REALMS: Final = ("anonymous",)
 
 
 class Reload:
-    """The configuration that a server lives by, and how it is read again."""
+    """The configuration in use, and the function that reads it again."""
 
     def __init__(self, configuration: Configuration, reread: Callable[[], Configuration]) -> None:
         self.held = configuration.settings
@@ -33,17 +33,17 @@ class Reload:
         self._reread = reread
 
     def read(self) -> tuple[Settings, list[str]]:
-        """As `renewed`, of what is written now; raises `ConfigError` where that cannot be used."""
+        """Read the configuration; return the result of `renewed`. Raise `ConfigError` if it is unusable."""
         read = self._reread()
         if read.one_off and not self._one_off:
             raise ConfigError("auth: nobody could come in any more")
         settings, fixed = renewed(self.held, read.settings)
-        check(settings, self._token)  # what is held goes with what is new, too
+        check(settings, self._token)  # the kept keys must fit the new ones, too
         return settings, fixed
 
 
 def renewed(held: Settings, read: Settings) -> tuple[Settings, list[str]]:
-    """The settings to live by, where those held until now meet those read now; and the keys that only a restart can change."""
+    """Return the settings to use, given the present ones and those just read, and the keys that only a restart can change."""
     changes: dict[str, Any] = {}
     fixed: list[str] = []
     for name in Settings.__struct_fields__:

@@ -1,4 +1,4 @@
-"""One node, put together: every part is made here and handed what it needs."""
+"""Composes one node: makes every part and passes it its dependencies."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from nexus_tw.transport.websocket import Doorway
 
 EVENTS = "/api/v1/events"
 WAMP = "/ws"
-BODY_MESSAGES = 16  # a request's body may hold so many messages of the largest size
+BODY_MESSAGES = 16  # messages of the largest size that a request's body may hold
 
 
 PARTING = 100  # connections closed at once by a review
@@ -59,7 +59,7 @@ _guarded = Guard(__name__, "A connection could not be closed")
 
 
 class Server:
-    """A node: its core, and the factory (`doors`) for whatever it listens on."""
+    """A node: its core, and the factory (`doors`) for its listening endpoints."""
 
     _log = Logger()
 
@@ -75,13 +75,13 @@ class Server:
         descriptors: int,
         threads: Threads,
     ) -> None:
-        """`buses` by realm; `descriptors` is how many connections the process can hold; `threads` those of its handlers."""
+        """`buses` by realm; `descriptors` bounds the connections of the process; `threads` execute its handlers."""
         self._reactor = reactor
         self._store = store
         self._outside = PluginRunner("The store or the bus")  # either may be the operator's own
         self._drain = settings.drain
         self._started = False
-        # The parts hold these, and read them when they need them: `reconfigure` changes what they say.
+        # The parts keep these objects and read them when needed: `reconfigure` changes their values.
         limits = self._limits = copy(settings.limits)
         http = self._http = copy(settings.http)
         self._authenticators = authenticators
@@ -181,7 +181,7 @@ class Server:
         later.append(self.doors)
 
     def unready(self) -> str | None:
-        """Why this node should get no new clients; None where it should."""
+        """Return why this node should receive no new clients; None if it should."""
         if self.connections.draining:
             return "shutting down"
         if not self._started:
@@ -191,9 +191,9 @@ class Server:
         return None
 
     def reconfigure(self, settings: Settings, token: str | None) -> None:
-        """Lives by these settings from now on, as far as `nexus_tw.app.reload` lets them change.
+        """Apply these settings, as far as `nexus_tw.app.reload` lets them change.
 
-        Raises `ConfigError`, and then nothing has changed. Connections that would not be let in again are closed.
+        Raise `ConfigError` without having changed anything. Close connections that would no longer be accepted.
         """
         own = auth.builtin(settings.auth, settings.roles, token, self._reactor, https_agent(self._reactor))
         methods = self._introductions.methods(settings.realms, settings.auth, settings.roles)
@@ -209,11 +209,11 @@ class Server:
         self._introductions.take(methods)
         self._standing = Standing(settings)
         self._review()
-        # Once more for those who were being authenticated by what held before.
+        # Once more for clients that were being authenticated by the former settings.
         self._later(decided, self._review)
 
     def _review(self) -> None:
-        """Closes those who would not be let in again."""
+        """Close connections that would no longer be accepted."""
         leaving: list[tuple[Open, Close]] = []
         for connection in self.connections:
             principal = cast(Conversation, connection).principal
@@ -230,7 +230,7 @@ class Server:
             self._let_go(leaving)
 
     def _let_go(self, leaving: list[tuple[Open, Close]]) -> None:
-        """Closes so many at once that the others do not feel it, then the rest."""
+        """Close a number at once that does not delay the others, then the rest."""
         for connection, close in leaving[:PARTING]:
             _guarded(connection.close, close)
         if leaving[PARTING:]:
@@ -245,7 +245,7 @@ class Server:
         self._reviews.add(call)
 
     async def start(self) -> None:
-        """Opens store and bus; raises `ConfigError`. A bus that is away is not an error: it is tried for ever."""
+        """Open store and bus; raise `ConfigError`. An unreachable bus is not an error: it is retried for ever."""
         await self._outside.awaited(self._store.start())
         for realm in self.realms.values():
             await self._outside.awaited(realm.bus.start(realm.listener))
@@ -255,11 +255,11 @@ class Server:
         self._started = True
 
     async def drain(self) -> None:
-        """Lets every client go, with what it sent acknowledged."""
+        """Close every client, after acknowledging its telemetry."""
         await self.connections.drain(self._drain, self.telemetry.settled)
 
     async def stop(self) -> None:
-        """Ends what `start` began; the last clients are gone."""
+        """Close store and bus, after the last clients are gone."""
         self._pulse.stop()
         for review in self._reviews:
             review.cancel()

@@ -1,4 +1,4 @@
-"""The service that `twistd` runs: a node, or a parent of several, and the endpoints listened on."""
+"""The service that `twistd` runs: a node, or the parent of several, and its listening endpoints."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from nexus_tw.transport.listening.endpoints import Listener, listener, plain
 from nexus_tw.transport.listening.listen import listen
 
 RESERVED: Final = 64  # file descriptors for everything that is not a client
-# Young objects between two collections. The default of 700 has a busy server walk its connections many times a second.
+# Young objects between two collections. With the default of 700 a busy server traverses its connections many times a second.
 COLLECT_AFTER: Final = (50000, 20, 50)
 
 
@@ -45,9 +45,9 @@ Reread = Callable[[], Configuration]
 
 
 def make(configuration: Configuration, twistd: MutableMapping[str, Any], reread: Reread) -> IService:
-    """The service for a configuration, with its log; `twistd` holds twistd's own options, `reread` reads all of it again.
+    """Return the service for a configuration, with its log; `twistd` holds twistd's own options, `reread` reads all again.
 
-    Raises `ConfigError` before anything listens.
+    Raise `ConfigError` before anything listens.
     """
     from twisted.internet import reactor
 
@@ -55,7 +55,7 @@ def make(configuration: Configuration, twistd: MutableMapping[str, Any], reread:
     if settings.workers > 1:
         workers.check(settings)
     metrics = Metrics()
-    # With workers this node never starts, but what is wrong with it is said before there are any.
+    # With workers this node never starts, but its errors are reported before there are any workers.
     listeners = [listener(reactor, text, settings.tls) for text in settings.listen]
     runner: Runner = Node(reactor, configuration, listeners, metrics)
     if settings.workers > 1:
@@ -68,22 +68,22 @@ def make(configuration: Configuration, twistd: MutableMapping[str, Any], reread:
 
 
 class Runner(Protocol):
-    """What a service runs."""
+    """The part that a service runs."""
 
     async def start(self) -> None:
-        """Raises `ConfigError` where there can be no server."""
+        """Start; raise `ConfigError` if that is impossible."""
 
     async def take(self, settings: Settings) -> None:
-        """Lives by these settings from now on, as far as they may change; raises `ConfigError` and has changed nothing then."""
+        """Apply these settings, as far as they may change; raise `ConfigError` without having changed anything."""
 
     async def stop(self) -> None:
-        """Lets go of everything, also what a failed start left."""
+        """Release everything, including the remains of a failed start."""
 
 
 class RunnerService(Service):
-    """Runs something whose start takes a while and may fail, which ends the process with a line that says why.
+    """Runs a part with a start that takes time and may fail; a failure ends the process with a line that gives the reason.
 
-    SIGUSR1 begins a new log file. SIGHUP opens the log file anew, for what moved it away, and has read again what can change;
+    SIGUSR1 begins a new log file. SIGHUP reopens the log file, which may have been moved, and reloads the configuration;
     if it came because the terminal closed, the process shuts down.
     """
 
@@ -91,7 +91,7 @@ class RunnerService(Service):
     _terminal: Terminal | None = None  # None in a worker, which its parent ends
 
     def __init__(self, reactor: Any, runner: Runner, launch: Launch, log: logs.Log | None, reload: Reload | None) -> None:
-        """`log` is None where it is not ours, `reload` where somebody else reads the configuration."""
+        """`log` is None if it is not ours, `reload` if another process reads the configuration."""
         self._reactor = reactor
         self._runner = runner
         self._launch = launch
@@ -105,7 +105,7 @@ class RunnerService(Service):
             self._terminal = Terminal()
         for number, work in ((signal.SIGUSR1, self._rotate), (signal.SIGHUP, self._reload)):
             signal.signal(number, lambda *_, work=work: self._reactor.callFromThread(work))
-        # In the first turn of the reactor: asyncio's loop does not run before, and stores and buses may need it.
+        # In the first turn of the reactor: asyncio's loop runs only from then on, and stores and buses may need it.
         self._reactor.callWhenRunning(self._reactor.callLater, 0, self._begin)
 
     def stopService(self) -> Deferred[None]:
@@ -177,7 +177,7 @@ class RunnerService(Service):
 
 
 class Node:
-    """One node and what it listens on."""
+    """One node and its listening endpoints."""
 
     _log = Logger()
 
@@ -218,7 +218,7 @@ class Node:
         )
         if self._configuration.one_off:
             self._greet()
-        # What is there now stays: the collector need not look at it again and again.
+        # The objects of now are permanent: the collector need not check them again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECT_AFTER)
@@ -227,7 +227,7 @@ class Node:
         self.reconfigure(settings)
 
     def reconfigure(self, settings: Settings) -> None:
-        """As `take`."""
+        """Like `take`, at once."""
         prepared = [each.prepared(settings.tls) for each in self._listeners]
         self._server.reconfigure(settings, self._configuration.token)
         self._threads.take(settings.limits)
@@ -249,7 +249,7 @@ class Node:
             self._log.info("Nexus has ended")
 
     def _greet(self) -> None:
-        # Neither a token nor [auth] is configured: a first look. The one place where a token is shown.
+        # Neither a token nor [auth] is configured: a first look. The only place that prints a token.
         port = next((port for port in (getattr(port.getHost(), "port", None) for port in self._ports) if port), None)
         self._log.info(
             "Open http://localhost:{port}/ with the token {token} (made for this run, with all rights; "
@@ -261,20 +261,20 @@ class Node:
 
 
 def _imports(settings: Settings) -> bool:
-    """Whether the file names Python of its own."""
+    """Return whether the file names Python functions."""
     functions = [realm.authorizer for realm in settings.realms.values() if realm.authorizer]
     return bool(settings.commands) or any(procedure_of(function) is None for function in functions)
 
 
 def node_name() -> str:
-    """A name that no other node has."""
+    """Return a name that no other node has."""
     return f"{os.uname().nodename}-{os.getpid()}-{os.urandom(4).hex()}"
 
 
 def raise_descriptor_limit() -> int:
-    """Raises the limit of open files as far as it may be, and gives it."""
+    """Raise the limit of open files as far as allowed, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # some systems say a hard limit that they do not grant
+    with suppress(ValueError, OSError):  # some systems report a hard limit that they do not grant
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
     return soft if soft > 0 else 1 << 20

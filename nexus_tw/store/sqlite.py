@@ -2,9 +2,9 @@
 
 Write-ahead log with `synchronous=FULL`; one thread with the one connection that writes, another one for reading.
 
-A batch goes in by few statements of many rows each, and an answer comes out as one JSON text. The `sqlite3` module gives up
-the interpreter lock for every step of a statement and has to win it back from a reactor that may be busy: up to 5 ms each
-time. Row by row a busy server stores about a thousand samples a second; with the loop inside SQLite it is many times that.
+A batch is inserted by few statements of many rows each, and a query returns one JSON text. The `sqlite3` module releases
+the interpreter lock for every step of a statement and has to get it back from a reactor that may be busy: up to 5 ms each
+time. Row by row a busy server stores about a thousand samples a second; with the loop inside SQLite many times that.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ _log: Final = Logger()
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (
         "CREATE TABLE agents (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
-        # Rows in order of arrival and a narrow index beside them: a fleet then dirties few pages per commit. Clustered
-        # by agent (WITHOUT ROWID) every agent's sample would dirty a page of its own; measured a third slower.
+        # Rows in order of arrival and a narrow index: a fleet then dirties few pages per commit. Clustered
+        # by agent (WITHOUT ROWID), each agent's sample would dirty its own page; measured a third slower.
         """CREATE TABLE samples (
             id INTEGER PRIMARY KEY, agent INTEGER NOT NULL, timestamp INTEGER NOT NULL, metrics TEXT NOT NULL)""",
         "CREATE INDEX samples_by_agent ON samples (agent, timestamp)",
@@ -69,7 +69,7 @@ _ADD_SAMPLES: Final = {
     rows: f"INSERT INTO samples (agent, timestamp, metrics) VALUES {', '.join(['(?, ?, ?)'] * rows)}"  # noqa: S608
     for rows in (1024, 256, 64, 16, 4, 2, 1)
 }
-# A lone sample, which is what a server that keeps up mostly has, of an agent that is known.
+# A lone sample of a known agent, the usual case on a server that keeps up.
 _ADD_SAMPLE: Final = "INSERT INTO samples (agent, timestamp, metrics) SELECT id, ?, ? FROM agents WHERE name = ?"
 _READ: Final = """
     SELECT json_group_array(json_array(timestamp, id, metrics)) FROM (
@@ -78,7 +78,7 @@ _READ: Final = """
         ORDER BY timestamp, id LIMIT ?)
 """
 _PAGE: Final = "SELECT max(id) FROM (SELECT id FROM agents WHERE id > ? ORDER BY id LIMIT ?)"
-# By agent, as the index is; an index by time alone would have to be paid for with every insert.
+# By agent, like the index; an additional index by time would slow down every insert.
 _PRUNE_SAMPLES: Final = """
     DELETE FROM samples WHERE id IN (
         SELECT samples.id FROM agents CROSS JOIN samples ON samples.agent = agents.id AND samples.timestamp < ?
@@ -115,7 +115,7 @@ _REASONS: Final = {
     sqlite3.SQLITE_CANTOPEN: "the store's file cannot be opened",
     sqlite3.SQLITE_PERM: "the store's file cannot be opened",
 }
-# After these a connection is as good as before; after anything else it is opened anew.
+# After these errors a connection stays usable; after any other it is reopened.
 _HARMLESS: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 _Task = tuple[Callable[[], Any], Deferred[Any]]
@@ -125,16 +125,16 @@ T = TypeVar("T")
 
 @implementer(IStore, ITallies)
 class SqliteStore:
-    """An `IStore` over the file at `path`, made with its directory where there is none; `:memory:` is for tests.
+    """An `IStore` over the file at `path`, created with its directory if missing; `:memory:` is for tests.
 
-    `reactor` provides `IReactorFDSet`; `busy` is how long (s) another process may hold the file.
+    `reactor` provides `IReactorFDSet`; `busy` is the time (s) for which another process may hold the file.
     """
 
     def __init__(self, path: str, reactor: Any, busy: float = BUSY) -> None:
         self._path = path
         self._writer = _Lane(reactor, path, busy, writes=True)
         self._agents = _Agents()
-        # What is in memory belongs to its connection.
+        # A database in memory belongs to its connection.
         self._reader = self._writer if path == MEMORY else _Lane(reactor, path, busy, writes=False)
 
     async def start(self) -> None:
@@ -166,7 +166,7 @@ class SqliteStore:
 
     async def prune(self, before: int) -> int:
         removed, seen = 0, 0
-        # Each step queues behind the commits that came meanwhile. Stopping does not wait for a long cleaning.
+        # Each step queues behind the commits requested meanwhile. Stopping does not wait for a long pruning.
         while self._writer.open:
             count, last = await self._writer.run(partial(_prune, before=before, seen=seen, agents=self._agents))
             removed += count
@@ -183,7 +183,7 @@ class SqliteStore:
 
 @implementer(IReadDescriptor)
 class _Answers:
-    """What a thread's tasks came to, on its way into the reactor's; `callFromThread` does the same at more cost."""
+    """Passes results of a thread's tasks to the reactor's thread; `callFromThread` does the same at a higher cost."""
 
     def __init__(self) -> None:
         self._given: deque[tuple[Deferred[Any], Any]] = deque()
@@ -192,7 +192,7 @@ class _Answers:
         os.set_blocking(self._bell, False)
 
     def give(self, done: Deferred[Any], result: Any) -> None:
-        """Called in the thread; `done` fires in the reactor's."""
+        """Pass a result; called in the thread, while `done` fires in the reactor's."""
         self._given.append((done, result))
         with suppress(BlockingIOError):  # so full that it rings anyway
             os.write(self._bell, b"\0")
@@ -220,7 +220,7 @@ class _Answers:
 
 
 class _Lane:
-    """One thread and the connection that only it touches; opened when first needed and again after it broke."""
+    """One thread and its own connection, which is opened on first use and again after a failure."""
 
     def __init__(self, reactor: Any, path: str, busy: float, writes: bool) -> None:
         self.open = False
@@ -242,13 +242,13 @@ class _Lane:
         os.set_blocking(self._bell, False)
         self._answers = _Answers()
         self._reactor.addReader(self._answers)
-        # A server that ends without having stopped its store must end all the same: what was acknowledged is on the disk.
+        # A daemon thread: a server that ends without having stopped its store must end too; acknowledged samples are on disk.
         self._thread = Thread(target=self._serve, name=self._name, daemon=True)
         self._thread.start()
         self.open = True
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> Deferred[T]:
-        """Does the work in the thread, after what was asked for before; fires in the reactor's."""
+        """Do the work in the thread, after all earlier work; fire in the reactor's."""
         if not self.open:
             return fail(NexusError("store_unavailable", "the store is closed"))
         return self._put(partial(self._attempt, work))
@@ -280,14 +280,14 @@ class _Lane:
         return self._tasks.popleft()
 
     def _serve(self) -> None:
-        # A queue and a wake-up; Twisted's thread pool does the same for any number of threads at three times the cost, which
-        # is more than that of a small commit. The wake-up is a pipe, as the reactor gives up the interpreter lock while it
-        # writes. A lock would wake this thread in vain: it had to sleep again until the reactor has nothing more to do.
+        # A queue and a wake-up; Twisted's thread pool does the same for any number of threads at three times the cost, more
+        # than a small commit costs. The wake-up is a pipe, as the reactor releases the interpreter lock while it
+        # writes. A lock would wake this thread in vain: it would have to sleep again until the reactor is idle.
         while (item := self._take()) is not None:
             task, done = item
             try:
                 result = task()
-            except Exception:  # whoever waits for it has to be told
+            except Exception:  # the caller has to be told
                 result = Failure()
             self._answers.give(done, result)
 
@@ -310,8 +310,8 @@ class _Lane:
         if self._connection is None and self._file is None:
             self._connection = self._connect()
             self._file = _identity(self._path)
-        # A file that was removed or replaced still takes writes through an open connection, and loses them; and to open
-        # the new one would mix it with the log of the old one. Whoever puts the old one back can go on.
+        # A removed or replaced file still accepts writes through an open connection, and loses them; opening
+        # the new one would mix it with the log of the old one. Once the old file is back, the store continues.
         if self._file != _identity(self._path):
             raise NexusError("store_unavailable", "the store's file was removed or replaced; restart to begin a new one")
         if self._connection is None:
@@ -319,7 +319,7 @@ class _Lane:
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
-        # The switch to a write-ahead log fails at once where another process is about the same: SQLite's own waiting
+        # The switch to a write-ahead log fails at once if another process is doing the same: SQLite's own waiting
         # does not cover it. This thread has nothing else to do.
         until = time.monotonic() + self._busy
         while True:
@@ -344,8 +344,8 @@ class _Lane:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=FULL")
                 connection.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
-                # After an fsync that failed nobody knows how much of the log is on the disk, and what is appended
-                # behind a hole is lost with it. So the log starts empty. Another process in the way is no failure.
+                # After a failed fsync it is unknown how much of the log is on disk, and data appended
+                # after a hole is lost with it. So the log starts empty. A lock of another process is no failure.
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 _migrate(connection)
             else:
@@ -371,7 +371,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _create(path: str) -> None:
-    """Makes an empty file, for its owner only, where there is none."""
+    """Create an empty file, for its owner only, if there is none."""
     if os.path.isdir(path):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     directory = os.path.dirname(os.path.abspath(path))
@@ -381,7 +381,7 @@ def _create(path: str) -> None:
         directory = os.path.dirname(directory)
     for directory in reversed(missing):
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        # SQLite syncs the directory that holds its files; that this one exists is ours to make sure of.
+        # SQLite syncs the directory of its files; the entry of this directory is ours to sync.
         parent = os.open(os.path.dirname(directory), os.O_RDONLY)
         try:
             os.fsync(parent)
@@ -393,9 +393,9 @@ def _create(path: str) -> None:
 
 
 def _close_to_others(path: str) -> None:
-    """Takes from others what rights they have to the files: a copy that was put back has those of whoever made it.
+    """Remove other users' rights to the files: a copy that was put back has the rights of its creator.
 
-    The log and its index hold the same samples. SQLite gives them the rights of the file when it makes them, so it comes first.
+    The log and its index hold the same samples. SQLite creates them with the rights of the file, so the file comes first.
     """
     for name in (path, f"{path}-wal", f"{path}-shm"):
         with suppress(FileNotFoundError):
@@ -419,7 +419,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
         for statements in MIGRATIONS[version:]:
             for statement in statements:
                 connection.execute(statement)
-        # Also where nothing is new: a file that cannot be written is found now and not by the first sample.
+        # Even if nothing is new: a read-only file is detected now and not by the first sample.
         connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
         connection.execute("COMMIT")
     except BaseException:
@@ -438,9 +438,9 @@ def _touch(connection: sqlite3.Connection) -> None:
 
 
 class _Agents:
-    """The ids of agents, as a connection knows them.
+    """The ids of agents, cached for a connection.
 
-    They are good until anybody else writes to the file (`PRAGMA data_version` tells), who may have removed a name.
+    They are valid until another process writes to the file (see `PRAGMA data_version`), which may have removed a name.
     """
 
     def __init__(self) -> None:
@@ -452,7 +452,7 @@ class _Agents:
         self._ids.clear()
 
     def ids(self, connection: sqlite3.Connection, names: set[str]) -> dict[str, int]:
-        """The ids of at least these names, made where there were none; inside a transaction that holds the write lock."""
+        """Return the ids of at least these names, created if missing; inside a transaction that holds the write lock."""
         (version,) = connection.execute("PRAGMA data_version").fetchone()
         if version != self._version or connection is not self._connection or len(self._ids) > KNOWN_AGENTS:
             self.forget()
@@ -481,13 +481,13 @@ def _insert(connection: sqlite3.Connection, samples: Sequence[Sample], agents: _
                 start += size
         connection.execute("COMMIT")
     except BaseException:
-        agents.forget()  # those that were made are not there
+        agents.forget()  # those created in it do not exist
         _roll_back(connection)
         raise
 
 
 def _insert_one(connection: sqlite3.Connection, sample: Sample) -> bool:
-    """One statement, which is a transaction by itself; false where the agent is not known, and then nothing has changed."""
+    """Run one statement, a transaction by itself. Return false, with nothing changed, if the agent is unknown."""
     agent_id, timestamp, metrics = sample
     return connection.execute(_ADD_SAMPLE, (timestamp, metrics.decode(), agent_id)).rowcount == 1
 
@@ -518,14 +518,14 @@ def _prune_tallies(connection: sqlite3.Connection, before: int) -> None:
 
 
 def _prune(connection: sqlite3.Connection, before: int, seen: int, agents: _Agents) -> tuple[int, int | None]:
-    """One step: how many samples were removed, and the agent up to which all is done (None: no agent is left)."""
+    """Run one step. Return how many samples were removed, and the last agent that is done (None: all are)."""
     (last,) = connection.execute(_PAGE, (seen, PRUNE_AGENTS)).fetchone()
     if last is None:
         return 0, None
     removed = connection.execute(_PRUNE_SAMPLES, (before, seen, last, PRUNE_ROWS)).rowcount
     if removed == PRUNE_ROWS:
         return removed, seen
-    # Names too must not pile up for ever.
+    # Names must not accumulate either.
     agents.forget()
     connection.execute(_PRUNE_AGENTS, (seen, last))
     return removed, last

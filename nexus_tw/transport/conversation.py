@@ -1,7 +1,7 @@
-"""What holds for every client's connection, whatever carries its messages: who it is, how much it may send, how it ends.
+"""The common part of every client's connection, whatever carries its messages: authentication, rate limiting, closing.
 
-A carrier (`nexus_tw.transport.websocket`, `nexus_tw.transport.rawsocket`) makes messages of bytes and says goodbye in its own
-way. What a client may, says or gets is the session's and the core's.
+A carrier (`nexus_tw.transport.websocket`, `nexus_tw.transport.rawsocket`) converts bytes into messages and closes in its own
+way. The session and the core handle the messages and the client's rights.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from nexus_tw.transport.life import ENDED, Life, new_life
 from nexus_tw.transport.outbox import Outbox
 from nexus_tw.transport.rates import GRAIN
 
-STRANGER: Final = 16384  # bytes of a message from a client that has not yet shown who it is
+STRANGER: Final = 16384  # bytes of a message from a client that is not yet authenticated
 PARTING: Final = 5.0  # s for a client that has left its session to close
-LINGER: Final = 10.0  # s for a client to answer our goodbye, which may stand behind a full queue
-PATIENCE: Final = 60.0  # s for which a client may keep its bucket empty
-OWN_CODE: Final = 3000  # from where on close codes are an application's own (RFC 6455 section 7.4.2)
-PROBE: Final = 0.1  # s between two looks whether a client that was asked has shown that it is there
-LOOKS: Final = 30  # that are taken, before it is taken for dead
-ASKERS: Final = 1024  # who wait for one client's sign of life; the others are answered at once
+LINGER: Final = 10.0  # s for a client to answer our close, which may be behind a full queue
+PATIENCE: Final = 60.0  # s for which a client may exceed its rate
+OWN_CODE: Final = 3000  # the first close code for applications (RFC 6455 section 7.4.2)
+PROBE: Final = 0.1  # s between two checks for a sign of life of a probed client
+LOOKS: Final = 30  # checks before it counts as dead
+ASKERS: Final = 1024  # requests that wait for one client's sign of life; further ones are answered at once
 PORTION: Final = 128  # frames that are handled in a turn, shared by all connections that have read more than that
 INFLATED: Final = 262144  # bytes that compressed messages may become in a turn, before the last of them; shared as these are
 LEAST: Final = 8  # frames of each connection that are handled in a turn
-RECOVERED: Final = 0.1  # of the bucket, from where on it no longer counts as kept empty
+RECOVERED: Final = 0.1  # of the bucket: the level from which on the client no longer exceeds its rate
 
 
 _guarded: Final = Guard("nexus_tw.transport.conversation", "Telling whether a client is still there")
 
 
 class Shared:
-    """What the connections of a node share; a carrier's own is what makes its connections."""
+    """The objects that the connections of a node share; each carrier has a subclass that makes its connections."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Shared:
 
 
 class Conversation:
-    """One client's connection, to be mixed into its carrier's protocol; its life is `nexus_tw.transport.life`."""
+    """One client's connection, a mixin of its carrier's protocol; its states are in `nexus_tw.transport.life`."""
 
     __slots__ = (
         "address",
@@ -107,8 +107,8 @@ class Conversation:
         self.life: Life = new_life(self)
         self.address = admitted.address
         self.principal: Principal | None = admitted.principal
-        self.outbox: Outbox | None = None  # from the handshake to the loss of the transport
-        self.session: Session | None = None  # while the client is listened to
+        self.outbox: Outbox | None = None  # set from the handshake to the loss of the transport
+        self.session: Session | None = None  # set while the client's messages are processed
         self.answers = True
         self.noted = False
         self.received = 0
@@ -117,7 +117,7 @@ class Conversation:
         self.slot = -1
         self.bucket = Bucket(door.limits.rate, door.clock.seconds()) if door.limits.rate else None
         self.dry_since: float | None = None
-        self.stream: Bucket | None = None  # of bytes, once there are some
+        self.stream: Bucket | None = None  # of bytes, once the client has sent some
         self.unmetered = 0  # bytes that are not counted yet
         self.resuming: IDelayedCall | None = None  # the end of a pause
         self.resting = False  # frames that were read wait for the next turn
@@ -128,11 +128,11 @@ class Conversation:
     # --- what a carrier does
 
     def take_leave(self, close: Close) -> None:
-        """Sends what was queued and then the carrier's own goodbye, after which nothing is sent."""
+        """Send the queued bytes and then the carrier's own close, after which nothing is sent."""
         raise NotImplementedError
 
     def bound(self, size: int) -> None:
-        """Take no message of more than `size` bytes from now on; 0: any size."""
+        """Accept no message of more than `size` bytes from now on; 0: any size."""
         raise NotImplementedError
 
     def take(self, most: int, inflated: int) -> bool:
@@ -140,17 +140,17 @@ class Conversation:
         be more."""
         raise NotImplementedError
 
-    # --- what a carrier tells
+    # --- called by a carrier
 
     def open(self, pack: Callable[[bytes], bytes] | None = None, largest: int = 0, first: bytes = b"") -> None:
-        """The handshake is through; `pack` and `first` as for `Outbox`, `largest` as for `Link`."""
+        """The handshake has succeeded; `pack` and `first` as for `Outbox`, `largest` as for `Link`."""
         door = self.door
         door.metrics.connections_opened += 1
         self.opened = door.clock.seconds()
         limit = max(door.limits.send_queue, 2 * self.admitted.message)
         self.outbox = Outbox(self.transport, door.turn, door.connections.backlog, limit, self, pack, largest, first)
         if self.principal is None:
-            # What a stranger sends is held before anybody knows whether it may come in at all.
+            # Messages of an unauthenticated client are kept in memory before it is known whether it may join.
             self.bound(min(self.admitted.message or STRANGER, STRANGER))
         door.connections.add(self)
         self.life.upgraded()
@@ -160,7 +160,7 @@ class Conversation:
             self.life.close(UNAUTHORIZED)
 
     def hand(self, payload: bytes, is_binary: bool) -> bool:
-        """Gives a message to the session; whether more may come."""
+        """Pass a message to the session. Return whether further messages are accepted."""
         session = self.session
         if session is None:
             return False
@@ -172,7 +172,7 @@ class Conversation:
         return self.session is not None
 
     def meter(self, messages: int, size: int) -> None:
-        """So many messages, and bytes, came (what keeps a connection alive counts too): counts them, and slows down one that
+        """Count received messages and bytes, including those that keep a connection alive, and slow down a client that
         sends too many."""
         self.unmetered += size
         wait = 0.0
@@ -183,7 +183,7 @@ class Conversation:
                 now = self.door.clock.seconds()
                 if self.dry_since is not None:
                     bucket.spend(0, now)
-                    if bucket.slack > RECOVERED:  # however large what comes now is, it rested
+                    if bucket.slack > RECOVERED:  # it had paused, however large the present input is
                         self.dry_since = None
                 wait = bucket.spend(messages, now)
                 if wait:
@@ -225,11 +225,11 @@ class Conversation:
             self.session.overran()
 
     def linger(self, seconds: float) -> None:
-        """Drops a client that is not gone by then: it may never read, and so keep the last bytes and the socket."""
+        """Drop the client if it is not gone by then: it may never read, and so keep the last bytes and the socket."""
         self._call_last(seconds, self.drop)
 
     def gone(self, code: int, reason: str) -> None:
-        """The transport is lost. `code` and `reason` say how, unless this side closed: then they are the client's own."""
+        """The transport is lost. `code` and `reason` describe how; if this side closed, they are the client's own."""
         self.life.lost()
         self._nothing_last()
         if self.resuming is not None:
@@ -246,7 +246,7 @@ class Conversation:
             code, said = self.closed.code, self.closed.reason
         else:
             said = quoted(reason) if reason else ""
-        # A client may close with any of 2,000 codes that mean something to nobody but itself.
+        # A client may close with any of 2,000 codes of its own.
         door.metrics.connections_closed[OWN_CODE if self.closed is None and code > OWN_CODE else code] += 1
         self._log.info(
             "{subject} from {address} left after {seconds:.1f} s: {code} {reason} ({received} messages in)",
@@ -283,7 +283,7 @@ class Conversation:
         assert session is not None
         session.end()
 
-    # --- what the session, the doors and the pulse ask of it
+    # --- called by the session, the doors and the pulse
 
     @property
     def subject(self) -> str:
@@ -302,7 +302,7 @@ class Conversation:
         return None if self.session is None else self.session.peer
 
     def identified(self, principal: Principal) -> None:
-        if self.session is None:  # it left while it was being found out
+        if self.session is None:  # it left during its authentication
             return
         try:
             self.door.connections.identify(self, principal.identity)
@@ -314,7 +314,7 @@ class Conversation:
         self.door.pulse.renew(self, self._lifetime())
 
     def charge(self, size: int) -> None:
-        """Count so many bytes as if the client had sent them."""
+        """Count these bytes as if the client had sent them."""
         self.unmetered += size
 
     def note(self, text: str) -> None:
@@ -330,7 +330,7 @@ class Conversation:
             return
         self.askers.append(done)
         if len(self.askers) == 1:
-            self.heard = mark = nextafter(self.heard, -inf)  # whatever comes from now on makes it another
+            self.heard = mark = nextafter(self.heard, -inf)  # any later input changes it
             self.inquire()
             self._look(mark, 0)
 
@@ -339,7 +339,7 @@ class Conversation:
         self.ping()
 
     def shows_life(self, mark: float, _seconds: float) -> bool:
-        """Return whether the client has shown that it is there since `heard` was `mark`, that many seconds ago."""
+        """Return whether the client has shown a sign of life since `heard` was `mark`, that many seconds ago."""
         return self.heard != mark
 
     def finish(self, close: Close) -> None:
@@ -368,14 +368,14 @@ class Conversation:
     # ---
 
     def _lifetime(self) -> float | None:
-        """Seconds that the client's token is still good for, or in which it has to say who it is; None: for ever."""
+        """Return the seconds until the client's token expires, or its time to authenticate ends; None: never."""
         if self.principal is None:
             return self.door.limits.auth
         expires = self.principal.expires
         return None if expires is None else max(0.0, expires - self.door.clock.seconds())
 
     def _look(self, mark: float, looks: int) -> None:
-        # Looks are counted, not seconds: after standing still, what came meanwhile has to be read first.
+        # Checks are counted, not seconds: after a pause of this process, input that arrived meanwhile has to be read first.
         if self.session is not None and not self.shows_life(mark, looks * PROBE):
             if looks < LOOKS:
                 self.door.clock.callLater(PROBE, self._look, mark, looks + 1)
@@ -395,15 +395,15 @@ class Conversation:
             last_call.cancel()
 
     def _kept_empty(self, now: float) -> None:
-        """The client has emptied its bucket: close it if that has been so for too long."""
+        """Close the client if it has exceeded its rate for too long."""
         if self.dry_since is None:
             self.dry_since = now
         elif now - self.dry_since > PATIENCE:
             self.life.close(RATE_LIMITED)
 
     def _bytes_wait(self) -> float:
-        """Count what came. Return the seconds for which nothing more should be read. Nobody is closed for it: a client cannot
-        know how fast it may send, but for how fast it is read."""
+        """Count received bytes. Return the seconds for which nothing more should be read. No client is closed for it: it can
+        learn the allowed rate only from the rate at which it is read."""
         door = self.door
         size, self.unmetered = self.unmetered, 0
         wait = 0.0
@@ -419,7 +419,7 @@ class Conversation:
     def _pause(self, wait: float) -> None:
         self.door.metrics.reads_paused += 1
         self.transport.pauseProducing()
-        # Under TLS more may come while it pauses, and then has to be waited for, too.
+        # Under TLS more may arrive during the pause, which then has to be extended.
         if self.resuming is not None and self.resuming.active():
             if self.resuming.getTime() < self.door.clock.seconds() + wait:
                 self.resuming.reset(wait)

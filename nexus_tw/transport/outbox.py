@@ -1,8 +1,8 @@
-"""The outbox: all bytes of one connection leave through it.
+"""The outbox: the queue and the only way out for all bytes of one connection.
 
-It alone knows how bytes get to the socket, what waits, and when that is too much. Where nothing waits it sends at once
-(`nexus_tw.net.direct`). Under TLS that goes for the records: bytes pass the record layer at once (Twisted would wait a turn for
-more, but what a turn brings is together here), and what comes out of it is sent at once.
+It decides how bytes get to the socket, counts the queued ones, and checks their bound. If nothing is queued it sends at once
+(`nexus_tw.net.direct`). Under TLS it passes bytes to the record layer at once (Twisted would wait a turn for
+more, but the bytes of a turn are already joined here), and sends the resulting records at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nexus_tw.net.direct import is_socket, send
 from nexus_tw.runtime.turn import Turn
 from nexus_tw.transport.backlog import Backlog, Holder
 
-DIRECT: Final = True  # send at once where nothing waits; the switch for measurements
+DIRECT: Final = True  # send at once if nothing is queued; a switch for measurements
 
 
 class Owner(Protocol):
@@ -29,7 +29,7 @@ class Owner(Protocol):
 
     @property
     def account(self) -> str:
-        """Under what is counted what it takes; empty for nobody's."""
+        """The account under which its bytes are counted; empty before authentication."""
 
     def charge(self, size: int) -> None: ...
 
@@ -44,11 +44,11 @@ class Owner(Protocol):
     def close(self, close: Close) -> None: ...
 
     def overrun(self) -> None:
-        """There is no room for what waits: close, and drop it."""
+        """Close, and discard the queue, since there is no room for it."""
 
 
 class Outbox:
-    """The way to one client; provides `nexus_tw.interfaces.realm.Link` and `nexus_tw.transport.backlog.Outbox`."""
+    """The queue of one client; provides `nexus_tw.interfaces.realm.Link` and `nexus_tw.transport.backlog.Outbox`."""
 
     __slots__ = (
         "_backlog",
@@ -80,10 +80,10 @@ class Outbox:
         largest: int = 0,
         first: bytes = b"",
     ) -> None:
-        """`limit` bounds the bytes that wait for a client that does not read; past it, `backlog` says when `owner` is closed.
+        """`limit` bounds the bytes queued for a client that does not read; beyond it, `backlog` decides when to close `owner`.
 
-        `pack` makes of frames what this client can be sent: compressed ones, or only those it has room for. `first` is what
-        leaves before any frame.
+        `pack` converts frames for this client: compresses them, or removes those that are too long for it. `first` is sent
+        before any frame.
         """
         self._transport = transport
         self._socket = cast(Any, transport.transport if isinstance(transport, ProtocolWrapper) else transport)
@@ -109,7 +109,7 @@ class Outbox:
             self._queued = len(first)
 
     def write(self, data: bytes) -> None:
-        """Queues frames; they leave at the end of the reactor turn."""
+        """Queue frames; they are sent at the end of the reactor turn."""
         if self._open:
             if not self._parts:
                 self._turn.add(self.flush)
@@ -121,7 +121,7 @@ class Outbox:
                 self.check()
 
     def push(self, data: bytes) -> None:
-        """Sends frames now, unless something waits for the end of the turn: then behind it."""
+        """Send frames now, unless others wait for the end of the turn: then after them."""
         if self._open:
             if self._parts:
                 self.write(data)
@@ -154,7 +154,7 @@ class Outbox:
         self._owner.close(close)
 
     def flush(self) -> None:
-        """Sends what was queued."""
+        """Send the queued frames."""
         parts = self._parts
         if parts:
             self._parts = []
@@ -162,7 +162,7 @@ class Outbox:
             self._send(parts[0] if len(parts) == 1 else b"".join(parts))
 
     def shut(self) -> None:
-        """Takes nothing any more; what was queued is still sent by `flush`."""
+        """Accept nothing any more; `flush` still sends the queued frames."""
         self._open = False
 
     def discard(self) -> None:
@@ -172,14 +172,14 @@ class Outbox:
         self._queued = 0
 
     def gone(self) -> None:
-        """The transport is lost, and with it all that waited."""
+        """The transport is lost, and with it the queue."""
         self.discard()
         self._backlog.forget(self)
         if self._secure:
             del self._socket.write  # by which the socket refers to itself
 
     def check(self) -> None:
-        """Sees to it that a client that lets too much wait, whoever wrote it, is closed."""
+        """Have the client closed if its queue is too long, whoever wrote to it."""
         if self._open:
             self._backlog.count(self)
 
@@ -198,7 +198,7 @@ class Outbox:
         self._owner.overrun()
 
     def waiting(self) -> int:
-        """Bytes that the client's socket has not taken yet."""
+        """Return the bytes that the client's socket has not accepted yet."""
         socket = self._socket
         buffered: int = len(socket.dataBuffer) - socket.offset + socket._tempDataLen
         return buffered + self._queued
@@ -218,7 +218,7 @@ class Outbox:
 
 
 def _write(socket: Any, data: bytes) -> None:
-    """Stands for the `write` of a socket's transport under TLS."""
+    """Replace the `write` of a socket's transport under TLS."""
     data = send(socket, data)
     if data:
         SocketTransport.write(socket, data)

@@ -1,10 +1,10 @@
 """RawSocket: messages over a plain connection, for WAMP clients that need no HTTP (WAMP, "RawSocket Transport").
 
-Four bytes each way are the whole handshake. What follows are frames of a kind, a length and a payload. There is no frame that
-closes: who is to be gone is told by its dialect and then by the end of the stream.
+The handshake is four bytes each way. Frames follow, each with a kind, a length and a payload. There is no close frame:
+the dialect's last message announces the close, then the stream ends.
 
-Many clients do not know PING: they fail at one, take it for the head of a message, or never answer. So a client is pinged only
-once it has sent a PING or a PONG, and until then its connection is watched by TCP keepalive.
+Many clients do not support PING: they fail on it, take it for the head of a message, or never answer. So a client is pinged
+only once it has sent a PING or a PONG, and until then its connection is monitored by TCP keepalive.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ from nexus_tw.transport.keepalive import hurry, keep_alive, silence
 
 MAGIC: Final = 0x7F  # the first byte of either side; no HTTP request begins with it
 HANDSHAKE: Final = 4  # bytes
-JSON: Final = 1  # the serializer whose messages are text
-LEAST: Final = 2048  # bytes that a client must have room for: WAMP's welcome, with the longest names that there are
+JSON: Final = 1  # the serializer with text messages
+LEAST: Final = 2048  # bytes that a client must accept: WAMP's WELCOME with the longest possible names
 
-# Codes of RFC 6455, so that logs and metrics know one set of them.
+# Codes of RFC 6455, so that logs and metrics have one set of codes.
 VIOLATION: Final = Close(1002, "Protocol violation", False)
 NOT_UTF8: Final = Close(1007, "Invalid UTF-8", False)
 TOO_LONG: Final = Close(1009, "Message too long", False)
 
-GRACE: Final = 0.5  # s for the last words to arrive, and to be acted on, before the stream ends or is reset
-LOOK: Final = 0.05  # s between two looks at whether a client's side has taken all that was sent
+GRACE: Final = 0.5  # s for the last message to arrive and take effect before the stream ends or is reset
+LOOK: Final = 0.05  # s between two checks whether the client's side has acknowledged all bytes sent
 TICK: Final = 0.02  # s; the kernel may round down by that much
 
-_FIRST_POWER: Final = 9  # 512 bytes: what the length 0 of a handshake stands for
+_FIRST_POWER: Final = 9  # 512 bytes, encoded as length 0 in a handshake
 
 
 class Refusal(IntEnum):
-    """Why a client is turned away, as the handshake says it."""
+    """Why a client is refused, as encoded in the handshake."""
 
     SERIALIZER = 1
     LENGTH = 2
@@ -66,7 +66,7 @@ class Refusal(IntEnum):
 
 
 class Unacceptable(Exception):
-    """A handshake that asks for what cannot be."""
+    """A handshake with an unsupported request."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.name)
@@ -74,7 +74,7 @@ class Unacceptable(Exception):
 
 
 class Asked:
-    """What a client's handshake asks for: a serializer, and the `largest` message in bytes that it takes."""
+    """The request of a client's handshake: a serializer, and the `largest` message in bytes that it accepts."""
 
     __slots__ = ("dialect", "largest", "serializer")
 
@@ -85,19 +85,19 @@ class Asked:
 
 
 class Fitting:
-    """Leaves out what is too long for clients of one `largest`, and counts it. To be an `Outbox`'s `pack`."""
+    """Removes and counts frames that are too long for clients with one `largest`; the `pack` of their `Outbox`."""
 
     __slots__ = ("_fitting", "_known", "_largest", "_left_out", "_metrics")
 
     def __init__(self, largest: int, metrics: Metrics) -> None:
         self._largest = largest
         self._metrics = metrics
-        # What was looked at last: a batch of events is handed to all its receivers one after another.
+        # The last result: a batch of events is sent to all its recipients one after another.
         self._known = self._fitting = b""
         self._left_out = 0
 
     def __call__(self, data: bytes) -> bytes:
-        """The same whole frames without those that are too long."""
+        """Return the same whole frames without those that are too long."""
         if len(data) <= self._largest:
             return data
         if data is not self._known:
@@ -130,11 +130,11 @@ class Connection(Conversation, Protocol):
 
     def __init__(self, door: RawSockets, admitted: Admitted, asked: Asked) -> None:
         Conversation.__init__(self, door, admitted)
-        self.answers = False  # until it has shown that it knows PING and PONG
+        self.answers = False  # until it has sent a PING or PONG
         self._asked = asked
         self._held: bytes | bytearray | None = None  # read, and not yet handled
-        self._most = admitted.message  # bytes of the longest frame that is taken
-        self._wanted = 0  # bytes that have to be held before there is more to see
+        self._most = admitted.message  # bytes of the longest accepted frame
+        self._wanted = 0  # bytes needed before parsing can continue
 
     def connectionMade(self) -> None:
         with suppress(AttributeError, OSError):  # a UNIX socket has no such option
@@ -151,8 +151,8 @@ class Connection(Conversation, Protocol):
         self._call_last(GRACE, self._reset if close.reconnect else self._end, self.door.clock.seconds() + LINGER)
 
     def _reset(self, latest: float) -> None:
-        # AutobahnJS does not notice the end of a stream, nor a reset behind it, and would never come back. What the other side
-        # has not acknowledged would be lost by a reset.
+        # AutobahnJS does not notice the end of a stream, nor a reset after it, and would never reconnect. A reset loses bytes
+        # that the other side has not acknowledged.
         assert self.outbox is not None
         if self.door.clock.seconds() < latest and (self.outbox.waiting() or _unacknowledged(self.transport)):
             self._call_last(LOOK, self._reset, latest)
@@ -161,10 +161,10 @@ class Connection(Conversation, Protocol):
 
     def _end(self, latest: float) -> None:
         if isinstance(self.transport, SocketTransport):
-            # The other side has to close too: a socket that is closed with something unread in it resets the connection, and
-            # takes the last words along.
+            # The other side has to close too: closing a socket with unread bytes resets the connection, which loses the last
+            # message.
             self.transport.loseWriteConnection()
-        else:  # TLS asks for the other side's answer by itself
+        else:  # TLS waits for the other side's answer by itself
             self.transport.loseConnection()
         self.linger(latest - self.door.clock.seconds())
 
@@ -176,7 +176,7 @@ class Connection(Conversation, Protocol):
         self._held = None
         self.gone(1005 if reason.check(ConnectionDone) else 1006, "")
 
-    # --- to find out whether it is there
+    # --- probing for a sign of life
 
     def inquire(self) -> None:
         if self.answers:
@@ -195,7 +195,7 @@ class Connection(Conversation, Protocol):
     # --- receiving
 
     def dataReceived(self, data: bytes) -> None:
-        if self.session is None:  # it is being let go
+        if self.session is None:  # it is being closed
             return
         self.heard = self.door.pulse.now
         size = len(data)
@@ -249,7 +249,7 @@ class Connection(Conversation, Protocol):
         return start
 
     def _frame(self, kind: int, payload: bytes) -> bool:
-        """Does what a frame asks for; whether more may come."""
+        """Process a frame. Return whether further frames are accepted."""
         if kind == frames.RAW_MESSAGE:
             return self._message(payload)
         self.answers = True
@@ -270,7 +270,7 @@ class Connection(Conversation, Protocol):
 
 
 class RawSockets(Shared):
-    """Makes connections, and holds what they share."""
+    """Makes connections, and holds their shared objects."""
 
     def __init__(
         self,
@@ -285,13 +285,13 @@ class RawSockets(Shared):
         """`dialects` by the number of the serializer."""
         super().__init__(clock, turn, pulse, connections, limits, metrics)
         self._dialects = dialects
-        # No frame has more, whatever the settings allow.
+        # No frame can be longer, whatever the settings allow.
         self.message = min(self.limits.message or frames.RAW_LARGEST, frames.RAW_LARGEST)
         self.length = max(0, (self.message - 1).bit_length() - _FIRST_POWER)
         self._fittings: dict[int, Fitting] = {}
 
     def asked(self, opening: bytes) -> Asked:
-        """What the handshake of a client asks for, or `Unacceptable`. `opening` has `HANDSHAKE` bytes, the first is `MAGIC`."""
+        """Parse the handshake of a client, or raise `Unacceptable`. `opening` has `HANDSHAKE` bytes, the first is `MAGIC`."""
         _, wishes, *reserved = opening
         if any(reserved):
             raise self._unacceptable(Refusal.RESERVED)
@@ -305,7 +305,7 @@ class RawSockets(Shared):
         return Asked(dialect, serializer, largest)
 
     def fitting(self, largest: int) -> Callable[[bytes], bytes] | None:
-        """What keeps longer messages from a client; None where there are no longer ones."""
+        """Return a function that removes longer messages; None if there are none."""
         if largest >= frames.RAW_LARGEST:
             return None
         fitting = self._fittings.get(largest)
@@ -314,7 +314,7 @@ class RawSockets(Shared):
         return fitting
 
     def connection(self, admitted: Admitted, asked: Asked) -> Connection:
-        """A connection for an admitted client, to be given the transport and then what came behind the handshake."""
+        """Return a connection for an admitted client; give it the transport and then the bytes after the handshake."""
         return Connection(self, admitted, asked)
 
     def _unacceptable(self, refusal: Refusal) -> Unacceptable:

@@ -1,6 +1,6 @@
 """WebSocket connections: Autobahn's protocol, with a receive lane before it and an outbox behind it.
 
-The class translates and forwards; what is the same for every carrier is in `nexus_tw.transport.conversation`.
+The class translates and forwards; the common part of all carriers is in `nexus_tw.transport.conversation`.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from nexus_tw.transport.quiet import quieten
 
 quieten()
 
-FAILED_LINGER: Final = 1.0  # s for one that broke the protocol, from which no answer is to be read (RFC 6455 section 7.1.7)
+FAILED_LINGER: Final = 1.0  # s for a client that violated the protocol; its answer is not read (RFC 6455 section 7.1.7)
 UNCOMPRESSED: Final = Compression(enabled=False)
-LEAST_FRAGMENTS: Final = 1024  # frames of one message; more where the message limit allows more
+LEAST_FRAGMENTS: Final = 1024  # frames of one message; more if the message limit allows more
 
-# Registered after Autobahn wrote its list of codes that a client may close with (IANA's registry, RFC 6455 section 11.7).
+# Registered after Autobahn's list of codes that a client may close with (IANA's registry, RFC 6455 section 11.7).
 BAD_GATEWAY: Final = 1014
 
 _QUOTED: Final = re.compile(r"""(["']).*\1""", re.DOTALL)
@@ -46,7 +46,7 @@ _CLOSED: Final = WebSocketProtocol.STATE_CLOSED
 
 
 class _Silence:
-    """Takes Autobahn's log calls. It says a line at each step of each connection; ours is one line at the end."""
+    """Discards Autobahn's log calls. It logs a line at each step of each connection; Nexus logs one line at the end."""
 
     def debug(self, *_args: Any, **_values: Any) -> None:
         pass
@@ -70,7 +70,7 @@ class Connection(Conversation, WebSocketServerProtocol):
         self.fragments = 0
         self.parting: int | None = None  # the code that the client closed with
 
-    # --- the transport; the base class would describe it at length, for logs and for WAMP's own sessions
+    # --- the transport; the base class would make a long description of it, for logs and for its own WAMP sessions
 
     def connectionMade(self) -> None:
         self.peer = self.address
@@ -81,17 +81,17 @@ class Connection(Conversation, WebSocketServerProtocol):
     def _onOpen(self) -> None:
         self.onOpen()
 
-    # --- the handshake, of which Admission has decided everything but RFC 6455's own rules
+    # --- the handshake: Admission has decided everything but RFC 6455's own rules
 
     def onConnect(self, _request: Any) -> str | None:
         return self.admitted.subprotocol
 
     def _parseExtensionsHeader(self, header: str, removeQuotes: bool = True) -> list[Any]:
-        # Autobahn would refuse the handshake over an offer that is not to its liking, wanted or not.
+        # Autobahn would refuse the handshake because of an unacceptable offer, even if compression is off.
         return [] if self.door.deflaters is None else acceptable(super()._parseExtensionsHeader(header, removeQuotes))
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
-        # Autobahn's reasons repeat, in quotes, what the client sent: a token in the query, perhaps.
+        # Autobahn's reasons quote the client's input: perhaps a token in the query.
         self.wasNotCleanReason = "handshake"
         self.door.metrics.connections_refused["handshake"] += 1
         rule = _QUOTED.sub("…", reason)
@@ -109,8 +109,8 @@ class Connection(Conversation, WebSocketServerProtocol):
         self.answer = b""
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
-        # All that Autobahn itself sends: its answer to the handshake, which waits for the greeting and leaves with it, and
-        # then pongs and closes, which stay behind what was queued before.
+        # Everything that Autobahn itself sends: its handshake response, which waits for the greeting and is sent with it, and
+        # then pongs and closes, which stay behind bytes queued earlier.
         if self.state == _CONNECTING:
             self.answer = data
             return
@@ -140,13 +140,13 @@ class Connection(Conversation, WebSocketServerProtocol):
             super().sendCloseFrame(self.parting if isReply else code, reasonUtf8, isReply)
             if self.failedByMe and code == WebSocketProtocol.CLOSE_STATUS_CODE_MESSAGE_TOO_BIG:
                 self.overran()
-            self.linger(FAILED_LINGER if self.failedByMe else LINGER)  # also one who closed itself
+            self.linger(FAILED_LINGER if self.failedByMe else LINGER)  # also a client that closed itself
             self.life.closing()
-        # The other side need not be told twice, and what still comes from it is of no interest.
+        # The other side need not be told twice, and its further input is ignored.
 
     def dropConnection(self, abort: bool = False) -> None:
-        # Autobahn takes a wrong close frame also for the answer to the one that it has just sent because of it, and would
-        # abort before that has left.
+        # Autobahn treats an invalid close frame also as the answer to the close that it has just sent because of it, and would
+        # abort before that close is sent.
         super().dropConnection(abort and not self.failedByMe)
 
     # --- receiving
@@ -195,11 +195,11 @@ class Connection(Conversation, WebSocketServerProtocol):
         self.fragments = 0
         self.received += 1
         if self._perMessageCompress is not None:
-            self.unmetered += len(payload)  # what it came to
+            self.unmetered += len(payload)  # the inflated size
         self.hand(payload, isBinary)
 
     def onMessageFrameBegin(self, length: int) -> None:
-        # Fragments may be empty, so the message limit alone does not bound what a message costs.
+        # Fragments may be empty, so the message limit alone does not bound the cost of a message.
         self.fragments += 1
         if self.fragments > max(LEAST_FRAGMENTS, self.maxMessagePayloadSize // 64):
             self._fail_connection(WebSocketProtocol.CLOSE_STATUS_CODE_MESSAGE_TOO_BIG, "too many fragments")
@@ -217,7 +217,7 @@ class Connection(Conversation, WebSocketServerProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.finish_reading()
         self._connectionLost(reason)
-        self.life = ENDED  # also where the handshake failed, of which `onClose` does not tell
+        self.life = ENDED  # also after a failed handshake, which `onClose` does not report
         # Both may hold the connection as their result.
         self.is_open = self.is_closed = None
 
@@ -236,7 +236,7 @@ def _static(option: Any) -> Any:
 
 
 class Doorway(Shared, WebSocketServerFactory):
-    """Makes connections, and holds what they share."""
+    """Makes connections, and holds their shared objects."""
 
     log = _Silence()
 
@@ -251,7 +251,7 @@ class Doorway(Shared, WebSocketServerFactory):
         lane: bool = True,
         compression: Compression = UNCOMPRESSED,
     ) -> None:
-        """`lane` puts `frames.split` before Autobahn's parser; without it everything takes the slow way, for comparison."""
+        """`lane` puts `frames.split` before Autobahn's parser; without it all frames take the slow path, for comparison."""
         Shared.__init__(self, reactor, turn, pulse, connections, limits, metrics)
         WebSocketServerFactory.__init__(self, reactor=reactor, server="")
         self.lane = lane
@@ -264,22 +264,22 @@ class Doorway(Shared, WebSocketServerFactory):
             failByDrop=False,
             echoCloseCodeReason=False,
             openHandshakeTimeout=0,  # the door has the whole header block before it opens
-            closeHandshakeTimeout=0,  # `last_call`, which holds for all closes
+            closeHandshakeTimeout=0,  # `last_call` applies to all closes
             tcpNoDelay=True,
             allowedOrigins=["*"],  # Admission has decided
             allowNullOrigin=True,
             perMessageCompressionAccept=accept,
         )
-        # Autobahn copies its options into each connection unless it finds them in the class: so put them there, once for
-        # each message limit, and save 2 kB and some time per connection.
+        # Autobahn copies its options into each connection unless it finds them in the class: put them there, once for
+        # each message limit, to save 2 kB and some time per connection.
         self._kinds: dict[int, type[Connection]] = {}
 
     def connection(self, admitted: Admitted) -> Connection:
-        """A connection for an admitted upgrade, to be given the transport and then the request's bytes."""
+        """Return a connection for an admitted upgrade; give it the transport and then the request's bytes."""
         kind = self._kinds.get(admitted.message)
         if kind is None:
             options = {name: _static(getattr(self, name)) for name in Connection.CONFIG_ATTRS}
-            options["CONFIG_ATTRS"] = ()  # nothing is left to copy, and to write out for a log line that nobody reads
+            options["CONFIG_ATTRS"] = ()  # nothing is left to copy, or to format for a discarded log line
             options["maxMessagePayloadSize"] = options["maxFramePayloadSize"] = admitted.message
             kind = self._kinds[admitted.message] = type("Connection", (Connection,), options)
         connection = kind(self, admitted)

@@ -1,8 +1,8 @@
-"""Single connections to Redis: one that asks, one that publishes, one that is subscribed.
+"""Single connections to Redis: for requests, for publishing, and for subscriptions.
 
-Parsing, and commands outside the fast paths, are txredisapi's. Its factories are not used: where AUTH or SELECT fails
-or the connection ends before the answer, they stop trying for ever. A connection here ends at its first failure and says
-why; another one is made by whoever needs it.
+txredisapi does the parsing, and commands outside the fast paths. Its factories are not used: if AUTH or SELECT fails
+or the connection ends before the answer, they stop trying for ever. A connection here ends at its first failure and reports
+the reason; its user makes another one.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from nexus_tw.model.errors import NexusError
 from nexus_tw.net.direct import is_socket, send
 from nexus_tw.runtime.guard import Guard
 
-# What Redis has not acknowledged is kept; past either of these a node is so far ahead of Redis that it must be told.
+# Publications wait for Redis' acknowledgement; beyond either of these bounds further ones are refused.
 MAX_UNACKED: Final = 131072
 MAX_UNACKED_BYTES: Final = 67108864
 
-# So many names travel in one command; Redis does nothing else while it works on a command.
+# Names in one command; Redis does nothing else while it executes a command.
 BATCH: Final = 1000
 
-SOURCES_KEPT: Final = 16384  # channels for which a subscriber remembers by what their messages come
+SOURCES_KEPT: Final = 16384  # channels for which a subscriber remembers the subscription that brings their messages
 
 CONFIRMATIONS: Final = (b"subscribe", b"psubscribe", b"unsubscribe", b"punsubscribe")
 
@@ -41,7 +41,7 @@ guarded: Final = Guard(__name__, "What came over the bus could not be handled")
 
 
 class Unreachable(Exception):
-    """Why Redis cannot be used now; the text is fit for a log."""
+    """Why Redis cannot be used now; the text is safe for a log."""
 
 
 def away() -> NexusError:
@@ -63,10 +63,10 @@ class Connection(txredisapi.RedisProtocol):
         self.closed: Deferred[None] = Deferred()
 
     def connectionMade(self) -> None:
-        """Sends nothing yet: see `login`."""
+        """Send nothing yet: see `login`."""
 
     async def ask(self, *words: str) -> Any:
-        """The answer to a command; raises `Unreachable` where it is an error."""
+        """Return the answer to a command; raise `Unreachable` if it is an error."""
         try:
             return await self.execute_command(*words)
         except txredisapi.ResponseError as error:
@@ -75,18 +75,18 @@ class Connection(txredisapi.RedisProtocol):
             raise Unreachable(self._why or "the connection was lost") from None
 
     async def login(self, address: Address) -> None:
-        """Makes the connection ready for use; raises `Unreachable`."""
+        """Log in; raise `Unreachable`."""
         if address.password is not None:
             await self.ask("AUTH", *([address.username] if address.username else []), address.password)
         if address.db is not None:
             await self.ask("SELECT", str(address.db))
         if address.master is not None:
             role = await self.ask("ROLE")
-            if role[0] not in (b"master", "master"):  # sentinels can be behind, and what is published there gets lost
+            if role[0] not in (b"master", "master"):  # sentinels can be behind, and events published to a replica get lost
                 raise Unreachable("it is no master")
 
     def fail(self, why: str) -> None:
-        """Drops the connection at once, without waiting for the other side."""
+        """Drop the connection at once, without waiting for the other side."""
         if self.transport is not None and self.connected:
             self._why = self._why or why
             self.transport.abortConnection()
@@ -98,17 +98,17 @@ class Connection(txredisapi.RedisProtocol):
             self.fail("it does not speak the Redis protocol")
 
     def tryConvertData(self, data: Any) -> Any:
-        return data  # bytes stay bytes; the base class looks at each of them
+        return data  # bytes stay bytes; the base class would check each of them
 
     def replyReceived(self, reply: Any) -> None:
         if self.replyQueue.waiting:
             super().replyReceived(reply)
-        else:  # said without being asked, as when there are too many clients; then Redis closes
+        else:  # an unsolicited error, as for too many clients; then Redis closes
             self.fail(told(reply))
 
     def connectionLost(self, reason: Failure) -> None:
         self._why = self._why or reason.getErrorMessage()
-        # Whoever was asking gets an error from here; so it is said first that all is over.
+        # Pending requests get an error from the base class; so the end is reported first.
         self._ended(self._why)
         txredisapi.RedisProtocol.connectionLost(self, reason)
         self.closed.callback(None)
@@ -123,31 +123,31 @@ class Connection(txredisapi.RedisProtocol):
 
 
 class Publisher(Connection):
-    """Publishes. What is put within a turn leaves in one write; answers are matched by their order."""
+    """Publishes. Commands of one turn are sent in one write; answers are matched by their order."""
 
     def __init__(self, clock: IReactorTime, ended: Callable[[str], None]) -> None:
         super().__init__(ended)
         self._clock = clock
-        # Who waits, for how many replies, and how many bytes it was.
+        # The callback, the number of replies, and the bytes of each command.
         self._unacked: deque[tuple[Callable[[Any], None], int, int]] = deque()
         self._bytes = 0
-        self._replies: list[Any] = []  # those that are there of a transaction that is not answered in full
+        self._replies: list[Any] = []  # those received of a transaction that is not answered in full
         self._turn: list[bytes] = []
         self._flush_call: IDelayedCall | None = None
 
     async def login(self, address: Address) -> None:
         await super().login(address)
-        # Where MULTI is refused Redis carries out the rest all the same, one by one; so that is found out before.
+        # If MULTI is refused, Redis still executes the other commands, one by one; so that is checked before.
         await self.ask("MULTI")
         await self.ask("EXEC")
 
     @property
     def behind(self) -> bool:
-        """Whether no more should be put before Redis has acknowledged some."""
+        """Whether further commands must wait until Redis has acknowledged some."""
         return len(self._unacked) >= MAX_UNACKED or self._bytes >= MAX_UNACKED_BYTES
 
     def put(self, command: bytes, done: Callable[[Any], None], replies: int = 1) -> None:
-        """Sends a PUBLISH. Calls `done` once with the number of receivers, or with `bus_unavailable`."""
+        """Send a PUBLISH. Call `done` once with the number of recipients, or with `bus_unavailable`."""
         size = len(command)
         self._bytes += size
         self._unacked.append((done, replies, size))
@@ -156,9 +156,9 @@ class Publisher(Connection):
             self._flush_call = self._clock.callLater(0, self._flush)
 
     def put_together(self, commands: Sequence[bytes], done: Callable[[Any], None]) -> None:
-        """Sends several PUBLISH, all of which Redis carries out or none, and nothing of anybody between them.
+        """Send several PUBLISH as a transaction: Redis executes all or none, and no other command between them.
 
-        Calls `done` once with the last one's number of receivers, or with `bus_unavailable`.
+        Call `done` once with the last one's number of recipients, or with `bus_unavailable`.
         """
         self.put(b"".join((_BEGIN, *commands, _END)), done, len(commands) + 2)
 
@@ -189,7 +189,7 @@ class Publisher(Connection):
         guarded(done, reply)
 
     def _outcome(self) -> Any:
-        """What came of a transaction: the first error in it, else what its last command gave."""
+        """Return the outcome of a transaction: its first error, else the answer to its last command."""
         (begun, *queued, carried_out), self._replies = self._replies, []
         if isinstance(begun, Exception):
             self.fail(f"a transaction was refused: {told(begun)}")
@@ -197,7 +197,7 @@ class Publisher(Connection):
         return next((reply for reply in replies if isinstance(reply, Exception)), replies[-1])
 
     def release(self) -> None:
-        """Gives up what was not acknowledged; called once, when the connection is not used any more."""
+        """Fail everything unacknowledged; called once, when the connection is no longer used."""
         if self._flush_call is not None:
             self._flush_call.cancel()
             self._flush_call = None
@@ -208,7 +208,7 @@ class Publisher(Connection):
 
 
 class Subscriber(Connection):
-    """Is subscribed. Each message is handed on once, however many of this connection's subscriptions match it."""
+    """Subscribes. Each message is passed on once, however many of this connection's subscriptions match it."""
 
     def __init__(self, clock: IReactorTime, arrived: Callable[[bytes, bytes], None], ended: Callable[[str], None]) -> None:
         """`arrived` is called with the channel and the payload."""
@@ -217,13 +217,13 @@ class Subscriber(Connection):
         self._arrived = arrived
         self._turn: list[tuple[bytes, tuple[bytes, ...]]] = []
         self._flush_call: IDelayedCall | None = None
-        # Redis confirms every name of every command in the order in which it was asked.
+        # Redis confirms every name of every command in the order of the requests.
         self._unconfirmed: deque[Callable[[], None]] = deque()
-        # By channel, which of the subscriptions that match it hands its messages on.
+        # By channel, the one of its matching subscriptions with messages that are passed on.
         self._sources: dict[bytes, bytes] = {}
 
     def subscribe(self, source: Source, done: Callable[[], None]) -> None:
-        """Calls `done` when it stands, or when the connection is given up."""
+        """Subscribe; call `done` when it is confirmed, or when the connection is given up."""
         self._put(b"PSUBSCRIBE" if source.glob else b"SUBSCRIBE", source.names, done)
 
     def unsubscribe(self, source: Source) -> None:
@@ -243,7 +243,7 @@ class Subscriber(Connection):
         together: list[bytes] = []
         last = b""
         for verb, names in turn:
-            # Names of one source stay in one command, so nothing that is published comes between them.
+            # Names of one source stay in one command, so no published event comes between them.
             if together and (verb != last or len(together) + len(names) > BATCH):
                 commands.append(command(last, together))
                 together = []
@@ -265,10 +265,10 @@ class Subscriber(Connection):
             super().replyReceived(reply)
 
     def _message(self, source: bytes, channel: bytes, payload: bytes) -> None:
-        # For one publish Redis sends a copy for each subscription that matches, all in a row. Confirmations come in the
+        # For one publish Redis sends a copy for each matching subscription, all in a row. Confirmations come in the
         # same stream, so between two of them the same subscriptions match a channel and bring each of its publishes. The
-        # one that was first to bring a message of a channel therefore brings them all, and what the others bring are
-        # copies. Redis alone says what matches. (Forgetting for want of room falls between publishes too.)
+        # first subscription to bring a message of a channel therefore brings all of them, and messages of the others are
+        # copies. Only Redis decides which ones match. (Forgetting for lack of room happens between publishes too.)
         if channel not in self._sources:
             if len(self._sources) >= SOURCES_KEPT:
                 self._sources.clear()
@@ -278,7 +278,7 @@ class Subscriber(Connection):
         guarded(self._arrived, channel, payload)
 
     def release(self) -> None:
-        """Ends waiting for confirmations; called once, when the connection is not used any more."""
+        """Stop waiting for confirmations; called once, when the connection is no longer used."""
         if self._flush_call is not None:
             self._flush_call.cancel()
             self._flush_call = None
@@ -288,7 +288,7 @@ class Subscriber(Connection):
 
 
 def told(error: object) -> str:
-    """What Redis said, without what it quotes: it quotes unknown commands with their arguments, a password perhaps."""
+    """Return Redis' error text without quotations: it quotes unknown commands with their arguments, perhaps a password."""
     text = str(error)
     for quote in "'`\"":
         text = text.partition(quote)[0]

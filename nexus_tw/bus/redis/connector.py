@@ -1,4 +1,4 @@
-"""Reaching a Redis server or a sentinel: the endpoint, and a first conversation that ends in time."""
+"""Connects to a Redis server or a sentinel: the endpoint, and a first exchange with a timeout."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTI
 
 
 class Door:
-    """Opens connections to the servers of one address, with the encryption that it asks for."""
+    """Opens connections to the servers of one address, with its kind of encryption."""
 
     def __init__(self, reactor: Any, address: Address) -> None:
-        """Raises `ConfigError` where the authorities' file cannot be used."""
+        """Raise `ConfigError` if the file of certificate authorities cannot be used."""
         self._reactor = reactor
         self._address = address
         self._trust = _authorities(address.ca) if address.ca else platformTrust()
@@ -44,9 +44,9 @@ class Door:
         return endpoint
 
     async def talk(self, place: Place, connection: C, conversation: Callable[[C], Awaitable[T]], patience: float) -> T:
-        """Connects and has that first conversation, all within `patience` seconds; gives its result.
+        """Connect and run that first exchange, all within `patience` seconds; return its result.
 
-        Raises `Unreachable` where it does not come about; then the connection is dropped.
+        If it fails, drop the connection and raise `Unreachable`.
         """
 
         async def connected() -> T:
@@ -55,7 +55,7 @@ class Door:
             factory.noisy = False
             await self._endpoint(*place).connect(factory)
             if not self._address.path:
-                # Small commands follow each other before the answers are there (Nagle's algorithm, RFC 896).
+                # Small commands follow each other before their answers arrive (Nagle's algorithm, RFC 896).
                 connection.transport.setTcpNoDelay(True)
             return await conversation(connection)
 
@@ -67,7 +67,7 @@ class Door:
             raise
         except Exception as error:
             connection.fail("given up")
-            # What comes of a time out depends on what it has interrupted.
+            # The exception of a timeout depends on the interrupted step.
             late = self._reactor.seconds() >= deadline
             why = f"no answer within {patience:g} s" if late else str(error)
             raise Unreachable(why or type(error).__name__) from None
