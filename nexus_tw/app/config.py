@@ -263,7 +263,7 @@ def _check_token(settings: Settings, token: str | None) -> None:
 
 
 def open_to_pages(settings: Settings) -> list[str]:
-    """Return the realms that a page could use under any name that its author has point to this server (DNS rebinding)."""
+    """Return the realms that a page could use under any host name that its author points to this server (DNS rebinding)."""
     if settings.http.hosts or all(is_local(text) for text in settings.listen):
         return []
     return [name for name, realm in settings.realms.items() if realm.anonymous]

@@ -88,7 +88,7 @@ _PRUNE_AGENTS: Final = """
     DELETE FROM agents WHERE id > ? AND id <= ? AND NOT EXISTS (SELECT 1 FROM samples WHERE samples.agent = agents.id)
 """
 
-# `WHERE true`, as SQLite would take the `ON` for that of a join.
+# `WHERE true`, as SQLite would otherwise parse the `ON` as that of a join.
 _TALLY: Final = """
     INSERT INTO tallies (holder, began, size)
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(?) WHERE true
@@ -504,7 +504,7 @@ def _read(connection: sqlite3.Connection, agent_id: str, since: int, until: int,
 
 
 def _tally(connection: sqlite3.Connection, tallies: Sequence[Tally]) -> None:
-    # As JSON once more: SQLite's own functions end a text at its first NUL, which may stand between an issuer and a subject.
+    # JSON inside JSON: SQLite's own functions end a text at its first NUL, which may occur between an issuer and a subject.
     connection.execute(_TALLY, (_json([(_json(holder), began, size) for holder, began, size in tallies]),))
 
 

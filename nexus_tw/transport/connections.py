@@ -70,7 +70,7 @@ class Connections:
         self.limits = self._limits = limits
         self.backlog = Backlog(clock, limits)
         self.rates = Rates(clock, limits)
-        self.resting = 0  # clients of whose read a part waits for the next turn
+        self.resting = 0  # clients with a part of a read that waits for the next turn
         self._descriptors = descriptors
         self._arrivals: Bucket | None = None
         self.relimit()

@@ -39,9 +39,9 @@ OWN_CODE: Final = 3000  # the first close code for applications (RFC 6455 sectio
 PROBE: Final = 0.1  # s between two checks for a sign of life of a probed client
 LOOKS: Final = 30  # checks before it counts as dead
 ASKERS: Final = 1024  # requests that wait for one client's sign of life; further ones are answered at once
-PORTION: Final = 128  # frames that are handled in a turn, shared by all connections that have read more than that
-INFLATED: Final = 262144  # bytes that compressed messages may become in a turn, before the last of them; shared as these are
-LEAST: Final = 8  # frames of each connection that are handled in a turn
+PORTION: Final = 128  # frames processed in a turn, shared by all connections that have read more than that
+INFLATED: Final = 262144  # bytes to which compressed messages inflate in a turn, before the last one; shared like the frames
+LEAST: Final = 8  # frames of each connection processed in a turn
 RECOVERED: Final = 0.1  # of the bucket: the level from which on the client no longer exceeds its rate
 
 
@@ -120,7 +120,7 @@ class Conversation:
         self.stream: Bucket | None = None  # of bytes, once the client has sent some
         self.unmetered = 0  # bytes that are not counted yet
         self.resuming: IDelayedCall | None = None  # the end of a pause
-        self.resting = False  # frames that were read wait for the next turn
+        self.resting = False  # whether frames that were read wait for the next turn
         self.closed: Close | None = None
         self.askers: list[Callable[[], None]] = []
         self.last_call: IDelayedCall | None = None  # for a client that does not close, or does not finish closing
@@ -136,8 +136,8 @@ class Conversation:
         raise NotImplementedError
 
     def take(self, most: int, inflated: int) -> bool:
-        """Handle so many of the frames that were read, as long as they have not become so many bytes. Return whether there may
-        be more."""
+        """Process at most this many of the frames that were read, until they have inflated to this many bytes. Return whether
+        there may be more."""
         raise NotImplementedError
 
     # --- called by a carrier
@@ -194,7 +194,7 @@ class Conversation:
             self._pause(wait)
 
     def handle(self, size: int) -> None:
-        """Handle a portion of what was read, `size` bytes of it just now. Until all of it is handled nothing more is read."""
+        """Process a portion of the bytes read, `size` of them just now. Read nothing more until all of them are processed."""
         before = self.received
         most, inflated = PORTION, INFLATED
         others = self.door.connections.resting
@@ -209,9 +209,9 @@ class Conversation:
                 self.resuming = self.door.clock.callLater(0, self._resume)
 
     def finish_reading(self) -> None:
-        """The transport is lost: handle at once what was read of it. No answer can leave any more.
+        """The transport is lost: process the bytes read from it at once. No answer can be sent any more.
 
-        Of compressed messages that is no more than fits into a turn: they may become a thousand times what was read.
+        Of compressed messages process no more than fit into a turn: they may inflate to a thousand times their size.
         """
         if self.resting:
             self._rest(False)

@@ -167,7 +167,7 @@ def origin_form(target: str) -> str:
 
 
 class Oversized(NexusError):
-    """A header block is too large."""
+    """Raised for a header block that is too large."""
 
     status = 431
 
@@ -176,10 +176,10 @@ class Oversized(NexusError):
 
 
 def measure(data: bytes, known: int, largest: int) -> tuple[int, int]:
-    """Return where the header block in front of `data` begins and where it ends, 0 if it is not all there yet.
+    """Return the begin and the end of the header block at the beginning of `data`; the end is 0 if the block is incomplete.
 
-    Nothing was found in the first `known` bytes before. Raise `Oversized` if the block is longer than `largest`. One empty line
-    before the request is passed over (RFC 9112 section 2.2); a second one is a block without a request line.
+    The first `known` bytes were searched before. Raise `Oversized` if the block is longer than `largest`. One empty line
+    before the request is ignored (RFC 9112 section 2.2); a second one is a block without a request line.
     """
     begin = len(CRLF) if data.startswith(CRLF) else 0
     if data.startswith(CRLF, begin):

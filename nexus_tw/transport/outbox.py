@@ -166,7 +166,7 @@ class Outbox:
         self._open = False
 
     def discard(self) -> None:
-        """Takes nothing any more, and forgets what was queued."""
+        """Accept nothing any more, and discard the queue."""
         self.shut()
         self._parts = []
         self._queued = 0

@@ -132,7 +132,7 @@ class Connection(Conversation, Protocol):
         Conversation.__init__(self, door, admitted)
         self.answers = False  # until it has sent a PING or PONG
         self._asked = asked
-        self._held: bytes | bytearray | None = None  # read, and not yet handled
+        self._held: bytes | bytearray | None = None  # bytes read and not yet processed
         self._most = admitted.message  # bytes of the longest accepted frame
         self._wanted = 0  # bytes needed before parsing can continue
 
@@ -201,7 +201,7 @@ class Connection(Conversation, Protocol):
         size = len(data)
         if self._held is not None:
             self._held += data
-            if self.resting or len(self._held) < self._wanted:  # under TLS more may come while it pauses
+            if self.resting or len(self._held) < self._wanted:  # under TLS more may arrive during a pause
                 self.meter(0, size)
                 return
         else:
@@ -220,7 +220,7 @@ class Connection(Conversation, Protocol):
         return False
 
     def _frames(self, data: bytes, most: int) -> int:
-        """Takes so many of the whole frames in front of `data`; how many bytes these are."""
+        """Process at most `most` of the whole frames at the beginning of `data`. Return how many bytes they are."""
         size = len(data)
         start = 0
         for _ in range(most):

@@ -60,7 +60,7 @@ class Connection(Conversation, WebSocketServerProtocol):
     log = _Silence()
 
     door: Doorway
-    data: bytes  # what was read and is not parsed yet
+    data: bytes  # bytes read and not yet parsed
     _perMessageCompress: Any
 
     def __init__(self, door: Doorway, admitted: Admitted) -> None:
@@ -158,13 +158,13 @@ class Connection(Conversation, WebSocketServerProtocol):
             self._dataReceived(data)
         elif self.state != _CLOSED:
             self.data = self.data + data if self.data else data
-        if self.resting:  # under TLS more may come while it pauses
+        if self.resting:  # under TLS more may arrive during a pause
             self.meter(0, size)
         else:
             self.handle(size)
 
     def consumeData(self) -> None:
-        # Autobahn would handle all that came; behind the handshake that is for `take`.
+        # Autobahn would process all bytes received; after the handshake `take` does that.
         if self.state == _CONNECTING:
             super().consumeData()
 
@@ -173,7 +173,7 @@ class Connection(Conversation, WebSocketServerProtocol):
         while (self.data or self.current_frame is not None) and self.state in _TAKING:
             if most <= 0 or self.unmetered >= inflated:
                 return True
-            # Autobahn leaves a frame's head in `data` until all of it is there, so the lane may look at it once more.
+            # Autobahn leaves an incomplete head of a frame in `data`, so the lane may parse it again.
             if self.state == _OPEN and self.current_frame is None and not self.inside_message and self.door.lane:
                 used, count = frames.split(self.data, self.maxMessagePayloadSize, self.hand, most)
                 if used:

@@ -112,7 +112,7 @@ class Connection(txredisapi.RedisProtocol):
         self._ended(self._why)
         txredisapi.RedisProtocol.connectionLost(self, reason)
         self.closed.callback(None)
-        # All of these lead to somebody who leads here: nothing but the garbage collector would free what could not be sent.
+        # All of these are parts of reference cycles: only the garbage collector would free the unsent bytes.
         self._ended = _nobody
         socket, self.transport = self.transport, None
         while isinstance(socket, ProtocolWrapper):

@@ -50,7 +50,7 @@ class Door:
         """
 
         async def connected() -> T:
-            # The factory gives the connection away, to have no part in a circle of references.
+            # The factory drops its reference to the connection, to be no part of a reference cycle.
             factory = Factory.forProtocol([connection].pop)
             factory.noisy = False
             await self._endpoint(*place).connect(factory)

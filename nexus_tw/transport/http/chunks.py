@@ -1,7 +1,7 @@
-"""The chunked transfer coding (RFC 9112 section 7.1): a request's body out of its chunks.
+"""Decodes the chunked transfer coding of a request's body (RFC 9112 section 7.1).
 
-Twisted's own decoder spends some 17 µs on each chunk, and a read can hold ten thousand. This one hands over many together, and
-stops at once when nobody wants the rest.
+Twisted's own decoder spends some 17 µs on each chunk, and a read can hold ten thousand. This one passes on many together, and
+stops at once when the rest is not wanted.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from typing import Final
 from nexus_tw.transport.opening import CRLF, END
 
 LINE: Final = 1024  # bytes of a line with a chunk's size and its extensions
-TRAILERS: Final = 65536  # bytes of all fields behind the last chunk
-TOGETHER: Final = 128  # chunks that are handed over as one
+TRAILERS: Final = 65536  # bytes of all fields after the last chunk
+TOGETHER: Final = 128  # chunks that are passed on as one
 
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]+)(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 
 
 class Malformed(Exception):
-    """What came is not chunks."""
+    """Raised for bytes that are not valid chunks."""
 
 
 class Chunks:
-    """Decodes one body. Extensions and trailers are passed over."""
+    """Decodes one body. Ignores extensions and trailers."""
 
     def __init__(self, received: Callable[[bytes, int], bool], ended: Callable[[bytes], None]) -> None:
-        """`received` is given bytes of the body, and in how many chunks they came. Once it answers false nothing more is looked
-        at. `ended` is given what stands behind the body."""
+        """`received` gets bytes of the body, and the number of their chunks. Once it returns false, decoding stops.
+        `ended` gets the bytes after the body."""
         self._received = received
         self._ended = ended
-        self._held = b""  # a line, or what ends a chunk, that is not whole
-        self._left = 0  # bytes of the chunk that have not come
-        self._inside = False  # a chunk, whose end has to follow
-        self._trailed: int | None = None  # bytes of trailers that were passed over, once there may be some
+        self._held = b""  # an incomplete line or end of a chunk
+        self._left = 0  # bytes of the chunk that are still to come
+        self._inside = False  # inside a chunk, before its end
+        self._trailed: int | None = None  # bytes of trailers that were skipped; None before them
         self._unwanted = False
 
     def dataReceived(self, data: bytes) -> None:
-        """More came. Raise `Malformed` if that is not chunks."""
+        """Decode more bytes. Raise `Malformed` if they are not valid chunks."""
         if self._unwanted:
             return
         data, self._held = self._held + data, b""
@@ -100,6 +100,6 @@ class Chunks:
 
 
 def _check_unfinished(data: bytes, start: int) -> None:
-    """Raise `Malformed` unless this may become a line with a chunk's size."""
+    """Raise `Malformed` unless this can be the beginning of a line with a chunk's size."""
     if data.find(CRLF, start) >= 0 or len(data) - start > LINE:
         raise Malformed("a line does not hold the size of a chunk")
