@@ -226,7 +226,7 @@ def check(settings: Settings, token: str | None) -> None:
     if settings.workers > 1 and settings.store.url == "sqlite::memory:":
         raise ConfigError("workers: more than one need a store that they share, and store.url is sqlite::memory:")
     if settings.compression.enabled and not (settings.limits.message and (settings.echo_message or not settings.echo)):
-        raise ConfigError("compression.enabled: needs limits.message (and echo_message), or a small message becomes any size")
+        raise ConfigError("compression.enabled: needs limits.message (and echo_message), which bound an inflated message")
     check_roles(settings.roles)
     _check_realms(settings)
     for part in ("keys", "certificates", "wampcra", "cryptosign", "scram"):
@@ -234,7 +234,7 @@ def check(settings: Settings, token: str | None) -> None:
             if not is_subject(each.subject):
                 raise ConfigError(f"auth.{part}[{index}].subject: must be 1 to {MAX_SUBJECT} printable characters")
     if settings.auth.certificates and not settings.tls.client_ca:
-        raise ConfigError("auth.certificates: need tls.client_ca, which says whose certificates are believed")
+        raise ConfigError("auth.certificates: need tls.client_ca, the authority of trusted client certificates")
     _check_listen(settings)
     _check_token(settings, token)
     for index, host in enumerate(settings.http.hosts):

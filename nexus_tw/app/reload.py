@@ -36,7 +36,7 @@ class Reload:
         """Read the configuration; return the result of `renewed`. Raise `ConfigError` if it is unusable."""
         read = self._reread()
         if read.one_off and not self._one_off:
-            raise ConfigError("auth: nobody could come in any more")
+            raise ConfigError("auth: no client could authenticate any more")
         settings, fixed = renewed(self.held, read.settings)
         check(settings, self._token)  # the kept keys must fit the new ones, too
         return settings, fixed

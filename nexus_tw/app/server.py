@@ -223,7 +223,7 @@ class Server:
         if leaving:
             revoked = sum(close is REVOKED for _, close in leaving)
             self._log.info(
-                "The configuration does not know {revoked} connections any more, and grants less to {changed}: closing them",
+                "Closing connections after the reload: {revoked} with credentials that are gone, {changed} with fewer rights",
                 revoked=revoked,
                 changed=len(leaving) - revoked,
             )

@@ -204,7 +204,7 @@ class Sink:
             try:
                 work()
             except OSError as error:
-                self._log.error("The log's file cannot be begun anew: {error}", error=error)
+                self._log.error("The log file cannot be rotated or reopened: {error}", error=error)
         else:
             lines, size = work[1], len(work[0])
             try:

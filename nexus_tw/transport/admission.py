@@ -184,7 +184,7 @@ class Admission:
     def _way(self, opening: Opening, address: str) -> Way:
         way = self._ways.get(opening.path)
         if way is None:
-            raise Refused(NexusError("not_found", "Nothing speaks WebSocket at this address"), 404)
+            raise Refused(NexusError("not_found", "There is no WebSocket at this address"), 404)
         if self._connections.draining:
             self._metrics.connections_refused["draining"] += 1
             raise Refused(NexusError("shutting_down", "The server is shutting down"), 503, (("Retry-After", "5"),))

@@ -195,7 +195,7 @@ def read(head: bytes) -> Opening:
     """Return the opening of a block that ends with the empty line. Raise `invalid_message`, which names the fault."""
     opening = parse(head)
     if opening is None:
-        raise NexusError("invalid_message", "The request's header block holds what it must not (RFC 9110)")
+        raise NexusError("invalid_message", "The request's header block contains forbidden bytes or an invalid line (RFC 9110)")
     fault = opening.fault()
     if fault is not None:
         raise NexusError("invalid_message", f"Not a request of HTTP/1.1 (RFC 9112): {fault}")

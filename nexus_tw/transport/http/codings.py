@@ -59,4 +59,4 @@ def _gunzip(data: bytes, most: int) -> bytes:
 
 
 def _broken() -> NexusError:
-    return NexusError("invalid_message", "Content-Encoding: the body is not gzip, or breaks off")
+    return NexusError("invalid_message", "Content-Encoding: the body is not gzip, or is incomplete")

@@ -223,7 +223,7 @@ def _key(member: str, name: str) -> Any:
     try:
         return load_pem_private_key(data, None)
     except TypeError:
-        raise ConfigError(f"{member}: {name} is encrypted; nobody is there to type the password") from None
+        raise ConfigError(f"{member}: {name} is encrypted; use a key without a password") from None
     except (ValueError, UnsupportedAlgorithm):
         # The library's reason may quote the file.
         raise ConfigError(f"{member}: no PEM private key in {name}") from None
