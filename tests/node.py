@@ -151,7 +151,7 @@ class Node:
                 ],
                 f"{name}: invocations": [invocations._hands, invocations._named],
                 f"{name}: waiters": [realm._dealer._book._awaited],
-                f"{name}: sessions": [realm._roster._peers, realm._procedures._testaments],
+                f"{name}: sessions": [realm._roster._peers, realm._testaments._testaments],
             }
         return {name: [table for table in held if table] for name, held in tables.items() if any(held)}
 

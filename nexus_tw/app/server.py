@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
+from twisted.web.server import Request, Site
 
 from nexus_tw import auth
 from nexus_tw.auth import Authenticators
@@ -34,11 +35,11 @@ from nexus_tw.runtime.guard import Guard
 from nexus_tw.runtime.plugin_runner import PluginRunner
 from nexus_tw.runtime.turn import Turn
 from nexus_tw.store import parse_duration
-from nexus_tw.telemetry.intake import Telemetry
+from nexus_tw.telemetry.intake import Announce, Telemetry
 from nexus_tw.transport.admission import Admission, Way
 from nexus_tw.transport.connections import Connections, Open
 from nexus_tw.transport.conversation import Conversation
-from nexus_tw.transport.door import Doors, reopen
+from nexus_tw.transport.door import Doors
 from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.http.api import Api
 from nexus_tw.transport.http.routes import Root
@@ -89,6 +90,11 @@ class Server:
         self._reviews: set[IDelayedCall] = set()
         random = SystemRandom()
 
+        retention = parse_duration(settings.store.retention, "store.retention")
+
+        def telemetry(announce: Announce) -> Telemetry:
+            return Telemetry(store, announce, reactor, metrics, limits, retention)
+
         turn = Turn(reactor)
         self.connections = Connections(reactor, limits, descriptors, random)
         self.realms = {
@@ -103,25 +109,19 @@ class Server:
                 metrics,
                 commands if name == DEFAULT_REALM else {},
                 self.connections.peers if name == DEFAULT_REALM else tuple,
+                telemetry if name == DEFAULT_REALM else None,
             )
             for name, rules in settings.realms.items()
         }
         realm = self.realms[DEFAULT_REALM]
-        self.telemetry = Telemetry(
-            store,
-            realm.publications.announce,
-            reactor,
-            metrics,
-            limits,
-            parse_duration(settings.store.retention, "store.retention"),
-        )
-        realm.store(self.telemetry)
+        assert realm.telemetry is not None
+        self.telemetry = realm.telemetry
 
         json = JsonDialect(
             realm, settings.heartbeat, limits, metrics, reactor.seconds, lambda: secrets.token_urlsafe(12)
         )
         introductions = self._introductions = Introductions(
-            settings.realms, settings.auth, settings.roles, authenticators, metrics, reactor, limits.auth
+            settings.realms, settings.auth, settings.roles, authenticators, metrics, reactor, limits
         )
 
         def wamp(codec: Codec, transport: str, frame: Callable[[bytes], bytes], ping: bytes) -> Dialect:
@@ -152,8 +152,8 @@ class Server:
             metrics,
             {codec.number: wamp(codec, "rawsocket", frames.rawsocket, raw_ping) for codec in CODECS.values()},
         )
-        admission = self._admission = Admission(
-            ways, authenticators, self.connections, http, metrics, reactor, limits.auth
+        admission = Admission(
+            ways, authenticators, self.connections, http, metrics, reactor, limits
         )
         gauges: dict[str, Callable[[], float]] = {
             "connections": lambda: len(self.connections),
@@ -167,18 +167,12 @@ class Server:
         }
         status = Status(metrics, gauges, http, self.unready)
         api = Api(realm, limits, reactor, metrics)
-        later: list[Doors] = []
-        root = Root({**status.routes(), **api.routes()}, admission, lambda request: reopen(later[0], request))
-        self.doors = Doors(
-            reactor,
-            admission,
-            doorway,
-            site(root, reactor, limits.headers, BODY_MESSAGES * limits.message),
-            limits.headers,
-            limits.handshake,
-            rawsockets,
-        )
-        later.append(self.doors)
+        routes = {**status.routes(), **api.routes()}
+
+        def make_site(upgrade: Callable[[Request], None]) -> Site:
+            return site(Root(routes, admission, upgrade), reactor, limits.headers, BODY_MESSAGES * limits.message)
+
+        self.doors = Doors(reactor, admission, doorway, make_site, limits, rawsockets)
 
     def unready(self) -> str | None:
         """Return why this node should receive no new clients; None if it should."""
@@ -203,8 +197,6 @@ class Server:
         renew(self._http, settings.http)
         follow(self._limits)
         self.connections.relimit()
-        self.doors.patience = settings.limits.handshake
-        self._admission.patience = self._introductions.patience = settings.limits.auth
         self._authenticators.take(own, settings.roles)
         self._introductions.take(methods)
         self._standing = Standing(settings)

@@ -38,6 +38,19 @@ class CallRequest(NamedTuple):
     options: Options
 
 
+class AuthorizeRequest(NamedTuple):
+    """An action that a WAMP client wants to take."""
+
+    action: Action
+    uri: str
+    pattern: Pattern | None = None  # what `uri` stands for; None for an exact name
+    payload: Payload | None = None  # held until the request is decided
+
+
+Authorize = Callable[[Peer, AuthorizeRequest, Callable[[Principal], None], Fail], None]
+"""`Verbs.authorize`."""
+
+
 class SubscribeRequest(NamedTuple):
     """What is subscribed to, and how."""
 
@@ -111,19 +124,12 @@ class Verbs(Protocol):
         """
 
     def authorize(
-        self,
-        peer: Peer,
-        action: Action,
-        uri: str,
-        pattern: Pattern | None,
-        allowed: Callable[[Principal], None],
-        denied: Fail,
-        payload: Payload | None = None,
+        self, peer: Peer, request: AuthorizeRequest, allowed: Callable[[Principal], None], denied: Fail
     ) -> None:
-        """Finds out whether a WAMP client may do this; `allowed` gets the `rights` to do it with. Those of the peer's own
-        principal are enough where the realm has no authorizer.
+        """Decide whether the client may do this; `allowed` gets the `rights` to do it with. Without an authorizer in the
+        realm these are the peer's own.
 
-        Both are called in the order in which the peer asked; see `queue`. `payload` is what waits with the request.
+        The answers are given in the order of the peer's requests; see `queue`.
         """
 
     def subscribe(self, peer: Peer, rights: Principal, request: SubscribeRequest, reply: SubscribeReply) -> None:

@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Mapping
 from functools import partial
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 from msgspec import Raw
 from twisted.internet.interfaces import IReactorTime
 
-from nexus_tw.commands.arguments import values_of
+from nexus_tw.commands.arguments import Procedure
 from nexus_tw.commands.calls import Call, Calls
 from nexus_tw.commands.invocations import Invocations
 from nexus_tw.commands.registry import Executors
 from nexus_tw.commands.tasks import Dealer
 from nexus_tw.interfaces.peers import Fail, Invocation, Peer, Registration, Subscription
 from nexus_tw.interfaces.plugins import Handler, IBus
-from nexus_tw.interfaces.realm import CallReply, CallRequest, CommandReply, SubscribeReply, SubscribeRequest
+from nexus_tw.interfaces.realm import AuthorizeRequest, CallReply, CallRequest, CommandReply, SubscribeReply, SubscribeRequest
 from nexus_tw.model import settings
 from nexus_tw.model.commands import CommandAnswer, CommandProgress, CommandRequest
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.events import EventMetadata
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
-from nexus_tw.model.payloads import Options, Payload
-from nexus_tw.model.policy import EVERYTHING, Action, Principal
+from nexus_tw.model.payloads import Payload
+from nexus_tw.model.policy import Principal
 from nexus_tw.presence.agents import Presence
 from nexus_tw.presence.sessions import Roster
 from nexus_tw.pubsub.arriving import Arrivals
@@ -36,18 +36,22 @@ from nexus_tw.pubsub.meta_events import Meta
 from nexus_tw.pubsub.publishing import Publications
 from nexus_tw.pubsub.subscribing import Subscriptions
 from nexus_tw.realm.authorization import Authorization, authorizer_of
-from nexus_tw.realm.meta_api import Procedures
+from nexus_tw.realm.meta_api import MetaApi
+from nexus_tw.realm.permissions import Permissions
+from nexus_tw.realm.questions import Questions
+from nexus_tw.realm.telemetry_api import SUBMIT, submitting
+from nexus_tw.realm.testaments import Testaments
 from nexus_tw.runtime.client_log import ClientLog
 from nexus_tw.runtime.guard import Guard
 from nexus_tw.runtime.plugin_runner import PluginRunner
 from nexus_tw.runtime.spread import Spread
-from nexus_tw.telemetry.intake import Telemetry
+from nexus_tw.telemetry.intake import Announce, Telemetry
 
 _guarded: Final = Guard(__name__, "A session that has ended could not be forgotten")
 
 
 class Realm:
-    """Provides `nexus_tw.interfaces.realm.Verbs`. What happens in one realm is not seen in another."""
+    """Provides `nexus_tw.interfaces.realm.Verbs`. Realms do not see each other."""
 
     def __init__(
         self,
@@ -61,14 +65,15 @@ class Realm:
         metrics: Metrics,
         handlers: Mapping[str, Handler],
         everybody: Callable[[], Iterable[Peer]],
+        telemetry: Callable[[Announce], Telemetry] | None = None,
     ) -> None:
-        """`end_of_turn` calls back at the end of the reactor turn; `everybody` gives the peers that broadcasts are for. Raises
-        `ConfigError` for an authorizer that there is not."""
+        """`end_of_turn` calls back at the end of the reactor turn; `everybody` returns the peers that get broadcasts;
+        `telemetry` makes the realm's telemetry, None if it takes none. Raise `ConfigError` if the authorizer cannot be
+        imported."""
         self.name = name
         self.strict = rules.uris == "strict"
         self.discloses = rules.disclose
         self.bus = bus
-        self.telemetry: Telemetry | None = None
         self._roster = Roster()
         self._journal = ClientLog("calls", clock, metrics)
         hub = Hub(end_of_turn, metrics, clock.seconds)
@@ -76,11 +81,11 @@ class Realm:
         self._subscriptions = Subscriptions(bus, hub, limits, metrics, self._meta)
         arrivals = Arrivals(hub, self._subscriptions, self._roster, metrics)
         self._nodes = Nodes(bus, clock, everybody, arrivals)
-        self.publications = Publications(bus, limits, metrics, self._nodes.tell_gap)
-        self.listener = Listener(arrivals, self.publications, self._nodes)
+        self._publications = Publications(bus, limits, metrics, self._nodes.tell_gap)
+        self.listener = Listener(arrivals, self._publications, self._nodes)
         self.waiting: Container[Peer] = self._subscriptions.lines.waiting
         self._spread = Spread(clock)
-        self._presence = Presence(self.publications.announce, clock, limits, metrics, self._spread)
+        self._presence = Presence(self._publications.announce, clock, limits, metrics, self._spread)
         executed: dict[str, Handler] = {
             command: partial(PluginRunner(f"The handler of {command}", "give it `thread = true`").run, handler)
             for command, handler in handlers.items()
@@ -89,7 +94,7 @@ class Realm:
         self._invocations = Invocations(limits)
         self._dealer = Dealer(
             clock,
-            self.publications.announce,
+            self._publications.announce,
             self._presence,
             self._spread,
             executed,
@@ -101,42 +106,33 @@ class Realm:
             self._journal,
             rules.disclose,
         )
-        self._procedures = Procedures(
-            hub,
-            self._subscriptions,
-            self.publications,
-            self._executors,
-            self._dealer,
-            self._roster,
-            self.authorize,
-            metrics,
-            limits,
-            rules.disclose,
-        )
+        served: dict[str, Procedure] = {}  # of the server's own; those that authorize clients need the calls first
         self._calls = Calls(
             clock,
             self._executors,
             self._invocations,
             executed,
-            self._procedures.table,
+            served,
             metrics,
             limits,
             rules.disclose,
             self._journal,
         )
-        self._limits = limits
-        authorizer = authorizer_of(name, rules, self._ask)
-        self._authorization = (
-            Authorization(name, authorizer, clock, limits, metrics) if authorizer is not None else None
+        authorizer = authorizer_of(name, rules, Questions(self._calls, limits).ask)
+        authorization = Authorization(name, authorizer, clock, limits, metrics) if authorizer is not None else None
+        self._permissions = Permissions(self._subscriptions.lines, self._calls, authorization, self._journal)
+        self._testaments = Testaments(
+            self._publications, self._roster, self._permissions.authorize, metrics, limits, rules.disclose
         )
-
-    def store(self, telemetry: Telemetry) -> None:
-        """This realm has telemetry."""
-        self.telemetry = telemetry
-        self._procedures.serve_telemetry(telemetry, self._presence.acts)
+        meta_api = MetaApi(hub, self._subscriptions, self._executors, self._dealer, self._roster)
+        self.telemetry = telemetry(self._publications.announce) if telemetry is not None else None
+        served |= meta_api.procedures
+        served |= self._testaments.procedures
+        if self.telemetry is not None:
+            served[SUBMIT] = submitting(self.telemetry, self._presence.acts)
 
     def stop(self) -> None:
-        """Nobody is connected any more: do what is left to do for those who were."""
+        """Finish the work for clients that have left; nobody is connected any more."""
         self._spread.finish()
 
     # --- sessions
@@ -151,7 +147,7 @@ class Realm:
                 self._subscriptions.gone,
                 self._dealer.lost,
                 self._presence.gone,
-                self._procedures.gone,
+                self._testaments.gone,
                 self._meta.left,
             ):
                 _guarded(forget, peer)
@@ -163,55 +159,9 @@ class Realm:
         self._subscriptions.lines.place(peer, size).ready(act)
 
     def authorize(
-        self,
-        peer: Peer,
-        action: Action,
-        uri: str,
-        pattern: Pattern | None,
-        allowed: Callable[[Principal], None],
-        denied: Fail,
-        payload: Payload | None = None,
+        self, peer: Peer, request: AuthorizeRequest, allowed: Callable[[Principal], None], denied: Fail
     ) -> None:
-        lines = self._subscriptions.lines
-        principal = peer.principal
-        authorization = self._authorization
-        if authorization is None:
-            granted = True  # what is called for looks at the rights itself
-        elif action == "call":
-            granted = self._calls.granted(principal, uri)
-        else:
-            granted = authorization.grants(principal, action, uri, pattern)
-        if granted and not lines.waits(peer):
-            allowed(principal)
-            return
-        if action == "call":
-            denied = self._told(peer, uri, denied)
-        try:
-            place = lines.place(peer, 0 if payload is None else payload.size)
-        except NexusError as error:
-            denied(error)
-            return
-        if granted or authorization is None:
-            place.ready(lambda: allowed(principal))
-        else:
-            authorization.ask(
-                principal,
-                action,
-                self._calls.named(uri) if action == "call" else uri,
-                lambda: place.ready(lambda: allowed(EVERYTHING)),
-                lambda error: place.ready(lambda: denied(error)),
-                pattern,
-            )
-
-    def _told(self, peer: Peer, uri: str, denied: Fail) -> Fail:
-        """The same, and the journal hears of the call that was not allowed."""
-
-        def fail(error: NexusError) -> None:
-            who = peer.principal
-            self._journal.called(who.account, who.subject, uri, f"refused: {error.code}")
-            denied(error)
-
-        return fail
+        self._permissions.authorize(peer, request, allowed, denied)
 
     # --- publish and subscribe
 
@@ -236,10 +186,10 @@ class Realm:
         fail: Fail,
         metadata: EventMetadata | None = None,
     ) -> None:
-        self.publications.publish(rights, event_type, payload, ok, fail, metadata)
+        self._publications.publish(rights, event_type, payload, ok, fail, metadata)
 
     def check_publish(self, rights: Principal, event_type: str, member: str) -> None:
-        self.publications.check(rights, event_type, member)
+        self._publications.check(rights, event_type, member)
 
     def broadcast(self, rights: Principal, data: bytes, ok: Callable[[int], None], fail: Fail) -> None:
         if rights.admin:
@@ -248,7 +198,7 @@ class Realm:
             fail(NexusError("forbidden", "Only administrators may broadcast"))
 
     def lost(self, event_type: str) -> None:
-        self.publications.missed(event_type)
+        self._publications.missed(event_type)
 
     # --- telemetry
 
@@ -310,29 +260,3 @@ class Realm:
 
     def result(self, peer: Peer, answer: CommandAnswer) -> None:
         self._dealer.result(peer, answer)
-
-    # ---
-
-    def _ask(self, procedure: str, args: list[Any], done: Callable[[Any], None]) -> None:
-        """Calls a procedure of the realm for the server itself."""
-        try:
-            self._calls.ask(procedure, args, self._limits.authorizer, _Question(done))
-        except NexusError as error:
-            done(error)
-
-
-class _Question:
-    """Who waits for what a procedure answers to the server itself: its first positional result, or the error."""
-
-    def __init__(self, done: Callable[[Any], None]) -> None:
-        self._done = done
-
-    def progress(self, payload: Payload, options: Options) -> None:
-        pass
-
-    def result(self, payload: Payload, _options: Options) -> None:
-        args, _ = values_of(payload)
-        self._done(args[0] if args else None)
-
-    def error(self, error: NexusError) -> None:
-        self._done(error)

@@ -15,7 +15,7 @@ from nexus_tw.model.budgets import Budget
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.policy import Principal
-from nexus_tw.model.settings import Http
+from nexus_tw.model.settings import Http, Limits
 from nexus_tw.runtime.client_log import ClientLog
 from nexus_tw.runtime.failures import forget_trace
 from nexus_tw.transport.connections import Connections, Full
@@ -83,9 +83,9 @@ class Admission:
         http: Http,
         metrics: Metrics,
         clock: IReactorTime,
-        patience: float,
+        limits: Limits,
     ) -> None:
-        """`ways` by path; `patience` in s for authentication."""
+        """`ways` by path; `limits.auth` is read for each client, as a reload may change it."""
         self._ways = ways
         self._authenticators = authenticators
         self.connections = self._connections = connections
@@ -93,7 +93,7 @@ class Admission:
         self._http = http
         self.metrics = self._metrics = metrics
         self._clock = clock
-        self.patience = patience
+        self._limits = limits
         self._strangers = Strangers(clock)
         self._journal = ClientLog("refusals", clock, metrics)
 
@@ -132,7 +132,7 @@ class Admission:
         """Return the principal of these credentials; None if they are invalid. Raise `timeout` if that takes too long."""
         answer = self._authenticators.authenticate(credentials)
         if not answer.called:
-            answer.addTimeout(self.patience, self._clock, _took_too_long)
+            answer.addTimeout(self._limits.auth, self._clock, _took_too_long)
         try:
             return await answer
         except NexusError as error:

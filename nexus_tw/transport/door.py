@@ -8,6 +8,7 @@ that begins with a byte that no request begins with to RawSocket. Then it is dis
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 from twisted.internet.defer import ensureDeferred
@@ -16,10 +17,11 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
-from twisted.web.server import Site
+from twisted.web.server import Request, Site
 from zope.interface import implementer
 
 from nexus_tw.model.errors import NexusError
+from nexus_tw.model.settings import Limits
 from nexus_tw.transport.admission import Admission, Admitted, Refused
 from nexus_tw.transport.http.problems import response
 from nexus_tw.transport.listening.tls import SPOKEN, common_name
@@ -44,7 +46,7 @@ class Door(Protocol):
 
     def connectionMade(self) -> None:
         doors = self._doors
-        self._timer = doors.clock.callLater(doors.patience, self._late)
+        self._timer = doors.clock.callLater(doors.limits.handshake, self._late)
 
     def dataReceived(self, data: bytes) -> None:
         self._take(self, data)
@@ -186,7 +188,7 @@ class Door(Protocol):
     def _part(self, answer: bytes) -> None:
         """Send the final answer and close. Under TLS the client has to close as well, and may not."""
         assert self.transport is not None
-        self._timer = self._doors.clock.callLater(self._doors.patience, self._abort)
+        self._timer = self._doors.clock.callLater(self._doors.limits.handshake, self._abort)
         self.transport.write(answer)
         self.transport.loseConnection()
 
@@ -226,19 +228,20 @@ class Doors(Factory):
         clock: Any,
         admission: Admission,
         websocket: Doorway,
-        site: Site,
-        largest: int,
-        patience: float,
+        make_site: Callable[[Callable[[Request], None]], Site],
+        limits: Limits,
         rawsockets: RawSockets,
     ) -> None:
-        """`largest` header block in bytes; `patience` in s for it to arrive."""
+        """`make_site` gets a function that takes a connection back if a later request on it asks for an upgrade.
+
+        `limits.handshake` is read for each connection, as a reload may change it."""
         self.clock = clock
         self.admission = admission
         self.websocket = websocket
         self.rawsockets = rawsockets
-        self.site = site
-        self.largest = largest
-        self.patience = patience
+        self.limits = limits
+        self.largest = limits.headers  # bytes of a header block
+        self.site = make_site(partial(reopen, self))
 
     def acceptableProtocols(self) -> list[bytes]:
         """Return the ALPN protocols. Without this, Twisted refuses every client that offers ALPN on a plugin's TLS endpoint."""

@@ -122,7 +122,7 @@ def test_a_testament_that_is_allowed_when_its_session_has_left_leaves_nothing_be
     speaker.lose()
     authorizer.answer(True)
     realm: Any = world.realms["guarded"]
-    assert not realm._procedures._testaments and not realm._subscriptions.lines._lines
+    assert not realm._testaments._testaments and not realm._subscriptions.lines._lines
 
 
 def test_a_testament_comes_behind_what_its_session_published(world: World) -> None:

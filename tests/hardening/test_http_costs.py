@@ -61,7 +61,7 @@ async def test_plain_http_is_counted_by_the_limits_of_connections_and_health_che
 async def test_unfinished_bodies_are_bounded_per_subject_and_all_is_given_back(nodes: Nodes) -> None:
     node = await nodes(limited(bodies=4000))
     half = await node.wire(request("POST", "/api/v1/events", TOKEN, b"x" * 800 + b" ")[:-1])
-    pot = node.server._admission.bodies
+    pot = node.server.doors.admission.bodies
     await until(lambda: pot.taken > 0)
     response = await node.http("POST", "/api/v1/events", TOKEN, EVENT + b" " * 900)
     assert (response.status, response.json["code"], response.headers["retry-after"]) == (429, "rate_limited", "1")

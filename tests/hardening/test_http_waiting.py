@@ -113,7 +113,7 @@ async def asked(nodes: Nodes, size: int, auth: float = 10) -> tuple[Node, Asks, 
 @pytest_twisted.ensureDeferred
 async def test_while_the_sender_is_being_found_out_one_read_of_the_body_is_held(nodes: Nodes) -> None:
     node, authenticator, wire, pending = await asked(nodes, 3_000_000)
-    pot = node.server._admission.bodies
+    pot = node.server.doors.admission.bodies
     assert len(pending.body._data) <= READ and pot.taken == 0
     authenticator.asked[0].callback(principal())
     response = await wire.response()
@@ -127,7 +127,7 @@ async def test_a_sender_that_is_not_let_in_is_told_and_its_body_is_passed_over(n
     authenticator.asked[0].errback(NexusError("unauthorized", "no"))
     assert (await wire.response()).status == 401
     await until(lambda: pending.body.whole)
-    assert len(pending.body._data) == 0 and node.server._admission.bodies.taken == 0
+    assert len(pending.body._data) == 0 and node.server.doors.admission.bodies.taken == 0
     wire.write(request("GET", "/health/live", None))
     assert (await wire.response()).status == 200
 
@@ -140,7 +140,7 @@ async def test_a_client_that_goes_while_its_sender_is_being_found_out_leaves_not
     await until(lambda: node.server.connections.visits == 0)
     authenticator.asked[0].callback(principal())
     await turns()
-    assert len(pending.body._data) == 0 and node.server._admission.bodies.taken == 0
+    assert len(pending.body._data) == 0 and node.server.doors.admission.bodies.taken == 0
 
 
 @pytest_twisted.ensureDeferred
@@ -188,7 +188,7 @@ async def test_bodies_that_unpack_to_much_are_counted_by_what_they_became_while_
     assert len(packed) < 200
     post = request("POST", EVENTS, TOKEN, packed, ["Content-Encoding: gzip"])
     wires = [await node.wire(post) for _ in range(8)]
-    pot = node.server._admission.bodies
+    pot = node.server.doors.admission.bodies
     taken = 100_000 // (size + 100)  # that fit into the share of one subject
     await until(lambda: len(bus.untaken) == taken and sum(b"429" in wire.data for wire in wires) == len(wires) - taken)
     assert pot.taken <= pot.share

@@ -1,53 +1,15 @@
-"""The meta API, testaments and telemetry: what the server's own procedures say and do, and what meta events tell."""
+"""The meta API: what its procedures answer and do, and what meta events tell."""
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 import pytest
-from twisted.internet.defer import Deferred
 
-from nexus_tw.model.errors import NexusError
-from nexus_tw.model.settings import Limits, Realm, Role
-from nexus_tw.realm.meta_api import MOST_TESTAMENTS, SCOPES
-from nexus_tw.telemetry.intake import Telemetry
-from tests.protocols.wamp.rules.core import Speaker, World
-from tests.wamp.peer import CALL, ERROR, EVENT, GOODBYE, RESULT, UNREGISTERED, UNSUBSCRIBED
-
-EVERYTHING: Final = Role(
-    subscribe=("**",), publish=("**",), call=("**",), register=("**",), telemetry=("**",), realms=("*",), admin=False
-)
-INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\Z")
-
-
-@pytest.fixture
-def world() -> World:
-    return World({"other": Realm()})
-
-
-def ask(speaker: Speaker, procedure: str, *payload: Any) -> Any:
-    """What a procedure of the server answers: its one positional result."""
-    request = speaker.call(procedure, *payload)
-    message = speaker.now()[-1]
-    assert message[:2] == [RESULT, request], message
-    return message[3][0] if len(message) > 3 else None
-
-
-def refused(speaker: Speaker, procedure: str, *payload: Any) -> tuple[str, str]:
-    """URI and text of the error."""
-    request = speaker.call(procedure, *payload)
-    message = speaker.now()[-1]
-    assert message[:3] == [ERROR, CALL, request], message
-    return message[4], message[5][0]
-
-
-def events(speaker: Speaker) -> list[Any]:
-    """The arguments of the events that came, and nothing but events."""
-    heard = speaker.heard()
-    assert all(message[0] == EVENT for message in heard), heard
-    return [message[4] if len(message) > 4 else [] for message in heard]
-
+from nexus_tw.model.settings import Role
+from tests.protocols.wamp.rules.core import World
+from tests.realm.asking import EVERYTHING, INSTANT, ask, events, refused
+from tests.wamp.peer import EVENT, GOODBYE, UNREGISTERED, UNSUBSCRIBED
 
 # --- sessions
 
@@ -232,7 +194,7 @@ def test_what_takes_from_others_is_for_administrators(world: World) -> None:
 def test_meta_procedures_need_the_right_to_call_them(world: World) -> None:
     speaker = world.join(role=Role(call=("com.**", "wamp.session.count"), telemetry=("**",)))
     realm: Any = world.realms["nexus"]
-    for name in realm._procedures.table:
+    for name in realm._calls.procedures:
         if name == "wamp.session.count":
             assert ask(speaker, name) == 1
         elif name.startswith("wamp."):
@@ -272,100 +234,6 @@ def test_who_comes_and_goes_is_told(world: World) -> None:
     assert (joined["authid"], joined["authmethod"]) == ("json", "token")
     agent.line.lose()
     assert events(watcher) == [[joined["session"], "json", "test"]]
-
-
-# --- testaments
-
-
-@pytest.mark.parametrize("how", ["lost", "goodbye", "killed"])
-def test_a_testament_is_published_when_the_session_ends_however_that_is(how: str, world: World) -> None:
-    hearer, admin, speaker = world.join(), world.join(), world.join("me")
-    hearer.subscribe("com.left")
-    ask(speaker, "wamp.session.add_testament", ["com.left", [1], {"k": "v"}])
-    ask(speaker, "wamp.session.add_testament", ["com.left", [2]], {"scope": "detached"})
-    assert hearer.heard() == []
-    if how == "lost":
-        speaker.lose()
-    elif how == "goodbye":
-        speaker.say(GOODBYE, {}, "wamp.close.normal")
-    else:
-        ask(admin, "wamp.session.kill", [speaker.number])
-    detached, destroyed = hearer.heard()
-    assert (detached[0], detached[3:], destroyed[3:]) == (EVENT, [{}, [2]], [{}, [1], {"k": "v"}])
-
-
-def test_arguments_that_are_null_are_none(world: World) -> None:
-    hearer, speaker = world.join(), world.join()
-    hearer.subscribe("com.left")
-    ask(speaker, "wamp.session.add_testament", ["com.left", None, None], {"publish_options": None})
-    assert ask(speaker, "wamp.session.count", [None]) == 2
-    speaker.lose()
-    assert hearer.one()[3:] in ([{}], [{}, []])
-
-
-def test_testaments_can_be_taken_back(world: World) -> None:
-    hearer, speaker = world.join(), world.join()
-    hearer.subscribe("com.left")
-    ask(speaker, "wamp.session.add_testament", ["com.left"])
-    assert ask(speaker, "wamp.session.flush_testaments") == 1
-    assert ask(speaker, "wamp.session.flush_testaments", [], {"scope": "destroyed"}) == 0
-    speaker.lose()
-    assert hearer.heard() == []
-
-
-def test_detached_testaments_come_first_and_are_flushed_apart_from_those_of_destroyed(world: World) -> None:
-    hearer, speaker = world.join(), world.join()
-    hearer.subscribe("com.left")
-
-    def leave(who: Speaker) -> None:
-        for text, scope in (("a", "destroyed"), ("b", "detached"), ("c", None), ("d", "detached")):
-            ask(who, "wamp.session.add_testament", ["com.left", [text]], {} if scope is None else {"scope": scope})
-
-    leave(speaker)
-    speaker.lose()
-    assert events(hearer) == [["b"], ["d"], ["a"], ["c"]]
-    for flushed, left in (("detached", ["a", "c"]), ("destroyed", ["b", "d"]), (None, ["b", "d"])):
-        speaker = world.join()
-        leave(speaker)
-        scope = {} if flushed is None else {"scope": flushed}
-        assert ask(speaker, "wamp.session.flush_testaments", [], scope) == 2
-        assert ask(speaker, "wamp.session.flush_testaments", [], scope) == 0
-        speaker.lose()
-        assert events(hearer) == [[text] for text in left]
-
-
-def test_a_testament_is_for_those_whom_its_options_say_and_tells_who_left_it(world: World) -> None:
-    chosen, other, speaker = world.join("chosen"), world.join("other"), world.join("me")
-    for hearer in (chosen, other):
-        hearer.subscribe("com.left")
-    options = {"eligible_authid": ["chosen"], "disclose_me": True}
-    ask(speaker, "wamp.session.add_testament", ["com.left", ["bye"], {}], {"publish_options": options})
-    speaker.lose()
-    assert other.heard() == []
-    assert chosen.one()[3] == {"publisher": speaker.number, "publisher_authid": "me", "publisher_authrole": "test"}
-
-
-def test_a_testament_takes_the_right_to_publish_and_a_name_that_is_nobodys(world: World) -> None:
-    speaker = world.join(role=Role(call=("wamp.**",), publish=("com.**",)))
-    for topic, uri in [
-        ("org.left", "wamp.error.not_authorized"),
-        ("nexus.left", "wamp.error.not_authorized"),
-        ("wamp.left", "wamp.error.not_authorized"),
-        ("a b", "wamp.error.invalid_argument"),
-    ]:
-        assert refused(speaker, "wamp.session.add_testament", [topic])[0] == uri
-    for options in ({"eligible": ["x"]}, {"exclude": 5}, {"exclude_authid": [1]}):
-        uri, _ = refused(speaker, "wamp.session.add_testament", ["com.left"], {"publish_options": options})
-        assert uri == "wamp.error.invalid_argument"
-    assert refused(speaker, "wamp.session.add_testament", ["com.left"], {"scope": "never"})[0] == "wamp.error.invalid_argument"
-    assert refused(speaker, "wamp.session.flush_testaments", [], {"scope": 5})[0] == "wamp.error.invalid_argument"
-
-
-def test_a_session_leaves_only_so_many_testaments(world: World) -> None:
-    speaker = world.join()
-    for number in range(MOST_TESTAMENTS):
-        ask(speaker, "wamp.session.add_testament", ["com.left"], {"scope": SCOPES[number % 2]})
-    assert refused(speaker, "wamp.session.add_testament", ["com.left"])[0] == "wamp.error.unavailable"
 
 
 # --- subscriptions
@@ -529,76 +397,3 @@ def test_an_administrator_takes_a_registration_away(world: World) -> None:
     assert (told["type"], told["commands"]) == ("unregistered", ["com.shared"])
     admin.call("com.shared")
     assert victim.one()[3] == {}, "who calls is told only where the present registration asks for it"
-
-
-# --- telemetry
-
-
-class HandStore:
-    """Commits when the test says so."""
-
-    def __init__(self) -> None:
-        self.commits: list[tuple[Any, Deferred[None]]] = []
-
-    def commit(self, samples: Any) -> Deferred[None]:
-        self.commits.append((samples, Deferred()))
-        return self.commits[-1][1]
-
-
-@pytest.fixture
-def store(world: World) -> HandStore:
-    store = HandStore()
-    kept: Any = store
-    realm = world.realms["nexus"]
-    telemetry = Telemetry(kept, realm.publications.announce, world.clock, world.metrics, Limits(), 0)
-    telemetry.start()
-    realm.store(telemetry)
-    return store
-
-
-def test_telemetry_is_a_call_that_ends_when_it_is_stored(world: World, store: HandStore) -> None:
-    watcher, speaker = world.join(), world.join(role=Role(telemetry=("agent-1",)))
-    watcher.subscribe("telemetry.received")
-    watcher.subscribe("agent.status")
-    for payload in ([[], {"agentId": "agent-1", "metrics": {"cpu": 1}}], [["agent-1", {"cpu": 2}]]):
-        request = speaker.call("nexus.telemetry.submit", *payload)
-        assert speaker.heard() == []
-        store.commits.pop()[1].callback(None)
-        assert speaker.one() == [RESULT, request, {}]
-    assert [message[5]["agentId"] for message in watcher.heard()] == ["agent-1"] * 3
-
-
-def test_telemetry_needs_the_right_to_speak_for_the_agent_and_no_other(world: World, store: HandStore) -> None:
-    speaker = world.join(role=Role(telemetry=("agent-1",), call=("**",)))
-    uri, _ = refused(speaker, "nexus.telemetry.submit", ["agent-2", {"cpu": 1}])
-    assert uri == "wamp.error.not_authorized"
-    wrong: list[list[Any]] = [[], ["agent-1"], ["agent-1", []], ["agent-1", {}], ["agent-1", {"a": None}], [5, {"a": 1}]]
-    for args in wrong:
-        uri, _ = refused(speaker, "nexus.telemetry.submit", args)
-        assert uri == "wamp.error.invalid_argument"
-    assert refused(world.join(realm="other"), "nexus.telemetry.submit", ["a", {"a": 1}])[0] == "wamp.error.no_such_procedure"
-
-
-def test_telemetry_that_cannot_be_stored_is_an_error(world: World, store: HandStore) -> None:
-    speaker = world.join()
-    request = speaker.call("nexus.telemetry.submit", ["agent-1", {"cpu": 1}])
-    world.run()
-    store.commits.pop()[1].errback(NexusError("store_unavailable", "no disk"))
-    told = speaker.one()
-    assert told[:5] == [ERROR, CALL, request, {}, "wamp.error.unavailable"]
-    assert told[6] == {"code": "store_unavailable", "retryable": True}
-
-
-def test_testaments_of_one_subject_are_bounded_in_bytes_over_all_its_sessions(world: World) -> None:
-    kept = world.realms["nexus"]._procedures._kept
-    kept.resize(4000)
-    speakers = [world.join(), world.join()]
-    ask(speakers[0], "wamp.session.add_testament", ["com.a", ["x" * 900]])
-    told = refused(speakers[1], "wamp.session.add_testament", ["com.a", ["x" * 900]])[1]
-    assert told == "More than 1000 testaments of one subject (limits.share)"
-    assert world.metrics.shares_refused == {"testaments": 1}
-    ask(world.join("other"), "wamp.session.add_testament", ["com.a", ["x" * 900]])
-    ask(speakers[0], "wamp.session.flush_testaments", [])
-    ask(speakers[1], "wamp.session.add_testament", ["com.a", ["x" * 900]])
-    speakers[1].lose()
-    assert kept.of("somebody") == 0 < kept.taken

@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 from nexus_tw.interfaces.peers import Peer
-from nexus_tw.interfaces.realm import CallRequest, SubscribeReply, SubscribeRequest, Verbs
+from nexus_tw.interfaces.realm import AuthorizeRequest, CallRequest, SubscribeReply, SubscribeRequest, Verbs
 from nexus_tw.model.commands import CommandRequest
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
@@ -65,7 +65,8 @@ class World:
         return reply
 
     def authorize(self, realm: Realm, peer: Peer, uri: str) -> None:
-        realm.authorize(peer, "publish", uri, None, self.said.append, lambda error: self.said.append(error.code))
+        request = AuthorizeRequest("publish", uri)
+        realm.authorize(peer, request, self.said.append, lambda error: self.said.append(error.code))
 
     def never(self) -> None:
         pytest.fail("it was allowed")

@@ -23,7 +23,7 @@ from nexus_tw.protocols import frames
 from nexus_tw.runtime.turn import Turn
 from nexus_tw.transport.admission import Admission, Way
 from nexus_tw.transport.connections import Connections
-from nexus_tw.transport.door import Doors, reopen
+from nexus_tw.transport.door import Doors
 from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.http.answers import Answer
 from nexus_tw.transport.http.exchange import Exchange
@@ -192,17 +192,19 @@ class House:
             settings.http,
             self.metrics,
             clock,
-            limits.auth,
+            limits,
         )
-        root = Root({"/page": {"GET": self._page}}, admission, lambda request: reopen(self.doors, request))
+
+        def make_site(upgrade: Any) -> Any:
+            return site(Root({"/page": {"GET": self._page}}, admission, upgrade), clock, limits.headers, limits.message)
+
         dialects = {JSON: self.raw_dialect, MSGPACK: self.raw_dialect, STRICT: Introducing(raw=True, introduces=False)}
         self.doors = Doors(
             clock,
             admission,
             Doorway(*shared),
-            site(root, clock, limits.headers, limits.message),
-            limits.headers,
-            limits.handshake,
+            make_site,
+            limits,
             RawSockets(*shared, dialects),
         )
         self.wires: list[Wire] = []

@@ -273,8 +273,9 @@ def test_a_client_that_was_refused_and_does_not_close_is_dropped(sent: bytes) ->
     time = Clock()
     refused: Any = SimpleNamespace(count_refusal=lambda _status: None)
     rawsockets: Any = SimpleNamespace(asked=_unacceptable)
-    site: Any = None
-    door: Any = Doors(time, refused, site, site, 1000, 5, rawsockets).buildProtocol(None)
+    limits = Limits(headers=1000, handshake=5)
+    unused: Any = id
+    door: Any = Doors(time, refused, unused, unused, limits, rawsockets).buildProtocol(None)
     transport: Any = StringTransport()
     door.makeConnection(transport)
     door.dataReceived(sent)

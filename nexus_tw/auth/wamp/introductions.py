@@ -33,7 +33,7 @@ from nexus_tw.auth.wamp.methods import (
 from nexus_tw.auth.wamp.ticket import TICKET, Ticket, check_join
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.policy import ADMIN, Principal
-from nexus_tw.model.settings import Auth, Realm, Role
+from nexus_tw.model.settings import Auth, Limits, Realm, Role
 from nexus_tw.runtime.client_log import ClientLog
 
 __all__ = ["Introduction", "Introductions", "Refusal", "Welcome", "methods_of"]
@@ -87,10 +87,10 @@ class Introductions:
         authenticators: Authenticators,
         metrics: Metrics,
         clock: IReactorTime,
-        patience: float,
+        limits: Limits,
         random: RandomBytes = secrets.token_bytes,
     ) -> None:
-        """`patience` in s for external look-ups of authenticators; `random` must not be predictable."""
+        """`limits.auth` is read for each client, as a reload may change it; `random` must not be predictable."""
         self._authenticators = authenticators
         self._random = random
         # The same as long as the server runs: data that changed on a reload would reveal the decoys.
@@ -99,7 +99,7 @@ class Introductions:
         self._clock = clock
         self._realms = self.methods(realms, auth, roles)
         self._metrics = metrics
-        self.patience = patience
+        self._limits = limits
 
     def methods(self, realms: Mapping[str, Realm], auth: Auth, roles: Mapping[str, Role]) -> dict[str, Methods]:
         """Return the methods that realms would offer by these settings. Raise `ConfigError` like `methods_of`."""
@@ -125,7 +125,7 @@ class Introductions:
         `details` are as the client sent them; `session` is the id that WELCOME will carry; `principal` is the one
         authenticated at the upgrade, if any; `address` is the client's.
         """
-        introduction = Introduction(self._metrics, self._journal, address, self._clock, self.patience, welcomed, refused)
+        introduction = Introduction(self._metrics, self._journal, address, self._clock, self._limits.auth, welcomed, refused)
         try:
             methods = self._realms.get(realm)
             if methods is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from nexus_tw.interfaces import realm
-from nexus_tw.interfaces.realm import CallRequest, CancelMode
+from nexus_tw.interfaces.realm import AuthorizeRequest, CallRequest, CancelMode
 from nexus_tw.model.errors import UNSUPPORTED, NexusError
 from nexus_tw.model.payloads import Options, Payload
 from nexus_tw.model.policy import Principal
@@ -47,7 +47,8 @@ def call(session: WampSession, message: messages.Call) -> None:
         passed,
     )
     one = calls.by_request[request] = PendingCall(session, calls, request, options.progress)
-    session.authorize("call", message.procedure, None, lambda rights: one.begin(rights, wanted), one.error, payload)
+    wish = AuthorizeRequest("call", message.procedure, None, payload)
+    session.authorize(wish, lambda rights: one.begin(rights, wanted), one.error)
 
 
 def cancel(session: WampSession, message: messages.Cancel) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from nexus_tw.interfaces.realm import AuthorizeRequest
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.events import EventMetadata, Publisher, Rule, new_publication_id
 from nexus_tw.model.policy import Principal
@@ -48,7 +49,7 @@ def publish(session: WampSession, message: Publish) -> None:
         _failed(session, message, error)
 
     # Also where the session is over by then: who published and left has published.
-    verbs.authorize(session, "publish", topic, None, allowed, fail, payload)
+    verbs.authorize(session, AuthorizeRequest("publish", topic, None, payload), allowed, fail)
 
 
 def _failed(session: WampSession, message: Publish, error: NexusError) -> None:

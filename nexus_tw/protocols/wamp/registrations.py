@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
+from nexus_tw.interfaces.realm import AuthorizeRequest
 from nexus_tw.model.errors import NOT_REGISTERED, NexusError
 from nexus_tw.model.policy import Principal
 from nexus_tw.protocols.wamp.messages import REGISTERED, UNREGISTERED, Register, Unregister
@@ -40,7 +41,7 @@ def register(session: WampSession, message: Register) -> None:
             session.disclosing.add(registration.number)
         session.send(REGISTERED, message.request, registration.number)
 
-    session.authorize("register", message.procedure, pattern, act, fail)
+    session.authorize(AuthorizeRequest("register", message.procedure, pattern), act, fail)
 
 
 def unregister(session: WampSession, message: Unregister) -> None:

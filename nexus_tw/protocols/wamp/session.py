@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from nexus_tw.interfaces.authentication import Introduction
+from nexus_tw.interfaces.authentication import Introduction, Welcome
 from nexus_tw.interfaces.peers import Fail, Invocation, Reason, Registration, Subscription
-from nexus_tw.interfaces.realm import Verbs
+from nexus_tw.interfaces.realm import AuthorizeRequest, Verbs
 from nexus_tw.interfaces.sessions import Link
 from nexus_tw.model.errors import INTERNAL, UNSUPPORTED, Close, NexusError
 from nexus_tw.model.events import Rule, new_session_id
-from nexus_tw.model.names import Pattern
 from nexus_tw.model.payloads import ApplicationError, Options, Payload
-from nexus_tw.model.policy import Action, Principal
+from nexus_tw.model.policy import Principal
 from nexus_tw.model.serializers import Violation
 from nexus_tw.protocols.wamp.context import WampContext
 from nexus_tw.protocols.wamp.encoding import WampFrames
@@ -62,6 +61,7 @@ class WampSession:
         "expected",
         "features",
         "introduction",
+        "joined",
         "known",
         "link",
         "number",
@@ -70,7 +70,7 @@ class WampSession:
         "verbs",
     )
 
-    # Both from WELCOME on.
+    # Both are set by `join`.
     principal: Principal
     verbs: Verbs
 
@@ -83,6 +83,7 @@ class WampSession:
         self.known = principal
         self.expected = expected
         self.introduction: Introduction | None = None  # while a challenge waits for its answer
+        self.joined = False  # also once it is over
         self.features = Features()
         self.encoding: WampFrames = context.encoding
         # Most sessions have none of these three.
@@ -127,13 +128,22 @@ class WampSession:
             return b""
         self.expected = OVER
         if not close.reconnect:
-            return self.context.last_words(GOODBYE if self._joined else ABORT, close)
+            return self.context.last_words(GOODBYE if self.joined else ABORT, close)
         # After GOODBYE or ABORT most client libraries give up for good. A lost session makes all of them come back, but one
         # that ends in order before WELCOME is, to Autobahn|Python, a component that has done its work.
-        return b"" if self._joined else None
+        return b"" if self.joined else None
+
+    def join(self, verbs: Verbs, welcome: Welcome) -> None:
+        """Become a member of the realm with these verbs."""
+        self.introduction = None
+        self.principal = welcome.principal
+        self.authmethod = welcome.authmethod
+        self.authprovider = welcome.authprovider
+        self.verbs = verbs
+        self.joined = True
 
     def overran(self) -> None:
-        if self._joined:
+        if self.joined:
             self.verbs.overran(self)
 
     def end(self) -> None:
@@ -144,7 +154,7 @@ class WampSession:
         calls, self.calls = self.calls, None
         if calls is not None:
             calls.abandon()
-        if self._joined:
+        if self.joined:
             self.verbs.gone(self)
 
     # --- Peer
@@ -205,17 +215,9 @@ class WampSession:
 
     # --- for what is done for messages: to find out what may be done
 
-    def authorize(
-        self,
-        action: Action,
-        uri: str,
-        pattern: Pattern | None,
-        act: Callable[[Principal], None],
-        fail: Fail,
-        payload: Payload | None = None,
-    ) -> None:
-        """Does it, with the rights to do it, once it is known that this is allowed and all before it have taken effect; not
-        if the session is over by then."""
+    def authorize(self, request: AuthorizeRequest, act: Callable[[Principal], None], fail: Fail) -> None:
+        """Call `act` with the rights for it once the request is allowed and all before it have taken effect, unless the
+        session is over by then."""
 
         def allowed(rights: Principal) -> None:
             if self.expected is not OVER:
@@ -225,7 +227,7 @@ class WampSession:
                     self.broken(b"")
                     raise
 
-        self.verbs.authorize(self, action, uri, pattern, allowed, fail, payload)
+        self.verbs.authorize(self, request, allowed, fail)
 
     def in_turn(self, message: Any, act: Callable[[], None], size: int = 0) -> None:
         """Does what a request asks for once all before it have taken effect; not if the session is over by then.
@@ -305,10 +307,6 @@ class WampSession:
         self.link.close(close)
 
     # ---
-
-    @property
-    def _joined(self) -> bool:
-        return hasattr(self, "verbs")
 
     def _violated(self, why: str) -> None:
         if self.expected is not OVER:

@@ -62,17 +62,14 @@ def _challenged(session: WampSession, authmethod: str, extra: dict[str, Any]) ->
 
 
 def _welcomed(session: WampSession, realm: str, welcome: Welcome) -> None:
-    who = session.principal = welcome.principal
-    session.authmethod = welcome.authmethod
-    session.authprovider = welcome.authprovider
+    who = welcome.principal
     try:
         if session.known is None:
             session.link.identified(who)
     except NexusError:
         session.link.close(LATER)
         return
-    session.introduction = None
-    session.verbs = session.context.realms[realm]
+    session.join(session.context.realms[realm], welcome)
     session.expected = JOINED
     details = {
         "realm": realm,

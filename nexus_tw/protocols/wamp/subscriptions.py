@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from nexus_tw.interfaces.realm import SubscribeReply, SubscribeRequest
+from nexus_tw.interfaces.realm import AuthorizeRequest, SubscribeReply, SubscribeRequest
 from nexus_tw.model.errors import NOT_SUBSCRIBED
 from nexus_tw.model.policy import Principal
 from nexus_tw.protocols.wamp.messages import SUBSCRIBED, UNSUBSCRIBED, Subscribe, Unsubscribe
@@ -23,7 +23,7 @@ def subscribe(session: WampSession, message: Subscribe) -> None:
     def ok() -> None:
         session.send(SUBSCRIBED, message.request, verbs.subscription(pattern).number)
 
-    session.authorize("subscribe", message.topic, pattern, act, fail)
+    session.authorize(AuthorizeRequest("subscribe", message.topic, pattern), act, fail)
 
 
 def unsubscribe(session: WampSession, message: Unsubscribe) -> None:

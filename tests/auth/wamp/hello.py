@@ -13,7 +13,7 @@ from nexus_tw.auth.wamp.introductions import Introduction, Introductions, Refusa
 from nexus_tw.interfaces.plugins import IAuthenticator
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.policy import Principal
-from nexus_tw.model.settings import Auth, Realm, Role
+from nexus_tw.model.settings import Auth, Limits, Realm, Role
 
 FAILED = "wamp.error.authentication_failed"
 VIOLATION = "wamp.error.protocol_violation"
@@ -92,7 +92,7 @@ class House:
             Authenticators(authenticators),
             self.metrics,
             self.clock,
-            PATIENCE,
+            Limits(auth=PATIENCE),
             Random(seed).randbytes,
         )
 

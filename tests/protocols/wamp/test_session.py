@@ -436,7 +436,7 @@ def test_of_a_session_that_has_gone_nothing_is_left(world: World) -> None:
     assert not realm._subscriptions._clients
     assert not realm._executors._peers
     assert not realm._invocations._hands
-    assert not realm._procedures._testaments
+    assert not realm._testaments._testaments
     assert not world.clock.getDelayedCalls()
 
 

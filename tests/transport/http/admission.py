@@ -15,4 +15,4 @@ from nexus_tw.transport.connections import Connections
 def admission(time: Any) -> Admission:
     """Return an admission without limits."""
     connections = Connections(time, Limits(), 10, Random(1))
-    return Admission({}, Authenticators([]), connections, Http(), Metrics(), time, 10.0)
+    return Admission({}, Authenticators([]), connections, Http(), Metrics(), time, Limits())

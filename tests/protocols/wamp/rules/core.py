@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -25,6 +26,7 @@ from nexus_tw.protocols.wamp.dialect import WampDialect
 from nexus_tw.protocols.wamp.encoding import WampFrames
 from nexus_tw.realm.realm import Realm
 from nexus_tw.runtime.turn import Turn
+from nexus_tw.telemetry.intake import Announce, Telemetry
 from tests.protocols.link import texts
 from tests.wamp.peer import (
     CALL,
@@ -235,7 +237,9 @@ class World:
         limits: Limits | None = None,
         handlers: Mapping[str, Handler] | None = None,
         bus: Callable[[Clock], IBus] | None = None,
+        store: Any = None,
     ) -> None:
+        """`store` is where the realm `nexus` keeps telemetry; None if it takes none."""
         self.clock = Clock()
         self.clock.advance(NOW)
         self.metrics = Metrics()
@@ -246,12 +250,22 @@ class World:
         for name, rule in rules.items():
             made: Any = bus(self.clock) if bus is not None else MemoryBus(MemoryBroker(self.clock), "node-1")
             realm = Realm(
-                name, rule, made, turn.add, self.clock, Random(1), self.limits, self.metrics, handlers or {}, self._everybody
+                name,
+                rule,
+                made,
+                turn.add,
+                self.clock,
+                Random(1),
+                self.limits,
+                self.metrics,
+                handlers or {},
+                self._everybody,
+                partial(self._telemetry, store) if store is not None and name == DEFAULT_REALM else None,
             )
             made.start(realm.listener)
             self.realms[name] = realm
         self._introductions = Introductions(
-            rules, settings.Auth(), {}, auth.build(Settings(), "the-token", self.clock), self.metrics, self.clock, 10.0
+            rules, settings.Auth(), {}, auth.build(Settings(), "the-token", self.clock), self.metrics, self.clock, self.limits
         )
         self._json = JsonDialect(
             self.realms[DEFAULT_REALM], Heartbeat(), self.limits, self.metrics, self.clock.seconds, self._name
@@ -269,6 +283,9 @@ class World:
         }
         self._names = 0
         self._agents: list[Agent] = []
+
+    def _telemetry(self, store: Any, announce: Announce) -> Telemetry:
+        return Telemetry(store, announce, self.clock, self.metrics, self.limits, 0)
 
     def run(self, turns: int = 6) -> None:
         """Lets what is to be done soon be done."""
