@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, get_args, get_origin
+from typing import Annotated, Any, Final, get_args, get_origin
 
 import msgspec
 import pytest
@@ -18,7 +18,7 @@ import pytest_twisted
 from nexus_tw.app.tap import Options
 from nexus_tw.model import errors
 from nexus_tw.model.errors import ERRORS, Close
-from nexus_tw.model.metrics import LABELS, Metrics
+from nexus_tw.model.metrics import GAUGES, LABELS, Metrics
 from nexus_tw.model.settings import Auth, Key, Role, Settings
 from nexus_tw.protocols.native import messages
 from nexus_tw.protocols.native import session as json_dialect
@@ -186,6 +186,9 @@ def keys(kind: Any = Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
         default = field.default_factory() if made else field.default
         if isinstance(default, msgspec.Struct):
             yield from keys(type(default), f"{name}.")
+        elif get_origin(field.type) is Annotated and get_origin(get_args(field.type)[0]) is dict:
+            # Tables of the section itself, whose names the user chooses.
+            yield from keys(get_args(get_args(field.type)[0])[1], f"{prefix}NAME.")
         elif get_origin(field.type) is dict:
             yield from keys(get_args(field.type)[1], f"{name}.NAME.")
         else:
@@ -198,6 +201,8 @@ def keys(kind: Any = Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def as_toml(default: Any) -> str:
     if default is msgspec.NODEFAULT:
         return "required"
+    if default is None:
+        return "that of all"
     if isinstance(default, tuple):
         return f"`{json.dumps(list(default))}`"
     if isinstance(default, float):
@@ -295,7 +300,8 @@ async def test_the_metrics_explained_are_those_that_a_node_shows(nodes: Any) -> 
     table = rows(section(OPERATIONS, "## Metrics"))[2:]
     told = {cells[0].strip("`"): cells for cells in table}
     assert told.keys() == families
-    for counter in fields(Metrics):
+    assert all(len(told[f"nexus_{gauge}"]) == 3 for gauge in GAUGES)
+    for counter in (field for field in fields(Metrics) if field.name not in GAUGES):
         label, values = LABELS.get(counter.name, ("", ()))
         name, labels, meaning = told[f"nexus_{counter.name}_total"]
         assert labels == (f"`{label}`" if label else ""), name

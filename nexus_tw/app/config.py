@@ -29,10 +29,10 @@ from twisted.internet.task import Clock
 from nexus_tw.auth import Authenticators, builtin
 from nexus_tw.auth.carriers import MAX_TOKEN, is_token
 from nexus_tw.auth.wamp.introductions import methods_of
-from nexus_tw.model.errors import ConfigError
-from nexus_tw.model.names import is_name, is_reserved
+from nexus_tw.model.errors import ConfigError, NexusError
+from nexus_tw.model.names import is_name, is_reserved, parse_pattern
 from nexus_tw.model.policy import ADMIN, MAX_SUBJECT, check_roles, is_realm, is_subject, may_join
-from nexus_tw.model.settings import EVERY_REALM, Command, Jwt, Settings, WampCra
+from nexus_tw.model.settings import EVERY_REALM, OWN_TABLES, Command, History, Jwt, Settings, WampCra
 from nexus_tw.net.https import https_agent
 from nexus_tw.realm.authorization import procedure_of
 from nexus_tw.transport.http.origin import is_host, is_listable
@@ -146,14 +146,14 @@ class Draft:
         kind: Any = Settings
         table: Any = self.tree
         for part in parts:
-            members = _members(kind)
-            if get_origin(kind) is dict:
-                kind = get_args(kind)[1]
-                known = table if isinstance(table, dict) else ()
-                key = next((name for name in known if name.lower() == part.lower()), part.lower())
-            elif part.lower() in members:
+            members, own = _members(kind), _own_tables(kind)
+            if part.lower() in members:
                 key = part.lower()
                 kind = members[key].type
+            elif get_origin(kind) is dict or own is not None:
+                kind = get_args(kind)[1] if own is None else own[1]
+                known = table if isinstance(table, dict) else ()
+                key = next((name for name in known if name.lower() == part.lower()), part.lower())
             else:
                 self._sources[_dotted([*path, part.lower()])] = source
                 raise _unknown(_dotted(path), part.lower(), members)
@@ -194,13 +194,20 @@ def convert(kind: Any, value: Any, key: str) -> Any:
     kind_of = get_origin(kind)
     members = _members(kind)
     if members:
-        for name in _table(value, key):
-            if name not in members:
+        own = _own_tables(kind)
+        found: dict[str, Any] = {}
+        tables: dict[str, Any] = {}
+        for name, each in _table(value, key).items():
+            if name in members:
+                found[name] = convert(members[name].type, each, _join(key, name))
+            elif own is not None and isinstance(each, dict):
+                tables[name] = convert(own[1], each, _join(key, name))
+            else:
                 raise _unknown(key, name, members)
         for name, member in members.items():
             if member.required and name not in value:
                 raise ConfigError(f"{_join(key, name)}: is missing")
-        return kind(**{name: convert(members[name].type, each, _join(key, name)) for name, each in value.items()})
+        return kind(**found, **({own[0]: tables} if own is not None and tables else {}))
     if kind_of is dict:
         return {name: convert(get_args(kind)[1], each, _join(key, name)) for name, each in _table(value, key).items()}
     if kind_of is tuple and _members(get_args(kind)[0]):
@@ -212,7 +219,8 @@ def convert(kind: Any, value: Any, key: str) -> Any:
     except msgspec.ValidationError as error:
         if kind_of is Literal:
             raise ConfigError(f"{key}: Expected one of {', '.join(get_args(kind))}{_shown(key, value)}") from None
-        reason = str(error).partition(" - at ")[0].partition(", got ")[0].replace("`", "").replace("array", "a list")
+        reason = str(error).partition(" - at ")[0].partition(", got ")[0].replace("`", "")
+        reason = reason.replace("array", "a list").replace(" | null", "")  # which TOML cannot say
         raise ConfigError(f"{key}: {reason}{_shown(key, value)}") from None
 
 
@@ -228,6 +236,7 @@ def check(settings: Settings, token: str | None) -> None:
     if settings.compression.enabled and not (settings.limits.message and (settings.echo_message or not settings.echo)):
         raise ConfigError("compression.enabled: needs limits.message (and echo_message), which bound an inflated message")
     check_roles(settings.roles)
+    _check_history(settings.history)
     _check_realms(settings)
     for part in ("keys", "certificates", "wampcra", "cryptosign", "scram"):
         for index, each in enumerate(getattr(settings.auth, part)):
@@ -322,6 +331,19 @@ def _check_realms(settings: Settings) -> None:
         for index, name in enumerate(role.realms):
             if name != EVERY_REALM and name not in settings.realms:
                 raise ConfigError(f"{_join('roles', role_name)}.realms[{index}]: no such realm: {name!r}")
+
+
+def _check_history(history: History) -> None:
+    if history.bytes > history.total:
+        raise ConfigError(f"history.bytes: {history.bytes} of one type is more than history.total, {history.total}")
+    for text, kept in history.patterns.items():
+        key = _join("history", text)
+        try:
+            parse_pattern(text, key)
+        except NexusError:
+            raise ConfigError(f"{key}: {text!r} is neither an event type nor a pattern") from None
+        if kept.bytes is not None and kept.bytes > history.total:
+            raise ConfigError(f"{key}.bytes: {kept.bytes} of one type is more than history.total, {history.total}")
 
 
 def _check_commands(commands: Iterable[Command]) -> None:
@@ -421,7 +443,20 @@ def _bare(kind: Any) -> Any:
 
 def _members(kind: Any) -> Mapping[str, FieldInfo]:
     """Return a section's keys; an empty mapping for anything else."""
-    return {each.name: each for each in msgspec.structs.fields(kind)} if isinstance(kind, type(msgspec.Struct)) else {}
+    return {each.name: each for each in _fields(kind) if not _is_own(each)}
+
+
+def _own_tables(kind: Any) -> tuple[str, Any] | None:
+    """Return the member of a section that holds tables whose names the user chooses, and the type of such a table."""
+    return next(((each.name, get_args(_bare(each.type))[1]) for each in _fields(kind) if _is_own(each)), None)
+
+
+def _fields(kind: Any) -> tuple[FieldInfo, ...]:
+    return msgspec.structs.fields(kind) if isinstance(kind, type(msgspec.Struct)) else ()
+
+
+def _is_own(field: FieldInfo) -> bool:
+    return any((meta.extra or {}).get(OWN_TABLES) for meta in get_args(field.type)[1:] if isinstance(meta, msgspec.Meta))
 
 
 def _table(value: Any, key: str) -> dict[str, Any]:

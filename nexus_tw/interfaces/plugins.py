@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nexus_tw.model.errors import NexusError
     from nexus_tw.model.names import Pattern
     from nexus_tw.model.policy import Principal
+    from nexus_tw.model.positions import Missed, Position
 
 
 
@@ -36,9 +37,10 @@ if TYPE_CHECKING:
 class BusListener(Protocol):
     """Who is told what arrives over the bus."""
 
-    def event(self, event_type: str, data: bytes, metadata: bytes) -> None:
+    def event(self, event_type: str, data: bytes, metadata: bytes, position: Position | None = None) -> None:
         """One event of a subscribed type: exactly one call for it, however many subscriptions match. `data` is JSON in
-        UTF-8, `metadata` what was published with it; b"" where that was nothing, or by somebody who is no Nexus node."""
+        UTF-8, `metadata` what was published with it; b"" where that was nothing, or by somebody who is no Nexus node.
+        `position` is the same on every node; None for an event that is not in the history."""
 
     def message(self, body: bytes) -> None:
         """Something another node (or this one) sent with `IBus.send`."""
@@ -58,6 +60,10 @@ class IBus(Interface):
 
     available: bool = Attribute("Whether events can be published now; false from `lost` to `restored`.")
     node: str = Attribute("The name of this node on the bus, unique among all that share it.")
+    history: IHistory | None = Attribute(
+        "The events of the past; None while the bus keeps none, and then all positions are None. Read it anew each time. A bus "
+        "that never keeps any may leave it out: Nexus then sets it to None."
+    )
 
     def start(listener: BusListener) -> Awaitable[None]:
         """Connects; fires once connected, or once it is known that this will take longer (then `available` is false)."""
@@ -66,11 +72,11 @@ class IBus(Interface):
         """Sends what was accepted, then disconnects; the listener is not called any more."""
 
     def publish(
-        event_type: str, data: bytes, done: Callable[[NexusError | None], None], metadata: bytes = b""
+        event_type: str, data: bytes, done: Callable[[Position | NexusError | None], None], metadata: bytes = b""
     ) -> None:
-        """Publishes JSON `data`. Calls `done` exactly once: with None when the bus has taken it, else with
-        `bus_unavailable`. Many calls in one reactor turn travel together. `metadata` is for Nexus nodes only and reaches
-        their listeners with the event; others that read the bus do not see it."""
+        """Publishes JSON `data`. Calls `done` exactly once: when the bus has taken it with its position, or None where it
+        has none, else with `bus_unavailable`. Many calls in one reactor turn travel together. `metadata` is for Nexus nodes
+        only and reaches their listeners with the event; others that read the bus do not see it."""
 
     def subscribe(pattern: Pattern, done: Callable[[], None]) -> None:
         """Makes events of a type or pattern arrive. Never called twice for one pattern without `unsubscribe` between.
@@ -82,6 +88,34 @@ class IBus(Interface):
     def send(node: str | None, body: bytes, done: Callable[[int | NexusError], None]) -> None:
         """Sends to one node's listener, or with None to those of all nodes, this one too. Calls `done` once with the
         number of nodes that were reached, or with `bus_unavailable`."""
+
+
+class IHistory(Interface):
+    """The events of the past, by type, as far as the bounds of `[history]` keep them; the same on every node.
+
+    Every `done` is called exactly once, with `bus_unavailable` while the bus is away. Types that by their bounds have no
+    history are left out of `tops` and `known`; nothing of them is recovered.
+    """
+
+    def tops(types: Sequence[str], done: Callable[[dict[str, Position] | NexusError], None]) -> None:
+        """Give the position of the last event of each type; offset 0 of an epoch that begins now if it never had one."""
+
+    def known(pattern: Pattern, done: Callable[[dict[str, Position] | NexusError], None]) -> None:
+        """Give the same for every type that the pattern selects and that the history knows. Too many of them are
+        `limit_exceeded`."""
+
+    def read(requests: Sequence[tuple[str, Position]], done: Callable[[list[Missed] | NexusError], None]) -> None:
+        """Give what came after each of these positions, in their order. Equal requests of one turn are one.
+
+        Offset 0 of another type's epoch is the beginning of the type for somebody who knew that other type then: recovered
+        only if it is certain that no earlier event of the type is missing.
+        """
+
+    def page(
+        event_type: str, since: Position | None, limit: int, done: Callable[[Missed | NexusError], None]
+    ) -> None:
+        """Give the first events after `since`, or the oldest that are kept with None, at most `limit`; `top` is the
+        position of the type's last event, whether it is among them or not."""
 
 
 class Sample(NamedTuple):

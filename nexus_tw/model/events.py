@@ -14,6 +14,7 @@ from msgspec.structs import force_setattr
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.payloads import Payload, Shape
 from nexus_tw.model.policy import Principal
+from nexus_tw.model.positions import Position
 
 FEW: Final = 8  # entries in the lists of a rule that is compared with others
 
@@ -116,24 +117,33 @@ _decode: Final = Decoder(EventMetadata).decode
 
 
 class Event:
-    """One event, as the bus brings it to a node."""
+    """One event, as the bus brings it to a node; `position` is None where the type has no history."""
 
-    __slots__ = ("_publication", "metadata", "payload", "type")
+    __slots__ = ("_publication", "metadata", "payload", "position", "type")
 
-    def __init__(self, event_type: str, payload: Payload, metadata: EventMetadata | None = None) -> None:
+    def __init__(
+        self,
+        event_type: str,
+        payload: Payload,
+        metadata: EventMetadata | None = None,
+        position: Position | None = None,
+    ) -> None:
         self.type = event_type
         self.payload = payload
         self.metadata = metadata
+        self.position = position
         self._publication = 0 if metadata is None else metadata.publication
 
     @classmethod
-    def arrived(cls, event_type: str, data: bytes, metadata: bytes) -> Event | None:
+    def arrived(
+        cls, event_type: str, data: bytes, metadata: bytes, position: Position | None = None
+    ) -> Event | None:
         """An event that came over the bus. None where `metadata` cannot be read: it may say that the event is not for all."""
         if not metadata:
-            return cls(event_type, Payload.of_value(data))
+            return cls(event_type, Payload.of_value(data), None, position)
         try:
             known = _decode(metadata)
-            return cls(event_type, Payload.of_value(data, known.shape), known)
+            return cls(event_type, Payload.of_value(data, known.shape), known, position)
         except (DecodeError, UnicodeDecodeError, RecursionError, NexusError):
             return None
 

@@ -44,8 +44,12 @@ LABELS: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
         ),
     ),
     "commands_ended": ("status", ("completed", "failed", "cancelled", "expired")),
+    "history_trimmed": ("bound", ("count", "age", "bytes", "total", "types")),
     "log_lines_withheld": ("about", ("calls", "refusals")),
 }
+
+# Fields that say what is there now.
+GAUGES: Final = ("history_types", "history_events", "history_bytes")
 
 
 @dataclass(slots=True)
@@ -86,6 +90,13 @@ class Metrics:
     # bus
     bus_reconnects: int = 0
     bus_invalid: int = 0  # foreign payloads that are not JSON
+    # history
+    history_types: int = 0
+    history_events: int = 0
+    history_bytes: int = 0
+    history_trimmed: Counter[str] = field(default_factory=Counter)  # by the bound that dropped them
+    history_reads: int = 0  # positions from which the history was read
+    history_gaps: int = 0  # of these, where something was gone
     # log
     log_lines_dropped: int = 0  # its reader or disk does not keep up
     log_lines_withheld: Counter[str] = field(default_factory=Counter)  # by what they were about: too many of one client

@@ -18,6 +18,9 @@ Positive = Annotated[int, Meta(ge=1, le=2**53)]
 Seconds = Annotated[float, Meta(gt=0, le=604800)]
 SecondsOrNone = Annotated[float, Meta(ge=0, le=604800)]
 
+# Of a section's member: tables of the section whose names the user chooses. It is no key itself.
+OWN_TABLES: Final = "own_tables"
+
 DEFAULT_REALM: Final = "nexus"  # always there; the realm of the JSON protocol and of HTTP
 EVERY_REALM: Final = "*"
 
@@ -48,6 +51,24 @@ class Bus(Struct, frozen=True, forbid_unknown_fields=True):
 
     def __repr__(self) -> str:
         return _shown(self, url=redact(self.url))
+
+
+class Kept(Struct, frozen=True, forbid_unknown_fields=True):
+    """How much of the past of the event types of one pattern is kept; None: as for all types."""
+
+    count: Count | None = None
+    age: Seconds | None = None
+    bytes: Positive | None = None
+
+
+class History(Struct, frozen=True, forbid_unknown_fields=True):
+    """How much of the past of each event type is kept: what exceeds any of these is dropped. `count = 0`: nothing is kept."""
+
+    count: Count = 1000  # events
+    age: Seconds = 300.0
+    bytes: Positive = 1048576  # of their data and metadata
+    total: Positive = 268435456  # bytes of all types of a realm, as they take up in memory
+    patterns: Annotated[dict[str, Kept], Meta(extra={OWN_TABLES: True})] = field(default_factory=dict)
 
 
 class Store(Struct, frozen=True, forbid_unknown_fields=True):
@@ -261,6 +282,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     echo_message: Count = 16777216  # the size limit of /echo, apart from limits.message
     receive_lane: bool = True  # false has Autobahn parse every frame, several times slower: for comparison
     bus: Bus = Bus()
+    history: History = History()
     store: Store = Store()
     heartbeat: Heartbeat = Heartbeat()
     limits: Limits = field(default_factory=Limits)

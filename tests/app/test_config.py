@@ -6,12 +6,12 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import fields
+from msgspec.structs import FieldInfo, fields
 
 import nexus_tw
 from nexus_tw.app.config import Configuration, load
@@ -256,6 +256,9 @@ def test_a_token_is_not_in_the_repr(loaded: Load) -> None:
         ("NEXUS_TLS__KEY", "5", lambda s: s.tls.key, "5"),
         ("NEXUS_REALMS__REALM1__URIS", "strict", lambda s: s.realms["realm1"].uris, "strict"),
         ("NEXUS_REALMS__NEXUS__DISCLOSE", "yes", lambda s: s.realms["nexus"].disclose, True),
+        ("NEXUS_HISTORY__COUNT", "0", lambda s: s.history.count, 0),
+        ("NEXUS_HISTORY__TASK.**__COUNT", "7", lambda s: s.history.patterns["task.**"].count, 7),
+        ("NEXUS_HISTORY", '{age = 5, Log = {age = 6}}', lambda s: (s.history.age, s.history.patterns["Log"].age), (5.0, 6.0)),
         ("NEXUS_ROLES__AGENT__REALMS", "nexus,*", lambda s: s.roles["agent"].realms, ("nexus", "*")),
     ],
 )
@@ -285,7 +288,7 @@ def test_every_key_there_is_has_a_variable(loaded: Load) -> None:
         value = getattr(Settings(), section)
         for key in getattr(value, "__struct_fields__", ()):
             default = getattr(value, key)
-            if not isinstance(default, tuple) and default != "":
+            if not isinstance(default, tuple | dict) and default != "":
                 name = f"NEXUS_{section}__{key}".upper()
                 assert getattr(getattr(loaded(None, {name: str(default)}).settings, section), key) == default, name
 
@@ -424,8 +427,14 @@ def keys_with_a_section() -> list[str]:
         if get_origin(section.type) is dict:
             names += [f"NEXUS_{section.name}__WATCH_DOG__{each.name}".upper() for each in fields(get_args(section.type)[1])]
         elif isinstance(section.type, type(Settings)):
-            names += [f"NEXUS_{section.name}__{each.name}".upper() for each in fields(section.type)]
+            keys = [each.name for each in fields(section.type) if get_origin(each.type) is not Annotated or not is_own(each)]
+            names += [f"NEXUS_{section.name}__{key}".upper() for key in keys]
     return names
+
+
+def is_own(field: FieldInfo) -> bool:
+    """Whether the member is no key, but holds the tables of the section whose names are the user's."""
+    return get_origin(get_args(field.type)[0]) is dict
 
 
 @pytest.mark.parametrize("name", keys_with_a_section())
@@ -502,6 +511,20 @@ def test_a_byte_order_mark_in_front_of_the_file_is_passed_over(loaded: Load) -> 
         ("[http]\ntrusted_proxies = ['localhost']", "http.trusted_proxies[0]: "),
         ("[roles.agent]\ncall = ['a..b']", "roles.agent.call[0]: 'a..b' is neither"),
         (KEY.replace('"agent-1"', '"a\\nb"'), "auth.keys[0].subject: must be"),
+        ("[history]\ncuont = 1", "history.cuont: unknown key (did you mean 'count'?)"),
+        ("[history]\ncount = -1", "history.count: Expected int >= 0, got -1"),
+        ("[history]\nage = 0", "history.age: Expected float > 0.0, got 0"),
+        ("[history]\nbytes = 0", "history.bytes: Expected int >= 1, got 0"),
+        ("[history]\ntotal = 1000", "history.bytes: 1048576 of one type is more than history.total, 1000"),
+        ("[history.'task.**']\ncuont = 1", "history.\"task.**\".cuont: unknown key (did you mean 'count'?)"),
+        ("[history.'task.**']\ntotal = 1", "history.\"task.**\".total: unknown key"),
+        ("[history.task]\nage = 'x'", "history.task.age: Expected float, got 'x'"),
+        ("[history.'a.*b']\ncount = 1", "history.\"a.*b\": 'a.*b' is neither an event type nor a pattern"),
+        (
+            "[history.'a.*']\nbytes = 268435457",
+            "history.\"a.*\".bytes: 268435457 of one type is more than history.total, 268435456",
+        ),
+        ("[history.count]\nage = 1", "history.count: Expected int, got a table"),
         (KEY.replace('role = "agent"', 'role = "agnet"'), "auth.keys[0].role: no such role: 'agnet'"),
         (KEY + KEY.removeprefix("[roles.agent]\n"), "auth.keys[1].hash: this key is there already"),
         ("[[auth.certificates]]\nname = 'a'\nsubject = 'a'\nrole = 'admin'", "auth.certificates: need tls.client_ca"),
@@ -579,6 +602,20 @@ def test_users_of_wamp_and_anonymous_ones_are_reason_enough_to_make_no_token(loa
         assert (configuration.token, configuration.one_off) == (None, False)
 
 
+def test_history_is_written_by_pattern_beside_what_holds_for_all(loaded: Load) -> None:
+    content = "[history]\ncount = 5\n[history.'task.**']\ncount = 0\n[history.heartbeat]\nage = 10\n"
+    history = loaded(content).settings.history
+    assert (history.count, history.age) == (5, 300)
+    assert {pattern: (kept.count, kept.age) for pattern, kept in history.patterns.items()} == {
+        "task.**": (0, None),
+        "heartbeat": (None, 10),
+    }
+    environ = {"NEXUS_HISTORY__TASK.**__COUNT": "3", "NEXUS_HISTORY__HEARTBEAT__BYTES": "9"}
+    changed = loaded(content, environ).settings.history.patterns
+    assert changed["task.**"].count == 3
+    assert (changed["heartbeat"].age, changed["heartbeat"].bytes) == (10, 9)
+
+
 # --- secrets ------------------------------------------------------------------------------------------------------------
 
 SECRET_JWT = f"[[auth.jwt]]\nissuer = '{ISSUER}'\naudience = 'nexus'\nalgorithms = ['HS256']\nsecret = 'env:%s'\n"
@@ -644,7 +681,7 @@ def test_no_value_of_a_variable_does_anything_but_set_its_key_or_be_refused(text
 
 def uncommented(text: str) -> str:
     """The example with its commented-out keys and tables in force."""
-    return re.sub(r"^# (?=\[\[?[a-z_.]+\]\]?\s*(?:$|#)|[a-z_]+ = )", "", text, flags=re.MULTILINE)
+    return re.sub(r"^# (?=\[\[?[a-z_.\"*]+\]\]?\s*(?:$|#)|[a-z_]+ = )", "", text, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", ["development", "production", "cluster"])
@@ -659,6 +696,7 @@ def test_what_the_production_example_has_commented_out_is_right_as_well(loaded: 
     content = uncommented((EXAMPLES / "production.toml").read_text())
     settings = loaded(content, environ={"GATEWAY_001": "s3cret"}).settings
     assert settings.tls.certificate
+    assert settings.history.patterns["log.**"].count == 0
     assert "plant" in settings.realms
     assert settings.auth.wampcra
     assert settings.auth.cryptosign

@@ -16,7 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 
 from nexus_tw import __version__
-from nexus_tw.model.metrics import LABELS, Metrics
+from nexus_tw.model.metrics import GAUGES, LABELS, Metrics
 from nexus_tw.model.settings import Http
 from nexus_tw.transport.http.answers import Answer, encode
 from nexus_tw.transport.http.exchange import Exchange
@@ -43,6 +43,9 @@ class _Collector:
     def collect(self) -> Iterator[Metric]:
         for field in fields(self._metrics):
             value = getattr(self._metrics, field.name)
+            if field.name in GAUGES:
+                yield GaugeMetricFamily(f"nexus_{field.name}", field.name.replace("_", " "), value=value)
+                continue
             label, known = LABELS.get(field.name, ("", ()))
             if not label:
                 yield CounterMetricFamily(f"nexus_{field.name}", field.name.replace("_", " "), value=value)

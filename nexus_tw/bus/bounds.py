@@ -1,0 +1,64 @@
+"""How much of the past of each event type is kept, as `[history]` says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.names import Pattern, parse_pattern
+from nexus_tw.model.settings import History
+
+CACHED: Final = 16384  # event types for which the answer is remembered
+MAX_KNOWN: Final = 10000  # types of which one pattern may give the positions
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What is kept of one event type."""
+
+    count: int
+    age: float
+    bytes: int
+
+
+class Bounds:
+    """Finds the bounds of a type: those of the most specific pattern that matches, else those for all.
+
+    Patterns are compared from the left: a component that is given is more specific than `*`, and `*` more than `**`. So no two
+    patterns that match one type are equally specific.
+    """
+
+    def __init__(self, history: History) -> None:
+        self.total = history.total
+        self._default = Bound(history.count, history.age, history.bytes)
+        self._patterns = [
+            (parse_pattern(text, "history"), _over(self._default, kept.count, kept.age, kept.bytes))
+            for text, kept in history.patterns.items()
+        ]
+        self._patterns.sort(key=lambda each: _generality(each[0]))
+        self.any = any(bound.count for bound in (self._default, *(bound for _, bound in self._patterns)))
+        self.of = lru_cache(maxsize=CACHED)(self._of)
+
+    def _of(self, event_type: str) -> Bound | None:
+        """Return the bounds, or None where nothing is kept."""
+        found = next((bound for pattern, bound in self._patterns if pattern.matches(event_type)), self._default)
+        return found if found.count else None
+
+
+def too_many(pattern: Pattern) -> NexusError:
+    """Return the error for a pattern that selects more than `MAX_KNOWN` types of the history."""
+    return NexusError("limit_exceeded", f"{pattern.text}: matches more than {MAX_KNOWN} event types; ask for fewer at once")
+
+
+def _over(default: Bound, count: int | None, age: float | None, size: int | None) -> Bound:
+    return Bound(
+        default.count if count is None else count,
+        default.age if age is None else age,
+        default.bytes if size is None else size,
+    )
+
+
+def _generality(pattern: Pattern) -> tuple[int, ...]:
+    return (*(part == "*" for part in pattern.parts), *(() if pattern.tail is None else (2,)))
