@@ -9,9 +9,10 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from nexus_tw.interfaces.plugins import BusListener, IBus
+from nexus_tw.interfaces.plugins import BusListener, IBus, IHistory
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.names import Pattern
+from nexus_tw.model.positions import Position
 
 AWAY = NexusError("bus_unavailable", "The event bus is away")
 
@@ -22,6 +23,7 @@ class HandBus:
 
     def __init__(self, node: str = "node-1") -> None:
         self.node = node
+        self.history: IHistory | None = None
         self.available = True
         self.confirms = True  # subscriptions stand at once
         self.takes = True  # publications and messages are taken at once
@@ -30,7 +32,7 @@ class HandBus:
         self.unconfirmed: list[tuple[str, Callable[[], None]]] = []
         self.published: list[tuple[str, bytes]] = []
         self.metadata: list[bytes] = []  # what goes with each of these
-        self.untaken: list[Callable[[NexusError | None], None]] = []
+        self.untaken: list[Callable[[Position | NexusError | None], None]] = []
         self.sent: list[tuple[str | None, bytes]] = []
         self.unsent: list[Callable[[int | NexusError], None]] = []
         self.listener: BusListener | None = None
@@ -44,7 +46,11 @@ class HandBus:
         return succeed(None)
 
     def publish(
-        self, event_type: str, data: bytes, done: Callable[[NexusError | None], None], metadata: bytes = b""
+        self,
+        event_type: str,
+        data: bytes,
+        done: Callable[[Position | NexusError | None], None],
+        metadata: bytes = b"",
     ) -> None:
         if not self.available:
             done(AWAY)

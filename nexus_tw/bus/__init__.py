@@ -6,23 +6,27 @@ and are called like `open_bus`.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib.metadata import entry_points
 from typing import Any, Final
 
 from nexus_tw.interfaces.plugins import IBus
 from nexus_tw.model.errors import ConfigError
 from nexus_tw.model.metrics import Metrics
-from nexus_tw.model.settings import DEFAULT_REALM
+from nexus_tw.model.settings import DEFAULT_REALM, History
 from nexus_tw.runtime import plugins
 
 _REDIS: Final = ("redis", "rediss", "redis+sentinel", "unix")
 
 
-def open_bus(url: str, reactor: Any, metrics: Metrics, node: str, realm: str = DEFAULT_REALM) -> IBus:
+def open_bus(
+    url: str, reactor: Any, metrics: Metrics, node: str, realm: str = DEFAULT_REALM, history: History | None = None
+) -> IBus:
     """Return the bus at that address, not yet started. Raise `ConfigError` if the address is invalid.
 
     `reactor` provides time and connections; `node` is this node's name, unique among all nodes on the bus.
     Each realm has a bus of its own, and messages of one bus are never seen on another, though they share an address.
+    `history` says what a built-in bus keeps, nothing if it is None.
     Texts of errors contain no part of the address but its scheme, as it may contain a password.
     """
     scheme, colon, rest = url.partition(":")
@@ -32,9 +36,12 @@ def open_bus(url: str, reactor: Any, metrics: Metrics, node: str, realm: str = D
     if scheme == "memory":
         if rest:
             raise ConfigError("bus.url: nothing may follow memory:")
+        from nexus_tw.bus.bounds import Bounds
+        from nexus_tw.bus.history import History as Histories
         from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 
-        return MemoryBus(MemoryBroker(reactor), node)
+        bounds = Bounds(history or History(count=0))
+        return MemoryBus(MemoryBroker(reactor, Histories(bounds, metrics) if bounds.any else None), node)
     if scheme in _REDIS:
         # Importing its driver installs the process's reactor, which other buses need not wait for.
         from nexus_tw.bus.redis.address import parse
@@ -46,5 +53,13 @@ def open_bus(url: str, reactor: Any, metrics: Metrics, node: str, realm: str = D
         raise ConfigError(f"bus.url: no bus is known for the scheme {scheme[:32]!r}")
     where = f"bus.url: the bus for {scheme[:32]!r}"
     make = plugins.load_entry(where, "a factory of buses", found, ("url", "reactor", "metrics", "node", "realm"))
-    opened: IBus = plugins.make(where, "a bus", found.value, IBus, make, url, reactor, metrics, node, realm)
+
+    def made() -> Any:
+        bus = make(url, reactor, metrics, node, realm)
+        if getattr(bus, "history", None) is None:
+            with suppress(AttributeError):  # what cannot have one is looked at next, as a whole
+                bus.history = None
+        return bus
+
+    opened: IBus = plugins.make(where, "a bus", found.value, IBus, made)
     return opened

@@ -5,6 +5,7 @@ One `MemoryBroker` defines the order; any number of nodes of the same process ca
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -12,11 +13,16 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
-from nexus_tw.interfaces.plugins import BusListener, IBus
+from nexus_tw.bus.history import History
+from nexus_tw.bus.memory_history import MemoryHistory, away
+from nexus_tw.interfaces.plugins import BusListener, IBus, IHistory
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.pattern_index import PatternIndex, some
+from nexus_tw.model.positions import Position
 from nexus_tw.runtime.guard import Guard
+
+SWEEP: Final = 1.0  # s from one look for types whose events are past their age to the next, at least
 
 _guarded: Final = Guard(__name__, "What came over the bus could not be handled")
 
@@ -26,13 +32,32 @@ class MemoryBroker:
 
     Everything accepted within a turn is delivered together in the next one. Nothing waits longer than that, so the queue is
     bounded by the input of one turn.
+
+    Events grow old by `monotonic`, which nobody sets: the reactor's clock is the wall clock, and a step of it would drop events
+    before their time or keep them past it. A step back only delays the release of memory. A system that sleeps does not age.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(
+        self, clock: IReactorTime, history: History | None = None, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Without `history` nothing is kept."""
         self._clock = clock
+        self._history = history
+        self._monotonic = monotonic
         self._nodes: dict[str, MemoryBus] = {}
-        self._batch: list[tuple[str, bytes, bytes] | tuple[None, bytes, tuple[MemoryBus, ...]]] = []
+        self._batch: list[
+            tuple[str, bytes, bytes, Position | None] | tuple[None, bytes, tuple[MemoryBus, ...], None]
+        ] = []
         self._turn: IDelayedCall | None = None
+        # When the turn began.
+        self._millis = 0
+        self._now = 0.0
+        self._sweep: IDelayedCall | None = None
+
+    def history_for(self, bus: MemoryBus) -> IHistory | None:
+        if self._history is None:
+            return None
+        return MemoryHistory(self._history, self._clock, self._monotonic, lambda: bus.available)
 
     def join(self, bus: MemoryBus) -> None:
         self._nodes[bus.node] = bus
@@ -41,21 +66,32 @@ class MemoryBroker:
         """Stop deliveries to that node, after those of everything accepted before."""
         self._deliver()
         self._nodes.pop(bus.node, None)
+        if not self._nodes and self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
 
-    def event(self, event_type: str, data: bytes, metadata: bytes) -> None:
-        self._batch.append((event_type, data, metadata))
-        self._wake()
+    def event(self, event_type: str, data: bytes, metadata: bytes) -> Position | None:
+        """Accept an event. Return its position, None where the type has no history."""
+        if self._turn is None:
+            self._wake()
+        history = self._history
+        position = None if history is None else history.append(event_type, data, metadata, self._millis, self._now)
+        self._batch.append((event_type, data, metadata, position))
+        return position
 
     def message(self, node: str | None, body: bytes) -> int:
         """Accept a message for one node, or with None for all. Return the number of recipients."""
         nodes = tuple(bus for name, bus in self._nodes.items() if node in (None, name))
-        self._batch.append((None, body, nodes))
-        self._wake()
+        self._batch.append((None, body, nodes, None))
+        if self._turn is None:
+            self._wake()
         return len(nodes)
 
     def _wake(self) -> None:
-        if self._turn is None:
-            self._turn = self._clock.callLater(0, self._deliver)
+        self._turn = self._clock.callLater(0, self._deliver)
+        if self._history is not None:
+            self._millis = int(self._clock.seconds() * 1000)
+            self._now = self._monotonic()
 
     def _deliver(self) -> None:
         if self._turn is not None and self._turn.active():
@@ -68,7 +104,14 @@ class MemoryBroker:
                     bus.message(item[1])
             else:
                 for bus in list(self._nodes.values()):
-                    bus.event(item[0], item[1], item[2])
+                    bus.event(*item)
+        if self._history is not None and self._sweep is None and self._nodes:
+            self._expire(self._history)
+
+    def _expire(self, history: History) -> None:
+        now = self._monotonic()
+        due = history.expire(now)
+        self._sweep = None if due is None else self._clock.callLater(max(SWEEP, due - now), self._expire, history)
 
 
 @implementer(IBus)
@@ -81,6 +124,7 @@ class MemoryBus:
     def __init__(self, broker: MemoryBroker, node: str) -> None:
         self.node = node
         self.available = False
+        self.history = broker.history_for(self)
         self._broker = broker
         self._wanted: PatternIndex[Pattern] = PatternIndex(some)
         self._listener: BusListener | None = None
@@ -98,13 +142,13 @@ class MemoryBus:
         return succeed(None)
 
     def publish(
-        self, event_type: str, data: bytes, done: Callable[[NexusError | None], None], metadata: bytes = b""
+        self,
+        event_type: str,
+        data: bytes,
+        done: Callable[[Position | NexusError | None], None],
+        metadata: bytes = b"",
     ) -> None:
-        if not self.available:
-            done(_away())
-            return
-        self._broker.event(event_type, data, metadata)
-        done(None)
+        done(self._broker.event(event_type, data, metadata) if self.available else away())
 
     def subscribe(self, pattern: Pattern, done: Callable[[], None]) -> None:
         self._wanted.put(pattern, pattern)
@@ -114,18 +158,14 @@ class MemoryBus:
         self._wanted.drop(pattern)
 
     def send(self, node: str | None, body: bytes, done: Callable[[int | NexusError], None]) -> None:
-        done(self._broker.message(node, body) if self.available else _away())
+        done(self._broker.message(node, body) if self.available else away())
 
-    def event(self, event_type: str, data: bytes, metadata: bytes) -> None:
+    def event(self, event_type: str, data: bytes, metadata: bytes, position: Position | None) -> None:
         """An event from the broker."""
         if self._listener is not None and self._wanted.any(event_type):
-            _guarded(self._listener.event, event_type, data, metadata)
+            _guarded(self._listener.event, event_type, data, metadata, position)
 
     def message(self, body: bytes) -> None:
         """A message from the broker."""
         if self._listener is not None:
             _guarded(self._listener.message, body)
-
-
-def _away() -> NexusError:
-    return NexusError("bus_unavailable", "The event bus is away")

@@ -16,6 +16,7 @@ from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.notices import ContinuityNotice
 from nexus_tw.model.payloads import Payload
+from nexus_tw.model.positions import Position
 from nexus_tw.presence.sessions import Roster
 from nexus_tw.pubsub.groups import Subscriber
 from nexus_tw.pubsub.hub import Hub
@@ -34,11 +35,11 @@ class Arrivals:
         self._roster = roster
         self._metrics = metrics
 
-    def event(self, event_type: str, data: bytes, metadata: bytes) -> None:
+    def event(self, event_type: str, data: bytes, metadata: bytes, position: Position | None = None) -> None:
         """An event came over the bus."""
         self._metrics.events_received += 1
         if self._hub.wanted(event_type):
-            event = Event.arrived(event_type, data, metadata)
+            event = Event.arrived(event_type, data, metadata, position)
             if event is None:
                 self._metrics.events_dropped["about"] += 1
                 self.gap(event_type)

@@ -14,6 +14,7 @@ from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import check_name, is_reserved
 from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import Principal
+from nexus_tw.model.positions import Position
 from nexus_tw.model.settings import Limits
 
 OUTBOX_BYTES: Final = 67108864  # besides limits.outbox, which counts events
@@ -58,12 +59,12 @@ class Publications:
     ) -> None:
         """Publishes JSON that was checked before."""
 
-        def done(error: NexusError | None) -> None:
-            if error is None:
+        def done(taken: Position | NexusError | None) -> None:
+            if isinstance(taken, NexusError):
+                fail(taken)
+            else:
                 self._metrics.events_published += 1
                 ok()
-            else:
-                fail(error)
 
         self._bus.publish(event_type, data, done, b"" if metadata is None else encode_metadata(metadata))
 
@@ -84,12 +85,12 @@ class Publications:
         self._tell_gap(event_type)
 
     def _send(self, event_type: str, data: bytes) -> None:
-        def done(error: NexusError | None) -> None:
-            if error is None:
-                self._metrics.events_published += 1
-            else:
+        def done(taken: Position | NexusError | None) -> None:
+            if isinstance(taken, NexusError):
                 self._metrics.events_dropped["bus"] += 1
                 self.missed(event_type)
+            else:
+                self._metrics.events_published += 1
 
         self._bus.publish(event_type, data, done)
 

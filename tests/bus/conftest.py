@@ -3,11 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import pytest
+import pytest_twisted
 from twisted.logger import ILogObserver, LogLevel, formatEvent, globalLogPublisher
 from zope.interface import implementer
+
+from nexus_tw.bus.bounds import Bounds
+from nexus_tw.bus.history import History
+from nexus_tw.bus.memory import MemoryBroker
+from nexus_tw.bus.redis.address import parse
+from nexus_tw.bus.redis.bus import RedisBus
+from nexus_tw.model import settings
+from nexus_tw.model.metrics import Metrics
+from tests.bus.nodes import Faults, FaultyBus, Make, MemoryFaults, Node, Pair
+from tests.bus.recording import Recorder, reactor
+from tests.redis_server import RedisServer, SentinelServer, running
+
+SHIPPED: Final = settings.History()
+KEEPING: Final = ("memory",)  # the buses that keep a history
+ALL: Final = (*KEEPING, "memory without history", "redis", "sentinel")
+
+
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[RedisServer]:
+    yield from running()
+
+
+@pytest.fixture(scope="module")
+def sentinel(redis_server: RedisServer) -> Iterator[SentinelServer]:
+    server = SentinelServer(redis_server.port)
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def bus_metrics() -> Metrics:
+    """What the buses of a test count, all together."""
+    return Metrics()
+
+
+@pytest.fixture(params=ALL)
+def make(request: pytest.FixtureRequest, bus_metrics: Metrics) -> Make:
+    if request.param.startswith("memory"):
+        brokers: dict[str, MemoryBroker] = {}
+
+        def made(node: str, realm: str = "nexus", history: settings.History = SHIPPED) -> FaultyBus:
+            if realm not in brokers:
+                kept = History(Bounds(history), bus_metrics) if request.param == "memory" else None
+                brokers[realm] = MemoryBroker(reactor, kept)
+            return FaultyBus(brokers[realm], node)
+
+        return made
+    url = request.getfixturevalue("redis_server").url
+    if request.param == "sentinel":
+        url = f"redis+sentinel://127.0.0.1:{request.getfixturevalue('sentinel').port}/nexus"
+    return lambda node, realm="nexus", _history=None: RedisBus(parse(url), reactor, bus_metrics, node, realm)
+
+
+@pytest.fixture
+def faults() -> Faults:
+    return MemoryFaults()
+
+
+@pytest.fixture
+def pair(make: Make) -> Iterator[Pair]:
+    nodes = Node(make("one"), Recorder()), Node(make("two"), Recorder())
+    for node in nodes:
+        pytest_twisted.blockon(node.bus.start(node.heard))
+    yield nodes
+    for node in nodes:
+        pytest_twisted.blockon(node.bus.stop())
+
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from twisted.internet.task import deferLater
 from nexus_tw.interfaces.plugins import IBus
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.names import Pattern, parse_pattern
+from nexus_tw.model.positions import Position
 
 reactor: Any = _reactor
 PATIENCE = 15.0
@@ -24,13 +25,15 @@ class Recorder:
     def __init__(self) -> None:
         self.events: list[tuple[str, bytes]] = []
         self.metadata: list[bytes] = []  # what came with each of these
+        self.positions: list[Position | None] = []  # and where it is in the history
         self.messages: list[bytes] = []
         self.changes: list[str] = []
         self.on_event: Callable[[str], None] | None = None
 
-    def event(self, event_type: str, data: bytes, metadata: bytes) -> None:
+    def event(self, event_type: str, data: bytes, metadata: bytes, position: Position | None = None) -> None:
         self.events.append((event_type, data))
         self.metadata.append(metadata)
+        self.positions.append(position)
         if self.on_event is not None:
             self.on_event(event_type)
 
@@ -66,7 +69,15 @@ async def subscribed(bus: IBus, *texts: str) -> None:
 
 async def published(bus: IBus, event_type: str, data: bytes = b"{}", metadata: bytes = b"") -> NexusError | None:
     """Publishes; the error, if it came to one."""
-    done: Deferred[NexusError | None] = Deferred()
+    taken = await placed(bus, event_type, data, metadata)
+    return taken if isinstance(taken, NexusError) else None
+
+
+async def placed(
+    bus: IBus, event_type: str, data: bytes = b"{}", metadata: bytes = b""
+) -> Position | NexusError | None:
+    """Publishes; its position, None where there is no history, or the error."""
+    done: Deferred[Position | NexusError | None] = Deferred()
     bus.publish(event_type, data, done.callback, metadata)
     return await done
 

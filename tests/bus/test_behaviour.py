@@ -2,80 +2,20 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
-from nexus_tw.bus.memory import MemoryBroker, MemoryBus
-from nexus_tw.bus.redis.address import parse
-from nexus_tw.bus.redis.bus import RedisBus
 from nexus_tw.interfaces.plugins import IBus
 from nexus_tw.model.errors import NexusError
-from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
-from tests.bus.recording import Recorder, pattern, published, reactor, sent, subscribed, until
-from tests.redis_server import RedisServer, SentinelServer, running
-
-
-class Node(NamedTuple):
-    bus: IBus
-    heard: Recorder
-
-
-@pytest.fixture(scope="module")
-def redis_server() -> Iterator[RedisServer]:
-    yield from running()
-
-
-@pytest.fixture(scope="module")
-def sentinel(redis_server: RedisServer) -> Iterator[SentinelServer]:
-    server = SentinelServer(redis_server.port)
-    server.start()
-    yield server
-    server.close()
-
-
-Make = Callable[..., IBus]
-
-
-@pytest.fixture(params=["memory", "redis", "sentinel"])
-def make(request: pytest.FixtureRequest) -> Make:
-    """Makes a bus for a node of that name, and for a realm; those of a realm are connected with each other."""
-    if request.param == "memory":
-        brokers: defaultdict[str, MemoryBroker] = defaultdict(lambda: MemoryBroker(reactor))
-        return lambda node, realm="nexus": MemoryBus(brokers[realm], node)
-    url = request.getfixturevalue("redis_server").url
-    if request.param == "sentinel":
-        url = f"redis+sentinel://127.0.0.1:{request.getfixturevalue('sentinel').port}/nexus"
-    return lambda node, realm="nexus": RedisBus(parse(url), reactor, Metrics(), node, realm)
-
-
-@pytest.fixture
-def pair(make: Make) -> Iterator[tuple[Node, Node]]:
-    nodes = Node(make("one"), Recorder()), Node(make("two"), Recorder())
-    for node in nodes:
-        pytest_twisted.blockon(node.bus.start(node.heard))
-    yield nodes
-    for node in nodes:
-        pytest_twisted.blockon(node.bus.stop())
-
-
-Pair = tuple[Node, Node]
-
-
-async def settled(*nodes: Node) -> None:
-    """Waits until all that was published so far has been heard by these nodes."""
-    for node in nodes:
-        seen = len(node.heard.messages)
-        assert await sent(node.bus, node.bus.node, b"settled") == 1
-        await until(lambda node=node, seen=seen: len(node.heard.messages) > seen)  # type: ignore[misc]
-        node.heard.messages.pop()
+from nexus_tw.model.positions import Position
+from tests.bus.nodes import Make, Node, Pair, settled
+from tests.bus.recording import Recorder, pattern, published, sent, subscribed, until
 
 
 @pytest_twisted.ensureDeferred
@@ -94,14 +34,14 @@ async def test_events_of_one_type_arrive_in_the_order_of_publishing_on_every_nod
     one, two = pair
     await subscribed(one.bus, "task.updated")
     await subscribed(two.bus, "task.updated")
-    answers: list[NexusError | None] = []
+    answers: list[Position | NexusError | None] = []
     for number in range(500):
         one.bus.publish("task.updated", b'{"n": %d, "t": "\xc3\xa4"}' % number, answers.append)
     expected = [("task.updated", b'{"n": %d, "t": "\xc3\xa4"}' % number) for number in range(500)]
     await until(lambda: len(one.heard.events) >= 500 and len(two.heard.events) >= 500 and len(answers) >= 500)
     assert one.heard.events == expected
     assert two.heard.events == expected
-    assert answers == [None] * 500
+    assert answers == one.heard.positions == two.heard.positions
 
 
 @pytest_twisted.ensureDeferred
@@ -290,12 +230,12 @@ async def test_stopping_sends_what_was_accepted(pair: Pair, make: Make) -> None:
     bus, heard = make("third"), Recorder()
     await bus.start(heard)
     await subscribed(bus, "s")
-    answers: list[NexusError | None] = []
+    answers: list[Position | NexusError | None] = []
     for number in range(50):
         bus.publish("s", b"%d" % number, answers.append)
     await bus.stop()
     await until(lambda: len(one.heard.events) == 50)
-    assert answers == [None] * 50
+    assert answers == heard.positions == one.heard.positions
     assert heard.events == one.heard.events == [("s", b"%d" % number) for number in range(50)]
     assert heard.changes == []
 
@@ -309,7 +249,7 @@ async def test_what_goes_with_an_event_reaches_every_node_with_that_event(pair: 
     one, two = pair
     await subscribed(one.bus, "w.x", "w.*", "**")
     await subscribed(two.bus, "w.**")
-    answers: list[NexusError | None] = []
+    answers: list[Position | NexusError | None] = []
     sent = [b"" if number % 3 == 0 else bytes([number % 256, 13, 10, 0, 255]) * (number % 7 + 1) for number in range(300)]
     for number, metadata in enumerate(sent):
         one.bus.publish("w.x", b"%d" % number, answers.append, metadata)
@@ -318,7 +258,7 @@ async def test_what_goes_with_an_event_reaches_every_node_with_that_event(pair: 
     for node in pair:
         assert node.heard.events == [("w.x", b"%d" % number) for number in range(300)]
         assert node.heard.metadata == sent
-    assert answers == [None] * 300
+    assert answers == one.heard.positions == two.heard.positions
 
 
 @pytest_twisted.ensureDeferred

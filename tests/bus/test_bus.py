@@ -15,6 +15,7 @@ from nexus_tw.bus.memory import MemoryBus
 from nexus_tw.bus.redis.bus import RedisBus
 from nexus_tw.model.errors import ConfigError
 from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.settings import History, Kept
 
 PLUGIN = '''
 """Buses of a user's own."""
@@ -24,6 +25,36 @@ from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 def opened(url, reactor, metrics, node, realm):
     bus = MemoryBus(MemoryBroker(reactor), node)
     bus.called_with = (url, node, realm)
+    return bus
+
+class OldBus:
+    """Of the time before histories."""
+
+    def __init__(self):
+        self.node, self.available = "n", True
+
+    def start(self, listener): ...
+    def stop(self): ...
+    def publish(self, event_type, data, done, metadata=b""): ...
+    def subscribe(self, pattern, done): ...
+    def unsubscribe(self, pattern): ...
+    def send(self, node, body, done): ...
+
+def old(url, reactor, metrics, node, realm):
+    return OldBus()
+
+class StiffBus:
+    __slots__ = ("node", "available")
+    __init__ = OldBus.__init__
+    start, stop, publish, send = OldBus.start, OldBus.stop, OldBus.publish, OldBus.send
+    subscribe, unsubscribe = OldBus.subscribe, OldBus.unsubscribe
+
+def stiff(url, reactor, metrics, node, realm):
+    return StiffBus()
+
+def keeping(url, reactor, metrics, node, realm):
+    bus = OldBus()
+    bus.history = "kept"
     return bus
 
 def tired(url):
@@ -43,7 +74,8 @@ def plugin(tmp_path: Path) -> Iterator[None]:
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: pigeons\nVersion: 1\n")
     (metadata / "entry_points.txt").write_text(
         "[nexus.buses]\ncarrier-pigeon = pigeons:opened\nlost-pigeon = pigeons:gone\n"
-        "tired-pigeon = pigeons:tired\nno-pigeon = pigeons:none\n"
+        "old-pigeon = pigeons:old\nstiff-pigeon = pigeons:stiff\n"
+        "keeping-pigeon = pigeons:keeping\ntired-pigeon = pigeons:tired\nno-pigeon = pigeons:none\n"
     )
     sys.path.insert(0, str(tmp_path))
     yield
@@ -67,6 +99,24 @@ def test_an_installed_package_can_offer_a_bus(plugin: None) -> None:
     url = "carrier-pigeon:loft"
     opened: Any = [open_bus(url, Clock(), Metrics(), "n"), open_bus(url, Clock(), Metrics(), "n", "r")]
     assert [bus.called_with for bus in opened] == [(url, "n", "nexus"), (url, "n", "r")]
+
+
+def test_a_bus_that_knows_of_no_history_has_none_and_one_that_keeps_one_is_left_alone(plugin: None) -> None:
+    assert open_bus("old-pigeon:", Clock(), Metrics(), "n").history is None
+    keeping: Any = open_bus("keeping-pigeon:", Clock(), Metrics(), "n")
+    assert keeping.history == "kept"
+    with pytest.raises(ConfigError, match=r"which is not a bus .*history"):
+        open_bus("stiff-pigeon:", Clock(), Metrics(), "n")
+
+
+def test_the_memory_bus_keeps_what_the_settings_say(plugin: None) -> None:
+    for history, kept in (
+        (None, False),
+        (History(count=0), False),
+        (History(), True),
+        (History(count=0, patterns={"a": Kept(count=1)}), True),
+    ):
+        assert (open_bus("memory:", Clock(), Metrics(), "n", history=history).history is not None) is kept
 
 
 def test_a_bus_that_cannot_be_loaded_is_refused_by_key(plugin: None) -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest_twisted
 from twisted.internet.task import Clock, deferLater
 
-from nexus_tw.bus.memory import MemoryBroker, MemoryBus
+from nexus_tw.bus import memory_history
+from nexus_tw.bus.bounds import Bounds
+from nexus_tw.bus.history import History
+from nexus_tw.bus.memory import SWEEP, MemoryBroker, MemoryBus
+from nexus_tw.model import settings
 from nexus_tw.model.errors import NexusError
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.positions import Missed, Position
 from tests.bus.recording import Recorder, pattern, reactor
 
 
@@ -16,7 +24,7 @@ def test_what_is_taken_in_one_turn_is_delivered_together_in_the_next() -> None:
     bus = MemoryBus(MemoryBroker(clock), "one")
     bus.start(heard)
     bus.subscribe(pattern("a.*"), lambda: None)
-    answers: list[NexusError | None] = []
+    answers: list[Position | NexusError | None] = []
     for number in range(100):
         bus.publish("a.b", b"%d" % number, answers.append)
     assert answers == [None] * 100
@@ -47,7 +55,7 @@ def test_messages_and_events_keep_their_order() -> None:
     clock, order = Clock(), list[bytes]()
 
     class Both(Recorder):
-        def event(self, event_type: str, data: bytes, metadata: bytes) -> None:
+        def event(self, event_type: str, data: bytes, metadata: bytes, position: Position | None = None) -> None:
             order.append(data)
 
         def message(self, body: bytes) -> None:
@@ -61,3 +69,128 @@ def test_messages_and_events_keep_their_order() -> None:
     bus.publish("a", b"3", lambda _: None)
     clock.advance(0)
     assert order == [b"1", b"2", b"3"]
+
+
+class Turns(Clock):
+    """A clock of which `advance` lets a turn follow a turn, and `turn` is one alone."""
+
+    def turn(self) -> None:
+        for call in [call for call in self.calls if call.getTime() <= self.seconds()]:
+            self.calls.remove(call)
+            call.called = 1
+            call.func(*call.args, **call.kw)
+
+
+class Keeping:
+    """A node with a history, on a wall clock and a monotonic one that the test sets apart from each other."""
+
+    def __init__(self, **bounds: Any) -> None:
+        self.clock, self.monotonic = Turns(), Clock()
+        self.metrics = Metrics()
+        self.heard = Recorder()
+        history = History(Bounds(settings.History(**bounds)), self.metrics)
+        self.broker = MemoryBroker(self.clock, history, self.monotonic.seconds)
+        self.bus = MemoryBus(self.broker, "one")
+        self.bus.start(self.heard)
+        assert self.bus.history is not None
+        self.history = self.bus.history
+
+    def pass_time(self, seconds: float) -> None:
+        self.monotonic.advance(seconds)
+        self.clock.advance(seconds)
+
+    def put(self, event_type: str = "a", data: bytes = b"1") -> Position:
+        answers: list[Any] = []
+        self.bus.publish(event_type, data, answers.append)
+        self.clock.advance(0)
+        position: Position = answers[0]
+        return position
+
+    def read(self, since: Position, event_type: str = "a") -> Missed:
+        answers: list[Any] = []
+        self.history.read([(event_type, since)], answers.append)
+        self.clock.advance(0)
+        missed: Missed = answers[0][0]
+        return missed
+
+
+def test_an_event_ages_by_the_monotonic_clock_and_a_step_of_the_wall_clock_changes_nothing() -> None:
+    node = Keeping(age=10)
+    start = Position(node.put().epoch, 0)
+    node.clock.advance(3600)  # somebody sets the clock an hour ahead
+    assert node.read(start).recovered
+    assert node.metrics.history_events == 1
+    node.monotonic.advance(10)
+    assert node.read(start).recovered
+    node.monotonic.advance(0.1)
+    assert not node.read(start).recovered
+    place = node.put()
+    node.clock.rightNow -= 7200  # and two hours back
+    node.monotonic.advance(9)
+    later = node.put()
+    assert [event.millis for event in node.read(Position(place.epoch, 1)).events] == [3600000, -3600000]
+    node.monotonic.advance(2)
+    assert not node.read(Position(place.epoch, 1)).recovered
+    assert node.read(place) == Missed(True, later, node.read(place).events)
+    assert len(node.read(place).events) == 1
+
+
+def test_memory_is_released_once_the_last_event_of_a_type_is_past_its_age_without_another_event() -> None:
+    node = Keeping(age=10)
+    node.put("a")
+    node.pass_time(5)
+    place = node.put("b")
+    node.pass_time(5 + SWEEP)
+    node.pass_time(SWEEP)
+    assert node.metrics.history_events == 1
+    node.pass_time(5)
+    assert node.metrics.history_events == 0
+    assert node.metrics.history_trimmed == {"age": 2}
+    assert not node.clock.getDelayedCalls()
+    assert node.read(place, "b").recovered
+    assert node.put("b").offset == 2
+    assert len(node.clock.getDelayedCalls()) == 1
+    node.bus.stop()
+    assert not node.clock.getDelayedCalls()
+
+
+def test_a_read_is_answered_in_the_next_turn_and_a_large_one_is_spread_over_turns() -> None:
+    node = Keeping(count=10000, bytes=10**9)
+    start = Position(node.put().epoch, 0)
+    for _ in range(9999):
+        node.bus.publish("a", b"1", lambda _: None)
+    node.clock.advance(0)
+    answers: list[Any] = []
+    for since in range(5):
+        node.history.read([("a", Position(start.epoch, since))] * 3, answers.append)
+    assert answers == []
+    turns = []
+    while len(answers) < 5:
+        before = len(answers)
+        node.clock.turn()
+        turns.append(len(answers) - before)
+    assert turns == [2, 2, 1]
+    assert memory_history.EVENTS_AT_ONCE < 2 * 10000
+
+
+def test_a_pattern_is_compared_with_some_types_in_each_turn() -> None:
+    node = Keeping()
+    count = 2 * memory_history.NAMES_AT_ONCE + 10
+    node.history.tops([f"t.{number}" for number in range(count)], lambda _: None)
+    answers: list[Any] = []
+    for _ in range(2):
+        node.history.known(pattern("t.*"), answers.append)
+    for turn in range(6):
+        assert len(answers) == turn // 3
+        node.clock.turn()
+    assert [len(answer) for answer in answers] == [count, count]
+
+
+def test_without_a_history_there_are_no_positions() -> None:
+    bus, heard = MemoryBus(MemoryBroker(clock := Clock()), "one"), Recorder()
+    bus.start(heard)
+    bus.subscribe(pattern("a"), lambda: None)
+    assert bus.history is None
+    bus.publish("a", b"1", lambda answer: heard.changes.append(repr(answer)))
+    clock.advance(0)
+    assert (heard.changes, heard.positions) == (["None"], [None])

@@ -8,6 +8,7 @@ import pytest
 
 from nexus_tw.interfaces.peers import Subscription
 from nexus_tw.model.events import Event, EventMetadata, Publisher, Rule, encode_metadata
+from nexus_tw.model.positions import Position
 from tests.pubsub.world import World, continuity
 from tests.recording import RecordingEachEncoding, RecordingEncoding, RecordingPeer, principal
 
@@ -58,6 +59,20 @@ def test_a_gap_stands_where_the_events_are_missing(world: World, peer: Recording
 
 
 # --- what goes with an event
+
+
+def test_an_event_reaches_the_encodings_with_its_position_or_with_none(world: World) -> None:
+    class Positions(RecordingEncoding):
+        def event(self, event: Event, _subscription: Subscription) -> bytes:
+            return f"{event.position}\n".encode()
+
+    peer = RecordingPeer(encoding=Positions())
+    world.subscribe(peer, "a")
+    for metadata in (b"", encode_metadata(EventMetadata(7))):
+        world.arrivals.event("a", b"1", metadata, Position("e.1", 5))
+        world.arrivals.event("a", b"1", metadata)
+    world.turn()
+    assert world.told(peer) == ["e.1:5", "None", "e.1:5", "None"]
 
 
 class KeepingEncoding(RecordingEncoding):

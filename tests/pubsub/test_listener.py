@@ -11,6 +11,7 @@ from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 from nexus_tw.interfaces.realm import SubscribeReply, SubscribeRequest
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.positions import Position
 from nexus_tw.model.settings import Limits
 from nexus_tw.presence.sessions import Roster
 from nexus_tw.pubsub.arriving import Arrivals
@@ -44,7 +45,7 @@ def test_gaps_that_the_bus_could_not_take_are_told_to_every_node_before_an_event
 
     class Bus(HandBus):
         def publish(
-            self, event_type: str, data: bytes, done: Callable[[NexusError | None], None], metadata: bytes = b""
+            self, event_type: str, data: bytes, done: Callable[[Position | NexusError | None], None], metadata: bytes = b""
         ) -> None:
             told.append(data)
             super().publish(event_type, data, done, metadata)

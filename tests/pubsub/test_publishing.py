@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nexus_tw.model.positions import Position
 from nexus_tw.model.settings import Role
 from nexus_tw.pubsub import publishing as module
 from tests.fakes import AWAY
@@ -30,13 +31,14 @@ def test_an_event_is_published_with_its_data_as_it_came(world: World) -> None:
 
 def test_a_publisher_is_answered_once_the_bus_has_taken_it(world: World) -> None:
     world.bus.takes = False
-    world.publish(principal(), "a")
-    world.publish(principal(), "a")
+    for _ in range(3):
+        world.publish(principal(), "a")
     assert world.said == []
     world.bus.untaken[0](None)
     world.bus.untaken[1](AWAY)
-    assert world.said == ["published", ("publish", "bus_unavailable", "The event bus is away")]
-    assert world.metrics.events_published == 1
+    world.bus.untaken[2](Position("e", 1))
+    assert world.said == ["published", ("publish", "bus_unavailable", "The event bus is away"), "published"]
+    assert world.metrics.events_published == 2
 
 
 def test_what_is_published_reaches_subscribers_only_through_the_bus(world: World, peer: RecordingPeer) -> None:

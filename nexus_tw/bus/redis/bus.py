@@ -28,12 +28,13 @@ from nexus_tw.bus.redis.connection import BATCH, Publisher, Unreachable, away, g
 from nexus_tw.bus.redis.connector import Door, Place
 from nexus_tw.bus.redis.link import PATIENCE, Link
 from nexus_tw.bus.redis.sentinel import Sentinels
-from nexus_tw.interfaces.plugins import BusListener, IBus
+from nexus_tw.interfaces.plugins import BusListener, IBus, IHistory
 from nexus_tw.model import payloads
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.pattern_index import PatternIndex, some
+from nexus_tw.model.positions import Position
 from nexus_tw.model.settings import DEFAULT_REALM
 
 FIRST_DELAY: Final = 0.1  # s
@@ -76,6 +77,7 @@ class RedisBus:
         """`reactor` provides time and connections. Raise `ConfigError` if the address's certificates cannot be used."""
         self.node = node
         self.available = False
+        self.history: IHistory | None = None
         self._address = address
         self._name = str(address) if realm == DEFAULT_REALM else f"{address} for the realm {realm}"  # in the log
         self._channels = Channels.of(realm)
@@ -112,7 +114,11 @@ class RedisBus:
         return Deferred.fromCoroutine(self._stop())
 
     def publish(
-        self, event_type: str, data: bytes, done: Callable[[NexusError | None], None], metadata: bytes = b""
+        self,
+        event_type: str,
+        data: bytes,
+        done: Callable[[Position | NexusError | None], None],
+        metadata: bytes = b"",
     ) -> None:
         publisher = self._publisher(done)
         if publisher is None:
@@ -208,7 +214,7 @@ class RedisBus:
             self._invalid(channel, error.message)
             return
         if self._listener is not None:
-            self._listener.event(event_type, payload, metadata)
+            self._listener.event(event_type, payload, metadata, None)
 
     def _invalid(self, channel: bytes, why: str) -> None:
         self._metrics.bus_invalid += 1

@@ -20,6 +20,7 @@ from nexus_tw.bus.redis.address import parse
 from nexus_tw.bus.redis.bus import RedisBus
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.positions import Position
 from tests.bus.gate import Gate, pass_on
 from tests.bus.recording import Recorder, pattern, published, reactor, sent, subscribed, until
 from tests.certificates import authority, issue
@@ -392,7 +393,7 @@ async def test_a_frozen_redis_is_noticed_and_left(redis: RedisServer, node: Call
     await subscribed(one.bus, "works")
     redis.pause()
     frozen = time.monotonic()
-    answers: list[NexusError | None] = []
+    answers: list[Position | NexusError | None] = []
     waiting: list[str] = []
     one.bus.subscribe(pattern("later.*"), lambda: waiting.append("stands"))
     size = 1048576
@@ -403,7 +404,7 @@ async def test_a_frozen_redis_is_noticed_and_left(redis: RedisServer, node: Call
     await until(lambda: one.heard.changes == ["lost"])
     assert time.monotonic() - frozen < 8  # 4 on a machine that has time
     await until(lambda: len(answers) == fitting + 3)
-    assert {error.code if error else None for error in answers} == {"bus_unavailable"}
+    assert {error.code if isinstance(error, NexusError) else None for error in answers} == {"bus_unavailable"}
     assert waiting == ["stands"]
     redis.resume()
     thawed = time.monotonic()

@@ -1,0 +1,85 @@
+"""Nodes on a bus: what makes them, and what can happen to them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from nexus_tw.bus.memory import MemoryBroker, MemoryBus
+from nexus_tw.interfaces.plugins import IBus
+from nexus_tw.model import settings
+from nexus_tw.model.positions import Position
+from tests.bus.recording import Recorder, sent, until
+
+
+class Make(Protocol):
+    """Makes a bus for a node of that name, and for a realm; those of a realm are connected with each other."""
+
+    def __call__(self, node: str, realm: str = "nexus", history: settings.History = ...) -> IBus: ...
+
+
+class Node(NamedTuple):
+    bus: IBus
+    heard: Recorder
+
+
+Pair = tuple[Node, Node]
+
+
+async def settled(*nodes: Node) -> None:
+    """Waits until all that was published so far has been heard by these nodes."""
+    for node in nodes:
+        seen = len(node.heard.messages)
+        assert await sent(node.bus, node.bus.node, b"settled") == 1
+        await until(lambda node=node, seen=seen: len(node.heard.messages) > seen)  # type: ignore[misc]
+        node.heard.messages.pop()
+
+
+class Faults(Protocol):
+    """What a network does to nodes."""
+
+    async def cut(self, node: Node) -> None:
+        """Takes the bus away from it, until `mend`; returns once it knows."""
+
+    async def mend(self, node: Node) -> None:
+        """Gives it back; returns once it knows."""
+
+    def drop(self, node: Node, events: int) -> None:
+        """Loses so many of the next events on their way to it, in silence."""
+
+
+class FaultyBus(MemoryBus):
+    """A node on the memory bus that can lose its broker, and events."""
+
+    def __init__(self, broker: MemoryBroker, node: str) -> None:
+        super().__init__(broker, node)
+        self.cut = False
+        self.dropping = 0
+
+    def event(self, event_type: str, data: bytes, metadata: bytes, position: Position | None) -> None:
+        if self.cut:
+            return
+        if self.dropping:
+            self.dropping -= 1
+            return
+        super().event(event_type, data, metadata, position)
+
+
+class MemoryFaults:
+    """Provides `Faults`."""
+
+    async def cut(self, node: Node) -> None:
+        bus = self._bus(node)
+        bus.cut, bus.available = True, False
+        node.heard.lost()
+
+    async def mend(self, node: Node) -> None:
+        bus = self._bus(node)
+        bus.cut, bus.available = False, True
+        node.heard.restored()
+
+    def drop(self, node: Node, events: int) -> None:
+        self._bus(node).dropping = events
+
+    def _bus(self, node: Node) -> FaultyBus:
+        assert isinstance(node.bus, FaultyBus)
+        return node.bus
