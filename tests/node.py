@@ -135,7 +135,7 @@ class Node:
         for name, realm in server.realms.items():
             subscriptions, presence = realm._subscriptions, realm._presence
             hub = subscriptions._hub
-            executors, invocations = realm._executors, realm._invocations
+            executors, invocations = realm._registry, realm._invocations
             patterns = [hub._buckets._trie._root.children, hub._buckets._trie._root.tails]
             registrations = executors._registrations
             procedures = [registrations._trie._root.children, registrations._trie._root.tails]
@@ -150,7 +150,7 @@ class Node:
                     *procedures,
                 ],
                 f"{name}: invocations": [invocations._hands, invocations._named],
-                f"{name}: waiters": [realm._dealer._book._awaited],
+                f"{name}: waiters": [realm._commands._book._awaited],
                 f"{name}: sessions": [realm._roster._peers, realm._testaments._testaments],
             }
         return {name: [table for table in held if table] for name, held in tables.items() if any(held)}

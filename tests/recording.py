@@ -95,7 +95,7 @@ class RecordingPeer:
         self.principal = who or principal()
         self.address = address
         self.encoding = encoding or RecordingEncoding()
-        self.several: Callable[[Peer], bool] = lambda _peer: False
+        self.multi_agent: Callable[[Peer], bool] = lambda _peer: False
         self.sent: list[ServerMessage] = []
         self.invocations: list[Invocation] = []
         self.payloads: list[Payload] = []  # of these, which do not hold them once they were handed over
@@ -111,14 +111,14 @@ class RecordingPeer:
         self.invocations.append(invocation)
         self.payloads.append(invocation.payload)
         self.sent.append(
-            messages.Invocation(
+            messages.CommandInvocation(
                 command_id=invocation.command_id,
                 command=invocation.procedure,
                 parameters=msgspec.Raw(invocation.payload.parameters),
                 caller=invocation.caller.authid,
                 deadline=format_millis(int(invocation.deadline * 1000)),
                 attempt=invocation.attempt,
-                agent_id=invocation.agent_id if self.several(self) else None,
+                agent_id=invocation.agent_id if self.multi_agent(self) else None,
             )
         )
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from nexus_tw.interfaces.peers import Peer
 from nexus_tw.interfaces.realm import CallReply
 from nexus_tw.model.errors import INVALID_URI, invalid
 from nexus_tw.model.payloads import Payload
@@ -15,9 +13,6 @@ from nexus_tw.model.serializers import JSON
 from nexus_tw.protocols.wamp.heads import read
 from nexus_tw.protocols.wamp.messages import Id
 from nexus_tw.protocols.wamp.uris import is_loose
-
-Procedure = Callable[[Peer, Payload, CallReply], None]
-"""A procedure of the server's own; may raise `NexusError` instead of replying."""
 
 
 def values_of(payload: Payload) -> tuple[list[Any], dict[str, Any]]:

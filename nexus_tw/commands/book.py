@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import Raw
 from twisted.internet.interfaces import IReactorTime
 
-from nexus_tw.commands.task import NO_PARAMETERS, Command, Execution, _size, failed
+from nexus_tw.commands.task import NO_PARAMETERS, CommandRecord, Execution, failed, json_size
 from nexus_tw.interfaces.peers import Peer
 from nexus_tw.interfaces.realm import CommandReply
 from nexus_tw.model.budgets import Budget
@@ -33,20 +33,20 @@ class CommandBook:
     def __init__(self, limits: Limits, clock: IReactorTime, metrics: Metrics) -> None:
         self._limits = limits
         self._clock = clock
-        self._live: dict[str, Command] = {}
-        self._ended: OrderedDict[str, Command] = OrderedDict()
+        self._live: dict[str, CommandRecord] = {}
+        self._ended: OrderedDict[str, CommandRecord] = OrderedDict()
         self._pending: Counter[str] = Counter()
-        self._awaited: dict[Peer, dict[Command, None]] = {}  # commands that have not ended, by where somebody waits
-        self._ended_of: dict[str, OrderedDict[str, Command]] = {}  # by account
+        self._awaited: dict[Peer, dict[CommandRecord, None]] = {}  # commands that have not ended, by where somebody waits
+        self._ended_of: dict[str, OrderedDict[str, CommandRecord]] = {}  # by account
         self._counts = Budget("commands", "commands", limits, metrics)
         self._bytes = Budget("command_bytes", MAX_BYTES, limits, metrics)
 
-    def find(self, command_id: str) -> Command | None:
+    def find(self, command_id: str) -> CommandRecord | None:
         """The command of that id, if it is remembered."""
         self._forget_old()
         return self._live.get(command_id) or self._ended.get(command_id)
 
-    def add(self, command: Command) -> None:
+    def add(self, command: CommandRecord) -> None:
         """Takes a command that has not ended; raises `limit_exceeded` where there is no room for it."""
         limits, account = self._limits, command.account
         if limits.pending and self._pending[account] >= limits.pending:
@@ -66,8 +66,8 @@ class CommandBook:
         self._live[command.id] = command
         self._pending[account] += 1
 
-    def attach(self, command: Command, reply: CommandReply, peer: Peer) -> None:
-        """Have somebody at this peer wait for a command that is remembered; see `Command.attach`."""
+    def attach(self, command: CommandRecord, reply: CommandReply, peer: Peer) -> None:
+        """Have somebody at this peer wait for a command that is remembered; see `CommandRecord.attach`."""
         if command.state is None:
             self._awaited.setdefault(peer, {})[command] = None
         try:
@@ -81,7 +81,7 @@ class CommandBook:
         for command in self._awaited.pop(peer, ()):
             command.leave(peer)
 
-    def _leave(self, peer: Peer, command: Command) -> None:
+    def _leave(self, peer: Peer, command: CommandRecord) -> None:
         awaited = self._awaited.get(peer)
         if awaited is not None:
             awaited.pop(command, None)
@@ -95,20 +95,20 @@ class CommandBook:
         the error that says so. The result of a command with one is told now, and perhaps forgotten after that.
         """
         command = execution.command
-        size = _size(outcome) if isinstance(outcome, Raw) else len(outcome.message)
-        if command.several:
+        size = json_size(outcome) if isinstance(outcome, Raw) else len(outcome.message)
+        if command.multi_target:
             self._make_room(command.account, 0, size)
             if self._bytes.spills(command.account, size) or self._bytes.full(size):
                 outcome = failed("limit_exceeded", "there is no room for this result beside those of other targets")
                 size = len(outcome.message)
-        if command.several and isinstance(outcome, NexusError):
+        if command.multi_target and isinstance(outcome, NexusError):
             command.failure = execution.fail(outcome, command.failure)
         else:
             execution.outcome = outcome
         command.size += size
         self._bytes.count(command.account, size)
 
-    def spend(self, command: Command) -> None:
+    def spend(self, command: CommandRecord) -> None:
         """Free the parameters of a command, which nobody will be given any more."""
         size = len(command.parameters) - len(NO_PARAMETERS)
         if size > 0:
@@ -116,7 +116,7 @@ class CommandBook:
             command.size -= size
             self._bytes.give_back(command.account, size)
 
-    def ended(self, command: Command) -> None:
+    def ended(self, command: CommandRecord) -> None:
         """The command ends now: its parameters are no longer needed."""
         for peer in command.peers():
             self._leave(peer, command)
@@ -153,7 +153,7 @@ class CommandBook:
             else:
                 return
 
-    def _forget(self, command: Command) -> None:
+    def _forget(self, command: CommandRecord) -> None:
         account = command.account
         del self._ended[command.id]
         mine = self._ended_of[account]

@@ -6,37 +6,29 @@ everybody can watch it. A call is none of that. It goes to who executes it now o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import unquote
-from uuid import uuid4
 
 import msgspec
-from msgspec import Raw
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from nexus_tw.commands.arguments import Procedure
-from nexus_tw.commands.handlers import HandlerRun
-from nexus_tw.commands.invocations import HANDED_ON, TOO_LONG, Invocation, Invocations
-from nexus_tw.commands.registry import Executor, Executors, Registration
+from nexus_tw.commands.invocations import TOO_LONG, PendingInvocation
+from nexus_tw.commands.registry import Registry
+from nexus_tw.interfaces.executors import Executor
 from nexus_tw.interfaces.peers import Caller, Peer, Reason
-from nexus_tw.interfaces.plugins import Handler
 from nexus_tw.interfaces.realm import CallReply, CallRequest, CancelMode
-from nexus_tw.model.budgets import Budget
 from nexus_tw.model.errors import UNSUPPORTED, NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.payloads import Options, Payload
-from nexus_tw.model.policy import Principal
+from nexus_tw.model.policy import EVERYTHING, Principal
 from nexus_tw.model.settings import Limits
 from nexus_tw.runtime.client_log import ClientLog
 from nexus_tw.runtime.guard import Guard
 
 AGENT: Final = "nexus.agent."
-HELD: Final = 67108864  # bytes of the arguments that the handlers of one realm are working on, from plain calls
 LONGEST: Final = 86400.0  # s; what is asked for beyond it is cut down to it
 
 _guarded: Final = Guard(__name__, "Who executes a call could not be told that nobody waits for it")
-
 
 
 class Calls:
@@ -45,10 +37,7 @@ class Calls:
     def __init__(
         self,
         clock: IReactorTime,
-        executors: Executors,
-        invocations: Invocations,
-        handlers: Mapping[str, Handler],
-        procedures: Mapping[str, Procedure],
+        registry: Registry,
         metrics: Metrics,
         limits: Limits,
         disclose: bool,
@@ -56,18 +45,14 @@ class Calls:
     ) -> None:
         """With `disclose` every callee is told who calls."""
         self.clock = clock
-        self.executors = executors
-        self.invocations = invocations
-        self.handlers = handlers
-        self.procedures = procedures
         self.metrics = metrics
         self.timeout = limits.call  # s for calls that give none; 0: none
         self.disclose = disclose
         self.journal = journal
-        self.held = Budget("handler_bytes", HELD, limits, metrics)
+        self._registry = registry
 
-    def call(self, peer: Peer, rights: Principal, request: CallRequest, reply: CallReply) -> Call:
-        """Takes a call, for which `rights` must be enough. Raises `forbidden`, `no_such_command` where nobody executes it."""
+    def call(self, peer: Peer, rights: Principal, request: CallRequest, reply: CallReply) -> PlainCall:
+        """Start a call with these rights. Raise `forbidden`, or `no_such_command` if it has no executor."""
         name, agent_id = _target(request.procedure)
         if self._own_right(name, agent_id):
             return self._take(peer, name, agent_id, request, reply, None)
@@ -79,28 +64,23 @@ class Calls:
             self.journal.called(who.account, who.subject, name, f"refused: {error.code}")
             raise
 
+    def ask(self, procedure: str, args: list[Any], timeout: float, reply: CallReply) -> None:
+        """Call it for the server itself, for `timeout` s at most, whatever the limit of other calls. Raise `no_such_command`
+        if it has no executor now."""
+        payload = Payload.of_value(msgspec.json.encode({"args": args, "kwargs": {}}), "pair")
+        executor = self._pick(procedure, None, payload.size)
+        request = CallRequest(procedure, payload, timeout, False, False, False, None)
+        PlainCall(self, reply, False).start(executor, _SERVER, EVERYTHING, procedure, request)
+
     def _take(
         self, peer: Peer, name: str, agent_id: str | None, request: CallRequest, reply: CallReply, noted: Principal | None
-    ) -> Call:
-        procedure = self.procedures.get(name) if agent_id is None else None
-        handler = self.handlers.get(name) if agent_id is None else None
-        if procedure is None and handler is None:
-            registration, executor = self._pick(name, agent_id, request.payload.size)
-            if request.more and not executor.peer.streams:
-                raise _no_parts(name)
-            call = Call(self, reply, request.progressive, noted, name)
-            who = peer.principal
-            call.hand_over(Caller(peer.number, who.subject, who.role), name, request, registration, executor)
-            return call
-        if request.more:
+    ) -> PlainCall:
+        executor = self._pick(name, agent_id, request.payload.size)
+        if request.more and not executor.streams:
             raise _no_parts(name)
-        if request.options is not None:
-            raise UNSUPPORTED.error(f"{name} is executed by the server, which cannot open an encrypted payload")
-        call = Call(self, reply, request.progressive, noted, name)
-        if procedure is not None:
-            procedure(peer, request.payload, call)
-        elif handler is not None:
-            call.run(handler, peer, name, request)
+        who = peer.principal
+        call = PlainCall(self, reply, request.progressive, noted, name)
+        call.start(executor, Caller(peer.number, who.subject, who.role), who, name, request)
         return call
 
     def granted(self, principal: Principal, procedure: str) -> bool:
@@ -116,39 +96,21 @@ class Calls:
 
     def _own_right(self, name: str, agent_id: str | None) -> bool:
         """Whether it is for the procedure itself to say who may call it."""
-        return agent_id is None and name.startswith("nexus.") and name in self.procedures
+        return agent_id is None and name.startswith("nexus.") and self._registry.own(name) is not None
 
-    def _pick(self, name: str, agent_id: str | None, size: int) -> tuple[Registration, Executor]:
-        picked = self.executors.pick(name, agent_id)
-        if picked is None:
+    def _pick(self, name: str, agent_id: str | None, size: int) -> Executor:
+        executor = self._registry.pick(name, agent_id)
+        if executor is None:
             raise NexusError("no_such_command", _nobody(name, agent_id))
-        if not picked[1].peer.room(size):
+        if not executor.room(size):
             raise _busy(name)
-        return picked
-
-    def ask(self, procedure: str, args: list[Any], timeout: float, reply: CallReply) -> None:
-        """Calls it for the server itself, for `timeout` s at most, whatever the limit of other calls. Raises `no_such_command`
-        where nobody executes it now."""
-        payload = Payload.of_value(msgspec.json.encode({"args": args, "kwargs": {}}), "pair")
-        picked = self._pick(procedure, None, payload.size)
-        request = CallRequest(procedure, payload, timeout, False, False, False, None)
-        Call(self, reply, False).hand_over(_SERVER, procedure, request, *picked)
+        return executor
 
 
-class Call:
-    """One call under way; as `CallersHalf` it hears of its invocation, as `Reply` of a procedure of the server's own."""
+class PlainCall:
+    """The caller's half of one call: provides `nexus_tw.interfaces.realm.OpenCall`, and `CallersHalf` for its executor."""
 
-    __slots__ = (
-        "_calls",
-        "_invocation",
-        "_name",
-        "_noted",
-        "_patience",
-        "_progressive",
-        "_reply",
-        "_run",
-        "_timer",
-    )
+    __slots__ = ("_calls", "_invocation", "_name", "_noted", "_patience", "_progressive", "_reply", "_timer")
 
     def __init__(
         self, calls: Calls, reply: CallReply, progressive: bool, noted: Principal | None = None, name: str = ""
@@ -160,21 +122,17 @@ class Call:
         self._name = name
         self._reply: CallReply | None = reply
         self._progressive = progressive
-        self._invocation: Invocation | None = None
-        self._run: HandlerRun | None = None
+        self._invocation: PendingInvocation | None = None
         self._patience = 0.0  # s until the first result and from one to the next; 0: no limit
         self._timer: IDelayedCall | None = None
 
-    def hand_over(
-        self, caller: Caller, name: str, request: CallRequest, registration: Registration, executor: Executor
-    ) -> None:
+    def start(self, executor: Executor, caller: Caller, principal: Principal, name: str, request: CallRequest) -> None:
+        """Hand it over. Raise what the executor raises; then nobody waits for it."""
         calls = self._calls
-        seconds = self._arm(request.timeout)
-        invocation = self._invocation = Invocation(
-            calls.invocations,
+        seconds = self._arm(request.timeout) if executor.interruptible else LONGEST
+        invocation = self._invocation = PendingInvocation(
             self,
             executor,
-            registration,
             name,
             request.payload,
             caller,
@@ -184,46 +142,28 @@ class Call:
             more=request.more,
             options=request.options,
         )
-        calls.invocations.start(invocation)
-
-    def run(self, handler: Handler, peer: Peer, name: str, request: CallRequest) -> None:
-        """Has a handler of the server execute it. Raises `limit_exceeded` if others hold too much already."""
-        held, account, size = self._calls.held, peer.principal.account, request.payload.size
-        held.take(account, size)
-        self._arm(request.timeout)
-
-        def on_progress(_run: HandlerRun, data: Raw) -> None:
-            self.progressed(Payload.of_value(bytes(data)), None)
-
-        def on_end(_run: HandlerRun, outcome: Raw | NexusError) -> None:
-            held.give_back(account, size)
-            if isinstance(outcome, NexusError):
-                self.failed(outcome)
-            else:
-                self.completed(Payload.of_value(bytes(outcome)), None)
-
-        parameters = msgspec.json.decode(request.payload.parameters)
-        self._run = HandlerRun(str(uuid4()), name, parameters, peer.principal, on_progress, on_end)
-        self._run.start(handler)
+        try:
+            invocation.start(principal)
+        except NexusError:
+            self._forget()
+            raise
 
     def further(self, payload: Payload, more: bool) -> None:
-        """A further part of the arguments (WAMP: progressive call invocations); the last one where `more` is false."""
+        """A further part of the arguments (WAMP: progressive call invocations); the last one if `more` is false."""
         invocation = self._invocation
         if invocation is not None and not invocation.over:
-            if not invocation.peer.room(payload.size):
+            executor = invocation.executor
+            if executor.room(payload.size):
+                executor.further(invocation, payload, more)
+            else:
                 self.failed(_busy(self._name))
                 self._leave("cancelled")
-                return
-            invocation.payload = payload
-            invocation.more = more
-            invocation.peer.invoke(invocation)
-            invocation.payload = HANDED_ON
 
     def cancel(self, mode: CancelMode) -> None:
-        """The caller wants no result any more; `kill` waits for what the callee says to that."""
+        """The caller wants no result any more; `kill` waits for the executor's answer to that."""
         invocation = self._invocation
         if mode == "kill" and invocation is not None:
-            if invocation.peer.interrupt(invocation, "cancelled"):
+            if invocation.executor.interrupt(invocation, "cancelled"):
                 return
             mode = "skip"  # it has been told as far as it can be
         self.failed(NexusError("cancelled", "the call was cancelled"))
@@ -262,12 +202,6 @@ class Call:
     def overran(self, _alone: bool) -> None:
         self.failed(NexusError("too_large", TOO_LONG))
 
-    # --- Reply
-
-    progress = progressed
-    result = completed
-    error = failed
-
     # ---
 
     def _arm(self, timeout: float) -> float:
@@ -284,9 +218,7 @@ class Call:
 
     def _leave(self, reason: Reason | None) -> None:
         """Nobody waits for who executes it, which is told so where there is a reason."""
-        invocation, run = self._invocation, self._run
-        if run is not None and reason is not None:
-            run.stop(reason)
+        invocation = self._invocation
         if invocation is not None and not invocation.over:
             if reason is None:
                 invocation.end()
@@ -294,10 +226,14 @@ class Call:
                 invocation.stop(reason)
 
     def _end(self, outcome: str) -> CallReply | None:
-        reply, self._reply = self._reply, None
+        reply = self._forget()
         who = self._noted
         if reply is not None and who is not None:
             self._calls.journal.called(who.account, who.subject, self._name, outcome)
+        return reply
+
+    def _forget(self) -> CallReply | None:
+        reply, self._reply = self._reply, None
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()
@@ -326,7 +262,3 @@ def _target(procedure: str) -> tuple[str, str | None]:
 
 def _nobody(name: str, agent_id: str | None) -> str:
     return f"nobody executes {name}" if agent_id is None else f"agent {agent_id} does not execute {name}"
-
-
-
-

@@ -17,11 +17,15 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from nexus_tw.commands.invocations import HANDED_ON
+from nexus_tw.commands.procedures import refuse_encrypted
 from nexus_tw.commands.threads import Threads, as_json
-from nexus_tw.interfaces.peers import Reason
+from nexus_tw.interfaces.peers import Invocation, Reason
 from nexus_tw.interfaces.plugins import Handler
+from nexus_tw.model.budgets import Budget
 from nexus_tw.model.errors import ERRORS, ConfigError, NexusError
 from nexus_tw.model.names import is_name, is_reserved
+from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Command
 from nexus_tw.runtime.guard import Guard
@@ -31,6 +35,7 @@ from nexus_tw.runtime.plugins import load_entry
 GROUP: Final = "nexus.commands"
 WHAT: Final = "a command handler"
 PARAMETERS: Final = ("call",)
+HELD: Final = 67108864  # bytes of the arguments of plain calls that the handlers of one realm are working on
 
 _log = Logger()
 
@@ -69,68 +74,111 @@ def _check_name(where: str, name: str, taken: dict[str, Handler]) -> None:
         raise ConfigError(f"{where}: {name!r} is given twice")
 
 
+class HandlerExecutor:
+    """A handler as executor; provides `nexus_tw.interfaces.executors.Executor`."""
+
+    __slots__ = ("_handler", "_held", "_runs")
+
+    agent_id = None
+    streams = False
+    local = True
+    interruptible = True
+
+    def __init__(self, handler: Handler, held: Budget) -> None:
+        """`held` counts the arguments of plain calls as long as handlers work on them; those of commands are counted
+        already."""
+        self._handler = handler
+        self._held = held
+        self._runs: dict[Invocation, HandlerRun] = {}
+
+    def room(self, _size: int) -> bool:
+        return True
+
+    def start(self, invocation: Invocation, principal: Principal | None) -> None:
+        """Raise `limit_exceeded` if others hold too much already."""
+        assert principal is not None, "a handler has only first attempts"
+        refuse_encrypted(invocation)
+        account = principal.account
+        counted = not invocation.named
+        size = invocation.payload.size
+        if counted:
+            self._held.take(account, size)
+
+        def ended() -> None:
+            del self._runs[invocation]
+            if counted:
+                self._held.give_back(account, size)
+
+        run = self._runs[invocation] = HandlerRun(invocation, principal, ended)
+        run.start(self._handler)
+
+    def further(self, _invocation: Invocation, _payload: Payload, _more: bool) -> None:
+        raise AssertionError("it does not stream")
+
+    def interrupt(self, invocation: Invocation, reason: Reason) -> bool:
+        run = self._runs.get(invocation)
+        if run is not None:
+            run.stop(reason)
+        return False
+
+    def named(self, _invocation: Invocation) -> None:
+        pass
+
+    def release(self, _invocation: Invocation) -> None:
+        """Nothing: the run is kept until the handler has returned, so that it can be interrupted."""
+
+
 class HandlerRun:
-    """One run of a handler, and what it gets to see of the command (`interfaces.Invoked`)."""
+    """One run of a handler, and its view of the command (`interfaces.plugins.Invoked`)."""
 
     attempt = 1  # a handler is lost only together with the server
 
-    def __init__(
-        self,
-        command_id: str,
-        command: str,
-        parameters: Any,
-        caller: Principal,
-        on_progress: Callable[[HandlerRun, Raw], None],
-        on_end: Callable[[HandlerRun, Raw | NexusError], None],
-    ) -> None:
-        self.command_id = command_id
-        self.command = command
-        self.parameters = parameters
+    def __init__(self, invocation: Invocation, caller: Principal, on_end: Callable[[], None]) -> None:
+        """`on_end` is called once, as soon as the handler has ended."""
+        self.command_id = invocation.command_id
+        self.command = invocation.procedure
+        self.parameters: Any = msgspec.json.decode(invocation.payload.parameters)
         self.caller = caller
-        # Until it ends: whoever waits refers to the run.
-        self._on_progress: Callable[[HandlerRun, Raw], None] | None = on_progress
-        self._on_end: Callable[[HandlerRun, Raw | NexusError], None] | None = on_end
+        invocation.payload = HANDED_ON
+        self._invocation: Invocation | None = invocation  # until it ends
+        self._on_end = on_end
         self._on_cancel: list[Callable[[str], None]] = []
         self._stopped: str | None = None
         self._deferred: Deferred[Any] | None = None
 
     def start(self, handler: Handler) -> None:
-        """Calls the handler; `on_end` is called once, perhaps before this returns: with JSON, or with a code and a reason."""
+        """Call the handler. The invocation may end before this returns: with JSON, or with a code and a reason."""
         deferred: Deferred[Any] = maybeDeferred(handler, self)
         self._deferred = deferred
         deferred.addCallback(as_json)
         deferred.addErrback(self._failure)
         deferred.addCallback(self._end)
-        # Whatever still goes wrong is a fault of ours: it must be seen in the log, not when memory is next tidied up.
+        # An error after this is a fault of ours: log it now, not at the next garbage collection.
         deferred.addErrback(lambda failure: _log.failure("Reporting on a command handler", failure=failure))
         if self._stopped is not None:
-            # Stopped by its own doing (say, its progress made the caller cancel) before there was anything to cancel.
+            # Stopped because of itself (its progress made the caller cancel) before there was anything to cancel.
             self._cancel()
 
     @property
     def cancelled(self) -> bool:
-        """See `interfaces.Invoked`."""
+        """See `interfaces.plugins.Invoked`."""
         return self._stopped is not None
 
     def progress(self, data: Any) -> None:
-        """See `interfaces.Invoked`; raises `TypeError` or `ValueError` for what is no JSON. Ignored once it was stopped or has
-        ended."""
-        body = Raw(msgspec.json.encode(data))
-        if self._stopped is None and self._on_progress is not None:
-            self._on_progress(self, body)
+        """See `interfaces.plugins.Invoked`. Ignored once it was stopped or has ended."""
+        body = msgspec.json.encode(data)
+        if self._stopped is None and self._invocation is not None:
+            self._invocation.progress(Payload.of_value(body))
 
     def on_cancel(self, callback: Callable[[str], None]) -> None:
-        """See `interfaces.Invoked`; calls back at once when that has happened already."""
+        """See `interfaces.plugins.Invoked`. Call back at once if it was stopped already."""
         if self._stopped is None:
             self._on_cancel.append(callback)
         else:
             callback(self._stopped)
 
-    def end(self) -> None:
-        """Whoever waits has been told to wait no more; the outcome is still reported, for whoever cares."""
-
     def stop(self, reason: Reason) -> None:
-        """Tells the handler that nobody waits any more."""
+        """Tell the handler that nobody waits any more; its outcome is ignored."""
         self._stopped = reason
         guarded = Guard(__name__, f"Stopping a handler of {self.command} failed")
         callbacks, self._on_cancel = self._on_cancel, []
@@ -143,11 +191,15 @@ class HandlerRun:
             Guard(__name__, f"Stopping a handler of {self.command} failed")(self._deferred.cancel)
 
     def _end(self, outcome: Raw | NexusError) -> None:
-        on_end, self._on_end = self._on_end, None
-        self._on_progress = None
+        invocation, self._invocation = self._invocation, None
         self._on_cancel.clear()
-        if on_end is not None:
-            on_end(self, outcome)
+        self._on_end()
+        if invocation is None or self._stopped is not None:
+            return
+        if isinstance(outcome, NexusError):
+            invocation.error(outcome)
+        else:
+            invocation.result(Payload.of_value(bytes(outcome)))
 
     def _failure(self, failure: Failure) -> NexusError:
         error = failure.value

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from typing import Final, Protocol
 from uuid import uuid4
 
-from nexus_tw.commands.registry import Executor
-from nexus_tw.interfaces.peers import Caller, Peer, Reason, Registration
+from nexus_tw.interfaces.executors import Executor
+from nexus_tw.interfaces.peers import Caller, Invocation, Peer, Reason, Registration
 from nexus_tw.model.budgets import Shelf
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.payloads import Options, Payload
+from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Limits
 from nexus_tw.runtime.guard import Guard
 
@@ -45,34 +46,33 @@ class CallersHalf(Protocol):
         `alone` if it was executing nothing else."""
 
 
-class Invocation:
-    """Provides `nexus_tw.interfaces.plugins.Invocation`."""
+class PendingInvocation:
+    """Provides `nexus_tw.interfaces.peers.Invocation`, and to the caller's half the means to end it."""
 
     __slots__ = (
         "_command_id",
         "_half",
-        "_table",
-        "agent_id",
         "attempt",
         "caller",
         "deadline",
         "disclosed",
+        "executor",
         "more",
         "number",
         "options",
         "payload",
-        "peer",
         "procedure",
         "progressive",
         "registration",
     )
 
+    number: int
+    registration: Registration
+
     def __init__(
         self,
-        table: Invocations,
         half: CallersHalf,
         executor: Executor,
-        registration: Registration,
         procedure: str,
         payload: Payload,
         caller: Caller,
@@ -85,11 +85,9 @@ class Invocation:
         more: bool = False,
         options: Options = None,
     ) -> None:
-        self._table = table
         self._half: CallersHalf | None = half  # until it is over: the two halves refer to each other
         self._command_id = command_id
-        self.peer, self.agent_id = executor
-        self.registration = registration
+        self.executor = executor
         self.procedure = procedure
         self.payload = payload
         self.caller = caller
@@ -99,19 +97,20 @@ class Invocation:
         self.progressive = progressive
         self.more = more
         self.options = options
-        self.number = 0
+
+    @property
+    def agent_id(self) -> str | None:
+        return self.executor.agent_id
 
     @property
     def command_id(self) -> str:
-        """What the JSON protocol calls it by; made up for a call from WAMP once somebody asks."""
         if not self._command_id:
             self._command_id = str(uuid4())
-            self._table.name(self)
+            self.executor.named(self)
         return self._command_id
 
     @property
     def named(self) -> bool:
-        """Whether it has such an id."""
         return bool(self._command_id)
 
     @property
@@ -125,7 +124,8 @@ class Invocation:
     def result(self, payload: Payload, options: Options = None) -> None:
         half = self._half
         if half is not None:
-            self.end()
+            self._half = None
+            self.executor.release(self)
             half.completed(payload, options)
 
     def error(self, error: NexusError) -> None:
@@ -146,16 +146,26 @@ class Invocation:
             self.end()
             half.overran(alone)
 
+    # --- for the caller's half
+
+    def start(self, principal: Principal | None) -> None:
+        """Hand it over. Raise what the executor raises; then it is over."""
+        try:
+            self.executor.start(self, principal)
+        except NexusError:
+            self._half = None
+            raise
+
     def stop(self, reason: Reason) -> bool:
-        """Gives it up and tells the executor, where that is a client that can be told."""
+        """End it and interrupt the executor. Return whether the executor answers to that."""
         self.end()
-        return self.peer.interrupt(self, reason)
+        return self.executor.interrupt(self, reason)
 
     def end(self) -> None:
-        """Gives it up."""
+        """End it; the executor is not told."""
         if self._half is not None:
             self._half = None
-            self._table.remove(self)
+            self.executor.release(self)
 
 
 class _Hand:
@@ -178,25 +188,25 @@ class Invocations:
         # By client id and command id, on the account of who executed it.
         self._past: Shelf[tuple[str, str], None] = Shelf(limits, MOST_PAST)
 
-    def start(self, invocation: Invocation) -> None:
-        """Hands it over."""
-        hand = self._hands.get(invocation.peer)
+    def start(self, peer: Peer, invocation: Invocation) -> None:
+        """Give it to the connection."""
+        hand = self._hands.get(peer)
         if hand is None:
-            hand = self._hands[invocation.peer] = _Hand()
+            hand = self._hands[peer] = _Hand()
         hand.last += 1
         invocation.number = hand.last
         hand.open[hand.last] = invocation
         if invocation.named:
-            self.name(invocation)
-        invocation.peer.invoke(invocation)
+            self.name(peer, invocation)
+        peer.invoke(invocation)
         invocation.payload = HANDED_ON
 
-    def name(self, invocation: Invocation) -> None:
+    def name(self, peer: Peer, invocation: Invocation) -> None:
         """From now on it is found by its command id."""
-        self._named.setdefault((invocation.peer, invocation.command_id), []).append(invocation)
+        self._named.setdefault((peer, invocation.command_id), []).append(invocation)
 
-    def remove(self, invocation: Invocation) -> None:
-        peer = invocation.peer
+    def remove(self, peer: Peer, invocation: Invocation) -> None:
+        """Forget one that is over, except whose it was."""
         del self._hands[peer].open[invocation.number]
         if invocation.named:
             key = (peer, invocation.command_id)

@@ -1,17 +1,21 @@
-"""Executors: which connection executes which procedure, as which agent, and whose turn it is.
+"""The registry: the executors of each name, and which of them is next.
 
-A procedure (to the JSON protocol, a command) is registered under its name, or as a pattern of names. All who register the same
-one share a registration, whose invocation policy says which of them is taken (WAMP: shared and pattern-based registration).
+Handlers and procedures are the server's own. Connections register a procedure (in the JSON protocol, a command) by its name, or
+a pattern of names. All registrations of one pattern are one shared registration; its invocation policy chooses the callee
+(WAMP: shared and pattern-based registration).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 from random import Random
-from typing import Final, NamedTuple
+from typing import Final
 
+from nexus_tw.commands.callees import Callee
+from nexus_tw.commands.invocations import Invocations
+from nexus_tw.interfaces.executors import Executor
 from nexus_tw.interfaces.peers import Peer
 from nexus_tw.model.errors import ALREADY_REGISTERED, POLICY_CONFLICT
 from nexus_tw.model.names import Pattern
@@ -21,59 +25,62 @@ SINGLE: Final = "single"
 ROUNDROBIN: Final = "roundrobin"
 
 
-class Executor(NamedTuple):
-    """A connection in its role as one agent; a gateway's connection may have several."""
-
-    peer: Peer
-    agent_id: str
-
-
 # Ordered dictionaries, not plain ones: taking from the front of a plain one gets slower with each key taken.
-_Rotation = OrderedDict[Executor, None]
+_Rotation = OrderedDict[Callee, None]
 
 
-class Registration:
-    """All who execute the same; `number` is its id in WAMP."""
+class SharedRegistration:
+    """Provides `nexus_tw.interfaces.peers.Registration`: all callees of one name or pattern."""
 
-    __slots__ = ("created", "executors", "invoke", "number", "pattern")
+    __slots__ = ("callees", "created", "invoke", "number", "pattern")
 
     def __init__(self, number: int, pattern: Pattern, invoke: str, created: int) -> None:
         self.number = number
         self.pattern = pattern
         self.invoke = invoke
         self.created = created  # ms since the epoch
-        self.executors: _Rotation = OrderedDict()
+        self.callees: _Rotation = OrderedDict()
 
-    def pick(self, random: Random) -> Executor:
-        """Whose turn it is. There is always somebody: the last one takes the registration with it."""
-        executors = self.executors
+    def pick(self, random: Random) -> Callee:
+        """Return the next callee by the invocation policy. There is always one: the last takes the registration with it."""
+        callees = self.callees
         if self.invoke == ROUNDROBIN:
-            executor = next(iter(executors))
-            executors.move_to_end(executor)
-            return executor
+            callee = next(iter(callees))
+            callees.move_to_end(callee)
+            return callee
         if self.invoke == "random":
-            return random.choice(list(executors))
-        return next(reversed(executors)) if self.invoke == "last" else next(iter(executors))
+            return random.choice(list(callees))
+        return next(reversed(callees)) if self.invoke == "last" else next(iter(callees))
 
 
-class Executors:
-    """The registrations of all connections."""
+class Registry:
+    """The server's own executors, and the registrations of all connections."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, invocations: Invocations) -> None:
         self._random = random
+        self._invocations = invocations
         self._numbers = count(1)
-        self._registrations: PatternIndex[Registration] = PatternIndex(best)
-        self._by_number: dict[int, Registration] = {}
-        self._agents: dict[tuple[str, str], dict[Peer, None]] = {}
-        self._peers: dict[Peer, dict[tuple[str, str], Registration]] = {}  # by the pattern's text, and the agent
+        self._own: dict[str, Executor] = {}
+        self._registrations: PatternIndex[SharedRegistration] = PatternIndex(best)
+        self._by_number: dict[int, SharedRegistration] = {}
+        self._agents: dict[tuple[str, str], dict[Peer, Callee]] = {}
+        self._peers: dict[Peer, dict[tuple[str, str], Callee]] = {}  # by the pattern's text, and the agent
 
-    def __iter__(self) -> Iterator[Registration]:
+    def __iter__(self) -> Iterator[SharedRegistration]:
         return iter(self._registrations)
+
+    def serve(self, name: str, executor: Executor) -> None:
+        """The server itself executes this name from now on."""
+        self._own[name] = executor
+
+    def own(self, name: str) -> Executor | None:
+        """Return the server's own executor of this name."""
+        return self._own.get(name)
 
     def check(self, pattern: Pattern, invoke: str, leaving: Peer | None = None) -> None:
         """Raise `POLICY_CONFLICT` or `ALREADY_REGISTERED` if nobody may register this so once `leaving` is gone."""
         there = self.registration(pattern)
-        if there is None or (leaving is not None and all(peer is leaving for peer, _ in there.executors)):
+        if there is None or (leaving is not None and all(callee.peer is leaving for callee in there.callees)):
             return
         name = pattern.policy[1]
         if there.invoke != invoke:
@@ -81,93 +88,100 @@ class Executors:
         if invoke == SINGLE:
             raise ALREADY_REGISTERED.error(f"{name} is registered already")
 
-    def add(self, peer: Peer, agent_id: str, pattern: Pattern, invoke: str, now: float) -> tuple[Registration, bool]:
-        """From now on the connection executes this as this agent; the registration, and whether it is a new one."""
+    def add(
+        self, peer: Peer, agent_id: str, pattern: Pattern, invoke: str, now: float
+    ) -> tuple[SharedRegistration, bool]:
+        """Add a connection as this agent. Return the registration, and whether it is new."""
         registration = self.registration(pattern)
         created = registration is None
         if registration is None:
-            registration = Registration(next(self._numbers), pattern, invoke, int(now * 1000))
+            registration = SharedRegistration(next(self._numbers), pattern, invoke, int(now * 1000))
             self._registrations.put(pattern, registration)
             self._by_number[registration.number] = registration
         key = (pattern.text, agent_id)
-        self._peers.setdefault(peer, {})[key] = registration
-        registration.executors[Executor(peer, agent_id)] = None
-        peers = self._agents.setdefault(key, {})
-        peers.pop(peer, None)
-        peers[peer] = None
+        held = self._peers.setdefault(peer, {})
+        callee = held.get(key)
+        if callee is None:
+            callee = held[key] = Callee(self._invocations, peer, agent_id, registration)
+            registration.callees[callee] = None
+        callees = self._agents.setdefault(key, {})
+        callees.pop(peer, None)
+        callees[peer] = callee
         return registration, created
 
-    def drop(self, peer: Peer, texts: Iterable[str]) -> list[tuple[Registration, bool]]:
-        """The connection executes these no longer, as whichever agent; names that it did not execute are passed over.
+    def drop(self, peer: Peer, texts: Iterable[str]) -> list[tuple[SharedRegistration, bool]]:
+        """Remove the connection from these registrations, as whichever agent; skip names that it did not register.
 
-        The registrations it has left, and whether each is gone with it.
+        Return the registrations that it has left, and whether each has ended.
         """
         wanted = frozenset(texts)
         return self._forget(peer, [key for key in self._peers.get(peer, ()) if key[0] in wanted])
 
-    def lost(self, peer: Peer) -> list[tuple[Registration, bool]]:
-        """The connection executes nothing any more; the registrations it has left, and whether each is gone with it."""
+    def lost(self, peer: Peer) -> list[tuple[SharedRegistration, bool]]:
+        """Remove a connection. Return the registrations that it has left, and whether each has ended."""
         return self._forget(peer, list(self._peers.get(peer, ())))
 
-    def registrations(self, peer: Peer) -> dict[tuple[str, str], Registration]:
-        """What the connection executes, by text and agent id."""
+    def held(self, peer: Peer) -> Mapping[tuple[str, str], Callee]:
+        """Return the connection's callees, by the pattern's text and the agent id."""
         return self._peers.get(peer, {})
 
-    def numbered(self, number: int) -> Registration | None:
-        """The registration of that id."""
+    def numbered(self, number: int) -> SharedRegistration | None:
+        """Return the registration of that id."""
         return self._by_number.get(number)
 
-    def registration(self, pattern: Pattern) -> Registration | None:
+    def registration(self, pattern: Pattern) -> SharedRegistration | None:
         return self._registrations.get(pattern)
 
     def namesakes(self, peer: Peer, pattern: Pattern) -> list[Peer]:
-        """Return the other connections of the peer's subject that execute what is registered under this pattern."""
+        """Return the other connections of the peer's subject that have registered this pattern."""
         there = self.registration(pattern)
         if there is None:
             return []
         mine = peer.principal.identity
-        return [other for other, _ in there.executors if other is not peer and other.principal.identity == mine]
+        peers = (callee.peer for callee in there.callees)
+        return [other for other in peers if other is not peer and other.principal.identity == mine]
 
-    def several(self, peer: Peer) -> bool:
-        """Whether the connection executes as more than one agent."""
+    def multi_agent(self, peer: Peer) -> bool:
+        """Return whether the connection executes as more than one agent."""
         registrations = iter(self._peers.get(peer, ()))
         _, first = next(registrations, (None, None))
         return any(agent_id != first for _, agent_id in registrations)
 
-    def find(self, name: str) -> Registration | None:
+    def find(self, name: str) -> SharedRegistration | None:
         """Return the registration for calls of this name: the exact one, else that of the best pattern."""
         return self._registrations.first(name)
 
     def any(self, name: str, agent_id: str | None) -> bool:
-        """Whether anybody (or with an id, that agent) executes it."""
+        """Return whether any connection (with an id: as that agent) executes it."""
         return self.find(name) is not None if agent_id is None else (name, agent_id) in self._agents
 
-    def pick(self, name: str, agent_id: str | None) -> tuple[Registration, Executor] | None:
-        """Who shall execute it next: one of the registration's, or the given agent's latest connection."""
+    def pick(self, name: str, agent_id: str | None) -> Executor | None:
+        """Return the executor for the next invocation: the server's own, or else one of the registration's; with an agent id
+        that agent's latest connection."""
         if agent_id is not None:
-            peers = self._agents.get((name, agent_id))
-            if not peers:
-                return None
-            peer = next(reversed(peers))
-            return self._peers[peer][name, agent_id], Executor(peer, agent_id)
-        registration = self.find(name)
-        return None if registration is None else (registration, registration.pick(self._random))
+            callees = self._agents.get((name, agent_id))
+            return next(reversed(callees.values())) if callees else None
+        own = self._own.get(name)
+        if own is not None:
+            return own
+        registration = self._registrations.first(name)
+        return None if registration is None else registration.pick(self._random)
 
-    def _forget(self, peer: Peer, keys: list[tuple[str, str]]) -> list[tuple[Registration, bool]]:
+    def _forget(self, peer: Peer, keys: list[tuple[str, str]]) -> list[tuple[SharedRegistration, bool]]:
         left = []
         for key in keys:
-            registrations = self._peers[peer]
-            registration = registrations.pop(key)
-            if not registrations:
+            held = self._peers[peer]
+            callee = held.pop(key)
+            if not held:
                 del self._peers[peer]
-            agent_id = key[1]
-            del registration.executors[Executor(peer, agent_id)]
-            if not registration.executors:
+            registration = self._by_number[callee.registration.number]
+            del registration.callees[callee]
+            if not registration.callees:
                 del self._by_number[registration.number]
                 self._registrations.drop(registration.pattern)
-            peers = self._agents[key]
-            del peers[peer]
-            if not peers:
+            callees = self._agents[key]
+            del callees[peer]
+            if not callees:
                 del self._agents[key]
-            left.append((registration, not registration.executors))
+            left.append((registration, not registration.callees))
         return left

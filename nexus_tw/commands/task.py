@@ -126,7 +126,7 @@ class Execution:
 
     __slots__ = ("_command", "_outcome", "agent_id", "attempt", "state", "suspect", "target", "timer", "work")
 
-    def __init__(self, command: Command, target: str | None) -> None:
+    def __init__(self, command: CommandRecord, target: str | None) -> None:
         # Weakly, as the command refers to it: one that is refused or forgotten is freed at once, and its parameters with it.
         self._command = ref(command)
         self.target = target  # the agent that it must be; None: whoever executes the command
@@ -140,7 +140,7 @@ class Execution:
         self.timer: IDelayedCall | None = None
 
     @property
-    def command(self) -> Command:
+    def command(self) -> CommandRecord:
         """The command that it is of, which is there as long as anything is to be done about it."""
         command = self._command()
         assert command is not None, "the command is forgotten"
@@ -190,10 +190,10 @@ class Execution:
         return not MOVES[self.state]
 
 
-class Command:
+class CommandRecord:
     """A command that was taken: it ends once, and everybody who waits then is told so once.
 
-    With a list of targets (`several`) it ends when the last of them has, and is `completed` however each did: that is
+    With a list of targets (`multi_target`) it ends when the last of them has, and is `completed` however each did: that is
     in the results.
     """
 
@@ -209,12 +209,12 @@ class Command:
         "expires",
         "failure",
         "id",
+        "multi_target",
         "name",
         "open",
         "owner",
         "parameters",
         "retries",
-        "several",
         "size",
         "state",
         "timeout",
@@ -244,7 +244,7 @@ class Command:
         self.timeout = request.timeout
         self.retries = request.retries
         self.expires = now + request.ttl
-        self.several = isinstance(request.target, list)
+        self.multi_target = isinstance(request.target, list)
         self.executions = [Execution(self, target) for target in targets]
         self.open = len(self.executions)
         self.unspent = self.open  # executions that may still be handed over, and need the parameters for it
@@ -262,7 +262,7 @@ class Command:
         for what, same in (
             ("another command", request.command == self.name),
             ("other parameters", digest == self.digest),
-            ("another target", set(targets) == mine and isinstance(request.target, list) is self.several),
+            ("another target", set(targets) == mine and isinstance(request.target, list) is self.multi_target),
         ):
             if not same:
                 raise invalid("commandId", f"was used with {what}")
@@ -274,7 +274,7 @@ class Command:
         `MAX_WAITERS` wait already, or `MAX_WAITERS_EACH` there, and `rate_limited` if the connection cannot take it now.
         """
         if self.state is not None:
-            self._check_affordable(reply, 2 if self.several else 1)
+            self._check_affordable(reply, 2 if self.multi_target else 1)
             self._replay(reply)
             self._conclude(reply, self._answer())
             return
@@ -285,7 +285,7 @@ class Command:
             raise NexusError("limit_exceeded", f"More than {MAX_WAITERS} wait for this command")
         if len(here) >= MAX_WAITERS_EACH:
             raise NexusError("limit_exceeded", f"More than {MAX_WAITERS_EACH} of this connection wait for this command")
-        missed = self.several and not here and any(execution.ended for execution in self.executions)
+        missed = self.multi_target and not here and any(execution.ended for execution in self.executions)
         if missed:
             self._check_affordable(reply, 1)
         # First of all: to be told something may end the peer, which then leaves.
@@ -334,7 +334,7 @@ class Command:
                 _guarded(self._conclude, reply, answer)
 
     def _replay(self, reply: CommandReply) -> None:
-        if self.several and self.error is None:
+        if self.multi_target and self.error is None:
             for execution in self.executions:
                 if execution.ended:
                     reply.result(self._of_one(execution))
@@ -343,7 +343,7 @@ class Command:
         """Return the final answer, which every waiter gets."""
         if self.error is not None:
             return self.error
-        if self.several:
+        if self.multi_target:
             return CommandResult(self.id, self.name, [_outcome(execution) for execution in self.executions])
         outcome = self.executions[0].outcome
         assert isinstance(outcome, Raw), outcome
@@ -370,5 +370,5 @@ def _outcome(execution: Execution) -> Outcome:
     return Outcome(agent_id, outcome)
 
 
-def _size(raw: Raw) -> int:
+def json_size(raw: Raw) -> int:
     return memoryview(raw).nbytes

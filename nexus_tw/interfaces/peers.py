@@ -113,34 +113,50 @@ class Registration(Protocol):
 
 
 class Invocation(Protocol):
-    """Something in the hands of a connection that executes it. Once it is over, what is said here is passed over."""
+    """A command or call in an executor's hands (`nexus_tw.interfaces.executors`). Once it is over, all that is said here is
+    ignored."""
 
-    number: int  # its id in WAMP; one after the other for each connection
-    agent_id: str
+    number: int  # its id in WAMP; counted for each connection, which sets it
+    registration: Registration  # that of the connection, which sets it
     procedure: str  # the name that was called
-    registration: Registration
-    payload: Payload
+    payload: Payload  # until the executor has taken it
     caller: Caller
     disclosed: bool  # whether a WAMP callee may be told who calls
     attempt: int
     deadline: float  # s since the epoch
-    progressive: bool  # whether the caller wants to hear of progress
+    progressive: bool  # whether the caller wants progress
     more: bool  # whether further parts of the arguments follow
     options: Mapping[str, str] | None  # passed on as they came (WAMP payload passthru mode)
 
     @property
+    def agent_id(self) -> str | None:
+        """The agent as which it is executed; None: the server itself."""
+
+    @property
     def over(self) -> bool:
-        """Return whether nothing of it is wanted any more."""
+        """Return whether it has ended, or nobody waits for it."""
+
+    @property
+    def named(self) -> bool:
+        """Return whether it has a command id: that of a command from the beginning, a plain call as soon as one is asked
+        for."""
 
     @property
     def command_id(self) -> str:
-        """What the JSON protocol calls it by."""
+        """The id in the JSON protocol; made when it is first asked for."""
 
     def progress(self, payload: Payload, options: Mapping[str, str] | None = None) -> None:
-        """How far it is."""
+        """Report progress."""
 
     def result(self, payload: Payload, options: Mapping[str, str] | None = None) -> None:
-        """It is done."""
+        """End it: this is the result."""
 
     def error(self, error: NexusError) -> None:
-        """It could not be done."""
+        """End it: it failed."""
+
+    def lost(self) -> None:
+        """End it: the executor is gone."""
+
+    def overran(self, alone: bool) -> None:
+        """End it: the executor is gone because of a message that was too long, perhaps the answer. `alone`: it was executing
+        nothing else."""

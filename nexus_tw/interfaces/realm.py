@@ -69,7 +69,7 @@ class SubscribeReply(NamedTuple):
 CancelMode = Literal["skip", "kill", "killnowait"]
 
 
-class Call(Protocol):
+class OpenCall(Protocol):
     """A call that was taken."""
 
     def further(self, payload: Payload, more: bool) -> None:
@@ -170,7 +170,7 @@ class Verbs(Protocol):
 
     def cancel(self, peer: Peer, command_id: str, reply: CommandReply) -> None: ...
 
-    def call(self, peer: Peer, rights: Principal, request: CallRequest, reply: CallReply) -> Call: ...
+    def call(self, peer: Peer, rights: Principal, request: CallRequest, reply: CallReply) -> OpenCall: ...
 
     def register(self, peer: Peer, commands: list[str], agent_id: str | None) -> None: ...
 
@@ -189,7 +189,7 @@ class Verbs(Protocol):
 
     def unregister(self, peer: Peer, commands: list[str]) -> None: ...
 
-    def several(self, peer: Peer) -> bool:
+    def multi_agent(self, peer: Peer) -> bool:
         """Whether the peer executes commands as more than one agent."""
 
     def invocation(self, peer: Peer, number: int) -> Invocation | None:

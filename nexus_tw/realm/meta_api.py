@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from nexus_tw.commands.arguments import Arguments, Procedure, answer
-from nexus_tw.commands.registry import Executors, Registration
-from nexus_tw.commands.tasks import Dealer
+from nexus_tw.commands.arguments import Arguments, answer
+from nexus_tw.commands.procedures import Procedure
+from nexus_tw.commands.registering import Registrar
+from nexus_tw.commands.registry import Registry, SharedRegistration
 from nexus_tw.interfaces.peers import Peer
 from nexus_tw.interfaces.realm import CallReply
 from nexus_tw.model.errors import (
@@ -39,13 +40,13 @@ class MetaApi:
     """The procedures of the meta API; `procedures` is by name."""
 
     def __init__(
-        self, hub: Hub, subscriptions: Subscriptions, executors: Executors, dealer: Dealer, roster: Roster
+        self, hub: Hub, subscriptions: Subscriptions, registry: Registry, registrar: Registrar, roster: Roster
     ) -> None:
         self._hub = hub
         self._subscriptions = subscriptions
-        self._executors = executors
+        self._registry = registry
         self._roster = roster
-        self._dealer = dealer
+        self._registrar = registrar
         self.procedures: dict[str, Procedure] = {
             "wamp.session.count": self._session_count,
             "wamp.session.list": self._session_list,
@@ -69,7 +70,6 @@ class MetaApi:
             "wamp.registration.count_callees": self._count_callees,
             "wamp.registration.remove_callee": self._remove_callee,
         }
-
     # --- sessions
 
     def _session_count(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
@@ -167,14 +167,14 @@ class MetaApi:
 
     # --- registrations
 
-    def _registration(self, payload: Payload) -> Registration:
-        registration = self._executors.numbered(Arguments(payload).number(0, "registration"))
+    def _registration(self, payload: Payload) -> SharedRegistration:
+        registration = self._registry.numbered(Arguments(payload).number(0, "registration"))
         if registration is None:
             raise NO_SUCH_REGISTRATION.error("No such registration")
         return registration
 
     def _registration_list(self, _peer: Peer, _payload: Payload, reply: CallReply) -> None:
-        _list(reply, self._executors)
+        _list(reply, self._registry)
 
     def _list_callees(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
         answer(reply, _callees(self._registration(payload)))
@@ -187,11 +187,11 @@ class MetaApi:
         answer(reply, details(registration, invoke=registration.invoke))
 
     def _registration_lookup(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
-        registration = self._executors.registration(_pattern(Arguments(payload), "procedure"))
+        registration = self._registry.registration(_pattern(Arguments(payload), "procedure"))
         answer(reply, None if registration is None else registration.number)
 
     def _registration_match(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
-        registration = self._executors.find(Arguments(payload).take(0, "procedure", str))
+        registration = self._registry.find(Arguments(payload).take(0, "procedure", str))
         answer(reply, None if registration is None else registration.number)
 
     def _remove_callee(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
@@ -199,10 +199,10 @@ class MetaApi:
         registration = self._registration(payload)
         number = Arguments(payload).number(1, "callee")
         reason = Arguments(payload).take(2, "reason", str, "")
-        callee = next((executor.peer for executor in registration.executors if executor.peer.number == number), None)
+        callee = next((callee.peer for callee in registration.callees if callee.peer.number == number), None)
         if callee is None:
             raise NO_SUCH_SESSION.error("No such session")
-        self._dealer.unregister(callee, [registration.pattern.text])
+        self._registrar.unregister(callee, [registration.pattern.text])
         callee.unregistered(registration, reason)
         answer(reply)
 
@@ -218,15 +218,15 @@ def _pattern(arguments: Arguments, name: str) -> Pattern:
     return pattern_of(uri, match)
 
 
-def _list(reply: CallReply, found: Iterable[Bucket | Registration]) -> None:
+def _list(reply: CallReply, found: Iterable[Bucket | SharedRegistration]) -> None:
     listed: dict[str, list[int]] = {"exact": [], "prefix": [], "wildcard": []}
     for one in found:
         listed[one.pattern.match].append(one.number)
     answer(reply, listed)
 
 
-def _callees(registration: Registration) -> list[int]:
-    return list(dict.fromkeys(executor.peer.number for executor in registration.executors))
+def _callees(registration: SharedRegistration) -> list[int]:
+    return list(dict.fromkeys(callee.peer.number for callee in registration.callees))
 
 
 def _administrator(peer: Peer) -> None:

@@ -10,15 +10,27 @@ from typing import Final
 from msgspec import Raw
 from twisted.internet.interfaces import IReactorTime
 
-from nexus_tw.commands.arguments import Procedure
-from nexus_tw.commands.calls import Call, Calls
+from nexus_tw.commands.answers import Answers
+from nexus_tw.commands.calls import Calls
+from nexus_tw.commands.handlers import HELD, HandlerExecutor
 from nexus_tw.commands.invocations import Invocations
-from nexus_tw.commands.registry import Executors
-from nexus_tw.commands.tasks import Dealer
+from nexus_tw.commands.procedures import ProcedureExecutor
+from nexus_tw.commands.registering import Registrar
+from nexus_tw.commands.registry import Registry
+from nexus_tw.commands.tasks import Commands
 from nexus_tw.interfaces.peers import Fail, Invocation, Peer, Registration, Subscription
 from nexus_tw.interfaces.plugins import Handler, IBus
-from nexus_tw.interfaces.realm import AuthorizeRequest, CallReply, CallRequest, CommandReply, SubscribeReply, SubscribeRequest
+from nexus_tw.interfaces.realm import (
+    AuthorizeRequest,
+    CallReply,
+    CallRequest,
+    CommandReply,
+    OpenCall,
+    SubscribeReply,
+    SubscribeRequest,
+)
 from nexus_tw.model import settings
+from nexus_tw.model.budgets import Budget
 from nexus_tw.model.commands import CommandAnswer, CommandProgress, CommandRequest
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.events import EventMetadata
@@ -86,50 +98,48 @@ class Realm:
         self.waiting: Container[Peer] = self._subscriptions.lines.waiting
         self._spread = Spread(clock)
         self._presence = Presence(self._publications.announce, clock, limits, metrics, self._spread)
-        executed: dict[str, Handler] = {
-            command: partial(PluginRunner(f"The handler of {command}", "give it `thread = true`").run, handler)
-            for command, handler in handlers.items()
-        }
-        self._executors = Executors(random)
         self._invocations = Invocations(limits)
-        self._dealer = Dealer(
+        self._registry = Registry(random, self._invocations)
+        self._commands = Commands(
             clock,
             self._publications.announce,
             self._presence,
             self._spread,
-            executed,
-            self._executors,
+            self._registry,
+            limits,
+            metrics,
+            self._journal,
+            rules.disclose,
+        )
+        self._answers = Answers(self._invocations, limits, metrics)
+        self._registrar = Registrar(
+            clock,
+            self._presence,
+            self._spread,
+            self._registry,
             self._invocations,
+            self._commands,
             self._meta,
             limits,
-            metrics,
-            self._journal,
-            rules.disclose,
         )
-        served: dict[str, Procedure] = {}  # of the server's own; those that authorize clients need the calls first
-        self._calls = Calls(
-            clock,
-            self._executors,
-            self._invocations,
-            executed,
-            served,
-            metrics,
-            limits,
-            rules.disclose,
-            self._journal,
-        )
+        self._calls = Calls(clock, self._registry, metrics, limits, rules.disclose, self._journal)
         authorizer = authorizer_of(name, rules, Questions(self._calls, limits).ask)
         authorization = Authorization(name, authorizer, clock, limits, metrics) if authorizer is not None else None
         self._permissions = Permissions(self._subscriptions.lines, self._calls, authorization, self._journal)
         self._testaments = Testaments(
             self._publications, self._roster, self._permissions.authorize, metrics, limits, rules.disclose
         )
-        meta_api = MetaApi(hub, self._subscriptions, self._executors, self._dealer, self._roster)
         self.telemetry = telemetry(self._publications.announce) if telemetry is not None else None
-        served |= meta_api.procedures
-        served |= self._testaments.procedures
+        meta_api = MetaApi(hub, self._subscriptions, self._registry, self._registrar, self._roster)
+        procedures = meta_api.procedures | self._testaments.procedures
         if self.telemetry is not None:
-            served[SUBMIT] = submitting(self.telemetry, self._presence.acts)
+            procedures[SUBMIT] = submitting(self.telemetry, self._presence.acts)
+        for uri, procedure in procedures.items():
+            self._registry.serve(uri, ProcedureExecutor(procedure, self._roster.get))
+        held = Budget("handler_bytes", HELD, limits, metrics)
+        for command, handler in handlers.items():
+            runner = PluginRunner(f"The handler of {command}", "give it `thread = true`")
+            self._registry.serve(command, HandlerExecutor(partial(runner.run, handler), held))
 
     def stop(self) -> None:
         """Finish the work for clients that have left; nobody is connected any more."""
@@ -145,7 +155,7 @@ class Realm:
         if self._roster.remove(peer):
             for forget in (
                 self._subscriptions.gone,
-                self._dealer.lost,
+                self._registrar.lost,
                 self._presence.gone,
                 self._testaments.gone,
                 self._meta.left,
@@ -212,24 +222,24 @@ class Realm:
     # --- commands and calls
 
     def command(self, peer: Peer, request: CommandRequest, reply: CommandReply) -> None:
-        self._dealer.call(peer, request, reply)
+        self._commands.call(peer, request, reply)
 
     def cancel(self, peer: Peer, command_id: str, reply: CommandReply) -> None:
-        self._dealer.cancel(peer.principal, command_id, reply)
+        self._commands.cancel(peer.principal, command_id, reply)
 
-    def call(self, peer: Peer, rights: Principal, request: CallRequest, reply: CallReply) -> Call:
+    def call(self, peer: Peer, rights: Principal, request: CallRequest, reply: CallReply) -> OpenCall:
         return self._calls.call(peer, rights, request, reply)
 
     def register(self, peer: Peer, commands: list[str], agent_id: str | None) -> None:
-        self._dealer.register(peer, commands, agent_id)
+        self._registrar.register(peer, commands, agent_id)
 
     def register_procedure(
         self, peer: Peer, rights: Principal, pattern: Pattern, invoke: str, agent_id: str | None
     ) -> Registration:
-        return self._dealer.register_procedure(peer, rights, pattern, invoke, agent_id)
+        return self._registrar.register_procedure(peer, rights, pattern, invoke, agent_id)
 
     def make_way(self, peer: Peer, pattern: Pattern, agent_id: str | None, act: Callable[[], None]) -> None:
-        namesakes = self._executors.namesakes(peer, pattern)
+        namesakes = self._registry.namesakes(peer, pattern)
         if not namesakes or (agent_id is not None and namesakes[0] is self._presence.holder(agent_id)):
             act()
             return
@@ -243,20 +253,20 @@ class Realm:
         namesakes[0].probe(done)
 
     def registered(self, peer: Peer, number: int) -> Pattern | None:
-        held = self._executors.registrations(peer).values()
-        return next((registration.pattern for registration in held if registration.number == number), None)
+        registrations = (callee.registration for callee in self._registry.held(peer).values())
+        return next((registration.pattern for registration in registrations if registration.number == number), None)
 
     def unregister(self, peer: Peer, commands: list[str]) -> None:
-        self._dealer.unregister(peer, commands)
+        self._registrar.unregister(peer, commands)
 
-    def several(self, peer: Peer) -> bool:
-        return self._executors.several(peer)
+    def multi_agent(self, peer: Peer) -> bool:
+        return self._registry.multi_agent(peer)
 
     def invocation(self, peer: Peer, number: int) -> Invocation | None:
         return self._invocations.get(peer, number)
 
     def progress(self, peer: Peer, progress: CommandProgress) -> None:
-        self._dealer.progress(peer, progress)
+        self._answers.progress(peer, progress)
 
     def result(self, peer: Peer, answer: CommandAnswer) -> None:
-        self._dealer.result(peer, answer)
+        self._answers.result(peer, answer)

@@ -7,7 +7,8 @@ from typing import Final
 
 import msgspec
 
-from nexus_tw.commands.arguments import Arguments, Procedure, answer
+from nexus_tw.commands.arguments import Arguments, answer
+from nexus_tw.commands.procedures import Procedure
 from nexus_tw.interfaces.peers import Peer
 from nexus_tw.interfaces.realm import CallReply
 from nexus_tw.model.payloads import Payload

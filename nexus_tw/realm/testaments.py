@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from nexus_tw.commands.arguments import Arguments, Procedure, answer
+from nexus_tw.commands.arguments import Arguments, answer
+from nexus_tw.commands.procedures import Procedure
 from nexus_tw.interfaces.peers import Peer
 from nexus_tw.interfaces.realm import Authorize, AuthorizeRequest, CallReply
 from nexus_tw.model.budgets import Budget

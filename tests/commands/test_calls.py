@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 from twisted.internet.defer import Deferred
 
-from nexus_tw.commands.calls import HELD, LONGEST
+from nexus_tw.commands.calls import LONGEST
+from nexus_tw.commands.handlers import HELD
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.settings import Limits, Realm, Role
 from nexus_tw.protocols.wamp.calls import PARTS_HELD
@@ -737,7 +738,7 @@ def test_nothing_is_done_for_a_session_that_has_left_when_it_is_allowed(guarded:
         answer.callback(True)
     realm: Any = guarded.realms["guarded"]
     assert not realm._subscriptions._clients
-    assert not realm._executors._peers
+    assert not realm._registry._peers
     assert not realm._invocations._hands
 
 

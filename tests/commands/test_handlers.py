@@ -2,42 +2,62 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from msgspec import Raw
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
 
 from nexus_tw.commands import handlers
-from nexus_tw.commands.handlers import HandlerRun
+from nexus_tw.commands.handlers import HELD, HandlerExecutor
+from nexus_tw.commands.invocations import PendingInvocation
 from nexus_tw.commands.threads import Threads
+from nexus_tw.interfaces.peers import Caller
 from nexus_tw.interfaces.plugins import Handler, Invoked
+from nexus_tw.model.budgets import Budget
 from nexus_tw.model.errors import ConfigError, NexusError
 from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.payloads import Options, Payload
 from nexus_tw.model.settings import Command, Limits
-from tests.recording import principal
+from tests.recording import RecordingHalf, principal
 
 
 class Run:
-    """A handler that was started, and what it reported."""
+    """A handler that was started, and what the caller's half heard of it."""
 
-    def __init__(self, handler: Handler, parameters: Any = None) -> None:
-        self.progressed: list[Any] = []
+    def __init__(self, handler: Handler, parameters: Any = None, named: str = "c", held: Budget | None = None) -> None:
+        self.progressed_with: list[Any] = []
         self.outcomes: list[Any] = []
-        caller = principal("caller")
-        self.run = HandlerRun("c", "deploy", parameters, caller, self._progress, self._end)
-        self.run.start(handler)
+        self.seen: list[Invoked] = []
 
-    def _progress(self, run: HandlerRun, data: Raw) -> None:
-        assert run is self.run
-        self.progressed.append(msgspec.json.decode(data))
+        def execute(call: Invoked) -> Any:
+            self.seen.append(call)
+            return handler(call)
 
-    def _end(self, run: HandlerRun, outcome: Raw | NexusError) -> None:
-        self.outcomes.append(outcome if isinstance(outcome, NexusError) else msgspec.json.decode(outcome))
+        self.executor = HandlerExecutor(execute, held or Budget("handler_bytes", HELD, Limits(), Metrics()))
+        who, payload = principal("caller"), Payload.of_value(msgspec.json.encode(parameters))
+        by = Caller(1, who.subject, who.role)
+        self.invocation = PendingInvocation(self, self.executor, "deploy", payload, by, 5.0, command_id=named)
+        self.invocation.start(who)
+
+    def progressed(self, payload: Payload, _options: Options) -> None:
+        self.progressed_with.append(payload.value)
+
+    def completed(self, payload: Payload, _options: Options) -> None:
+        self.outcomes.append(payload.value)
+
+    def failed(self, error: NexusError) -> None:
+        self.outcomes.append(error)
+
+    def lost(self) -> None:
+        self.outcomes.append("lost")
+
+    def overran(self, alone: bool) -> None:
+        self.outcomes.append(("overran", alone))
 
     @property
     def error(self) -> NexusError:
@@ -224,9 +244,9 @@ def test_progress_is_passed_on_until_nobody_waits() -> None:
     calls[0].progress({"percent": 50})
     with pytest.raises(TypeError):
         calls[0].progress(object())
-    run.run.stop("cancelled")
+    run.invocation.stop("cancelled")
     calls[0].progress({"percent": 100})
-    assert run.progressed == [{"percent": 0}, {"percent": 50}]
+    assert run.progressed_with == [{"percent": 0}, {"percent": 50}]
 
 
 def test_stopping_tells_the_handler_why_and_cancels_its_deferred(logged: list[LogEvent]) -> None:
@@ -244,9 +264,9 @@ def test_stopping_tells_the_handler_why_and_cancels_its_deferred(logged: list[Lo
             raise
 
     run = Run(handler)
-    assert not run.run.cancelled
-    run.run.stop("timeout")
-    assert [run.run.cancelled] == [True]
+    assert not run.seen[0].cancelled
+    run.invocation.stop("timeout")
+    assert [run.seen[0].cancelled] == [True]
     assert reasons == ["timeout", "timeout"]
     assert seen == [CancelledError]
     assert logged == [], "that it was cancelled is no failure"
@@ -263,23 +283,54 @@ def test_what_goes_wrong_in_being_cancelled_is_logged_and_stops_nothing(logged: 
         call.on_cancel(reasons.append)
         return Deferred(refuse)
 
-    Run(handler).run.stop("cancelled")
+    Run(handler).invocation.stop("cancelled")
     assert reasons == ["cancelled"]
     assert len(logged) == 2
 
 
 def test_a_handler_stopped_by_its_own_progress_is_cancelled_as_soon_as_it_waits() -> None:
     cancelled: list[object] = []
-    stopped: list[HandlerRun] = []
 
-    def stop(run: HandlerRun, data: Raw) -> None:
-        stopped.append(run)
-        run.stop("cancelled")
+    class Stopping(Run):
+        def progressed(self, payload: Payload, options: Options) -> None:
+            super().progressed(payload, options)
+            self.invocation.stop("cancelled")
 
     def handler(call: Invoked) -> Deferred[None]:
         call.progress(1)
         return Deferred(cancelled.append)
 
-    run = HandlerRun("c", "deploy", None, principal(), stop, lambda run, outcome: None)
-    run.start(handler)
-    assert stopped == [run] and len(cancelled) == 1
+    run = Stopping(handler)
+    assert run.progressed_with == [1] and len(cancelled) == 1
+    assert run.outcomes == [] and not run.executor._runs
+
+
+def test_the_arguments_of_a_plain_call_count_until_its_handler_has_ended_also_if_nobody_waits_for_it() -> None:
+    held = Budget("handler_bytes", 100, Limits(share=1), Metrics())
+    last: Deferred[None] = Deferred()
+
+    async def handler(_call: Invoked) -> None:
+        with suppress(CancelledError):
+            await Deferred()
+        await last
+
+    run = Run(handler, "x" * 58, "", held)
+    assert held.taken == 60
+    with pytest.raises(NexusError, match="handler_bytes"):
+        Run(handler, "x" * 58, "", held)
+    Run(handler, "x" * 58, "c", held)
+    assert held.taken == 60, "those of a command are counted in the book"
+    run.invocation.stop("timeout")
+    assert held.taken == 60, "it has not returned"
+    last.callback(None)
+    assert held.taken == 0 and run.outcomes == []
+
+
+def test_an_encrypted_payload_is_refused_before_the_handler_is_called() -> None:
+    executor = HandlerExecutor(echo, Budget("handler_bytes", HELD, Limits(), Metrics()))
+    who, half = principal("caller"), RecordingHalf()
+    by, options = Caller(1, who.subject, who.role), {"ppt_scheme": "x_mine"}
+    invocation = PendingInvocation(half, executor, "deploy", Payload.of_value(b"1"), by, 5.0, options=options)
+    with pytest.raises(NexusError, match="cannot open an encrypted payload"):
+        invocation.start(who)
+    assert invocation.over and half.heard == [] and not executor._runs

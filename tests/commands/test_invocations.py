@@ -8,15 +8,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from nexus_tw.commands import invocations as module
-from nexus_tw.commands.invocations import Invocation, Invocations
-from nexus_tw.commands.registry import Executor, Registration
+from nexus_tw.commands.callees import Callee
+from nexus_tw.commands.invocations import Invocations, PendingInvocation
+from nexus_tw.commands.registry import SharedRegistration
+from nexus_tw.interfaces.peers import Peer
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.payloads import Payload
 from nexus_tw.model.settings import Limits
 from tests.recording import RecordingHalf, RecordingPeer, caller, principal
 
-REGISTRATION = Registration(1, Pattern.parse("deploy"), "single", 0)
+REGISTRATION = SharedRegistration(1, Pattern.parse("deploy"), "single", 0)
 ONE = Payload.of_value(b"1")
 FAILED = NexusError("failed", "it did")
 SAYS: dict[str, tuple[Any, ...]] = {"result": (ONE,), "error": (FAILED,), "stop": ("cancelled",)}
@@ -38,18 +40,24 @@ class World:
         self.table = Invocations(Limits())
         self.caller = caller(RecordingPeer())
 
-    def make(self, peer: RecordingPeer, command_id: str = "", agent_id: str = "a") -> tuple[Invocation, RecordingHalf]:
+    def callee(self, peer: RecordingPeer, agent_id: str = "a") -> Callee:
+        return Callee(self.table, peer, agent_id, REGISTRATION)
+
+    def make(self, peer: RecordingPeer, command_id: str = "", agent_id: str = "a") -> tuple[PendingInvocation, RecordingHalf]:
         half = RecordingHalf()
-        executor = Executor(peer, agent_id)
-        invocation = Invocation(
-            self.table, half, executor, REGISTRATION, "deploy", ONE, self.caller, 5.0, command_id=command_id
-        )
+        callee = self.callee(peer, agent_id)
+        invocation = PendingInvocation(half, callee, "deploy", ONE, self.caller, 5.0, command_id=command_id)
         return invocation, half
 
-    def start(self, peer: RecordingPeer, command_id: str = "", agent_id: str = "a") -> tuple[Invocation, RecordingHalf]:
+    def start(self, peer: RecordingPeer, command_id: str = "", agent_id: str = "a") -> tuple[PendingInvocation, RecordingHalf]:
         invocation, half = self.make(peer, command_id, agent_id)
-        self.table.start(invocation)
+        invocation.start(None)
         return invocation, half
+
+
+def peer_of(invocation: PendingInvocation) -> Peer:
+    assert isinstance(invocation.executor, Callee)
+    return invocation.executor.peer
 
 
 @pytest.fixture
@@ -108,8 +116,8 @@ def test_it_is_over_before_anybody_is_told_so(world: World, peer: RecordingPeer,
 
         failed = lost = completed  # type: ignore[assignment]
 
-    invocation = Invocation(world.table, Half(), Executor(peer, "a"), REGISTRATION, "deploy", ONE, world.caller, 5.0)
-    world.table.start(invocation)
+    invocation = PendingInvocation(Half(), world.callee(peer), "deploy", ONE, world.caller, 5.0)
+    invocation.start(None)
     getattr(invocation, verb)(*SAYS.get(verb, ()))
     assert over == [(True, None)]
 
@@ -197,11 +205,12 @@ def test_nothing_is_remembered_of_calls_that_nobody_named(world: World, peer: Re
 
 def test_a_lost_connection_loses_what_it_has_in_hand_and_nobody_elses(world: World, peer: RecordingPeer) -> None:
     mine = [world.start(peer, name) for name in ("", "c", "c")]
-    other, others_half = world.start(SilentPeer(), "c")
+    others = SilentPeer()
+    other, others_half = world.start(others, "c")
     list(world.table.lost(peer))
     list(world.table.lost(peer))
     assert [half.heard for _, half in mine] == [["lost"]] * 3
-    assert others_half.heard == [] and world.table.find(other.peer, "c", None) is other
+    assert others_half.heard == [] and world.table.find(others, "c", None) is other
     assert world.table.get(peer, 1) is None and world.table.find(peer, "c", None) is None
     assert peer not in world.table._hands
 
@@ -225,8 +234,8 @@ def test_who_is_told_of_one_that_is_lost_may_end_another(world: World, peer: Rec
             other.end()
 
     half = Ending()
-    first = Invocation(world.table, half, Executor(peer, "a"), REGISTRATION, "deploy", ONE, world.caller, 5.0)
-    world.table.start(first)
+    first = PendingInvocation(half, world.callee(peer), "deploy", ONE, world.caller, 5.0)
+    first.start(None)
     other, others_half = world.start(peer)
     list(world.table.lost(peer))
     assert half.heard == ["lost"] and others_half.heard == []
@@ -241,7 +250,7 @@ class InvocationsAgainstModel(RuleBasedStateMachine):
         super().__init__()
         self.world = World()
         self.peers: list[RecordingPeer] = [RecordingPeer(), SilentPeer()]  # the first has a name for everything
-        self.open: list[tuple[Invocation, RecordingHalf]] = []
+        self.open: list[tuple[PendingInvocation, RecordingHalf]] = []
 
     @rule(place=st.integers(0, 1), command_id=st.sampled_from(["", "c", "d"]), agent_id=st.sampled_from("ab"))
     def start(self, place: int, command_id: str, agent_id: str) -> None:
@@ -264,15 +273,15 @@ class InvocationsAgainstModel(RuleBasedStateMachine):
         peer = self.peers[place]
         list(self.world.table.lost(peer))
         for invocation, half in self.open:
-            assert half.heard == (["lost"] if invocation.peer is peer else [])
-        self.open = [(invocation, half) for invocation, half in self.open if invocation.peer is not peer]
+            assert half.heard == (["lost"] if peer_of(invocation) is peer else [])
+        self.open = [(invocation, half) for invocation, half in self.open if peer_of(invocation) is not peer]
         self.peers[place] = [RecordingPeer, SilentPeer][place]()
 
     @invariant()
     def what_is_open_is_found(self) -> None:
         table = self.world.table
         for peer in self.peers:
-            mine = [invocation for invocation, _ in self.open if invocation.peer is peer]
+            mine = [invocation for invocation, _ in self.open if peer_of(invocation) is peer]
             numbers = [invocation.number for invocation in mine]
             assert numbers == sorted(set(numbers))
             assert all(table.get(peer, invocation.number) is invocation for invocation in mine)

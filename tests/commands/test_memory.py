@@ -41,7 +41,7 @@ def world() -> World:
 @pytest.fixture
 def silent(world: World) -> Silent:
     silent = Silent()
-    world.dealer._announce = silent
+    world.commands._announce = silent
     return silent
 
 
@@ -62,12 +62,12 @@ def settle(world: World, seconds: float = 0.0) -> None:
 
 
 def give(world: World, silent: Any, **members: Any) -> None:
-    world.dealer.call(world.caller, CommandRequest(command="deploy", **members), silent)
+    world.commands.call(world.caller, CommandRequest(command="deploy", **members), silent)
     settle(world)
 
 
 def book_of(world: World) -> CommandBook:
-    return world.dealer._book
+    return world.commands._book
 
 
 def counted(world: World) -> int:
@@ -84,10 +84,10 @@ def test_a_command_takes_no_more_than_is_counted_and_said_while_it_waits_and_onc
     bound = commands * (RECORD + (targets - 1) * TARGET)
     for number in range(commands):
         give(world, silent, target=[f"agent-{number}-{target}" for target in range(targets)], ttl=TTL)
-    assert len(world.dealer._waiting) == commands * targets + 1
+    assert len(world.commands._waiting) == commands * targets + 1
     assert tracemalloc.get_traced_memory()[0] - before <= bound + counted(world) - start
     settle(world, TTL)
-    assert len(world.dealer._waiting) == 0 and len(book_of(world)._ended) == commands + 1
+    assert len(world.commands._waiting) == 0 and len(book_of(world)._ended) == commands + 1
     assert tracemalloc.get_traced_memory()[0] - before <= bound + counted(world) - start
 
 
@@ -95,7 +95,7 @@ def test_all_targets_that_wait_have_one_timer_which_goes_with_the_command(world:
     timers = len(world.clock.getDelayedCalls())
     give(world, silent, target=[f"agent-{number}" for number in range(100)], ttl=TTL, command_id="c")
     assert len(world.clock.getDelayedCalls()) == timers + 1
-    world.dealer.cancel(world.caller.principal, "c", silent)
+    world.commands.cancel(world.caller.principal, "c", silent)
     settle(world)
     assert len(world.clock.getDelayedCalls()) == timers
 
@@ -107,7 +107,7 @@ def test_a_target_that_waits_again_after_the_others_have_expired_ends_at_its_own
     world.lose(agent)
     settle(world, 2.0)
     assert world.statuses(agents=True)[-1] == ("b", "expired")
-    assert len(world.dealer._waiting) == 1, "which waits for as long as it may be executed"
+    assert len(world.commands._waiting) == 1, "which waits for as long as it may be executed"
     settle(world, 2.0)
     assert world.statuses(agents=True)[-2:] == [("a", "failed"), (None, "completed")]
 
@@ -129,7 +129,7 @@ def test_parameters_are_kept_as_long_as_another_attempt_may_need_them(world: Wor
     settle(world)
     names, large = 3, len(bytes(LARGE))
     assert counted(world) == large + names
-    world.dealer.result(other, CommandAnswer(command_id="c", status="success", data=Raw(b"1")))
+    world.answers.result(other, CommandAnswer(command_id="c", status="success", data=Raw(b"1")))
     world.lose(agent)
     settle(world, TTL)
     assert counted(world) > large, "the agent that was lost may come back"

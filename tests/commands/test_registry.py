@@ -2,36 +2,52 @@ from __future__ import annotations
 
 from collections import Counter
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from nexus_tw.commands.registry import Executor, Executors, Registration
+from nexus_tw.commands.callees import Callee
+from nexus_tw.commands.invocations import Invocations
+from nexus_tw.commands.registry import Registry, SharedRegistration
+from nexus_tw.interfaces.peers import Peer
 from nexus_tw.model.cache import BoundedCache
 from nexus_tw.model.errors import ALREADY_REGISTERED, POLICY_CONFLICT, NexusError
 from nexus_tw.model.names import Pattern
+from nexus_tw.model.settings import Limits
 from nexus_tw.protocols.wamp.uris import pattern_of
 from tests.recording import RecordingPeer
 
 
+class Executor(NamedTuple):
+    """A connection as one agent."""
+
+    peer: Peer
+    agent_id: str
+
+
+def shared(callee: Callee) -> SharedRegistration:
+    assert isinstance(callee.registration, SharedRegistration)
+    return callee.registration
+
+
 class World:
     def __init__(self) -> None:
-        self.executors = Executors(Random(1))
+        self.registry = Registry(Random(1), Invocations(Limits()))
 
     def add(self, peer: RecordingPeer, agent_id: str, *names: str, match: str = "exact", invoke: str = "roundrobin") -> None:
         for name in names:
-            self.executors.add(peer, agent_id, pattern_of(name, match), invoke, 1.5)
+            self.registry.add(peer, agent_id, pattern_of(name, match), invoke, 1.5)
 
     def pick(self, name: str, agent_id: str | None = None) -> Executor | None:
-        picked = self.executors.pick(name, agent_id)
-        if picked is None:
+        callee = self.registry.pick(name, agent_id)
+        if callee is None:
             return None
-        registration, executor = picked
-        assert executor in registration.executors and registration.pattern.matches(name)
-        return executor
+        assert isinstance(callee, Callee)
+        assert callee in shared(callee).callees and shared(callee).pattern.matches(name)
+        return Executor(callee.peer, callee.agent_id)
 
     def who(self, name: str) -> str | None:
         """As which agent it would be executed."""
@@ -59,7 +75,7 @@ def test_a_given_agent_is_reached_by_the_connection_that_registered_last(world: 
     assert world.pick("deploy", "a") == Executor(two, "a")
     world.add(one, "a", "deploy")
     assert world.pick("deploy", "a") == Executor(one, "a")
-    world.executors.lost(one)
+    world.registry.lost(one)
     assert world.pick("deploy", "a") == Executor(two, "a")
 
 
@@ -68,30 +84,30 @@ def test_dropping_a_command_drops_it_for_every_agent_of_the_connection_and_for_n
     world.add(one, "a", "deploy", "stop")
     world.add(one, "b", "deploy")
     world.add(two, "c", "deploy")
-    left = world.executors.drop(one, ["deploy", "unheard-of"])
-    assert world.executors.registrations(one).keys() == {("stop", "a")}
+    left = world.registry.drop(one, ["deploy", "unheard-of"])
+    assert world.registry.held(one).keys() == {("stop", "a")}
     assert world.pick("deploy") == Executor(two, "c")
-    assert not world.executors.any("deploy", "a") and world.executors.any("stop", "a")
+    assert not world.registry.any("deploy", "a") and world.registry.any("stop", "a")
     assert [(registration.pattern.text, gone) for registration, gone in left] == [("deploy", False)] * 2
 
 
 def test_a_lost_connection_executes_nothing_and_may_be_lost_twice(world: World) -> None:
     peer = RecordingPeer()
     world.add(peer, "a", "deploy", "stop")
-    left = world.executors.lost(peer)
+    left = world.registry.lost(peer)
     assert [(registration.pattern.text, gone) for registration, gone in left] == [("deploy", True), ("stop", True)]
-    assert world.executors.lost(peer) == []
+    assert world.registry.lost(peer) == []
     assert world.pick("deploy") is None and world.pick("deploy", "a") is None
-    assert not world.executors.any("stop", None) and not world.executors.registrations(peer)
+    assert not world.registry.any("stop", None) and not world.registry.held(peer)
 
 
 def test_a_connection_is_several_agents_only_when_it_registered_as_more_than_one(world: World) -> None:
     peer = RecordingPeer()
-    assert not world.executors.several(peer)
+    assert not world.registry.multi_agent(peer)
     world.add(peer, "a", "deploy", "stop")
-    assert not world.executors.several(peer)
+    assert not world.registry.multi_agent(peer)
     world.add(peer, "b", "deploy")
-    assert world.executors.several(peer)
+    assert world.registry.multi_agent(peer)
 
 
 # --- policies
@@ -119,9 +135,9 @@ def test_the_first_is_followed_by_the_one_after_it_and_the_last_by_the_one_befor
     for agent_id, peer in peers.items():
         world.add(peer, agent_id, "one", invoke="first")
         world.add(peer, agent_id, "two", invoke="last")
-    world.executors.lost(peers["a"])
+    world.registry.lost(peers["a"])
     assert (world.who("one"), world.who("two")) == ("b", "c")
-    world.executors.lost(peers["c"])
+    world.registry.lost(peers["c"])
     assert (world.who("one"), world.who("two")) == ("b", "b")
 
 
@@ -135,7 +151,7 @@ def test_whoever_registers_again_keeps_its_place(world: World) -> None:
 def test_a_single_registration_is_nobody_elses_and_all_who_share_one_have_the_same_policy(world: World) -> None:
     world.add(RecordingPeer(), "a", "alone", invoke="single")
     world.add(RecordingPeer(), "a", "shared", invoke="first")
-    check = world.executors.check
+    check = world.registry.check
     with pytest.raises(NexusError, match="alone is registered already") as refused:
         check(Pattern.parse("alone"), "single")
     assert (refused.value.code, refused.value.uri) == ("forbidden", "wamp.error.procedure_already_exists")
@@ -153,9 +169,9 @@ def test_a_policy_ends_with_the_last_who_has_it(world: World) -> None:
     peer = RecordingPeer()
     world.add(peer, "a", "a.b", match="prefix", invoke="single")
     with pytest.raises(NexusError, match="is registered already"):
-        world.executors.check(Pattern.prefixed("a.b"), "single")
-    world.executors.lost(peer)
-    world.executors.check(Pattern.prefixed("a.b"), "first")
+        world.registry.check(Pattern.prefixed("a.b"), "single")
+    world.registry.lost(peer)
+    world.registry.check(Pattern.prefixed("a.b"), "first")
 
 
 # --- patterns
@@ -171,10 +187,10 @@ def test_a_name_goes_before_patterns_and_a_longer_prefix_before_a_shorter_one_an
 
 
 def test_reserved_names_that_nobody_has_are_not_caught_by_patterns(world: World) -> None:
-    world.executors.add(RecordingPeer(), "a", Pattern.prefixed(""), "single", 0.0)
-    assert world.executors.find("anything") is not None
-    assert world.executors.find("wamp.session.nonsense") is None
-    assert not world.executors.any("nexus.nonsense", None)
+    world.registry.add(RecordingPeer(), "a", Pattern.prefixed(""), "single", 0.0)
+    assert world.registry.find("anything") is not None
+    assert world.registry.find("wamp.session.nonsense") is None
+    assert not world.registry.any("nexus.nonsense", None)
 
 
 def test_of_wildcards_the_one_that_says_more_on_the_left_is_taken(world: World) -> None:
@@ -195,18 +211,18 @@ def test_what_was_found_is_forgotten_when_patterns_come_and_go(world: World) -> 
     assert world.who("a.b.c") == "1"
     world.add(peer, "2", "a.b", match="prefix")
     assert world.who("a.b.c") == "2"
-    world.executors.drop(peer, [Pattern.prefixed("a.b").text])
+    world.registry.drop(peer, [Pattern.prefixed("a.b").text])
     assert world.who("a.b.c") == "1"
-    world.executors.lost(peer)
+    world.registry.lost(peer)
     assert world.who("a.b.c") is None
 
 
 def test_what_was_found_is_bounded(world: World) -> None:
-    world.executors._registrations._kept = BoundedCache(10, 1 << 20)
+    world.registry._registrations._kept = BoundedCache(10, 1 << 20)
     world.add(RecordingPeer(), "a", "x", match="prefix")
     for number in range(35):
         assert world.who(f"x.{number}") == "a" and world.who(f"y.{number}") is None
-        assert len(world.executors._registrations._kept) <= 10
+        assert len(world.registry._registrations._kept) <= 10
 
 
 def test_what_is_no_name_is_looked_for_but_not_remembered(world: World) -> None:
@@ -214,32 +230,32 @@ def test_what_is_no_name_is_looked_for_but_not_remembered(world: World) -> None:
     world.add(RecordingPeer(), "a", "", match="prefix")
     for text in ("x" * 60_000, "a b", "", "a..b", "*"):
         assert world.who(text) is None
-    assert not world.executors._registrations._kept
+    assert not world.registry._registrations._kept
     for number in range(20_000):
-        world.executors.find(f"{number:0250}")
-    assert world.executors._registrations._kept._size <= 4 << 20
+        world.registry.find(f"{number:0250}")
+    assert world.registry._registrations._kept._size <= 4 << 20
 
 
 def test_an_agent_is_asked_for_what_it_registered_by_name_and_not_for_what_a_pattern_of_its_stands_for(world: World) -> None:
     peer = RecordingPeer()
     world.add(peer, "a", "deploy", match="prefix")
-    assert world.pick("deploy.x", "a") is None and not world.executors.any("deploy.x", "a")
-    assert world.pick("deploy.x") == Executor(peer, "a") and world.executors.any("deploy.x", None)
+    assert world.pick("deploy.x", "a") is None and not world.registry.any("deploy.x", "a")
+    assert world.pick("deploy.x") == Executor(peer, "a") and world.registry.any("deploy.x", None)
 
 
 def test_registrations_have_numbers_of_their_own_and_say_since_when(world: World) -> None:
     peer = RecordingPeer()
     world.add(peer, "a", "x", "y")
     world.add(peer, "a", "x", match="prefix")
-    registrations = list(world.executors)
+    registrations = list(world.registry)
     assert [(each.pattern.policy, each.number, each.created) for each in registrations] == [
         (("exact", "x"), 1, 1500),
         (("exact", "y"), 2, 1500),
         (("prefix", "x"), 3, 1500),
     ]
-    world.executors.drop(peer, ["x"])
+    world.registry.drop(peer, ["x"])
     world.add(peer, "a", "x")
-    assert [each.number for each in world.executors] == [2, 4, 3], "none has had it before"
+    assert [each.number for each in world.registry] == [2, 4, 3], "none has had it before"
 
 
 # --- against a model
@@ -253,12 +269,12 @@ PATTERNS = [
 NAMES = ("a", "b", "a.b", "a.x", "x.b", "ab", "a.b.c", "a.x.c", "x.x.c", "a.bx")
 
 
-class ExecutorsAgainstModel(RuleBasedStateMachine):
+class RegistryAgainstModel(RuleBasedStateMachine):
     """The model is a list of all registrations, each a list of executors in the order in which they came."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.executors = Executors(Random(1))
+        self.registry = Registry(Random(1), Invocations(Limits()))
         self.peers = [RecordingPeer() for _ in range(3)]
         self.held: dict[Pattern, tuple[str, list[Executor]]] = {}
 
@@ -272,12 +288,12 @@ class ExecutorsAgainstModel(RuleBasedStateMachine):
         there = self.held.get(pattern)
         if there is not None and (there[0] != invoke or invoke == "single"):
             with pytest.raises(NexusError) as refused:
-                self.executors.check(pattern, invoke)
+                self.registry.check(pattern, invoke)
             assert refused.value.uri == (POLICY_CONFLICT if there[0] != invoke else ALREADY_REGISTERED).uri
             return
-        self.executors.check(pattern, invoke)
+        self.registry.check(pattern, invoke)
         executor = Executor(self.peers[place], agent_id)
-        registration, created = self.executors.add(*executor, pattern, invoke, 0.0)
+        registration, created = self.registry.add(*executor, pattern, invoke, 0.0)
         assert registration.pattern == pattern and created == (there is None)
         executors = self.held.setdefault(pattern, (invoke, []))[1]
         if executor not in executors:
@@ -285,14 +301,14 @@ class ExecutorsAgainstModel(RuleBasedStateMachine):
 
     @rule(place=st.integers(0, 2), patterns=st.lists(st.sampled_from(PATTERNS), max_size=4))
     def drop(self, place: int, patterns: list[Pattern]) -> None:
-        self.left(place, self.executors.drop(self.peers[place], [pattern.text for pattern in patterns]), patterns)
+        self.left(place, self.registry.drop(self.peers[place], [pattern.text for pattern in patterns]), patterns)
 
     @rule(place=st.integers(0, 2))
     def lose(self, place: int) -> None:
-        self.left(place, self.executors.lost(self.peers[place]), list(self.held))
-        assert not self.executors.registrations(self.peers[place])
+        self.left(place, self.registry.lost(self.peers[place]), list(self.held))
+        assert not self.registry.held(self.peers[place])
 
-    def left(self, place: int, told: list[tuple[Registration, bool]], patterns: list[Pattern]) -> None:
+    def left(self, place: int, told: list[tuple[SharedRegistration, bool]], patterns: list[Pattern]) -> None:
         expected: Counter[Any] = Counter()
         for pattern in dict.fromkeys(patterns):
             if pattern in self.held:
@@ -309,11 +325,12 @@ class ExecutorsAgainstModel(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES))
     def pick(self, name: str) -> None:
         matching = [pattern for pattern in self.held if pattern.matches(name)]
-        picked = self.executors.pick(name, None)
-        assert (picked is not None) == bool(matching)
-        if picked is None:
+        callee = self.registry.pick(name, None)
+        assert (callee is not None) == bool(matching)
+        if callee is None:
             return
-        registration, executor = picked
+        assert isinstance(callee, Callee)
+        registration, executor = shared(callee), Executor(callee.peer, callee.agent_id)
         pattern = registration.pattern
         assert pattern in matching
         kinds = {each.policy[0] for each in matching}
@@ -338,8 +355,11 @@ class ExecutorsAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def what_is_held_is_known(self) -> None:
-        assert {each.pattern: (each.invoke, list(each.executors)) for each in self.executors} == self.held
-        numbers = [each.number for each in self.executors]
+        assert {
+            each.pattern: (each.invoke, [Executor(callee.peer, callee.agent_id) for callee in each.callees])
+            for each in self.registry
+        } == self.held
+        numbers = [each.number for each in self.registry]
         assert len(set(numbers)) == len(numbers)
         for peer in self.peers:
             mine = {
@@ -348,22 +368,22 @@ class ExecutorsAgainstModel(RuleBasedStateMachine):
                 for executor in executors
                 if executor.peer is peer
             }
-            assert self.executors.registrations(peer).keys() == mine
-            assert self.executors.several(peer) == (len({agent_id for _, agent_id in mine}) > 1)
+            assert self.registry.held(peer).keys() == mine
+            assert self.registry.multi_agent(peer) == (len({agent_id for _, agent_id in mine}) > 1)
         for name in NAMES:
-            assert self.executors.any(name, None) == any(pattern.matches(name) for pattern in self.held)
+            assert self.registry.any(name, None) == any(pattern.matches(name) for pattern in self.held)
             for agent_id in "ab":
                 found = self.held.get(Pattern.parse(name), ("", []))[1]
-                assert self.executors.any(name, agent_id) == any(each.agent_id == agent_id for each in found)
+                assert self.registry.any(name, agent_id) == any(each.agent_id == agent_id for each in found)
 
     def teardown(self) -> None:
         for place in range(3):
             self.lose(place)
-        executors = self.executors
-        assert not list(executors._registrations) and not executors._agents and not executors._peers
-        trie = executors._registrations._trie
+        registry = self.registry
+        assert not list(registry._registrations) and not registry._agents and not registry._peers
+        trie = registry._registrations._trie
         assert not trie._root.children and not trie._root.tails
 
 
-ExecutorsAgainstModel.TestCase.settings = settings(ExecutorsAgainstModel.TestCase.settings, stateful_step_count=40)
-TestExecutorsAgainstModel = ExecutorsAgainstModel.TestCase
+RegistryAgainstModel.TestCase.settings = settings(RegistryAgainstModel.TestCase.settings, stateful_step_count=40)
+TestRegistryAgainstModel = RegistryAgainstModel.TestCase

@@ -19,7 +19,7 @@ from nexus_tw.commands.task import (
     MAX_WAITERS,
     MAX_WAITERS_EACH,
     MOVES,
-    Command,
+    CommandRecord,
     Execution,
     Failure,
     State,
@@ -37,13 +37,13 @@ from tests.recording import RecordingPeer, RecordingReply
 BIG = Raw(b'"' + b"x" * (1024 * 1024) + b'"')
 
 
-def make(command_id: str = "c", subject: str = "s", target: str | list[str] | None = None, **more: object) -> Command:
+def make(command_id: str = "c", subject: str = "s", target: str | list[str] | None = None, **more: object) -> CommandRecord:
     request = CommandRequest(command="deploy", target=target, **more)  # type: ignore[arg-type]
-    return Command(command_id, Principal(subject, "r"), 1, request, targets_of(target), b"", now=0.0)
+    return CommandRecord(command_id, Principal(subject, "r"), 1, request, targets_of(target), b"", now=0.0)
 
 
-def settle(book: CommandBook, command: Command, result: Raw = NULL) -> None:
-    """Ends a command with that result, as the dealer does."""
+def settle(book: CommandBook, command: CommandRecord, result: Raw = NULL) -> None:
+    """Ends a command with that result, as `Commands` does."""
     (execution,) = command.executions
     execution.move(State.SENT)
     book.settle(execution, result)
@@ -396,7 +396,7 @@ def test_results_are_kept_up_to_so_many_bytes_the_latest_longest() -> None:
 
 def test_parameters_count_only_while_the_command_lives() -> None:
     book = CommandBook(Limits(share=1), Clock(), Metrics())
-    taken: list[Command] = []
+    taken: list[CommandRecord] = []
     for number in range(books.MAX_BYTES // (1024 * 1024) - 1):
         command = make(f"c{number}", parameters=BIG)
         book.add(command)
@@ -472,7 +472,7 @@ def test_targets_that_fail_alike_share_what_is_kept_of_it() -> None:
 # --- shares
 
 
-def outcome_of(book: CommandBook, command: Command, at: int, result: Raw = NULL) -> Raw | NexusError | None:
+def outcome_of(book: CommandBook, command: CommandRecord, at: int, result: Raw = NULL) -> Raw | NexusError | None:
     execution = command.executions[at]
     execution.move(State.SENT)
     book.settle(execution, result)

@@ -16,11 +16,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 
+from nexus_tw.commands.answers import Answers
 from nexus_tw.commands.book import DAY
+from nexus_tw.commands.handlers import HELD, HandlerExecutor
 from nexus_tw.commands.invocations import Invocations
-from nexus_tw.commands.registry import Executors
-from nexus_tw.commands.tasks import PAUSE, Dealer
+from nexus_tw.commands.registering import Registrar
+from nexus_tw.commands.registry import Registry
+from nexus_tw.commands.tasks import Commands
+from nexus_tw.commands.waiting import PAUSE
 from nexus_tw.interfaces.plugins import Handler, Invoked
+from nexus_tw.model.budgets import Budget
 from nexus_tw.model.commands import CommandAnswer, CommandProgress, CommandRequest
 from nexus_tw.model.errors import ALREADY_REGISTERED, POLICY_CONFLICT, REPLACED, NexusError
 from nexus_tw.model.metrics import Metrics
@@ -29,7 +34,7 @@ from nexus_tw.model.payloads import ApplicationError, Payload
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Limits, Role
 from nexus_tw.presence.agents import Presence
-from nexus_tw.protocols.native.messages import CommandCancel, Invocation
+from nexus_tw.protocols.native.messages import CommandCancel, CommandInvocation
 from nexus_tw.pubsub.groups import Subscriber
 from nexus_tw.pubsub.hub import Hub
 from nexus_tw.pubsub.meta_events import Meta
@@ -54,35 +59,46 @@ class World:
         self.spread = Spread(self.clock)
         self.presence = Presence(self.announced, self.clock, Limits(), self.metrics, self.spread)
         self.hub = Hub(lambda _callback: None, self.metrics, self.clock.seconds)
-        self.executors = Executors(Random(1))
+        limits = limits or Limits()
         self.invocations = Invocations(Limits())
-        self.dealer = Dealer(
+        self.registry = Registry(Random(1), self.invocations)
+        for name, handler in (handlers or {}).items():
+            self.registry.serve(name, HandlerExecutor(handler, Budget("handler_bytes", HELD, limits, self.metrics)))
+        self.commands = Commands(
             self.clock,
             self.announced,
             self.presence,
             self.spread,
-            handlers or {},
-            self.executors,
-            self.invocations,
-            Meta(self.hub),
-            limits or Limits(),
+            self.registry,
+            limits,
             self.metrics,
             ClientLog("calls", self.clock, self.metrics),
             disclose,
+        )
+        self.answers = Answers(self.invocations, limits, self.metrics)
+        self.registrar = Registrar(
+            self.clock,
+            self.presence,
+            self.spread,
+            self.registry,
+            self.invocations,
+            self.commands,
+            Meta(self.hub),
+            limits,
         )
         self.caller = RecordingPeer(who=principal("caller"))
 
     def agent(self, agent_id: str | None = None, *commands: str) -> RecordingPeer:
         """A connection that executes these commands (`deploy`), as that agent."""
         peer = RecordingPeer()
-        peer.several = self.executors.several
-        self.dealer.register(peer, list(commands or ("deploy",)), agent_id)
+        peer.multi_agent = self.registry.multi_agent
+        self.registrar.register(peer, list(commands or ("deploy",)), agent_id)
         self.turn()
         return peer
 
     def procedure(self, peer: RecordingPeer, pattern: Pattern, invoke: str = "single", agent: str | None = None) -> int:
         """The peer registers this as a WAMP client does; the registration's number."""
-        registration = self.dealer.register_procedure(peer, peer.principal, pattern, invoke, agent)
+        registration = self.registrar.register_procedure(peer, peer.principal, pattern, invoke, agent)
         self.turn()
         return registration.number
 
@@ -95,11 +111,11 @@ class World:
     ) -> RecordingReply:
         reply = RecordingReply()
         request = CommandRequest(command=command, target=target, **more)
-        self.dealer.call(by or self.caller, request, reply)
+        self.commands.call(by or self.caller, request, reply)
         return reply
 
     def lose(self, peer: RecordingPeer) -> None:
-        self.dealer.lost(peer)
+        self.registrar.lost(peer)
         self.presence.gone(peer)
 
     def turn(self) -> None:
@@ -139,8 +155,8 @@ def refusal(code: str) -> Any:
 
 def succeed(world: World, peer: RecordingPeer, result: bytes = b'"done"', at: int = -1) -> None:
     """The agent answers what it was given last (or the one `at`)."""
-    invocation = peer.got(Invocation)[at]
-    world.dealer.result(peer, CommandAnswer(command_id=invocation.command_id, data=Raw(result)))
+    invocation = peer.got(CommandInvocation)[at]
+    world.answers.result(peer, CommandAnswer(command_id=invocation.command_id, data=Raw(result)))
 
 
 # --- register
@@ -149,7 +165,7 @@ def succeed(world: World, peer: RecordingPeer, result: bytes = b'"done"', at: in
 def test_without_an_agent_id_a_connection_is_the_agent_of_its_client_id(world: World) -> None:
     peer = world.agent()
     world.call(target=peer.client_id)
-    assert len(peer.got(Invocation)) == 1
+    assert len(peer.got(CommandInvocation)) == 1
     assert world.presence.agents() == [peer.client_id]
 
 
@@ -163,20 +179,20 @@ def test_an_empty_list_of_commands_or_a_harmless_one_takes_no_agent_id_from_its_
     intruder = RecordingPeer(who=principal("intruder", Role(telemetry=("**",), register=register)))
     for commands in ([], ["harmless"], ["deploy"]):
         with refusal("forbidden"):
-            world.dealer.register(intruder, commands, "agent-1")
+            world.registrar.register(intruder, commands, "agent-1")
     assert real.closed == [] and world.presence.peers("agent-1") == [real]
     succeed(world, real)
     assert reply.answer["status"] == "success"
     newer = world.agent("agent-1", "restart")
     assert real.closed == [REPLACED], "who may register its commands takes the id"
-    world.dealer.register(newer, [], "agent-1")
+    world.registrar.register(newer, [], "agent-1")
     assert newer.closed == []
 
 
 def test_who_may_not_register_a_command_registers_none_of_them(world: World) -> None:
     peer = RecordingPeer(who=principal("a", Role(register=("deploy",))))
     with refusal("forbidden"):
-        world.dealer.register(peer, ["deploy", "stop"], None)
+        world.registrar.register(peer, ["deploy", "stop"], None)
     with refusal("no_such_command"):
         world.call()
     assert world.presence.agents() == []
@@ -184,9 +200,9 @@ def test_who_may_not_register_a_command_registers_none_of_them(world: World) -> 
 
 def test_to_register_as_an_agent_takes_the_right_to_send_its_telemetry(world: World) -> None:
     peer = RecordingPeer(who=principal("a", Role(register=("**",), telemetry=("{subject}",))))
-    world.dealer.register(peer, ["deploy"], "a")
+    world.registrar.register(peer, ["deploy"], "a")
     with refusal("forbidden"):
-        world.dealer.register(peer, ["deploy"], "b")
+        world.registrar.register(peer, ["deploy"], "b")
     assert world.presence.agents() == ["a"]
 
 
@@ -203,7 +219,7 @@ def test_to_register_as_an_agent_takes_the_right_to_send_its_telemetry(world: Wo
 )
 def test_names_that_cannot_be_registered(world: World, name: str, agent_id: str | None, code: str) -> None:
     with refusal(code):
-        world.dealer.register(RecordingPeer(), ["fine", name], agent_id)
+        world.registrar.register(RecordingPeer(), ["fine", name], agent_id)
     with refusal("no_such_command"):
         world.call("fine")
 
@@ -211,30 +227,30 @@ def test_names_that_cannot_be_registered(world: World, name: str, agent_id: str 
 def test_what_the_server_executes_nobody_else_can() -> None:
     world = World({"deploy": lambda call: None})
     with pytest.raises(NexusError, match="executed by the server itself") as caught:
-        world.dealer.register(RecordingPeer(), ["deploy"], None)
+        world.registrar.register(RecordingPeer(), ["deploy"], None)
     assert caught.value.code == "forbidden"
 
 
 def test_the_registrations_of_one_connection_are_bounded() -> None:
     world = World(limits=Limits(subscriptions=1, registrations=2))
     peer = world.agent("a", "one", "two")
-    world.dealer.register(peer, ["one", "two", "one"], "a")
+    world.registrar.register(peer, ["one", "two", "one"], "a")
     with refusal("limit_exceeded"):
-        world.dealer.register(peer, ["one"], "b")
-    world.dealer.unregister(peer, ["two"])
-    world.dealer.register(peer, ["one"], "b")
+        world.registrar.register(peer, ["one"], "b")
+    world.registrar.unregister(peer, ["two"])
+    world.registrar.register(peer, ["one"], "b")
 
 
 def test_registering_nothing_leaves_nothing_behind(world: World) -> None:
     peer = RecordingPeer()
-    world.dealer.register(peer, [], None)
-    assert not world.executors.registrations(peer) and not list(world.executors)
+    world.registrar.register(peer, [], None)
+    assert not world.registry.held(peer) and not list(world.registry)
 
 
 def test_an_unregistered_command_is_executed_no_more_but_what_is_in_hand_may_be_finished(world: World) -> None:
     peer = world.agent()
     reply = world.call()
-    world.dealer.unregister(peer, ["deploy", "unheard-of"])
+    world.registrar.unregister(peer, ["deploy", "unheard-of"])
     with refusal("no_such_command"):
         world.call()
     succeed(world, peer)
@@ -248,7 +264,7 @@ def test_a_second_connection_of_an_agent_replaces_the_first_and_what_that_had_in
     assert older.closed == [REPLACED]
     assert reply.code == "agent_lost"
     world.call(target="a")
-    assert len(older.got(Invocation)) == 1 and len(newer.got(Invocation)) == 1
+    assert len(older.got(CommandInvocation)) == 1 and len(newer.got(CommandInvocation)) == 1
 
 
 def test_what_the_replaced_connection_had_in_hand_is_tried_again_by_the_new_one_if_the_caller_allows(
@@ -257,7 +273,7 @@ def test_what_the_replaced_connection_had_in_hand_is_tried_again_by_the_new_one_
     older = world.agent("a")
     reply = world.call(target="a", retries=1)
     newer = world.agent("a")
-    assert [invocation.attempt for invocation in newer.got(Invocation)] == [2]
+    assert [invocation.attempt for invocation in newer.got(CommandInvocation)] == [2]
     succeed(world, older)
     assert reply.ends == 0 and world.metrics.commands_late == 1
     succeed(world, newer)
@@ -271,7 +287,7 @@ def test_the_agent_gets_all_it_needs_and_the_caller_its_result(world: World) -> 
     world.clock.advance(1)
     peer = world.agent("a")
     reply = world.call(parameters=Raw(b'{"env":"prod"}'), command_id="c-1", timeout=5.0)
-    (invocation,) = peer.got(Invocation)
+    (invocation,) = peer.got(CommandInvocation)
     assert msgspec.json.decode(msgspec.json.encode(invocation)) == {
         "type": "command",
         "commandId": "c-1",
@@ -293,7 +309,7 @@ def test_the_agent_gets_all_it_needs_and_the_caller_its_result(world: World) -> 
 
 def test_the_server_chooses_an_id_where_the_caller_did_not(world: World) -> None:
     world.agent()
-    chosen = {world.dealer.call(world.caller, CommandRequest(command="deploy"), RecordingReply()) for _ in range(10)}
+    chosen = {world.commands.call(world.caller, CommandRequest(command="deploy"), RecordingReply()) for _ in range(10)}
     assert len(chosen) == 10
 
 
@@ -301,18 +317,18 @@ def test_agents_take_turns_at_a_command_without_a_target(world: World) -> None:
     agents = [world.agent("a"), world.agent("b")]
     for _ in range(4):
         world.call()
-    assert [len(agent.got(Invocation)) for agent in agents] == [2, 2]
+    assert [len(agent.got(CommandInvocation)) for agent in agents] == [2, 2]
 
 
 def test_a_connection_of_several_agents_is_told_which_is_meant_and_says_which_it_speaks_of(world: World) -> None:
     gateway = world.agent("a")
-    world.dealer.register(gateway, ["deploy"], "b")
+    world.registrar.register(gateway, ["deploy"], "b")
     reply = world.call(target=["a", "b"], command_id="c")
-    assert [invocation.agent_id for invocation in gateway.got(Invocation)] == ["a", "b"]
-    world.dealer.result(gateway, CommandAnswer(command_id="c", data=Raw(b"2"), agent_id="b"))
+    assert [invocation.agent_id for invocation in gateway.got(CommandInvocation)] == ["a", "b"]
+    world.answers.result(gateway, CommandAnswer(command_id="c", data=Raw(b"2"), agent_id="b"))
     with refusal("not_found"):
-        world.dealer.progress(RecordingPeer(), CommandProgress(command_id="c", agent_id="a"))
-    world.dealer.result(gateway, CommandAnswer(command_id="c", data=Raw(b"1")))
+        world.answers.progress(RecordingPeer(), CommandProgress(command_id="c", agent_id="a"))
+    world.answers.result(gateway, CommandAnswer(command_id="c", data=Raw(b"1")))
     results = [(result.agent_id, msgspec.json.encode(result.data)) for result in reply.results[:2]]
     assert [agent_id for agent_id, _ in results] == ["b", "a"]
     assert reply.ends == 1
@@ -337,7 +353,7 @@ def test_what_has_nowhere_to_go_is_refused_and_its_id_can_be_used_again(
     for _ in range(2):
         reply = RecordingReply()
         with pytest.raises(NexusError) as caught:
-            world.dealer.call(world.caller, named, reply)
+            world.commands.call(world.caller, named, reply)
         assert caught.value.code == code
         assert caught.value.message.startswith("Command execution failed: ") == (code != "invalid_message")
         assert reply.ends == 0
@@ -356,8 +372,8 @@ def test_a_failure_is_told_in_the_agents_words(world: World) -> None:
     peer = world.agent()
     for message, text in (("disk full", "disk full"), (None, "the agent gave no reason")):
         reply = world.call(command_id="c")
-        given = peer.got(Invocation)[-1].command_id
-        world.dealer.result(peer, CommandAnswer(command_id=given, status="error", message=message))
+        given = peer.got(CommandInvocation)[-1].command_id
+        world.answers.result(peer, CommandAnswer(command_id=given, status="error", message=message))
         assert reply.code == "failed"
         assert reply.errors[0].message == f"Command execution failed: {text}"
         assert reply.command_ids == ["c"]
@@ -369,7 +385,7 @@ def test_progress_goes_to_the_caller_as_it_comes(world: World) -> None:
     peer = world.agent("a")
     reply = world.call(command_id="c")
     for percent in (b"10", b"90"):
-        world.dealer.progress(peer, CommandProgress(command_id="c", data=Raw(percent)))
+        world.answers.progress(peer, CommandProgress(command_id="c", data=Raw(percent)))
     assert [(told.command_id, told.agent_id, bytes(told.data)) for told in reply.progressed] == [
         ("c", "a", b"10"),
         ("c", "a", b"90"),
@@ -398,9 +414,9 @@ def test_only_who_executes_a_command_can_answer_it(world: World) -> None:
     reply = world.call(command_id="c")
     for command_id in ("c", "unheard-of"):
         with refusal("not_found"):
-            world.dealer.result(stranger, CommandAnswer(command_id=command_id))
+            world.answers.result(stranger, CommandAnswer(command_id=command_id))
         with refusal("not_found"):
-            world.dealer.progress(stranger, CommandProgress(command_id=command_id))
+            world.answers.progress(stranger, CommandProgress(command_id=command_id))
     assert reply.ends == 0 and reply.progressed == []
 
 
@@ -409,7 +425,7 @@ def test_a_second_result_is_dropped_and_counted(world: World) -> None:
     reply = world.call(command_id="c")
     succeed(world, peer)
     succeed(world, peer)
-    world.dealer.progress(peer, CommandProgress(command_id="c"))
+    world.answers.progress(peer, CommandProgress(command_id="c"))
     assert reply.ends == 1 and reply.progressed == []
     assert world.metrics.commands_late == 2
     assert world.statuses() == ["sent", "completed"]
@@ -422,8 +438,8 @@ def test_events_tell_how_a_command_goes(world: World) -> None:
     world.clock.advance(2)
     world.call(command_id="c", target="a", ttl=10.0)
     peer = world.agent("a")
-    world.dealer.progress(peer, CommandProgress(command_id="c"))
-    world.dealer.progress(peer, CommandProgress(command_id="c"))
+    world.answers.progress(peer, CommandProgress(command_id="c"))
+    world.answers.progress(peer, CommandProgress(command_id="c"))
     succeed(world, peer)
     assert world.statuses(agents=True) == [("a", "queued"), ("a", "sent"), ("a", "running"), ("a", "completed")]
     assert world.announced.of("task.updated")[0] == {
@@ -450,10 +466,10 @@ def test_a_command_waits_for_its_agent_and_is_handed_over_after_the_registration
     reply = world.call(target=target, ttl=10.0)
     world.clock.advance(9)
     peer = RecordingPeer()
-    world.dealer.register(peer, ["deploy"], "a")
+    world.registrar.register(peer, ["deploy"], "a")
     assert peer.sent == [], "the reply to its registration comes first"
     world.turn()
-    assert len(peer.got(Invocation)) == 1
+    assert len(peer.got(CommandInvocation)) == 1
     world.clock.advance(20)
     assert reply.ends == 0, "the time it waited does not count"
     succeed(world, peer)
@@ -480,11 +496,11 @@ def test_a_command_that_nobody_came_for_expires(world: World) -> None:
 def test_an_agent_that_came_and_went_within_one_turn_is_not_given_anything(world: World) -> None:
     reply = world.call(ttl=10.0)
     peer = RecordingPeer()
-    world.dealer.register(peer, ["deploy"], "a")
+    world.registrar.register(peer, ["deploy"], "a")
     world.lose(peer)
     world.turn()
     assert peer.sent == [] and reply.ends == 0
-    assert len(world.agent("a").got(Invocation)) == 1
+    assert len(world.agent("a").got(CommandInvocation)) == 1
 
 
 def test_a_long_queue_is_handed_over_in_batches_in_its_order() -> None:
@@ -495,10 +511,10 @@ def test_a_long_queue_is_handed_over_in_batches_in_its_order() -> None:
         here.call(command_id=f"c{number}", target="a", ttl=10.0)
     here.turn()
     batches.clear()
-    here.dealer.register(peer, ["deploy"], "a")
+    here.registrar.register(peer, ["deploy"], "a")
     here.turn()
     assert batches == [STEPS, 2 * STEPS, 2 * STEPS + 1], "what was handed over by the end of each turn"
-    assert [told.command_id for told in peer.got(Invocation)] == [f"c{number}" for number in range(2 * STEPS + 1)]
+    assert [told.command_id for told in peer.got(CommandInvocation)] == [f"c{number}" for number in range(2 * STEPS + 1)]
 
 
 def test_the_targets_of_a_command_are_served_a_few_in_each_turn_and_end_so() -> None:
@@ -518,21 +534,21 @@ def test_the_targets_of_a_command_are_served_a_few_in_each_turn_and_end_so() -> 
 def test_a_command_that_is_cancelled_before_all_its_targets_were_served_ends_for_each_once(world: World) -> None:
     peer = world.agent("a0")
     reply = world.call(command_id="c", target=["a0", *(f"a{number}" for number in range(1, 500))], ttl=10.0)
-    world.dealer.cancel(world.caller.principal, "c", RecordingReply())
+    world.commands.cancel(world.caller.principal, "c", RecordingReply())
     assert reply.code == "cancelled" and reply.ends == 1
     world.turn()
     told = world.statuses(agents=True)
     assert told.count(("a499", "cancelled")) == 1 and ("a499", "queued") not in told
-    assert len(peer.got(Invocation)) == 1
+    assert len(peer.got(CommandInvocation)) == 1
 
 
 def test_a_lost_agent_ends_what_it_executed_a_few_in_each_turn(world: World) -> None:
     peer = world.agent("a")
     for number in range(STEPS + 10):
         world.call(command_id=f"c{number}", target="a")
-    world.dealer.lost(peer)
+    world.registrar.lost(peer)
     assert world.statuses().count("failed") == STEPS
-    world.dealer.lost(peer)
+    world.registrar.lost(peer)
     world.turn()
     assert world.statuses().count("failed") == STEPS + 10
 
@@ -546,10 +562,10 @@ def test_the_writer_pays_and_not_the_agent_that_has_no_room(world: World) -> Non
     assert world.call(target="a", parameters=small).ends == 0
     several = world.call(target=["a"], parameters=large)
     assert [result.code for result in several.results[:1]] == ["rate_limited"]
-    assert len(peer.got(Invocation)) == 1
+    assert len(peer.got(CommandInvocation)) == 1
     peer.left = 1000
     world.call(command_id="c", target="a", parameters=large)  # nothing was remembered of it
-    assert len(peer.got(Invocation)) == 2
+    assert len(peer.got(CommandInvocation)) == 2
 
 
 def test_what_may_wait_is_handed_over_once_the_agent_has_room(world: World) -> None:
@@ -558,16 +574,16 @@ def test_what_may_wait_is_handed_over_once_the_agent_has_room(world: World) -> N
     for number in range(5):
         world.call(command_id=f"c{number}", target="a", ttl=60.0, parameters=Raw(b'"larger than that"'))
     world.clock.pump([PAUSE] * 10)
-    assert peer.got(Invocation) == [] and world.statuses() == ["queued"] * 5
+    assert peer.got(CommandInvocation) == [] and world.statuses() == ["queued"] * 5
     peer.left = 1000
     world.clock.advance(PAUSE)
-    assert [told.command_id for told in peer.got(Invocation)] == [f"c{number}" for number in range(5)]
-    assert not world.dealer._stalled
+    assert [told.command_id for told in peer.got(CommandInvocation)] == [f"c{number}" for number in range(5)]
+    assert not world.commands._waiting._stalled
 
 
 def test_a_command_that_waits_can_be_cancelled(world: World) -> None:
     reply = world.call(command_id="c", target="a", ttl=10.0)
-    world.dealer.cancel(world.caller.principal, "c", RecordingReply())
+    world.commands.cancel(world.caller.principal, "c", RecordingReply())
     assert reply.code == "cancelled"
     assert world.agent("a").sent == []
     world.clock.advance(20)
@@ -580,7 +596,7 @@ def test_a_command_that_waits_can_be_cancelled(world: World) -> None:
 def test_a_lost_agent_loses_its_commands(world: World) -> None:
     peer = world.agent("a")
     replies = [world.call() for _ in range(2)]
-    world.dealer.progress(peer, CommandProgress(command_id=peer.got(Invocation)[0].command_id))
+    world.answers.progress(peer, CommandProgress(command_id=peer.got(CommandInvocation)[0].command_id))
     world.lose(peer)
     world.lose(peer)
     assert [reply.code for reply in replies] == ["agent_lost"] * 2
@@ -591,7 +607,7 @@ def test_a_lost_agents_command_goes_to_the_next_if_the_caller_allows(world: Worl
     one, two = world.agent("a"), world.agent("b")
     reply = world.call(command_id="c", retries=1)
     world.lose(one)
-    assert [invocation.attempt for invocation in two.got(Invocation)] == [2]
+    assert [invocation.attempt for invocation in two.got(CommandInvocation)] == [2]
     assert world.statuses(agents=True) == [("a", "sent"), ("b", "sent")]
     world.lose(two)
     assert reply.code == "agent_lost"
@@ -602,7 +618,7 @@ def test_an_answer_that_is_too_long_is_told_and_closes_no_further_agent(world: W
     reply = world.call(command_id="c", retries=5)
     world.invocations.overran(one)
     world.lose(one)
-    assert reply.code == "too_large" and two.got(Invocation) == []
+    assert reply.code == "too_large" and two.got(CommandInvocation) == []
     assert world.statuses(agents=True) == [("a", "sent"), ("a", "failed")]
 
 
@@ -612,8 +628,8 @@ def test_of_several_in_the_hand_of_an_agent_that_sent_too_much_each_gets_one_mor
     two = world.agent("b")
     world.invocations.overran(one)
     world.lose(one)
-    assert len(two.got(Invocation)) == 2 and (culprit.ends, other.ends) == (0, 0), "it may have been either"
-    world.dealer.result(two, CommandAnswer(command_id="d", status="success", data=Raw(b"1")))
+    assert len(two.got(CommandInvocation)) == 2 and (culprit.ends, other.ends) == (0, 0), "it may have been either"
+    world.answers.result(two, CommandAnswer(command_id="d", status="success", data=Raw(b"1")))
     world.invocations.overran(two)
     world.lose(two)
     assert culprit.code == "too_large" and other.ends == 1
@@ -626,7 +642,7 @@ def test_a_lost_agents_command_waits_for_it_as_long_as_an_attempt_may_take(world
     world.lose(first)
     world.clock.advance(9)
     second = world.agent("a")
-    assert [invocation.attempt for invocation in second.got(Invocation)] == [2]
+    assert [invocation.attempt for invocation in second.got(CommandInvocation)] == [2]
     assert world.statuses() == ["queued", "sent", "queued", "sent"]
     succeed(world, second)
     assert reply.ends == 1
@@ -660,9 +676,9 @@ def test_who_is_told_of_one_lost_command_may_cancel_the_other(world: World) -> N
     class Hasty(RecordingReply):
         def error(self, error: NexusError, command_id: str) -> None:
             super().error(error, command_id)
-            world.dealer.cancel(world.caller.principal, "other", RecordingReply())
+            world.commands.cancel(world.caller.principal, "other", RecordingReply())
 
-    world.dealer.call(world.caller, CommandRequest(command="deploy", command_id="one"), Hasty())
+    world.commands.call(world.caller, CommandRequest(command="deploy", command_id="one"), Hasty())
     other = world.call(command_id="other")
     world.lose(peer)
     assert other.code == "cancelled"
@@ -676,7 +692,7 @@ def test_each_of_several_targets_is_told_of_and_then_the_whole(world: World) -> 
     agents = {agent_id: world.agent(agent_id) for agent_id in "ab"}
     world.agent("c", "stop")
     reply = world.call(target=["a", "b", "c", "d", "a"], command_id="x")
-    world.dealer.result(agents["b"], CommandAnswer(command_id="x", status="error", message="disk full"))
+    world.answers.result(agents["b"], CommandAnswer(command_id="x", status="error", message="disk full"))
     succeed(world, agents["a"], b"1")
     told = [msgspec.json.decode(msgspec.json.encode(result)) for result in reply.results]
     assert told[:2] == [
@@ -750,7 +766,7 @@ def test_cancelling_several_leaves_what_has_ended_and_tells_the_caller_once(worl
     agents = {agent_id: world.agent(agent_id) for agent_id in "ab"}
     reply = world.call(target=["a", "b", "c"], ttl=10.0, command_id="x")
     succeed(world, agents["a"])
-    world.dealer.cancel(world.caller.principal, "x", RecordingReply())
+    world.commands.cancel(world.caller.principal, "x", RecordingReply())
     assert [result.agent_id for result in reply.results] == ["a"]
     assert [error.code for error in reply.errors] == ["cancelled"]
     assert agents["a"].got(CommandCancel) == [] and len(agents["b"].got(CommandCancel)) == 1
@@ -769,18 +785,18 @@ def test_a_long_command_is_cancelled_at_once_and_its_executors_are_told_a_few_in
     peer = RecordingPeer()
     targets = [f"a{number}" for number in range(10 * STEPS)]
     for target in targets:
-        here.dealer.register(peer, ["deploy"], target)
+        here.registrar.register(peer, ["deploy"], target)
     here.turn()
     reply = here.call(target=targets, command_id="x")
     here.turn()
     told.clear()
     ends.clear()
-    here.dealer.cancel(here.caller.principal, "x", RecordingReply())
+    here.commands.cancel(here.caller.principal, "x", RecordingReply())
     assert reply.code == "cancelled" and here.metrics.commands_ended == {"cancelled": 1}
     with refusal("not_found"):
-        here.dealer.cancel(here.caller.principal, "x", RecordingReply())
+        here.commands.cancel(here.caller.principal, "x", RecordingReply())
     assert len(peer.interrupted) == STEPS
-    here.dealer.result(peer, CommandAnswer(command_id="x", agent_id=targets[-1], status="success"))
+    here.answers.result(peer, CommandAnswer(command_id="x", agent_id=targets[-1], status="success"))
     here.turn()
     assert [invocation.agent_id for invocation, _ in peer.interrupted] == targets
     assert max(after - before for before, after in pairwise(told)) <= STEPS and set(ends) == {1}
@@ -796,10 +812,10 @@ def test_a_caller_may_cancel_the_rest_while_it_is_told_of_one(world: World) -> N
         def result(self, message: Any) -> None:
             super().result(message)
             if self.results[-1].agent_id == "d":
-                world.dealer.cancel(world.caller.principal, "x", RecordingReply())
+                world.commands.cancel(world.caller.principal, "x", RecordingReply())
 
     reply = Hasty()
-    world.dealer.call(world.caller, CommandRequest(command="deploy", command_id="x", target=["a", "d", "b"]), reply)
+    world.commands.call(world.caller, CommandRequest(command="deploy", command_id="x", target=["a", "d", "b"]), reply)
     assert [error.code for error in reply.errors] == ["cancelled"]
     assert peer.sent == []
     assert world.metrics.commands_ended == {"cancelled": 1}
@@ -810,10 +826,10 @@ def test_a_caller_may_cancel_when_it_is_told_of_the_last(world: World) -> None:
         def result(self, message: Any) -> None:
             super().result(message)
             if self.results[-1].agent_id == "d":
-                world.dealer.cancel(world.caller.principal, "x", RecordingReply())
+                world.commands.cancel(world.caller.principal, "x", RecordingReply())
 
     reply = Hasty()
-    world.dealer.call(world.caller, CommandRequest(command="deploy", command_id="x", target=["d"]), reply)
+    world.commands.call(world.caller, CommandRequest(command="deploy", command_id="x", target=["d"]), reply)
     assert reply.ends == 1
     assert sum(world.metrics.commands_ended.values()) == 1
 
@@ -827,7 +843,7 @@ def test_the_same_id_again_is_the_same_command_while_it_goes_on_and_after(world:
     succeed(world, peer)
     world.clock.advance(DAY - 1)
     replies.append(world.call(command_id="c"))
-    assert len(peer.got(Invocation)) == 1
+    assert len(peer.got(CommandInvocation)) == 1
     assert [reply.answer["data"]["result"] for reply in replies] == ["done"] * 3
     assert world.metrics.commands_started == 1
 
@@ -838,7 +854,7 @@ def test_a_command_that_ended_badly_is_not_executed_again_either(world: World) -
     world.clock.advance(1)
     again = world.call(command_id="c")
     assert again.code == "timeout" and again.command_ids == ["c"]
-    assert len(peer.got(Invocation)) == 1
+    assert len(peer.got(CommandInvocation)) == 1
 
 
 def test_after_a_day_the_id_is_a_new_command(world: World) -> None:
@@ -847,7 +863,7 @@ def test_after_a_day_the_id_is_a_new_command(world: World) -> None:
     succeed(world, peer)
     world.clock.advance(DAY)
     world.call(command_id="c")
-    assert len(peer.got(Invocation)) == 2
+    assert len(peer.got(CommandInvocation)) == 2
 
 
 def test_a_subject_of_another_issuer_is_another_caller(world: World) -> None:
@@ -858,7 +874,7 @@ def test_a_subject_of_another_issuer_is_another_caller(world: World) -> None:
     with refusal("forbidden"):
         world.call(command_id="c", by=namesake)
     with refusal("forbidden"):
-        world.dealer.cancel(namesake.principal, "c", RecordingReply())
+        world.commands.cancel(namesake.principal, "c", RecordingReply())
     assert world.call(command_id="d", by=namesake).errors == []
     again = RecordingPeer(who=Principal("caller", "test", Role(call=("**",)), issuer="jwt:https://id.example/"))
     assert world.call(command_id="d", by=again).errors == [], "the same issuer's subject is the same caller, on any connection"
@@ -877,7 +893,7 @@ def test_too_many_commands_are_refused_and_not_begun() -> None:
     world.call()
     with refusal("limit_exceeded"):
         world.call()
-    assert len(peer.got(Invocation)) == 1 and world.metrics.commands_started == 1
+    assert len(peer.got(CommandInvocation)) == 1 and world.metrics.commands_started == 1
     succeed(world, peer)
     world.call()
 
@@ -888,7 +904,7 @@ def test_too_many_commands_are_refused_and_not_begun() -> None:
 def test_cancelling_tells_agent_and_caller_and_whoever_cancelled(world: World) -> None:
     peer = world.agent()
     reply, canceller = world.call(command_id="c"), RecordingReply()
-    world.dealer.cancel(world.caller.principal, "c", canceller)
+    world.commands.cancel(world.caller.principal, "c", canceller)
     error = reply.errors[0]
     assert reply.errors == canceller.errors and error.code == "cancelled"
     assert canceller.command_ids == ["c"]
@@ -903,7 +919,7 @@ def test_cancelling_tells_agent_and_caller_and_whoever_cancelled(world: World) -
 def test_a_caller_that_cancels_its_own_command_is_told_once(world: World) -> None:
     world.agent()
     reply = world.call(command_id="c")
-    world.dealer.cancel(world.caller.principal, "c", reply)
+    world.commands.cancel(world.caller.principal, "c", reply)
     assert reply.code == "cancelled" and reply.ends == 1
 
 
@@ -911,20 +927,20 @@ def test_only_its_caller_or_an_administrator_can_cancel_a_command(world: World) 
     world.agent()
     reply = world.call(command_id="c")
     with refusal("forbidden"):
-        world.dealer.cancel(principal("other", Role(call=("**",))), "c", RecordingReply())
+        world.commands.cancel(principal("other", Role(call=("**",))), "c", RecordingReply())
     assert reply.ends == 0
-    world.dealer.cancel(principal("other"), "c", RecordingReply())
+    world.commands.cancel(principal("other"), "c", RecordingReply())
     assert reply.code == "cancelled"
 
 
 def test_what_is_not_there_or_has_ended_cannot_be_cancelled(world: World) -> None:
     peer = world.agent()
     with refusal("not_found"):
-        world.dealer.cancel(world.caller.principal, "c", RecordingReply())
+        world.commands.cancel(world.caller.principal, "c", RecordingReply())
     world.call(command_id="c")
     succeed(world, peer)
     with pytest.raises(NexusError, match="already ended: it is completed") as caught:
-        world.dealer.cancel(world.caller.principal, "c", RecordingReply())
+        world.commands.cancel(world.caller.principal, "c", RecordingReply())
     assert caught.value.code == "not_found"
 
 
@@ -972,7 +988,7 @@ def test_a_handler_is_cancelled_when_nobody_waits_any_more(reason: str) -> None:
     if reason == "timeout":
         world.clock.advance(5)
     else:
-        world.dealer.cancel(world.caller.principal, "c", RecordingReply())
+        world.commands.cancel(world.caller.principal, "c", RecordingReply())
     assert reply.code == reason and reasons == [reason] and len(cancelled) == 1
     calls[0].progress(1)
     assert reply.progressed == [] and reply.ends == 1
@@ -1049,8 +1065,8 @@ def test_a_pattern_executes_what_nobody_executes_by_name(world: World) -> None:
     world.procedure(by_pattern, Pattern.prefixed("de"))
     world.call("deploy")
     world.call("destroy")
-    assert [each.command for each in by_name.got(Invocation)] == ["deploy"]
-    assert [each.command for each in by_pattern.got(Invocation)] == ["destroy"]
+    assert [each.command for each in by_name.got(CommandInvocation)] == ["deploy"]
+    assert [each.command for each in by_pattern.got(CommandInvocation)] == ["destroy"]
     with refusal("no_such_command"):
         world.call("stop")
 
@@ -1062,7 +1078,7 @@ def test_what_waits_for_whoever_executes_it_is_handed_to_one_who_registers_a_pat
     world.call("app.stop", ttl=10.0)
     callee = RecordingPeer()
     world.procedure(callee, pattern)
-    assert [given.command_id for given in callee.got(Invocation)] == ["this"]
+    assert [given.command_id for given in callee.got(CommandInvocation)] == ["this"]
 
 
 def test_an_agent_of_wamp_is_reached_by_its_name(world: World) -> None:
@@ -1079,11 +1095,11 @@ def test_policies_are_kept_and_a_refusal_changes_nothing(world: World) -> None:
     with pytest.raises(NexusError, check=lambda error: error.uri == ALREADY_REGISTERED.uri):
         world.procedure(two, Pattern.parse("deploy"), agent="a")
     with pytest.raises(NexusError, check=lambda error: error.uri == POLICY_CONFLICT.uri):
-        world.dealer.register(two, ["stop", "deploy"], "a")
+        world.registrar.register(two, ["stop", "deploy"], "a")
     assert world.presence.agents() == [one.client_id]
     with refusal("no_such_command"):
         world.call("stop")
-    world.dealer.unregister(one, ["deploy"])
+    world.registrar.unregister(one, ["deploy"])
     world.agent("a", "deploy")
     with pytest.raises(NexusError, check=lambda error: error.uri == POLICY_CONFLICT.uri):
         world.procedure(one, Pattern.parse("deploy"))
@@ -1104,9 +1120,9 @@ def test_a_procedure_takes_the_right_to_all_that_it_stands_for(world: World, pat
     peer = RecordingPeer()
     rights = principal(role=Role(register=("task.**", "wamp.**", "nexus.**")))
     with refusal(code):
-        world.dealer.register_procedure(peer, rights, pattern, "single", None)
-    assert not world.executors.registrations(peer)
-    world.dealer.register_procedure(peer, rights, Pattern.prefixed("task."), "single", None)
+        world.registrar.register_procedure(peer, rights, pattern, "single", None)
+    assert not world.registry.held(peer)
+    world.registrar.register_procedure(peer, rights, Pattern.prefixed("task."), "single", None)
 
 
 def test_patterns_count_as_registrations() -> None:
@@ -1124,7 +1140,7 @@ def test_registrations_are_told_of_to_those_who_watch(world: World) -> None:
     one, two = RecordingPeer(), RecordingPeer()
     number = world.procedure(one, Pattern.prefixed("a."), "first")
     world.procedure(two, Pattern.prefixed("a."), "first")
-    world.dealer.unregister(one, ["a.**", "never"])
+    world.registrar.unregister(one, ["a.**", "never"])
     world.lose(two)
     world.hub.flush()
     told = [line.split(maxsplit=1) for line in b"".join(watcher.delivered).splitlines()]
@@ -1166,7 +1182,7 @@ class Anything(RuleBasedStateMachine):
             unread = peer.sent[self.read[peer] :]
             self.read[peer] = len(peer.sent)
             for message in unread:
-                if isinstance(message, Invocation):
+                if isinstance(message, CommandInvocation):
                     assert not self.running[message.command_id], "two attempts at once"
                     self.running[message.command_id].add(peer)
                     self.attempts[message.command_id].append(message.attempt)
@@ -1188,7 +1204,7 @@ class Anything(RuleBasedStateMachine):
         peer = RecordingPeer()
         self.peers.append(peer)
         self.read[peer] = 0
-        self.world.dealer.register(peer, [command], agent_id)
+        self.world.registrar.register(peer, [command], agent_id)
         for replaced in [other for other in self.peers if other.closed]:
             # Its attempts are given up before the new connection gets any.
             self._gone(replaced)
@@ -1206,7 +1222,7 @@ class Anything(RuleBasedStateMachine):
     @precondition(lambda self: self.peers)
     @rule(data=st.data())
     def unregister(self, data: st.DataObject) -> None:
-        self.world.dealer.unregister(data.draw(st.sampled_from(self.peers)), ["deploy"])
+        self.world.registrar.unregister(data.draw(st.sampled_from(self.peers)), ["deploy"])
 
     @rule(
         command=st.sampled_from(["deploy", "stop"]),
@@ -1234,12 +1250,12 @@ class Anything(RuleBasedStateMachine):
         other = {**self.asked[command_id], "parameters": Raw(b"7")}
         if self.replies[command_id]:
             with refusal("invalid_message"):
-                self.world.dealer.call(self.world.caller, CommandRequest(command_id=command_id, **other), RecordingReply())
+                self.world.commands.call(self.world.caller, CommandRequest(command_id=command_id, **other), RecordingReply())
 
     def _call(self, command_id: str, **members: Any) -> None:
         reply = RecordingReply()
         try:
-            self.world.dealer.call(self.world.caller, CommandRequest(command_id=command_id, **members), reply)
+            self.world.commands.call(self.world.caller, CommandRequest(command_id=command_id, **members), reply)
             self.replies[command_id].append(reply)
         except NexusError as error:
             if error.code not in ("agent_offline", "no_such_command", "limit_exceeded") or reply.ends:
@@ -1251,7 +1267,7 @@ class Anything(RuleBasedStateMachine):
     def answer(self, data: st.DataObject, status: Any) -> None:
         command_id = data.draw(st.sampled_from([name for name, given in self.running.items() if given]))
         (peer,) = self.running[command_id]
-        self.world.dealer.result(peer, CommandAnswer(command_id=command_id, status=status))
+        self.world.answers.result(peer, CommandAnswer(command_id=command_id, status=status))
         self.running[command_id].clear()
         self._catch_up()
 
@@ -1263,10 +1279,10 @@ class Anything(RuleBasedStateMachine):
         command_id = f"c{data.draw(st.integers(1, self.number))}"
         try:
             if progress:
-                self.world.dealer.progress(peer, CommandProgress(command_id=command_id))
+                self.world.answers.progress(peer, CommandProgress(command_id=command_id))
             elif peer not in self.running[command_id]:
                 ends = [reply.ends for reply in self.replies[command_id]]
-                self.world.dealer.result(peer, CommandAnswer(command_id=command_id))
+                self.world.answers.result(peer, CommandAnswer(command_id=command_id))
                 assert ends == [reply.ends for reply in self.replies[command_id]]
         except NexusError as error:
             if error.code != "not_found" or peer in self.running[command_id]:
@@ -1277,7 +1293,7 @@ class Anything(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         command_id = f"c{data.draw(st.integers(1, self.number))}"
         try:
-            self.world.dealer.cancel(self.world.caller.principal, command_id, RecordingReply())
+            self.world.commands.cancel(self.world.caller.principal, command_id, RecordingReply())
         except NexusError as error:
             if error.code != "not_found":
                 raise

@@ -28,7 +28,7 @@ clock: Any = reactor
 
 
 class Call:
-    """A command, as the dealer hands it to a handler."""
+    """A command, as a handler gets it."""
 
     command_id = "c"
     command = "report"

@@ -122,7 +122,7 @@ class Work:
 def bounds(node: Node) -> None:
     """Nothing is beyond what one subject may have."""
     realm: Any = node.server.realms[DEFAULT_REALM]
-    subscriptions, book = realm._subscriptions, realm._dealer._book
+    subscriptions, book = realm._subscriptions, realm._commands._book
     account = Principal("hostile", "hostile").account
     assert subscriptions._filters.of(account) <= LIMITS.filters_all * SHARE
     assert subscriptions._wildcards.of(account) <= HOSTILE * LIMITS.subscriptions * 11

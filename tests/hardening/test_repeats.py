@@ -29,20 +29,20 @@ async def test_a_command_with_absent_targets_whose_command_id_is_repeated_is_ans
     answers = [await client.receive() for _ in range(len(TARGETS) + 1)]
     whole = sum(len(msgspec.json.encode(answer)) for answer in answers)
     made = highest = 0
-    write, of_one = outbox.Outbox.write, task.Command._of_one
+    write, of_one = outbox.Outbox.write, task.CommandRecord._of_one
 
     def measured(self: outbox.Outbox, data: bytes) -> None:
         nonlocal highest
         write(self, data)
         highest = max(highest, self.waiting() if len(data) > 300 else 0)
 
-    def counted(self: task.Command, execution: task.Execution) -> Any:
+    def counted(self: task.CommandRecord, execution: task.Execution) -> Any:
         nonlocal made
         made += 1
         return of_one(self, execution)
 
     monkeypatch.setattr(outbox.Outbox, "write", measured)
-    monkeypatch.setattr(task.Command, "_of_one", counted)
+    monkeypatch.setattr(task.CommandRecord, "_of_one", counted)
     again = msgspec.json.encode({"type": "command", "command": "x", "target": TARGETS, "commandId": "c"})
     client.write(frame(1, again) * REPEATS)
     ends: list[str | None] = []

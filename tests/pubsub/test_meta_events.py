@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from nexus_tw.commands.registry import Registration
+from nexus_tw.commands.registry import SharedRegistration
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern, parse_pattern
 from nexus_tw.model.policy import ADMIN, Principal
@@ -56,7 +56,7 @@ def bucket(pattern: str, number: int = 7) -> Bucket:
 
 
 def everything(meta: Meta, peer: RecordingPeer) -> None:
-    registration = Registration(9, pattern_of("com..x", "wildcard"), "random", CREATED)
+    registration = SharedRegistration(9, pattern_of("com..x", "wildcard"), "random", CREATED)
     meta.joined(peer)
     meta.subscribed(peer, bucket("a"), True)
     meta.subscribed(peer, bucket("a"), False)

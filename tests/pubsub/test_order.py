@@ -421,7 +421,7 @@ def test_who_published_and_left_has_published_in_its_order_and_its_other_request
     bus.confirm()
     realm: Any = guarded.realms["guarded"]
     assert callee.heard() == [] and not realm._subscriptions.lines.waiting
-    assert len(realm._executors._peers) == 1 and len(realm._subscriptions._clients) == 1
+    assert len(realm._registry._peers) == 1 and len(realm._subscriptions._clients) == 1
 
 
 def test_what_a_json_client_sent_before_it_left_takes_effect_in_its_order() -> None:
@@ -442,7 +442,7 @@ def test_what_a_json_client_sent_before_it_left_takes_effect_in_its_order() -> N
     assert agent.one()["command"] == "restart"
     bus.confirm()
     realm: Any = world.realms["nexus"]
-    assert not realm._subscriptions.lines.waiting and len(realm._subscriptions._clients) == len(realm._executors._peers) == 1
+    assert not realm._subscriptions.lines.waiting and len(realm._subscriptions._clients) == len(realm._registry._peers) == 1
 
 
 def test_json_subscribe_unsubscribe_register_and_command_take_effect_in_the_order_in_which_they_were_sent() -> None:

@@ -194,7 +194,7 @@ def test_what_takes_from_others_is_for_administrators(world: World) -> None:
 def test_meta_procedures_need_the_right_to_call_them(world: World) -> None:
     speaker = world.join(role=Role(call=("com.**", "wamp.session.count"), telemetry=("**",)))
     realm: Any = world.realms["nexus"]
-    for name in realm._calls.procedures:
+    for name in realm._registry._own:
         if name == "wamp.session.count":
             assert ask(speaker, name) == 1
         elif name.startswith("wamp."):

@@ -120,7 +120,7 @@ def test_of_a_session_that_is_gone_nothing_is_left_and_it_goes_once(world: World
     assert b"".join(watcher.delivered).count(b"on_leave") == 1
     inside: Any = realm
     assert peer not in inside._roster._peers.values() and peer not in inside._subscriptions._clients
-    assert not list(inside._executors) and not inside._presence.agents() and not inside._invocations._hands
+    assert not list(inside._registry) and not inside._presence.agents() and not inside._invocations._hands
     assert inside._subscriptions._interests.keys() == {"wamp.session.on_leave"}
 
 

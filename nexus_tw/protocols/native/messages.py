@@ -199,7 +199,7 @@ class TelemetryAck(ServerMessage, tag="telemetry_ack"):
     timestamp: str
 
 
-class Invocation(ServerMessage, tag="command"):
+class CommandInvocation(ServerMessage, tag="command"):
     """`{commandId, command, parameters, caller, deadline, attempt, agentId?}`, to the agent that shall execute it.
 
     `agentId` only where the connection executes for several agents, and so could not tell who is meant.

@@ -142,14 +142,14 @@ class JsonSession:
             invocation.error(UNSUPPORTED.error(f"who executes {invocation.procedure} cannot open an encrypted payload"))
             return
         self.send(
-            messages.Invocation(
+            messages.CommandInvocation(
                 command_id=invocation.command_id,
                 command=invocation.procedure,
                 parameters=msgspec.Raw(invocation.payload.parameters),
                 caller=invocation.caller.authid,
                 deadline=format_millis(int(invocation.deadline * 1000)),
                 attempt=invocation.attempt,
-                agent_id=invocation.agent_id if self._dialect.verbs.several(self) else None,
+                agent_id=invocation.agent_id if self._dialect.verbs.multi_agent(self) else None,
             )
         )
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from nexus_tw.interfaces import realm
-from nexus_tw.interfaces.realm import AuthorizeRequest, CallRequest, CancelMode
+from nexus_tw.interfaces.realm import AuthorizeRequest, CallRequest, CancelMode, OpenCall
 from nexus_tw.model.errors import UNSUPPORTED, NexusError
 from nexus_tw.model.payloads import Options, Payload
 from nexus_tw.model.policy import Principal
@@ -71,7 +70,7 @@ class PendingCall:
         self._calls = calls
         self._request = request
         self._in_parts = self._more = more
-        self._call: realm.Call | None = None
+        self._call: OpenCall | None = None
 
     def begin(self, rights: Principal, wanted: CallRequest) -> None:
         """It is allowed."""

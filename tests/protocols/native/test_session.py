@@ -11,8 +11,9 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from nexus_tw.commands.invocations import Invocation, Invocations
-from nexus_tw.commands.registry import Executor, Registration
+from nexus_tw.commands.callees import Callee
+from nexus_tw.commands.invocations import Invocations, PendingInvocation
+from nexus_tw.commands.registry import SharedRegistration
 from nexus_tw.interfaces.peers import Fail, Peer
 from nexus_tw.interfaces.realm import CommandReply, SubscribeReply, SubscribeRequest, Verbs
 from nexus_tw.model.commands import CommandAnswer, CommandProgress, CommandRequest, CommandResult, Outcome
@@ -130,7 +131,7 @@ class RecordingVerbs:
     def result(self, peer: Peer, answer: CommandAnswer) -> None:
         self._ask("command_result", answer.command_id, answer.status, bytes(answer.data), answer.message)
 
-    def several(self, peer: Peer) -> bool:
+    def multi_agent(self, peer: Peer) -> bool:
         return self.gateway
 
     # What only HTTP asks for.
@@ -226,11 +227,10 @@ def test_every_client_has_the_number_of_a_session_as_if_it_spoke_wamp(world: Wor
 def test_a_client_is_given_what_it_shall_execute(world: World, gateway: bool) -> None:
     world.verbs.gateway = gateway
     session, by = world.session, RecordingPeer(who=principal("who-calls"))
-    invocation = Invocation(
-        Invocations(Limits()),
+    registration = SharedRegistration(1, Pattern.parse("deploy"), "roundrobin", 0)
+    invocation = PendingInvocation(
         RecordingHalf(),
-        Executor(session, "agent-7"),
-        Registration(1, Pattern.parse("deploy"), "roundrobin", 0),
+        Callee(Invocations(Limits()), session, "agent-7", registration),
         "deploy",
         Payload.of_value(b'{"env":"prod"}'),
         caller(by),
@@ -266,10 +266,11 @@ def test_a_client_is_given_what_it_shall_execute(world: World, gateway: bool) ->
 def test_what_a_wamp_client_calls_with_are_the_parameters(world: World, data: bytes, parameters: Any) -> None:
     session = world.session
     table = Invocations(Limits())
-    registration = Registration(1, Pattern.parse("deploy"), "roundrobin", 0)
+    registration = SharedRegistration(1, Pattern.parse("deploy"), "roundrobin", 0)
     payload = Payload.of_value(data, "pair")
     by = caller(RecordingPeer())
-    table.start(Invocation(table, RecordingHalf(), Executor(session, "a"), registration, "deploy", payload, by, NOW))
+    callee = Callee(table, session, "a", registration)
+    PendingInvocation(RecordingHalf(), callee, "deploy", payload, by, NOW).start(None)
     (told,) = world.link.messages
     assert told["parameters"] == parameters
     assert table.find(session, told["commandId"], None) is not None, "it is found by the id that was made up"
@@ -277,7 +278,7 @@ def test_what_a_wamp_client_calls_with_are_the_parameters(world: World, data: by
 
 def test_a_client_is_told_of_what_the_server_takes_from_it(world: World) -> None:
     world.session.unsubscribed(Bucket(Pattern.parse("task.*"), 1, 0), "why")
-    world.session.unregistered(Registration(1, Pattern.parse("deploy"), "roundrobin", 0), "why")
+    world.session.unregistered(SharedRegistration(1, Pattern.parse("deploy"), "roundrobin", 0), "why")
     assert world.link.messages == [
         {"type": "unsubscribed", "events": ["task.*"], "timestamp": TIMESTAMP},
         {"type": "unregistered", "commands": ["deploy"], "timestamp": TIMESTAMP},

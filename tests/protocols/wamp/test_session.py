@@ -240,7 +240,7 @@ def test_whatever_two_sessions_say_a_third_is_served(said: list[tuple[int, tuple
     assert [event[:2] for event in other.heard()] == [[EVENT, subscription]]
     realm: Any = world.realms["nexus"]
     assert len(realm._roster) == 2
-    assert not realm._executors._peers
+    assert not realm._registry._peers
 
 
 @each_codec
@@ -434,7 +434,7 @@ def test_of_a_session_that_has_gone_nothing_is_left(world: World) -> None:
     world.run()
     assert not realm._roster._peers
     assert not realm._subscriptions._clients
-    assert not realm._executors._peers
+    assert not realm._registry._peers
     assert not realm._invocations._hands
     assert not realm._testaments._testaments
     assert not world.clock.getDelayedCalls()

@@ -68,7 +68,7 @@ def test_of_one_who_leaves_meanwhile_nothing_is_registered() -> None:
     old.lose()
     old.line.probes.pop()()
     realm: Any = world.realms["nexus"]
-    assert not list(realm._executors)
+    assert not list(realm._registry)
 
 
 def test_who_shares_a_procedure_with_its_old_connection_has_that_looked_after_too() -> None:

@@ -27,7 +27,7 @@ def test_the_procedures_told_are_those_there_are() -> None:
     realm: Any = World().realms["nexus"]
     table = rows(section(WAMP, "### Meta API"))[2:]
     told = {f"{named(cells[0])[0]}{name}" for cells in table for name in named(cells[1])}
-    assert told == {name for name in realm._calls.procedures if name.startswith("wamp.")}
+    assert told == {name for name in realm._registry._own if name.startswith("wamp.")}
 
 
 def test_each_error_is_told_with_its_uri() -> None:

@@ -244,5 +244,5 @@ async def test_sessions_come_and_go_and_nothing_is_left(places: Places) -> None:
         await until(lambda: len(place.node.server.connections) == 1)
     realm: Any = place.node.server.realms["nexus"]
     assert len(realm._roster) == 1
-    assert [registration.pattern.text for registration in realm._executors] == ["com.slow"]
+    assert [registration.pattern.text for registration in realm._registry] == ["com.slow"]
     assert not any(hand.open for hand in realm._invocations._hands.values())

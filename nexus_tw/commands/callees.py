@@ -1,0 +1,52 @@
+"""Callees: connected peers as executors."""
+
+from __future__ import annotations
+
+from nexus_tw.commands.invocations import HANDED_ON, Invocations
+from nexus_tw.interfaces.peers import Invocation, Peer, Reason, Registration
+from nexus_tw.model.payloads import Payload
+from nexus_tw.model.policy import Principal
+
+
+class Callee:
+    """A connection in one registration, acting as one agent; provides `nexus_tw.interfaces.executors.Executor`.
+
+    A gateway's connection acts as several agents, by one callee each.
+    """
+
+    __slots__ = ("_invocations", "agent_id", "peer", "registration")
+
+    local = False
+    interruptible = True
+
+    def __init__(self, invocations: Invocations, peer: Peer, agent_id: str, registration: Registration) -> None:
+        self._invocations = invocations
+        self.peer = peer
+        self.agent_id = agent_id
+        self.registration = registration
+
+    @property
+    def streams(self) -> bool:
+        return self.peer.streams
+
+    def room(self, size: int) -> bool:
+        return self.peer.room(size)
+
+    def start(self, invocation: Invocation, _principal: Principal | None) -> None:
+        invocation.registration = self.registration
+        self._invocations.start(self.peer, invocation)
+
+    def further(self, invocation: Invocation, payload: Payload, more: bool) -> None:
+        invocation.payload = payload
+        invocation.more = more
+        self.peer.invoke(invocation)
+        invocation.payload = HANDED_ON
+
+    def interrupt(self, invocation: Invocation, reason: Reason) -> bool:
+        return self.peer.interrupt(invocation, reason)
+
+    def named(self, invocation: Invocation) -> None:
+        self._invocations.name(self.peer, invocation)
+
+    def release(self, invocation: Invocation) -> None:
+        self._invocations.remove(self.peer, invocation)

@@ -1,0 +1,54 @@
+"""Deadlines of executions: until when one waits for an executor, and for its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from twisted.internet.interfaces import IReactorTime
+
+from nexus_tw.commands.task import CommandRecord, Execution, State
+from nexus_tw.runtime.spread import Spread
+
+
+class Deadlines:
+    """Sets timers, and reports each execution that is late."""
+
+    __slots__ = ("_clock", "_late", "_spread")
+
+    def __init__(self, clock: IReactorTime, spread: Spread, late: Callable[[Execution], None]) -> None:
+        self._clock = clock
+        self._spread = spread
+        self._late = late
+
+    def set(self, execution: Execution, seconds: float) -> None:
+        """Report the execution after so many seconds, unless `cancel` comes before."""
+        execution.timer = self._clock.callLater(seconds, _overdue, self, execution)
+
+    def cancel(self, execution: Execution) -> None:
+        timer, execution.timer = execution.timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    def await_expiry(self, command: CommandRecord, now: float) -> None:
+        """Report what waits when the command expires: one timer for all of its targets."""
+        if command.timer is None:
+            command.timer = self._clock.callLater(command.expires - now, self._expired, command)
+
+    def _expired(self, command: CommandRecord) -> None:
+        command.timer = None
+        self._spread.work(self._expire(command))
+
+    def _expire(self, command: CommandRecord) -> Iterator[None]:
+        for execution in command.executions:
+            if execution.state is State.QUEUED and execution.timer is None:
+                self._late(execution)
+                yield
+
+    def overdue(self, execution: Execution) -> None:
+        if execution.timer is not None and not execution.timer.active():  # nothing has happened to it since
+            self._late(execution)
+
+
+def _overdue(deadlines: Deadlines, execution: Execution) -> None:
+    """Not a method, as there may be thousands of timers, of which each would keep a bound method."""
+    deadlines._spread.call(deadlines.overdue, execution)

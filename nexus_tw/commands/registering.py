@@ -1,0 +1,129 @@
+"""Registering: connections become executors of commands and procedures, and cease to be."""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IReactorTime
+
+from nexus_tw.commands.invocations import Invocations
+from nexus_tw.commands.registry import ROUNDROBIN, Registry, SharedRegistration
+from nexus_tw.commands.tasks import Commands
+from nexus_tw.interfaces.peers import Peer, Registration
+from nexus_tw.model.errors import ALREADY_REGISTERED, NexusError
+from nexus_tw.model.names import Pattern, check_name, is_reserved
+from nexus_tw.model.policy import Principal
+from nexus_tw.model.settings import Limits
+from nexus_tw.presence.agents import Presence
+from nexus_tw.pubsub.meta_events import Meta
+from nexus_tw.runtime.spread import Spread
+
+
+class Registrar:
+    """Registers and unregisters connections."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        presence: Presence,
+        spread: Spread,
+        registry: Registry,
+        invocations: Invocations,
+        commands: Commands,
+        meta: Meta,
+        limits: Limits,
+    ) -> None:
+        """`commands` has those that wait for an executor; `spread` runs the ends of executions that a lost connection
+        causes."""
+        self._clock = clock
+        self._presence = presence
+        self._spread = spread
+        self._registry = registry
+        self._invocations = invocations
+        self._commands = commands
+        self._meta = meta
+        self._limits = limits
+
+    def register(self, peer: Peer, commands: list[str], agent_id: str | None) -> None:
+        """Let the connection execute these commands in turn with others, as the given agent or else as its own client id.
+
+        Raise `invalid_message`, `forbidden` or `limit_exceeded`; then nothing has changed. An agent id requires the right to
+        send telemetry as it: who may not speak for an agent must not get its commands either. If another connection holds the
+        id, all that this one has registered must be allowed, too. An empty list requires the right to register anything.
+        Commands that wait for this agent are handed over in the next reactor turn, after the reply to this.
+        """
+        most = self._limits.registrations
+        # Before each is looked at: thousands of new names in one message would take the time of everybody here.
+        if 0 < most < len(commands) and most < len(set(commands)):
+            raise _too_many(most)
+        patterns = [Pattern.parse(check_name(name, "commands")) for name in commands]
+        self._register(peer, peer.principal, patterns, ROUNDROBIN, agent_id)
+
+    def register_procedure(
+        self, peer: Peer, rights: Principal, pattern: Pattern, invoke: str, agent_id: str | None
+    ) -> Registration:
+        """Let the connection execute this procedure, or all of a pattern, with others by the invocation policy `invoke`.
+
+        Raise what `register` does, and `ALREADY_REGISTERED` or `POLICY_CONFLICT` if others have registered it otherwise.
+        """
+        (registration,) = self._register(peer, rights, [pattern], invoke, agent_id)
+        return registration
+
+    def unregister(self, peer: Peer, commands: list[str]) -> None:
+        """Give the connection none of these any more, as whichever agent. It may finish what it is executing."""
+        self._left(peer, self._registry.drop(peer, commands))
+
+    def lost(self, peer: Peer) -> None:
+        """The connection is gone, and with it all that it was executing or waiting for. A second call does nothing."""
+        self._commands.left(peer)
+        self._left(peer, self._registry.lost(peer))
+        self._spread.work(self._invocations.lost(peer))
+
+    def _register(
+        self, peer: Peer, rights: Principal, patterns: list[Pattern], invoke: str, agent_id: str | None
+    ) -> list[SharedRegistration]:
+        registry = self._registry
+        holder = None if agent_id is None else self._presence.holder(agent_id)
+        replacing = None if holder is peer else holder
+        for pattern in patterns:
+            name = pattern.text
+            if is_reserved(name):
+                raise NexusError("forbidden", f"{name} is reserved to the server")
+            rights.require_cover("register", pattern)
+            if registry.own(name) is not None:
+                raise ALREADY_REGISTERED.error(f"{name} is executed by the server itself")
+            registry.check(pattern, invoke, replacing)
+        if not patterns and not rights.has("register"):
+            raise NexusError("forbidden", "Not allowed to register any command")
+        if agent_id is not None:
+            peer.principal.require("telemetry", check_name(agent_id, "agentId"))
+        agent = peer.client_id if agent_id is None else agent_id
+        most = self._limits.registrations
+        if most and len(registry.held(peer).keys() | {(pattern.text, agent) for pattern in patterns}) > most:
+            raise _too_many(most)
+        if replacing is not None:
+            # What was asked for need not have any of it: the right is looked at for what is taken away.
+            for callee in registry.held(replacing).values():
+                rights.require_cover("register", callee.registration.pattern)
+        replaced = self._presence.registers(peer, agent, agent_id is not None)
+        if replaced is not None:
+            self.lost(replaced)
+        added = []
+        for pattern in patterns:
+            registration, created = registry.add(peer, agent, pattern, invoke, self._clock.seconds())
+            self._meta.registered(peer, registration, created)
+            added.append(registration)
+            for namesake in registry.namesakes(peer, pattern):
+                namesake.probe(_nothing)  # one that is dead would get its share of the calls until its heartbeat ends
+        self._commands.wake(patterns, agent)
+        return added
+
+    def _left(self, peer: Peer, registrations: list[tuple[SharedRegistration, bool]]) -> None:
+        for registration, ended in registrations:
+            self._meta.unregistered(peer, registration, ended)
+
+
+def _nothing() -> None:
+    """Nobody waits for the end of a probe."""
+
+
+def _too_many(most: int) -> NexusError:
+    return NexusError("limit_exceeded", f"One connection cannot register more than {most} commands")
