@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from nexus_tw.app.config import Configuration, check
+from nexus_tw.app.checks import check
+from nexus_tw.app.config import Configuration
 from nexus_tw.model.errors import ConfigError
 from nexus_tw.model.settings import Realm, Settings
 

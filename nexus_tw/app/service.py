@@ -19,7 +19,8 @@ from twisted.python.failure import Failure
 
 from nexus_tw import __version__, auth
 from nexus_tw.app import logs, workers
-from nexus_tw.app.config import Configuration, open_to_pages
+from nexus_tw.app.checks import open_to_pages
+from nexus_tw.app.config import Configuration
 from nexus_tw.app.launch import Launch, TwistdLaunch
 from nexus_tw.app.reload import Reload
 from nexus_tw.app.server import Server

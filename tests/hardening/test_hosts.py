@@ -9,7 +9,8 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
-from nexus_tw.app.config import Configuration, open_to_pages
+from nexus_tw.app.checks import open_to_pages
+from nexus_tw.app.config import Configuration
 from nexus_tw.app.reload import Reload
 from nexus_tw.app.service import RunnerService
 from nexus_tw.model.settings import Http, Realm, Role, Settings
