@@ -22,7 +22,7 @@ from nexus_tw.commands.threads import Threads
 from nexus_tw.interfaces.plugins import Handler, IBus, IStore
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.settings import DEFAULT_REALM, Auth, Key, Limits, Role, Settings
-from nexus_tw.store.sqlite import SqliteStore
+from nexus_tw.store.sqlite.store import SqliteStore
 from tests.client import EVENTS, PATIENCE, Client, Response, Wire, dial, greeted, handshake, request
 
 TOKEN = "the-admin-token-of-the-tests"

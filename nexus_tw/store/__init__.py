@@ -13,7 +13,7 @@ from typing import Any, Final
 from nexus_tw.interfaces.plugins import IStore
 from nexus_tw.model.errors import ConfigError
 from nexus_tw.runtime import plugins
-from nexus_tw.store.sqlite import SqliteStore
+from nexus_tw.store.sqlite.store import SqliteStore
 
 GROUP: Final = "nexus.stores"
 LONGEST: Final = 36500 * 86400.0  # s; longer than any clock that stamps samples has run

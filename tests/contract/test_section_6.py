@@ -13,7 +13,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 from nexus_tw.interfaces.plugins import Sample
-from nexus_tw.store.sqlite import SqliteStore
+from nexus_tw.store.sqlite.store import SqliteStore
 from nexus_tw.transport.backlog import HARD
 from tests.client import TEXT, dial, frame, greeted, handshake
 from tests.e2e.server import NexusServer

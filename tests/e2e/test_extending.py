@@ -149,7 +149,7 @@ async def test_an_authenticator_of_ones_own_returns_a_principal_of_subject_and_r
 STORE = """
 import asyncio
 
-from nexus_tw.store.sqlite import SqliteStore
+from nexus_tw.store.sqlite.store import SqliteStore
 
 
 class Store(SqliteStore):

@@ -26,7 +26,8 @@ from twisted.python.failure import Failure
 
 from nexus_tw.interfaces.plugins import Sample
 from nexus_tw.model.errors import ConfigError, NexusError
-from nexus_tw.store.sqlite import MIGRATIONS, SqliteStore
+from nexus_tw.store.sqlite.schema import MIGRATIONS
+from nexus_tw.store.sqlite.store import SqliteStore
 
 ONE = [Sample("a", 1, b'{"n":1}')]
 EVER = 2**53

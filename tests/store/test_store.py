@@ -9,7 +9,7 @@ from twisted.internet import reactor
 
 from nexus_tw.model.errors import ConfigError
 from nexus_tw.store import open_store, parse_duration
-from nexus_tw.store.sqlite import SqliteStore
+from nexus_tw.store.sqlite.store import SqliteStore
 
 
 @pytest.mark.parametrize("url", ["sqlite:var/nexus.db", "sqlite:/var/lib/nexus.db", "sqlite::memory:"])
@@ -55,7 +55,7 @@ def _install(directory: Path, code: str) -> None:
 def test_a_store_of_ones_own_is_found_by_its_scheme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _install(
         tmp_path,
-        "from nexus_tw.store.sqlite import SqliteStore\n"
+        "from nexus_tw.store.sqlite.store import SqliteStore\n"
         "def open_mine(url, reactor):\n    store = SqliteStore(':memory:', reactor)\n    store.url = url\n    return store\n",
     )
     monkeypatch.syspath_prepend(tmp_path)
