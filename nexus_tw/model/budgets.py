@@ -1,7 +1,6 @@
-"""Budgets: what is there for all subjects together, and the share of it that one subject may take.
+"""Budgets: the size of a resource that all subjects share, and the part of it that one subject may take.
 
-Everything that outlives a connection or is common to all of them is taken out of a pot, so that one subject cannot use up
-what the others need.
+Every resource that outlives a connection or is shared by connections has a budget, so that one subject cannot exhaust it.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-# All there are: they hold what the limits say, as asking these each time would make every command and sample dearer.
+# All budgets. Each holds a copy of its limit: reading `Limits` each time would slow down every command and sample.
 _pots: Final[WeakSet[Budget]] = WeakSet()
 
 
 def follow(limits: Limits) -> None:
-    """These limits have changed: have their pots hold what they say now."""
+    """Update the budgets of these limits after the limits have changed."""
     for pot in list(_pots):
         pot.follow(limits)
 
@@ -37,10 +36,10 @@ class Budget:
     def __init__(
         self, name: str, size: int | str, limits: Limits, metrics: Metrics, code: str = "limit_exceeded"
     ) -> None:
-        """`name` stands in errors and metrics; `size` bounds all subjects together, or is the key of `limits` that does (0: no
-        limit). One subject's part of it is `limits.share`. `code` is the error's: `rate_limited` for what is soon there again.
+        """`name` occurs in errors and metrics. `size` bounds all subjects together, or is the key of `limits` that does (0: no
+        limit); one subject's part of it is `limits.share`. `code` is the error's: `rate_limited` if a retry soon succeeds.
 
-        One unit can always be taken by a subject that has none, as long as the pot has it.
+        A subject that has taken nothing can always take one unit, as long as the budget is not full.
         """
         self._name = name
         self._key = size if isinstance(size, str) else ""
@@ -53,25 +52,25 @@ class Budget:
         _pots.add(self)
 
     def resize(self, size: int) -> None:
-        """From now on there is so much. What was taken stays taken."""
+        """Set the size. Amounts already taken are kept, even if they exceed it."""
         self.size = size
         self.share = max(1, int(size * self._limits.share))
 
     def follow(self, limits: Limits) -> None:
-        """Take what these limits say now, if they are the pot's."""
+        """Take the size and share from these limits, if they are the budget's own."""
         if limits is self._limits:
             self.resize(getattr(limits, self._key) if self._key else self.size)
 
     def spills(self, subject: str, amount: int = 0) -> bool:
-        """Return whether the subject would have more than its share with `amount` more."""
+        """Return whether taking `amount` more would exceed the subject's share."""
         return self.size > 0 and self._taken.get(subject, 0) + amount > self.share
 
     def full(self, amount: int = 0) -> bool:
-        """Return whether all of them would have more than there is with `amount` more."""
+        """Return whether taking `amount` more would exceed the size."""
         return self.size > 0 and self.taken + amount > self.size
 
     def count(self, subject: str, amount: int) -> None:
-        """Count what the subject has already, whether there is room for it or not."""
+        """Count `amount` as taken by the subject, without checking the size or its share."""
         self._taken[subject] = self._taken.get(subject, 0) + amount
         self.taken += amount
 
@@ -87,17 +86,17 @@ class Budget:
         return NexusError(self._code, text)
 
     def take(self, subject: str, amount: int = 1) -> None:
-        """Take `amount` for the subject. Raise if it would exceed its share, or all of them the pot."""
+        """Take `amount` for the subject. Raise `NexusError` if that would exceed its share or the size."""
         error = self.refusal(subject, amount)
         if error is not None:
             try:
                 raise error
             finally:
-                del error  # its traceback leads through here: both would keep what was refused until the next collection
+                del error  # its traceback refers to this frame: the cycle would keep the refused object until a collection
         self.count(subject, amount)
 
     def give_back(self, subject: str, amount: int = 1) -> None:
-        """Return what was taken before. Raise `ValueError` if the subject has not taken so much."""
+        """Release `amount` that the subject took. Raise `ValueError` if it has taken less."""
         left = self._taken.get(subject, 0) - amount
         if left < 0:
             raise ValueError(f"{self._name}: {amount} given back, {left + amount} taken")
@@ -113,7 +112,7 @@ class Budget:
 
 
 class _Part(Generic[K]):
-    """What a shelf keeps for one subject."""
+    """The keys and amounts of one subject on a shelf."""
 
     __slots__ = ("amounts", "keys")
 
@@ -123,19 +122,19 @@ class _Part(Generic[K]):
 
 
 class Shelf(Generic[K, V]):
-    """Keeps things in the order in which they came, each for a subject, as long as there is room.
+    """Keeps values of subjects in order of arrival, as long as there is room.
 
-    If there is none, the oldest of a subject that has more than its share goes; if none has, the oldest of all.
+    If there is none, evicts the oldest value of a subject that exceeds its share; if none does, the oldest of all.
     """
 
     def __init__(self, limits: Limits, *sizes: int | str) -> None:
-        """`sizes` bound what all take together of each kind, or are the keys of `limits` that do; 0: nothing is kept. They are
-        no pots, whose counts would make every command dearer."""
+        """`sizes` bound all subjects together for each kind of amount, or are the keys of `limits` that do; 0: keep nothing.
+        They are not `Budget`s, since those would slow down every command."""
         self._limits = limits
         self._sizes = sizes
         self._kept: OrderedDict[K, tuple[V, str, tuple[int, ...]]] = OrderedDict()
         self._parts: dict[str, _Part[K]] = {}
-        self._greedy: dict[_Part[K], None] = {}  # those of subjects that have more than their share
+        self._greedy: dict[_Part[K], None] = {}  # of subjects that exceed their share
         self._taken = [0] * len(sizes)
 
     def __len__(self) -> int:
@@ -146,11 +145,11 @@ class Shelf(Generic[K, V]):
 
     @property
     def taken(self) -> tuple[int, ...]:
-        """How much all take of each kind."""
+        """The amount of each kind that all values take together."""
         return tuple(self._taken)
 
     def put(self, key: K, value: V, subject: str, *amounts: int) -> list[V]:
-        """Keep it, in the place of what has that key; `amounts` are what it takes of each kind. Return what had to go."""
+        """Keep the value, replacing one with the same key; `amounts` are its size of each kind. Return the evicted values."""
         if key in self._kept:
             self._drop(key)
         part = self._parts.get(subject)
@@ -167,7 +166,7 @@ class Shelf(Generic[K, V]):
         return gone
 
     def clear(self) -> list[V]:
-        """Return all that is kept, oldest first, and keep nothing of it."""
+        """Remove and return all values, oldest first."""
         values = [value for value, _, _ in self._kept.values()]
         self._kept.clear()
         self._parts.clear()
@@ -176,7 +175,7 @@ class Shelf(Generic[K, V]):
         return values
 
     def _drop(self, key: K, gone: list[V] | None = None) -> bool:
-        """Drop it, and return whether there is still too much; `gone` gets it."""
+        """Remove one value and append it to `gone`. Return whether a size is still exceeded."""
         value, subject, amounts = self._kept.pop(key)
         part = self._parts[subject]
         if gone is not None:
@@ -188,7 +187,7 @@ class Shelf(Generic[K, V]):
         return full
 
     def _change(self, part: _Part[K], amounts: tuple[int, ...], sign: int) -> bool:
-        """Count what came or went. Return whether all have too much."""
+        """Add (`sign` 1) or subtract (-1) the amounts. Return whether a size is exceeded."""
         full = greedy = False
         taken, own, limits = self._taken, part.amounts, self._limits
         for place, size in enumerate(self._sizes):

@@ -1,4 +1,4 @@
-"""A bounded cache of answers about texts that clients choose."""
+"""A bounded cache of results for keys that clients choose."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from collections.abc import Hashable
 from sys import getsizeof
 from typing import Final, TypeVar
 
-_ENTRY: Final = 128  # bytes: about what a dictionary takes for one
+_ENTRY: Final = 128  # bytes: about what one entry of a dictionary takes
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
 class BoundedCache(dict[K, V]):
-    """A dictionary of answers, to be written with `keep`, `drop` and `forget` only.
+    """A dictionary of results, to be written with `keep`, `drop` and `forget` only.
 
-    It has at most so many, of at most so many bytes, and begins anew if one more does not fit: what is asked often is soon
-    there again.
+    Its number of entries and their bytes are bounded. If one more does not fit, it is cleared first: frequent keys soon
+    come back.
     """
 
     __slots__ = ("_most", "_room", "_size")
 
     def __init__(self, most: int, room: int) -> None:
-        """`most` entries of `room` bytes in all."""
+        """Hold at most `most` entries, of at most `room` bytes together."""
         super().__init__()
         self._most = most
         self._room = room
         self._size = 0
 
     def keep(self, key: K, value: V, text: str, size: int = 0) -> V:
-        """Keep the answer and return it. `text` is what of the key clients choose, `size` the bytes that the answer takes."""
+        """Keep the result and return it. `text` is the part of the key that clients choose, `size` the result's bytes."""
         weight = _weight(text, size)
         if weight > self._room:
             return value
@@ -40,13 +40,13 @@ class BoundedCache(dict[K, V]):
         return value
 
     def drop(self, key: K, text: str, size: int = 0) -> None:
-        """Drop the answer, given as it was kept, if there is one."""
+        """Remove the result, if there is one. `text` and `size` must be those given to `keep`."""
         if key in self:
             del self[key]
             self._size -= _weight(text, size)
 
     def forget(self) -> None:
-        """Drop all answers."""
+        """Remove all results."""
         self.clear()
         self._size = 0
 

@@ -1,6 +1,6 @@
-"""Commands as plain values: a request, progress, an executor's answer and the caller's result, in no protocol's form.
+"""Commands as plain values, independent of a protocol: request, progress, the executor's answer and the caller's result.
 
-JSON that is only passed on stays `Raw`: the bytes as sent.
+JSON that is only passed on stays `Raw`: the bytes as received.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ EMPTY_OBJECT: Final = Raw(b"{}")
 
 
 class CommandRequest(Struct, frozen=True, gc=False):
-    """What a caller wants executed, by which agents, and how long it waits for them. Names are not checked yet."""
+    """A caller's request to execute a command: its target agents and time limits. Names are not validated yet."""
 
     command: str
     parameters: Raw = EMPTY_OBJECT
     target: str | list[str] | None = None  # None: any executor
     command_id: str | None = None  # None: the server chooses one
-    timeout: float = 30.0  # s for each attempt
-    ttl: float = 0.0  # s to wait for an executor
+    timeout: float = 30.0  # seconds for each attempt
+    ttl: float = 0.0  # seconds to wait for an executor
     retries: int = 0  # further attempts if the agent is lost
 
 
 class CommandProgress(Struct, frozen=True, gc=False):
     """Intermediate data of a command that is being executed.
 
-    `agent_id` is None if the server itself executes it, or if an executor did not say as which agent it speaks.
+    `agent_id` is None if the server itself executes it, or if the executor did not name its agent.
     """
 
     command_id: str
@@ -38,7 +38,7 @@ class CommandProgress(Struct, frozen=True, gc=False):
 
 
 class CommandAnswer(Struct, frozen=True, gc=False):
-    """An agent's final answer. Without `agent_id` it is for the oldest execution of that command on the connection."""
+    """An agent's final answer. Without `agent_id` it belongs to the oldest execution of that command on the connection."""
 
     command_id: str
     data: Raw = NULL
@@ -48,7 +48,7 @@ class CommandAnswer(Struct, frozen=True, gc=False):
 
 
 class Outcome(Struct, frozen=True, gc=False):
-    """How one execution ended: with the JSON `result`, or with the `code` and `message` of an error."""
+    """The end of one execution: the JSON `result`, or the `code` and `message` of an error."""
 
     agent_id: str | None
     result: Raw | None = None
@@ -57,10 +57,10 @@ class Outcome(Struct, frozen=True, gc=False):
 
 
 class CommandResult(Struct, frozen=True, gc=False):
-    """A result for the caller, the same object for all who wait.
+    """A result for the caller; all callers that wait for the command get the same object.
 
-    `outcome` is the only executor's (without `agent_id`), one target's of several, or the list of all targets' when the last of
-    them has ended.
+    `outcome` is that of the only executor (without `agent_id`), that of one target of several, or the list of all targets'
+    outcomes once the last of them has ended.
     """
 
     command_id: str
@@ -69,7 +69,7 @@ class CommandResult(Struct, frozen=True, gc=False):
     forms: dict[str, Raw] = field(default_factory=dict)
 
     def form(self, name: str, make: Callable[[CommandResult], Raw]) -> Raw:
-        """Return the result in a protocol's form; it is made once for all who wait."""
+        """Return the result in the form of protocol `name`; `make` builds it once for all waiting callers."""
         form = self.forms.get(name)
         if form is None:
             form = self.forms[name] = make(self)

@@ -1,7 +1,7 @@
-"""The one table of what can go wrong: code, retryable, HTTP status, WAMP URI, close code.
+"""The table of all errors: code, retryable, HTTP status, WAMP URI; and the close codes.
 
-Everything above raises (or hands over) a `NexusError` with a code of `ERRORS`; only the edges
-translate it: sessions into messages, HTTP into problem documents, transports into closes.
+All other modules raise (or pass on) a `NexusError` with a code of `ERRORS`. Only the edges translate it: sessions into
+messages, HTTP into problem documents, transports into closes.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ ERRORS: Final[dict[str, Kind]] = {
 
 
 class NexusError(Exception):
-    """A refusal or failure to be told to whoever asked; `message` is for people and holds no secret."""
+    """A refusal or failure that is reported to the requester; `message` is for people and contains no secret."""
 
     __slots__ = ("_uri", "code", "message")  # no dictionary: thousands may be kept as outcomes of commands
 
     def __init__(self, code: str, message: str, uri: str = "") -> None:
-        """`uri` is the error's name in WAMP, where it is another than that of the code."""
+        """`uri` is the error's URI in WAMP, if it differs from that of the code."""
         super().__init__(message)
         self.code = code
         self.message = message
@@ -66,7 +66,7 @@ class NexusError(Exception):
 
     @property
     def uri(self) -> str:
-        """The error's name in WAMP."""
+        """The error's URI in WAMP."""
         return self._uri or self.kind.wamp
 
     def __repr__(self) -> str:
@@ -74,7 +74,7 @@ class NexusError(Exception):
 
 
 class Narrower(NamedTuple):
-    """A row below one of `ERRORS`: WAMP has a URI of its own for what is told under that code elsewhere."""
+    """A special case of one of `ERRORS` that has a URI of its own in WAMP; other protocols use the code."""
 
     code: str
     uri: str
@@ -91,16 +91,16 @@ NO_SUCH_SUBSCRIPTION: Final = Narrower("not_found", "wamp.error.no_such_subscrip
 NO_SUCH_REGISTRATION: Final = Narrower("not_found", "wamp.error.no_such_registration")
 ALREADY_REGISTERED: Final = Narrower("forbidden", "wamp.error.procedure_already_exists")
 POLICY_CONFLICT: Final = Narrower("forbidden", "wamp.error.procedure_exists_with_different_invocation_policy")
-UNSUPPORTED: Final = Narrower("failed", "wamp.error.feature_not_supported")  # by the client at the other end
+UNSUPPORTED: Final = Narrower("failed", "wamp.error.feature_not_supported")  # by the peer that would have to execute it
 
 
 def invalid(member: str, why: str) -> NexusError:
-    """A message of the wrong shape; the text names the member and the reason."""
+    """Return the error for a malformed message; its text names the member and the reason."""
     return NexusError("invalid_message", f"Invalid message format: {member}: {why}")
 
 
 class Unauthorized(NexusError):
-    """Somebody is not let in; `rule` says why, for the log and never for who asked."""
+    """Authentication failed. `rule` is the reason, for the log only; the client never sees it."""
 
     def __init__(self, rule: str) -> None:
         super().__init__("unauthorized", "Unauthorized")
@@ -108,11 +108,11 @@ class Unauthorized(NexusError):
 
 
 def misshapen(error: Exception, whole: str = "message") -> NexusError:
-    """Return what msgspec says of a value of the wrong shape as `MEMBER: WHY`; `whole` is what the value itself is called.
+    """Return msgspec's error about a value as `invalid_message` with the text `MEMBER: WHY`; `whole` names the value itself.
 
     "Expected `str`, got `int` - at `$.agentId`" becomes "agentId: expected str, got int".
     """
-    text, at, path = str(error).replace("`", "").rpartition(" - at $")  # the client's own text may stand before it
+    text, at, path = str(error).replace("`", "").rpartition(" - at $")  # the text before it may contain the client's own
     if not at:
         text, path = path, ""
     what = text[0].lower() + text[1:]
@@ -124,17 +124,17 @@ def misshapen(error: Exception, whole: str = "message") -> NexusError:
 
 
 class ConfigError(Exception):
-    """A setting that cannot be used; the text names the key and the reason."""
+    """An invalid setting; the text names the key and the reason."""
 
 
 NORMAL: Final = "wamp.close.normal"
 
 
 class Close(NamedTuple):
-    """How a connection ends: RFC 6455 section 7.4 code and reason, and whether the client should come back.
+    """The way a connection is closed: code and reason (RFC 6455 section 7.4), and whether the client should reconnect.
 
-    `delay` is the window in ms within which clients are asked to spread their return. `uri` and `message` are the reason that
-    a WAMP client is given where it should stay away; without a `message` it is `reason`.
+    `delay` is the window in ms over which clients should spread their reconnects. `uri` and `message` are the reason in WAMP
+    for a client that should not reconnect; `message` defaults to `reason`.
     """
 
     code: int

@@ -1,4 +1,4 @@
-"""Events on their way to those who subscribe: what one carries, and what Nexus nodes tell each other about it."""
+"""Events on their way to subscribers: payload, and the metadata that Nexus nodes send with it."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from nexus_tw.model.payloads import Payload, Shape
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.positions import Position
 
-FEW: Final = 8  # entries in the lists of a rule that is compared with others
+FEW: Final = 8  # at most as many entries has a rule that is compared with others
 
 _unforeseen: Final = SystemRandom()
-_quick: Final = Random(_unforeseen.getrandbits(256))  # noqa: S311 - a publication's id opens nothing
+_quick: Final = Random(_unforeseen.getrandbits(256))  # noqa: S311 - a publication's id grants no access
 
 
 def new_session_id() -> int:
-    """A number for a session: random, uniform, from 1 to 2^53 (WAMP, global scope)."""
+    """Return a random session id, uniform from 1 to 2^53 (WAMP, IDs of the global scope)."""
     return _unforeseen.getrandbits(53) + 1
 
 
 def new_publication_id() -> int:
-    """The same for a publication, without asking the system each time."""
+    """Return a random publication id of the same range, from a faster generator that is not for secrets."""
     return _quick.getrandbits(53) + 1
 
 
 class Publisher(NamedTuple):
-    """Who published, where that may be told."""
+    """The publisher, for events that disclose it (WAMP: publisher identification)."""
 
     session: int
     authid: str
@@ -41,17 +41,17 @@ class Publisher(NamedTuple):
 
 
 class Subscriber(Protocol):
-    """A session, as far as rules speak of it."""
+    """The attributes of a session that rules refer to."""
 
     number: int
     principal: Principal
 
 
 class Rule(Struct, frozen=True, omit_defaults=True, gc=False):
-    """Who gets an event, of those who subscribe (WAMP: publisher exclusion, subscriber black- and whitelisting).
+    """Selects an event's recipients among the subscribers (WAMP: publisher exclusion, subscriber black- and whitelisting).
 
-    Sessions are kept in order, not in sets: a publisher could choose numbers that have one place in a set, which takes the
-    square of the time to fill. Text has no such places that could be known.
+    Session ids are sorted lists, not sets: a publisher could choose ids with equal hashes, and a set of those takes quadratic
+    time to fill. Hashes of text are salted and cannot be predicted.
     """
 
     exclude: Sequence[int] = ()
@@ -68,7 +68,7 @@ class Rule(Struct, frozen=True, omit_defaults=True, gc=False):
 
     @property
     def by_session(self) -> bool:
-        """Whether all it does is to leave out some sessions."""
+        """Whether the rule only excludes sessions."""
         return not (
             self.exclude_authid
             or self.exclude_authrole
@@ -79,7 +79,7 @@ class Rule(Struct, frozen=True, omit_defaults=True, gc=False):
 
     @property
     def short(self) -> bool:
-        """Whether its lists have few entries in all, as one that leaves out the publisher."""
+        """Whether its lists have at most `FEW` entries together, as a rule has that excludes only the publisher."""
         given = (self.eligible, self.eligible_authid, self.eligible_authrole)
         excluded = len(self.exclude) + len(self.exclude_authid) + len(self.exclude_authrole)
         return excluded + sum(len(listed) for listed in given if listed is not None) <= FEW
@@ -103,7 +103,7 @@ def _is_in(numbers: Sequence[int], number: int) -> bool:
 
 
 class EventMetadata(Struct, frozen=True, omit_defaults=True, gc=False):
-    """What goes with an event between Nexus nodes, beside its JSON; `options` are details passed on to WAMP subscribers."""
+    """The data about an event that nodes send beside its JSON; `options` are details for WAMP subscribers."""
 
     publication: int
     shape: Shape = "natural"
@@ -138,7 +138,7 @@ class Event:
     def arrived(
         cls, event_type: str, data: bytes, metadata: bytes, position: Position | None = None
     ) -> Event | None:
-        """An event that came over the bus. None where `metadata` cannot be read: it may say that the event is not for all."""
+        """Return an event from the bus. None if `metadata` cannot be decoded: it may restrict the recipients."""
         if not metadata:
             return cls(event_type, Payload.of_value(data), None, position)
         try:
@@ -149,7 +149,7 @@ class Event:
 
     @property
     def publication(self) -> int:
-        """The publication's id; for one that came without, the same for everybody on this node."""
+        """The publication's id; if the event came without one, an id of this node, the same for all its subscribers."""
         if not self._publication:
             self._publication = new_publication_id()
         return self._publication

@@ -1,10 +1,10 @@
-"""Filters over event data: compile, compare by JSON equality, and name what they ask for so that the hub can index it.
+"""Filters on event data: compile them, match by JSON equality, and expose what they test so that the hub can index them.
 
 JSON equality: 1 equals 1.0, `true` does not equal 1, objects and lists compare by value, `null` equals only a `null` that is
-there. Order compares numbers with numbers and strings with strings, else it does not match.
+present. Order compares numbers with numbers and strings with strings; other pairs do not match.
 
-What an event costs is bounded by its filters, whatever is in it: each name is looked up once for all of them (`Facts`), and a
-comparison looks at no more of a value than its operand has.
+The cost of an event is bounded by the filters, whatever its data: each name is looked up once for all filters (`Facts`), and
+a comparison visits no more of a value than its operand has.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _NULL: Final = ("null",)
 
 
 def canonical(value: Any) -> Hashable:
-    """A hashable form in which two JSON values are equal exactly when JSON equality says so.
+    """Return a hashable form of a JSON value; two forms are equal exactly if the values are equal by JSON equality.
 
-    Strings and numbers stand for themselves (Python keeps them apart, and 1 equal to 1.0); the rest is tagged.
+    Strings and numbers are their own form (in Python 1 equals 1.0, and no string); other values are tagged.
     """
     kind = type(value)
     if kind is str or kind is int or kind is float:
@@ -47,7 +47,7 @@ def canonical(value: Any) -> Hashable:
 def scalar_key(value: Any) -> Hashable | None:
     """Return the key under which a scalar is indexed; None for objects, lists and `MISSING`.
 
-    A number is not its own key: clients could choose numbers that have one place in a dictionary.
+    A number is not its own key: clients could choose numbers with equal hashes.
     """
     kind = type(value)
     if kind is str:
@@ -60,7 +60,7 @@ def scalar_key(value: Any) -> Hashable | None:
 
 
 def equal(value: Any, wanted: Any) -> bool:
-    """Whether the two JSON values are equal; looks at no more values than are in `wanted`."""
+    """Return whether the two JSON values are equal; visits no more values than `wanted` has."""
     kind = type(wanted)
     if kind is list:
         if type(value) is not list or len(value) != len(wanted):
@@ -77,7 +77,7 @@ def _same_number(value: Any, wanted: Any) -> bool:
     return value == wanted and type(value) is not bool
 
 
-# By the type of what is wanted; where none is given `==` is right: nothing but text equals a text.
+# By the type of the wanted value. For other types `==` is right: only text equals a text.
 _SAME: Final[dict[type, Callable[[Any, Any], bool]]] = {
     int: _same_number,
     float: _same_number,
@@ -89,12 +89,12 @@ _SAME: Final[dict[type, Callable[[Any, Any], bool]]] = {
 
 
 def _same(wanted: Any) -> Callable[[Any, Any], bool]:
-    """Return what compares a value with this one."""
+    """Return the function that compares a value with one of this type."""
     return _SAME.get(type(wanted), operator.eq)
 
 
 class Facts(dict[str, Any]):
-    """The members of one event by the names that filters have for them, each looked up once; `MISSING` what is not there."""
+    """The members of one event by the names in filters, each looked up once; `MISSING` for absent ones."""
 
     __slots__ = ("_data",)
 
@@ -108,7 +108,7 @@ class Facts(dict[str, Any]):
 
 
 def lookup(data: Any, name: str) -> Any:
-    """The member of that name; a name that is not there is read as a dotted path. `MISSING` where neither leads anywhere."""
+    """Return the member with that name, or else the one at that dotted path. `MISSING` if there is neither."""
     if type(data) is not dict:
         return MISSING
     value = data.get(name, MISSING)
@@ -191,10 +191,10 @@ _OPERATORS: Final[dict[str, tuple[Callable[[str, Any], Any], Callable[[Any, Any]
 
 
 class Filter:
-    """A compiled filter. Two filters that ask for the same thing have the same `identity`.
+    """A compiled filter. Equivalent filters, up to the order of their members and of `in` lists, have equal `identity`.
 
-    `keys` are the members that must equal a scalar, each with its `scalar_key`. `weight` is how much there is to look at for
-    an event: the values of the filter, and the parts of its names.
+    `keys` are the members that must equal a scalar, each with its `scalar_key`. `weight` bounds the work for one event: the
+    number of values in the filter plus the dots in its names.
     """
 
     __slots__ = ("identity", "keys", "tests", "weight")
@@ -223,7 +223,7 @@ class Filter:
         )
 
     def matches(self, facts: Facts) -> bool:
-        """Whether an event passes every condition."""
+        """Return whether an event meets every condition."""
         for name, test, operand in self.tests:  # noqa: SIM110 - a generator for each filter and event costs more than most tests
             if not test(facts[name], operand):
                 return False
@@ -231,13 +231,16 @@ class Filter:
 
 
 def _asked(word: str, operand: Any) -> Hashable:
-    """The operand in the form in which two of them are equal if they ask for the same: the order of a list does not matter."""
+    """Return the operand's form for `identity`; the order of an `in` list does not matter."""
     return frozenset(map(canonical, operand)) if word == "in" else canonical(operand)
 
 
 def compile_filter(members: dict[str, Any] | None, max_nodes: int, max_bytes: int) -> Filter | None:
-    """None for no filter (absent or empty). `limit_exceeded` if it has more than `max_nodes` JSON values or `max_bytes` (0: no
-    limit of this kind), or a name that is too long."""
+    """Return the compiled filter; None if it is absent or empty.
+
+    Raise `limit_exceeded` if it has more than `max_nodes` JSON values or more than `max_bytes` as JSON (0: no limit of this
+    kind), or too long a name; `invalid_message` if an operand has the wrong type or is nested too deep.
+    """
     if not members:
         return None
     if max_nodes and _nodes(members, max_nodes) > max_nodes:
@@ -249,12 +252,12 @@ def compile_filter(members: dict[str, Any] | None, max_nodes: int, max_bytes: in
         if max_bytes and len(_encode(members)) > max_bytes:
             raise NexusError("limit_exceeded", f"filters: more than {max_bytes} bytes")
         return Filter(members)
-    except RecursionError:  # only where `max_nodes` does not bound it
+    except RecursionError:  # only if `max_nodes` does not bound it
         raise invalid("filters", "nested too deep") from None
 
 
 def _nodes(members: dict[str, Any], enough: int) -> int:
-    """How many JSON values there are, names not counted; stops counting soon after `enough` (0: never)."""
+    """Return the number of JSON values, without names; stops counting soon after `enough` (0: never)."""
     count = 0
     waiting: list[Any] = [members]
     while waiting and (not enough or count <= enough):

@@ -1,6 +1,6 @@
-"""What Nexus counts about itself: plain integers, raised in place and read when somebody asks for `/metrics`.
+"""Metrics: plain integers, incremented in place and read for each request of `/metrics`.
 
-A labelled counter of a metrics library costs about a microsecond; an attribute costs nothing that a fan-out would notice.
+A labelled counter of a metrics library costs about a microsecond; the cost of an attribute is negligible even in a fan-out.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Final
 
 from nexus_tw.model.errors import ERRORS
 
-# The label of each labelled counter, and the values of it that are shown as 0 before anything was counted: `increase()` of
-# Prometheus does not see the first of something that was not there. What is counted under another value is shown then.
+# The label of each labelled counter, and the label values that are exported as 0 from the start: `increase()` of Prometheus
+# misses the first increment of a series that did not exist. Other values are exported once they have been counted.
 LABELS: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
     "connections_refused": (
         "reason",
@@ -54,37 +54,37 @@ GAUGES: Final = ("history_types", "history_events", "history_bytes")
 
 @dataclass(slots=True)
 class Metrics:
-    """Counters only rise; gauges say what is there now. Names become `nexus_…` in Prometheus, counters with `_total`."""
+    """Counters, which only increase. In Prometheus their names are `nexus_…_total`."""
 
     # connections
     connections_opened: int = 0
     connections_refused: Counter[str] = field(default_factory=Counter)  # by reason
-    refusals: Counter[int] = field(default_factory=Counter)  # by HTTP status, 408 for those who were too slow
+    refusals: Counter[int] = field(default_factory=Counter)  # by HTTP status, 408 for slow clients
     connections_closed: Counter[int] = field(default_factory=Counter)  # by close code
     # messages
     messages_received: int = 0
     errors: Counter[str] = field(default_factory=Counter)  # by error code
     reads_paused: int = 0
-    messages_queued: int = 0  # that waited until an earlier one of the same client took effect
-    messages_refused: int = 0  # because too many waited so
-    probes_skipped: int = 0  # answered at once, as too many waited for one client's sign of life
-    shares_refused: Counter[str] = field(default_factory=Counter)  # by pot
+    messages_queued: int = 0  # waited until an earlier one of the same client took effect
+    messages_refused: int = 0  # because too many were queued in this way
+    probes_skipped: int = 0  # answered at once, since too many waited for one client's answer to a probe
+    shares_refused: Counter[str] = field(default_factory=Counter)  # by budget
     # events
     events_published: int = 0
     events_received: int = 0  # from the bus
     events_delivered: int = 0  # one for each subscriber and event
-    publications_refused: Counter[str] = field(default_factory=Counter)  # of those nobody acknowledges, by error code
+    publications_refused: Counter[str] = field(default_factory=Counter)  # of unacknowledged ones, by error code
     events_dropped: Counter[str] = field(default_factory=Counter)  # by reason
     # telemetry
     telemetry_stored: int = 0
     telemetry_failed: int = 0
-    telemetry_refused: Counter[str] = field(default_factory=Counter)  # by the quota of its subject or agent that was used up
+    telemetry_refused: Counter[str] = field(default_factory=Counter)  # by the exhausted quota of the subject or agent
     telemetry_commits: int = 0
     # commands
     commands_started: int = 0
     commands_ended: Counter[str] = field(default_factory=Counter)  # by final status
     commands_late: int = 0  # results and progress of attempts that had ended
-    calls: int = 0  # plain calls taken
+    calls: int = 0  # plain calls accepted
     threads_full: int = 0  # commands refused because too many waited for a thread
     authorizer_failures: Counter[str] = field(default_factory=Counter)  # by reason
     # bus
@@ -98,5 +98,5 @@ class Metrics:
     history_reads: int = 0  # positions from which the history was read
     history_gaps: int = 0  # of these, where something was gone
     # log
-    log_lines_dropped: int = 0  # its reader or disk does not keep up
-    log_lines_withheld: Counter[str] = field(default_factory=Counter)  # by what they were about: too many of one client
+    log_lines_dropped: int = 0  # because its reader or disk did not keep up
+    log_lines_withheld: Counter[str] = field(default_factory=Counter)  # by topic: too many of one client

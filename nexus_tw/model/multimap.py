@@ -1,4 +1,4 @@
-"""Several values for a key, in their order. Most of many keys have one value, which takes no container."""
+"""A map from keys to several values each, in insertion order. A key with one value, the usual case, needs no container."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ V = TypeVar("V")
 
 
 class Multimap(Generic[K, V]):
-    """Values by key, each once. A value is no `OrderedDict`, and not None."""
+    """Values by key, each at most once per key. A value is neither an `OrderedDict` nor None."""
 
     __slots__ = ("_values",)
 
@@ -19,7 +19,7 @@ class Multimap(Generic[K, V]):
         self._values: dict[K, V | OrderedDict[V, None]] = {}
 
     def __len__(self) -> int:
-        """Return how many keys there are."""
+        """Return the number of keys."""
         return len(self._values)
 
     def __contains__(self, key: K) -> bool:
@@ -29,7 +29,7 @@ class Multimap(Generic[K, V]):
         return iter(self._values)
 
     def add(self, key: K, value: V) -> bool:
-        """Add it behind the other values of this key, unless it is one of them. Return whether the key is new."""
+        """Append the value to those of the key, unless it is one of them. Return whether the key is new."""
         there = self._values.get(key)
         if there is None:
             self._values[key] = value
@@ -41,19 +41,19 @@ class Multimap(Generic[K, V]):
         return False
 
     def first(self, key: K) -> V | None:
-        """Return the oldest value of this key."""
+        """Return the oldest value of the key; None if there is none."""
         there = self._values.get(key)
         return next(iter(there)) if isinstance(there, OrderedDict) else there
 
     def all(self, key: K) -> list[V]:
-        """Return the values of this key, the oldest first."""
+        """Return the values of the key, oldest first."""
         there = self._values.get(key)
         if isinstance(there, OrderedDict):
             return list(there)
         return [] if there is None else [there]
 
     def remove(self, key: K, value: V) -> bool:
-        """Remove a value. Return whether the key is gone with it. Raise `KeyError` if there is no such value."""
+        """Remove a value. Return whether it was the key's last one. Raise `KeyError` if there is no such value."""
         there = self._values[key]
         if isinstance(there, OrderedDict):
             del there[value]
@@ -65,5 +65,5 @@ class Multimap(Generic[K, V]):
         return True
 
     def compact(self) -> None:
-        """Free the room of keys that are gone: a dictionary keeps it."""
+        """Release the memory of removed keys, which a dictionary keeps."""
         self._values = dict(self._values)

@@ -1,8 +1,8 @@
 """Names (event types, command names, agent ids) and patterns over them.
 
-A name is components joined by dots; a component is not empty and holds no dot, `#`, `*`, white space or
-control character; 255 bytes of UTF-8 in all. In a pattern `*` stands for one component anywhere, and `**`, only
-at the end, for one or more.
+A name consists of components joined by dots, at most 255 bytes of UTF-8 in all. A component is not empty and contains no dot,
+`#`, `*`, white space or control character. In a pattern, `*` matches one component at any place, and `**`, allowed only at
+the end, one or more.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ MAX_BYTES: Final = 255
 RESERVED: Final = ("nexus.", "wamp.")
 _RESERVED_FIRST: Final = frozenset(name.rstrip(".") for name in RESERVED)
 
-# Everything Unicode calls white space or control (C0, DEL, C1), line and paragraph separators among them.
+# All that Unicode classifies as white space or control (C0, DEL, C1), line and paragraph separators included.
 _COMPONENT: Final = r"[^.#*\s\x00-\x1f\x7f-\x9f]+"
 _NAME: Final = re.compile(rf"{_COMPONENT}(?:\.{_COMPONENT})*\Z")
 _PATTERN: Final = re.compile(rf"(?:(?:{_COMPONENT}|\*)(?:\.(?:{_COMPONENT}|\*))*(?:\.\*\*)?|\*\*)\Z")
 
 
 def _fits(text: str) -> bool:
-    # A lone surrogate has no UTF-8; the regular expression would let it pass.
+    # A lone surrogate has no UTF-8, but the regular expression would accept it.
     try:
         return len(text) <= MAX_BYTES and len(text.encode()) <= MAX_BYTES
     except UnicodeEncodeError:
@@ -32,8 +32,8 @@ def _fits(text: str) -> bool:
 
 
 def is_name(text: str) -> bool:
-    """Whether the text is a well-formed name."""
-    # What is too long is not remembered: thousands of such texts would be a gigabyte.
+    """Return whether the text is a well-formed name."""
+    # Texts that are too long do not enter the cache: thousands of them could take a gigabyte.
     return len(text) <= MAX_BYTES and _is_name(text)
 
 
@@ -43,19 +43,19 @@ def _is_name(text: str) -> bool:
 
 
 def check_name(text: str, member: str) -> str:
-    """The text itself, or an `invalid_message` that names the member."""
+    """Return the text. Raise `invalid_message`, naming the member, if it is no name."""
     if not is_name(text):
         raise invalid(member, why_not(text))
     return text
 
 
 def is_reserved(name: str) -> bool:
-    """Whether only the server (or the protocol) may publish under this name."""
+    """Return whether only the server (or the protocol) may publish under this name."""
     return name.startswith(RESERVED)
 
 
 def why_not(text: str) -> str:
-    """Say why the text is no name."""
+    """Return the reason why the text is no name."""
     if not text:
         return "must not be empty"
     if not _fits(text):
@@ -64,11 +64,11 @@ def why_not(text: str) -> str:
 
 
 class Pattern:
-    """A parsed pattern; two patterns are equal when they are written alike.
+    """A parsed pattern; two patterns are equal if their texts are.
 
-    `parts` are the components that are given, `*` for any. `tail` is None where there is no more to a name than these; else
-    one or more components follow, the first of which begins with it: `""` for `**`. A tail that is not empty and a wildcard
-    without a star cannot be written by a client of the JSON protocol; they come from WAMP (`prefixed`, `wildcard`).
+    `parts` are its components, `*` for any one. If `tail` is None, a matching name has exactly as many; else one or more
+    components follow, the first of which begins with `tail`: `""` for `**`. Non-empty tails, and wildcards without a star,
+    come from WAMP only (`prefixed`, `wildcard`); the JSON protocol has no syntax for them.
     """
 
     __slots__ = ("exact", "tail", "text")
@@ -80,33 +80,33 @@ class Pattern:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        # Not kept: a text of 255 bytes may have 128 components, each an object of 50 bytes.
+        # Not stored: a text of 255 bytes may have 128 components, each an object of 50 bytes.
         if self.tail is not None:
             return tuple(self.text[: -len("**")].split(".")[:-1])
         return tuple(self.text.removeprefix(".").split("."))
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
-        """The pattern that was written so; what is none must have been refused before."""
+        """Return the pattern with this text, which must be well-formed (see `parse_pattern`)."""
         if text.rpartition(".")[2] == "**":
             return cls(text, "", False)
         return cls(text, None, "*" not in text)
 
     @classmethod
     def prefixed(cls, prefix: str) -> Pattern:
-        """All names that begin with these characters (WAMP's match policy `prefix`)."""
+        """Return the pattern for all names that begin with these characters (WAMP's match policy `prefix`)."""
         return cls(f"{prefix}**", prefix.rpartition(".")[2], False)
 
     @classmethod
     def wildcard(cls, uri: str) -> Pattern:
-        """Names of as many components, in which an empty one stands for any (WAMP's match policy `wildcard`)."""
+        """Return the pattern for names of as many components; an empty one matches any (WAMP's match policy `wildcard`)."""
         parts = [part or "*" for part in uri.split(".")]
-        # Without an empty component it stands for one name only, and still is not the subscription to that name.
+        # Without an empty component it matches one name only, but remains another subscription than the one to that name.
         return cls(".".join(parts) if "*" in parts else f".{uri}", None, False)
 
     @property
     def policy(self) -> tuple[str, str]:
-        """WAMP's match policy and URI for it. One with stars and a tail, which WAMP does not have, is told as it is written."""
+        """WAMP's match policy and URI for the pattern. A pattern with stars and a tail, which WAMP lacks, keeps its text."""
         match = self.match
         if match == "prefix":
             return match, self.text[: -len("**")]
@@ -116,13 +116,13 @@ class Pattern:
 
     @property
     def match(self) -> str:
-        """WAMP's match policy for it, alone."""
+        """WAMP's match policy for the pattern, without the URI."""
         if self.exact:
             return "exact"
         return "wildcard" if self.tail is None or "*" in self.text[: -len("**")] else "prefix"
 
     def matches(self, name: str) -> bool:
-        """Whether the name is one this pattern stands for."""
+        """Return whether the pattern matches the name."""
         if self.exact:
             return name == self.text
         parts = name.split(".")
@@ -137,30 +137,30 @@ class Pattern:
 
     @property
     def first(self) -> str:
-        """The first component as it is written: `*`, or the beginning of one where there is nothing but a tail."""
+        """The first component as written: a name's, `*`, or the tail if there are no components."""
         parts = self.parts
         return parts[0] if parts else self.tail or ""
 
     def selects(self, name: str) -> bool:
-        """Return whether a name that it matches is selected: a reserved name only if the pattern begins with the same
-        component (`wamp.**`, not `**`)."""
+        """Return whether to deliver a matching name: a reserved name needs a pattern with the same first component
+        (`wamp.**`, not `**`)."""
         return not is_reserved(name) or self.first == name.partition(".")[0]
 
     def selects_all_of(self, other: Pattern) -> bool:
-        """Return whether it selects every name that a pattern which it covers selects."""
+        """Return whether the pattern selects every name that `other`, which it covers, selects."""
         if other.exact:
             return self.selects(other.text)
         return other.first not in _RESERVED_FIRST or self.first == other.first
 
     def covers(self, other: Pattern) -> bool:
-        """Whether every name that the other pattern stands for is one of this pattern's too."""
+        """Return whether the pattern matches every name that `other` matches."""
         own, others = self.parts, other.parts
         fixed = len(own)
         if self.tail is None:
             if other.tail is not None or len(others) != fixed:
                 return False
         elif len(others) > fixed:
-            if not others[fixed].startswith(self.tail):  # a star of theirs begins with nothing but itself
+            if not others[fixed].startswith(self.tail):  # a star in `other` begins only with itself
                 return False
         elif len(others) < fixed or other.tail is None or not other.tail.startswith(self.tail):
             return False
@@ -182,7 +182,7 @@ def _parse(text: str) -> Pattern | None:
 
 
 def parse_pattern(text: str, member: str) -> Pattern:
-    """The pattern, or an `invalid_message` that names the member."""
+    """Return the pattern. Raise `invalid_message`, naming the member, if the text is none."""
     pattern = _parse(text) if len(text) <= MAX_BYTES else None
     if pattern is None:
         raise invalid(member, "'*' stands for a whole component and '**' only at the end" if "*" in text else why_not(text))

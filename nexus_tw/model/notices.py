@@ -1,4 +1,4 @@
-"""Notices: messages from the server to many clients that are no events. Each protocol encodes them in its own form, if any."""
+"""Notices: messages from the server to many clients, apart from events. Each protocol encodes them in its own form, if any."""
 
 from __future__ import annotations
 

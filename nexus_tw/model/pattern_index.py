@@ -1,7 +1,7 @@
-"""An index of what is subscribed to, or registered, under names and patterns: which of it answers for a name.
+"""An index of subscriptions or registrations by name and pattern: finds those that apply to a name.
 
-Names are looked up; patterns that match are found in a trie, and what was found is kept until a pattern comes or goes. A rule
-says which of the matches answer: `selecting`, `best` or `some`.
+Names are looked up in a dictionary, matching patterns in a trie; results are cached until a pattern is added or removed. A rule
+selects among the matches: `selecting`, `best` or `some`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from nexus_tw.model.cache import BoundedCache
 from nexus_tw.model.names import Pattern, is_name, is_reserved
 from nexus_tw.model.pattern_trie import PatternTrie
 
-# Of names for which an answer is kept: how many, and the bytes of these.
+# The cache of results by name: at most so many entries, and bytes.
 KEPT: Final = 16384
 KEPT_BYTES: Final = 4 << 20
 
 
 class Patterned(Protocol):
-    """What has a pattern of its own."""
+    """An object with a pattern."""
 
     pattern: Pattern
 
@@ -35,20 +35,20 @@ class PatternIndex(Generic[T]):
     __slots__ = ("_exact", "_kept", "_rule", "_trie", "_wild")
 
     def __init__(self, rule: Callable[[str, Iterator[T]], tuple[T, ...]], room: int = KEPT_BYTES) -> None:
-        """`rule` gets a name and the values of all patterns but its own that match it, shortest prefix first, and returns
-        those that answer. `room` bounds what is kept of that, in bytes."""
+        """`rule` gets a name and the values of all matching patterns except the name itself, shortest prefix first, and returns
+        those that apply. `room` bounds the cache of its results, in bytes."""
         self._rule = rule
         self._exact: dict[str, T] = {}
         self._wild: dict[str, T] = {}  # by the text of the pattern
-        self._trie: PatternTrie[T] = PatternTrie()  # of the same
+        self._trie: PatternTrie[T] = PatternTrie()  # the same values
         self._kept: BoundedCache[str, tuple[T, ...]] = BoundedCache(KEPT, room)
 
     def __iter__(self) -> Iterator[T]:
-        """Iterate over all values, those of names first."""
+        """Iterate over all values, first those of names."""
         return iter((*self._exact.values(), *self._wild.values()))
 
     def put(self, pattern: Pattern, value: T) -> None:
-        """Add the value of a pattern that has none."""
+        """Add a value for a pattern that has none."""
         if pattern.exact:
             self._exact[pattern.text] = value
         else:
@@ -66,16 +66,16 @@ class PatternIndex(Generic[T]):
             self._kept.forget()
 
     def get(self, pattern: Pattern) -> T | None:
-        """Return the value of this very pattern."""
+        """Return the value of this pattern itself; None if it has none."""
         return (self._exact if pattern.exact else self._wild).get(pattern.text)
 
     def matching(self, name: str) -> list[T]:
-        """Return all values whose pattern matches the name, whatever the rule says."""
+        """Return all values whose pattern matches the name, without applying the rule."""
         exact = self._exact.get(name)
         return [*(() if exact is None else (exact,)), *self._trie.matching(name)]
 
     def find(self, name: str) -> tuple[T, ...]:
-        """Return the value of the name itself, then those of patterns that answer for it."""
+        """Return the value of the name itself, then those of patterns that the rule selects."""
         exact = self._exact.get(name)
         if not self._wild:
             return () if exact is None else (exact,)
@@ -85,7 +85,7 @@ class PatternIndex(Generic[T]):
         return found if exact is None else (exact, *found)
 
     def first(self, name: str) -> T | None:
-        """Return the first that `find` would."""
+        """Return the first value of `find`; None if there is none."""
         exact = self._exact.get(name)
         if exact is not None or not self._wild:
             return exact
@@ -95,7 +95,7 @@ class PatternIndex(Generic[T]):
         return found[0] if found else None
 
     def any(self, name: str) -> bool:
-        """Return whether `find` would return anything."""
+        """Return whether `find` returns any value."""
         if name in self._exact:
             return True
         if not self._wild:
@@ -104,26 +104,26 @@ class PatternIndex(Generic[T]):
         return bool(self._look(name) if found is None else found)
 
     def _look(self, name: str) -> tuple[T, ...]:
-        if not is_name(name):  # may be of any length, so it is not kept
+        if not is_name(name):  # may be of any length, so it is not cached
             return ()
         found = self._rule(name, self._trie.matching(name))
         return self._kept.keep(name, found, name, getsizeof(found))
 
 
 def selecting(name: str, found: Iterator[P]) -> tuple[P, ...]:
-    """Return all whose pattern selects the name: for a reserved name, those that begin with the same component."""
+    """Return all values whose pattern selects the name: for a reserved name, only patterns with the same first component."""
     return tuple(one for one in found if one.pattern.selects(name))
 
 
 def best(name: str, found: Iterator[P]) -> tuple[P, ...]:
-    """Return the one with the longest prefix, else the wildcard whose components are given the furthest from the left (WAMP:
-    pattern-based registration); none for a reserved name, which patterns do not stand for."""
+    """Return the value with the longest prefix, else the wildcard with the most literal components from the left (WAMP:
+    pattern-based registration). Return none for a reserved name: patterns do not apply to those."""
     one = None if is_reserved(name) else max(found, key=_specificity, default=None)
     return () if one is None else (one,)
 
 
 def some(_name: str, found: Iterator[T]) -> tuple[T, ...]:
-    """Return one of them, whichever."""
+    """Return any one value; none if there is none."""
     return () if (one := next(found, None)) is None else (one,)
 
 

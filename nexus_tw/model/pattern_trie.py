@@ -1,4 +1,4 @@
-"""A trie of patterns: finds all that match a name without looking at each."""
+"""A trie of patterns: finds all patterns that match a name without visiting each."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ T = TypeVar("T")
 
 
 class _Node(Generic[T]):
-    """A place where patterns end or part ways; `label` are the `size` components that lead to it from the one above."""
+    """A node at which patterns end or branch; `label` is the `size` components on the edge from its parent."""
 
     __slots__ = ("children", "here", "label", "size", "tails")
 
     def __init__(self, label: str, size: int) -> None:
         self.label = label
         self.size = size
-        # None where there is nothing: nearly every node has but one of these.
+        # None if empty: nearly every node has only one of these.
         self.children: dict[str, _Node[T]] | None = None  # by the first component of their labels
         self.here: dict[str, T] | None = None  # by text: a name, and a wildcard without a star, are the same place
         self.tails: dict[str, T] | None = None
 
     def fits(self, parts: list[str], at: int) -> bool:
-        """Whether the label stands for the components of a name from there on, of which the first one does."""
+        """Return whether the label matches the components of a name from index `at` on; the first one is known to match."""
         if self.size == 1:
             return True
         mine, theirs = self.label.split("."), parts[at : at + self.size]
@@ -33,7 +33,7 @@ class _Node(Generic[T]):
         )
 
     def after(self, size: int) -> _Node[T]:
-        """Cut the label after so many components; return the node that now stands there, above this one."""
+        """Split the label after `size` components. Return the new node at that place, the parent of this one."""
         label = self.label.split(".")
         above: _Node[T] = _Node(".".join(label[:size]), size)
         above.children = {label[size]: self}
@@ -43,10 +43,10 @@ class _Node(Generic[T]):
 
 
 class PatternTrie(Generic[T]):
-    """Values by pattern, and all those whose pattern matches a name.
+    """Values by pattern, with a look-up of all whose pattern matches a name.
 
-    Components that all patterns share which have the first of them are one node, so that what is kept of a pattern is no more
-    than a few times its text.
+    It is a radix trie: a sequence of components without branches is one node, so the memory for a pattern is only a few times
+    its text.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class PatternTrie(Generic[T]):
             node.tails[pattern.tail] = value
 
     def drop(self, pattern: Pattern) -> None:
-        """Remove the value of a pattern that was put."""
+        """Remove the value of a pattern that is in the trie."""
         node = self._root
         path: list[tuple[_Node[T], str]] = []
         parts = pattern.parts
@@ -105,7 +105,7 @@ class PatternTrie(Generic[T]):
                 above.children = above.children or None
                 node = above
             else:
-                if len(node.children) == 1:  # no ways part here any more
+                if len(node.children) == 1:  # no branch any more
                     (child,) = node.children.values()
                     child.label = f"{node.label}.{child.label}"
                     child.size += node.size
@@ -113,9 +113,9 @@ class PatternTrie(Generic[T]):
                 break
 
     def matching(self, name: str) -> Iterator[T]:
-        """Values of the patterns that match, shortest prefix first."""
+        """Yield the values of the patterns that match the name, shortest prefix first."""
         parts = name.split(".")
-        reached: dict[int, list[_Node[T]]] = {0: [self._root]}  # by how many components lead there
+        reached: dict[int, list[_Node[T]]] = {0: [self._root]}  # by the number of components that lead there
         for at, part in enumerate(parts):
             for node in reached.pop(at, ()):
                 if node.tails is not None:
@@ -131,7 +131,7 @@ class PatternTrie(Generic[T]):
 
 
 def _beginning(tails: dict[str, T], part: str) -> Iterator[T]:
-    # Looked up, not compared with each: a prefix may be asked for by very many.
+    # Look up each prefix of `part` instead of comparing all tails: there may be very many.
     if len(tails) == 1:
         (tail,) = tails
         if part.startswith(tail):
@@ -143,7 +143,7 @@ def _beginning(tails: dict[str, T], part: str) -> Iterator[T]:
 
 
 def _shared(one: Sequence[str], other: Sequence[str]) -> int:
-    """Return how many components they begin with that are the same."""
+    """Return the length of the common prefix, in components."""
     count = 0
     for mine, theirs in zip(one, other, strict=False):
         if mine != theirs:

@@ -1,4 +1,4 @@
-"""What is passed on or kept: decoded once to be sure of it, and no deeper than its readers can be expected to follow."""
+"""Payloads of events, calls and commands: validated once on arrival, with a bound on nesting, and converted between formats."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _decode: Final = msgspec.json.Decoder().decode
 
 
 def decode(raw: bytes | Raw, member: str, depth: int) -> Any:
-    """The decoded value; `invalid_message` that names the member where it is no JSON, or nested deeper than `depth`."""
+    """Return the decoded value. Raise `invalid_message`, naming the member, if it is no JSON or nested deeper than `depth`."""
     data = bytes(raw)
     try:
         value = _decode(data)
@@ -26,14 +26,14 @@ def decode(raw: bytes | Raw, member: str, depth: int) -> Any:
         raise invalid(member, str(error)) from None
     except RecursionError:
         raise invalid(member, f"nested deeper than {depth}") from None
-    # Counting brackets settles nearly every message without a walk through it.
+    # Counting brackets suffices for nearly every message; only the others need a traversal.
     if data.count(b"{") + data.count(b"[") > depth and _depth(value, depth) > depth:
         raise invalid(member, f"nested deeper than {depth}")
     return value
 
 
 def _depth(value: Any, enough: int) -> int:
-    """How deep objects and lists are nested; stops looking past `enough`."""
+    """Return the nesting depth of objects and lists; stops beyond `enough`."""
     depth = 0
     level = _containers([value])
     while level and depth <= enough:
@@ -55,18 +55,18 @@ _pair: Final = msgspec.json.Decoder(_Pair).decode
 
 
 class Payload:
-    """What an event or a call carries: for JSON clients one value, for those of WAMP a list of arguments and a map of them.
+    """The payload of an event or call: one value for JSON clients, a list and a map of arguments for WAMP clients.
 
-    The arguments are the map itself where there is nothing else, the value itself where there is one in the list and no map,
-    and `{"args": [..], "kwargs": {..}}` in any other case, also where there are none at all. The shape tells the way back:
+    The value of WAMP arguments is the map if the list is empty, the only element if the list has one and there is no map, and
+    otherwise (also without any arguments) `{"args": [..], "kwargs": {..}}`. The shape defines the reverse conversion:
 
-    * natural: an object is the map, anything else is the one in the list;
-    * value: it is the one in the list, even though it is an object;
-    * pair: the members `args` and `kwargs`, those that are not empty;
-    * opaque: it stands in the place of the list, which there is none: bytes or text that only its receiver can open.
+    * natural: an object is the map; any other value is the only element of the list;
+    * value: the value is the only element of the list, even if it is an object;
+    * pair: the arguments are the members `args` and `kwargs`, unless empty;
+    * opaque: the value, bytes or text that only the recipient can decrypt, takes the place of the list.
 
-    It is kept in the form in which it came, and in each other form that somebody asked for. It was looked at when it came,
-    so that each of them can be made. What formats lack is said in `nexus_tw.model.serializers`.
+    The payload is kept as it came, plus each other form once it has been requested. It was validated on arrival, so that each
+    form can be made. `nexus_tw.model.serializers` documents conversions between formats.
     """
 
     __slots__ = ("_data", "_forms", "_origin", "_value", "shape")
@@ -80,7 +80,7 @@ class Payload:
 
     @classmethod
     def of_value(cls, data: bytes, shape: Shape = "natural") -> Payload:
-        """JSON that has been checked before; `invalid_message` where it is no pair, but its shape says so."""
+        """Return the payload of validated JSON. Raise `invalid_message` if its shape is `pair` but it is none."""
         payload = cls(shape, JSON, None, data, UNSET)
         if shape == "pair":
             payload.arguments(JSON)
@@ -88,10 +88,10 @@ class Payload:
 
     @classmethod
     def of_arguments(cls, codec: Codec, args: bytes | Raw | None, kwargs: bytes | Raw | None, depth: int) -> Payload:
-        """What a WAMP client sent; `invalid_message` that names `args` or `kwargs` where that is of no use to others.
+        """Return the payload of a WAMP message.
 
-        So it is where it cannot be decoded, is no list or no map, is nested deeper than `depth`, or holds what other formats
-        have no word for.
+        Raise `invalid_message`, naming `args` or `kwargs`, if that cannot be decoded, is no list or map respectively, is nested
+        deeper than `depth`, or contains values that other formats cannot represent.
         """
         listed: list[Any] = []
         mapped: dict[str, Any] = {}
@@ -131,32 +131,32 @@ class Payload:
 
     @property
     def size(self) -> int:
-        """Bytes of the form in which it came."""
+        """The size in bytes of the form in which it came."""
         if self._data is not None:
             return len(self._data)
         return sum(len(part) for part in self._forms[self._origin.name] if part is not None)
 
     @property
     def data(self) -> bytes:
-        """The one value, as JSON."""
+        """The value as JSON."""
         if self._data is None:
             self._data = self._joined(*self.arguments(JSON))
         return self._data
 
     @property
     def parameters(self) -> bytes:
-        """The one value as JSON, for parameters: where there are no arguments at all, an empty object."""
+        """The value as JSON, for parameters: an empty object if there are no arguments at all."""
         return b"{}" if self.shape == "pair" and self.value == {"args": [], "kwargs": {}} else self.data
 
     @property
     def value(self) -> Any:
-        """The one value, decoded from JSON; shared, so nobody may change it."""
+        """The value, decoded from JSON. It is shared; callers must not change it."""
         if self._value is UNSET:
             self._value = _decode(self.data)
         return self._value
 
     def summary(self, name: str) -> str:
-        """The error of that name in words: its first argument where that is a text."""
+        """Return an error message: the name, followed by the first argument if that is text."""
         if self.shape == "opaque":
             return name
         args, _ = self.arguments(JSON)
@@ -164,16 +164,17 @@ class Payload:
         return f"{name}: {listed[0]}" if listed and type(listed[0]) is str else name
 
     def arguments(self, codec: Codec) -> Arguments:
-        """The list and the map, encoded; None for what is absent. The very bytes that came, if they came in that format.
+        """Return the encoded list and map, each None if absent; the original bytes if the payload came in that format.
 
-        Raise `invalid_message` if the server's own, or another program's on the bus, has a form that this format cannot say."""
+        Raise `invalid_message` if a payload of the server itself, or of another program on the bus, has no form in this format.
+        """
         form = self._forms.get(codec.name)
         if form is None:
             form = self._forms[codec.name] = self._form(codec)
         return form
 
     def _form(self, codec: Codec) -> Arguments:
-        if codec is self._origin:  # whose form is there from the beginning, unless it is `data` that came
+        if codec is self._origin:  # its form exists from the start, unless the payload came as `data`
             return self._split(self.data)
         args, kwargs = self.arguments(self._origin)
         return self._converted(args, codec), self._converted(kwargs, codec)
@@ -223,20 +224,20 @@ def _decoded(codec: Codec, part: bytes, member: str, depth: int) -> tuple[Any, b
 
 
 Options = Mapping[str, str] | None
-"""Of a payload in passthru mode (WAMP): passed on as they came."""
+"""The options of a payload in passthru mode (WAMP), passed on unchanged."""
 
 
 class ApplicationError(NexusError):
-    """What a WAMP callee answered instead of a result: an error with a name of its own, and a payload."""
+    """An error that a WAMP callee returned: its URI and payload."""
 
     def __init__(self, uri: str, payload: Payload, message: str, options: Mapping[str, str] | None = None) -> None:
-        """`message` says the same to those who do not speak WAMP; `options` are those of a payload in passthru mode."""
+        """`message` is the text for clients of other protocols; `options` are those of a payload in passthru mode."""
         super().__init__(_CODES.get(uri, "failed"), message, uri)
         self.payload = payload
         self.options = options
 
 
-# How a command ended, where a callee's error says it in WAMP's own words.
+# The command error codes for errors of callees with one of WAMP's own URIs.
 _CODES: Final = {
     ERRORS[code].wamp: code for code in ("forbidden", "no_such_command", "cancelled", "timeout", "too_large")
 }

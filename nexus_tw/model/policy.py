@@ -1,4 +1,4 @@
-"""Who may do what: roles made of patterns, principals that hold one. Deny by default."""
+"""Authorization: roles grant actions by patterns, and each principal has one role. Denied by default."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from nexus_tw.model.settings import EVERY_REALM, Role
 
 Action = Literal["subscribe", "publish", "call", "register", "telemetry", "read"]
 ACTIONS: Final[tuple[Action, ...]] = ("subscribe", "publish", "call", "register", "telemetry", "read")
-REMEMBERED: Final = 4096  # answers kept for one set of grants
-REMEMBERED_BYTES: Final = 1 << 20  # of these, where all with the role share them
-OWN_BYTES: Final = 1 << 16  # where one subject has its own
+REMEMBERED: Final = 4096  # decisions cached for one set of grants
+REMEMBERED_BYTES: Final = 1 << 20  # of these, for grants shared by all principals with the role
+OWN_BYTES: Final = 1 << 16  # for the grants of one subject
 MAX_SUBJECT: Final = 255  # characters
-OF_AGENTS: Final[tuple[Action, ...]] = ("telemetry", "read")  # whose names are agent ids; of these none is the server's own
+OF_AGENTS: Final[tuple[Action, ...]] = ("telemetry", "read")  # their names are agent ids, of which none is reserved
 
 _SUBJECT: Final = "{subject}"
-_APART: Final = "\0"  # in no subject, as these are printable
+_APART: Final = "\0"  # never in a subject: those are printable
 _REALM: Final = re.compile(r"[A-Za-z][A-Za-z0-9_@.-]{2,254}\Z")
 _NOUNS: Final[dict[Action, str]] = {
     "subscribe": "subscribe to",
@@ -39,9 +39,9 @@ ADMIN: Final = Role(
 
 
 class Grants:
-    """What a role may do, for one subject or for all that have it; the answers are remembered for all of them together.
+    """The grants of a role, for one subject or for all that have it, with a cache of decisions.
 
-    Names of the server's and the protocol's own (`nexus.`, `wamp.`) are granted by patterns only that begin with that word.
+    Reserved names (`nexus.`, `wamp.`) are granted only by patterns with the same first component.
     """
 
     __slots__ = ("_answers", "_patterns")
@@ -74,20 +74,20 @@ def _shared(role: Role) -> Grants:
 
 
 def _grants(role: Role, subject: str) -> Grants:
-    # Most roles say the same of everybody: a fleet of sessions then has one set of grants, and of answers.
+    # Most roles do not refer to the subject: a fleet of sessions then shares one set of grants and one cache.
     personal = any(_SUBJECT in text for action in ACTIONS for text in getattr(role, action))
     return Grants(role, subject) if personal else _shared(role)
 
 
 class Principal:
-    """An authenticated caller: a subject, its role's grants, and until when (seconds since the epoch; None: for ever).
+    """An authenticated client: its subject, its role's grants, and when it expires (seconds since the epoch; None: never).
 
-    Without a `role` it only names one of `[roles]`, and may do nothing: so an authenticator of your own says who somebody
-    is, and the server looks the role up. `basis` is the entry of the configuration that it is known by, in a form that is equal
-    only for the same entry; None for who is known by none, as to an authenticator of your own.
+    Without a `role` it only names one of `[roles]` and has no rights: an authenticator of the operator's own returns such a
+    principal, and the server looks up the role. `basis` identifies the configuration entry that authenticated it, and is equal
+    only for the same entry; None if there is no such entry, as with an authenticator of the operator's own.
 
-    `subject` is what is shown and what `{subject}` stands for. Two issuers may give the same one to different callers, so
-    `identity` says whose something is; what it takes of a share is counted under `account`.
+    `subject` is shown to others and replaces `{subject}`. Two issuers may use the same one for different clients, so
+    ownership goes by `identity`; shares of budgets are counted by `account`.
     """
 
     __slots__ = (
@@ -117,8 +117,8 @@ class Principal:
         issuer: str = "",
         account: str = "",
     ) -> None:
-        """`issuer` is who vouches for the subject: empty for the configuration file and the token of the start, which are
-        written by one hand. `account` is given for subjects that anybody gets as many of as it likes."""
+        """`issuer` is the authority that asserts the subject: empty for the configuration file and the token of the start,
+        whose author is the same. `account` is given if one client can obtain any number of subjects."""
         self.named = role is None
         self.issuer = issuer
         self.identity = f"{issuer}{_APART}{subject}" if issuer else subject
@@ -130,7 +130,7 @@ class Principal:
         self.regrant(NOTHING if role is None else role)
 
     def regrant(self, role: Role) -> None:
-        """From now on, this is what its role may do."""
+        """Replace the rights by those of `role`."""
         self.rights = role
         self.admin = role.admin
         self.metrics = role.metrics or role.admin
@@ -138,28 +138,28 @@ class Principal:
         self._grants = _grants(role, self.subject)
 
     def allows(self, action: Action, name: str) -> bool:
-        """Whether this one name may be used."""
+        """Return whether the action is allowed on this name."""
         return self._grants.allows(action, name)
 
     def has(self, action: Action) -> bool:
-        """Whether any name at all may be used."""
+        """Return whether the action is allowed on any name at all."""
         return self._grants.has(action)
 
     def covers(self, action: Action, pattern: Pattern) -> bool:
-        """Whether every name the pattern stands for may be used."""
+        """Return whether the action is allowed on every name that the pattern matches."""
         return self.allows(action, pattern.text) if pattern.exact else self._grants.covers(action, pattern)
 
     def may_join(self, realm: str) -> bool:
-        """Whether this caller may be in the realm of that name; the JSON protocol and HTTP are the realm `nexus`."""
+        """Return whether the principal may join this realm; the JSON protocol and HTTP belong to the realm `nexus`."""
         return may_join(self.realms, realm)
 
     def require(self, action: Action, name: str) -> None:
-        """Raises `forbidden` where `allows` says no."""
+        """Raise `forbidden` unless `allows` returns True."""
         if not self.allows(action, name):
             raise forbidden(action, name)
 
     def require_cover(self, action: Action, pattern: Pattern) -> None:
-        """Raises `forbidden` where `covers` says no."""
+        """Raise `forbidden` unless `covers` returns True."""
         if not self.covers(action, pattern):
             raise forbidden(action, pattern.text)
 
@@ -173,17 +173,17 @@ def forbidden(action: Action, name: str) -> NexusError:
 
 
 def may_join(realms: Collection[str], realm: str) -> bool:
-    """Whether a role with these `realms` may join one."""
+    """Return whether a role with these `realms` may join `realm`."""
     return realm in realms or EVERY_REALM in realms
 
 
 def is_subject(text: str) -> bool:
-    """Whether this may be called a subject: it is written into logs and told to other clients."""
+    """Return whether the text is a valid subject: printable and bounded, since logs and other clients get it."""
     return 0 < len(text) <= MAX_SUBJECT and text.isprintable()
 
 
 def is_realm(text: str) -> bool:
-    """Whether this may name a realm: a letter, then letters, digits and `_ - @ .`, 3 to 255 characters in all."""
+    """Return whether the text is a valid realm name: a letter, then letters, digits and `_ - @ .`, 3 to 255 characters."""
     return _REALM.match(text) is not None and not text.startswith("wamp.")
 
 
@@ -197,8 +197,11 @@ def _patterns(role: Role, subject: str) -> dict[Action, tuple[Pattern, ...]]:
 
 
 def _grant(text: str, subject: str, named: bool) -> Pattern | None:
-    """None where the grant does not apply: a subject that is no name (say `*`) must not become a pattern, and names that
-    would be too long with it do not exist."""
+    """Return the grant's pattern for this subject.
+
+    Return None if it does not apply: a subject that is no name (say `*`) must not become a pattern, and a name that would be
+    too long with it does not exist.
+    """
     if _SUBJECT not in text:
         return parse_pattern(text, "grant")
     if not named:
@@ -210,7 +213,7 @@ def _grant(text: str, subject: str, named: bool) -> Pattern | None:
 
 
 def check_roles(roles: Mapping[str, Role]) -> None:
-    """Raises `ConfigError` for a role that cannot be named and for a grant that is no pattern."""
+    """Raise `ConfigError` if a role has an invalid name or a grant that is no pattern."""
     for name, role in roles.items():
         if not is_subject(name):
             raise ConfigError(f"roles: {name!r} cannot name a role: 1 to {MAX_SUBJECT} printable characters can")
@@ -224,4 +227,4 @@ def check_roles(roles: Mapping[str, Role]) -> None:
 
 
 EVERYTHING: Final = Principal("", "", ADMIN)
-"""The rights to do what was allowed in another way than by the grants of a role."""
+"""All rights, for actions that were authorized by other means than the grants of a role."""

@@ -1,4 +1,4 @@
-"""Texts of others in our log: quoted and bounded, so that none can pass for a line, or for a part of one, that we wrote."""
+"""Foreign texts in the log: quoted and bounded, so that none can forge a log line or part of one."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import json
 import re
 from typing import Final
 
-LONGEST: Final = 255  # characters of such a text
+LONGEST: Final = 255  # characters
 
-# A name or an address: one word, which cannot end what stands around it.
+# A name or an address: one word, without characters that could end the text around it.
 _WORD: Final = re.compile(rf"[\w.@:/+~%|\[\]{{}}=*-]{{1,{LONGEST}}}", re.ASCII)
 
 
 def quoted(text: str) -> str:
-    """Return a text that a client chose as it may be logged: one word as it is, anything else as a JSON string.
+    """Return a text chosen by a client in a form that is safe to log: one word as it is, other text as a JSON string.
 
-    Characters that do not print are escaped. Of a text longer than `LONGEST` only the beginning is left, and its length.
+    Non-printable characters are escaped. A text longer than `LONGEST` is truncated; its length is appended.
     """
     if _WORD.fullmatch(text):
         return text

@@ -1,7 +1,7 @@
-"""Every key of the configuration file with its type and default; each part of the server is handed only its own section.
+"""All keys of the configuration file with their types and defaults; each part of the server gets only its own section.
 
-Durations are seconds, sizes bytes. Reading, merging and checking them is `nexus_tw.app.config`'s work. Nothing secret is in
-the `repr` of any of these, so that they may be logged.
+Durations are in seconds, sizes in bytes. `nexus_tw.app.config` reads, merges and validates them. Their `repr` contains no
+secret, so that they may be logged.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct, field
 from msgspec.structs import force_setattr
 
-# No duration here makes sense beyond a week, and no number beyond what JSON can tell exactly.
+# No duration is useful beyond a week, and no number beyond those that JSON represents exactly.
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Positive = Annotated[int, Meta(ge=1, le=2**53)]
 Seconds = Annotated[float, Meta(gt=0, le=604800)]
@@ -21,27 +21,27 @@ SecondsOrNone = Annotated[float, Meta(ge=0, le=604800)]
 # Of a section's member: tables of the section whose names the user chooses. It is no key itself.
 OWN_TABLES: Final = "own_tables"
 
-DEFAULT_REALM: Final = "nexus"  # always there; the realm of the JSON protocol and of HTTP
+DEFAULT_REALM: Final = "nexus"  # always exists; the realm of the JSON protocol and of HTTP
 EVERY_REALM: Final = "*"
 
-# Up to the last `@`: a password may hold an `@` or `/` that nobody escaped.
+# Up to the last `@`: a password may contain an unescaped `@` or `/`.
 _USERINFO: Final = re.compile(r"(?<=://).*@", re.DOTALL)
 _SECRET_PARAMETER: Final = re.compile(r"([?&;][^=&;]*(?:pass|pwd|secret|token|key)[^=&;]*=)[^&;#]*", re.IGNORECASE)
 
 
 def renew(held: Limits | Http, settings: Limits | Http) -> None:
-    """Has what the parts of a server hold say what these settings say."""
+    """Copy the values of `settings` into `held`, the instance that the parts of a running server share."""
     for name in held.__struct_fields__:
         setattr(held, name, getattr(settings, name))
 
 
 def redact(url: str) -> str:
-    """The URL as it may be logged: `***` for user and password, and for query parameters that sound secret."""
+    """Return the URL in a form that is safe to log: `***` for user and password, and for query parameters with secret names."""
     return _SECRET_PARAMETER.sub(r"\1***", _USERINFO.sub("***@", url))
 
 
 def _shown(struct: Struct, **members: str) -> str:
-    """The `repr` of a struct with some members written otherwise."""
+    """Return the `repr` of a struct with some members replaced."""
     values = {name: getattr(struct, name) for name in struct.__struct_fields__} | members
     return f"{type(struct).__name__}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
@@ -85,28 +85,28 @@ class Heartbeat(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(Struct, forbid_unknown_fields=True):
-    """0 means no limit of this kind. Not frozen: a running server's parts read their common copy, which a reload changes."""
+    """Limits; 0 means no limit. Not frozen: the parts of a running server share one instance, which a reload changes."""
 
     message: Count = 262144
     headers: Positive = 16384
     handshake: Seconds = 5.0
     auth: Seconds = 10.0
     call: SecondsOrNone = 30.0  # for a WAMP call without a timeout of its own
-    authorizer: Seconds = 5.0  # for an authorizer to answer
+    authorizer: Seconds = 5.0  # time for an authorizer to answer
     subscriptions: Count = 128
     registrations: Count = 1024  # commands and procedures registered by one connection
     filter_nodes: Count = 64  # values in one filter
     filter_bytes: Count = 8192  # of JSON in one filter
-    filters: Count = 2048  # values in all filters of one connection, and parts of dotted names: what an event has to be asked
+    filters: Count = 2048  # values in all filters of one connection, plus dots in names: the work for one event
     filters_all: Count = 65536  # the same of all connections in one realm of a process
-    depth: Annotated[int, Meta(ge=1, le=126)] = 32  # of nested objects and lists in anything that is kept or passed on
+    depth: Annotated[int, Meta(ge=1, le=126)] = 32  # of nested objects and lists in any stored or forwarded payload
     send_queue: Positive = 1048576  # bytes that wait for one client
     send_queues: Count = 268435456  # bytes that wait for all clients together
     rate: Count = 10000  # messages/s of one connection; the burst is one second's worth
     bytes_rate: Count = 4194304  # bytes/s of one connection, with the same burst
-    subject_bytes_rate: Count = 16777216  # bytes/s of one subject by whatever way, with the same burst
-    bodies: Count = 67108864  # bytes of bodies of requests that are being read or served, of all clients together
-    waiting: Count = 4096  # messages of one connection that wait for an earlier one to take effect
+    subject_bytes_rate: Count = 16777216  # bytes/s of one subject over all connections, with the same burst
+    bodies: Count = 67108864  # bytes of request bodies being received or served, of all clients together
+    waiting: Count = 4096  # messages of one connection queued until an earlier one takes effect
     errors: Count = 100  # invalid messages of one connection in a minute
     connections: Count = 0
     connections_per_address: Count = 0
@@ -115,39 +115,39 @@ class Limits(Struct, forbid_unknown_fields=True):
     ahead: SecondsOrNone = 86400.0  # how far the timestamp of a sample may be ahead of the server's clock
     telemetry_rate: Count = 1048576  # bytes/s of telemetry stored for one subject; the burst is ten seconds' worth
     telemetry_kept: Count = 17179869184  # bytes of telemetry kept of one subject
-    agent_telemetry_rate: Count = 0  # the same of one agent, whoever reports for it
+    agent_telemetry_rate: Count = 0  # the same for one agent, from all its reporters
     agent_telemetry_kept: Count = 0
-    agents: Count = 65536  # agent ids that one connection acts for
+    agents: Count = 65536  # agent ids that one connection represents
     agents_all: Count = 262144  # the same of all connections in one realm of a process
-    commands: Count = 100000  # commands remembered (their ids stand for a day), running and queued ones among them
+    commands: Count = 100000  # commands kept, including running and queued ones; ids are kept for a day
     pending: Count = 1024  # commands of one caller that have not ended
-    # Of what all subjects share (commands, idempotency keys, …), the part that one of them may take; 1: all of it.
+    # The part of each shared resource (commands, idempotency keys, …) that one subject may take; 1: all of it.
     share: Annotated[float, Meta(gt=0, le=1)] = 0.25
-    outbox: Count = 10000  # events that wait while the bus is away
-    threads: Annotated[int, Meta(ge=1, le=1024)] = 16  # in which handlers with `thread = true` are executed
-    thread_queue: Count = 256  # commands that wait for one of these
+    outbox: Count = 10000  # events queued while the bus is unreachable
+    threads: Annotated[int, Meta(ge=1, le=1024)] = 16  # for handlers with `thread = true`
+    thread_queue: Count = 256  # commands queued for these threads
 
 
 class Tls(Struct, frozen=True, forbid_unknown_fields=True):
     certificate: str = ""
     key: str = ""
     client_ca: str = ""
-    reload: SecondsOrNone = 60.0  # how often the files are looked at; 0: never
+    reload: SecondsOrNone = 60.0  # how often the files are checked for changes; 0: never
 
 
 class Compression(Struct, frozen=True, forbid_unknown_fields=True):
     """permessage-deflate (RFC 7692), for clients that offer it."""
 
     enabled: bool = False
-    min_size: Positive = 1024  # bytes of a message from which on it is compressed; what is shorter hardly gets smaller
-    level: Annotated[int, Meta(ge=1, le=9)] = 6  # zlib's, from quick to thorough
+    min_size: Positive = 1024  # bytes; smaller messages are not compressed, since they hardly shrink
+    level: Annotated[int, Meta(ge=1, le=9)] = 6  # of zlib, from fastest to smallest
 
 
 class Http(Struct, forbid_unknown_fields=True):
-    """Not frozen, for the same reason as `Limits`."""
+    """HTTP; not frozen, for the same reason as `Limits`."""
 
     origins: tuple[str, ...] = ()
-    hosts: tuple[str, ...] = ()  # names of this server; none: it answers to any
+    hosts: tuple[str, ...] = ()  # host names of this server; empty: any
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1", "unix")
     dashboard: bool = True
     metrics_open: bool = False
@@ -159,7 +159,7 @@ class Log(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Role(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a role may do; lists of patterns, in which `{subject}` is the caller's own subject."""
+    """A role: a list of patterns for each action, in which `{subject}` is the client's own subject."""
 
     subscribe: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()
@@ -169,14 +169,14 @@ class Role(Struct, frozen=True, forbid_unknown_fields=True):
     read: tuple[str, ...] = ()
     realms: tuple[str, ...] = (DEFAULT_REALM,)  # by name; "*": all
     admin: bool = False
-    metrics: bool = False  # whether it may read /metrics; an admin may
+    metrics: bool = False  # may read /metrics; an admin always may
 
 
 class Realm(Struct, frozen=True, forbid_unknown_fields=True):
-    """A WAMP realm: topics and procedures of its own, apart from those of other realms."""
+    """A WAMP realm: its topics and procedures are separate from those of other realms."""
 
-    anonymous: str = ""  # role of those who join without credentials; "": nobody may
-    disclose: bool = False  # publishers and callers are always disclosed, not only where a client asks for it
+    anonymous: str = ""  # role of clients that join without credentials; "": none may
+    disclose: bool = False  # publishers and callers are always disclosed, not only on a client's request
     uris: Literal["loose", "strict"] = "loose"
     # "package.module:function", or "procedure:URI" for a procedure of this realm; "": the roles' grants alone decide.
     authorizer: Annotated[str, Meta(pattern=r"^(|procedure:\S+|[^:\s]+:[^:\s]+)$")] = ""
@@ -200,14 +200,14 @@ class Jwt(Struct, frozen=True, forbid_unknown_fields=True):
     secret: str = ""  # for HS…; "env:NAME" reads an environment variable
     jwks: str = ""  # https address of a key set (RFC 7517), or a file
     role_claim: Annotated[str, Meta(min_length=1)] = "role"
-    leeway: SecondsOrNone = 0.0  # how far the issuer's clock may be off
+    leeway: SecondsOrNone = 0.0  # allowed deviation of the issuer's clock
 
     def __repr__(self) -> str:
         return _shown(self, secret="***" if self.secret else "", jwks=redact(self.jwks))
 
 
 class Certificate(Struct, frozen=True, forbid_unknown_fields=True):
-    """A client certificate: its common name, and who that is."""
+    """A client certificate: its common name, with the subject and role for it."""
 
     name: Annotated[str, Meta(min_length=1)]
     subject: Annotated[str, Meta(min_length=1)]
@@ -238,7 +238,7 @@ class Cryptosign(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Scram(Struct, frozen=True, forbid_unknown_fields=True):
-    """A user of WAMP-SCRAM: what RFC 5802 has a server keep, from which no password can be read."""
+    """A user of WAMP-SCRAM: the values that a server stores by RFC 5802, which do not reveal the password."""
 
     subject: Annotated[str, Meta(min_length=1)]
     role: str
@@ -264,23 +264,23 @@ class Auth(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Command(Struct, frozen=True, forbid_unknown_fields=True):
-    """A command executed by this server's own Python: `handler` is `package.module:function`."""
+    """A command executed by the server itself: `handler` is the Python function as `package.module:function`."""
 
     name: str
     handler: Annotated[str, Meta(pattern=r"^[^:\s]+:[^:\s]+$")]
-    thread: bool = False  # in a thread, so that it may block
+    thread: bool = False  # execute it in a thread, so that it may block
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole file, every section with its defaults."""
+    """The whole configuration file: all sections with their defaults."""
 
     listen: tuple[str, ...] = ("tcp:3000",)
     workers: Annotated[int, Meta(ge=1, le=1024)] = 1
-    python_path: str = ""  # folder of modules that this file names; "": its own folder
+    python_path: str = ""  # folder of the modules named in this file; "": the file's own folder
     drain: SecondsOrNone = 10.0
     echo: bool = False
     echo_message: Count = 16777216  # the size limit of /echo, apart from limits.message
-    receive_lane: bool = True  # false has Autobahn parse every frame, several times slower: for comparison
+    receive_lane: bool = True  # false: Autobahn parses every frame, several times slower; for comparison
     bus: Bus = Bus()
     history: History = History()
     store: Store = Store()

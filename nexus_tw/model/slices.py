@@ -1,8 +1,8 @@
-"""What can be told of encoded bytes without decoding them: where the elements of a list end, and what the keys of maps are.
+"""Inspection of encoded bytes without decoding them: the boundaries of a list's elements, and the types of map keys.
 
-`of_json` and `of_msgpack` split a list in which something may be malformed. Where the end of an element cannot be found, all
-that is left is the last one. ValueError if there is no such list. This is the way of messages that no decoder takes as a whole;
-so slow, it looks at little.
+`of_json` and `of_msgpack` split a list that may be malformed into its encoded elements. If the end of an element cannot be
+found, all remaining bytes are the last one. They raise ValueError if the bytes are no list. They serve messages that no decoder
+accepts as a whole; they are slow, so their work is bounded.
 
 `check_keys` refuses keys of maps before a decoder puts them into a dictionary.
 """
@@ -16,7 +16,7 @@ from typing import Final
 
 # --- JSON ---------------------------------------------------------------------------------------------------------------
 
-# Reads more than JSON, such as NaN: all that matters is where it ends.
+# Accepts more than JSON, such as NaN: only the end of the element matters.
 _scan: Final = json.JSONDecoder(strict=False, parse_int=str, parse_float=str, parse_constant=str).raw_decode
 _blank: Final = re.compile(r"[ \t\r\n]*")
 
@@ -51,18 +51,18 @@ def _after_blank(text: str, at: int) -> int:
 
 # --- MessagePack --------------------------------------------------------------------------------------------------------
 
-# Of the first bytes 0xC0 to 0xDF: how many bytes follow, or of how many the length is that follows (and what is added to it),
-# or of how many the count of what is inside (and how many are in one place).
+# For the first bytes 0xC0 to 0xDF: the number of bytes that follow; or the width of the length that follows, and the amount to
+# add to it; or the width of the count of elements, and the items for each element.
 _NUMBERS: Final = {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
 _FOLLOWING: Final = {0xC0: 0, 0xC2: 0, 0xC3: 0, **_NUMBERS, 0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17}
 _EXTENDED: Final = {0xC7: (1, 1), 0xC8: (2, 1), 0xC9: (4, 1)}
 _LENGTHS: Final = {0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0), **_EXTENDED, 0xD9: (1, 0), 0xDA: (2, 0), 0xDB: (4, 0)}
 _COUNTS: Final = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
-_MOST_LOOKED_AT: Final = 4096  # items of an element, in search of its end: more are not in a head of any client
+_MOST_LOOKED_AT: Final = 4096  # items of an element, in search of its end: no client's head has more
 
 
 def _skip(data: bytes, at: int) -> int:
-    """Where the item ends that begins there; ValueError where that cannot be found."""
+    """Return the end of the item that begins at `at`. Raise ValueError if it cannot be found."""
     left = 1
     for _ in range(_MOST_LOOKED_AT):
         if not left:
@@ -97,7 +97,7 @@ def _skip(data: bytes, at: int) -> int:
 
 
 def _opened(data: bytes) -> tuple[int, int]:
-    """Return how many elements the list has and where the first begins. ValueError if it is no list."""
+    """Return the number of elements of the list and the place of the first. Raise ValueError if it is no list."""
     first = data[0] if data else 0
     if first in (0xDC, 0xDD):
         at = 1 + _COUNTS[first][0]
@@ -124,14 +124,14 @@ def of_msgpack(data: bytes) -> list[bytes]:
 
 
 class KeyIsNoText(ValueError):
-    """A map has a key that is no text; `element` is the place of the element, of those that were looked at, that holds it."""
+    """A map has a key that is no text; `element` is the index of the list element that contains the map."""
 
     def __init__(self, element: int) -> None:
         super().__init__("the keys of a map must be text")
         self.element = element
 
 
-# By first byte: the bytes of an item that holds no others and tells its size so, 0 for any other.
+# By first byte: the size of a scalar item if the first byte alone determines it, else 0.
 _WHOLE: Final = bytes(
     1 if first < 0x80 or first >= 0xE0 else first - 0x9F if 0xA0 <= first < 0xC0 else 1 + _FOLLOWING.get(first, -1)
     for first in range(256)
@@ -140,18 +140,21 @@ _TEXTS: Final = frozenset((*range(0xA0, 0xC0), 0xD9, 0xDA, 0xDB))
 
 
 def has_large_maps(data: bytes) -> bool:
-    """Whether there may be a map of more than 15 members: below that chosen keys cost no more than others."""
+    """Return whether there may be a map of more than 15 members; in smaller ones, keys with equal hashes do no harm."""
     return b"\xde" in data or b"\xdf" in data
 
 
 def check_keys(data: bytes) -> None:
-    """Raise `KeyIsNoText` if any map in this item has such a key. Numbers as keys could be chosen to have one hash each, and a
-    dictionary of them takes the square of the time. What is malformed passes; the decoder finds it at the same place."""
+    """Raise `KeyIsNoText` if any map in this item has such a key.
+
+    Numbers could be chosen to have equal hashes, and a dictionary of those takes quadratic time. Malformed items pass: the
+    decoder then fails at the same place.
+    """
     _after_texts(data, 0, 0)
 
 
 def check_keys_of(data: bytes, heads: Callable[[bytes], int]) -> None:
-    """The same for the first elements of a list; `heads` tells how many from the bytes of the very first."""
+    """Check the keys in the first elements of a list; `heads` returns their number, given the bytes of the first one."""
     try:
         count, at = _opened(data)
     except ValueError:
@@ -162,9 +165,9 @@ def check_keys_of(data: bytes, heads: Callable[[bytes], int]) -> None:
 
 
 def _after_texts(data: bytes, at: int, element: int) -> int:
-    """Return where the item ends that begins there; the end of the data if that cannot be found."""
+    """Check the keys in the item at `at`, and return its end; the end of the data if that cannot be found."""
     outer: list[tuple[int, bool]] = []
-    left = 1  # items to come in the container, and whether it is a map: every other one is a key
+    left = 1  # items left in the container; `keyed` if it is a map, where every other item is a key
     keyed = False
     size = len(data)
     while left or outer:

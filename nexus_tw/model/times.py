@@ -1,4 +1,4 @@
-"""UTC timestamps as they travel: ISO 8601 with milliseconds and `Z`."""
+"""UTC timestamps in messages: ISO 8601 with milliseconds and `Z`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _START: Final = _EPOCH.replace(tzinfo=None)
 _SECOND: Final = timedelta(seconds=1)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
-# The forms of ISO 8601 that are read: `fromisoformat` alone takes more, and not the same on every version of Python.
+# The accepted forms of ISO 8601: `fromisoformat` alone accepts more, depending on the version of Python.
 _OFFSET: Final = r"(?:[Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)?"
 _HOURS: Final = r"(?:[01][0-9]|2[0-3])"
 _FRACTION: Final = r"(?:[.,][0-9]+)?"
@@ -25,7 +25,7 @@ _FORM: Final = re.compile(
 
 
 class Timestamps:
-    """Formats seconds since the epoch; remembers the last millisecond, as many messages share one."""
+    """Formats seconds since the epoch, and caches the last millisecond's text, which many messages share."""
 
     __slots__ = ("_last", "_text")
 
@@ -42,32 +42,33 @@ class Timestamps:
 
 
 def format_millis(millis: int) -> str:
-    """`2026-01-31T12:00:00.123Z` for milliseconds since the epoch."""
+    """Return milliseconds since the epoch as text like `2026-01-31T12:00:00.123Z`."""
     seconds, part = divmod(millis, 1000)
     return f"{_second(seconds)}.{part:03}Z"
 
 
 @lru_cache(maxsize=64)
 def _second(seconds: int) -> str:
-    # Not by `fromtimestamp`, which takes a float; not by `strftime`, which writes the year 999 in three digits.
+    # `fromtimestamp` would take a float; `strftime` would write the year 999 with three digits.
     return (_START + seconds * _SECOND).isoformat(timespec="seconds")
 
 
 def parse_millis(text: str, member: str) -> int:
-    """Return the milliseconds since the epoch that an ISO 8601 text stands for.
+    """Return an ISO 8601 timestamp as milliseconds since the epoch.
 
-    A calendar date, alone or with a time of day: `2026-01-31`, `2026-01-31T12:00`, `2026-01-31 12:00:30.123456+01:00`, or
-    without the separators, `20260131T120030Z`. What has no offset is UTC; digits beyond the millisecond are cut off. Raise
-    `invalid_message` for anything else, leap seconds, `24:00`, week and ordinal dates among it.
+    Accepts a calendar date, alone or with a time of day: `2026-01-31`, `2026-01-31T12:00`,
+    `2026-01-31 12:00:30.123456+01:00`, or without separators, `20260131T120030Z`. Without an offset it is UTC; digits beyond
+    milliseconds are dropped. Raise `invalid_message`, naming the member, for anything else, including leap seconds, `24:00`,
+    week dates and ordinal dates.
     """
     try:
         if _FORM.fullmatch(text) is None:
             raise ValueError(text)
         when = datetime.fromisoformat(text.upper())
-        # In UTC it may be in a year that cannot be written any more.
+        # In UTC the year may be out of range.
         if when.tzinfo is not UTC:
             when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
-        # Integers: `timestamp()` is a float, and one in two hundred milliseconds would come back as the one before.
+        # Integer arithmetic: `timestamp()` is a float, which would be one millisecond too small once in about two hundred.
         return (when - _EPOCH) // _MILLISECOND
     except (ValueError, OverflowError):
         raise invalid(member, "not an ISO 8601 timestamp") from None

@@ -18,7 +18,7 @@ _DATES: Final = frozenset((0, 1))
 _BIGNUMS: Final = frozenset((2, 3))
 _NEGATIVE: Final = 3
 _UUID: Final = 37
-_REFERENCES: Final = frozenset((25, 28, 29, 256))  # a short message that stands for a very long one, or for one without end
+_REFERENCES: Final = frozenset((25, 28, 29, 256))  # they let a short message expand to a very long or infinite one
 
 
 def _reference(_content: Any, _inside_key: bool) -> Any:
@@ -26,24 +26,24 @@ def _reference(_content: Any, _inside_key: bool) -> Any:
 
 
 def _fits(tag: int, content: Any) -> bool:
-    """Whether this is a UUID or a typed array, and nobody who knows such can find a mistake in it."""
+    """Return whether this is a UUID or a typed array that every decoder of these tags accepts."""
     if type(content) is not bytes:
         return False
     if tag == _UUID:
         return len(content) == 16
-    # RFC 8746 section 2.1: the bits of the tag; 76 is none.
+    # RFC 8746 section 2.1: the bits of the tag; 76 is reserved.
     return 64 <= tag < 88 and tag != 76 and len(content) % (1 << (tag >> 4 & 1) + (tag & 3)) == 0
 
 
 class Tags(dict[int, Callable[[Any, bool], Any]]):
-    """What is made of each tag. cbor2 asks here first: its own decoders compile regular expressions, parse mail, and more.
+    """The decoder of each tag. It replaces cbor2's own, which compile regular expressions, parse mail, and more.
 
-    `removed` tells afterwards whether there was one of which nothing but the content is taken: any that is not understood, or
-    that is inside of another one.
+    After decoding, `removed` is whether a tag was removed and only its content kept: a tag that is not understood, or that
+    contains another one.
     """
 
     removed = False
-    _asked = 0  # for how many, each of them before it is known what is inside
+    _asked = 0  # tags so far; counted before their content is decoded
 
     def __missing__(self, tag: int) -> Callable[[Any, bool], Any]:
         if tag in _DATES:
@@ -54,7 +54,7 @@ class Tags(dict[int, Callable[[Any, bool], Any]]):
         return partial(self._bignum if tag in _BIGNUMS else self._other, tag, self._asked)
 
     def _bignum(self, tag: int, asked: int, content: Any, inside_key: bool) -> int:
-        # As keys they could be chosen so that all have one hash.
+        # As keys they could be chosen to have equal hashes.
         if type(content) is not bytes or len(content) > 127 or inside_key:
             raise ValueError("no bignum, larger than any double, or in a key")
         self.removed |= asked != self._asked
@@ -66,13 +66,13 @@ class Tags(dict[int, Callable[[Any, bool], Any]]):
         return content
 
 
-# Of a stream, with `semantic_decoders=Tags()`; its `decode` returns one item after the other, raising `REFUSALS`.
+# Call it with a stream and `semantic_decoders=Tags()`; its `decode` returns one item after the other, raising `REFUSALS`.
 # Keys that are neither text nor bytes are refused before they are hashed.
 decoder: Final = partial(cbor2.CBORDecoder, max_depth=DEPTH, strict_hashable_types=True)
 
 
 def without_undefined(value: Any) -> Any:
-    """Return an item as it was decoded with null for everything in it that is undefined."""
+    """Return a decoded item with each undefined value in it replaced by None."""
     return replace(value, _undefined_as_null)
 
 
@@ -81,7 +81,7 @@ def _undefined_as_null(item: Any) -> Any:
 
 
 def load(data: bytes) -> Any:
-    """Return the one item that these bytes are. Raise `Violation` if they are none; `check` has the last word on values."""
+    """Return the one item that these bytes encode. Raise `Violation` if they encode none; `check` validates its values."""
     stream = BytesIO(data)
     try:
         value = decoder(stream, semantic_decoders=Tags()).decode()

@@ -16,7 +16,7 @@ _decode: Final = msgspec.json.Decoder().decode
 
 
 def decoder(kind: Any) -> Callable[[bytes], Any]:
-    """Return what decodes values of one type, raising `REFUSALS`."""
+    """Return the decoder of one type, which raises `REFUSALS`."""
     return msgspec.json.Decoder(kind).decode
 
 
@@ -59,7 +59,7 @@ class _Json(Codec):
         except REFUSALS as error:
             raise Violation(reason(error)) from None
         check(value, depth)
-        # There is one way only to spell a NUL.
+        # JSON has only one spelling of NUL.
         return replace(value, _text_as_bytes) if b"\\u0000" in data else value
 
     def encode(self, value: Any) -> bytes:

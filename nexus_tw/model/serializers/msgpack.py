@@ -15,7 +15,7 @@ from nexus_tw.model.serializers.values import REFUSALS, check, reason, replace
 
 
 class _Extensions:
-    """What is made of extension types, and of how many it was None."""
+    """The decoder of extension types; `undefined` counts those decoded as None."""
 
     undefined = 0
 
@@ -33,7 +33,7 @@ _decode: Final = msgspec.msgpack.Decoder(ext_hook=_extensions).decode
 
 
 def decoder(kind: Any) -> Callable[[bytes], Any]:
-    """Return what decodes values of one type, raising `REFUSALS`. `slices.check_keys` goes before it where maps are large."""
+    """Return the decoder of one type, which raises `REFUSALS`. For large maps, call `slices.check_keys` first."""
     return msgspec.msgpack.Decoder(kind, ext_hook=_extensions).decode
 
 

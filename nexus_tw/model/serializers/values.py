@@ -1,4 +1,4 @@
-"""Values, once decoded: what they may be made of, and why bytes are none."""
+"""Decoded values: validation of their types, and the reasons for refusing bytes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from nexus_tw.model.serializers.codec import Violation
 
 NO_TEXT: Final = "the keys of a map must be text"
 
-# What the decoders raise (a UnicodeDecodeError is a ValueError); anything else would be a mistake in here.
+# Raised by the decoders (a UnicodeDecodeError is a ValueError); any other exception would be a bug here.
 REFUSALS: Final = (msgspec.MsgspecError, cbor2.CBORDecodeError, ValueError, RecursionError)
 
 _SCALARS: Final = frozenset((type(None), bool, int, float, str, bytes, datetime))
 _KEYS: Final = frozenset((str,))
-_CBOR_KEY: Final = "map key must be a text string"  # begins what cbor2 says of others
+_CBOR_KEY: Final = "map key must be a text string"  # start of cbor2's message about other keys
 
 
 def reason(error: Exception) -> str:
-    """Return what one of `REFUSALS` says."""
+    """Return the text of one of `REFUSALS`."""
     if isinstance(error, RecursionError):
         return "nested too deep"
     text = str(error)
@@ -30,7 +30,7 @@ def reason(error: Exception) -> str:
 
 
 def check(value: Any, depth: int) -> None:
-    """Raise `Violation` if there is anything in it that values are not made of, or if it is nested deeper."""
+    """Raise `Violation` if the value contains an unsupported type or is nested deeper than `depth`."""
     level = [value]
     for left in range(depth, -1, -1):
         below: list[Any] = []
@@ -54,7 +54,7 @@ def check(value: Any, depth: int) -> None:
 
 
 def replace(value: Any, change: Callable[[Any], Any]) -> Any:
-    """Return the same value with everything in it that is no list and no map as `change` returns it."""
+    """Return a copy of the value with `change` applied to each item that is neither list nor map."""
     kind = type(value)
     if kind is dict:
         return {key: replace(item, change) for key, item in value.items()}
