@@ -117,7 +117,7 @@ _decode: Final = Decoder(EventMetadata).decode
 
 
 class Event:
-    """One event, as the bus brings it to a node; `position` is None where the type has no history."""
+    """One event, as a node receives it from the bus; `position` is None if its type has no history."""
 
     __slots__ = ("_publication", "metadata", "payload", "position", "type")
 
