@@ -12,10 +12,11 @@ from nexus_tw.app.conversion import join
 from nexus_tw.auth import Authenticators, builtin
 from nexus_tw.auth.carriers import MAX_TOKEN, is_token
 from nexus_tw.auth.wamp.introductions import methods_of
+from nexus_tw.commands.handlers import check_free
 from nexus_tw.model.errors import ConfigError, NexusError
 from nexus_tw.model.names import is_name, is_reserved, parse_pattern
 from nexus_tw.model.policy import ADMIN, MAX_SUBJECT, check_roles, is_realm, is_subject, may_join
-from nexus_tw.model.settings import EVERY_REALM, Command, History, Settings
+from nexus_tw.model.settings import EVERY_REALM, ConfiguredCommand, History, Settings
 from nexus_tw.net.https import https_agent
 from nexus_tw.realm.authorization import procedure_of
 from nexus_tw.transport.http.origin import is_host, is_listable
@@ -149,12 +150,8 @@ def _check_history(history: History) -> None:
             raise ConfigError(f"{key}.bytes: {kept.bytes} of one type is more than history.total, {history.total}")
 
 
-def _check_commands(commands: Iterable[Command]) -> None:
+def _check_commands(commands: Iterable[ConfiguredCommand]) -> None:
     names: set[str] = set()
     for index, command in enumerate(commands):
-        key = f"commands[{index}].name"
-        if not is_name(command.name) or is_reserved(command.name):
-            raise ConfigError(f"{key}: {command.name!r} cannot name a command")
-        if command.name in names:
-            raise ConfigError(f"{key}: {command.name!r} is there already")
+        check_free(f"commands[{index}].name", command.name, names)
         names.add(command.name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable, Mapping
-from importlib.metadata import entry_points
 from typing import Any, Final, NoReturn
 
 from twisted.internet.defer import CancelledError
@@ -18,7 +17,9 @@ from nexus_tw.model.settings import Role, Settings
 from nexus_tw.runtime import plugins
 from nexus_tw.runtime.plugin_runner import PluginRunner
 
-GROUP: Final = "nexus.authenticators"
+AUTHENTICATORS: Final = plugins.EntryPoints(
+    "nexus.authenticators", "a factory of authenticators", ("settings", "reactor")
+)
 
 
 def plugin(where: str, name: str, settings: Settings, reactor: Any) -> PluginAuthenticator:
@@ -26,18 +27,18 @@ def plugin(where: str, name: str, settings: Settings, reactor: Any) -> PluginAut
 
     Plug-ins are named in the file, since installing one must not be enough. The text of a `ConfigError` begins with `where`.
     """
-    entry = next(iter(entry_points(group=GROUP, name=name)), None)
+    entry = AUTHENTICATORS.find(name)
     if entry is None:
-        raise ConfigError(f"{where}: no entry point {name!r} in the group {GROUP}")
+        raise ConfigError(f"{where}: no entry point {name!r} in the group {AUTHENTICATORS.group}")
     where = f"{where}: {name!r}"
-    factory = plugins.load_entry(where, "a factory of authenticators", entry, ("settings", "reactor"))
+    factory = AUTHENTICATORS.load(where, entry)
     made = plugins.make(where, "an authenticator", entry.value, IAuthenticator, factory, settings, reactor)
     return PluginAuthenticator(name, made, settings.roles)
 
 
 def basis_of(name: str, role: str) -> Hashable:
     """Return the basis of a principal to which that plug-in gave this role of the file."""
-    return GROUP, name, role
+    return AUTHENTICATORS.group, name, role
 
 
 @implementer(IAuthenticator)

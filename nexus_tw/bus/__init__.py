@@ -7,7 +7,6 @@ and are called like `open_bus`.
 from __future__ import annotations
 
 from contextlib import suppress
-from importlib.metadata import entry_points
 from typing import Any, Final
 
 from nexus_tw.interfaces.plugins import IBus
@@ -15,6 +14,8 @@ from nexus_tw.model.errors import ConfigError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.settings import DEFAULT_REALM, History
 from nexus_tw.runtime import plugins
+
+BUSES: Final = plugins.EntryPoints("nexus.buses", "a factory of buses", ("url", "reactor", "metrics", "node", "realm"))
 
 _REDIS: Final = ("redis", "rediss", "redis+sentinel", "unix")
 
@@ -48,11 +49,11 @@ def open_bus(
         from nexus_tw.bus.redis.bus import RedisBus
 
         return RedisBus(parse(url), reactor, metrics, node, realm)
-    found = next(iter(entry_points(group="nexus.buses", name=scheme)), None)
+    found = BUSES.find(scheme)
     if found is None:
         raise ConfigError(f"bus.url: no bus is known for the scheme {scheme[:32]!r}")
     where = f"bus.url: the bus for {scheme[:32]!r}"
-    make = plugins.load_entry(where, "a factory of buses", found, ("url", "reactor", "metrics", "node", "realm"))
+    make = BUSES.load(where, found)
 
     def made() -> Any:
         bus = make(url, reactor, metrics, node, realm)

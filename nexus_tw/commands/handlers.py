@@ -1,14 +1,13 @@
-"""Handlers: commands that the server executes itself, in Python of its user's.
+"""Handlers: commands that the server itself executes, in its user's Python.
 
-They come from the configuration (`[[commands]]`) and from installed packages (entry point group `nexus.commands`, where the
-entry point's name is the command); what the configuration names goes first. The contract of a handler is in `interfaces`.
+They are named in the configuration (`[[commands]]`) and by installed packages (entry point group `nexus.commands`; the entry
+point's name is the command's). The configuration takes precedence. `nexus_tw.interfaces.plugins` has a handler's contract.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points
+from collections.abc import Callable, Container, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -27,29 +26,28 @@ from nexus_tw.model.errors import ERRORS, ConfigError, NexusError
 from nexus_tw.model.names import is_name, is_reserved
 from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import Principal
-from nexus_tw.model.settings import Command
+from nexus_tw.model.settings import ConfiguredCommand
+from nexus_tw.runtime import plugins
 from nexus_tw.runtime.guard import Guard
-from nexus_tw.runtime.plugins import load as load_function
-from nexus_tw.runtime.plugins import load_entry
 
-GROUP: Final = "nexus.commands"
 WHAT: Final = "a command handler"
 PARAMETERS: Final = ("call",)
+HANDLERS: Final = plugins.EntryPoints("nexus.commands", WHAT, PARAMETERS)
 HELD: Final = 67108864  # bytes of the arguments of plain calls that the handlers of one realm are working on
 
 _log = Logger()
 
 
-def load(commands: Sequence[Command], threads: Threads) -> dict[str, Handler]:
-    """The handler of each command; raises `ConfigError` naming the setting or entry point that cannot be used.
+def load(commands: Sequence[ConfiguredCommand], threads: Threads) -> dict[str, Handler]:
+    """Return the handler of each command. Raise a `ConfigError` that names an unusable setting or entry point.
 
-    Those with `thread = true` are executed in `threads`.
+    Handlers with `thread = true` are executed in `threads`.
     """
     handlers: dict[str, Handler] = {}
     for index, command in enumerate(commands):
-        _check_name(f"commands[{index}].name", command.name, handlers)
+        check_free(f"commands[{index}].name", command.name, handlers)
         where = f"commands[{index}].handler"
-        handler = load_function(where, WHAT, command.handler, PARAMETERS)
+        handler = plugins.load(where, WHAT, command.handler, PARAMETERS)
         if command.thread and inspect.iscoroutinefunction(handler):
             raise ConfigError(
                 f"{where}: {command.handler!r} is a coroutine function, which `thread = true` cannot execute: "
@@ -57,21 +55,22 @@ def load(commands: Sequence[Command], threads: Threads) -> dict[str, Handler]:
             )
         handlers[command.name] = threads.wrap(handler) if command.thread else handler
     configured = frozenset(handlers)
-    for entry in entry_points(group=GROUP):
+    for entry in HANDLERS:
         if entry.name not in configured:
-            where = f"entry point {entry.name!r} of {GROUP}"
-            _check_name(where, entry.name, handlers)
-            handlers[entry.name] = load_entry(where, WHAT, entry, PARAMETERS)
+            where = f"entry point {entry.name!r} of {HANDLERS.group}"
+            check_free(where, entry.name, handlers)
+            handlers[entry.name] = HANDLERS.load(where, entry)
     return handlers
 
 
-def _check_name(where: str, name: str, taken: dict[str, Handler]) -> None:
+def check_free(where: str, name: str, taken: Container[str]) -> None:
+    """Raise a `ConfigError` beginning with `where` unless the server's user may name a command so, beside those `taken`."""
     if not is_name(name):
-        raise ConfigError(f"{where}: {name!r} is no command name")
+        raise ConfigError(f"{where}: {name!r} cannot name a command")
     if is_reserved(name):
         raise ConfigError(f"{where}: {name!r} is reserved to the server")
     if name in taken:
-        raise ConfigError(f"{where}: {name!r} is given twice")
+        raise ConfigError(f"{where}: {name!r} is there already")
 
 
 class HandlerExecutor:

@@ -263,7 +263,7 @@ class Auth(Struct, frozen=True, forbid_unknown_fields=True):
     plugins: tuple[str, ...] = ()  # names in the entry point group `nexus.authenticators`; asked last, in this order
 
 
-class Command(Struct, frozen=True, forbid_unknown_fields=True):
+class ConfiguredCommand(Struct, frozen=True, forbid_unknown_fields=True):
     """A command executed by the server itself: `handler` is the Python function as `package.module:function`."""
 
     name: str
@@ -293,7 +293,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     roles: dict[str, Role] = field(default_factory=dict)
     realms: dict[str, Realm] = field(default_factory=dict)
     auth: Auth = Auth()
-    commands: tuple[Command, ...] = ()
+    commands: tuple[ConfiguredCommand, ...] = ()
 
     def __post_init__(self) -> None:
         force_setattr(self, "realms", {DEFAULT_REALM: Realm(), **self.realms})

@@ -10,8 +10,8 @@ import inspect
 import os
 import stat
 import sys
-from collections.abc import Callable
-from importlib.metadata import EntryPoint
+from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint, entry_points
 from pkgutil import resolve_name
 from typing import Any, Final
 
@@ -46,18 +46,30 @@ def load(where: str, what: str, reference: str, parameters: tuple[str, ...]) -> 
 
     `what` names its purpose, such as "a command handler".
     """
-    module, colon, function = reference.partition(":")
-    if not (module and colon and function):
-        raise ConfigError(f"{where}: {reference!r} is not of the form package.module:function")
+    _check_form(where, reference)
     return _checked(where, what, reference, parameters, lambda: resolve_name(reference))
 
 
-def load_entry(where: str, what: str, entry: EntryPoint, parameters: tuple[str, ...]) -> Callable[..., Any]:
-    """Return the function that an entry point names; like `load`."""
-    module, colon, function = entry.value.partition(":")
-    if not (module and colon and function):
-        raise ConfigError(f"{where}: {entry.value!r} is not of the form package.module:function")
-    return _checked(where, what, entry.value, parameters, entry.load)
+class EntryPoints:
+    """A group of entry points in installed packages; each names a function that takes the same parameters."""
+
+    def __init__(self, group: str, what: str, parameters: tuple[str, ...]) -> None:
+        """`what` names the purpose of the functions, such as "a command handler"."""
+        self.group = group
+        self._what = what
+        self._parameters = parameters
+
+    def __iter__(self) -> Iterator[EntryPoint]:
+        return iter(entry_points(group=self.group))
+
+    def find(self, name: str) -> EntryPoint | None:
+        """Return the first entry point of that name."""
+        return next(iter(entry_points(group=self.group, name=name)), None)
+
+    def load(self, where: str, entry: EntryPoint) -> Callable[..., Any]:
+        """Return the function that an entry point names; like `load` of the module."""
+        _check_form(where, entry.value)
+        return _checked(where, self._what, entry.value, self._parameters, entry.load)
 
 
 def make(where: str, what: str, reference: str, interface: Any, factory: Callable[..., Any], *args: Any) -> Any:
@@ -90,6 +102,12 @@ def place(error: BaseException) -> str:
         found.append(f"{os.path.basename(code.co_filename)}:{trace.tb_lineno} in {code.co_name}")
         trace = trace.tb_next
     return " > ".join(found[-4:])
+
+
+def _check_form(where: str, reference: str) -> None:
+    module, colon, function = reference.partition(":")
+    if not (module and colon and function):
+        raise ConfigError(f"{where}: {reference!r} is not of the form package.module:function")
 
 
 def _checked(

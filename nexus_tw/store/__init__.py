@@ -7,7 +7,6 @@ URL and the reactor and returns an `IStore` that is not started yet.
 from __future__ import annotations
 
 import re
-from importlib.metadata import entry_points
 from typing import Any, Final
 
 from nexus_tw.interfaces.plugins import IStore
@@ -15,7 +14,7 @@ from nexus_tw.model.errors import ConfigError
 from nexus_tw.runtime import plugins
 from nexus_tw.store.sqlite.store import SqliteStore
 
-GROUP: Final = "nexus.stores"
+STORES: Final = plugins.EntryPoints("nexus.stores", "a factory of stores", ("url", "reactor"))
 LONGEST: Final = 36500 * 86400.0  # s; longer than any clock that stamps samples has run
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -28,15 +27,15 @@ def open_store(url: str, reactor: Any) -> IStore:
     scheme, colon, rest = url.partition(":")
     if colon and scheme == "sqlite":
         return SqliteStore(_path(rest), reactor)
-    found = tuple(entry_points(group=GROUP, name=scheme)) if colon else ()
-    if not found:
+    found = STORES.find(scheme) if colon else None
+    if found is None:
         # Only the scheme is shown: the rest of a URL may contain a password, and so may a URL without a scheme.
-        known = ", ".join(sorted({"sqlite", *entry_points(group=GROUP).names}))
+        known = ", ".join(sorted({"sqlite", *(entry.name for entry in STORES)}))
         which = f"nothing is known of {scheme!r}" if colon else "it has no scheme"
         raise ConfigError(f"store.url: {which}; there are: {known}")
     where = f"store.url: the store for {scheme!r}"
-    factory = plugins.load_entry(where, "a factory of stores", found[0], ("url", "reactor"))
-    store: IStore = plugins.make(where, "a store", found[0].value, IStore, factory, url, reactor)
+    factory = STORES.load(where, found)
+    store: IStore = plugins.make(where, "a store", found.value, IStore, factory, url, reactor)
     return store
 
 

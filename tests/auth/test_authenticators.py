@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from nexus_tw.auth import Authenticators, build
 from nexus_tw.auth.carriers import MAX_TOKEN
-from nexus_tw.auth.plugin import GROUP, PluginAuthenticator
+from nexus_tw.auth.plugin import AUTHENTICATORS, PluginAuthenticator
 from nexus_tw.interfaces.plugins import Credentials, IAuthenticator
 from nexus_tw.model.errors import ConfigError, NexusError
 from nexus_tw.model.policy import ADMIN, Principal
@@ -210,11 +210,11 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
-        f"[{GROUP}]\nown = {__name__}:plugin\nbroken = {__name__}:nothing\n"
+        f"[{AUTHENTICATORS.group}]\nown = {__name__}:plugin\nbroken = {__name__}:nothing\n"
         f"other = {__name__}:other\nfew = {__name__}:few\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert {each.name for each in metadata.entry_points(group=GROUP)} >= {"own", "broken"}
+    assert {each.name for each in metadata.entry_points(group=AUTHENTICATORS.group)} >= {"own", "broken"}
 
 
 @pytest.mark.usefixtures("installed")

@@ -22,7 +22,7 @@ from nexus_tw.model.budgets import Budget
 from nexus_tw.model.errors import ConfigError, NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.payloads import Options, Payload
-from nexus_tw.model.settings import Command, Limits
+from nexus_tw.model.settings import ConfiguredCommand, Limits
 from tests.recording import RecordingHalf, principal
 
 
@@ -83,7 +83,7 @@ def logged() -> Iterator[list[LogEvent]]:
 # --- loading
 
 
-def load(commands: Sequence[Command]) -> dict[str, Handler]:
+def load(commands: Sequence[ConfiguredCommand]) -> dict[str, Handler]:
     return handlers.load(commands, Threads(None, Limits(threads=1, thread_queue=0), Metrics()))
 
 
@@ -111,14 +111,14 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
 
 def test_a_configured_handler_is_found_by_its_name() -> None:
-    assert load([Command("deploy", "tests.commands.test_handlers:echo")]) == {"deploy": echo}
+    assert load([ConfiguredCommand("deploy", "tests.commands.test_handlers:echo")]) == {"deploy": echo}
 
 
 def test_an_installed_package_brings_handlers_and_the_configuration_goes_first(
     package: Callable[[str, str], None],
 ) -> None:
     package("fleet", "deploy = tests.commands.test_handlers:nothing_there\nrestart = tests.commands.test_handlers:echo")
-    found = load([Command("deploy", "tests.commands.test_handlers:echo")])
+    found = load([ConfiguredCommand("deploy", "tests.commands.test_handlers:echo")])
     assert found == {"deploy": echo, "restart": echo}
 
 
@@ -131,30 +131,30 @@ def test_an_installed_package_brings_handlers_and_the_configuration_goes_first(
         ("deploy", "tests.commands.test_handlers:nothing", r"commands\[0\].handler: .* cannot be imported: AttributeError"),
         ("deploy", "not a module:x", r"commands\[0\].handler: .* cannot be imported: ValueError"),
         ("deploy", "tests.commands.test_handlers:NOT_A_FUNCTION", r"commands\[0\].handler: .* cannot be called"),
-        ("de ploy", "tests.commands.test_handlers:echo", r"commands\[0\].name: 'de ploy' is no command name"),
+        ("de ploy", "tests.commands.test_handlers:echo", r"commands\[0\].name: 'de ploy' cannot name a command"),
         ("nexus.deploy", "tests.commands.test_handlers:echo", r"commands\[0\].name: .* is reserved"),
     ],
 )
 def test_what_cannot_be_used_is_named_with_the_reason(name: str, handler: str, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
-        load([Command(name, handler)])
+        load([ConfiguredCommand(name, handler)])
 
 
 def test_a_command_has_one_handler() -> None:
-    with pytest.raises(ConfigError, match=r"commands\[1\].name: 'deploy' is given twice"):
-        load([Command("deploy", "tests.commands.test_handlers:echo")] * 2)
+    with pytest.raises(ConfigError, match=r"commands\[1\].name: 'deploy' is there already"):
+        load([ConfiguredCommand("deploy", "tests.commands.test_handlers:echo")] * 2)
 
 
 def test_two_packages_for_one_command_are_refused(package: Callable[[str, str], None]) -> None:
     package("fleet", "deploy = tests.commands.test_handlers:echo")
     package("float", "deploy = tests.commands.test_handlers:echo")
-    with pytest.raises(ConfigError, match=r"entry point 'deploy' of nexus.commands: 'deploy' is given twice"):
+    with pytest.raises(ConfigError, match=r"entry point 'deploy' of nexus.commands: 'deploy' is there already"):
         load([])
 
 
 def test_a_module_that_fails_while_it_is_imported_is_a_configuration_error(package: Callable[[str, str], None]) -> None:
     with pytest.raises(ConfigError, match=r"commands\[0\].handler: .* RuntimeError: no such luck"):
-        load([Command("deploy", "explodes_when_imported:function")])
+        load([ConfiguredCommand("deploy", "explodes_when_imported:function")])
     package("fleet", "deploy = explodes_when_imported:function")
     with pytest.raises(ConfigError, match=r"entry point 'deploy' of nexus.commands: .* RuntimeError: no such luck"):
         load([])
