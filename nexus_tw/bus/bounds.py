@@ -16,7 +16,7 @@ MAX_KNOWN: Final = 10000  # types of which one pattern may give the positions
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What is kept of one event type."""
+    """The bounds of one event type."""
 
     count: int
     age: float

@@ -38,7 +38,7 @@ def new_timeline() -> str:
 
 
 class History:
-    """Logs by type. Those with events are kept in the order of their last events, apart for each bound: so they expire."""
+    """Logs by type. The ones with events are kept in the order of their last events, apart for each bound: so they expire."""
 
     def __init__(
         self, bounds: Bounds, metrics: Metrics, types: int = TYPES, timeline: Callable[[], str] = new_timeline
@@ -50,10 +50,10 @@ class History:
         self._new_timeline = timeline
         self._timeline = timeline()
         self._births = count(1)
-        # Each with those of the same bound that have events.
+        # Each with the logs of the same bound that have events.
         self._logs: dict[str, tuple[Log, OrderedDict[str, Log]]] = {}
         self._full: dict[Bound, OrderedDict[str, Log]] = {}
-        self._empty: OrderedDict[str, Log] = OrderedDict()  # those without events; the one that became so last is last
+        self._empty: OrderedDict[str, Log] = OrderedDict()  # logs without events, in the order in which they lost them
         self._cost = 0
 
     def append(self, event_type: str, data: bytes, metadata: bytes, millis: int, now: float) -> Position | None:
@@ -98,25 +98,30 @@ class History:
 
     def read(self, event_type: str, since: Position, now: float, limit: int | None = None) -> Missed:
         """Return exactly what came after that position, or the first events of that."""
-        known = self._logs.get(event_type) or self._born(event_type)
-        if known is None:
+        if self._bounds.of(event_type) is None:
             return Missed(False, NOWHERE)
-        log, _ = known
+        known = self._logs.get(event_type)
+        top = self._before() if known is None else known[0].top
+        if not since.offset and since.epoch.partition(".")[0] == top.epoch.partition(".")[0]:
+            since = Position(top.epoch, 0)
         self._metrics.history_reads += 1
-        if not since.offset and since.epoch.partition(".")[0] == log.epoch.partition(".")[0]:
-            since = Position(log.epoch, 0)
-        if log.verdict(since, now) is Verdict.WHOLE:
-            return Missed(True, log.top, log.after(since.offset, limit))
-        self._metrics.history_gaps += 1
-        return Missed(False, log.top)
+        if known is None:
+            whole = since == top
+        else:
+            log, _ = known
+            whole = log.verdict(since, now) is Verdict.WHOLE
+            if whole:
+                return Missed(True, top, log.after(since.offset, limit))
+        self._metrics.history_gaps += not whole
+        return Missed(whole, top)
 
     def oldest(self, event_type: str, limit: int, now: float) -> Missed:
         """Return the oldest events that are kept."""
-        top = self.top(event_type)
-        if top is None:
-            return Missed(True, NOWHERE)
-        log, _ = self._logs[event_type]
-        return Missed(True, top, log.after(log.oldest(now), limit))
+        known = self._logs.get(event_type)
+        if known is None:
+            return Missed(True, NOWHERE if self._bounds.of(event_type) is None else self._before())
+        log, _ = known
+        return Missed(True, log.top, log.after(log.oldest(now), limit))
 
     def expire(self, now: float) -> float | None:
         """Drop the events of types whose last event is past its age. Return when the next will be, None if none is left."""
@@ -132,6 +137,10 @@ class History:
         return due
 
     # ---
+
+    def _before(self) -> Position:
+        """Return the position before the first event of any type that is not known: to read does not begin a type."""
+        return Position(f"{self._timeline}.-", 0)
 
     def _born(self, event_type: str) -> tuple[Log, OrderedDict[str, Log]] | None:
         bound = self._bounds.of(event_type)

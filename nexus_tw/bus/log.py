@@ -14,7 +14,7 @@ from nexus_tw.model.positions import Position, Stored
 
 
 class Verdict(Enum):
-    """What can be said of a position."""
+    """Whether the events after a position are all here, and if not, why."""
 
     WHOLE = "whole"  # all that came after it is here
     EPOCH = "epoch"  # of another epoch

@@ -24,7 +24,7 @@ NAMES_AT_ONCE: Final = 2048  # compared with a pattern in one turn
 
 Known = Callable[[dict[str, Position] | NexusError], None]
 
-_guarded: Final = Guard(__name__, "What was read from the history could not be handled")
+_guarded: Final = Guard(__name__, "An answer of the history could not be handled")
 
 
 def away() -> NexusError:
@@ -58,7 +58,7 @@ class _Scan:
 
 @implementer(IHistory)
 class MemoryHistory:
-    """What one node asks of the `History` that all nodes of its broker share."""
+    """Answers one node from the `History` that all nodes of its broker share."""
 
     def __init__(
         self, history: History, clock: IReactorTime, monotonic: Callable[[], float], available: Callable[[], bool]

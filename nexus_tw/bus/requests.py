@@ -14,11 +14,11 @@ MAX_WAITING: Final = 65536  # positions whose reading has not begun
 
 Request = tuple[str, Position]
 
-_guarded: Final = Guard(__name__, "What was read from the history could not be handled")
+_guarded: Final = Guard(__name__, "An answer of the history could not be handled")
 
 
 class _Answers:
-    """Of those that were asked for together."""
+    """The answers to requests that came together."""
 
     def __init__(self, count: int, done: Callable[[list[Missed] | NexusError], None]) -> None:
         self._answers: list[Missed | None] = [None] * count
@@ -39,7 +39,7 @@ class _Answers:
 
 
 class Requests:
-    """Those whose reading has not begun, oldest first."""
+    """Requests whose reading has not begun, oldest first."""
 
     def __init__(self) -> None:
         self._waiting: dict[Request, list[Callable[[Missed | NexusError], None]]] = {}

@@ -17,7 +17,7 @@ _POSITION: Final = re.compile(rf"([!-9;-~]{{1,{MAX_EPOCH}}}):(0|[1-9][0-9]{{0,15
 class Position(NamedTuple):
     """A place in the history of one event type: right after the event with that offset, before the first one with 0.
 
-    Offsets count the events of the type from 1 on. Those of two epochs cannot be compared; only the bus knows what an epoch
+    Offsets count the events of the type from 1 on. Offsets of two epochs cannot be compared; only the bus knows what an epoch
     means.
     """
 
@@ -50,7 +50,7 @@ class Stored(NamedTuple):
 
 
 class Missed(NamedTuple):
-    """What came after a position, up to `top`: exactly these events, oldest first, or, where any of them is gone, none."""
+    """The events after a position, up to `top`: exactly these, oldest first, or none if any of them is gone."""
 
     recovered: bool
     top: Position
