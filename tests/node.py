@@ -17,7 +17,8 @@ from twisted.internet.task import deferLater
 from nexus_tw import auth
 from nexus_tw.app.server import Server
 from nexus_tw.auth import Authenticators
-from nexus_tw.bus.memory import MemoryBroker, MemoryBus
+from nexus_tw.bus import open_bus
+from nexus_tw.bus.memory import MemoryBus
 from nexus_tw.commands.threads import Threads
 from nexus_tw.interfaces.plugins import Handler, IBus, IStore
 from nexus_tw.model.metrics import Metrics
@@ -192,7 +193,9 @@ class Nodes:
         settings = settings or Settings()
         number = len(self._nodes)
         metrics = Metrics()
-        buses: dict[str, IBus] = {realm: MemoryBus(MemoryBroker(clock), f"node-{number}") for realm in settings.realms}
+        buses: dict[str, IBus] = {
+            realm: open_bus("memory:", clock, metrics, f"node-{number}", realm, settings.history) for realm in settings.realms
+        }
         if bus is not None:
             buses[DEFAULT_REALM] = bus
         server = Server(

@@ -132,10 +132,13 @@ async def test_metrics_count_what_happens(nodes: Nodes) -> None:
         "nexus_errors_total[unknown_type]": 1,
         "nexus_telemetry_stored_total": 1,
         "nexus_events_delivered_total": 2,
+        "nexus_history_types": 3,  # a.b, telemetry.received and agent.status
+        "nexus_history_events": 3,
     }.items():
         assert after[name] - before.get(name, 0) == count, name
     assert after["nexus_messages_received_total"] >= 5
     assert after["nexus_events_published_total"] >= 2
+    assert after["nexus_history_bytes"] > 0
     assert after["process_resident_memory_bytes"] > 0
 
 
