@@ -10,30 +10,19 @@ from msgspec import Meta
 from nexus_tw.model.errors import NexusError, invalid
 
 NAMES: Final = 1024  # metrics in one sample
-
-
 NAME_LENGTH: Final = 255  # characters; flattening repeats the outer names, so a long one would be multiplied
-
-
-ALL_NAMES: Final = 65536  # characters of all names in a sample that is nested; or as many as the sample has bytes
-
+ALL_NAMES: Final = 65536  # characters of all names in a nested sample, or as many as the sample has bytes
 
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-
-
 _Flat: Final = msgspec.json.Decoder(dict[str, _Int64 | float | bool | str])
-
-
 _SHAPE: Final = "must be a number, a boolean, a string or an object of these"
-
-
 _RANGE: Final = "numbers must be finite and within 64 bits"
 
 
 def flatten(sent: bytes, depth: int) -> bytes:
-    """Metrics as one flat JSON object with dotted names; the bytes as sent where nothing is nested.
+    """Return metrics as one flat JSON object with dotted names: the bytes as sent if nothing is nested.
 
-    Objects may be nested `depth` deep, the outermost included. Raises `invalid_message` naming the metric.
+    Objects may be nested `depth` deep, the outermost included. Raise an `invalid_message` that names the metric.
     """
     try:
         names = _Flat.decode(sent)
@@ -45,7 +34,7 @@ def flatten(sent: bytes, depth: int) -> bytes:
 
 
 def _flatten(sent: bytes, depth: int) -> bytes:
-    # The long way, for what is nested and for saying what is wrong. A stack of its own, as `depth` is configurable.
+    # The slow path, for nested metrics and for errors. It has its own stack, as `depth` is configurable.
     flat: dict[str, Any] = {}
     levels = [("", iter(_object(sent).items()))]
     nested = False

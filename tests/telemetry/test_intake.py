@@ -1,140 +1,23 @@
+"""The intake: one sample, batches, bounds, and the end."""
+
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 from msgspec import Raw
-from twisted.internet.defer import Deferred, ensureDeferred, succeed
-from twisted.internet.task import Clock
-from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
-from zope.interface import implementer, provider
+from twisted.internet.defer import Deferred, succeed
 
-from nexus_tw.interfaces.plugins import IStore, ITallies, Sample, Tally
+from nexus_tw.interfaces.plugins import Sample
 from nexus_tw.model.errors import NexusError
-from nexus_tw.model.metrics import Metrics
-from nexus_tw.model.policy import ADMIN, Principal
-from nexus_tw.model.settings import Limits, Role
+from nexus_tw.model.policy import Principal
+from nexus_tw.model.settings import Role
 from nexus_tw.model.times import format_millis
 from nexus_tw.telemetry import intake as module
-from nexus_tw.telemetry.intake import ANSWERED, Telemetry
-from nexus_tw.telemetry.shape import ALL_NAMES, flatten
+from nexus_tw.telemetry.intake import ANSWERED
+from tests.telemetry.world import METRICS, NOW, RecordingStore, World, unexpected
 from tests.turns import Turns
-
-NOW = 1_800_000_000.123
-METRICS = b'{"cpu":45.2,"ok":true}'
-
-
-@implementer(IStore)
-class RecordingStore:
-    """Records what it is asked to commit; each commit ends when the test says so."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[Sample]] = []
-        self.pending: list[Deferred[None]] = []
-        self.pruned: list[int] = []
-        self.prune_answer: Any = 0
-
-    def start(self) -> Deferred[None]:
-        return succeed(None)
-
-    def stop(self) -> Deferred[None]:
-        return succeed(None)
-
-    def commit(self, samples: Any) -> Deferred[None]:
-        assert not self.pending, "called again before the last call has fired"
-        self.batches.append(list(samples))
-        self.pending.append(Deferred())
-        return self.pending[0]
-
-    def samples(self, agent_id: str, since: int, until: int, limit: int) -> Deferred[list[Sample]]:
-        return succeed([])
-
-    async def prune(self, before: int) -> int:
-        self.pruned.append(before)
-        if isinstance(self.prune_answer, Exception):
-            raise self.prune_answer
-        return int(self.prune_answer)
-
-    def ends(self, error: Exception | None = None) -> None:
-        ended = self.pending.pop()
-        if error is None:
-            ended.callback(None)
-        else:
-            ended.errback(error)
-
-
-class World:
-    """The service under test, its clock and store, and all that it said, in order."""
-
-    def __init__(self, retention: float = 0, store: Any = None, clock: Any = None, **limits: int) -> None:
-        self.clock = clock or Clock()
-        self.clock.advance(NOW)
-        self.store = store or RecordingStore()
-        self.metrics = Metrics()
-        self.said: list[tuple[Any, ...]] = []
-        self.principal = Principal("admin", "admin", ADMIN)
-        self.telemetry = Telemetry(
-            self.store,
-            lambda event_type, data, _account: self.said.append(("event", event_type, data)),
-            self.clock,
-            self.metrics,
-            Limits(**limits),
-            retention,
-        )
-
-    def submit(self, agent_id: str = "a", metrics: bytes = METRICS, timestamp: str | None = None, name: Any = None) -> None:
-        name = name or agent_id
-        self.telemetry.submit(
-            self.principal,
-            agent_id,
-            Raw(metrics),
-            timestamp,
-            lambda millis: self.said.append(("ok", name, millis)),
-            lambda error: self.said.append(("fail", name, error.code, error.message)),
-        )
-
-    def turn(self) -> None:
-        self.clock.advance(0)
-
-    def next(self) -> None:
-        """One turn, with `Turns`."""
-        self.clock.advance(0.001)
-
-    def oks(self) -> list[Any]:
-        return [entry[1] for entry in self.said if entry[0] == "ok"]
-
-    def events(self) -> list[bytes]:
-        return [entry[2] for entry in self.said if entry[0] == "event"]
-
-
-def unexpected(error: NexusError) -> None:
-    raise AssertionError(error)
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def logged() -> Iterator[list[Any]]:
-    """What is logged from the level of a warning on."""
-    events: list[Any] = []
-
-    @provider(ILogObserver)
-    def observe(event: Any) -> None:
-        if event["log_level"] >= LogLevel.warn:
-            events.append(event)
-
-    globalLogPublisher.addObserver(observe)
-    yield events
-    globalLogPublisher.removeObserver(observe)
 
 
 def test_a_large_batch_is_answered_so_many_in_a_turn_in_its_order_and_the_next_behind_it() -> None:
@@ -174,7 +57,7 @@ def test_a_large_batch_that_could_not_be_stored_fails_so_many_in_a_turn() -> Non
     assert world.metrics.telemetry_failed == 2 * ANSWERED
 
 
-# --- one sample -------------------------------------------------------------------------------------------------------
+# --- one sample
 
 
 def test_a_sample_is_told_to_subscribers_and_acknowledged_only_after_its_commit(world: World) -> None:
@@ -244,156 +127,7 @@ def test_an_event_carries_any_agent_id_and_the_metrics_as_sent(world: World) -> 
     assert world.store.batches[0][0].metrics == b'{"disk.used":1.0}'
 
 
-# --- the shape of metrics ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "metrics",
-    [
-        b'{"a":1}',
-        b' { "a" : 1.50e3 , "b" : "text" , "c" : false } ',
-        b'{"a.b":1,"a":2}',
-        b'{"max":18446744073709551615,"min":-9223372036854775808}',
-        b'{"' + b"n" * 255 + b'":1}',
-        b"{" + b",".join(b'"%d":1' % number for number in range(1024)) + b"}",
-    ],
-)
-def test_flat_metrics_stay_the_bytes_that_were_sent(metrics: bytes) -> None:
-    assert flatten(metrics, 32) is metrics
-
-
-@pytest.mark.parametrize(
-    ("metrics", "flat"),
-    [
-        (b'{"disk":{"used":1,"free":{"mb":2.5}},"cpu":true}', b'{"disk.used":1,"disk.free.mb":2.5,"cpu":true}'),
-        (b'{"a":{"b.c":1},"a.b":{"d":"x"}}', b'{"a.b.c":1,"a.b.d":"x"}'),
-        (b'{"a":{},"b":{"c":{}},"d":18446744073709551615}', b'{"d":18446744073709551615}'),
-    ],
-)
-def test_nested_metrics_get_dotted_names(metrics: bytes, flat: bytes) -> None:
-    assert flatten(metrics, 32) == flat
-
-
-WRONG = [
-    (b"", "metrics: is not JSON"),
-    (b'{"a":1', "metrics: is not JSON"),
-    (b'{"a":"\xff"}', "metrics: is not JSON"),
-    (b'{"a":NaN}', "metrics: is not JSON"),
-    (b'{"a":"\\ud800"}', "metrics: is not JSON"),
-    (b"[]", "metrics: must be an object"),
-    (b"null", "metrics: must be an object"),
-    (b"{}", "metrics: must not be empty"),
-    (b'{"a":{"b":{}}}', "metrics: must not be empty"),
-    (b'{"a":{"b":null}}', "metrics.a.b: must be a number, a boolean, a string or an object of these"),
-    (b'{"a":[1]}', "metrics.a: must be a number, a boolean, a string or an object of these"),
-    (b'{"cpu":1e400}', "metrics: numbers must be finite and within 64 bits"),
-    (b'{"cpu":18446744073709551616}', "metrics.cpu: numbers must be finite and within 64 bits"),
-    (b'{"cpu":-9223372036854775809}', "metrics.cpu: numbers must be finite and within 64 bits"),
-    (b'{"cpu":' + b"9" * 5000 + b"}", "metrics: numbers must be finite and within 64 bits"),
-    (b'{"":1}', "metrics.: names must not be empty"),
-    (b'{"a":{"":1}}', "metrics.a.: names must not be empty"),
-    (b'{"a":{"b":1},"a.b":2}', "metrics.a.b: is there twice"),
-    (b'{"a.b":{"c":1},"a":{"b":{"c":2}}}', "metrics.a.b.c: is there twice"),
-    (
-        b'{"a":{"' + b"n" * 254 + b'":1}}',
-        "metrics.a." + "n" * 253 + ": names must not be longer than 255 characters",
-    ),
-    (b'{"' + b"n" * 256 + b'":1}', "metrics." + "n" * 255 + ": names must not be longer than 255 characters"),
-    (b"{" + b",".join(b'"%d":1' % number for number in range(1025)) + b"}", "metrics: more than 1024 of them"),
-    (b'{"a":{"a":{"a":{"a":1}}}}', "metrics.a.a.a: objects must not be nested more than 3 deep"),
-    (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "metrics: nested too deep"),
-]
-
-
-@pytest.mark.parametrize(("metrics", "why"), WRONG, ids=range(len(WRONG)))
-def test_metrics_of_the_wrong_shape_are_refused_by_the_name_of_the_metric(metrics: bytes, why: str) -> None:
-    world = World(depth=3)
-    world.submit(metrics=metrics)
-    world.turn()
-    assert world.said == [("fail", "a", "invalid_message", f"Invalid message format: {why}")]
-    assert world.store.batches == []
-
-
-def test_objects_may_be_nested_as_deep_as_the_limit_says() -> None:
-    assert flatten(b'{"a":{"b":{"c":1}}}', 3) == b'{"a.b.c":1}'
-
-
-LEAVES = st.one_of(
-    st.booleans(),
-    st.text(max_size=5),
-    st.integers(-(2**63), 2**64 - 1),
-    st.floats(allow_nan=False, allow_infinity=False),
-)
-NESTED = st.recursive(LEAVES, lambda inner: st.dictionaries(st.text("ab.", min_size=1, max_size=3), inner), max_leaves=12)
-JSON_VALUES = st.recursive(
-    st.one_of(st.none(), LEAVES, st.integers()),
-    lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(max_size=3), inner)),
-)
-
-
-def naive(prefix: str, value: dict[str, Any]) -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
-    for key, inner in value.items():
-        pairs += naive(f"{prefix}{key}.", inner) if isinstance(inner, dict) else [(prefix + key, inner)]
-    return pairs
-
-
-def test_flattening_makes_no_more_of_a_sample_than_its_names_may_have() -> None:
-    """A long outer name is repeated in each metric: 7 kB sent would be 256 kB stored."""
-    outer = "o" * 240
-    fits = {outer: {f"{number:03}": number for number in range(ALL_NAMES // 244)}}
-    assert len(flatten(msgspec.json.encode(fits), 32)) > ALL_NAMES
-    for many in (ALL_NAMES // 244 + 1, 1024):
-        with pytest.raises(NexusError) as caught:
-            flatten(msgspec.json.encode({outer: {f"{number:03}": number for number in range(many)}}), 32)
-        why = f"names with more than {ALL_NAMES} characters in all, those of outer objects repeated"
-        assert caught.value.message == f"Invalid message format: metrics: {why}"
-    long = {f"{number:0200}": number for number in range(1000)}  # as long as it was sent, so as long as it may be stored
-    assert flatten(msgspec.json.encode({**long, "a": {"b": 1}}), 32).endswith(b'"a.b":1}')
-
-
-@pytest.mark.parametrize("metrics", [{f"{n}": n for n in range(1025)}, {"a": {f"{n}": n for n in range(60_000)}}])
-def test_more_metrics_than_a_sample_may_have_are_refused_where_the_first_of_them_is(metrics: dict[str, Any]) -> None:
-    with pytest.raises(NexusError, match="metrics: more than 1024 of them"):
-        flatten(msgspec.json.encode(metrics), 32)
-
-
-@given(st.dictionaries(st.text("ab.", min_size=1, max_size=3), NESTED))
-def test_flattening_equals_the_naive_one(metrics: dict[str, Any]) -> None:
-    pairs = naive("", metrics)
-    names = [name for name, _ in pairs]
-    sent = msgspec.json.encode(metrics)
-    if not pairs or len(set(names)) < len(names):
-        with pytest.raises(NexusError):
-            flatten(sent, 32)
-        return
-    flat = json.loads(flatten(sent, 32))
-    assert list(flat.items()) == pairs
-    assert [type(value) for value in flat.values()] == [type(value) for _, value in pairs]
-
-
-@given(st.one_of(JSON_VALUES.map(lambda value: json.dumps(value).encode()), st.binary(max_size=40)))
-@example(b'{"a":-0.0}')
-def test_anything_is_either_stored_or_refused_with_a_reason(sent: bytes) -> None:
-    world = World()
-    world.submit(metrics=sent)
-    world.turn()
-    if world.store.batches:
-        world.store.ends()
-        [sample] = world.store.batches[0]
-        flat = json.loads(sample.metrics)
-        assert flat
-        for value in flat.values():
-            assert isinstance(value, bool | int | float | str)
-            assert not isinstance(value, float) or math.isfinite(value)
-        assert json.loads(world.events()[0])["metrics"] == json.loads(sent)
-    else:
-        [(kind, _, code, message)] = world.said
-        assert (kind, code) == ("fail", "invalid_message")
-        assert message.startswith("Invalid message format: metrics")
-
-
-# --- committing together ----------------------------------------------------------------------------------------------
+# --- committing together
 
 
 def test_what_comes_in_one_turn_is_one_commit_and_is_answered_in_order(world: World) -> None:
@@ -523,74 +257,7 @@ def test_a_callback_that_raises_hurts_nobody_else(world: World, logged: list[Any
     assert len([event for event in logged if "log_failure" in event]) == 2
 
 
-# --- counts that outlive a restart
-
-
-@implementer(ITallies)
-class CountingStore(RecordingStore):
-    """Keeps counts too; `answers` are what saving them comes to, None: it works."""
-
-    def __init__(self, kept: list[Tally]) -> None:
-        super().__init__()
-        self.kept = kept
-        self.answers: list[Exception | None] = []
-
-    async def tally(self, tallies: Any) -> None:
-        error = self.answers.pop(0) if self.answers else None
-        if error is not None:
-            raise error
-        self.kept += tallies
-
-    async def tallies(self, since: int, most: int) -> list[Tally]:
-        if self.answers:
-            raise self.answers[0] or AssertionError
-        return [tally for tally in self.kept if tally.began >= since]
-
-
-def test_what_is_kept_of_whom_is_saved_in_steps_and_at_the_end_and_loaded_at_the_start(logged: list[Any]) -> None:
-    kept: list[Tally] = []
-    size, began = len(METRICS), int(NOW * 1000)
-    limits = {"telemetry_kept": 256 * 3 * size, "agent_telemetry_kept": 256 * 9 * size}
-    store = CountingStore(kept)
-    world = World(3600, store, **limits)
-    world.principal = Principal("one", "agent", Role(telemetry=("**",)))
-    assert ensureDeferred(world.telemetry.load()).called
-
-    def commit() -> None:
-        world.submit("a")
-        world.turn()
-        world.store.ends()
-
-    for _ in range(2):
-        commit()
-    assert kept == []
-    store.answers = [NexusError("store_unavailable", "the disk is full")]
-    commit()
-    assert kept == [] and len(logged) == 1
-    commit()
-    assert kept == [Tally("subject one", began, 4 * size)], "with what could not be saved before"
-    commit()
-    assert world.telemetry.stop().called
-    assert kept[1:] == [Tally("subject one", began, size), Tally("agent a", began, 5 * size)]
-
-    again = World(3600, CountingStore(kept), telemetry_kept=6 * size, agent_telemetry_kept=0)
-    again.principal = world.principal
-    assert ensureDeferred(again.telemetry.load()).called
-    for name in "bc":
-        again.submit(name)
-    assert [entry[:3] for entry in again.said] == [("fail", "c", "limit_exceeded")]
-
-
-def test_a_store_that_cannot_say_what_is_kept_of_whom_does_not_keep_the_server_from_starting(logged: list[Any]) -> None:
-    store = CountingStore([])
-    store.answers = [NexusError("store_unavailable", "locked")]
-    world = World(3600, store)
-    assert ensureDeferred(world.telemetry.load()).called and len(logged) == 1
-    world.submit("a")
-    assert world.said == []
-
-
-# --- bounds -----------------------------------------------------------------------------------------------------------
+# --- bounds
 
 
 def test_what_one_subject_has_waiting_for_the_disk_is_bounded_and_others_are_taken(world: World) -> None:
@@ -651,7 +318,7 @@ def test_too_many_waiting_bytes_are_refused_until_some_are_stored(monkeypatch: p
     assert len(world.store.batches) == 3
 
 
-# --- the end ----------------------------------------------------------------------------------------------------------
+# --- the end
 
 
 def test_stopping_commits_what_waits_and_answers_it_first(world: World) -> None:
@@ -703,39 +370,6 @@ def test_stopping_with_nothing_to_do_is_done_at_once_and_refuses_what_comes_late
     assert ended == [None]
     assert world.said == [("fail", "a", "shutting_down", "Telemetry submission failed: the server is shutting down")]
     assert world.clock.getDelayedCalls() == []
-
-
-# --- retention --------------------------------------------------------------------------------------------------------
-
-
-def test_every_minute_what_is_older_than_the_retention_is_removed() -> None:
-    world = World(retention=3600)
-    world.telemetry.start()
-    assert world.store.pruned == []
-    world.clock.advance(60)
-    world.clock.advance(60)
-    assert world.store.pruned == [int((NOW + passed - 3600) * 1000) for passed in (60, 120)]
-
-
-def test_without_a_retention_nothing_is_ever_removed(world: World) -> None:
-    world.telemetry.start()
-    assert world.clock.getDelayedCalls() == []
-
-
-@pytest.mark.parametrize("error", [NexusError("store_unavailable", "locked"), ZeroDivisionError()])
-def test_a_removal_that_fails_is_tried_again_and_logged_once(error: Exception, logged: list[Any]) -> None:
-    world = World(retention=3600)
-    world.telemetry.start()
-    world.store.prune_answer = error
-    for _ in range(3):
-        world.clock.advance(60)
-    assert len(logged) == 1
-    world.store.prune_answer = 0
-    world.clock.advance(60)
-    world.store.prune_answer = error
-    world.clock.advance(60)
-    assert len(world.store.pruned) == 5
-    assert len(logged) == 2
 
 
 # --- the time of a sample
