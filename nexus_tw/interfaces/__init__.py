@@ -1,1 +1,1 @@
-"""The seams: what each part must provide so that another can be put in its place."""
+"""Interfaces: the contracts between the parts of the server, so that each part can be replaced."""

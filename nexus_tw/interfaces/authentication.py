@@ -1,4 +1,4 @@
-"""How a session finds out who its client is; `nexus_tw.auth.wamp.introductions` does it."""
+"""The contract of WAMP authentication, which `nexus_tw.auth.wamp.introductions` implements."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nexus_tw.model.policy import Principal
 
 
 class Introduction(Protocol):
-    """A client on its way in."""
+    """The authentication of one client, in progress."""
 
     def authenticate(self, signature: str, extra: Mapping[str, Any]) -> None: ...
 
@@ -17,7 +17,7 @@ class Introduction(Protocol):
 
 
 class Welcome(Protocol):
-    """Who the client is, and how that was found out."""
+    """A successful authentication: the principal, and the method that identified it."""
 
     @property
     def principal(self) -> Principal: ...
@@ -33,7 +33,7 @@ class Welcome(Protocol):
 
 
 class Refusal(Protocol):
-    """Why the client may not join."""
+    """A failed authentication: the reason why the client may not join."""
 
     @property
     def uri(self) -> str: ...
@@ -43,11 +43,11 @@ class Refusal(Protocol):
 
     @property
     def passing(self) -> bool:
-        """Whether it is no fault of the client's, which may come again as it is."""
+        """Whether the cause is temporary and not the client's fault, so that it may retry unchanged."""
 
 
 class Introductions(Protocol):
-    """Finds out who clients are."""
+    """Authenticates WAMP clients."""
 
     def introduce(
         self,
@@ -60,4 +60,8 @@ class Introductions(Protocol):
         welcomed: Callable[[Any], None],
         refused: Callable[[Any], None],
     ) -> Introduction:
-        """Answers a HELLO by one of the three, `welcomed` with a `Welcome`, `refused` with a `Refusal`."""
+        """Begin to authenticate the client of a HELLO, and answer by one of the callbacks.
+
+        `challenged` gets the authmethod and the CHALLENGE's extra, `welcomed` a `Welcome`, `refused` a `Refusal`. `principal`
+        is that of the transport, if any; `session` is the session's id.
+        """

@@ -24,13 +24,13 @@ class Executor(Protocol):
 
     Exactly once:
 
-    * `start` is called once for an invocation. It either takes it or raises; then the invocation is over, and nothing follows.
-    * One that was taken ends once, by whichever comes first. The executor ends it by exactly one of `Invocation.result`,
+    * `start` is called once for an invocation. It accepts it or raises; if it raises, the invocation is over.
+    * An accepted invocation ends once, by whichever comes first. The executor ends it by exactly one of `Invocation.result`,
       `error`, `lost` (the executor is gone) and `overran` (it is gone because of a message that was too long); it may do so
       within `start`. The caller's half ends it by `end` or `stop`.
-    * Whoever ends it, `release` is called once, before the caller's half hears of the end. Whatever the executor says later is
+    * In either case, `release` is called once, before the caller's half learns of the end. Later answers of the executor are
       ignored.
-    * An executor that goes away ends all that it has taken and not released, each by `lost` or `overran`.
+    * An executor that goes away ends all invocations that it has accepted and not released, each by `lost` or `overran`.
     """
 
     @property
@@ -63,7 +63,7 @@ class Executor(Protocol):
         """Take a further part of the arguments, the last one unless `more`. Called only if it `streams`."""
 
     def interrupt(self, invocation: Invocation, reason: Reason) -> bool:
-        """Tell it that nobody waits for the result. Return whether it will still end the invocation because of that.
+        """Tell the executor that the result is not wanted any more. Return whether it will still end the invocation itself.
 
         The caller's half relies on the answer only if the invocation is not over: it then waits for the executor to end it.
         """

@@ -1,4 +1,4 @@
-"""Peers: one client as the core sees it, and what it subscribes to, registers and executes."""
+"""Peers: the core's view of a client, of its subscriptions and registrations, and of the invocations that it executes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Fail = Callable[["NexusError"], None]
 
 
 class Subscription(Protocol):
-    """All who subscribe to one pattern on this node; `number` is its id in WAMP."""
+    """The subscription of this node's clients to one pattern; `number` is its id in WAMP."""
 
     number: int
     pattern: Pattern
@@ -26,77 +26,77 @@ class Subscription(Protocol):
 
 
 class Encoding(Protocol):
-    """How an event becomes bytes for one kind of peer. Equal encodings give equal bytes, so peers share them."""
+    """Encodes events as bytes for one kind of peer. Encodings with equal `key` give equal bytes, which peers share."""
 
     @property
     def key(self) -> Hashable: ...
 
     @property
     def name(self) -> str:
-        """Protocol, serializer and transport, for people."""
+        """Protocol, serializer and transport, in a readable form."""
 
     @property
     def once(self) -> bool:
-        """Whether a client is told once of an event that matches several of its subscriptions, and not once for each."""
+        """Whether a client gets an event once even if it matches several of its subscriptions; otherwise once for each."""
 
     def event(self, event: Event, subscription: Subscription) -> bytes:
-        """A ready frame for an event."""
+        """Return a ready frame for an event; empty if this encoding cannot represent it."""
 
     def notice(self, notice: Notice) -> bytes:
         """Return a ready frame for a notice; empty if the protocol has no such message."""
 
 
 class Peer(Protocol):
-    """One client as the core sees it: somebody with an identity to whom messages can be given.
+    """The core's view of one client: an identity, and the means to send it messages.
 
-    Nothing here raises for a client that is gone: what is given to it then is dropped.
+    No method raises for a client that is gone: messages to it are dropped.
     """
 
     client_id: str
-    number: int  # the session's id in WAMP, whatever the client speaks; unique among all nodes
+    number: int  # session id (WAMP, for clients of all protocols); unique among all nodes
     principal: Principal
-    authmethod: str  # how it showed who it is, and to whom, in WAMP's words
+    authmethod: str  # how and by which provider it was authenticated, in WAMP's terms
     authprovider: str
     address: str
-    # Ready frames, in this turn's order; may be given to a closed peer.
+    # Send ready frames, in the order of calls; may be called for a closed peer.
     deliver: Callable[[bytes], None]
 
     @property
     def encoding(self) -> Encoding:
-        """How frames for this peer are made; the same for its whole life."""
+        """The encoding of frames for this peer; it never changes."""
 
     @property
     def streams(self) -> bool:
-        """Whether it takes the further parts of a progressive invocation."""
+        """Whether the client accepts further parts of arguments (WAMP: progressive call invocations)."""
 
     def invoke(self, invocation: Invocation) -> None:
-        """Has it execute something. It answers by the invocation's own methods, or by the verbs of its dialect."""
+        """Have the client execute an invocation. It answers by the invocation's methods, or by the verbs of its dialect."""
 
     def room(self, size: int) -> bool:
-        """Whether so many bytes more can be sent to it now without too much waiting for it."""
+        """Return whether `size` more bytes fit into the client's send queue."""
 
     def interrupt(self, invocation: Invocation, reason: Reason) -> bool:
-        """Nobody waits any more for what it executes, which it is told where its dialect has a word for it; whether it
-        answers to that, as it would have answered the invocation."""
+        """Ask the client to stop executing, if its dialect has a message for that. Return True if a final answer will still
+        come."""
 
     def unsubscribed(self, subscription: Subscription, reason: str) -> None:
-        """The server has ended a subscription of this client."""
+        """Tell the client that the server has ended one of its subscriptions."""
 
     def unregistered(self, registration: Registration, reason: str) -> None:
-        """The server has ended a registration of this client."""
+        """Tell the client that the server has ended one of its registrations."""
 
     def probe(self, done: Callable[[], None]) -> None:
-        """Find out now whether the client is still there, and close it if it is not; then call `done`, once."""
+        """Check whether the client still answers, and close the connection if not; then call `done`, once."""
 
     def close(self, close: Close) -> None:
-        """Tells the client why (`disconnect`) and closes; a second call does nothing."""
+        """Tell the client the reason (`disconnect`) and close the connection; a second call does nothing."""
 
 
 Reason = Literal["cancelled", "timeout"]
 
 
 class Caller(NamedTuple):
-    """Who called: the session's id in WAMP, subject and role."""
+    """The caller: its session id in WAMP, subject and role."""
 
     session: int
     authid: str
@@ -104,7 +104,7 @@ class Caller(NamedTuple):
 
 
 class Registration(Protocol):
-    """All who execute one procedure, or all of a pattern; `number` is its id in WAMP."""
+    """The registration of one procedure, or of a pattern of them, by its callees; `number` is its id in WAMP."""
 
     number: int
     pattern: Pattern
@@ -113,37 +113,36 @@ class Registration(Protocol):
 
 
 class Invocation(Protocol):
-    """A command or call in an executor's hands (`nexus_tw.interfaces.executors`). Once it is over, all that is said here is
-    ignored."""
+    """A command or call that an executor carries out (`nexus_tw.interfaces.executors`). Once it is over, its methods do
+    nothing."""
 
     number: int  # its id in WAMP; counted for each connection, which sets it
     registration: Registration  # that of the connection, which sets it
     procedure: str  # the name that was called
-    payload: Payload  # until the executor has taken it
+    payload: Payload  # until the executor has accepted it
     caller: Caller
-    disclosed: bool  # whether a WAMP callee may be told who calls
+    disclosed: bool  # whether a WAMP callee may learn who the caller is
     attempt: int
     deadline: float  # s since the epoch
     progressive: bool  # whether the caller wants progress
     more: bool  # whether further parts of the arguments follow
-    options: Mapping[str, str] | None  # passed on as they came (WAMP payload passthru mode)
+    options: Mapping[str, str] | None  # passed on unchanged (WAMP payload passthru mode)
 
     @property
     def agent_id(self) -> str | None:
-        """The agent as which it is executed; None: the server itself."""
+        """The agent that executes it; None: the server itself."""
 
     @property
     def over(self) -> bool:
-        """Return whether it has ended, or nobody waits for it."""
+        """Whether it has ended, or no caller waits for it any more."""
 
     @property
     def named(self) -> bool:
-        """Return whether it has a command id: that of a command from the beginning, a plain call as soon as one is asked
-        for."""
+        """Whether it has a command id: a command has one from the start, a plain call once `command_id` has been read."""
 
     @property
     def command_id(self) -> str:
-        """The id in the JSON protocol; made when it is first asked for."""
+        """The id in the JSON protocol; for a plain call, created when it is first read."""
 
     def progress(self, payload: Payload, options: Mapping[str, str] | None = None) -> None:
         """Report progress."""

@@ -1,8 +1,8 @@
-"""The seams: what each part must provide so that another can be put in its place.
+"""The contracts of plug-ins: buses, stores, authenticators and command handlers.
 
-Buses, stores, authenticators and command handlers may come from a user's own package (entry point groups
-`nexus.buses`, `nexus.stores`, `nexus.authenticators`, `nexus.commands`). Their contracts are the words here, and the
-behaviour suites of the built-in ones can be run against them. An `Awaitable` may be a Deferred or a coroutine.
+They may come from an operator's own package (entry point groups `nexus.buses`, `nexus.stores`, `nexus.authenticators`,
+`nexus.commands`). The docstrings here are the contracts, and the tests of the built-in implementations can be run against
+others. An `Awaitable` may be a Deferred or a coroutine.
 """
 
 from __future__ import annotations
@@ -35,27 +35,29 @@ if TYPE_CHECKING:
 
 
 class BusListener(Protocol):
-    """Who is told what arrives over the bus."""
+    """Receives events and messages from the bus."""
 
     def event(self, event_type: str, data: bytes, metadata: bytes, position: Position | None = None) -> None:
-        """One event of a subscribed type: exactly one call for it, however many subscriptions match. `data` is JSON in
-        UTF-8, `metadata` what was published with it; b"" where that was nothing, or by somebody who is no Nexus node.
-        `position` is the same on every node; None for an event that is not in the history."""
+        """Receive one event of a subscribed type: exactly one call for it, however many subscriptions match.
+
+        `data` is JSON in UTF-8. `metadata` is what was published with it; b"" if there was none, or if the publisher is no
+        Nexus node. `position` is the same on every node; None for an event that is not in the history.
+        """
 
     def message(self, body: bytes) -> None:
-        """Something another node (or this one) sent with `IBus.send`."""
+        """Receive a message that another node (or this one) sent with `IBus.send`."""
 
     def lost(self) -> None:
-        """The bus is away: events may be missed from now on. Called once for each loss."""
+        """The bus is unreachable: events may be missed from now on. Called once for each outage."""
 
     def restored(self) -> None:
-        """The bus is back and every subscription stands again. Called once after each `lost`."""
+        """The bus is reachable again and every subscription is active. Called once after each `lost`."""
 
 
 class IBus(Interface):
-    """Carries events between nodes, and is the only way by which an event reaches this node's subscribers.
+    """Carries events between nodes. It is the only way by which an event reaches this node's subscribers.
 
-    One order for each event type, the same for every listener on every node. At most once: nothing is repeated.
+    The order of events of one type is the same for every listener on every node. Delivery is at most once.
     """
 
     available: bool = Attribute("Whether events can be published now; false from `lost` to `restored`.")
@@ -66,56 +68,64 @@ class IBus(Interface):
     )
 
     def start(listener: BusListener) -> Awaitable[None]:
-        """Connects; fires once connected, or once it is known that this will take longer (then `available` is false)."""
+        """Connect. Fire once connected, or once it is clear that this will take longer (then `available` is false)."""
 
     def stop() -> Awaitable[None]:
-        """Sends what was accepted, then disconnects; the listener is not called any more."""
+        """Send all accepted events and messages, then disconnect; do not call the listener any more."""
 
     def publish(
         event_type: str, data: bytes, done: Callable[[Position | NexusError | None], None], metadata: bytes = b""
     ) -> None:
-        """Publishes JSON `data`. Calls `done` exactly once: when the bus has taken it with its position, or None where it
-        has none, else with `bus_unavailable`. Many calls in one reactor turn travel together. `metadata` is for Nexus nodes
-        only and reaches their listeners with the event; others that read the bus do not see it."""
+        """Publish JSON `data`.
+
+        Call `done` exactly once: with the event's position once the bus has accepted it (None if it has no position), else
+        with `bus_unavailable`. Calls in one reactor turn are sent together. `metadata` is for Nexus nodes only and reaches
+        their listeners with the event; other programs on the bus do not see it.
+        """
 
     def subscribe(pattern: Pattern, done: Callable[[], None]) -> None:
-        """Makes events of a type or pattern arrive. Never called twice for one pattern without `unsubscribe` between.
-        Calls `done` once when every event published from then on will arrive, or at once while the bus is away."""
+        """Subscribe to events of a type or pattern. Never called twice for one pattern without `unsubscribe` in between.
+
+        Call `done` once: when every event published from then on will arrive, or at once while the bus is unreachable.
+        """
 
     def unsubscribe(pattern: Pattern) -> None:
-        """Ends that again. Events already on their way may still arrive."""
+        """End the subscription to the pattern. Events already on their way may still arrive."""
 
     def send(node: str | None, body: bytes, done: Callable[[int | NexusError], None]) -> None:
-        """Sends to one node's listener, or with None to those of all nodes, this one too. Calls `done` once with the
-        number of nodes that were reached, or with `bus_unavailable`."""
+        """Send `body` to one node's listener, or if `node` is None to those of all nodes, including this one.
+
+        Call `done` once, with the number of nodes that were reached, or with `bus_unavailable`.
+        """
 
 
 class IHistory(Interface):
-    """The events of the past, by type, as far as the bounds of `[history]` keep them; the same on every node.
+    """The history: past events by type, within the bounds of `[history]`; the same on every node.
 
-    Every `done` is called exactly once, with `bus_unavailable` while the bus is away. Types that by their bounds have no
-    history are left out of `tops` and `known`; nothing of them is recovered.
+    Every `done` is called exactly once, with `bus_unavailable` while the bus is unreachable. Types without history by their
+    bounds are left out of `tops` and `known`; none of their events are recovered.
     """
 
     def tops(types: Sequence[str], done: Callable[[dict[str, Position] | NexusError], None]) -> None:
-        """Give the position of the last event of each type; offset 0 of an epoch that begins now if it never had one."""
+        """Pass to `done` the position of each type's last event; offset 0 of a new epoch if there never was one."""
 
     def known(pattern: Pattern, done: Callable[[dict[str, Position] | NexusError], None]) -> None:
-        """Give the same for every type that the pattern selects and that the history knows. Too many of them are
-        `limit_exceeded`."""
+        """Pass to `done` the position of the last event of every type in the history that the pattern selects;
+        `limit_exceeded` if there are too many."""
 
     def read(requests: Sequence[tuple[str, Position]], done: Callable[[list[Missed] | NexusError], None]) -> None:
-        """Give what came after each of these positions, in their order. Equal requests of one turn are one.
+        """Pass to `done` the events after each of these positions, in the order of the requests. Equal requests of one reactor
+        turn are carried out once.
 
-        Offset 0 of another type's epoch is the beginning of the type for somebody who knew that other type then: recovered
-        only if it is certain that no earlier event of the type is missing.
+        Offset 0 of another type's epoch means the start of this type for a client that knew the other type at that time:
+        recovered only if it is certain that no earlier event of the type is missing.
         """
 
     def page(
         event_type: str, since: Position | None, limit: int, done: Callable[[Missed | NexusError], None]
     ) -> None:
-        """Give the first events after `since`, or the oldest that are kept with None, at most `limit`; `top` is the
-        position of the type's last event, whether it is among them or not."""
+        """Pass to `done` the first events after `since` (None: the oldest in the history), at most `limit`; `top` is the
+        position of the type's last event, even if that is not among them."""
 
 
 class Sample(NamedTuple):
@@ -127,27 +137,29 @@ class Sample(NamedTuple):
 
 
 class IStore(Interface):
-    """Keeps telemetry. Every failure is a `NexusError` `store_unavailable` whose message says what happened."""
+    """Stores telemetry. Every failure is a `NexusError` `store_unavailable` whose message gives the reason."""
 
     def start() -> Awaitable[None]:
-        """Opens the store and brings its schema up to date; fails with `ConfigError` where it cannot be used at all."""
+        """Open the store and migrate its schema. Fail with `ConfigError` if it cannot be used at all."""
 
     def stop() -> Awaitable[None]:
-        """Closes it after the commits under way."""
+        """Close the store after the commits in progress."""
 
     def commit(samples: Sequence[Sample]) -> Awaitable[None]:
-        """Stores all of them in one transaction, or none. Fires when they would survive a power failure (fsync).
-        Not called again before the last call has fired."""
+        """Store all samples in one transaction, or none. Fire once they would survive a power failure (fsync).
+
+        Not called again before the last call has fired.
+        """
 
     def samples(agent_id: str, since: int, until: int, limit: int) -> Awaitable[list[Sample]]:
-        """Samples of one agent with `since <= timestamp < until` (ms), oldest first."""
+        """Return at most `limit` samples of one agent with `since <= timestamp < until` (ms), oldest first."""
 
     def prune(before: int) -> Awaitable[int]:
-        """Removes samples older than that time (ms), in steps that do not hold up commits; how many were removed."""
+        """Remove samples older than `before` (ms), in steps that do not delay commits. Return the number of removed samples."""
 
 
 class Tally(NamedTuple):
-    """Bytes of telemetry that were stored for somebody (a text) in a span of time that began then (ms since the epoch)."""
+    """The bytes of telemetry stored for a holder in the span of time that began at `began` (ms since the epoch)."""
 
     holder: str
     began: int
@@ -155,34 +167,36 @@ class Tally(NamedTuple):
 
 
 class ITallies(Interface):
-    """What a store may provide besides: it keeps how much was stored for whom, so that quotas outlive a restart. Fails as
-    `IStore` does; `prune` also removes what began before that time."""
+    """Optional for stores: keeps the counts of quotas across restarts. Fails as `IStore` does; `prune` also removes tallies
+    that began before its time."""
 
     def tally(tallies: Sequence[Tally]) -> Awaitable[None]:
-        """Adds these to what is kept of the same holders and beginnings, all or none. A size may be negative."""
+        """Add the sizes to those stored for the same holders and times, all or none. A size may be negative."""
 
     def tallies(since: int, most: int) -> Awaitable[list[Tally]]:
-        """All that began at that time (ms) or later, of the `most` holders that have most of it."""
+        """Return all tallies that began at `since` (ms) or later, of the `most` holders with the largest totals."""
 
 
 class Credentials(NamedTuple):
-    """What a client showed of itself: a bearer token, a verified client certificate's common name, or both."""
+    """A client's credentials: a bearer token, a verified client certificate's common name, or both."""
 
     token: str | None
     certificate: str | None = None
 
 
 class IAuthenticator(Interface):
-    """Says who a client is."""
+    """Authenticates clients."""
 
     def authenticate(credentials: Credentials) -> Awaitable[Principal | None] | Principal | None:
-        """The principal (`Principal(subject, role)` with the name of a configured role suffices), or None where these
-        credentials are not this authenticator's; raises `NexusError` `unauthorized` where they are, but must be refused.
-        Secrets are compared in constant time and never logged."""
+        """Return the principal; `Principal(subject, role)` with the name of a configured role suffices.
+
+        Return None if these credentials are not of this authenticator's kind. Raise `NexusError` `unauthorized` if they are,
+        but invalid. Compare secrets in constant time and never log them.
+        """
 
 
 class Invoked(Protocol):
-    """What a command handler gets."""
+    """The argument of a command handler: the command, and the means to report progress."""
 
     command_id: str
     command: str
@@ -192,18 +206,18 @@ class Invoked(Protocol):
 
     @property
     def cancelled(self) -> bool:
-        """Whether nobody waits for the result any more. A handler in a thread looks at it now and then, and returns."""
+        """Whether no caller waits for the result any more. A handler in a thread should check it regularly, and return."""
 
     def progress(self, data: Any) -> None:
-        """Tell the caller something (JSON) while the command runs. May be called in a thread, where it waits while many
-        messages are on their way. Raise `TypeError` or `ValueError` if `data` is no JSON."""
+        """Send JSON to the caller while the command runs. May be called in a thread, where it blocks while many messages are
+        queued. Raise `TypeError` or `ValueError` if `data` is no JSON."""
 
     def on_cancel(self, callback: Callable[[str], None]) -> None:
-        """Call back with `cancelled` or `timeout` when nobody waits for the result any more: in the reactor's thread, where
-        nothing may block. A handler that returned a Deferred or a coroutine is cancelled besides."""
+        """Call back with `cancelled` or `timeout` once no caller waits for the result any more. The callback runs in the
+        reactor's thread and must not block. A Deferred or coroutine that the handler returned is also cancelled."""
 
 
 Handler = Callable[[Invoked], Any]
-"""A command handler: returns a JSON value, or a Deferred or coroutine of one. Raise `NexusError` to choose code and text
+"""A command handler: returns a JSON value, or a Deferred or coroutine of one. It raises `NexusError` to choose code and text
 of the failure; any other exception becomes `failed` with the exception's text. With `thread = true` it is a plain function
 that is executed in a thread and may block."""

@@ -1,4 +1,4 @@
-"""What a session knows of the world: the verbs of the core below its words, and the link to its client."""
+"""The core's interface for sessions: the verbs of a realm, with their requests and replies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nexus_tw.model.policy import Action, Principal
 
 
 class CallReply(Protocol):
-    """Who waits for a call: progress as often as there is some, then exactly one of the others."""
+    """Receives a call's replies: any number of `progress`, then exactly one `result` or `error`."""
 
     def progress(self, payload: Payload, options: Options) -> None: ...
 
@@ -27,14 +27,14 @@ class CallReply(Protocol):
 
 
 class CallRequest(NamedTuple):
-    """What is called, and how."""
+    """A call: procedure, arguments and options."""
 
     procedure: str
     payload: Payload
-    timeout: float  # s; 0 for the server's own
+    timeout: float  # seconds; 0: the server's default
     progressive: bool  # whether progress is wanted
     more: bool  # whether further parts of the arguments follow
-    disclose: bool  # whether the callee may be told who calls
+    disclose: bool  # whether the callee may learn who the caller is
     options: Options
 
 
@@ -43,7 +43,7 @@ class AuthorizeRequest(NamedTuple):
 
     action: Action
     uri: str
-    pattern: Pattern | None = None  # what `uri` stands for; None for an exact name
+    pattern: Pattern | None = None  # the pattern for `uri`; None for an exact name
     payload: Payload | None = None  # held until the request is decided
 
 
@@ -52,17 +52,17 @@ Authorize = Callable[[Peer, AuthorizeRequest, Callable[[Principal], None], Fail]
 
 
 class SubscribeRequest(NamedTuple):
-    """What is subscribed to, and how."""
+    """A request to subscribe: patterns, filters, and the positions to recover from."""
 
-    patterns: Sequence[str | Pattern]  # a text is a pattern as clients of the JSON protocol write it, not checked yet
+    patterns: Sequence[str | Pattern]  # text is in the syntax of the JSON protocol, not validated yet
     filters: dict[str, Any] | None = None
-    since: Mapping[str, str] | None = None  # where to go on, by event type; None if nothing is to be recovered
+    since: Mapping[str, str] | None = None  # the last known position by event type; None: recover nothing
 
 
 class SubscribeReply(NamedTuple):
-    """Called for the answer to a `SubscribeRequest`: one of them, once."""
+    """The callbacks for the answer to a `SubscribeRequest`: one of them is called, once."""
 
-    ok: Callable[[], None]  # every event from now on will come, none has come yet
+    ok: Callable[[], None]  # called before the first event; every later event is delivered
     fail: Fail
 
 
@@ -70,57 +70,60 @@ CancelMode = Literal["skip", "kill", "killnowait"]
 
 
 class OpenCall(Protocol):
-    """A call that was taken."""
+    """An accepted call that has not ended."""
 
     def further(self, payload: Payload, more: bool) -> None:
-        """A further part of the arguments (WAMP: progressive call invocations); the last one where `more` is false."""
+        """Pass on a further part of the arguments (WAMP: progressive call invocations), the last one unless `more`."""
 
     def cancel(self, mode: CancelMode) -> None:
-        """The caller wants no result any more; `kill` waits for what the callee says to that."""
+        """Cancel the call; with `kill`, the callee's answer to that is the result (WAMP: call canceling)."""
 
     def abandon(self) -> None:
-        """The caller is gone."""
+        """Give up the call, since the caller is gone."""
 
 
 class CommandReply(Protocol):
     """Receives a command's replies. Equal instances are duplicates; only one of them needs the answer."""
 
     def affords(self, size: int) -> bool:
-        """Count an answer of about so many bytes, given before, as if the client had sent them. Return False if it cannot be
-        given now, as too much that the client was sent waits to be read."""
+        """Charge an answer that is sent again, of about `size` bytes, to the client's rate. Return False if it cannot be sent
+        now because too much is waiting in the client's send queue."""
 
     def progress(self, progress: CommandProgress) -> None:
-        """The executor reports progress."""
+        """Report the executor's progress."""
 
     def result(self, result: CommandResult) -> None:
-        """The final result, or the outcome of one of several targets before it."""
+        """Report the final result, or before it the outcome of one of several targets."""
 
     def error(self, error: NexusError, command_id: str) -> None:
-        """The command failed, or was refused."""
+        """Report that the command failed or was refused."""
 
 
 class Verbs(Protocol):
-    """The core: what a session can do in one realm. Methods that answer later take `ok` and `fail` and call exactly one of
-    them, once; the others raise `NexusError`. `rights` is who must be allowed to do it (see `authorize`)."""
+    """The core's operations for sessions in one realm.
+
+    Methods that answer later take `ok` and `fail` and call exactly one of them, once; the others raise `NexusError`. `rights`
+    is the principal whose grants are checked (see `authorize`).
+    """
 
     name: str
-    strict: bool  # whether URIs of WAMP clients must be strict ones
-    waiting: Container[Peer]  # those who asked for what has not taken effect yet; what else they ask for goes through `queue`
-    discloses: bool  # whether subscribers are told who published, also where the publisher did not ask for it
+    strict: bool  # whether URIs of WAMP clients must obey the strict rule
+    waiting: Container[Peer]  # peers with a request that has not taken effect yet; their further requests go through `queue`
+    discloses: bool  # whether subscribers always learn who published, even if the publisher did not ask for it
 
     def join(self, peer: Peer) -> None:
-        """A session begins. Nothing else is done for a peer before, or after `gone`."""
+        """Add a session. No other method is called for a peer before this, or after `gone`."""
 
     def overran(self, peer: Peer) -> None:
-        """It is about to end because the client sent a message that is too long: perhaps a result."""
+        """Note that the session is about to end because the client sent a message that is too long, perhaps a result."""
 
     def gone(self, peer: Peer) -> None:
-        """It has ended. A second call does nothing."""
+        """Remove a session that has ended. A second call does nothing."""
 
     def queue(self, peer: Peer, size: int, act: Callable[[], None]) -> None:
-        """Call `act` once everything that the peer asked for before has taken effect, or when the peer is gone.
+        """Call `act` once all earlier requests of the peer have taken effect, or when the peer is gone.
 
-        `size` is that of the message in bytes. Raise `rate_limited` if too many messages of this peer wait.
+        `size` is that of the message in bytes. Raise `rate_limited` if too many messages of this peer are queued.
         """
 
     def authorize(
@@ -133,15 +136,15 @@ class Verbs(Protocol):
         """
 
     def subscribe(self, peer: Peer, rights: Principal, request: SubscribeRequest, reply: SubscribeReply) -> None:
-        """Add to what the peer subscribes to, all or nothing. Nothing that it asks for later overtakes this."""
+        """Subscribe the peer, to all patterns or none. No later request of the peer takes effect before this one."""
 
     def unsubscribe(self, peer: Peer, events: list[str], ok: Callable[[], None]) -> None: ...
 
     def subscription(self, pattern: Pattern) -> Subscription:
-        """What is subscribed to under a pattern that somebody here subscribes to."""
+        """Return the subscription of a pattern that has subscribers on this node."""
 
     def subscribed(self, peer: Peer, number: int) -> Pattern | None:
-        """The pattern of the peer's subscription with that id."""
+        """Return the pattern of the peer's subscription with that id; None if there is none."""
 
     def publish(
         self,
@@ -154,13 +157,13 @@ class Verbs(Protocol):
     ) -> None: ...
 
     def check_publish(self, rights: Principal, event_type: str, member: str) -> None:
-        """Raise if this may not be published, without publishing; `member` of the request holds the event type."""
+        """Raise `NexusError` if this may not be published, without publishing; the error text names `member`."""
 
     def broadcast(self, rights: Principal, data: bytes, ok: Callable[[int], None], fail: Fail) -> None:
         """Send JSON to every session on every node, for an administrator; `ok` gets the number of recipients."""
 
     def lost(self, event_type: str) -> None:
-        """An event was lost and its publisher is not told: have its subscribers told (`continuity`)."""
+        """Tell all subscribers of this type that an event was lost (`continuity`); for events without acknowledgement."""
 
     def submit(
         self, peer: Peer, agent_id: str, metrics: Raw, timestamp: str | None, ok: Callable[[int], None], fail: Fail
@@ -179,21 +182,22 @@ class Verbs(Protocol):
     ) -> Registration: ...
 
     def make_way(self, peer: Peer, pattern: Pattern, agent_id: str | None, act: Callable[[], None]) -> None:
-        """Call `act` once it is known whether another connection of the peer's subject that has registered this pattern is
-        still there; if it is not, it is closed before. What else the peer asks for waits for that.
+        """Check whether another connection of the peer's subject that has registered this pattern still answers, close it if
+        not, then call `act`. Further requests of the peer are queued meanwhile.
 
-        Call it at once if that connection holds `agent_id`, as it is replaced then, whether it is there or not."""
+        Call `act` at once if that connection holds `agent_id`: it is replaced in any case.
+        """
 
     def registered(self, peer: Peer, number: int) -> Pattern | None:
-        """The pattern of the peer's registration with that id."""
+        """Return the pattern of the peer's registration with that id; None if there is none."""
 
     def unregister(self, peer: Peer, commands: list[str]) -> None: ...
 
     def multi_agent(self, peer: Peer) -> bool:
-        """Whether the peer executes commands as more than one agent."""
+        """Return whether the peer executes commands for more than one agent."""
 
     def invocation(self, peer: Peer, number: int) -> Invocation | None:
-        """What the peer is executing under that id; None for what is over."""
+        """Return the peer's open invocation with that id; None if it is over."""
 
     def progress(self, peer: Peer, progress: CommandProgress) -> None: ...
 

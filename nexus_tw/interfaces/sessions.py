@@ -1,4 +1,4 @@
-"""Sessions: what a transport and a dialect's session know of each other."""
+"""Sessions: the contract between a transport and the session of a dialect."""
 
 from __future__ import annotations
 
@@ -11,45 +11,43 @@ from nexus_tw.model.policy import Principal
 
 
 class Link(Protocol):
-    """The way to the client. Nothing here raises when the client is gone."""
+    """A session's interface to its connection. No method raises because the client is gone."""
 
     @property
     def largest(self) -> int:
-        """Bytes of the largest message that the client takes, as it said itself (RawSocket); 0: any. A larger one that is
-        sent all the same is dropped."""
+        """The largest message in bytes that the client accepts (RawSocket handshake); 0: any. Larger ones are dropped."""
 
     def write(self, data: bytes) -> None:
-        """Queues frames; they leave at the end of the reactor turn."""
+        """Queue frames, to be sent at the end of the reactor turn."""
 
     def push(self, data: bytes) -> None:
-        """Sends frames at the end of a turn, behind what `write` queued."""
+        """Send frames at the end of a turn, after those that `write` queued."""
 
     def room(self, size: int) -> bool:
-        """Whether so many bytes more can wait without being too many; always so if nothing waits."""
+        """Return whether `size` more bytes fit into the send queue; always True if it is empty."""
 
     def affords(self, size: int) -> bool:
-        """Count what the client is sent again, about `size` bytes, as if it had sent them itself, so that it is read later.
-        Return False if so much waits for it already that these would be too many."""
+        """Charge a message that is sent again, of about `size` bytes, to the client's rate, so that reading is delayed.
+        Return False if it does not fit into the send queue."""
 
     def identified(self, principal: Principal) -> None:
-        """The session has found out who the client is: from now on the connection is this subject's in counts and in the
-        log, and ends when the principal expires.
+        """Set the authenticated principal: the connection counts for its subject, is logged with it, and ends when it expires.
 
-        May be called once, after `Session.begin`. Raises `NexusError` where the subject has too many connections.
+        May be called once, after `Session.begin`. Raise `NexusError` if the subject has too many connections.
         """
 
     def note(self, text: str) -> None:
-        """Put into the log what the client is not told, the first time for each connection."""
+        """Log a problem that is not reported to the client; only the first one of each connection is logged."""
 
     def finish(self, close: Close) -> None:
-        """The session has said its last word, to who is leaving: the client is expected to close, and may read first. After a
-        while this side does."""
+        """End after the session's last message to a client that is leaving: the client is expected to close, and may read
+        first. After a while this side closes."""
 
     def probe(self, done: Callable[[], None]) -> None:
-        """Find out whether the client is still there, as `nexus_tw.interfaces.plugins.Peer.probe`."""
+        """Check whether the client still answers, as `nexus_tw.interfaces.peers.Peer.probe`."""
 
     def close(self, close: Close) -> None:
-        """Says why and closes; a second call does nothing."""
+        """Tell the client the reason and close; a second call does nothing."""
 
 
 class Session(Protocol):
@@ -57,39 +55,38 @@ class Session(Protocol):
 
     @property
     def peer(self) -> Peer | None:
-        """The client as somebody to whom messages for everybody are given; None where, or as long as, these are not for it.
-        Asked each time."""
+        """The client as a recipient of broadcasts; None if, or as long as, it gets none. Read for each broadcast."""
 
     def begin(self) -> None:
-        """The connection is open."""
+        """Begin the session: the connection is open."""
 
     def received(self, payload: bytes, is_binary: bool) -> None:
-        """One whole message, valid UTF-8 if text. May raise anything: the link logs it and calls `broken`."""
+        """Handle one whole message, valid UTF-8 if text. May raise any exception: the link logs it and calls `broken`."""
 
     def broken(self, payload: bytes) -> None:
-        """`received` raised over this message: tell the client that it was not its fault."""
+        """Report an internal error to the client: `received` raised an exception for this message."""
 
     def farewell(self, close: Close) -> bytes | None:
-        """Return the frames to send before a deliberate close; None if the connection is to be dropped without any goodbye,
-        not even that of its carrier."""
+        """Return the frames to send before a deliberate close; None to drop the connection without any farewell, not even the
+        transport's close handshake."""
 
     def overran(self) -> None:
-        """The client sent a message that is too long, for which the connection is about to be closed."""
+        """Note that the connection is about to be closed because the client sent a message that is too long."""
 
     def end(self) -> None:
-        """The connection is over."""
+        """End the session: the connection is closed."""
 
 
 class Dialect(Protocol):
-    """A language spoken over WebSocket or RawSocket, in frames of that transport: makes sessions."""
+    """A protocol over WebSocket or RawSocket, in frames of that transport. Makes sessions."""
 
     heartbeat: bytes  # frames sent to every connection at each interval
-    # Whether its sessions find out by themselves who a client is that showed no token (WAMP's HELLO). Until they have called
-    # `Link.identified` the connection is nobody's, and after `limits.auth` it is closed with 1008.
+    # Whether its sessions authenticate clients without a token themselves (WAMP's HELLO). Until a session has called
+    # `Link.identified`, the connection is unauthenticated; it is closed with 1008 after `limits.auth`.
     introduces: bool
 
     def session(self, link: Link, principal: Principal | None, address: str) -> Session:
-        """`principal` is None only where the dialect introduces."""
+        """Make a session. `principal` is None only if the dialect `introduces`."""
 
     def farewell(self, close: Close) -> bytes:
-        """Frames to be sent before a connection is closed that never got a session."""
+        """Return the frames to send before closing a connection that has no session."""

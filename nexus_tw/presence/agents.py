@@ -1,6 +1,6 @@
-"""Presence: which connections act for which agent id, and the `agent.status` event when the first comes or the last goes.
+"""Presence: the connections that represent each agent id, and the `agent.status` event for the first and after the last.
 
-A connection acts for an agent once it has registered or sent telemetry under its id, until it is gone.
+From its first `register` or valid `telemetry` for an agent until it closes, a connection represents that agent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nexus_tw.model.times import Timestamps
 from nexus_tw.runtime.spread import Spread
 
 Announce = Callable[[str, bytes, str], None]
-"""Publishes an event of the server's own: its type, its JSON, and the account of who caused it. Does not raise."""
+"""Publishes an event of the server's own: its type, its JSON, and the account that caused it. Does not raise."""
 
 
 class AgentStatus(msgspec.Struct, rename="camel", gc=False):
@@ -34,7 +34,7 @@ class AgentStatus(msgspec.Struct, rename="camel", gc=False):
 
 
 class Presence:
-    """Knows who is here. Every peer given to it must be given to `gone` in the end, and never again after that."""
+    """Tracks which agents are online. Every peer passed to it must finally be passed to `gone`, and never after that."""
 
     def __init__(
         self, announce: Announce, clock: IReactorTime, limits: Limits, metrics: Metrics, spread: Spread
@@ -45,23 +45,23 @@ class Presence:
         self._announce = announce
         self._clock = clock
         self._timestamps = Timestamps()
-        # Dictionaries for their order: what is told, and when, is the same in every run.
+        # Dictionaries, not sets, for a deterministic order of events.
         self._ids: dict[Peer, dict[str, None]] = {}
         self._peers: Multimap[str, Peer] = Multimap()
         self._registered: dict[str, Peer] = {}
 
     def acts(self, peer: Peer, agent_id: str) -> bool:
-        """The connection did something as this agent, whose id is a name; whether it now acts for it.
+        """Have the connection represent this agent, whose id is a name. Return whether it does.
 
-        Past `limits.agents` ids of one connection, or the share of its subject of `limits.agents_all`, it does not: a gateway
-        for more agents loses none of their telemetry, but those beyond are not seen as online. Called with every telemetry
-        message: when nothing changes it costs two look-ups.
+        It does not beyond `limits.agents` ids of one connection, or its subject's share of `limits.agents_all`: a gateway for
+        more agents loses none of their telemetry, but those beyond are not seen as online. Called for every telemetry message:
+        without a change the cost is two look-ups.
         """
         ids = self._ids.get(peer)
         return (ids is not None and agent_id in ids) or self._begins(peer, agent_id) is None
 
     def _begins(self, peer: Peer, agent_id: str) -> NexusError | None:
-        """The connection acts for one agent more; returns why it does not."""
+        """Have the connection represent one more agent. Return the error if it cannot."""
         ids = self._ids.get(peer, {})
         most = self._limits.agents
         if 0 < most <= len(ids):
@@ -78,11 +78,12 @@ class Presence:
         return None
 
     def registers(self, peer: Peer, agent_id: str, explicit: bool) -> Peer | None:
-        """The connection will execute commands as this agent; raises `invalid_message` for an id that is no name, and
-        `limit_exceeded` past `limits.agents` ids or the subject's share of `limits.agents_all`, and then nothing has changed.
+        """Have the connection execute commands for this agent.
 
-        An `explicit` id belongs to whoever registered it last: the connection that held it until now is closed, and
-        returned so that what it was executing can be given up. One that only sends telemetry under the id may stay.
+        Raise `invalid_message` if the id is no name, and `limit_exceeded` beyond `limits.agents` ids or the subject's share of
+        `limits.agents_all`; then nothing has changed. An `explicit` id belongs to the connection that registered it last: the
+        former holder is closed, and returned so that its executions can be ended. A connection that only sends telemetry
+        for the id may stay.
         """
         check_name(agent_id, "agentId")
         if agent_id not in self._ids.get(peer, ()):
@@ -91,7 +92,7 @@ class Presence:
                 try:
                     raise error
                 finally:
-                    del error  # its traceback leads through here
+                    del error  # its traceback refers to this frame
         if not explicit:
             return None
         older = self._registered.get(agent_id)
@@ -102,13 +103,13 @@ class Presence:
         return older
 
     def holder(self, agent_id: str) -> Peer | None:
-        """Return the connection that has registered under this explicit id."""
+        """Return the connection that has registered this explicit id; None if there is none."""
         return self._registered.get(agent_id)
 
     def gone(self, peer: Peer) -> None:
-        """The connection has ended; one that never acted for anybody may be given too.
+        """Remove a connection that has ended; it may be one that never represented an agent.
 
-        If it acted for many, it is forgotten little by little: meanwhile some of them are still online.
+        The removal of many agents is spread over reactor turns; meanwhile some of them are still online.
         """
         ids = self._ids.pop(peer, None)
         if ids:
@@ -127,11 +128,11 @@ class Presence:
             self._registered = dict(self._registered)
 
     def peers(self, agent_id: str) -> list[Peer]:
-        """The connections that act for this agent, the longest there first; empty when it is offline."""
+        """Return the connections that represent this agent, oldest first; empty if it is offline."""
         return self._peers.all(agent_id)
 
     def agents(self) -> list[str]:
-        """The ids of all agents that are online, the longest there first."""
+        """Return the ids of all online agents, oldest first."""
         return list(self._peers)
 
     def _tell(self, peer: Peer, agent_id: str, status: Literal["online", "offline"]) -> None:

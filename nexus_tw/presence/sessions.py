@@ -1,4 +1,4 @@
-"""The roster: who has joined a realm on this node, by the session's id."""
+"""The roster: the sessions that have joined a realm on this node, by session id."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nexus_tw.interfaces.peers import Peer
 
 
 class Roster:
-    """All sessions of one realm on this node, the longest there first."""
+    """All sessions of one realm on this node, oldest first."""
 
     def __init__(self) -> None:
         self._peers: dict[int, Peer] = {}
@@ -25,7 +25,7 @@ class Roster:
         self._roles.setdefault(peer.principal.role, {})[peer.number] = peer
 
     def remove(self, peer: Peer) -> bool:
-        """Whether it was there."""
+        """Remove a session. Return whether it was in the roster."""
         if self._peers.pop(peer.number, None) is None:
             return False
         same = self._roles[peer.principal.role]
@@ -35,11 +35,11 @@ class Roster:
         return True
 
     def count(self, roles: Iterable[str] | None) -> int:
-        """Return how many there are with one of these roles; None: with any."""
+        """Return the number of sessions with one of these roles; None: with any role."""
         return len(self._peers) if roles is None else sum(len(self._roles.get(role, ())) for role in frozenset(roles))
 
     def numbers(self, roles: Iterable[str] | None) -> list[int]:
-        """Return their ids, those with the same role in the order in which they came."""
+        """Return the ids of sessions with one of these roles (None: any); within a role, oldest first."""
         if roles is None:
             return list(self._peers)
         return [number for role in dict.fromkeys(roles) for number in self._roles.get(role, ())]

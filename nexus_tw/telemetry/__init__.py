@@ -1,1 +1,1 @@
-"""Telemetry: taken in, stored, announced, and removed when it is old."""
+"""Telemetry: validation, storage, announcement to subscribers, and retention."""

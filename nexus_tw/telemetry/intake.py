@@ -32,17 +32,17 @@ from nexus_tw.telemetry.outages import Outage
 from nexus_tw.telemetry.retention import Retention
 from nexus_tw.telemetry.shape import flatten
 
-WAITING: Final = 100_000  # samples that are not acknowledged yet
+WAITING: Final = 100_000  # samples not yet acknowledged
 WAITING_BYTES: Final = 64 * 1024 * 1024
-SHARED: Final = WAITING_BYTES  # of which each subject has a share
-SAMPLE: Final = 512  # bytes for which each sample counts besides in a share
-ANSWERED: Final = 128  # samples in a turn that are announced and acknowledged
+SHARED: Final = WAITING_BYTES  # bytes of which each subject has a share
+SAMPLE: Final = 512  # bytes of overhead that each sample counts in a share
+ANSWERED: Final = 128  # samples that are announced and acknowledged in one turn
 
 Ok = Callable[[int], None]
 Announce = Callable[[str, bytes, str], None]
 
-# A waiting sample: the row to store, the metrics as sent, the receiver of the answer, and the account it counts on.
-# A tuple, as it is made for every message.
+# A waiting sample: the row to store, the metrics as sent, the callbacks for the answer, and the account that it counts for.
+# A tuple, since one is made for every message.
 _Entry = tuple[Sample, bytes, Ok, Fail, str]
 
 _guarded: Final = Guard(__name__, "Telling of stored telemetry failed")
@@ -79,7 +79,7 @@ class Telemetry:
         self._held = 0
         self._held_bytes = 0
         self._shares = Budget("samples", SHARED, limits, metrics)
-        self._turn: IDelayedCall | None = None  # the end of this reactor turn, which begins a commit
+        self._turn: IDelayedCall | None = None  # begins a commit at the end of this reactor turn
         self._committing = False
         self._answered = 0
         self._ends: deque[tuple[Sequence[_Entry], NexusError | None]] = deque()  # batches to be answered, the oldest first

@@ -1,8 +1,7 @@
-"""Quotas: how fast telemetry may be stored for a subject or an agent, and how much of it there may be.
+"""Quotas: bounds on the rate and the amount of telemetry stored for a subject or an agent.
 
-What somebody has stored is counted in slices of the time for which telemetry is kept, and forgotten a slice at a time, as the
-store forgets it. The counts are saved in steps that are small beside the quota, so that a restart, also one by `kill -9`, gives
-nobody more than one step.
+Stored bytes are counted in slices of the retention time, which expire one by one, as the store removes samples. The counts are
+saved in steps that are small compared to the quota, so that a restart, even after `kill -9`, gains a holder at most one step.
 """
 
 from __future__ import annotations
@@ -17,24 +16,24 @@ from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.settings import Limits
 
-BURST: Final = 10.0  # s for which somebody who rested may store as much at once: agents send what they held back
-SLICES: Final = 30  # into which the time is divided
-HOLDERS: Final = 65536  # that are remembered, those that stored something last
-STEPS: Final = 256  # in which what is kept of one holder is saved, until it is all that there may be
+BURST: Final = 10.0  # seconds' worth of the rate that may be stored at once: agents send samples that they held back
+SLICES: Final = 30  # number of parts of the retention time
+HOLDERS: Final = 65536  # most recently active holders that are kept
+STEPS: Final = 256  # number of saves until a holder has filled its quota
 
 Kind = Literal["subject", "agent"]
 _PREFIX: Final[dict[Kind, str]] = {"subject": "", "agent": "agent_"}
 
 
 class _Slice:
-    """What was stored in a part of the time."""
+    """The bytes stored in one part of the retention time."""
 
     __slots__ = ("began", "bytes", "saved")
 
     def __init__(self, began: int) -> None:
         self.began = began  # ms since the epoch
         self.bytes = 0
-        self.saved = 0  # of these
+        self.saved = 0  # of these bytes
 
 
 class _Account:
@@ -51,10 +50,10 @@ class _Account:
 
 
 class Quotas:
-    """Counts the bytes that are stored for subjects, or for agents."""
+    """Counts the bytes stored for subjects, or for agents."""
 
     def __init__(self, kind: Kind, limits: Limits, retention: float, metrics: Metrics) -> None:
-        """`retention` in s; 0: for ever."""
+        """`retention` is in seconds; 0: for ever."""
         prefix = _PREFIX[kind]
         self._kind = kind
         self._keys = f"{prefix}telemetry_rate", f"{prefix}telemetry_kept"
@@ -64,11 +63,11 @@ class Quotas:
         self._retention = retention
         self._metrics = metrics
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
-        self.due: dict[str, None] = {}  # holders that stored a step since they were saved
+        self.due: dict[str, None] = {}  # holders that stored a whole step since the last save
 
     def take(self, holder: str, size: int, now: float) -> None:
-        """Count bytes that are going to be stored at `now` (s). Raise `rate_limited` if that is too fast for the holder, and
-        `limit_exceeded` if it has too much already."""
+        """Count bytes to be stored at time `now` (s). Raise `rate_limited` if the holder exceeds its rate, and
+        `limit_exceeded` if it exceeds its amount."""
         rate, most = self._read(self._limits)
         if not rate and not most:
             return
@@ -96,7 +95,7 @@ class Quotas:
         account.level -= size
 
     def give_back(self, holder: str, size: int) -> None:
-        """Bytes that were counted have not been stored after all."""
+        """Release counted bytes that were not stored after all."""
         account = self._accounts.get(holder)
         if account is not None and account.slices:
             taken = min(size, account.slices[-1].bytes)
@@ -105,7 +104,7 @@ class Quotas:
             account.unsaved -= taken
 
     def unsaved(self, everything: bool = False) -> list[Tally]:
-        """Return what has to be saved of the holders that are due, or of all; from now on it counts as saved."""
+        """Return the unsaved counts of the holders that are due, or of all, and mark them as saved."""
         holders, self.due = list(self._accounts if everything else self.due), {}
         tallies = []
         for holder in holders:
@@ -119,7 +118,7 @@ class Quotas:
         return tallies
 
     def not_saved(self, tallies: Iterable[Tally]) -> None:
-        """These could not be saved."""
+        """Mark these as unsaved again: saving them failed."""
         for holder, began, size in self._mine(tallies):
             account = self._accounts.get(holder)
             if account is not None:
@@ -130,7 +129,7 @@ class Quotas:
                         self.due[holder] = None
 
     def load(self, tallies: Iterable[Tally], now: float) -> None:
-        """Count what was stored before this process started."""
+        """Count bytes that were stored before this process started."""
         rate = self._read(self._limits)[0]
         for holder, began, size in sorted(self._mine(tallies), key=lambda each: each[1]):
             account = self._account(holder, rate, now)

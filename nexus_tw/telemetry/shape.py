@@ -1,4 +1,4 @@
-"""The shape of a sample: one flat object of names and numbers, booleans or texts."""
+"""The form of a sample: one flat object of numbers, booleans and strings by name."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _object(sent: bytes) -> dict[str, Any]:
     try:
         value = msgspec.json.decode(sent)
     except msgspec.ValidationError:
-        # Without a type to decode to, the range of numbers is all that is validated.
+        # Without a target type, msgspec validates only the range of numbers.
         raise invalid("metrics", _RANGE) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise invalid("metrics", "is not JSON") from None
