@@ -1,1 +1,1 @@
-"""Publish and subscribe: from a client through the bus to all subscribers."""
+"""Publish and subscribe: events from publishers through the bus to all subscribers."""

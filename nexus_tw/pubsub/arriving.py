@@ -1,6 +1,6 @@
-"""Arriving: events and news of gaps, from the bus to the hub.
+"""Arrivals: passes events and notices of gaps from the bus to the hub.
 
-The bus is the only way into the hub, so one node and many behave alike and nothing arrives twice.
+The bus is the only way into the hub, so that one node behaves like many, and no event arrives twice.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from nexus_tw.pubsub.groups import Subscriber
 from nexus_tw.pubsub.hub import Hub
 from nexus_tw.pubsub.subscribing import Subscriptions
 
-BROADCAST: Final = "nexus.broadcast"  # where those hear of broadcasts who are not told of them anyway
-CONTINUITY: Final = "nexus.continuity"  # where those hear of gaps whose dialect has no message for it
+BROADCAST: Final = "nexus.broadcast"  # the topic of broadcasts, for clients that do not get them without a subscription
+CONTINUITY: Final = "nexus.continuity"  # the topic of gaps, for clients whose dialect has no message for them
 
 
 class Arrivals:
-    """Hands what arrives to those on this node who subscribe to it."""
+    """Passes what arrives from the bus to the subscribers on this node."""
 
     def __init__(self, hub: Hub, subscriptions: Subscriptions, roster: Roster, metrics: Metrics) -> None:
         self._hub = hub
@@ -36,7 +36,7 @@ class Arrivals:
         self._metrics = metrics
 
     def event(self, event_type: str, data: bytes, metadata: bytes, position: Position | None = None) -> None:
-        """An event came over the bus."""
+        """Deliver an event from the bus."""
         self._metrics.events_received += 1
         if self._hub.wanted(event_type):
             event = Event.arrived(event_type, data, metadata, position)
@@ -47,7 +47,7 @@ class Arrivals:
                 self._hub.event(event, self._excluded(event))
 
     def _excluded(self, event: Event) -> list[Subscriber]:
-        """Those here whom the event's rule leaves out by their session."""
+        """Return the subscribers on this node that the event's rule excludes by session id."""
         if event.metadata is None or event.metadata.rule is None:
             return []
         peers = map(self._roster.get, event.metadata.rule.exclude)
@@ -55,7 +55,7 @@ class Arrivals:
         return [client for client in clients if client is not None]
 
     def gap(self, event_type: str) -> None:
-        """Events of this type were lost; tells everyone here who would have got them."""
+        """Tell the subscribers on this node that events of this type were lost."""
         self._tell(self._hub.interested(event_type), event_type)
 
     def _tell(self, patterns: Iterable[Pattern], event_type: str) -> None:
@@ -66,7 +66,7 @@ class Arrivals:
             self._hub.event(Event(CONTINUITY, Payload.of_value(msgspec.json.encode(data))))
 
     def broadcast(self, data: bytes, told: Collection[Peer]) -> int:
-        """Gives a broadcast to those here who subscribe to it and were not told of it; how many these are."""
+        """Deliver a broadcast to its subscribers on this node, except those in `told`. Return their number."""
         buckets = map(self._subscriptions.subscription, self._hub.interested(BROADCAST))
         subscribers = {peer for bucket in buckets for peer in bucket.peers()}
         others = subscribers.difference(told)
@@ -77,6 +77,6 @@ class Arrivals:
         return len(others)
 
     def gap_anywhere(self) -> None:
-        """Events of any type may have been lost; tells every subscriber here."""
+        """Tell every subscriber on this node that events of any type may have been lost."""
         for pattern in self._hub.patterns():
             self._tell((pattern,), pattern.text)

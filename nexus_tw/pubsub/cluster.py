@@ -1,4 +1,4 @@
-"""What nodes say to each other over the bus besides events: broadcasts and gaps."""
+"""Messages between nodes over the bus, apart from events: broadcasts and gaps."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from nexus_tw.runtime.guard import Guard
 
 _guarded: Final = Guard(__name__, "A broadcast could not be handed to a client")
 
-ANY: Final = ""  # of a gap: events of more types than are remembered one by one
-GAPS: Final = 1024  # types of lost events that are remembered until every node was told
-AGAIN: Final = 0.25  # s until a gap that the bus refused is told again
-PATIENCE: Final = 2.0  # s to wait for other nodes to say how many of their clients a broadcast reached
+ANY: Final = ""  # event type of a gap that concerns more types than are kept one by one
+GAPS: Final = 1024  # types of lost events that are kept until every node has been told
+AGAIN: Final = 0.25  # seconds until a gap that the bus refused is sent again
+PATIENCE: Final = 2.0  # seconds to wait for the other nodes' numbers of recipients of a broadcast
 
 
 class Spread(msgspec.Struct, tag="broadcast", gc=False):
-    """An administrator's message to every JSON session, and to all who subscribe to `nexus.broadcast`; each node answers
-    `origin` with `Reached`."""
+    """An administrator's message to every JSON session and every subscriber of `nexus.broadcast`; each node answers `origin`
+    with `Reached`."""
 
     origin: str
     number: int
@@ -37,7 +37,7 @@ class Spread(msgspec.Struct, tag="broadcast", gc=False):
 
 
 class Reached(msgspec.Struct, tag="reached", gc=False):
-    """How many clients of one node a broadcast was handed to."""
+    """The number of clients of one node that got a broadcast."""
 
     number: int
     recipients: int
@@ -61,13 +61,13 @@ class _Tally:
     def __init__(self, ok: Callable[[int], None], timer: IDelayedCall) -> None:
         self.ok = ok
         self.timer = timer
-        self.nodes: int | None = None  # how many will answer, once the bus has said so
+        self.nodes: int | None = None  # number of nodes that will answer; None until the bus has reported it
         self.answers = 0
         self.recipients = 0
 
 
 class Nodes:
-    """This node among the others."""
+    """Exchanges broadcasts and gaps with the other nodes."""
 
     _log = Logger()
 
@@ -78,7 +78,7 @@ class Nodes:
         everybody: Callable[[], Iterable[Peer]],
         arrivals: Arrivals,
     ) -> None:
-        """`everybody` gives the peers that broadcasts are for, besides those that subscribe to them."""
+        """`everybody` returns the peers that get broadcasts without a subscription."""
         self._bus = bus
         self._clock = clock
         self._everybody = everybody
@@ -86,18 +86,18 @@ class Nodes:
         self._timestamps = Timestamps()
         self._tallies: dict[int, _Tally] = {}
         self._number = 0
-        self._gaps: dict[str, None] = {}  # that no node was told of yet
+        self._gaps: dict[str, None] = {}  # event types of gaps not sent yet
         self._telling: IDelayedCall | None = None
 
     def broadcast(self, data: msgspec.Raw, ok: Callable[[int], None], fail: Fail) -> None:
-        """Sends to everybody on every node; `ok` gets the number of recipients, of nodes that answered in time."""
+        """Send JSON to all clients of all nodes; `ok` gets the number of recipients on nodes that answered in time."""
         self._number += 1
         number = self._number
         tally = _Tally(ok, self._clock.callLater(PATIENCE, self._count, number))
         self._tallies[number] = tally
 
         def sent(nodes: int | NexusError) -> None:
-            if number not in self._tallies:  # counted already, as the bus took too long
+            if number not in self._tallies:  # reported already, since the bus took too long
                 return
             if isinstance(nodes, NexusError):
                 tally.timer.cancel()
@@ -111,7 +111,7 @@ class Nodes:
         self._bus.send(None, _encode(spread), sent)
 
     def tell_gap(self, event_type: str) -> None:
-        """Make every node tell its subscribers that events of this type were lost, as soon as the bus takes that."""
+        """Make every node tell its subscribers that events of this type were lost, as soon as the bus accepts the message."""
         if len(self._gaps) >= GAPS and event_type not in self._gaps:
             self._gaps = {}
             event_type = ANY
@@ -120,7 +120,7 @@ class Nodes:
         self._schedule(0)
 
     def _schedule(self, seconds: float) -> None:
-        # While the bus is away nothing is tried: `restored` goes on.
+        # No attempts while the bus is unreachable: `restored` resumes.
         if self._telling is None and self._bus.available:
             self._telling = self._clock.callLater(seconds, self._tell_gaps)
 
@@ -140,11 +140,11 @@ class Nodes:
     # --- from the bus
 
     def message(self, body: bytes) -> None:
-        """Another node, or this one, has sent this."""
+        """Handle a message of another node, or of this one."""
         try:
             message = _decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self._log.warn("Dropped a message between nodes that is none of ours ({size} bytes)", size=len(body))
+            self._log.warn("Dropped a message between nodes that cannot be decoded ({size} bytes)", size=len(body))
             return
         if type(message) is Spread:
             recipients = self._deliver(message)
@@ -163,7 +163,7 @@ class Nodes:
                 self._arrivals.gap(message.event_type)
 
     def restored(self) -> None:
-        """The bus is back: tell the gaps that it could not take."""
+        """Send the gaps that could not be sent while the bus was unreachable."""
         self._tell_gaps()
 
     # ---

@@ -1,7 +1,7 @@
-"""Groups, buckets and cohorts: subscribers that get the same bytes.
+"""Groups, buckets and cohorts: sets of subscribers that get the same bytes.
 
-A bucket has the groups of one pattern; a group, the cohorts whose peers subscribe to that pattern with one filter; a cohort,
-peers of one encoding that are in the same groups. The hub puts subscribers in and takes them out.
+A bucket has the groups of one pattern. A group has the cohorts whose peers subscribe to that pattern with one filter. A cohort
+has the peers with one encoding that are in the same groups. The hub adds and removes subscribers.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from nexus_tw.model.names import Pattern
 
 
 class Group:
-    """All who subscribe to one pattern with one filter."""
+    """All subscribers with the same pattern and filter."""
 
     __slots__ = ("bucket", "cohorts", "filter", "indexed", "size")
 
     def __init__(self, bucket: Bucket, filter_: Filter | None) -> None:
         self.bucket = bucket
         self.filter = filter_
-        self.cohorts: dict[Cohort, None] = {}  # ordered, so that fan-out is the same in every run
+        self.cohorts: dict[Cohort, None] = {}  # ordered, so that the fan-out is deterministic
         self.size = 0
         self.indexed: tuple[str, Hashable] | None = None
 
 
 class Bucket:
-    """All groups of one pattern, arranged by what their filters ask for; to WAMP, one subscription (`number` is its id)."""
+    """All groups of one pattern, indexed by the values in their filters; in WAMP, one subscription (`number` is its id)."""
 
     __slots__ = ("created", "filtered", "groups", "index", "number", "pattern", "plain", "scanned", "subscribers")
 
@@ -44,7 +44,7 @@ class Bucket:
         self.scanned: list[Group] = []
 
     def group(self, filter_: Filter | None) -> Group:
-        """Return the group of this filter; make it if there is none."""
+        """Return the group of this filter; create it if there is none."""
         identity = filter_.identity if filter_ else None
         group = self.groups.get(identity)
         if group is None:
@@ -53,7 +53,7 @@ class Bucket:
         return group
 
     def drop(self, group: Group) -> None:
-        """Remove a group that nobody is in any more."""
+        """Remove a group that has no members any more."""
         if group.filter is None:
             self.plain = None
             del self.groups[None]
@@ -72,12 +72,12 @@ class Bucket:
         self.filtered = bool(self.index or self.scanned)
 
     def peers(self) -> list[Peer]:
-        """Return all who subscribe to the pattern, each once."""
+        """Return all subscribers of the pattern, each once."""
         cohorts = (cohort for group in self.groups.values() for cohort in group.cohorts)
         return list(dict.fromkeys(member.peer for cohort in cohorts for member in cohort.members))
 
     def matching(self, facts: Facts) -> Iterator[Group]:
-        """Yield the groups whose filter the event passes; the group without a filter is `plain`."""
+        """Yield the groups whose filter matches the event, without the group that has no filter (`plain`)."""
         for name, values in self.index.items():
             for group in values.get(scalar_key(facts[name]), ()):
                 if group.filter.matches(facts):  # type: ignore[union-attr]
@@ -94,8 +94,8 @@ class Bucket:
         if not group.filter.keys:
             self.scanned.append(group)
             return
-        # Of several equalities take the one that shares its value with the fewest others, on a name already indexed if it
-        # can be: one name more is one look-up more for each event.
+        # Of several equalities choose the one with the fewest other groups at its value; among those, prefer a name that is
+        # already indexed, since each further name is one more look-up for every event.
         name, value = group.indexed = min(group.filter.keys, key=self._crowd)
         self.index.setdefault(name, {}).setdefault(value, []).append(group)
 
@@ -106,7 +106,7 @@ class Bucket:
 
 
 class Batch:
-    """Frames that go to the same members of a cohort; without a rule to all of them."""
+    """Consecutive frames for the members of a cohort that `rule` admits; None: for all members."""
 
     __slots__ = ("frames", "rule")
 
@@ -126,23 +126,23 @@ class Cohort:
         self.encoding = encoding
         self.members: dict[Subscriber, None] = {}
         self.pending: list[Batch] = []
-        self.last: object = None  # the last event put in
+        self.last: object = None  # the last event added
 
 
 class Subscriber:
-    """A peer's place in the hub: its (pattern, filter) pairs and the cohort these put it into."""
+    """A peer's state in the hub: its (pattern, filter) pairs, and the cohort that results from them."""
 
     __slots__ = ("cohort", "pairs", "peer", "weight")
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
-        self.weight = 0  # of its filters, those of pairs that do not stand yet among them
-        self.pairs: dict[str, dict[Hashable, Group]] = {}  # by the pattern as written
+        self.weight = 0  # of its filters, including those of pairs that are not active yet
+        self.pairs: dict[str, dict[Hashable, Group]] = {}  # by the pattern's text
         self.cohort: Cohort | None = None
 
     def __len__(self) -> int:
         return sum(map(len, self.pairs.values()))
 
     def buckets(self, texts: Iterable[str]) -> list[Bucket]:
-        """Return the buckets of these patterns, all of which it subscribes to."""
+        """Return the buckets of these patterns; it must be subscribed to all of them."""
         return [next(iter(self.pairs[text].values())).bucket for text in texts]

@@ -1,21 +1,21 @@
-"""The hub: who on this node subscribes to what, and the fan-out of an event to them.
+"""The hub: the subscriptions of this node's clients, and the fan-out of events to them.
 
-The cost of a fan-out is kept away from the number of subscribers:
+The cost of a fan-out depends as little as possible on the number of subscribers:
 
-* Subscribers of the same (pattern, filter) are one **group**; a filter is evaluated once for each group, and groups whose
-  filter asks for equality are found by the event's value in a dictionary, not by asking each.
-* Peers with the same encoding and the same groups are one **cohort**. What a cohort gets within a reactor turn is gathered
-  once, joined once, and the same bytes go to each member in one write.
+* Subscribers with the same (pattern, filter) form one **group**. A filter is evaluated once for each group, and groups whose
+  filter has an equality are found by the event's value in a dictionary.
+* Peers with the same encoding and the same groups form one **cohort**. The frames for a cohort within a reactor turn are
+  gathered once and joined once; each member gets the same bytes in one write.
 
-What a client hears of an event that matches several of its subscriptions is its dialect's matter: by an encoding of which
-`once` is true it is put into a cohort once, which is also what keeps a client from getting it twice; else once for each
-subscription, a subscription being a pattern. An event that is not for everybody (`events.Rule`) goes to those members of a
-cohort that it is for; where that is all of them, it travels with the others.
+If an event matches several subscriptions of a client, the encoding decides: with `once`, a cohort gets the event once, which
+also prevents duplicates for its clients; otherwise once for each subscription, that is, for each pattern. An event with a rule
+(`events.Rule`) goes only to the members of a cohort that the rule admits; if that is all of them, it joins the other frames.
 
-A peer that changes its subscriptions in mid-turn first gets what its old cohort has gathered, and nothing that the new one had.
+A peer that changes its subscriptions within a turn first gets the frames of its old cohort, and none gathered before in the new
+one.
 
-A peer, an encoding or a filter that raises costs nobody else anything: what was raised is raised again at the end of the
-turn, where it is logged. A peer that raised has lost events, so it is closed.
+An exception of a peer, an encoding or a filter affects no other client: it is raised again at the end of the turn, where it is
+logged. A peer that raised has lost events, so it is closed.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from nexus_tw.model.pattern_index import PatternIndex, selecting
 from nexus_tw.pubsub.fan import Fan
 from nexus_tw.pubsub.groups import Batch, Bucket, Cohort, Group, Subscriber
 
-ROUTES_BYTES: Final = 8 << 20  # of event types for which the matching patterns are remembered, which may be many
+ROUTES_BYTES: Final = 8 << 20  # of the cache of matching patterns by event type
 
 
 class Hub:
     """Subscriptions, groups, fan-out."""
 
     def __init__(self, end_of_turn: Callable[[Callable[[], None]], None], metrics: Metrics, now: Callable[[], float]) -> None:
-        """`end_of_turn` calls back once at the end of the reactor turn; `now` gives seconds since the epoch."""
+        """`end_of_turn` calls its argument once at the end of the reactor turn; `now` returns seconds since the epoch."""
         self._end_of_turn = end_of_turn
         self._now = now
         self._metrics = metrics
@@ -54,7 +54,7 @@ class Hub:
         self._by_number: dict[int, Bucket] = {}
 
     def subscribe(self, subscriber: Subscriber, pairs: Iterable[tuple[Pattern, Filter | None]]) -> None:
-        """Adds pairs; those the subscriber has already change nothing."""
+        """Add pairs to the subscriber; those that it has already change nothing."""
         for pattern, filter_ in pairs:
             bucket = self._bucket(pattern)
             group = bucket.group(filter_)
@@ -69,33 +69,33 @@ class Hub:
         self._place(subscriber)
 
     def unsubscribe(self, subscriber: Subscriber, patterns: Iterable[str]) -> None:
-        """Drops all of the subscriber's pairs that were written with these very strings."""
+        """Remove all pairs of the subscriber with exactly these pattern texts."""
         left = self._left([subscriber.pairs.pop(text, {}) for text in patterns])
         if left:
             self._place(subscriber)
             self._leave(left)
 
     def remove(self, subscriber: Subscriber) -> None:
-        """Drops everything of a subscriber that goes; it gets nothing any more, gathered events included."""
+        """Remove a subscriber that has left; it gets no more events, not even those gathered in this turn."""
         left = self._left(subscriber.pairs.values())
         subscriber.pairs.clear()
         self._quit(subscriber)
         self._leave(left)
 
     def patterns(self) -> list[Pattern]:
-        """Every pattern that somebody here subscribes to."""
+        """Return all patterns with subscribers on this node."""
         return [bucket.pattern for bucket in self._buckets]
 
     def interested(self, event_type: str) -> list[Pattern]:
-        """The patterns, of those subscribed to, that an event of this type matches."""
+        """Return the subscribed patterns that select an event of this type."""
         return [bucket.pattern for bucket in self._buckets.find(event_type)]
 
     def buckets(self) -> list[Bucket]:
-        """What is subscribed to, pattern by pattern."""
+        """Return all subscriptions, one for each pattern."""
         return list(self._buckets)
 
     def numbered(self, number: int) -> Bucket | None:
-        """Return the subscriptions with that id."""
+        """Return the subscription with that id; None if there is none."""
         return self._by_number.get(number)
 
     def matching(self, name: str) -> list[Bucket]:
@@ -103,15 +103,15 @@ class Hub:
         return self._buckets.matching(name)
 
     def bucket(self, pattern: Pattern) -> Bucket | None:
-        """What is subscribed to under this very pattern."""
+        """Return the subscription of exactly this pattern; None if there is none."""
         return self._buckets.get(pattern)
 
     def wanted(self, event_type: str) -> bool:
-        """Whether anybody here might get an event of this type."""
+        """Return whether an event of this type may have a recipient on this node."""
         return self._buckets.any(event_type)
 
     def event(self, event: Event, excluded: Collection[Subscriber] = ()) -> None:
-        """Gathers the event for every cohort that shall get it. `excluded` are those that its rule leaves out by session."""
+        """Gather the event for every cohort of its recipients. `excluded` are those that its rule excludes by session id."""
         buckets = self._buckets.find(event.type)
         if not buckets:
             return
@@ -130,8 +130,10 @@ class Hub:
                     self._fails(error)
 
     def tell(self, patterns: Iterable[Pattern], write: Callable[[Encoding], bytes]) -> None:
-        """Puts a frame of another kind than an event, once, among the events of everyone who subscribes to one of these
-        very patterns. Those in whose encoding it is nothing get nothing."""
+        """Send a frame that is no event to all subscribers of exactly these patterns, once to each, in order with their events.
+
+        `write` returns the frame for an encoding. Skip encodings that have no such message, for which the frame is empty.
+        """
         notice = object()
         frames: dict[Hashable, bytes] = {}
         for pattern in patterns:
@@ -146,7 +148,7 @@ class Hub:
                             self._put(cohort, notice, frame, None)
 
     def flush(self) -> None:
-        """Hands what was gathered to the peers: one join for each cohort, one write for each peer."""
+        """Write the gathered frames to the peers: one join for each cohort, one write for each peer."""
         while self._dirty:
             self._flush(self._dirty.popleft())
 
@@ -215,7 +217,7 @@ class Hub:
 
     @staticmethod
     def _left(held: Iterable[dict[Hashable, Group]]) -> list[Group]:
-        """Return the groups that a subscriber has by its patterns, of which it has left each."""
+        """Count a subscriber out of the patterns that it has left; return their groups. `held` has its groups by pattern."""
         left: list[Group] = []
         for groups in held:
             left += groups.values()
@@ -235,9 +237,9 @@ class Hub:
                 self._buckets.drop(bucket.pattern)
 
     def _place(self, subscriber: Subscriber) -> None:
-        """Moves the subscriber to the cohort that its pairs ask for.
+        """Move the subscriber to the cohort of its encoding and pairs.
 
-        A write may end a peer (one that does not read) and so remove it: this one, or the last member of the other cohort.
+        A write may end a peer (a slow consumer) and so remove it: this one, or the last member of the other cohort.
         """
         if subscriber.cohort is not None:
             self._flush(subscriber.cohort)
@@ -249,7 +251,7 @@ class Hub:
         key = (encoding.key, groups)
         cohort = self._cohorts.get(key)
         if cohort is not None:
-            self._flush(cohort)  # what was gathered before the subscriber came is not for it
+            self._flush(cohort)  # frames gathered before the subscriber joined are not for it
             cohort = self._cohorts.get(key)
         if cohort is None:
             cohort = self._cohorts[key] = Cohort(key, encoding)
@@ -272,7 +274,7 @@ class Hub:
 
 
 def _alike(one: Rule | None, other: Rule | None) -> bool:
-    """Whether the two rules are known to say the same. Long lists are not compared: that would be done for each cohort."""
+    """Return whether the rules are known to be equal. Long lists are not compared, as it would be done for each cohort."""
     if one is other:
         return True
     return one is not None and other is not None and one.short and other.short and one == other

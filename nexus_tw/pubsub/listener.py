@@ -1,4 +1,4 @@
-"""What a realm hears from its bus, handed to the part that it is for."""
+"""The listener of a realm's bus: passes events, messages and state changes to the responsible parts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nexus_tw.pubsub.publishing import Publications
 
 
 class Listener:
-    """Provides `nexus_tw.interfaces.plugins.BusListener`."""
+    """Implements `nexus_tw.interfaces.plugins.BusListener`."""
 
     def __init__(self, arrivals: Arrivals, publications: Publications, nodes: Nodes) -> None:
         self.event = arrivals.event

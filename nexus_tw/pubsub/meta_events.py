@@ -1,7 +1,7 @@
-"""Meta events: what happens to sessions, subscriptions and registrations, told to those on the same node who subscribe.
+"""Meta events about sessions, subscriptions and registrations (WAMP: session, subscription and registration meta API).
 
-WAMP's session, subscription and registration meta API. They do not go over the bus: their ids mean something on this node
-only, and a server that nobody watches does no work for it. Of subscriptions to meta events themselves nothing is told.
+They do not use the bus: their ids are valid on this node only, and without subscribers they cost no work. There are no meta
+events about subscriptions to meta events.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class Meta:
-    """Tells of it."""
+    """Publishes the meta events of a realm to subscribers on this node."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -71,7 +71,7 @@ def _watches(subscription: Subscription) -> bool:
 
 
 def session_details(peer: Peer) -> dict[str, Any]:
-    """What is told of a session: `{session, authid, authrole, authmethod, authprovider, transport}`."""
+    """Return a session's details: `{session, authid, authrole, authmethod, authprovider, transport}`."""
     return {
         "session": peer.number,
         "authid": peer.principal.subject,
@@ -83,6 +83,6 @@ def session_details(peer: Peer) -> dict[str, Any]:
 
 
 def details(what: Subscription | Registration, **more: Any) -> dict[str, Any]:
-    """What is told of a subscription or registration: `{id, created, uri, match}`, of a registration `invoke` as well."""
+    """Return the details of a subscription or registration: `{id, created, uri, match}`, and those in `more` (`invoke`)."""
     match, uri = what.pattern.policy
     return {"id": what.number, "created": format_millis(what.created), "uri": uri, "match": match, **more}

@@ -1,11 +1,11 @@
-"""Order: what one client asks for takes effect in the order in which it asked, whatever some of it waits for in between.
+"""Order: the requests of one client take effect in the order in which it sent them, even if some have to wait.
 
-A client has a line only while something that it asked for has not taken effect: a subscription that the bus has not
-confirmed, a question that the authorizer has not answered. What it asks for meanwhile takes a place in that line and is
-done once everything before it is. The authorizer is asked at once, so that several questions of one client are under way
-together; only the effects wait for each other.
+A client has a line (queue) only while a request of it has not taken effect: a subscription that the bus has not confirmed, or
+an authorization that is not decided. Later requests take a place in that line and are carried out once all before them have
+taken effect. The authorizer is called at once, so that several authorizations of one client run concurrently; only their
+effects wait for each other.
 
-For a client without a line the cost is one look into a dictionary.
+For a client without a line the cost is one look-up in a dictionary.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.settings import Limits
 from nexus_tw.runtime.guard import Guard
 
-MOST_BYTES: Final = 1048576  # of messages in one line, besides limits.waiting, which counts them
+MOST_BYTES: Final = 1048576  # of messages in one line, in addition to limits.waiting, which bounds their number
 ALL_BYTES: Final = 67108864  # of messages in all lines of a realm on this node
-PLACE: Final = 512  # bytes for which each message counts besides in that
+PLACE: Final = 512  # bytes of overhead that each message counts in ALL_BYTES
 
 _guarded: Final = Guard(__name__, "What a client asked for could not be done in its turn")
 
 
 class Place:
-    """Holds the place of one message in its client's line."""
+    """The place of one message in its client's line."""
 
     __slots__ = ("_line", "act", "size")
 
     def __init__(self, line: _Line, size: int) -> None:
         self._line = line
-        self.act: Callable[[], None] | None = None  # what to do in its turn; None while something else is waited for
+        self.act: Callable[[], None] | None = None  # carries it out in its turn; None until it is ready
         self.size = size
 
     def ready(self, act: Callable[[], None]) -> None:
-        """Call `act` when its turn comes, perhaps before this returns: nothing else is waited for any more."""
+        """Mark the message as ready: `act` is called in its turn, perhaps before this returns."""
         self.act = act
         self._line.go_on()
 
@@ -55,12 +55,12 @@ class _Line:
         self.account = peer.principal.account
         self.places: deque[Place] = deque()
         self.bytes = 0
-        self.held = False  # what was done last has not taken effect yet
-        self.leaving = False  # the client is gone: nothing holds the line up any more
+        self.held = False  # the last request that was carried out has not taken effect yet
+        self.leaving = False  # the client is gone: nothing blocks the line any more
         self.running = False
 
     def go_on(self) -> None:
-        """Do what can be done now."""
+        """Carry out all requests whose turn has come."""
         if self.running:
             return
         places = self.places
@@ -76,7 +76,7 @@ class _Line:
 
 
 class Lines:
-    """The lines of all clients of a realm on this node that have one."""
+    """The lines of a realm's clients on this node."""
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
         self._limits = limits
@@ -86,19 +86,19 @@ class Lines:
 
     @property
     def waiting(self) -> Container[Peer]:
-        """The clients that have a line."""
+        """The clients with a line."""
         return self._lines
 
     def waits(self, peer: Peer) -> bool:
-        """Return whether what the client asks for now has to take a place; not while its turn has come."""
+        """Return whether a new request of the client has to take a place; False while its line is being worked off."""
         line = self._lines.get(peer)
         return line is not None and not line.running
 
     def place(self, peer: Peer, size: int = 0) -> Place:
         """Take a place at the end of the client's line for a message of `size` bytes.
 
-        Raise `rate_limited` if `limits.waiting` messages or `MOST_BYTES` wait already, or too much of the subject's connections
-        or of all.
+        Raise `rate_limited` if `limits.waiting` messages or `MOST_BYTES` of this connection are queued already, or if its
+        subject's share or the size of the budget for all connections is exceeded.
         """
         line = self._lines.get(peer) or _Line(self, peer)
         most = self._limits.waiting
@@ -119,19 +119,19 @@ class Lines:
         return place
 
     def hold(self, peer: Peer) -> None:
-        """Let nothing overtake the request in hand: it takes effect later."""
+        """Block the line: the current request takes effect later, and no later one may overtake it."""
         line = self._line(peer)
         line.held = not line.leaving
 
     def release(self, peer: Peer) -> None:
-        """It has taken effect: go on."""
+        """Unblock the line: the request has taken effect."""
         line = self._lines.get(peer)
         if line is not None and line.held:
             line.held = False
             line.go_on()
 
     def leave(self, peer: Peer) -> None:
-        """The client is gone: what it still asked for takes effect without waiting for what was held."""
+        """Clear the line of a client that is gone: its remaining requests take effect without waiting."""
         line = self._lines.get(peer)
         if line is not None:
             line.leaving = True
@@ -144,7 +144,7 @@ class Lines:
         return line is not None and line.leaving
 
     def end(self, peer: Peer) -> None:
-        """Forget a line in which nothing is left."""
+        """Remove an empty line."""
         del self._lines[peer]
 
     def _line(self, peer: Peer) -> _Line:

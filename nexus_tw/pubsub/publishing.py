@@ -1,4 +1,4 @@
-"""Publishing: events on their way to the bus, those of clients as far as policy lets them, and the server's own."""
+"""Publishing: sends events to the bus, those of clients after authorization, and the server's own."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from nexus_tw.model.policy import Principal
 from nexus_tw.model.positions import Position
 from nexus_tw.model.settings import Limits
 
-OUTBOX_BYTES: Final = 67108864  # besides limits.outbox, which counts events
+OUTBOX_BYTES: Final = 67108864  # in addition to limits.outbox, which bounds the number of events
 
 
 class Publications:
-    """Takes what is published on this node to the bus."""
+    """Sends the events published on this node to the bus."""
 
     def __init__(self, bus: IBus, limits: Limits, metrics: Metrics, tell_gap: Callable[[str], None]) -> None:
-        """`tell_gap` makes every node tell its subscribers, once the bus takes that: events of that type were lost before
+        """`tell_gap` makes every node tell its subscribers, once the bus accepts that, that events of a type were lost before
         they reached the bus."""
         self._tell_gap = tell_gap
         self._bus = bus
@@ -41,7 +41,7 @@ class Publications:
         fail: Fail,
         metadata: EventMetadata | None = None,
     ) -> None:
-        """Publishes on a client's behalf; `ok` once the bus has taken it. `metadata` goes with it to other Nexus nodes."""
+        """Publish an event of a client; call `ok` once the bus has accepted it, else `fail`. `metadata` is for Nexus nodes."""
         try:
             self.check(principal, event_type)
         except NexusError as error:
@@ -50,14 +50,14 @@ class Publications:
         self.put(event_type, payload.data, ok, fail, metadata)
 
     def check(self, principal: Principal, event_type: str, member: str = "eventType") -> None:
-        """Raise where `principal` may not publish under this name, which came in this member of a message."""
+        """Raise `NexusError`, naming `member`, if the event type is invalid or `principal` may not publish it."""
         check_free(event_type, member)
         principal.require("publish", event_type)
 
     def put(
         self, event_type: str, data: bytes, ok: Callable[[], None], fail: Fail, metadata: EventMetadata | None = None
     ) -> None:
-        """Publishes JSON that was checked before."""
+        """Publish JSON that was validated before."""
 
         def done(taken: Position | NexusError | None) -> None:
             if isinstance(taken, NexusError):
@@ -69,8 +69,8 @@ class Publications:
         self._bus.publish(event_type, data, done, b"" if metadata is None else encode_metadata(metadata))
 
     def announce(self, event_type: str, data: bytes, account: str) -> None:
-        """Publishes an event of the server's own, which that account caused. While the bus is away it waits in a bounded
-        outbox, out of which those go first that accounts with more than their share caused."""
+        """Publish an event of the server's own, caused by `account`. While the bus is unreachable it is queued in a bounded
+        outbox, which evicts events of accounts that exceed their share first."""
         if self._bus.available and not self._outbox:
             self._send(event_type, data)
             return
@@ -81,7 +81,7 @@ class Publications:
             self.missed(lost_type)
 
     def missed(self, event_type: str) -> None:
-        """Events of this type were lost on their way to the bus, and no publisher was told: have all subscribers told."""
+        """Tell all subscribers that events of this type were lost before the bus; for events without acknowledgement."""
         self._tell_gap(event_type)
 
     def _send(self, event_type: str, data: bytes) -> None:
@@ -95,13 +95,13 @@ class Publications:
         self._bus.publish(event_type, data, done)
 
     def restored(self) -> None:
-        """The bus is back: send what waited."""
+        """Send the events in the outbox: the bus is reachable again."""
         for event_type, data in self._outbox.clear():
             self._send(event_type, data)
 
 
 def check_free(event_type: str, member: str) -> None:
-    """Raise for a name under which no client may publish, whatever its rights; it came in this member of a message."""
+    """Raise `NexusError`, naming `member`, for an event type that no client may publish, whatever its rights."""
     check_name(event_type, member)
     if is_reserved(event_type):
         raise NexusError("forbidden", f"Not allowed to publish {event_type}: the name is reserved")

@@ -1,6 +1,6 @@
-"""Subscribing: from a peer's wish through policy to the bus and the hub.
+"""Subscribing: authorizes a peer's request, then subscribes on the bus and in the hub.
 
-There is one subscription on the bus for each pattern that anybody here wants, and a subscriber is answered once it stands.
+This node has one subscription on the bus for each pattern with subscribers. A request is answered once it is active.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from nexus_tw.pubsub.meta_events import Meta
 from nexus_tw.pubsub.order import Lines
 from nexus_tw.runtime.guard import Guard
 
-WILDCARDS: Final = 32768  # patterns of a realm and process that the bus compares with every event: Redis does, for each publish
+WILDCARDS: Final = 32768  # patterns of a realm and process; Redis compares all of them with every published event
 
-_guarded: Final = Guard(__name__, "A subscriber could not be told that its subscription stands")
+_guarded: Final = Guard(__name__, "A subscriber could not be told that its subscription is active")
 
 
 class _Interest:
-    """This node's one subscription on the bus for a pattern, and who waits for it to stand.
+    """This node's subscription on the bus for a pattern, with the requests that wait for it to become active.
 
-    One with a wildcard is on the account of who asked for it first, for as long as anybody wants it.
+    A pattern with a wildcard counts for the account that requested it first, as long as it has any subscriber.
     """
 
     __slots__ = ("account", "count", "pattern", "standing", "waiters")
@@ -52,7 +52,7 @@ class _Interest:
 
 
 class Subscriptions:
-    """What everybody on this node subscribes to."""
+    """The subscriptions of a realm's clients on this node."""
 
     def __init__(self, bus: IBus, hub: Hub, limits: Limits, metrics: Metrics, meta: Meta) -> None:
         self._meta = meta
@@ -66,14 +66,14 @@ class Subscriptions:
         self.lines = Lines(limits, metrics)
 
     def subscribe(self, peer: Peer, rights: Principal, request: SubscribeRequest, reply: SubscribeReply) -> None:
-        """Add (pattern, filter) pairs to the peer's. Nothing that the peer asks for after this overtakes it
-        (`nexus_tw.pubsub.order`).
+        """Add (pattern, filter) pairs to the peer's. No later request of the peer overtakes this one (`nexus_tw.pubsub.order`).
 
-        `rights` must cover all patterns. While the bus is away nobody can tell what was missed, so `since` is refused.
+        If one pattern is refused, the whole request is refused. `rights` must cover all patterns. While the bus is unreachable
+        it is unknown what was missed, so `since` is refused.
         """
         patterns, filters, since = request
         try:
-            # Before each is looked at: thousands of new patterns in one message would take the time of everybody here.
+            # Before parsing each: thousands of new patterns in one message would delay all clients.
             if 0 < self._limits.subscriptions < len(patterns) and self._limits.subscriptions < len(set(patterns)):
                 raise self._too_many()
             parsed = [
@@ -96,14 +96,14 @@ class Subscriptions:
             reply.fail(error)
 
     def unsubscribe(self, peer: Peer, events: list[str], ok: Callable[[], None]) -> None:
-        """Drops the peer's pairs written with these very strings; those it does not have change nothing.
+        """Remove the peer's pairs with exactly these pattern texts; patterns that it does not have change nothing.
 
-        Raises `rate_limited` where too much of what the peer asked for still waits for the bus.
+        Raise `rate_limited` if too many requests of the peer are still queued.
         """
         self._in_turn(peer, lambda: self._unsubscribe(peer, events, ok))
 
     def gone(self, peer: Peer) -> None:
-        """Drops all that a peer subscribed to."""
+        """Remove all subscriptions of a peer that is gone."""
         self.lines.leave(peer)
         subscriber = self._clients.pop(peer, None)
         if subscriber is not None:
@@ -115,17 +115,17 @@ class Subscriptions:
             self._tell_left(peer, buckets)
 
     def subscriber(self, peer: Peer) -> Subscriber | None:
-        """Return the peer as the hub knows it; None if it never subscribed."""
+        """Return the peer's state in the hub; None if it never subscribed."""
         return self._clients.get(peer)
 
     def subscription(self, pattern: Pattern) -> Bucket:
-        """What is subscribed to under a pattern that somebody here subscribes to."""
+        """Return the subscription of a pattern that has subscribers on this node."""
         bucket = self._hub.bucket(pattern)
         assert bucket is not None, pattern
         return bucket
 
     def held(self, peer: Peer, number: int) -> Pattern | None:
-        """The pattern of the peer's subscription with that id; None where it has none."""
+        """Return the pattern of the peer's subscription with that id; None if it has none."""
         subscriber = self._clients.get(peer)
         if subscriber is not None:
             for bucket in subscriber.buckets(subscriber.pairs):
@@ -190,11 +190,11 @@ class Subscriptions:
                 created = [p for p in acquired if self._hub.bucket(p) is None]
                 self._hub.subscribe(subscriber, [(p, condition) for p in patterns])
                 if self._clients.get(peer) is not subscriber:
-                    return  # what was gathered for it before ended it
+                    return  # writing its gathered events ended it
                 reply.ok()
                 for pattern in acquired:
                     self._meta.subscribed(peer, self.subscription(pattern), pattern in created)
-            else:  # it left in the meantime, so `gone` did not know of these
+            else:  # the peer left in the meantime, and `gone` did not know of these
                 self._release(p.text for p in acquired)
 
         if not missing:
@@ -219,7 +219,7 @@ class Subscriptions:
         self._tell_left(peer, buckets)
 
     def _burden(self, subscriber: Subscriber, weight: int) -> None:
-        """Count filters of this weight. Raise `limit_exceeded` if that is too much for a connection, its subject, or all."""
+        """Count filters of this weight. Raise `limit_exceeded` beyond the bounds of a connection, its subject, or the realm."""
         limit = self._limits.filters
         if 0 < limit < subscriber.weight + weight:
             raise NexusError("limit_exceeded", f"filters: more than {limit} values, or parts of names, in all of them")
