@@ -142,16 +142,14 @@ class CommandBook:
     def _make_room(self, account: str, count: int, size: int) -> None:
         """Forget ended commands as far as it helps: the account's own if its share is used up, else the oldest of all."""
         counts, kept = self._counts, self._bytes
-        while self._ended:
+        while self._ended and not (counts.fits(account, count) and kept.fits(account, size)):
             if counts.spills(account, count) or kept.spills(account, size):
                 mine = self._ended_of.get(account)
                 if not mine:
                     return
                 self._forget(next(iter(mine.values())))
-            elif counts.full(count) or kept.full(size):
-                self._forget(next(iter(self._ended.values())))
             else:
-                return
+                self._forget(next(iter(self._ended.values())))
 
     def _forget(self, command: CommandRecord) -> None:
         account = command.account

@@ -68,14 +68,14 @@ class Calls:
         """Call it for the server itself, for `timeout` s at most, whatever the limit of other calls. Raise `no_such_command`
         if it has no executor now."""
         payload = Payload.of_value(msgspec.json.encode({"args": args, "kwargs": {}}), "pair")
-        executor = self._pick(procedure, None, payload.size)
+        executor = self._pick(procedure, None, payload)
         request = CallRequest(procedure, payload, timeout, False, False, False, None)
         PlainCall(self, reply, False).start(executor, _SERVER, EVERYTHING, procedure, request)
 
     def _take(
         self, peer: Peer, name: str, agent_id: str | None, request: CallRequest, reply: CallReply, noted: Principal | None
     ) -> PlainCall:
-        executor = self._pick(name, agent_id, request.payload.size)
+        executor = self._pick(name, agent_id, request.payload)
         if request.more and not executor.streams:
             raise _no_parts(name)
         who = peer.principal
@@ -98,11 +98,11 @@ class Calls:
         """Whether it is for the procedure itself to say who may call it."""
         return agent_id is None and name.startswith("nexus.") and self._registry.own(name) is not None
 
-    def _pick(self, name: str, agent_id: str | None, size: int) -> Executor:
+    def _pick(self, name: str, agent_id: str | None, payload: Payload) -> Executor:
         executor = self._registry.pick(name, agent_id)
         if executor is None:
             raise NexusError("no_such_command", _nobody(name, agent_id))
-        if not executor.room(size):
+        if not executor.local and not executor.room(payload.size):
             raise _busy(name)
         return executor
 
@@ -143,8 +143,9 @@ class PlainCall:
             options=request.options,
         )
         try:
-            invocation.start(principal)
+            executor.start(invocation, principal)
         except NexusError:
+            invocation.refused()
             self._forget()
             raise
 
@@ -226,18 +227,20 @@ class PlainCall:
                 invocation.stop(reason)
 
     def _end(self, outcome: str) -> CallReply | None:
-        reply = self._forget()
+        """End it. Return the caller's reply, or None if it has ended before."""
+        reply, self._reply = self._reply, None
         who = self._noted
         if reply is not None and who is not None:
             self._calls.journal.called(who.account, who.subject, self._name, outcome)
+        if self._timer is not None:
+            self._forget()
         return reply
 
-    def _forget(self) -> CallReply | None:
-        reply, self._reply = self._reply, None
+    def _forget(self) -> None:
+        self._reply = None
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()
-        return reply
 
 
 _SERVER: Final = Caller(0, "", "")

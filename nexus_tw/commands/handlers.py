@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from nexus_tw.commands.invocations import HANDED_ON
-from nexus_tw.commands.procedures import refuse_encrypted
+from nexus_tw.commands.procedures import encrypted
 from nexus_tw.commands.threads import Threads, as_json
 from nexus_tw.interfaces.peers import Invocation, Reason
 from nexus_tw.interfaces.plugins import Handler
@@ -96,16 +96,18 @@ class HandlerExecutor:
     def start(self, invocation: Invocation, principal: Principal | None) -> None:
         """Raise `limit_exceeded` if others hold too much already."""
         assert principal is not None, "a handler has only first attempts"
-        refuse_encrypted(invocation)
+        if invocation.options is not None:
+            raise encrypted(invocation.procedure)
         account = principal.account
-        counted = not invocation.named
-        size = invocation.payload.size
-        if counted:
+        if invocation.named:
+            size = None
+        else:
+            size = invocation.payload.size
             self._held.take(account, size)
 
         def ended() -> None:
             del self._runs[invocation]
-            if counted:
+            if size is not None:
                 self._held.give_back(account, size)
 
         run = self._runs[invocation] = HandlerRun(invocation, principal, ended)

@@ -13,10 +13,9 @@ from uuid import uuid4
 
 from nexus_tw.interfaces.executors import Executor
 from nexus_tw.interfaces.peers import Caller, Invocation, Peer, Reason, Registration
-from nexus_tw.model.budgets import Shelf
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.payloads import Options, Payload
-from nexus_tw.model.policy import Principal
+from nexus_tw.model.recent import Recent
 from nexus_tw.model.settings import Limits
 from nexus_tw.runtime.guard import Guard
 
@@ -148,13 +147,9 @@ class PendingInvocation:
 
     # --- for the caller's half
 
-    def start(self, principal: Principal | None) -> None:
-        """Hand it over. Raise what the executor raises; then it is over."""
-        try:
-            self.executor.start(self, principal)
-        except NexusError:
-            self._half = None
-            raise
+    def refused(self) -> None:
+        """The executor did not take it: it is over."""
+        self._half = None
 
     def stop(self, reason: Reason) -> bool:
         """End it and interrupt the executor. Return whether the executor answers to that."""
@@ -186,7 +181,7 @@ class Invocations:
         self._hands: dict[Peer, _Hand] = {}
         self._named: dict[tuple[Peer, str], list[Invocation]] = {}
         # By client id and command id, on the account of who executed it.
-        self._past: Shelf[tuple[str, str], None] = Shelf(limits, MOST_PAST)
+        self._past: Recent[tuple[str, str]] = Recent(limits, MOST_PAST)
 
     def start(self, peer: Peer, invocation: Invocation) -> None:
         """Give it to the connection."""
@@ -209,12 +204,14 @@ class Invocations:
         """Forget one that is over, except whose it was."""
         del self._hands[peer].open[invocation.number]
         if invocation.named:
-            key = (peer, invocation.command_id)
+            command_id = invocation.command_id
+            key = (peer, command_id)
             named = self._named[key]
-            named.remove(invocation)
-            if not named:
+            if len(named) == 1:
                 del self._named[key]
-            self._past.put((peer.client_id, invocation.command_id), None, peer.principal.account, 1)
+            else:
+                named.remove(invocation)
+            self._past.put((peer.client_id, command_id), peer.principal.account)
 
     def find(self, peer: Peer, command_id: str, agent_id: str | None) -> Invocation | None:
         """The connection's invocation of that id: as that agent, or without one the oldest."""

@@ -33,7 +33,8 @@ class ProcedureExecutor:
         return True
 
     def start(self, invocation: Invocation, _principal: Principal | None) -> None:
-        refuse_encrypted(invocation)
+        if invocation.options is not None:
+            raise encrypted(invocation.procedure)
         peer = self._session(invocation.caller.session)
         if peer is None:
             raise NexusError("forbidden", f"Only a session may call {invocation.procedure}")
@@ -52,8 +53,6 @@ class ProcedureExecutor:
         pass
 
 
-def refuse_encrypted(invocation: Invocation) -> None:
-    """Raise `UNSUPPORTED` if the arguments are an encrypted payload."""
-    if invocation.options is not None:
-        name = invocation.procedure
-        raise UNSUPPORTED.error(f"{name} is executed by the server, which cannot open an encrypted payload")
+def encrypted(name: str) -> NexusError:
+    """Return the error for arguments that are an encrypted payload."""
+    return UNSUPPORTED.error(f"{name} is executed by the server, which cannot open an encrypted payload")

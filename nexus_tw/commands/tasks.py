@@ -265,8 +265,9 @@ class Commands:
                 self._spend(command)
             self._move(command, execution, State.SENT)
         try:
-            invocation.start(principal)
+            executor.start(invocation, principal)
         except NexusError as error:
+            invocation.refused()
             self.attempt_failed(execution, error)
 
     def _spend(self, command: CommandRecord) -> None:
@@ -409,7 +410,7 @@ class _Attempt:
 def _has_room(executor: Executor, command: CommandRecord) -> bool:
     """Return whether the executor has room for the parameters. One that reads too slowly must not be closed for what others
     send it, nor take the connection from whoever else sends to it."""
-    return executor.room(memoryview(command.parameters).nbytes)
+    return executor.room(len(command.parameters))
 
 
 def _busy(executor: Executor) -> NexusError:

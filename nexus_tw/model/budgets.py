@@ -69,6 +69,12 @@ class Budget:
         """Return whether taking `amount` more would exceed the size."""
         return self.size > 0 and self.taken + amount > self.size
 
+    def fits(self, subject: str, amount: int) -> bool:
+        """Return whether the subject may take `amount`."""
+        return not self.size or (
+            self._taken.get(subject, 0) + amount <= self.share and self.taken + amount <= self.size
+        )
+
     def count(self, subject: str, amount: int) -> None:
         """Count `amount` as taken by the subject, without checking the size or its share."""
         self._taken[subject] = self._taken.get(subject, 0) + amount
@@ -87,13 +93,17 @@ class Budget:
 
     def take(self, subject: str, amount: int = 1) -> None:
         """Take `amount` for the subject. Raise `NexusError` if that would exceed its share or the size."""
+        taken = self._taken.get(subject, 0) + amount
+        if not self.size or (taken <= self.share and self.taken + amount <= self.size):
+            self._taken[subject] = taken
+            self.taken += amount
+            return
         error = self.refusal(subject, amount)
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error  # its traceback refers to this frame: the cycle would keep the refused object until a collection
-        self.count(subject, amount)
+        assert error is not None
+        try:
+            raise error
+        finally:
+            del error  # its traceback refers to this frame: the cycle would keep the refused object until a collection
 
     def give_back(self, subject: str, amount: int = 1) -> None:
         """Release `amount` that the subject took. Raise `ValueError` if it has taken less."""

@@ -134,7 +134,8 @@ class Payload:
         """The size in bytes of the form in which it came."""
         if self._data is not None:
             return len(self._data)
-        return sum(len(part) for part in self._forms[self._origin.name] if part is not None)
+        args, kwargs = self._forms[self._origin.name]
+        return (0 if args is None else len(args)) + (0 if kwargs is None else len(kwargs))
 
     @property
     def data(self) -> bytes:

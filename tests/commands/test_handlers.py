@@ -42,7 +42,7 @@ class Run:
         who, payload = principal("caller"), Payload.of_value(msgspec.json.encode(parameters))
         by = Caller(1, who.subject, who.role)
         self.invocation = PendingInvocation(self, self.executor, "deploy", payload, by, 5.0, command_id=named)
-        self.invocation.start(who)
+        self.executor.start(self.invocation, who)
 
     def progressed(self, payload: Payload, _options: Options) -> None:
         self.progressed_with.append(payload.value)
@@ -332,5 +332,5 @@ def test_an_encrypted_payload_is_refused_before_the_handler_is_called() -> None:
     by, options = Caller(1, who.subject, who.role), {"ppt_scheme": "x_mine"}
     invocation = PendingInvocation(half, executor, "deploy", Payload.of_value(b"1"), by, 5.0, options=options)
     with pytest.raises(NexusError, match="cannot open an encrypted payload"):
-        invocation.start(who)
-    assert invocation.over and half.heard == [] and not executor._runs
+        executor.start(invocation, who)
+    assert half.heard == [] and not executor._runs

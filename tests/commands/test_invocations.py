@@ -51,7 +51,7 @@ class World:
 
     def start(self, peer: RecordingPeer, command_id: str = "", agent_id: str = "a") -> tuple[PendingInvocation, RecordingHalf]:
         invocation, half = self.make(peer, command_id, agent_id)
-        invocation.start(None)
+        invocation.executor.start(invocation, None)
         return invocation, half
 
 
@@ -117,7 +117,7 @@ def test_it_is_over_before_anybody_is_told_so(world: World, peer: RecordingPeer,
         failed = lost = completed  # type: ignore[assignment]
 
     invocation = PendingInvocation(Half(), world.callee(peer), "deploy", ONE, world.caller, 5.0)
-    invocation.start(None)
+    invocation.executor.start(invocation, None)
     getattr(invocation, verb)(*SAYS.get(verb, ()))
     assert over == [(True, None)]
 
@@ -235,7 +235,7 @@ def test_who_is_told_of_one_that_is_lost_may_end_another(world: World, peer: Rec
 
     half = Ending()
     first = PendingInvocation(half, world.callee(peer), "deploy", ONE, world.caller, 5.0)
-    first.start(None)
+    first.executor.start(first, None)
     other, others_half = world.start(peer)
     list(world.table.lost(peer))
     assert half.heard == ["lost"] and others_half.heard == []

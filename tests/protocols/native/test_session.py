@@ -270,7 +270,7 @@ def test_what_a_wamp_client_calls_with_are_the_parameters(world: World, data: by
     payload = Payload.of_value(data, "pair")
     by = caller(RecordingPeer())
     callee = Callee(table, session, "a", registration)
-    PendingInvocation(RecordingHalf(), callee, "deploy", payload, by, NOW).start(None)
+    callee.start(PendingInvocation(RecordingHalf(), callee, "deploy", payload, by, NOW), None)
     (told,) = world.link.messages
     assert told["parameters"] == parameters
     assert table.find(session, told["commandId"], None) is not None, "it is found by the id that was made up"
