@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Final
@@ -20,7 +19,8 @@ from nexus_tw.model.positions import Missed, Position
 from nexus_tw.runtime.guard import Guard
 
 EVENTS_AT_ONCE: Final = 16384  # read in one turn, about
-NAMES_AT_ONCE: Final = 2048  # compared with a pattern in one turn
+NAMES_AT_ONCE: Final = 2048  # compared with patterns in one turn
+SCANS: Final = 4096  # patterns that wait to be compared with them
 
 Known = Callable[[dict[str, Position] | NexusError], None]
 
@@ -32,28 +32,28 @@ def away() -> NexusError:
 
 
 class _Scan:
-    """The types that a pattern selects, of those that are known when it begins."""
+    """A pass over the known types, as they are when it begins, for those that a pattern selects."""
 
-    def __init__(self, history: History, pattern: Pattern, done: Known) -> None:
-        self.done = done
-        self._history = history
+    def __init__(self, pattern: Pattern) -> None:
+        self.waiters: list[Known] = []
         self._pattern = pattern
-        self._names: Iterator[str] | None = None
+        self._names: Iterator[str] = iter(())
         self._found: dict[str, Position] = {}
 
-    def step(self) -> dict[str, Position] | NexusError | None:
-        """Look at some names; return the answer once it is known."""
-        if self._names is None:
-            self._names = iter(list(self._history.types()))
-        names = list(islice(self._names, NAMES_AT_ONCE))
+    def begin(self, history: History) -> None:
+        self._names = iter(list(history.types()))
+
+    def step(self, history: History, most: int) -> tuple[int, dict[str, Position] | NexusError | None]:
+        """Look at so many names. Return how many there were, and the answer once it is known."""
+        names = list(islice(self._names, most))
         for name in names:
             if self._pattern.matches(name) and self._pattern.selects(name):
-                top = self._history.known(name)
+                top = history.known(name)
                 if top is not None:
                     self._found[name] = top
         if len(self._found) > MAX_KNOWN:
-            return too_many(self._pattern)
-        return None if len(names) == NAMES_AT_ONCE else self._found
+            return len(names), too_many(self._pattern)
+        return len(names), None if len(names) == most else self._found
 
 
 @implementer(IHistory)
@@ -69,7 +69,8 @@ class MemoryHistory:
         self._monotonic = monotonic
         self._available = available
         self._requests = Requests()
-        self._scans: deque[_Scan] = deque()
+        self._scan: _Scan | None = None  # the one under way
+        self._scans: dict[Pattern, _Scan] = {}  # those that wait, the oldest first
         self._scheduled = False
 
     # --- IHistory
@@ -88,7 +89,13 @@ class MemoryHistory:
             top = self._history.known(pattern.text)
             done({} if top is None else {pattern.text: top})
         else:
-            self._scans.append(_Scan(self._history, pattern, done))
+            waiting = self._scans.get(pattern)
+            if waiting is None and len(self._scans) >= SCANS:
+                done(NexusError("bus_unavailable", f"The event bus is behind: {SCANS} patterns wait to be compared"))
+                return
+            if waiting is None:
+                waiting = self._scans[pattern] = _Scan(pattern)
+            waiting.waiters.append(done)
             self._wake()
 
     def read(self, requests: Sequence[Request], done: Callable[[list[Missed] | NexusError], None]) -> None:
@@ -129,17 +136,29 @@ class MemoryHistory:
             missed = self._history.read(event_type, since, now)
             left -= 1 + len(missed.events)
             answer(missed)
-        if self._scans:
-            scan = self._scans[0]
-            known = scan.step()
-            if known is not None:
-                self._scans.popleft()
-                _guarded(scan.done, known)
-        if self._requests or self._scans:
+        self._look()
+        if self._requests or self._scans or self._scan is not None:
             self._wake()
 
+    def _look(self) -> None:
+        """Compare some names with the patterns that wait."""
+        left = NAMES_AT_ONCE
+        while left > 0 and (self._scan is not None or self._scans):
+            if self._scan is None:
+                self._scan = self._scans.pop(next(iter(self._scans)))
+                self._scan.begin(self._history)
+            scan = self._scan
+            names, known = scan.step(self._history, left)
+            left -= names + 1
+            if known is not None:
+                self._scan = None
+                for waiter in scan.waiters:
+                    _guarded(waiter, known)
+
     def _fail(self) -> None:
-        scans, self._scans = self._scans, deque()
+        scans = [*(() if self._scan is None else (self._scan,)), *self._scans.values()]
+        self._scan, self._scans = None, {}
         for scan in scans:
-            _guarded(scan.done, away())
+            for waiter in scan.waiters:
+                _guarded(waiter, away())
         self._requests.fail(away())

@@ -7,7 +7,7 @@ from typing import Any
 import pytest_twisted
 from twisted.internet.task import Clock, deferLater
 
-from nexus_tw.bus import memory_history
+from nexus_tw.bus import memory_history, requests
 from nexus_tw.bus.bounds import Bounds
 from nexus_tw.bus.history import History
 from nexus_tw.bus.memory import SWEEP, MemoryBroker, MemoryBus
@@ -173,17 +173,56 @@ def test_a_read_is_answered_in_the_next_turn_and_a_large_one_is_spread_over_turn
     assert memory_history.EVENTS_AT_ONCE < 2 * 10000
 
 
-def test_a_pattern_is_compared_with_some_types_in_each_turn() -> None:
+def test_patterns_are_compared_with_some_types_in_each_turn_and_equal_ones_once() -> None:
     node = Keeping()
     count = 2 * memory_history.NAMES_AT_ONCE + 10
     node.history.tops([f"t.{number}" for number in range(count)], lambda _: None)
     answers: list[Any] = []
-    for _ in range(2):
-        node.history.known(pattern("t.*"), answers.append)
-    for turn in range(6):
-        assert len(answers) == turn // 3
+    for text in ("t.*", "t.**", "t.*", "*.*"):
+        node.history.known(pattern(text), answers.append)
+    sizes = []
+    for turn in range(7):
         node.clock.turn()
-    assert [len(answer) for answer in answers] == [count, count]
+        sizes.append(len(answers))
+        if turn == 0:  # one that is under way may have passed what is new: whoever asks now is answered by another
+            node.history.tops(["t.new"], lambda _: None)
+            node.history.known(pattern("t.*"), answers.append)
+    assert sizes == [0, 0, 2, 2, 3, 3, 4]
+    while len(answers) < 5:
+        node.clock.turn()
+    assert [len(answer) for answer in answers] == [count, count, count + 1, count + 1, count + 1]
+    assert not node.clock.getDelayedCalls()
+
+
+def test_patterns_that_wait_are_bounded() -> None:
+    node = Keeping()
+    node.put("a.1.b")
+    answers: list[Any] = []
+    for number in range(memory_history.SCANS + 1):
+        node.history.known(pattern(f"a.{number}.*"), answers.append)
+    node.history.known(pattern("a.1.*"), answers.append)
+    (refused,) = answers
+    assert (refused.code, refused.message) == (
+        "bus_unavailable",
+        f"The event bus is behind: {memory_history.SCANS} patterns wait to be compared",
+    )
+    node.clock.advance(0)
+    assert len(answers) == memory_history.SCANS + 2
+    assert sum(map(bool, answers[1:])) == 2
+
+
+def test_positions_that_wait_to_be_read_are_bounded() -> None:
+    node = Keeping()
+    place = node.put()
+    answers: list[Any] = []
+    node.history.read([("a", Position("x", number)) for number in range(requests.MAX_WAITING)], answers.append)
+    node.history.read([("a", place)], answers.append)
+    (refused,) = answers
+    assert refused.code == "bus_unavailable"
+    assert f"more than {requests.MAX_WAITING} positions" in refused.message
+    node.clock.advance(0)
+    assert len(answers[1]) == requests.MAX_WAITING
+    assert node.read(place).recovered
 
 
 def test_without_a_history_there_are_no_positions() -> None:
