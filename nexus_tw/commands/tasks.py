@@ -135,22 +135,22 @@ class Commands:
         command_id = request.command_id or str(uuid4())
         command = CommandRecord(command_id, caller, peer.number, request, targets, digest, self._clock.seconds())
         own = self._registry.own(name)
-        if own is not None and own.interruptible:
+        executor = own if own is not None and own.interruptible else None
+        if executor is not None:
             if request.target is not None:
                 raise failed("no_such_command", f"{name} is executed by the server itself, not by agents")
-            self._take(command, reply, peer)
-            self._hand_over(command.executions[0], own, caller)
         elif command.multi_target or request.ttl:
             self._take(command, reply, peer)
             self._spread.work(self._place_all(command))
+            return command.id
         else:
             executor = self._pick(name, targets[0])
             if executor is None:
                 raise self._nobody(name, targets[0])
-            if not _has_room(executor, command):
-                raise _busy(executor)
-            self._take(command, reply, peer)
-            self._hand_over(command.executions[0], executor, caller)
+        if not _has_room(executor, command):
+            raise _busy(executor)
+        self._take(command, reply, peer)
+        self._hand_over(command.executions[0], executor, caller)
         return command.id
 
     def cancel(self, caller: Principal, command_id: str, reply: CommandReply) -> None:
@@ -414,4 +414,5 @@ def _has_room(executor: Executor, command: CommandRecord) -> bool:
 
 
 def _busy(executor: Executor) -> NexusError:
-    return failed("rate_limited", f"agent {executor.agent_id} has not read yet what was sent to it before")
+    who = "the server" if executor.agent_id is None else f"agent {executor.agent_id}"
+    return failed("rate_limited", f"{who} has not read yet what was sent to it before")

@@ -15,7 +15,7 @@ from nexus_tw.commands.task import MAX_TARGETS, NO_PARAMETERS, RECORD, TARGET
 from nexus_tw.model.commands import CommandAnswer, CommandRequest
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.settings import Limits
-from tests.commands.test_tasks import World
+from tests.commands.world import World
 from tests.recording import RecordingPeer
 
 TTL = 5.0

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
 from itertools import pairwise
-from random import Random
 from typing import Any
 
 import msgspec
@@ -13,271 +11,28 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from msgspec import Raw
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.task import Clock
 
-from nexus_tw.commands.answers import Answers
 from nexus_tw.commands.book import DAY
-from nexus_tw.commands.handlers import HELD, HandlerExecutor
-from nexus_tw.commands.invocations import Invocations
-from nexus_tw.commands.registering import Registrar
-from nexus_tw.commands.registry import Registry
-from nexus_tw.commands.tasks import Commands
 from nexus_tw.commands.waiting import PAUSE
-from nexus_tw.interfaces.plugins import Handler, Invoked
-from nexus_tw.model.budgets import Budget
+from nexus_tw.interfaces.plugins import Invoked
 from nexus_tw.model.commands import CommandAnswer, CommandProgress, CommandRequest
-from nexus_tw.model.errors import ALREADY_REGISTERED, POLICY_CONFLICT, REPLACED, NexusError
-from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.errors import ALREADY_REGISTERED, POLICY_CONFLICT, NexusError
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.payloads import ApplicationError, Payload
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Limits, Role
-from nexus_tw.presence.agents import Presence
 from nexus_tw.protocols.native.messages import CommandCancel, CommandInvocation
 from nexus_tw.pubsub.groups import Subscriber
-from nexus_tw.pubsub.hub import Hub
-from nexus_tw.pubsub.meta_events import Meta
-from nexus_tw.runtime.client_log import ClientLog
-from nexus_tw.runtime.spread import STEPS, Spread
-from tests.recording import RecordingAnnouncer, RecordingPeer, RecordingReply, principal
+from nexus_tw.runtime.spread import STEPS
+from tests.commands.world import Turns, World, refusal, succeed
+from tests.recording import RecordingPeer, RecordingReply, principal
 
 FINAL = {"completed", "failed", "cancelled", "expired"}
-
-
-class World:
-    def __init__(
-        self,
-        handlers: Mapping[str, Handler] | None = None,
-        limits: Limits | None = None,
-        clock: Clock | None = None,
-        disclose: bool = False,
-    ) -> None:
-        self.clock = clock or Clock()
-        self.announced = RecordingAnnouncer()
-        self.metrics = Metrics()
-        self.spread = Spread(self.clock)
-        self.presence = Presence(self.announced, self.clock, Limits(), self.metrics, self.spread)
-        self.hub = Hub(lambda _callback: None, self.metrics, self.clock.seconds)
-        limits = limits or Limits()
-        self.invocations = Invocations(Limits())
-        self.registry = Registry(Random(1), self.invocations)
-        for name, handler in (handlers or {}).items():
-            self.registry.serve(name, HandlerExecutor(handler, Budget("handler_bytes", HELD, limits, self.metrics)))
-        self.commands = Commands(
-            self.clock,
-            self.announced,
-            self.presence,
-            self.spread,
-            self.registry,
-            limits,
-            self.metrics,
-            ClientLog("calls", self.clock, self.metrics),
-            disclose,
-        )
-        self.answers = Answers(self.invocations, limits, self.metrics)
-        self.registrar = Registrar(
-            self.clock,
-            self.presence,
-            self.spread,
-            self.registry,
-            self.invocations,
-            self.commands,
-            Meta(self.hub),
-            limits,
-        )
-        self.caller = RecordingPeer(who=principal("caller"))
-
-    def agent(self, agent_id: str | None = None, *commands: str) -> RecordingPeer:
-        """A connection that executes these commands (`deploy`), as that agent."""
-        peer = RecordingPeer()
-        peer.multi_agent = self.registry.multi_agent
-        self.registrar.register(peer, list(commands or ("deploy",)), agent_id)
-        self.turn()
-        return peer
-
-    def procedure(self, peer: RecordingPeer, pattern: Pattern, invoke: str = "single", agent: str | None = None) -> int:
-        """The peer registers this as a WAMP client does; the registration's number."""
-        registration = self.registrar.register_procedure(peer, peer.principal, pattern, invoke, agent)
-        self.turn()
-        return registration.number
-
-    def call(
-        self,
-        command: str = "deploy",
-        target: str | list[str] | None = None,
-        by: RecordingPeer | None = None,
-        **more: Any,
-    ) -> RecordingReply:
-        reply = RecordingReply()
-        request = CommandRequest(command=command, target=target, **more)
-        self.commands.call(by or self.caller, request, reply)
-        return reply
-
-    def lose(self, peer: RecordingPeer) -> None:
-        self.registrar.lost(peer)
-        self.presence.gone(peer)
-
-    def turn(self) -> None:
-        self.clock.advance(0)
-
-    def statuses(self, agents: bool = False) -> list[Any]:
-        events = self.announced.of("task.updated")
-        return [(event.get("agentId"), event["status"]) if agents else event["status"] for event in events]
-
-
-class Turns(Clock):
-    """Tells when a turn with long work in it is over. `Clock` itself goes on to the next ones at once."""
-
-    def __init__(self, over: Callable[[], None]) -> None:
-        super().__init__()
-        self._over = over
-
-    def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kw: object) -> IDelayedCall:
-        def run() -> None:
-            self._over()
-            callable()
-
-        if getattr(callable, "__func__", None) is Spread._next:
-            return super().callLater(delay, run)
-        return super().callLater(delay, callable, *args, **kw)
 
 
 @pytest.fixture
 def world() -> World:
     return World()
-
-
-def refusal(code: str) -> Any:
-    """Expects a `NexusError` of this code."""
-    return pytest.raises(NexusError, check=lambda error: error.code == code)
-
-
-def succeed(world: World, peer: RecordingPeer, result: bytes = b'"done"', at: int = -1) -> None:
-    """The agent answers what it was given last (or the one `at`)."""
-    invocation = peer.got(CommandInvocation)[at]
-    world.answers.result(peer, CommandAnswer(command_id=invocation.command_id, data=Raw(result)))
-
-
-# --- register
-
-
-def test_without_an_agent_id_a_connection_is_the_agent_of_its_client_id(world: World) -> None:
-    peer = world.agent()
-    world.call(target=peer.client_id)
-    assert len(peer.got(CommandInvocation)) == 1
-    assert world.presence.agents() == [peer.client_id]
-
-
-@pytest.mark.parametrize("register", [(), ("harmless",)])
-def test_an_empty_list_of_commands_or_a_harmless_one_takes_no_agent_id_from_its_holder(
-    world: World, register: tuple[str, ...]
-) -> None:
-    """The right to register was checked for each command of a list that has none."""
-    real = world.agent("agent-1")
-    reply = world.call(target="agent-1")
-    intruder = RecordingPeer(who=principal("intruder", Role(telemetry=("**",), register=register)))
-    for commands in ([], ["harmless"], ["deploy"]):
-        with refusal("forbidden"):
-            world.registrar.register(intruder, commands, "agent-1")
-    assert real.closed == [] and world.presence.peers("agent-1") == [real]
-    succeed(world, real)
-    assert reply.answer["status"] == "success"
-    newer = world.agent("agent-1", "restart")
-    assert real.closed == [REPLACED], "who may register its commands takes the id"
-    world.registrar.register(newer, [], "agent-1")
-    assert newer.closed == []
-
-
-def test_who_may_not_register_a_command_registers_none_of_them(world: World) -> None:
-    peer = RecordingPeer(who=principal("a", Role(register=("deploy",))))
-    with refusal("forbidden"):
-        world.registrar.register(peer, ["deploy", "stop"], None)
-    with refusal("no_such_command"):
-        world.call()
-    assert world.presence.agents() == []
-
-
-def test_to_register_as_an_agent_takes_the_right_to_send_its_telemetry(world: World) -> None:
-    peer = RecordingPeer(who=principal("a", Role(register=("**",), telemetry=("{subject}",))))
-    world.registrar.register(peer, ["deploy"], "a")
-    with refusal("forbidden"):
-        world.registrar.register(peer, ["deploy"], "b")
-    assert world.presence.agents() == ["a"]
-
-
-@pytest.mark.parametrize(
-    ("name", "agent_id", "code"),
-    [
-        ("de ploy", None, "invalid_message"),
-        ("*", None, "invalid_message"),
-        ("nexus.deploy", None, "forbidden"),
-        ("wamp.deploy", None, "forbidden"),
-        ("deploy", "a b", "invalid_message"),
-        ("deploy", "", "invalid_message"),
-    ],
-)
-def test_names_that_cannot_be_registered(world: World, name: str, agent_id: str | None, code: str) -> None:
-    with refusal(code):
-        world.registrar.register(RecordingPeer(), ["fine", name], agent_id)
-    with refusal("no_such_command"):
-        world.call("fine")
-
-
-def test_what_the_server_executes_nobody_else_can() -> None:
-    world = World({"deploy": lambda call: None})
-    with pytest.raises(NexusError, match="executed by the server itself") as caught:
-        world.registrar.register(RecordingPeer(), ["deploy"], None)
-    assert caught.value.code == "forbidden"
-
-
-def test_the_registrations_of_one_connection_are_bounded() -> None:
-    world = World(limits=Limits(subscriptions=1, registrations=2))
-    peer = world.agent("a", "one", "two")
-    world.registrar.register(peer, ["one", "two", "one"], "a")
-    with refusal("limit_exceeded"):
-        world.registrar.register(peer, ["one"], "b")
-    world.registrar.unregister(peer, ["two"])
-    world.registrar.register(peer, ["one"], "b")
-
-
-def test_registering_nothing_leaves_nothing_behind(world: World) -> None:
-    peer = RecordingPeer()
-    world.registrar.register(peer, [], None)
-    assert not world.registry.held(peer) and not list(world.registry)
-
-
-def test_an_unregistered_command_is_executed_no_more_but_what_is_in_hand_may_be_finished(world: World) -> None:
-    peer = world.agent()
-    reply = world.call()
-    world.registrar.unregister(peer, ["deploy", "unheard-of"])
-    with refusal("no_such_command"):
-        world.call()
-    succeed(world, peer)
-    assert reply.answer["data"]["result"] == "done"
-
-
-def test_a_second_connection_of_an_agent_replaces_the_first_and_what_that_had_in_hand_is_lost(world: World) -> None:
-    older = world.agent("a")
-    reply = world.call(target="a")
-    newer = world.agent("a")
-    assert older.closed == [REPLACED]
-    assert reply.code == "agent_lost"
-    world.call(target="a")
-    assert len(older.got(CommandInvocation)) == 1 and len(newer.got(CommandInvocation)) == 1
-
-
-def test_what_the_replaced_connection_had_in_hand_is_tried_again_by_the_new_one_if_the_caller_allows(
-    world: World,
-) -> None:
-    older = world.agent("a")
-    reply = world.call(target="a", retries=1)
-    newer = world.agent("a")
-    assert [invocation.attempt for invocation in newer.got(CommandInvocation)] == [2]
-    succeed(world, older)
-    assert reply.ends == 0 and world.metrics.commands_late == 1
-    succeed(world, newer)
-    assert reply.ends == 1
 
 
 # --- call

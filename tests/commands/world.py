@@ -1,0 +1,142 @@
+"""Commands with all that is around them, but without sessions and sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any
+
+import pytest
+from msgspec import Raw
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import Clock
+
+from nexus_tw.commands.answers import Answers
+from nexus_tw.commands.handlers import HELD, HandlerExecutor
+from nexus_tw.commands.invocations import Invocations
+from nexus_tw.commands.registering import Registrar
+from nexus_tw.commands.registry import Registry
+from nexus_tw.commands.tasks import Commands
+from nexus_tw.interfaces.plugins import Handler
+from nexus_tw.model.budgets import Budget
+from nexus_tw.model.commands import CommandAnswer, CommandRequest
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.names import Pattern
+from nexus_tw.model.settings import Limits
+from nexus_tw.presence.agents import Presence
+from nexus_tw.protocols.native.messages import CommandInvocation
+from nexus_tw.pubsub.hub import Hub
+from nexus_tw.pubsub.meta_events import Meta
+from nexus_tw.runtime.client_log import ClientLog
+from nexus_tw.runtime.spread import Spread
+from tests.recording import RecordingAnnouncer, RecordingPeer, RecordingReply, principal
+
+
+class World:
+    def __init__(
+        self,
+        handlers: Mapping[str, Handler] | None = None,
+        limits: Limits | None = None,
+        clock: Clock | None = None,
+        disclose: bool = False,
+    ) -> None:
+        self.clock = clock or Clock()
+        self.announced = RecordingAnnouncer()
+        self.metrics = Metrics()
+        self.spread = Spread(self.clock)
+        self.presence = Presence(self.announced, self.clock, Limits(), self.metrics, self.spread)
+        self.hub = Hub(lambda _callback: None, self.metrics, self.clock.seconds)
+        limits = limits or Limits()
+        self.invocations = Invocations(Limits())
+        self.registry = Registry(Random(1), self.invocations)
+        for name, handler in (handlers or {}).items():
+            self.registry.serve(name, HandlerExecutor(handler, Budget("handler_bytes", HELD, limits, self.metrics)))
+        self.commands = Commands(
+            self.clock,
+            self.announced,
+            self.presence,
+            self.spread,
+            self.registry,
+            limits,
+            self.metrics,
+            ClientLog("calls", self.clock, self.metrics),
+            disclose,
+        )
+        self.answers = Answers(self.invocations, limits, self.metrics)
+        self.registrar = Registrar(
+            self.clock,
+            self.presence,
+            self.spread,
+            self.registry,
+            self.invocations,
+            self.commands,
+            Meta(self.hub),
+            limits,
+        )
+        self.caller = RecordingPeer(who=principal("caller"))
+
+    def agent(self, agent_id: str | None = None, *commands: str) -> RecordingPeer:
+        """A connection that executes these commands (`deploy`), as that agent."""
+        peer = RecordingPeer()
+        peer.multi_agent = self.registry.multi_agent
+        self.registrar.register(peer, list(commands or ("deploy",)), agent_id)
+        self.turn()
+        return peer
+
+    def procedure(self, peer: RecordingPeer, pattern: Pattern, invoke: str = "single", agent: str | None = None) -> int:
+        """The peer registers this as a WAMP client does; the registration's number."""
+        registration = self.registrar.register_procedure(peer, peer.principal, pattern, invoke, agent)
+        self.turn()
+        return registration.number
+
+    def call(
+        self,
+        command: str = "deploy",
+        target: str | list[str] | None = None,
+        by: RecordingPeer | None = None,
+        **more: Any,
+    ) -> RecordingReply:
+        reply = RecordingReply()
+        request = CommandRequest(command=command, target=target, **more)
+        self.commands.call(by or self.caller, request, reply)
+        return reply
+
+    def lose(self, peer: RecordingPeer) -> None:
+        self.registrar.lost(peer)
+        self.presence.gone(peer)
+
+    def turn(self) -> None:
+        self.clock.advance(0)
+
+    def statuses(self, agents: bool = False) -> list[Any]:
+        events = self.announced.of("task.updated")
+        return [(event.get("agentId"), event["status"]) if agents else event["status"] for event in events]
+
+
+class Turns(Clock):
+    """Tells when a turn with long work in it is over. `Clock` itself goes on to the next ones at once."""
+
+    def __init__(self, over: Callable[[], None]) -> None:
+        super().__init__()
+        self._over = over
+
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kw: object) -> IDelayedCall:
+        def run() -> None:
+            self._over()
+            callable()
+
+        if getattr(callable, "__func__", None) is Spread._next:
+            return super().callLater(delay, run)
+        return super().callLater(delay, callable, *args, **kw)
+
+
+def refusal(code: str) -> Any:
+    """Expects a `NexusError` of this code."""
+    return pytest.raises(NexusError, check=lambda error: error.code == code)
+
+
+def succeed(world: World, peer: RecordingPeer, result: bytes = b'"done"', at: int = -1) -> None:
+    """The agent answers what it was given last (or the one `at`)."""
+    invocation = peer.got(CommandInvocation)[at]
+    world.answers.result(peer, CommandAnswer(command_id=invocation.command_id, data=Raw(result)))
