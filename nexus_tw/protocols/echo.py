@@ -1,4 +1,4 @@
-"""The echo dialect, for conformance runs: the production connection with a session that sends back what it gets."""
+"""The echo dialect, for conformance tests: the production transport with a session that returns each message."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nexus_tw.protocols import frames
 
 
 class EchoSession:
-    """Sends each message back, in kind, the way every event goes."""
+    """Sends each message back, text as text and binary as binary, on the same path as events."""
 
     __slots__ = ("_link",)
 
@@ -40,7 +40,7 @@ class EchoSession:
 
 
 class EchoDialect:
-    """Makes echo sessions; says nothing before a close, as the conformance suite expects only echoes."""
+    """Makes echo sessions; sends nothing before a close, since the conformance suite expects only echoes."""
 
     heartbeat = frames.frame(frames.PING, b"")
     introduces = False

@@ -1,8 +1,7 @@
-"""Frame bytes: RFC 6455 server frames out and plain client frames in; RawSocket frames. No state, no socket.
+"""Frames as bytes: writes WebSocket server frames (RFC 6455), reads plain client frames; RawSocket frames. Stateless.
 
-Of RFC 6455 the receive side knows one kind of frame only, the one that carries nearly every message: final, masked, not
-compressed, not fragmented, complete (section 5.2). It stops before anything else, so that a full parser can take over from that
-very byte.
+Of RFC 6455 the reader handles only the kind of frame that carries nearly every message: final, masked, uncompressed,
+unfragmented and complete (section 5.2). It stops before any other byte, so that a full parser can continue from there.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ TEXT: Final = 0x81  # FIN and opcode 1
 BINARY: Final = 0x82
 PING: Final = 0x89
 
-# RawSocket (WAMP, "RawSocket Transport"): what a frame is.
+# RawSocket (WAMP, "RawSocket Transport"): frame types and sizes.
 RAW_MESSAGE: Final = 0
 RAW_PING: Final = 1
 RAW_PONG: Final = 2
 RAW_HEAD: Final = 4  # bytes before the payload
 RAW_LARGEST: Final = 1 << 24  # bytes of payload
 
-MANY: Final = 1 << 31  # more frames than anything that is read at once has
+MANY: Final = 1 << 31  # no limit: more frames than any read contains
 
-_RAW_WHOLE: Final = 0x08  # the payload has just as many bytes as there can be; the length says 0
-# Up to here XOR of two integers is quicker than setting up Autobahn's compiled masker.
+_RAW_WHOLE: Final = 0x08  # the payload has the maximum of 2^24 bytes, and the length field is 0
+# Up to this size XOR of two integers is faster than setting up Autobahn's compiled masker.
 _INTEGER_XOR: Final = 1000
 
 _MASKED: Final = 0x80
@@ -34,7 +33,7 @@ _PLAIN: Final = (TEXT, BINARY)
 
 
 def frame(first: int, payload: bytes) -> bytes:
-    """One whole server frame; servers do not mask (section 5.1)."""
+    """Return one whole server frame with this first byte; servers do not mask (section 5.1)."""
     size = len(payload)
     if size < 126:
         return bytes((first, size)) + payload
@@ -52,7 +51,7 @@ def binary(payload: bytes) -> bytes:
 
 
 def rawsocket(payload: bytes, kind: int = RAW_MESSAGE) -> bytes:
-    """One whole RawSocket frame; nothing where the payload is longer than a frame can be (16 MiB): no client takes that."""
+    """Return one whole RawSocket frame; b"" if the payload exceeds the maximum of 16 MiB, which no client accepts."""
     size = len(payload)
     if size < RAW_LARGEST:
         return (kind << 24 | size).to_bytes(4) + payload
@@ -60,7 +59,7 @@ def rawsocket(payload: bytes, kind: int = RAW_MESSAGE) -> bytes:
 
 
 def rawsocket_head(head: int) -> tuple[int, int]:
-    """What the four bytes before a payload say of it, kind and length; raises `ValueError` where they may not be sent."""
+    """Return the kind and payload length from the four header bytes. Raise `ValueError` if they are invalid."""
     kind = head >> 24
     if kind <= RAW_PONG:
         return kind, head & 0xFFFFFF
@@ -71,7 +70,7 @@ def rawsocket_head(head: int) -> tuple[int, int]:
 
 
 def unmask(mask: bytes, payload: bytes) -> bytes:
-    """Section 5.3; the mask's first byte falls on the payload's first."""
+    """Return the payload unmasked (section 5.3); the mask's first byte belongs to the payload's first."""
     size = len(payload)
     if size > _INTEGER_XOR:
         return bytes(create_xor_masker(mask, size).process(payload))
@@ -80,10 +79,10 @@ def unmask(mask: bytes, payload: bytes) -> bytes:
 
 
 def split(data: bytes, limit: int, receive: Callable[[bytes, bool], bool], most: int = MANY) -> tuple[int, int]:
-    """Hands the leading plain messages in `data`, `most` of them, to `receive(payload, is_binary)`.
+    """Pass the leading plain messages in `data`, at most `most`, to `receive(payload, is_binary)`.
 
-    Stops before the first frame that is not plain, not complete, longer than `limit` (0: no limit) or not UTF-8 though text,
-    and after a message for which `receive` answers false. Gives the bytes consumed and the messages handed over.
+    Stop before the first frame that is not plain, not complete, longer than `limit` (0: no limit) or text but not UTF-8, and
+    after a message for which `receive` returns False. Return the bytes consumed and the number of messages.
     """
     size = len(data)
     start = 0

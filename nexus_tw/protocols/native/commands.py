@@ -1,4 +1,4 @@
-"""Commands between the JSON protocol's messages and the core's values."""
+"""Conversion of commands between the JSON protocol's messages and the core's values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def request_of(message: messages.Command) -> CommandRequest:
-    """Return what a caller asks for."""
+    """Return a caller's request."""
     return CommandRequest(
         message.command,
         message.parameters,
@@ -39,12 +39,12 @@ def answer_of(message: messages.Result) -> CommandAnswer:
 
 
 def progress_message(progress: CommandProgress, id_: messages.Id = None) -> messages.CommandProgress:
-    """Return progress for a caller, whose command had this `id`."""
+    """Return a caller's progress message; `id_` is that of its `command`."""
     return messages.CommandProgress(id=id_, command_id=progress.command_id, data=progress.data, agent_id=progress.agent_id)
 
 
 def result_message(result: CommandResult, id_: messages.Id = None) -> messages.CommandResult:
-    """Return a result for a caller, whose command had this `id`. Its JSON is encoded once for all who wait."""
+    """Return a caller's result message; `id_` is that of its `command`. The JSON is encoded once for all waiting callers."""
     outcome = result.outcome
     agent_id = None
     if isinstance(outcome, Outcome):

@@ -1,7 +1,6 @@
-"""How messages become frames: one encoding for each (dialect, serializer, framing).
+"""The encoding of the JSON protocol: messages to frames.
 
-An event is encoded once for each encoding (in WAMP, for each subscription as well), whoever receives it: nothing in it may
-depend on the receiver.
+An event is encoded once for all recipients, so nothing in it may depend on the recipient.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ class JsonText:
 
     def event(self, event: Event, _subscription: Subscription) -> bytes:
         if event.metadata is not None and event.metadata.options is not None:
-            return b""  # it could not be said how to open it
-        # The data is JSON already: it is put in as it came, neither parsed nor written again.
+            return b""  # an encrypted payload, for which the protocol has no options to decrypt it
+        # The data is JSON already: it is inserted unchanged, neither parsed nor encoded again.
         return frames.text(_head(event.type) + event.payload.data + b"}")
 
     def notice(self, notice: Notice) -> bytes:

@@ -1,8 +1,8 @@
-"""The messages of the JSON protocol, typed: what clients send and what the server sends.
+"""The typed messages of the JSON protocol, from clients and from the server.
 
-They are made and read in this room only; the core works with the values of `nexus_tw.model`. A new message is one class here
-and one handler in `session`. Members that are only passed on stay `Raw`: the bytes as sent.
-The wire shapes are those of the docstrings, in camelCase; `?` marks what may be left out.
+Only this package uses them; the core works with the values of `nexus_tw.model`. A new message needs one class here and one
+handler in `session`. Members that are only passed on stay `Raw`: the bytes as received.
+The docstrings give the form on the wire, in camelCase; `?` marks optional members.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Cancel(ClientMessage, tag="cancel"):
 
 
 class Register(ClientMessage, tag="register"):
-    """`{commands: [NAME, ..], agentId?}`: what this client executes."""
+    """`{commands: [NAME, ..], agentId?}`: the commands that this client executes."""
 
     commands: list[str]
     agent_id: str | None = None
@@ -97,7 +97,7 @@ class Unregister(ClientMessage, tag="unregister"):
 
 
 class Progress(ClientMessage, tag="command_progress"):
-    """`{commandId, data, agentId?}`, from the agent that executes it; `agentId` where it acts for several."""
+    """`{commandId, data, agentId?}`, from the executing agent; with `agentId` if the connection represents several."""
 
     command_id: str
     data: Raw = NULL
@@ -107,7 +107,8 @@ class Progress(ClientMessage, tag="command_progress"):
 class Result(ClientMessage, tag="command_result"):
     """`{commandId, data?, status?: success or error, message?, agentId?}`, from the agent that executed it.
 
-    `agentId` where it acts for several; without it the oldest execution of that command on this connection is meant.
+    With `agentId` if the connection represents several; without it the result is for the oldest execution of that command on
+    this connection.
     """
 
     command_id: str
@@ -155,7 +156,7 @@ class Connected(ServerMessage, tag="connected"):
 
 
 class Subscribed(ServerMessage, tag="subscribed"):
-    """`{events, timestamp, recovered?: {TYPE: bool}}`; `recovered` where `since` was given."""
+    """`{events, timestamp, recovered?: {TYPE: bool}}`; `recovered` if `since` was given."""
 
     events: list[str]
     timestamp: str
@@ -200,9 +201,9 @@ class TelemetryAck(ServerMessage, tag="telemetry_ack"):
 
 
 class CommandInvocation(ServerMessage, tag="command"):
-    """`{commandId, command, parameters, caller, deadline, attempt, agentId?}`, to the agent that shall execute it.
+    """`{commandId, command, parameters, caller, deadline, attempt, agentId?}`, to the agent that is to execute it.
 
-    `agentId` only where the connection executes for several agents, and so could not tell who is meant.
+    With `agentId` only if the connection executes commands for several agents.
     """
 
     command_id: str
@@ -222,7 +223,7 @@ class CommandCancel(ServerMessage, tag="command_cancel"):
 
 
 class CommandProgress(ServerMessage, tag="command_progress"):
-    """`{commandId, agentId?, data}`, to the caller; `agentId` is absent where the server itself executes."""
+    """`{commandId, agentId?, data}`, to the caller; without `agentId` if the server itself executes the command."""
 
     command_id: str
     data: Raw
@@ -230,7 +231,7 @@ class CommandProgress(ServerMessage, tag="command_progress"):
 
 
 class Executed(Struct, rename="camel", gc=False):
-    """What the guide's server answers with; `result` is what the handler or agent gave."""
+    """The data of a result, in the guide's form; `result` is the handler's or agent's."""
 
     command_id: str
     command: str
@@ -256,14 +257,14 @@ class ExecutedByAll(Struct, rename="camel", gc=False):
 class CommandResult(ServerMessage, tag="command_result"):
     """`{commandId, status, data: {commandId, command, status: executed, result}}`, to the caller.
 
-    With a list of targets one per agent (`agentId`; `status: error`, `code`, `message` where it failed), then one whose
-    `data.results` is `[{agentId, status, result or message, code}]`.
+    For a list of targets, one for each agent (with `agentId`; `status: error`, `code` and `message` if it failed), then one
+    whose `data.results` is `[{agentId, status, result or message, code}]`.
     """
 
     command_id: str
     status: Literal["success", "error"]
     agent_id: str | None = None
-    data: Raw | UnsetType = UNSET  # JSON of `Executed` or `ExecutedByAll`, encoded once for all who are told
+    data: Raw | UnsetType = UNSET  # JSON of `Executed` or `ExecutedByAll`, encoded once for all recipients
     code: str | None = None
     message: str | None = None
 
@@ -283,14 +284,14 @@ class Unregistered(ServerMessage, tag="unregistered"):
 
 
 class Broadcast(ServerMessage, tag="broadcast"):
-    """`{data, timestamp}`: from an administrator to everybody."""
+    """`{data, timestamp}`: from an administrator to all clients."""
 
     data: Raw
     timestamp: str
 
 
 class Continuity(ServerMessage, tag="continuity"):
-    """`{eventType, recovered: false}`: events of this type (or pattern) may have been missed."""
+    """`{eventType, recovered: false}`: earlier events of this type (or pattern) may be missing; later ones are complete."""
 
     event_type: str
     recovered: bool

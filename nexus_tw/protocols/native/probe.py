@@ -1,4 +1,4 @@
-"""A look at a message that does not have the right shape: its type, and the members that an error echoes."""
+"""Extracts from a malformed message its type, and the members that an error echoes."""
 
 from __future__ import annotations
 

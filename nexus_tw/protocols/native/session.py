@@ -1,6 +1,6 @@
-"""The JSON dialect: messages of `nexus_tw.protocols.native.messages` to verbs, and what comes back to messages.
+"""The JSON dialect: translates messages of `nexus_tw.protocols.native.messages` to verbs, and their answers to messages.
 
-A bad message never closes the connection (too many of them do) and never touches anybody else.
+An invalid message neither closes the connection (too many do) nor affects other clients.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from nexus_tw.protocols.native.probe import probe
 
 WELCOME: Final = "Connected to Nexus API WebSocket"
 NOT_TEXT: Final = Close(1003, "Text frames only", False)
-ERROR_WINDOW: Final = 60.0  # s, for limits.errors
+ERROR_WINDOW: Final = 60.0  # seconds, for limits.errors
 
 _decode: Final = msgspec.json.Decoder(
     messages.Subscribe
@@ -52,10 +52,10 @@ _skip: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class JsonDialect:
-    """Makes JSON sessions, and holds what they share."""
+    """Makes JSON sessions, and holds their shared state."""
 
     encoding: JsonText = JSON_TEXT
-    # Both pings: a browser answers the protocol's by itself, an agent of the guide answers the message.
+    # Both pings: a browser answers the WebSocket ping by itself, an agent of the guide answers the message.
     heartbeat = JSON_TEXT.message(messages.ServerPing()) + frames.frame(frames.PING, b"")
     introduces = False
 
@@ -68,7 +68,7 @@ class JsonDialect:
         now: Callable[[], float],
         new_id: Callable[[], str],
     ) -> None:
-        """`now` gives seconds since the epoch; `new_id` what no other connection has."""
+        """`now` returns seconds since the epoch; `new_id` returns a unique id for a connection."""
         self.verbs = verbs
         self.metrics = metrics
         self.now = now
@@ -103,7 +103,7 @@ class JsonDialect:
         )
 
     def telemetry_ack(self) -> bytes:
-        """The acknowledgement for one who gave no `id`: the same bytes for all within a millisecond."""
+        """Return the acknowledgement for a message without `id`; the same bytes for all within a millisecond."""
         millis = int(self.now() * 1000)
         known, frame = self._ack
         if known != millis:
@@ -113,7 +113,7 @@ class JsonDialect:
 
 
 class JsonSession:
-    """One client that speaks JSON; to the core it is a `Peer`."""
+    """The session of one client of the JSON protocol; for the core it is a `Peer`."""
 
     __slots__ = ("_dialect", "_errors", "_errors_since", "_link", "address", "client_id", "deliver", "number", "principal")
 
@@ -139,7 +139,7 @@ class JsonSession:
 
     def invoke(self, invocation: Invocation) -> None:
         if invocation.options is not None:
-            invocation.error(UNSUPPORTED.error(f"who executes {invocation.procedure} cannot open an encrypted payload"))
+            invocation.error(UNSUPPORTED.error(f"the executor of {invocation.procedure} cannot open an encrypted payload"))
             return
         self.send(
             messages.CommandInvocation(
@@ -212,7 +212,7 @@ class JsonSession:
             self._refuse(message, error)
 
     def _queue(self, message: messages.ClientMessage, payload: bytes) -> None:
-        """Leaves a message until all before it have taken effect."""
+        """Queue a message until all earlier ones have taken effect."""
 
         def handle() -> None:
             try:
@@ -238,7 +238,7 @@ class JsonSession:
         self.fail(NexusError("internal", "Something went wrong in the server"), id_, command_id)
 
     def fail(self, error: NexusError, id_: messages.Id = None, command_id: str | None = None) -> None:
-        """Tells the client of an error; too many messages that it got wrong end the connection."""
+        """Send an error to the client; close the connection after too many invalid messages."""
         dialect = self._dialect
         dialect.metrics.errors[error.code] += 1
         self.send(
@@ -264,9 +264,9 @@ class JsonSession:
             self._link.close(TOO_MANY_ERRORS)
 
     def _misunderstood(self, payload: bytes, error: Exception) -> None:
-        """Say what was wrong with a message that could not be decoded, with its `id` and `commandId` where there are any."""
+        """Send the error for a message that could not be decoded, with its `id` and `commandId` if it has any."""
         try:
-            _skip(payload)  # whether it is JSON at all: what is wrong first need not be what is wrong most
+            _skip(payload)  # whether it is JSON at all: the first error found may be a lesser one
             found = probe(payload)
         except msgspec.ValidationError:
             self.fail(NexusError("invalid_message", "Invalid message format: expected an object"))
@@ -276,7 +276,7 @@ class JsonSession:
             return
         kind, id_, command_id = found.answered(_OF_COMMANDS)
         if not isinstance(error, msgspec.ValidationError):
-            # The probe skips what the whole message could not be decoded for.
+            # The probe skipped the member for which decoding the whole message failed.
             self.fail(NexusError("invalid_json", "Invalid JSON message"), id_, command_id)
         elif type(kind) is not str:
             self.fail(invalid("type", "expected a string"), id_)
@@ -320,7 +320,7 @@ class JsonSession:
         self.send(messages.ServerPong(timestamp=self._dialect.timestamp(), id=message.id))
 
     def _pong(self, _message: messages.Pong) -> None:
-        """The frame itself was the sign of life."""
+        """Do nothing: the frame itself has shown that the client is alive."""
 
     def _publish(self, message: messages.Publish) -> None:
         def ok() -> None:
@@ -382,7 +382,7 @@ class JsonSession:
 
 
 class _Reply:
-    """Carries a command's answers to the session that asked, each with the `id` of the question."""
+    """Sends a command's replies to the caller's session, each with the `id` of the command."""
 
     __slots__ = ("_id", "_session")
 
@@ -424,7 +424,8 @@ _HANDLERS: Final[dict[type, Callable[[JsonSession, Any], None]]] = {
     messages.Result: JsonSession._result,
 }
 
-# What is about nobody else, or answers somebody else's question: who waits for it must not wait for what its sender asked.
+# Messages that are never queued: they affect no other client, or answer another client's command, which must not wait for the
+# sender's own requests.
 _AT_ONCE: Final = frozenset((messages.Ping, messages.Pong, messages.Progress, messages.Result))
 
 _TYPES: Final[dict[str, Any]] = {

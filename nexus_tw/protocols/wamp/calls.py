@@ -15,7 +15,7 @@ from nexus_tw.protocols.wamp.messages import CALL, RESULT
 from nexus_tw.protocols.wamp.pending import PendingCalls
 from nexus_tw.protocols.wamp.session import WampSession
 
-PARTS_HELD: Final = 64  # of a session's calls, that wait for their turn
+PARTS_HELD: Final = 64  # further parts of a session's calls that are queued
 
 
 def call(session: WampSession, message: messages.Call) -> None:
@@ -28,7 +28,7 @@ def call(session: WampSession, message: messages.Call) -> None:
         pending.further(message)
         return
     if calls.ended is not None and request in calls.ended:
-        return  # a part that is late
+        return  # a late part of a call that has ended
     options = message.options
     passed = announced(options, session.features.caller)
     uris.check(message.procedure, session.verbs.strict)
@@ -52,14 +52,14 @@ def call(session: WampSession, message: messages.Call) -> None:
 
 def cancel(session: WampSession, message: messages.Cancel) -> None:
     pending = None if session.calls is None else session.calls.by_request.get(message.request)
-    if pending is not None:  # else it crossed with the result
+    if pending is not None:  # otherwise it crossed the result
         pending.cancel(message.options.mode or "killnowait")
 
 
 class PendingCall:
-    """A call that has not ended: whether it may be made is perhaps still to be found out. Carries the answers to it.
+    """A call that has not ended, perhaps not even authorized yet. Sends the replies to the caller.
 
-    Once it has ended, whatever else is said of it is passed over: its id may by then be that of another call.
+    Replies after its end are ignored: its id may by then be that of another call.
     """
 
     __slots__ = ("_call", "_calls", "_in_parts", "_more", "_request", "_session")
@@ -73,9 +73,9 @@ class PendingCall:
         self._call: OpenCall | None = None
 
     def begin(self, rights: Principal, wanted: CallRequest) -> None:
-        """It is allowed."""
+        """Make the call: it has been authorized."""
         if not self._open:
-            return  # it was cancelled meanwhile
+            return  # cancelled meanwhile
         session = self._session
         try:
             call = session.verbs.call(session, rights, wanted, self)
@@ -85,9 +85,9 @@ class PendingCall:
         self._call = call
 
     def further(self, message: messages.Call) -> None:
-        """A further part of its arguments. What else the message says was settled by the first."""
+        """Pass on a further part of the arguments; procedure and options were fixed by the first part."""
         if not self._more:
-            raise Violation("request: is that of a call under way, whose arguments are complete")
+            raise Violation("request: belongs to a call in progress whose arguments are complete")
         session, calls = self._session, self._calls
         more = self._more = message.options.progress
         try:
@@ -117,7 +117,7 @@ class PendingCall:
             self.error(NexusError("cancelled", "the call was cancelled"))
 
     def abandon(self) -> None:
-        """Nobody waits for it any more."""
+        """Give up the call: its caller is gone."""
         if self._call is not None:
             self._call.abandon()
 
@@ -142,7 +142,7 @@ class PendingCall:
     # ---
 
     def _result(self, details: dict[str, object], payload: Payload, options: Options) -> None:
-        """Raises `too_large` where the client takes none of that size, `UNSUPPORTED` where it cannot open it."""
+        """Send RESULT. Raise `too_large` if the client accepts no message of that size, `UNSUPPORTED` if it cannot open it."""
         if options is not None:
             if not passes(options, self._session.features.caller):
                 raise UNSUPPORTED.error("the result is an encrypted payload that this caller cannot open")
@@ -154,7 +154,7 @@ class PendingCall:
         return self._calls.by_request.get(self._request) is self
 
     def _end(self) -> bool:
-        """It ends now; False where it had ended before."""
+        """End the call. Return False if it had ended before."""
         if not self._open:
             return False
         self._calls.end(self._request, self._in_parts)

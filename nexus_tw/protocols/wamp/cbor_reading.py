@@ -1,4 +1,4 @@
-"""Reading messages in CBOR, element by element: what is in a payload decides whether it can stay as it came."""
+"""Reads messages in CBOR, element by element: only the content of a payload tells whether its bytes can be kept."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from nexus_tw.model.serializers.values import NO_TEXT, REFUSALS, reason
 from nexus_tw.protocols.wamp.heads import CLASSES, HEADS, NO_LIST, NO_TYPE, as_integer, checked, no_text, size, tidied, told
 from nexus_tw.protocols.wamp.messages import ClientMessage
 
-_SHORT: Final = range(0x80, 0x98)  # first bytes of lists, that of an empty one and those that count on from it
+_SHORT: Final = range(0x80, 0x98)  # first bytes of short lists: that of the empty list, plus the length
 _SHORTS: Final = [bytes((first,)) for first in _SHORT]
 _SIZES: Final = {CBOR.encode(kind.__struct_config__.tag): head for kind, head in HEADS.items()}  # by encoded type codes
-# How a list may begin, with how many elements it says that it has (31: until its end); perhaps with a tag: this is CBOR.
+# The start of a list, perhaps after the tag of self-described CBOR; the groups hold the number of elements (31: indefinite).
 _START: Final = re.compile(rb"(?:\xd9\xd9\xf7)?(?:([\x80-\x97\x9f])|\x98(.)|\x99(..)|\x9a(.{4})|\x9b(.{8}))", re.DOTALL)
 
 
 def message(data: bytes) -> ClientMessage:
-    """Return the message that a client sent. Raise `Violation` if it is none."""
+    """Return the message in these bytes. Raise `Violation` if they are none."""
     head = _SIZES.get(data[1:2]) or _SIZES.get(data[1:3])
     elements = _sliced(data, head) if head and data[0] in _SHORT else _rewritten(data)
     kind = CLASSES.get(elements[0])
@@ -39,10 +39,10 @@ def message(data: bytes) -> ClientMessage:
 
 
 def _sliced(data: bytes, head: int) -> list[Any]:
-    """Return the elements, those behind so many encoded as they came, unless a tag is to be removed."""
+    """Return the elements: `head` decoded ones, the others as their original bytes, re-encoded if a tag has to be removed."""
     count = data[0] - _SHORT.start
     tags = Tags()
-    # The head alone, as a list: that is one thing to decode.
+    # The head alone, as a list of its own: one item to decode.
     stream = BytesIO(_SHORTS[min(head, count)] + data[1:])
     decode = decoder(stream, semantic_decoders=tags).decode
     try:
@@ -68,7 +68,7 @@ def _sliced(data: bytes, head: int) -> list[Any]:
 
 
 def _rewritten(data: bytes) -> list[Any]:
-    """Return the same of what begins in any other way: without a payload, or with numbers longer than they need be."""
+    """Return the elements of a message with any other start: without a payload, or with numbers not in the shortest form."""
     try:
         items = load(data)
     except Violation as violation:
@@ -83,8 +83,8 @@ def _rewritten(data: bytes) -> list[Any]:
 
 
 def _cut(data: bytes, why: str) -> list[Any]:
-    """Return the elements before a payload in which something is malformed, and as one more all that follows them. Raise
-    `Violation` for the given reason if that is not what is wrong."""
+    """Return the elements before a malformed payload, and as one more element all bytes after them. Raise `Violation` with
+    the reason `why` if the payload is not the malformed part."""
     start = _START.match(data)
     if start is None:
         raise Violation(why)

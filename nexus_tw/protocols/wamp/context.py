@@ -1,4 +1,4 @@
-"""What the WAMP sessions of one serializer and framing share."""
+"""The shared state of the WAMP sessions with one serializer and framing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nexus_tw.protocols.wamp.reading import READERS
 
 
 class WampContext:
-    """Realms, limits and metrics, and how messages are read and written."""
+    """Realms, limits, metrics, and the reader and encoding of messages."""
 
     def __init__(
         self,
@@ -34,5 +34,5 @@ class WampContext:
         self.limits = limits
 
     def last_words(self, kind: int, close: Close) -> bytes:
-        """Return the ABORT or GOODBYE behind which the connection is closed."""
+        """Return the ABORT or GOODBYE (`kind`) to send before the connection is closed."""
         return self.encoding.frame(self.codec.encode((kind, {"message": close.message or close.reason}, close.uri)))

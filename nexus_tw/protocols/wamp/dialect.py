@@ -32,7 +32,7 @@ class WampDialect:
         limits: Limits,
         metrics: Metrics,
     ) -> None:
-        """`heartbeat` is a ping of the transport."""
+        """`heartbeat` is a ping frame of the transport."""
         self.heartbeat = heartbeat
         self._context = WampContext(realms, introductions, encoding, limits, metrics)
 

@@ -1,4 +1,4 @@
-"""Events and messages of WAMP as frames."""
+"""The encoding of WAMP: events and messages to frames."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ NOTHING: Final = Subscriber()
 
 
 class WampFrames:
-    """WAMP, in one of its serializers and in the frames of one transport, for subscribers with the same features."""
+    """The encoding for one serializer and transport, for subscribers with the same features."""
 
     once = False
 
     def __init__(
         self, codec: Codec, transport: str, frame: Callable[[bytes], bytes], features: Subscriber = NOTHING
     ) -> None:
-        """`transport` names the framing that `frame` does."""
+        """`frame` frames a message for the transport named by `transport`."""
         self.codec = codec
         self.frame = frame
         self.name = f"wamp.2.{codec.name} over {transport}"
@@ -34,8 +34,8 @@ class WampFrames:
         self._others: dict[Subscriber, WampFrames] = {features: self}
 
     def to(self, features: Subscriber) -> WampFrames:
-        """The same for subscribers with these features; always the same one for the same."""
-        features = features._replace(subscription_revocation=False)  # which is about no event
+        """Return the encoding for subscribers with these features; the same object for equal features."""
+        features = features._replace(subscription_revocation=False)  # does not affect events
         found = self._others.get(features)
         if found is None:
             found = self._others[features] = WampFrames(self.codec, self._transport, self.frame, features)
@@ -55,7 +55,7 @@ class WampFrames:
                 details.update(metadata.options)
         try:
             args, kwargs = event.payload.arguments(self.codec)
-        except NexusError:  # foreign data that this serializer cannot say
+        except NexusError:  # foreign data that this serializer cannot represent
             return b""
         return self.frame(self.codec.join((EVENT, subscription.number, event.publication, details), args, kwargs))
 

@@ -1,4 +1,4 @@
-"""What the router can do, as it announces it, and what of a client's own announcement matters to it."""
+"""Features: those that the router announces, and those of clients that the router uses."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ ROLES: Final[dict[str, Any]] = {
         }
     },
 }
-"""`details.roles` of WELCOME: all that is here works, and has a test."""
+"""`details.roles` of WELCOME: every feature here is implemented, and has a test."""
 
 
 class Passing(NamedTuple):
     """The payload passthru features of a publisher or caller; subscribers and callees announce the same."""
 
     payload_passthru_mode: bool = False
-    payload_transparency: bool = False  # Autobahn's older form
+    payload_transparency: bool = False  # Autobahn's older form of the same
 
 
 class Subscriber(NamedTuple):
@@ -77,7 +77,7 @@ class Callee(NamedTuple):
 
 
 class Features(NamedTuple):
-    """What a client announced, by its roles: of the rest nothing is sent to it, unless its own request asks for it."""
+    """The features that a client announced, by role. The router uses no others, unless a request asks for them."""
 
     publisher: Passing = Passing()
     subscriber: Subscriber = Subscriber()
@@ -86,7 +86,7 @@ class Features(NamedTuple):
 
     @classmethod
     def announced(cls, details: Mapping[str, Any]) -> Features:
-        """Of a HELLO; a `Violation` where it names no role, or says something that cannot be a feature."""
+        """Return the features in the details of HELLO. Raise `Violation` if they have no role, or malformed features."""
         said = details.get("roles")
         roles = {role: said[role] for role in CLIENT_ROLES if said.get(role) is not None} if type(said) is dict else {}
         if not roles:
@@ -111,15 +111,15 @@ def _own(kind: Callable[..., T], said: dict[str, Any] | None) -> T:
 
 
 def passes(options: Mapping[str, str] | None, features: Passing | Subscriber | Callee) -> bool:
-    """Return whether a client with these features in one of its roles may get or send a payload with these options."""
+    """Return whether a client with these features of a role may get or send a payload with these options."""
     if options is None:
         return True
     return features.payload_transparency if TRANSPARENT in options else features.payload_passthru_mode
 
 
 def announced(options: Passthru, features: Passing | Callee) -> Mapping[str, str] | None:
-    """Return the options of a payload in passthru mode, to be passed on. Raise `Violation` if the client uses what it did not
-    announce for this role (WAMP, "Payload Passthru Mode")."""
+    """Return the options of a payload in passthru mode, to be passed on; None if it has none. Raise `Violation` if the client
+    did not announce that feature for this role (WAMP, "Payload Passthru Mode")."""
     if options.ppt_scheme is None and options.enc_algo is None:  # nearly always
         return None
     passed = options.passed_on

@@ -1,7 +1,7 @@
-"""The head of a message, all that comes before its payload: how long it is, how leniently it is read, what is wrong with it.
+"""The head of a message, that is, all elements before its payload: its length, its lenient decoding, and its errors.
 
-In options null means the same as absence, and so does undefined. In MessagePack and CBOR JavaScript writes its larger integers
-as floats: one without a fraction stands for the integer wherever a message must have one.
+In options, null and undefined mean the same as absence. JavaScript encodes larger integers as floats in MessagePack and CBOR,
+so a float without a fraction is accepted wherever a message needs an integer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from nexus_tw.protocols.wamp.messages import (
 
 CLASSES: Final[dict[int, type[ClientMessage]]] = {cast(int, each.__struct_config__.tag): each for each in AnyMessage.__args__}
 
-# How many elements of a list are before the payload.
+# The number of elements before the payload.
 HEADS: Final[dict[type[ClientMessage], int]] = {
     each: 1 + len(each.__struct_fields__) - len(Carrier.__struct_fields__)
     for each in CLASSES.values()
@@ -39,9 +39,9 @@ HEADS: Final[dict[type[ClientMessage], int]] = {
 NO_LIST: Final = "a message is a list that begins with its type code"
 NO_TYPE: Final = "the type code is none of a message that clients send"
 
-_OPTIONS: Final = 2  # their place, in every message that has options
+_OPTIONS: Final = 2  # index of the options, in every message that has them
 
-# Members that hold what the client likes; those of the options are typed.
+# Members with arbitrary content; options are typed.
 _FREE: Final[dict[type, str]] = {
     Hello: "details",
     Abort: "details",
@@ -54,13 +54,13 @@ _PLACE: Final = re.compile(r"(?P<why>.*) - at (?P<key>`key` in )?`\$\[(?P<index>
 
 
 def size(kind: type[ClientMessage] | None) -> int:
-    """Return how many elements the message has before its payload, which fails alone; of one that there is not its code."""
+    """Return the number of elements that must be valid: those before the payload. For an unknown message: 1, its code."""
     return 1 if kind is None else HEADS.get(kind, 1 + len(kind.__struct_fields__))
 
 
 def read(value: Any, kind: Any) -> Any:
-    """Return a decoded value as this type (an id, options), read as the head of a message is read: null members of a map are
-    absent, and a float without a fraction is the integer. Raise `msgspec.ValidationError` if it is none."""
+    """Convert a decoded value to this type (an id, options) by the lenient rules for heads: null members of a map are absent,
+    and a float without a fraction is an integer. Raise `msgspec.ValidationError` if that fails."""
     if type(value) is dict:
         value = {name: item for name, item in value.items() if item is not None}
     return msgspec.convert(replace(value, as_integer), kind)
@@ -71,8 +71,8 @@ def as_integer(item: Any) -> Any:
 
 
 def tidied(elements: list[Any], kind: type[ClientMessage], change: Callable[[Any], Any]) -> ClientMessage:
-    """Return the message, of what is none to the letter: its head `change`d, and without null among its options. Raise
-    `REFUSALS` if that is none either."""
+    """Decode a message that is valid only after normalising: apply `change` to the items of its head, and drop options that
+    are null. Raise one of `REFUSALS` if it is still invalid."""
     head = HEADS.get(kind, len(elements))
     tidy: list[Any] = replace(elements[:head], change)
     if "options" in kind.__struct_fields__ and len(tidy) > _OPTIONS and type(tidy[_OPTIONS]) is dict:
@@ -81,8 +81,8 @@ def tidied(elements: list[Any], kind: type[ClientMessage], change: Callable[[Any
 
 
 def checked(message: ClientMessage, codec: Codec) -> ClientMessage:
-    """Return the message. Raise `Violation` unless its payload begins as a list and a map do in this serializer, and what may
-    be said freely can be passed on."""
+    """Return the message. Raise `Violation` unless its payload begins like a list and a map in this serializer, and its
+    members with arbitrary content can be passed on."""
     if isinstance(message, Carrier):
         if message.args is not None and memoryview(message.args)[0] not in codec.lists and not _transparent(message):
             raise Violation(f"{_called(message)}: args: must be a list")
@@ -102,7 +102,7 @@ def _called(message: ClientMessage) -> str:
 
 
 def _transparent(message: Carrier) -> bool:
-    """Whether its payload is no list of arguments, but something that only its receiver can open."""
+    """Return whether the payload is encrypted in Autobahn's older form, and so no list of arguments."""
     if type(message) is Error:
         return type(message.details.get(TRANSPARENT)) is str
     options = getattr(message, "options", None)
@@ -110,19 +110,19 @@ def _transparent(message: Carrier) -> bool:
 
 
 def no_text(kind: type[ClientMessage] | None, element: int) -> Violation:
-    """Return what is wrong if this element holds a map with a key that is no text."""
+    """Return the error for a map in this element with a key that is no text."""
     if kind is None:
         return Violation(NO_TYPE)
     return Violation(f"{kind.__name__.upper()}: {('type code', *kind.__struct_fields__)[element]}: {NO_TEXT}")
 
 
 def told(error: Exception, kind: type[ClientMessage]) -> Violation:
-    """Return the decoder's complaint, with the names of the message and its member for the place in the list."""
+    """Return the decoder's error with the names of the message and the member instead of the index in the list."""
     complaint = reason(error)
     name = kind.__name__.upper()
     place = _PLACE.match(complaint)
     if place is None:
-        # The lengths that it tells are sometimes without the type code.
+        # The lengths in its text sometimes exclude the type code.
         return Violation(f"{name}: {'too short or too long' if complaint.startswith('Expected `array` of') else complaint}")
     index = int(place["index"])
     member = ("type code", *kind.__struct_fields__)[index]

@@ -1,4 +1,4 @@
-"""Invocations, as their callee answers them: YIELD and ERROR. One that is over is passed over: the client could not know."""
+"""Answers of callees to invocations: YIELD and ERROR. Those to an invocation that is over are ignored: they crossed its end."""
 
 from __future__ import annotations
 

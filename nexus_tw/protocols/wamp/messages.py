@@ -1,7 +1,7 @@
-"""WAMP's messages. What a client may send is typed: one class for each, its members in the order of the list on the wire.
+"""WAMP's messages. Each message that clients send has a class, with its members in the order of the list on the wire.
 
-Unknown options and details are ignored, too few or too many members are not. Names are those of the specification, and so
-are the meanings. What the router sends has no class but a type code, for it is written from plain lists (`Codec.join`).
+Unknown options and details are ignored; too few or too many members are an error. Names and meanings are those of the
+specification. Messages that the router sends have only a type code, since they are encoded from plain lists (`Codec.join`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from msgspec import Meta, Raw, Struct, field
 
 MAX_ID: Final = 2**53
-TRANSPARENT: Final = "enc_algo"  # the option of a message whose payload is no list of arguments
+TRANSPARENT: Final = "enc_algo"  # the option of a message whose payload is not a list of arguments
 
 Id = Annotated[int, Meta(ge=1, le=MAX_ID)]
 Milliseconds = Annotated[int, Meta(ge=0, le=2**53)]
@@ -20,16 +20,16 @@ Match = Literal["exact", "prefix", "wildcard"]
 if TYPE_CHECKING:
     Encoded = Raw | None
 else:
-    # In a union with None msgspec would take nothing but null. That a part may be absent is in the default.
+    # In a union with None, msgspec would accept only null. The default None represents an absent part.
     Encoded = Raw
 
 
 class ClientMessage(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
-    """A list; the type code comes first."""
+    """A list that begins with the type code."""
 
 
 class Carrier(ClientMessage, kw_only=True, gc=False):
-    """A message with a payload at its end, which stays as it was encoded: `args?` a list, `kwargs?` a map."""
+    """A message that ends with a payload, which is kept encoded: `args?`, a list, and `kwargs?`, a map."""
 
     args: Encoded = None
     kwargs: Encoded = None
@@ -58,12 +58,13 @@ INTERRUPT: Final = 69
 
 
 class Options(Struct, gc=False):
-    """A map. A boolean is a real boolean; null means the same as absence, also where None is not among the types."""
+    """A map of options. Booleans must be booleans; null means the same as absence, even if None is not among the types."""
 
 
 class Passthru(Options):
-    """Payload passthru mode: how the payload was encrypted, by and for the clients; no business of the router's. With `ppt_…`
-    it is one binary argument; with `enc_…`, Autobahn's older form (payload transparency), it stands in the place of `args`."""
+    """Payload passthru mode: how clients encrypted the payload end to end; the router only passes the options on. With
+    `ppt_…` the payload is one binary argument; with `enc_…`, Autobahn's older form (payload transparency), it replaces `args`.
+    """
 
     ppt_scheme: str | None = None
     ppt_serializer: str | None = None
@@ -75,7 +76,7 @@ class Passthru(Options):
 
     @property
     def passed_on(self) -> dict[str, str] | None:
-        """Those that go with the payload to whoever receives it. None unless a scheme or an algorithm is named."""
+        """The options to send to the recipients with the payload; None unless a scheme or an algorithm is given."""
         names: tuple[str, ...]
         if self.enc_algo is not None:
             names = _TRANSPARENCY
@@ -91,7 +92,7 @@ _TRANSPARENCY: Final = ("enc_algo", "enc_serializer", "enc_key")
 
 
 class PublishOptions(Passthru):
-    """Who shall get it: those who are eligible by every list that is given, and excluded by none."""
+    """The recipients are the subscribers that are eligible by every given list, and excluded by none."""
 
     acknowledge: bool = False
     exclude_me: bool = True
@@ -106,14 +107,14 @@ class PublishOptions(Passthru):
 
 
 class SubscribeOptions(Options):
-    """`match`: which topics are meant; `get_retained`: the event that each of them keeps, first of all."""
+    """`match`: the match policy of the topic; `get_retained`: send the retained event of each topic first."""
 
     match: Match = "exact"
     get_retained: bool = False
 
 
 class CallOptions(Passthru):
-    """`timeout` in ms, 0 for none; `progress` for a call whose arguments come in parts, of which this is not the last."""
+    """`timeout` is in ms, 0: none; `progress`: further parts of the arguments follow."""
 
     timeout: Milliseconds = 0
     receive_progress: bool = False
@@ -122,15 +123,15 @@ class CallOptions(Passthru):
 
 
 class CancelOptions(Options):
-    """`mode`; empty where the client leaves it to the dealer."""
+    """`mode`; empty if the client leaves it to the dealer."""
 
     mode: Literal["", "skip", "kill", "killnowait"] = ""
 
 
 class RegisterOptions(Options):
-    """`match`: which calls are meant; `invoke`: which of several callees gets one.
+    """`match`: the match policy of the procedure; `invoke`: the invocation policy for several callees.
 
-    `agent` is private to Nexus, `_agent` on the wire: the agent for which this procedure is a command.
+    `agent` is an extension of Nexus, `_agent` on the wire: the agent for which this procedure is a command.
     """
 
     match: Match = "exact"
@@ -140,7 +141,7 @@ class RegisterOptions(Options):
 
 
 class YieldOptions(Passthru):
-    """`progress` for a part of the result, of which this is not the last."""
+    """`progress`: a progressive result; further ones, or the final result, follow."""
 
     progress: bool = False
 
@@ -149,14 +150,14 @@ class YieldOptions(Passthru):
 
 
 class Hello(ClientMessage, tag=1):
-    """`[1, realm, details]`: `details.roles` says what the client can do, the rest who it is."""
+    """`[1, realm, details]`: `details.roles` has the client's features; the other details are for authentication."""
 
     realm: str
     details: dict[str, Any]
 
 
 class Abort(Carrier, tag=3):
-    """`[3, details, reason, args?, kwargs?]`: the client gives up before there is a session."""
+    """`[3, details, reason, args?, kwargs?]`: the client gives up before the session is established."""
 
     details: dict[str, Any]
     reason: str
@@ -177,7 +178,7 @@ class Goodbye(ClientMessage, tag=6):
 
 
 class Error(Carrier, tag=8):
-    """`[8, request_type, request, details, error, args?, kwargs?]`: what became of an invocation (`request_type` 68)."""
+    """`[8, request_type, request, details, error, args?, kwargs?]`: an invocation failed (`request_type` 68)."""
 
     request_type: int
     request: Id
@@ -246,7 +247,7 @@ class Yield(Carrier, tag=70):
 
 
 class EventReceived(ClientMessage, tag=337):
-    """`[337, publication]`: Autobahn's receipt for an event, of which a router makes nothing."""
+    """`[337, publication]`: Autobahn's receipt for an event, which a router ignores."""
 
     publication: Id
 

@@ -1,4 +1,4 @@
-"""Publications: PUBLISH, answered by PUBLISHED where the client asks for that."""
+"""Publications: PUBLISH, answered by PUBLISHED if the client requests an acknowledgement."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def publish(session: WampSession, message: Publish) -> None:
     def fail(error: NexusError) -> None:
         _failed(session, message, error)
 
-    # Also where the session is over by then: who published and left has published.
+    # Also if the session is over by then: a client that publishes and leaves has published.
     verbs.authorize(session, AuthorizeRequest("publish", topic, None, payload), allowed, fail)
 
 
 def _failed(session: WampSession, message: Publish, error: NexusError) -> None:
     if message.options.acknowledge:
         session.refuse(message, error)
-    else:  # the client is not told, as the specification has it
+    else:  # no error is sent for an unacknowledged publication, by the specification
         session.context.metrics.errors[error.code] += 1
         session.context.metrics.publications_refused[error.code] += 1
         if error.code == "bus_unavailable":
@@ -64,7 +64,7 @@ def _failed(session: WampSession, message: Publish, error: NexusError) -> None:
 
 
 def _rule(session: WampSession, options: PublishOptions) -> Rule | None:
-    """Who gets it; None for everybody who subscribes."""
+    """Return the rule that selects the recipients; None for all subscribers."""
     if (
         options.exclude is None
         and options.eligible is None

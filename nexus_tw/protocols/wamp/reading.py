@@ -1,7 +1,8 @@
-"""Reading: bytes to the messages that clients send.
+"""Readers: decode the messages of clients.
 
-A payload stays encoded, and no message depends on it: where the elements before it can be read there is a message, whatever is
-wrong with the bytes behind them. `Payload.of_arguments` finds that, so that the one request fails and the session goes on.
+A payload stays encoded, and does not affect decoding: if the elements before it are valid, there is a message, even if the
+bytes after them are malformed. `Payload.of_arguments` detects that later, so that only the request fails and the session
+continues.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from nexus_tw.protocols.wamp.messages import AnyMessage, ClientMessage
 
 
 class _Reader:
-    """Reads a format whose messages msgspec decodes in one go, the parts of the payload left as they are."""
+    """Reads a format for which msgspec decodes a whole message at once, leaving the parts of the payload encoded."""
 
     def __init__(
         self,
@@ -29,7 +30,7 @@ class _Reader:
         change: Callable[[Any], Any],
         pieces: Callable[[bytes], list[bytes]],
     ) -> None:
-        """`change` is done to the head of what is no message to the letter; `pieces` as in `slices`."""
+        """`change` normalises the items of a head (see `heads.tidied`); `pieces` splits a list (see `slices`)."""
         self._codec = codec
         self._pieces = pieces
         self._message = decoder(AnyMessage)
@@ -45,7 +46,7 @@ class _Reader:
         return checked(message, self._codec)
 
     def _message_apart(self, data: bytes, error: Exception) -> ClientMessage:
-        """Return the same, read element by element, of what is none in one go because of `error`."""
+        """Return the message by decoding it element by element, after decoding it at once failed with `error`."""
         try:
             elements = self._elements(data)
         except msgspec.ValidationError:
@@ -68,8 +69,8 @@ class _Reader:
             raise told(error, kind) from None
 
     def _cut(self, data: bytes, error: Exception) -> list[msgspec.Raw]:
-        """Return the elements of a list in which something is malformed; the last is all that is left where the end of one
-        cannot be found. Raise `Violation` for the reason of `error` if there is no such list."""
+        """Return the encoded elements of a malformed list; if the end of one cannot be found, all remaining bytes are the last.
+        Raise `Violation` with the reason of `error` if the bytes are no list."""
         try:
             found = self._pieces(data)
         except ValueError:
@@ -80,7 +81,7 @@ class _Reader:
 
 
 class _MessagePackReader(_Reader):
-    """Refuses keys of large maps besides, before they are hashed."""
+    """Also refuses keys of large maps that are no text, before they are hashed."""
 
     def message(self, data: bytes) -> ClientMessage:
         if slices.has_large_maps(data):
@@ -110,7 +111,7 @@ READERS: Final[dict[str, Callable[[bytes], ClientMessage]]] = {
     MSGPACK.name: _MessagePackReader(MSGPACK, msgpack.decoder, as_integer, slices.of_msgpack).message,
     CBOR.name: cbor_reading.message,
 }
-"""By serializer: each returns the message that a client sent, or raises `Violation`.
+"""By serializer: each returns the message in the given bytes, or raises `Violation`.
 
-Of the payload it is only known that it begins as a list and a map do. If that is malformed, it may be in other parts than it
-would be: `args` may hold all that follows."""
+Of the payload, only the first bytes of the list and the map have been checked. If it is malformed, it may be split wrongly:
+`args` may contain all remaining bytes."""

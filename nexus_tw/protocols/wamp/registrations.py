@@ -12,7 +12,7 @@ from nexus_tw.protocols.wamp.messages import REGISTERED, UNREGISTERED, Register,
 from nexus_tw.protocols.wamp.session import OVER, WampSession
 from nexus_tw.protocols.wamp.uris import check_free, checked_pattern
 
-SINGLE: Final = "single"  # the invocation policy of a procedure that one session has for itself
+SINGLE: Final = "single"  # the invocation policy of a procedure with only one callee
 
 
 def register(session: WampSession, message: Register) -> None:

@@ -1,6 +1,6 @@
-"""A WAMP session: its life, what the core says to it, and how it says anything to the client.
+"""A WAMP session: its life cycle, its methods for the core, and the sending of messages.
 
-What the client asks for is done by a function for each message, `(session, message)`, in the modules beside this one.
+Each message of a client is handled by a function `(session, message)` in one of the modules beside this one.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ PROTOCOL_VIOLATION: Final = "wamp.error.protocol_violation"
 VIOLATED: Final = Close(1002, "Protocol violation", False)
 
 Handlers = Mapping[type, Callable[["WampSession", Any], None]]
-"""What is done for each message that may come. A `Violation` is answered by ABORT, a `NexusError` by the request's ERROR."""
+"""The handlers of the messages that are allowed now. A `Violation` is answered by ABORT, a `NexusError` by ERROR."""
 
 OVER: Final[Handlers] = {}
 
 
 class WampSession:
-    """One client that speaks WAMP; to the core it is a `Peer` once it has joined a realm.
+    """The session of one WAMP client; for the core it is a `Peer` once it has joined a realm.
 
-    Where it stands is what is `expected` of the client: `nexus_tw.protocols.wamp.states`, and at last nothing, `OVER`.
+    Its state is `expected`, the handlers of the allowed messages (`nexus_tw.protocols.wamp.states`); at the end `OVER`.
     """
 
     __slots__ = (
@@ -77,7 +77,7 @@ class WampSession:
     def __init__(
         self, context: WampContext, link: Link, principal: Principal | None, address: str, expected: Handlers
     ) -> None:
-        """`principal` is who the client showed itself to be at the upgrade."""
+        """`principal` is the one authenticated at the upgrade, if any."""
         self.context = context
         self.link = link
         self.known = principal
@@ -88,8 +88,8 @@ class WampSession:
         self.encoding: WampFrames = context.encoding
         # Most sessions have none of these three.
         self.calls: PendingCalls | None = None
-        self.others: Rule | None = None  # that leaves out this session
-        self.disclosing: set[int] | None = None  # registrations that ask for who calls
+        self.others: Rule | None = None  # the rule that excludes this session
+        self.disclosing: set[int] | None = None  # registrations with `disclose_caller`
         self.address = address
         self.number = new_session_id()
         self.client_id = f"session-{self.number}"
@@ -103,7 +103,7 @@ class WampSession:
         return None  # broadcasts come as events
 
     def begin(self) -> None:
-        pass  # it is the client who begins
+        pass  # the client sends the first message
 
     def received(self, payload: bytes, is_binary: bool) -> None:
         codec = self.context.codec
@@ -129,8 +129,8 @@ class WampSession:
         self.expected = OVER
         if not close.reconnect:
             return self.context.last_words(GOODBYE if self.joined else ABORT, close)
-        # After GOODBYE or ABORT most client libraries give up for good. A lost session makes all of them come back, but one
-        # that ends in order before WELCOME is, to Autobahn|Python, a component that has done its work.
+        # After GOODBYE or ABORT most client libraries do not reconnect; after a lost session all of them do. But before WELCOME
+        # an orderly close makes Autobahn|Python regard its component as done, so the connection is dropped.
         return b"" if self.joined else None
 
     def join(self, verbs: Verbs, welcome: Welcome) -> None:
@@ -179,7 +179,7 @@ class WampSession:
             details["caller"], details["caller_authid"], details["caller_authrole"] = invocation.caller
         if invocation.options is not None:
             if not passes(invocation.options, features):
-                invocation.error(UNSUPPORTED.error(f"who executes {invocation.procedure} cannot open an encrypted payload"))
+                invocation.error(UNSUPPORTED.error(f"the callee of {invocation.procedure} cannot open an encrypted payload"))
                 return
             details.update(invocation.options)
         try:
@@ -213,7 +213,7 @@ class WampSession:
     def close(self, close: Close) -> None:
         self.link.close(close)
 
-    # --- for what is done for messages: to find out what may be done
+    # --- for the handlers of messages: authorization and order
 
     def authorize(self, request: AuthorizeRequest, act: Callable[[Principal], None], fail: Fail) -> None:
         """Call `act` with the rights for it once the request is allowed and all before it have taken effect, unless the
@@ -230,9 +230,10 @@ class WampSession:
         self.verbs.authorize(self, request, allowed, fail)
 
     def in_turn(self, message: Any, act: Callable[[], None], size: int = 0) -> None:
-        """Does what a request asks for once all before it have taken effect; not if the session is over by then.
+        """Call `act` once all requests before this one have taken effect, unless the session is over by then.
 
-        Raises `rate_limited` where too many wait. What `act` itself raises is answered as it would be at once.
+        Raise `rate_limited` if too many are queued. Exceptions of `act` are answered in the same way whether it runs at once
+        or later.
         """
         if self not in self.verbs.waiting:
             act()
@@ -253,37 +254,37 @@ class WampSession:
         self.verbs.queue(self, size, late)
 
     def payload(self, message: Carrier, options: Options) -> Payload:
-        """What the message carries, with these options passed on; raises what `Payload.of_arguments` and `of_opaque` do."""
+        """Return the message's payload; `options` are those of passthru mode. Raise `invalid_message` if it is malformed."""
         if options is not None and TRANSPARENT in options:
             return Payload.of_opaque(self.context.codec, message.args, message.kwargs)
         return Payload.of_arguments(self.context.codec, message.args, message.kwargs, self.context.depth)
 
     def forget(self, registration: int) -> None:
-        """One has ended."""
+        """Forget a registration that has ended."""
         if self.disclosing is not None:
             self.disclosing.discard(registration)
 
-    # --- to say something; nothing is said any more where the session is over
+    # --- sending; nothing is sent once the session is over
 
     def send(self, *elements: Any) -> None:
-        """Says a message of these elements."""
+        """Send a message of these elements."""
         self._write(self.context.codec.encode(elements))
 
     def carry(self, header: tuple[Any, ...], payload: Payload) -> None:
-        """Says a message with a payload; raises `too_large` where the client takes none of that size."""
+        """Send a message with a payload. Raise `too_large` if the client accepts no message of that size."""
         codec = self.context.codec
         message = codec.join(header, *payload.arguments(codec))
         largest = self.link.largest
         if 0 < largest < len(message):
-            raise NexusError("too_large", "More than its receiver takes")
+            raise NexusError("too_large", "The message is larger than its recipient accepts")
         self._write(message)
 
     def refuse(self, request: Any, error: NexusError) -> None:
-        """Answers a request by ERROR."""
+        """Answer a request by ERROR."""
         self.fail(type(request).__struct_config__.tag, request.request, error)
 
     def fail(self, kind: int, request: int, error: NexusError) -> None:
-        """The same, where only the request's type code and id are known."""
+        """Answer the request with this type code and id by ERROR."""
         if self.expected is OVER:
             return
         self.context.metrics.errors[error.code] += 1
@@ -301,7 +302,7 @@ class WampSession:
         self._write(codec.join((ERROR, kind, request, {}, error.uri), args, kwargs))
 
     def abort(self, uri: str, why: str, close: Close) -> None:
-        """Says ABORT, and closes."""
+        """Send ABORT, and close."""
         self.send(ABORT, {"message": why}, uri)
         self.end()
         self.link.close(close)

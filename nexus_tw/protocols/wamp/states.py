@@ -1,4 +1,4 @@
-"""Where a session stands: joining by HELLO and perhaps AUTHENTICATE, joined, and leaving by GOODBYE or ABORT."""
+"""The states of a session: joining by HELLO and perhaps AUTHENTICATE, joined, and leaving by GOODBYE or ABORT."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def abort(session: WampSession, _message: messages.Abort) -> None:
 
 
 def event_received(_session: WampSession, _message: messages.EventReceived) -> None:
-    """An extension that asks for nothing."""
+    """Do nothing: the message needs no answer."""
 
 
 def _challenged(session: WampSession, authmethod: str, extra: dict[str, Any]) -> None:

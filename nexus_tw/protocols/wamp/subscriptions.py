@@ -1,4 +1,4 @@
-"""Subscriptions: SUBSCRIBE and UNSUBSCRIBE, each answered once it holds."""
+"""Subscriptions: SUBSCRIBE and UNSUBSCRIBE, each answered once it has taken effect."""
 
 from __future__ import annotations
 

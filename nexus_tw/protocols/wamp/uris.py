@@ -1,9 +1,10 @@
-"""Which URIs may be used for what: WAMP's rules (section "URIs"), and those for names in Nexus, as both share one namespace.
+"""Validation of URIs: WAMP's rules (section "URIs") and those for names in Nexus, since both share one namespace.
 
-`is_…` return whether they are kept; `check`, `check_free` and `checked_pattern` raise `wamp.error.invalid_uri` if not.
+The `is_…` functions return whether a URI is valid; `check`, `check_free` and `checked_pattern` raise `wamp.error.invalid_uri`
+if not.
 
-Loose is what names are (`nexus_tw.model.names`). Strict allows digits, small letters and the underscore only. What is reserved
-is told by `topics.is_reserved`.
+The loose rule is that for names (`nexus_tw.model.names`). The strict rule allows only digits, lower-case letters and the
+underscore. `names.is_reserved` tells which names are reserved.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ _STRICT: Final = re.compile(r"[0-9a-z_.]*\Z")
 
 
 def is_uri(uri: str, strict: bool) -> bool:
-    """Whether a topic, a procedure or an error may be called so."""
+    """Return whether this is a valid URI for a topic, a procedure or an error."""
     return is_name(uri) and (not strict or _STRICT.match(uri) is not None)
 
 
 def is_loose(uri: str) -> bool:
-    """Return whether this is a URI by WAMP's loose rule, control characters excepted. It is enough for errors and reasons,
-    which are only passed on and name nothing here: a `*` in them cannot be taken for a pattern."""
+    """Return whether this is a URI by WAMP's loose rule, without control characters. That suffices for errors and reasons,
+    which are only passed on: a `*` in them cannot be mistaken for a pattern."""
     return _LOOSE.match(uri) is not None
 
 
 def is_pattern(uri: str, match: str, strict: bool) -> bool:
-    """Whether one may subscribe to or register this under the match policy; no, where there is no such policy.
+    """Return whether this is a valid URI for SUBSCRIBE or REGISTER under the match policy; False for an unknown policy.
 
-    With `prefix` the last component may be empty or incomplete, and the empty URI stands for everything. With `wildcard`
-    each empty component stands for any one. So it is a pattern if there is a URI that it stands for.
+    With `prefix` the last component may be empty or incomplete, and the empty URI matches every URI. With `wildcard` each
+    empty component matches any one. So it is valid if there is a URI that it matches.
     """
     if len(uri) > MAX_BYTES:
         return False
@@ -45,31 +46,31 @@ def is_pattern(uri: str, match: str, strict: bool) -> bool:
 
 
 def pattern_of(uri: str, match: str) -> Pattern:
-    """The pattern for a URI and match policy that were checked."""
+    """Return the pattern for a URI and match policy that were validated before."""
     if match == "exact":
         return Pattern.parse(uri)
     return Pattern.prefixed(uri) if match == "prefix" else Pattern.wildcard(uri)
 
 
 def check(uri: str, strict: bool) -> None:
-    """Raise if this is no URI."""
+    """Raise `INVALID_URI` if this is no valid URI."""
     if not is_uri(uri, strict):
         raise _not_valid(uri)
 
 
 def check_free(uri: str) -> None:
-    """Raise for names under `wamp.`, which clients may neither publish nor register."""
+    """Raise `INVALID_URI` for names under `wamp.`, which clients may neither publish nor register."""
     if uri.startswith("wamp."):
-        raise INVALID_URI.error("The names under wamp. are the protocol's own")
+        raise INVALID_URI.error("Names under wamp. are reserved for the protocol")
 
 
 def checked_pattern(uri: str, match: str, strict: bool) -> Pattern:
-    """Return what the URI stands for under the match policy. Raise if it is no pattern."""
+    """Return the URI's pattern under the match policy. Raise `INVALID_URI` if it is invalid."""
     if not is_pattern(uri, match, strict):
         raise _not_valid(uri)
     return pattern_of(uri, match)
 
 
 def _not_valid(uri: str) -> NexusError:
-    why = "this realm takes digits, lower-case letters, '_' and dots only" if is_name(uri) else why_not(uri)
+    why = "this realm allows digits, lower-case letters, '_' and dots only" if is_name(uri) else why_not(uri)
     return INVALID_URI.error(f"Not a valid URI: {why}")
