@@ -161,6 +161,7 @@ class Server:
             "request_bodies_bytes": lambda: admission.bodies.taken,
             "send_queues_bytes": lambda: self.connections.backlog.bytes,
             "bus_available": lambda: all(realm.bus.available for realm in self.realms.values()),
+            "history_available": lambda: all(realm.bus.history is not None for realm in self.realms.values()),
             "ready": lambda: self.unready() is None,
             "threads_running": lambda: threads.running,
             "threads_waiting": lambda: threads.waiting,

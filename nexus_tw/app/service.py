@@ -194,7 +194,10 @@ class Node:
         self._server = Server(
             reactor,
             settings,
-            {realm: open_bus(settings.bus.url, reactor, metrics, name, realm, settings.history) for realm in settings.realms},
+            {
+                realm: open_bus(settings.bus.url, reactor, metrics, name, realm, settings.history, settings.bus.adopt)
+                for realm in settings.realms
+            },
             open_store(settings.store.url, reactor),
             auth.build(settings, configuration.token, reactor),
             handlers.load(settings.commands, self._threads),

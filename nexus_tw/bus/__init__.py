@@ -21,13 +21,19 @@ _REDIS: Final = ("redis", "rediss", "redis+sentinel", "unix")
 
 
 def open_bus(
-    url: str, reactor: Any, metrics: Metrics, node: str, realm: str = DEFAULT_REALM, history: History | None = None
+    url: str,
+    reactor: Any,
+    metrics: Metrics,
+    node: str,
+    realm: str = DEFAULT_REALM,
+    history: History | None = None,
+    adopt: bool = False,
 ) -> IBus:
     """Return the bus at that address, not yet started. Raise `ConfigError` if the address is invalid.
 
     `reactor` provides time and connections; `node` is this node's name, unique among all nodes on the bus.
     Each realm has a bus of its own, and messages of one bus are never seen on another, though they share an address.
-    `history` says what a built-in bus keeps, nothing if it is None.
+    `history` says what a built-in bus keeps, nothing if it is None; with `adopt` also what other programs publish.
     Texts of errors contain no part of the address but its scheme, as it may contain a password.
     """
     scheme, colon, rest = url.partition(":")
@@ -48,7 +54,7 @@ def open_bus(
         from nexus_tw.bus.redis.address import parse
         from nexus_tw.bus.redis.bus import RedisBus
 
-        return RedisBus(parse(url), reactor, metrics, node, realm)
+        return RedisBus(parse(url), reactor, metrics, node, realm, history=history, adopt=adopt)
     found = BUSES.find(scheme)
     if found is None:
         raise ConfigError(f"bus.url: no bus is known for the scheme {scheme[:32]!r}")

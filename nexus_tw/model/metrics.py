@@ -90,6 +90,8 @@ class Metrics:
     # bus
     bus_reconnects: int = 0
     bus_invalid: int = 0  # foreign payloads that are not JSON
+    bus_scripts: int = 0  # calls by which events were published into the history
+    events_adopted: int = 0  # of other programs, that this process has given a place in the history
     # history
     history_types: int = 0
     history_events: int = 0

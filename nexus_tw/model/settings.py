@@ -48,6 +48,7 @@ def _shown(struct: Struct, **members: str) -> str:
 
 class Bus(Struct, frozen=True, forbid_unknown_fields=True):
     url: str = "memory:"
+    adopt: bool = False  # whether events that other programs publish on Redis get a place in the history
 
     def __repr__(self) -> str:
         return _shown(self, url=redact(self.url))

@@ -17,13 +17,13 @@ from nexus_tw.bus.redis.address import parse
 from nexus_tw.bus.redis.bus import RedisBus
 from nexus_tw.model import settings
 from nexus_tw.model.metrics import Metrics
-from tests.bus.nodes import Faults, FaultyBus, Make, MemoryFaults, Node, Pair
+from tests.bus.nodes import Faults, FaultyBus, Make, MemoryFaults, Node, Pair, RedisFaults
 from tests.bus.recording import Recorder, reactor
 from tests.redis_server import RedisServer, SentinelServer, running
 
 SHIPPED: Final = settings.History()
-KEEPING: Final = ("memory",)  # the buses that keep a history
-ALL: Final = (*KEEPING, "memory without history", "redis", "sentinel")
+KEEPING: Final = ("memory", "redis")  # the buses that keep a history
+ALL: Final = (*KEEPING, "memory without history", "redis without history", "sentinel")
 
 
 @pytest.fixture(scope="module")
@@ -57,15 +57,22 @@ def make(request: pytest.FixtureRequest, bus_metrics: Metrics) -> Make:
             return FaultyBus(brokers[realm], node)
 
         return made
-    url = request.getfixturevalue("redis_server").url
+    server = request.getfixturevalue("redis_server")
+    server.ask("FLUSHALL")  # what other tests have left
+    url = server.url
     if request.param == "sentinel":
         url = f"redis+sentinel://127.0.0.1:{request.getfixturevalue('sentinel').port}/nexus"
-    return lambda node, realm="nexus", _history=None: RedisBus(parse(url), reactor, bus_metrics, node, realm)
+    keeps = request.param != "redis without history"
+
+    def linked(node: str, realm: str = "nexus", history: settings.History = SHIPPED) -> RedisBus:
+        return RedisBus(parse(url), reactor, bus_metrics, node, realm, history=history if keeps else None)
+
+    return linked
 
 
 @pytest.fixture
-def faults() -> Faults:
-    return MemoryFaults()
+def faults(request: pytest.FixtureRequest) -> Faults:
+    return MemoryFaults() if request.node.callspec.params["make"].startswith("memory") else RedisFaults()
 
 
 @pytest.fixture

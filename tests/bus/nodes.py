@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
+from nexus_tw.bus.redis.connection import Unreachable
 from nexus_tw.interfaces.plugins import IBus
 from nexus_tw.model import settings
 from nexus_tw.model.positions import Position
@@ -83,3 +84,42 @@ class MemoryFaults:
     def _bus(self, node: Node) -> FaultyBus:
         assert isinstance(node.bus, FaultyBus)
         return node.bus
+
+
+class _Nowhere:
+    """Stands for the way to a Redis that cannot be reached."""
+
+    async def talk(self, *_: object) -> None:
+        raise Unreachable("cut")
+
+
+class RedisFaults:
+    """Provides `Faults`."""
+
+    def __init__(self) -> None:
+        self._doors: dict[str, Any] = {}
+
+    async def cut(self, node: Node) -> None:
+        bus: Any = node.bus
+        self._doors[bus.node], bus._door = bus._door, _Nowhere()
+        bus._link.end("cut")
+        await until(lambda: not bus.available)
+
+    async def mend(self, node: Node) -> None:
+        bus: Any = node.bus
+        bus._door = self._doors.pop(bus.node)
+        await until(lambda: bus.available)
+
+    def drop(self, node: Node, events: int) -> None:
+        """Each must have been published in a turn of its own, as what is said of it is lost with it."""
+        bus: Any = node.bus
+        subscriber, arrived = bus._link.subscriber, bus._link.subscriber._arrived
+
+        def dropping(channel: bytes, payload: bytes) -> None:
+            nonlocal events
+            if events and channel.startswith((bus._channels.events, bus._channels.metadata)):
+                events -= channel.startswith(bus._channels.events)
+            else:
+                arrived(channel, payload)
+
+        subscriber._arrived = dropping

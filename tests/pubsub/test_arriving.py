@@ -51,9 +51,9 @@ def test_a_gap_is_told_once_to_everyone_who_would_have_got_the_event(world: Worl
 
 def test_a_gap_stands_where_the_events_are_missing(world: World, peer: RecordingPeer) -> None:
     world.subscribe(peer, "a")
-    world.arrivals.event("a", b"1", b"")
+    world.arrivals.event("a", b"1", b"", None)
     world.arrivals.gap("a")
-    world.arrivals.event("a", b"2", b"")
+    world.arrivals.event("a", b"2", b"", None)
     world.turn()
     assert world.told(peer) == ["a 1", continuity("a"), "a 2"]
 

@@ -30,12 +30,12 @@ def test_the_answer_comes_before_the_first_event(world: World, peer: RecordingPe
     world.bus.confirms = False
     world.subscribe(peer, "b", name="b stands")
     peer.deliver = world.said.append
-    world.arrivals.event("a", b"1", b"")
+    world.arrivals.event("a", b"1", b"", None)
     world.bus.confirm()
     world.subscribe(peer, "a", "c")
-    world.arrivals.event("a", b"2", b"")
+    world.arrivals.event("a", b"2", b"", None)
     world.bus.confirm()
-    world.arrivals.event("a", b"3", b"")
+    world.arrivals.event("a", b"3", b"", None)
     world.turn()
     assert world.said == ["a", "b stands", "a,c", b"a 3\n"]
 
@@ -55,7 +55,7 @@ def test_one_who_is_ended_by_what_was_gathered_for_it_when_it_subscribes_anew_is
 ) -> None:
     world.subscribe(peer, "a")
     peer.deliver = lambda _data: world.subscriptions.gone(peer)
-    world.arrivals.event("a", b"1", b"")
+    world.arrivals.event("a", b"1", b"", None)
     world.subscribe(peer, "b")
     assert world.said == ["a"]
     assert not world.hub.patterns() and not world.bus.subscribed and not world.subscriptions._clients

@@ -74,7 +74,7 @@ class World:
 
     def event(self, event_type: str, data: bytes = b"{}", metadata: EventMetadata | bytes = b"") -> None:
         encoded = encode_metadata(metadata) if isinstance(metadata, EventMetadata) else metadata
-        self.arrivals.event(event_type, data, encoded)
+        self.arrivals.event(event_type, data, encoded, None)
         self.turn()
 
     def turn(self) -> None:

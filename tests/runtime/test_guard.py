@@ -103,7 +103,7 @@ def test_an_encoding_that_raises_keeps_an_event_from_its_own_peers_only(logged: 
         hub.subscribe(Subscriber(peer), [(Pattern.parse("a"), None)])
     arrivals = World().arrivals
     arrivals._hub = hub
-    arrivals.event("a", b"1", b"")
+    arrivals.event("a", b"1", b"", None)
     arrivals.gap("a")
     clock.advance(0)
     assert b"".join(healthy.delivered).startswith(b"a 1\n{") and fragile.delivered == []

@@ -14,6 +14,7 @@ import random
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import islice
+from secrets import token_hex
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -22,12 +23,19 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from nexus_tw.bus.bounds import Bounds
 from nexus_tw.bus.redis.address import Address
+from nexus_tw.bus.redis.adoption import MARK, Adoption
+from nexus_tw.bus.redis.batch import Form
 from nexus_tw.bus.redis.channels import Channels, Source, publish_command, publish_head
 from nexus_tw.bus.redis.connection import BATCH, Publisher, Unreachable, away, guarded
 from nexus_tw.bus.redis.connector import Door, Place
+from nexus_tw.bus.redis.history import RedisHistory
 from nexus_tw.bus.redis.link import PATIENCE, Link
 from nexus_tw.bus.redis.sentinel import Sentinels
+from nexus_tw.bus.redis.timeline import Denied, opened
+from nexus_tw.bus.redis.twins import Twin, Twins
+from nexus_tw.bus.redis.writer import Writer, canaries
 from nexus_tw.interfaces.plugins import BusListener, IBus, IHistory
 from nexus_tw.model import payloads
 from nexus_tw.model.errors import NexusError
@@ -35,7 +43,7 @@ from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.pattern_index import PatternIndex, some
 from nexus_tw.model.positions import Position
-from nexus_tw.model.settings import DEFAULT_REALM
+from nexus_tw.model.settings import DEFAULT_REALM, History
 
 FIRST_DELAY: Final = 0.1  # s
 MAX_DELAY: Final = 1.0
@@ -44,17 +52,17 @@ MASTER_CHECK: Final = 5.0  # s between questions to the sentinels while a link i
 DEPTH: Final = 128
 COMPLAINTS: Final = 1024  # channels with invalid messages that are named in the log
 
-_NO_METADATA: Final = (b"", b"")
+_FOREIGN: Final = Twin(b"", None)
 
 
 class _Subscription:
     """One subscription on Redis, on behalf of all patterns that need it."""
 
-    __slots__ = ("count", "link", "source", "waiters")
+    __slots__ = ("link", "patterns", "source", "waiters")
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.count = 0
+        self.patterns: set[Pattern] = set()
         self.link: Link | None = None  # the link on which it is confirmed
         self.waiters: list[Callable[[], None]] = []
 
@@ -73,11 +81,13 @@ class RedisBus:
         node: str,
         realm: str = DEFAULT_REALM,
         chance: random.Random | None = None,
+        history: History | None = None,
+        adopt: bool = False,
     ) -> None:
-        """`reactor` provides time and connections. Raise `ConfigError` if the address's certificates cannot be used."""
+        """`reactor` provides time and connections. Without `history` nothing is kept in Redis; with `adopt` events of other
+        programs are kept too. Raise `ConfigError` if the address's certificates cannot be used."""
         self.node = node
         self.available = False
-        self.history: IHistory | None = None
         self._address = address
         self._name = str(address) if realm == DEFAULT_REALM else f"{address} for the realm {realm}"  # in the log
         self._channels = Channels.of(realm)
@@ -97,8 +107,15 @@ class RedisBus:
         self._wanted: PatternIndex[Pattern] = PatternIndex(some)
         self._subscriptions: dict[Source, _Subscription] = {}
         self._own = frozenset((self._channels.node(node), self._channels.nodes))
-        self._metadata = _NO_METADATA  # the event that comes next, and its metadata
+        self._twins = Twins()
         self._complaints: set[bytes] = set()
+        self._bounds = Bounds(history or History(count=0))
+        self._past = RedisHistory(self._channels, self._bounds, reactor, metrics, self._ready)
+        self.history: IHistory | None = self._past if self._bounds.any else None
+        self._form = Form(self._channels, self._bounds)
+        self._writer: Writer | None = None
+        self._adopts = adopt
+        self._adoption: Adoption | None = None
 
     # --- IBus
 
@@ -120,18 +137,8 @@ class RedisBus:
         done: Callable[[Position | NexusError | None], None],
         metadata: bytes = b"",
     ) -> None:
-        publisher = self._publisher(done)
-        if publisher is None:
-            return
-
-        def answered(reply: Any) -> None:
-            done(None if type(reply) is int else reply)
-
-        event = publish_command(self._channels.event_head(event_type), data)
-        if metadata:
-            publisher.put_together((publish_command(self._channels.metadata_head(event_type), metadata), event), answered)
-        else:
-            publisher.put(event, answered)
+        if self._publisher(done) is not None and self._writer is not None:
+            self._writer.publish(event_type, data, metadata, done)
 
     def send(self, node: str | None, body: bytes, done: Callable[[int | NexusError], None]) -> None:
         publisher = self._publisher(done)
@@ -147,9 +154,11 @@ class RedisBus:
             subscription = self._subscriptions[source] = _Subscription(source)
             if self._link is not None:
                 self._link.subscriber.subscribe(source, self._standing(subscription))
-        subscription.count += 1
+        subscription.patterns.add(pattern)
         if self._proven and subscription.link is not self._link:
             subscription.waiters.append(done)
+        elif self._adoption is not None and self._proven:
+            self._adoption.settle((pattern,), source, done)
         else:
             done()
 
@@ -157,8 +166,10 @@ class RedisBus:
         self._wanted.drop(pattern)
         source = self._channels.source_of(pattern)
         subscription = self._subscriptions[source]
-        subscription.count -= 1
-        if not subscription.count:
+        subscription.patterns.discard(pattern)
+        if self._adoption is not None:
+            self._adoption.drop(pattern)
+        if not subscription.patterns:
             del self._subscriptions[source]
             if self._link is not None:
                 self._link.subscriber.unsubscribe(source)
@@ -176,9 +187,19 @@ class RedisBus:
             return link.publisher
         return None
 
+    def _ready(self) -> Publisher | None:
+        """Return the connection for queries of the history; None while the bus is away."""
+        return self._link.publisher if self._link is not None and self.available else None
+
     def _standing(self, subscription: _Subscription) -> Callable[[], None]:
         def stands() -> None:
             subscription.link = self._link
+            if self._adoption is not None and self._proven and self._link is not None:
+                self._adoption.settle(subscription.patterns, subscription.source, settled)
+            else:
+                settled()
+
+        def settled() -> None:
             waiters, subscription.waiters = subscription.waiters, []
             for waiter in waiters:
                 guarded(waiter)
@@ -188,33 +209,64 @@ class RedisBus:
     # --- what arrives
 
     def _arrived(self, channel: bytes, payload: bytes) -> None:
-        # Metadata comes directly before its event, as Redis lets nothing come between; so the next message is that
-        # event, or the event is lost.
-        (event, metadata), self._metadata = self._metadata, _NO_METADATA
         if channel.startswith(self._channels.events):
-            self._event(channel, payload, metadata if channel == event else b"")
-        elif channel.startswith(self._channels.metadata):
-            self._metadata = self._channels.event_after(channel), payload
-        elif channel in self._own:
+            self._event(channel, payload, self._twins.event(channel))
+            return
+        if channel.startswith(self._channels.metadata):
+            self._said(self._channels.event_after(channel), payload)
+            return
+        self._twins.other()
+        if channel == self._channels.marks and self._adoption is not None:
+            self._adoption.marked(None, payload)
+            return
+        if channel in self._own:
             if self._listener is not None:
                 self._listener.message(payload)
         elif self._link is not None:
             self._link.returned(payload)
 
-    def _event(self, channel: bytes, payload: bytes, metadata: bytes) -> None:
+    def _said(self, channel: bytes, payload: bytes) -> None:
+        """Process metadata, a mark or the notice of an adoption, for the type of this channel."""
+        adopted = self._twins.about(channel, payload)
+        if self._adoption is None:
+            return
+        event_type = self._channels.event_type_of(channel)
+        if event_type is None:
+            return
+        if payload.startswith(MARK):
+            self._adoption.marked(event_type, payload)
+        elif adopted is not None and self._wanted.any(event_type) and self._listener is not None:
+            self._listener.event(event_type, adopted[1], b"", adopted[0])
+
+    def _live(self, event_type: str, data: bytes) -> None:
+        """Hand on a foreign event that is not in the history."""
+        if self._listener is not None and self._wanted.any(event_type):
+            guarded(self._listener.event, event_type, data, b"", None)
+
+    def _event(self, channel: bytes, payload: bytes, twin: Twin | None) -> None:
         event_type = self._channels.event_type_of(channel)
         if event_type is None:
             self._invalid(channel, "its name is no event type")
             return
         if not self._wanted.any(event_type):
             return
-        try:
-            payloads.decode(payload, "data", DEPTH)
-        except NexusError as error:
-            self._invalid(channel, error.message)
-            return
+        if twin is None:
+            adoption = self._adoption if self._bounds.of(event_type) is not None else None
+            name = adoption.came(event_type) if adoption is not None else None
+            try:
+                payloads.decode(payload, "data", DEPTH)
+            except NexusError as error:
+                self._invalid(channel, error.message)
+                return
+            if adoption is not None:
+                # The notice of its place brings it. Where this node does not know its name, it is from before the
+                # subscription stood, and others ask.
+                if name is not None:
+                    adoption.adopt(event_type, name, payload)
+                return
+            twin = _FOREIGN
         if self._listener is not None:
-            self._listener.event(event_type, payload, metadata, None)
+            self._listener.event(event_type, payload, twin.metadata, twin.position)
 
     def _invalid(self, channel: bytes, why: str) -> None:
         self._metrics.bus_invalid += 1
@@ -247,24 +299,61 @@ class RedisBus:
         place = await self._sentinels.master() if self._sentinels else (*self._address.hosts, ("", 0))[0]
         canary = self._channels.canary(self.node)
         link = Link(self._reactor, canary, f"{self._chance.getrandbits(64):x}", self._arrived, self._cut)
-        self._metadata = _NO_METADATA  # metadata that arrived over another link is void
+        self._twins = Twins()  # metadata that arrived over another link is void
+        timeline = b""
+
+        async def begin(publisher: Publisher) -> None:
+            nonlocal timeline
+            timeline = await self._begin_history(publisher)
+
         try:
-            await link.open(self._door, place, self._address)
+            await link.open(self._door, place, self._address, begin)
+            if timeline:
+                link.fly = canaries(link.publisher, self._channels, timeline, self.node)
             # From here on new patterns are subscribed at once; all that were wanted before follow in batches.
             self._link = link
             before = iter(list(self._subscriptions.values()))
-            await link.subscribe((Source((channel,), False), _nothing) for channel in self._own)
+            own = (*self._own, self._channels.marks) if self._adoption is not None else self._own
+            await link.subscribe((Source((channel,), False), _nothing) for channel in own)
             while batch := list(islice(before, BATCH)):
                 await link.subscribe(self._still_wanted(batch))
             await link.prove()
             self._proven = True
             await link.subscribe(())  # waits for the patterns requested in the meantime
+            if self._adoption is not None:
+                everything = [pattern for one in self._subscriptions.values() for pattern in one.patterns]
+                self._adoption.settle(everything, None, _nothing)
+                await link.prove()
             self._up()
             link.watch()
             return await (self._while_master(link, place) if self._sentinels else link.over)
         finally:
             link.end("given up")
             await link.closed()
+
+    async def _begin_history(self, publisher: Publisher) -> bytes:
+        """Open the history if the user has the rights. Return its timeline, or b""."""
+        names, bounds, metrics = self._channels, self._bounds, self._metrics
+        self._adoption = None
+        self._writer = Writer(publisher, names, bounds, metrics, None)
+        if not bounds.any:
+            return b""
+        try:
+            timeline = await opened(publisher, names, token_hex(4))
+        except Denied as error:
+            if self.history is not None:
+                self._log.warn("History is off on the bus at {address}: {why}", address=self._name, why=str(error))
+            self.history = None
+            return b""
+        if self.history is None:
+            self._log.info("History is on again on the bus at {address}", address=self._name)
+        self._past.opened(timeline)
+        self.history = self._past
+        self._form.opened(timeline)
+        self._writer = Writer(publisher, names, bounds, metrics, self._form)
+        if self._adopts:
+            self._adoption = Adoption(names, bounds, self._reactor, metrics, publisher, timeline, self._live)
+        return timeline
 
     def _still_wanted(self, batch: Iterable[_Subscription]) -> Iterable[tuple[Source, Callable[[], None]]]:
         for subscription in batch:
@@ -307,9 +396,13 @@ class RedisBus:
     def _cut(self, why: str) -> None:
         """The link has ended; those who wait for its answers will be told next."""
         self._link = None
+        self._writer = None
         self._proven = False
         if self.available:
             self._down(why)
+        adoption, self._adoption = self._adoption, None
+        if adoption is not None:
+            adoption.release()
 
     def _up(self) -> None:
         if self._stopping:

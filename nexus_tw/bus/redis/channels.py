@@ -3,7 +3,10 @@
 The realm `nexus` has everything under `nexus:`, each other realm under `nexus:realm:NAME:`. Under that, `events:TYPE` carries
 events (JSON without an envelope), `about:TYPE` metadata for Nexus nodes about the event that follows on
 `events:TYPE`, `node:NODE` and `nodes` messages between nodes, `canary:NODE` messages of a node to itself that check whether the
-bus works.
+bus works, `marks` marks by which nodes agree on names for events of other programs.
+
+The history is in keys: `type:{TYPE}` has the state of a type, `log:{TYPE}` its last events; `types`, `logs` and `sizes` are
+indices of these; `timeline` and `run` identify this Redis. The scripts describe the contents.
 """
 
 from __future__ import annotations
@@ -37,6 +40,10 @@ class Channels:
         self.events = prefix + b"events:"
         self.metadata = prefix + b"about:"
         self.nodes = prefix + b"nodes"
+        self.marks = prefix + b"marks"
+        self.timeline = prefix + b"timeline"
+        self.run = prefix + b"run"
+        self.types = prefix + b"types"
         # Each event needs these, so they are cached, for each realm separately: its name need not be part of the key.
         self.event_type_of = lru_cache(maxsize=KEPT)(self._event_type_of)
         self.event_head = lru_cache(maxsize=KEPT)(self._event_head)
@@ -52,6 +59,23 @@ class Channels:
 
     def canary(self, node: str) -> bytes:
         return self.prefix + b"canary:" + node.encode()
+
+    def hash_of(self, event_type: str) -> bytes:
+        """Return the key of the state of a type's history."""
+        return b"%btype:{%b}" % (self.prefix, event_type.encode())
+
+    def list_of(self, event_type: str) -> bytes:
+        """Return the key of a type's history."""
+        return b"%blog:{%b}" % (self.prefix, event_type.encode())
+
+    def adopted(self, event_type: str, mark: bytes) -> bytes:
+        """Return the key of the number of foreign events after a mark that have a place in the history."""
+        return b"%badopted:{%b}:%b" % (self.prefix, event_type.encode(), mark)
+
+    def glob_of(self, pattern: Pattern) -> bytes:
+        """Return a glob for the names that a pattern matches; it may match more."""
+        name, glob = _written(pattern)
+        return name if glob else _literal(name.decode())
 
     def source_of(self, pattern: Pattern) -> Source:
         """Return the source of a pattern's events and of their metadata.

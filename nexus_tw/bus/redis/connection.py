@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from nexus_tw.bus.redis.address import Address
 from nexus_tw.bus.redis.channels import Source, command
+from nexus_tw.bus.redis.scripts import SCRIPTS
 from nexus_tw.model.errors import NexusError
 from nexus_tw.net.direct import is_socket, send
 from nexus_tw.runtime.guard import Guard
@@ -26,6 +27,8 @@ from nexus_tw.runtime.guard import Guard
 # Publications wait for Redis' acknowledgement; beyond either of these bounds further ones are refused.
 MAX_UNACKED: Final = 131072
 MAX_UNACKED_BYTES: Final = 67108864
+
+MAX_LOADS: Final = 100  # of the scripts in a row, without a call that was executed in between
 
 # Names in one command; Redis does nothing else while it executes a command.
 BATCH: Final = 1000
@@ -46,6 +49,10 @@ class Unreachable(Exception):
 
 def away() -> NexusError:
     return NexusError("bus_unavailable", "The event bus is away")
+
+
+def refused(why: str) -> NexusError:
+    return NexusError("bus_unavailable", f"The event bus refused this: {why}")
 
 
 class Connection(txredisapi.RedisProtocol):
@@ -122,38 +129,56 @@ class Connection(txredisapi.RedisProtocol):
             connector.transport = None
 
 
+class Put:
+    """A command on its way to Redis: its callback, and its weight until it is answered."""
+
+    __slots__ = ("command", "count", "done", "kind", "replies", "size")
+
+    def __init__(
+        self, command: bytes | Callable[[], bytes], done: Callable[[Any], None], kind: type, replies: int, size: int
+    ) -> None:
+        self.command = command
+        self.done = done
+        self.kind = kind  # of the reply; anything else is a refusal
+        self.replies = replies
+        self.size = size
+        self.count = 1
+
+
 class Publisher(Connection):
-    """Publishes. Commands of one turn are sent in one write; answers are matched by their order."""
+    """Publishes. Commands of one turn are sent in one write; answers are matched by their order.
+
+    If Redis has lost the scripts, no command is sent until all earlier ones are answered. Then the scripts are loaded again,
+    and the failed calls are repeated in their order.
+    """
 
     def __init__(self, clock: IReactorTime, ended: Callable[[str], None]) -> None:
         super().__init__(ended)
         self._clock = clock
-        # The callback, the number of replies, and the bytes of each command.
-        self._unacked: deque[tuple[Callable[[Any], None], int, int]] = deque()
+        self._unacked: deque[Put] = deque()
         self._bytes = 0
+        self._count = 0
         self._replies: list[Any] = []  # those received of a transaction that is not answered in full
-        self._turn: list[bytes] = []
+        self._turn: list[Put] = []
         self._flush_call: IDelayedCall | None = None
+        self._unscripted: list[Put] = []  # calls that failed because Redis has lost their script
+        self._overtaken = False  # by a later call that was executed
+        self._loads = 0  # of the scripts since a call was executed
 
     async def login(self, address: Address) -> None:
         await super().login(address)
-        # If MULTI is refused, Redis still executes the other commands, one by one; so that is checked before.
+        # Where MULTI is refused Redis carries out the rest all the same, one by one; so that is found out before.
         await self.ask("MULTI")
         await self.ask("EXEC")
 
     @property
     def behind(self) -> bool:
         """Whether further commands must wait until Redis has acknowledged some."""
-        return len(self._unacked) >= MAX_UNACKED or self._bytes >= MAX_UNACKED_BYTES
+        return self._count >= MAX_UNACKED or self._bytes >= MAX_UNACKED_BYTES
 
     def put(self, command: bytes, done: Callable[[Any], None], replies: int = 1) -> None:
         """Send a PUBLISH. Call `done` once with the number of recipients, or with `bus_unavailable`."""
-        size = len(command)
-        self._bytes += size
-        self._unacked.append((done, replies, size))
-        self._turn.append(command)
-        if self._flush_call is None:
-            self._flush_call = self._clock.callLater(0, self._flush)
+        self._put(Put(command, done, int, replies, len(command)))
 
     def put_together(self, commands: Sequence[bytes], done: Callable[[Any], None]) -> None:
         """Send several PUBLISH as a transaction: Redis executes all or none, and no other command between them.
@@ -162,10 +187,45 @@ class Publisher(Connection):
         """
         self.put(b"".join((_BEGIN, *commands, _END)), done, len(commands) + 2)
 
+    def put_script(
+        self, command: bytes | Callable[[], bytes], done: Callable[[Any], None], kind: type = list, size: int = 0
+    ) -> Put:
+        """Send a call of a script; a function as `command` is called when it is sent. Call `done` once with the result,
+        which is of that `kind`, or with `bus_unavailable`."""
+        put = Put(command, done, kind, 1, size if callable(command) else len(command))
+        self._put(put)
+        return put
+
+    def last(self, put: Put) -> bool:
+        """Return whether this is the last command, and not sent yet."""
+        return bool(self._turn) and self._turn[-1] is put
+
+    def grow(self, put: Put, size: int) -> None:
+        """Count one more event, of so many bytes, in a command that was not sent yet."""
+        put.size += size
+        put.count += 1
+        self._bytes += size
+        self._count += 1
+
+    def _put(self, put: Put) -> None:
+        self._bytes += put.size
+        self._count += put.count
+        self._turn.append(put)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._flush_call is None and not self._unscripted:
+            self._flush_call = self._clock.callLater(0, self._flush)
+
     def _flush(self) -> None:
         self._flush_call = None
-        turn, self._turn = self._turn, []
-        data = b"".join(turn)
+        if not self._unscripted:
+            turn, self._turn = self._turn, []
+            self._send(turn)
+
+    def _send(self, puts: list[Put]) -> None:
+        self._unacked += puts
+        data = b"".join([put.command if isinstance(put.command, bytes) else put.command() for put in puts])
         if is_socket(self.transport):
             data = send(self.transport, data)
         if data:
@@ -175,18 +235,53 @@ class Publisher(Connection):
         if not self._unacked:
             super().replyReceived(reply)
             return
-        done, replies, size = self._unacked[0]
-        if replies > 1:
+        put = self._unacked[0]
+        if put.replies > 1:
             self._replies.append(reply)
-            if len(self._replies) < replies:
+            if len(self._replies) < put.replies:
                 return
         self._unacked.popleft()
-        self._bytes -= size
-        if replies > 1:
+        if put.replies > 1:
             reply = self._outcome()
-        if type(reply) is not int:
-            reply = NexusError("bus_unavailable", f"The event bus refused this: {told(reply)}")
-        guarded(done, reply)
+        if isinstance(reply, Exception) and str(reply).startswith("NOSCRIPT"):
+            self._unscripted.append(put)
+        else:
+            self._overtaken = self._overtaken or (bool(self._unscripted) and put.kind is list)
+            self._answer(put, reply)
+        if self._unscripted and not self._unacked and not self._why:
+            self._load()
+
+    def _answer(self, put: Put, reply: Any) -> None:
+        self._bytes -= put.size
+        self._count -= put.count
+        if type(reply) is put.kind:
+            if put.kind is list:
+                self._loads = 0
+        else:
+            if isinstance(reply, Exception) and str(reply).startswith("TIMELINE"):
+                self.fail("its history is another one")
+            reply = refused(told(reply))
+        guarded(put.done, reply)
+
+    def _load(self) -> None:
+        """Load the scripts again, repeat the failed calls, and send the commands that waited."""
+        failed, self._unscripted = self._unscripted, []
+        overtaken, self._overtaken = self._overtaken, False
+        self._loads += 1
+        if self._loads > MAX_LOADS:
+            self._unscripted = failed
+            self.fail("it forgets its scripts")
+            return
+        turn, self._turn = self._turn, []
+        if overtaken:
+            # Another node has loaded them in the meantime, and later events were published: too late for these.
+            for put in failed:
+                self._answer(put, txredisapi.ResponseError("NOSCRIPT"))
+            failed = []
+        loads = [Put(command(b"SCRIPT", (b"LOAD", script.text)), _loaded, bytes, 1, 0) for script in SCRIPTS]
+        for put in loads:
+            put.count = 0
+        self._send([*loads, *failed, *turn])
 
     def _outcome(self) -> Any:
         """Return the outcome of a transaction: its first error, else the answer to its last command."""
@@ -201,10 +296,12 @@ class Publisher(Connection):
         if self._flush_call is not None:
             self._flush_call.cancel()
             self._flush_call = None
+        given_up = [*self._unscripted, *self._unacked, *self._turn]
+        self._unscripted.clear()
+        self._unacked.clear()
         self._turn.clear()
-        while self._unacked:
-            done, _, _ = self._unacked.popleft()
-            guarded(done, away())
+        for put in given_up:
+            guarded(put.done, away())
 
 
 class Subscriber(Connection):
@@ -297,6 +394,10 @@ def told(error: object) -> str:
 
 def _nothing() -> None:
     pass
+
+
+def _loaded(reply: object) -> None:
+    """A script that cannot be loaded is found missing by the next call of it."""
 
 
 def _nobody(_why: str) -> None:

@@ -6,7 +6,7 @@ connections, and the server between them. Nothing else detects in good time a pe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -47,6 +47,8 @@ class Link:
         self.subscriber = Subscriber(clock, arrived, self.end)
         self._canary_source = Source((canary_channel,), False)
         self._canary_head = publish_head(canary_channel)
+        # Sends canaries in another way than a plain PUBLISH, and reports how many connections got one.
+        self.fly: Callable[[bytes, Callable[[int | NexusError], None]], None] | None = None
         self._token = token
         self._number = 0
         self._canary = b""  # the one on its way
@@ -57,11 +59,18 @@ class Link:
         self._why = ""
         self.over: Deferred[str] = Deferred()  # fires with the reason
 
-    async def open(self, door: Door, place: Place, address: Address) -> None:
-        """Connect and log in; raise `Unreachable`."""
+    async def open(
+        self, door: Door, place: Place, address: Address, begin: Callable[[Publisher], Awaitable[None]] | None = None
+    ) -> None:
+        """Connect, log in, and let `begin` talk to the server; raise `Unreachable`."""
 
-        for connection in (self.publisher, self.subscriber):
-            await door.talk(place, connection, lambda connection: connection.login(address), PATIENCE)
+        async def introduced(publisher: Publisher) -> None:
+            await publisher.login(address)
+            if begin is not None:
+                await begin(publisher)
+
+        await door.talk(place, self.publisher, introduced, PATIENCE)
+        await door.talk(place, self.subscriber, lambda connection: connection.login(address), PATIENCE)
 
     async def subscribe(self, sources: Iterable[tuple[Source, Callable[[], None]]]) -> None:
         """Subscribe to all of these, call each one's function when it is confirmed, and wait for the last."""
@@ -120,7 +129,10 @@ class Link:
         self._number += 1
         self._canary = f"{self._token} {self._number}".encode()
         self._came_back = came_back
-        self.publisher.put(publish_command(self._canary_head, self._canary), self._canary_taken)
+        if self.fly is None:
+            self.publisher.put(publish_command(self._canary_head, self._canary), self._canary_taken)
+        else:
+            self.fly(self._canary, self._canary_taken)
 
     def _canary_taken(self, reply: int | NexusError) -> None:
         if isinstance(reply, NexusError):

@@ -21,7 +21,9 @@ from nexus_tw.bus.redis.address import parse
 from nexus_tw.bus.redis.bus import RedisBus
 from nexus_tw.bus.redis.channels import Channels, Source, publish_command
 from nexus_tw.bus.redis.connection import BATCH, MAX_UNACKED, MAX_UNACKED_BYTES, Publisher, Subscriber, told
+from nexus_tw.bus.redis.twins import alone, lengths
 from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.positions import Position
 from tests.bus.recording import Recorder, pattern
 
 CHANNELS = Channels.of("nexus")
@@ -227,11 +229,17 @@ class Model:
         while self.inbox:
             self.carry_out()
 
-    def publish(self, text: str, data: bytes, metadata: bytes = b"") -> bool:
+    def publish(self, text: str, data: bytes, about: bytes = b"") -> bool:
         """Whether anybody gets it."""
-        if metadata:
-            self._publish(CHANNELS.metadata + text.encode(), metadata)
+        if about:
+            self._publish(CHANNELS.metadata + text.encode(), alone(about))
         return self._publish(CHANNELS.events + text.encode(), data)
+
+    def publish_run(self, text: str, first: int, data: list[bytes], said: list[bytes]) -> bool:
+        """What the script does for events of one type."""
+        head = b"T.b:%d %d" % (first, len(data)) + (b" " + lengths(said) if any(said) else b"")
+        self._publish(CHANNELS.metadata + text.encode(), head)
+        return sum(self._publish(CHANNELS.events + text.encode(), one) for one in data) > 0
 
     def _publish(self, channel: bytes, payload: bytes) -> bool:
         # The exact subscription comes first, then the globs as they were made.
@@ -254,7 +262,8 @@ def _bulks(*texts: bytes) -> bytes:
 
 
 CHANGES = st.tuples(st.sampled_from(["subscribe", "unsubscribe"]), st.sampled_from(["a.b", "a.*", "**"]))
-PUBLISH = st.tuples(st.sampled_from(["publish", "publish_with_metadata"]), st.sampled_from(["a.b", "a.c"]))
+WAYS = st.sampled_from(["publish", "publish_with_metadata", "run", "run_with_metadata"])
+PUBLISH = st.tuples(WAYS, st.sampled_from(["a.b", "a.c"]))
 # What no Nexus node does: saying something about an event that does not follow.
 METADATA = st.tuples(st.just("metadata"), st.sampled_from(["a.b", "a.c"]))
 # Redis is most often idle, so it carries out what it gets; that is the last of these, as it is the simplest.
@@ -269,6 +278,7 @@ def test_each_event_is_handed_on_exactly_once_with_its_own_metadata_however_subs
     """Overlapping subscriptions come and go between publishes; whatever Redis sends at all arrives once, in order."""
     model = Model()
     expected: list[tuple[str, bytes, bytes]] = []
+    positions: dict[bytes, Position] = {}
     said: tuple[str, bytes] | None = None  # about the next event, by somebody who is trusted to publish there
     for number, (step, text) in enumerate(steps):
         if step == "subscribe":
@@ -276,8 +286,15 @@ def test_each_event_is_handed_on_exactly_once_with_its_own_metadata_however_subs
         elif step == "unsubscribe":
             model.unsubscribe(text)
         elif step == "metadata":
-            if model._publish(CHANNELS.metadata + text.encode(), b"stray %d" % number):
+            if model._publish(CHANNELS.metadata + text.encode(), alone(b"stray %d" % number)):
                 said = text, b"stray %d" % number
+        elif step.startswith("run"):
+            data = [b"%d.%d" % (number, place) for place in range(number % 3 + 1)]
+            with_each = [b"x" * ((number + place) % 3) if "metadata" in step else b"" for place in range(len(data))]
+            if model.publish_run(text, number + 1, data, with_each):
+                expected += [(text, *pair) for pair in zip(data, with_each, strict=True)]
+                positions |= {one: Position("T.b", number + 1 + place) for place, one in enumerate(data)}
+                said = None
         elif step.startswith("publish"):
             metadata = b"about %d" % number if step == "publish_with_metadata" else b""
             if model.publish(text, b"%d" % number, metadata):
@@ -290,6 +307,7 @@ def test_each_event_is_handed_on_exactly_once_with_its_own_metadata_however_subs
             getattr(model, step)()
     model.arrive(at_a_time)
     assert model.heard == expected
+    assert model.recorder.positions == [positions.get(data) for _, data, _ in expected]
 
 
 def test_when_the_subscription_that_brought_a_channel_ends_another_takes_over() -> None:

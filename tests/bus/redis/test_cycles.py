@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
 import pytest_twisted
 
 from nexus_tw.bus.redis.address import parse
 from nexus_tw.bus.redis.bus import RedisBus
 from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.settings import History
 from tests.bus.recording import Recorder, pattern, reactor, subscribed, until
 from tests.hardening.test_cycles import left as left
 from tests.node import turns
@@ -18,10 +20,11 @@ from tests.redis_server import redis_server as redis_server
 
 
 @pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("count", [0, 1000])
 async def test_with_the_collector_off_nothing_is_left_of_a_link_that_was_lost(
-    redis_server: RedisServer, left: Callable[[], Counter[str]]
+    redis_server: RedisServer, left: Callable[[], Counter[str]], count: int
 ) -> None:
-    bus = RedisBus(parse(redis_server.url), reactor, Metrics(), "node-1")
+    bus = RedisBus(parse(redis_server.url), reactor, Metrics(), "node-1", history=History(count=count), adopt=bool(count))
     await bus.start(Recorder())
     await subscribed(bus, "a.*")
 

@@ -1,0 +1,63 @@
+"""Scripts in Lua that Redis executes as one step; each is composed of shared parts and its own text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha1
+from importlib.resources import files
+from typing import Final
+
+# Event types of a realm that the index knows. Past that, those that were used longest ago are forgotten with their history.
+MAX_TYPES: Final = 100_000
+
+
+class Script:
+    """A script; Redis identifies it by the digest of its text."""
+
+    def __init__(self, *parts: str) -> None:
+        texts = [files(__name__).joinpath(f"{part}.lua").read_text() for part in parts]
+        self.name = parts[-1]
+        self.text = "".join([f"local MAX_TYPES = {MAX_TYPES}\n", *texts]).encode()
+        self.sha = sha1(self.text, usedforsecurity=False).hexdigest().encode()
+
+
+OPEN: Final = Script("open")
+CANARY: Final = Script("timeline", "same", "canary")
+PUBLISH: Final = Script("timeline", "clock", "birth", "mark", "publish")
+ADOPT: Final = Script("timeline", "same", "clock", "birth", "mark", "adopt")
+TOPS: Final = Script("timeline", "same", "clock", "birth", "tops")
+KNOWN: Final = Script("timeline", "same", "known")
+READ: Final = Script("timeline", "same", "clock", "since", "read")
+PAGE: Final = Script("timeline", "same", "clock", "since", "page")
+SCRIPTS: Final = (OPEN, CANARY, PUBLISH, ADOPT, TOPS, KNOWN, READ, PAGE)
+
+
+def bulk(word: bytes) -> bytes:
+    """Return a word as Redis reads it (RESP2)."""
+    return b"$%d\r\n%b\r\n" % (len(word), word)
+
+
+class Call:
+    """Writes calls of a script under one timeline."""
+
+    def __init__(self, script: Script, prefix: bytes, timeline: bytes) -> None:
+        self._head = b"$7\r\nEVALSHA\r\n" + bulk(script.sha)
+        self._key = bulk(prefix + b"timeline")
+        self._arguments = bulk(timeline) + bulk(prefix)
+
+    def command(self, keys: Sequence[bytes], arguments: Sequence[bytes]) -> bytes:
+        """Return the whole command. Keys and arguments are words as `bulk` writes them, one in each item."""
+        return self.written(len(keys), b"".join(keys), len(arguments), b"".join(arguments))
+
+    def written(self, keys: int, key_words: bytes, arguments: int, argument_words: bytes) -> bytes:
+        """Return the same for so many keys and arguments, already joined."""
+        count = bulk(b"%d" % (keys + 1))
+        return b"*%d\r\n%b%b%b%b%b%b" % (
+            keys + arguments + 6,
+            self._head,
+            count,
+            self._key,
+            key_words,
+            self._arguments,
+            argument_words,
+        )

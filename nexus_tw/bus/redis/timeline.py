@@ -1,0 +1,48 @@
+"""Opening the history of a Redis: the scripts are loaded, and its timeline is named.
+
+The first link to a Redis process names its timeline anew. What was there before may have lost its end: a replica that has
+become the master, a server that was started again with an older copy. Events are numbered on, and each type notes where it
+was under the timelines before, so that a position is recoverable only up to there.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import txredisapi
+
+from nexus_tw.bus.redis.channels import Channels
+from nexus_tw.bus.redis.connection import Publisher, Unreachable, told
+from nexus_tw.bus.redis.scripts import OPEN, SCRIPTS
+
+# A user without the right, or a server without the command.
+_DENIED: Final = re.compile(r"NOPERM|ERR unknown|ERR The user executing the script|ERR This Redis command is not allowed")
+_RUN_ID: Final = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
+
+
+class Denied(Exception):
+    """Raised if the user may not execute scripts on this server; the text is safe for a log."""
+
+
+async def opened(publisher: Publisher, channels: Channels, name: str) -> bytes:
+    """Return the name of the timeline: `name` if it begins now. Raise `Denied` or `Unreachable`."""
+    for script in SCRIPTS:
+        await _ask(publisher, "SCRIPT", "LOAD", script.text)
+    found = _RUN_ID.search(await _ask(publisher, "INFO", "server"))
+    if found is None:
+        raise Denied("INFO tells no run_id")
+    keys = channels.timeline, channels.run, channels.prefix + b"try"
+    timeline: bytes = await _ask(publisher, "EVALSHA", OPEN.sha, "3", *keys, found[1], name, channels.prefix)
+    return timeline
+
+
+async def _ask(publisher: Publisher, *words: str | bytes) -> Any:
+    try:
+        return await publisher.execute_command(*words)
+    except txredisapi.ResponseError as error:
+        if _DENIED.match(str(error)):
+            raise Denied(told(error)) from None
+        raise Unreachable(told(error)) from None
+    except txredisapi.ConnectionError:
+        raise Unreachable("the connection was lost") from None
