@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 @dataclass(frozen=True)
 class Issued:
-    """A certificate with its key, and the authority that signed it (itself, where it is one)."""
+    """A certificate with its key and the authority that signed it (itself, if it is an authority)."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
@@ -31,7 +31,7 @@ class Issued:
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, secrecy)
 
     def write(self, directory: Path, name: str) -> tuple[str, str]:
-        """The paths of `NAME.pem` and `NAME.key`."""
+        """Write `NAME.pem` and `NAME.key`. Return their paths."""
         certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
         certificate.write_bytes(self.certificate_pem())
         key.write_bytes(self.key_pem())
@@ -53,14 +53,14 @@ _SIGNS = x509.KeyUsage(
 
 @cache
 def authority(name: str = "Nexus test authority") -> Issued:
-    """A certificate authority, the same one for the same name within a test run."""
+    """Return a certificate authority; the same one for the same name within a test run."""
     key = ec.generate_private_key(ec.SECP256R1())
     extensions = [(x509.BasicConstraints(ca=True, path_length=None), True), (_SIGNS, True)]
     return Issued(_sign(name, key, name, key, extensions, 1, 3650), key)
 
 
 def issue(name: str = "localhost", by: Issued | None = None, days: float = 30, age: float = 1) -> Issued:
-    """A certificate for `name` (good for localhost too), valid since `age` and for `days` days from now."""
+    """Return a certificate for `name` and localhost, valid since `age` and for `days` days from now."""
     by = by or authority()
     key = ec.generate_private_key(ec.SECP256R1())
     hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]

@@ -1,4 +1,4 @@
-"""A client for tests: raw bytes, HTTP responses and WebSocket frames, and strict about what a server may send."""
+"""A client for tests: raw bytes, HTTP responses and WebSocket frames, with strict checks of everything the server sends."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ clock: Any = reactor
 
 
 class Ended(Exception):
-    """The server closed the connection; how, where it said so."""
+    """The server closed the connection; with the close code and reason if it sent them."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"closed with {code} {reason!r}")
@@ -36,7 +36,7 @@ class Ended(Exception):
 
 
 class Response(NamedTuple):
-    """An HTTP response; header names in lower case."""
+    """An HTTP response; header names are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -48,7 +48,7 @@ class Response(NamedTuple):
 
 
 class Wire(Protocol):
-    """A connection as bytes: what is written, and what came and can be waited for."""
+    """A connection as bytes: writes them, and waits for received ones."""
 
     transport: Any
 
@@ -71,12 +71,12 @@ class Wire(Protocol):
         self.transport.write(data)
 
     def drop(self) -> None:
-        """Ends it at once, with a reset."""
+        """Abort the connection with a reset."""
         if not self.over:
             self.transport.abortConnection()
 
     async def until(self, mark: bytes) -> bytes:
-        """What comes up to and with the mark; raises `Ended` where the end comes before."""
+        """Return the received bytes up to and including the mark. Raise `Ended` if the connection ends before."""
         while (place := self.data.find(mark)) < 0:
             await self._more()
         return self._take(place + len(mark))
@@ -87,13 +87,13 @@ class Wire(Protocol):
         return self._take(size)
 
     async def rest(self) -> bytes:
-        """All that comes until the server closes."""
+        """Return all bytes until the server closes."""
         while not self.over:
             await self._more()
         return self._take(len(self.data))
 
     async def response(self, method: str = "GET") -> Response:
-        """The next HTTP response, to a request with that method."""
+        """Return the next HTTP response, to a request with that method."""
         head = (await self.until(b"\r\n\r\n")).decode("ascii")
         line, *fields = head.split("\r\n")[:-2]
         version, status, _ = line.split(" ", 2)
@@ -131,7 +131,7 @@ class Frame(NamedTuple):
 
 
 class Client:
-    """A WebSocket over a wire, after its handshake. Pings are answered whenever something is read."""
+    """A WebSocket over a wire, after its handshake. It answers pings during every read."""
 
     def __init__(self, wire: Wire, response: Response) -> None:
         self.wire = wire
@@ -158,7 +158,7 @@ class Client:
         self.wire.write(data)
 
     def leave(self, code: int = 1000) -> None:
-        """Sends a close frame."""
+        """Send a close frame."""
         self.write(frame(CLOSE, code.to_bytes(2, "big")))
 
     def drop(self) -> None:
@@ -180,7 +180,7 @@ class Client:
         return Frame(first >= 0x80, first & 0x0F, await self.wire.exactly(size))
 
     async def message(self) -> bytes:
-        """The payload of the next text or binary frame; raises `Ended` at the close, which it answers."""
+        """Return the payload of the next text or binary frame. Answer a close, and raise `Ended`."""
         while True:
             received = await self.frame()
             assert received.fin
@@ -197,7 +197,7 @@ class Client:
                 return received.payload
 
     async def receive(self) -> dict[str, Any]:
-        """The next message that is not the server's heartbeat."""
+        """Return the next message, without heartbeats of the server."""
         if self._later:
             return self._later.pop(0)
         while True:
@@ -206,14 +206,14 @@ class Client:
                 return message
 
     async def expect(self, type: str, **members: Any) -> dict[str, Any]:
-        """The next message, which is of this type and has these members."""
+        """Return the next message; it must have this type and these members."""
         message = await self.receive()
         assert message["type"] == type, message
         assert {name: message.get(name) for name in members} == members, message
         return message
 
     async def ask(self, **message: Any) -> dict[str, Any]:
-        """Sends with an `id` and gives the reply; what comes before it is left for `receive`."""
+        """Send a message with an `id` and return its reply; messages before the reply are left for `receive`."""
         self._number += 1
         number = f"ask-{self._number}"
         self.send(**message, id=number)
@@ -224,7 +224,7 @@ class Client:
         return reply
 
     async def heard(self) -> list[dict[str, Any]]:
-        """All that has come when a ping sent now is answered."""
+        """Return all messages that arrive before the answer to a ping sent now."""
         pong = await self.ask(type="ping")
         assert pong["type"] == "pong"
         heard, self._later = self._later, []
@@ -235,7 +235,7 @@ class Client:
         assert reply["type"] == "subscribed", reply
 
     async def closed(self) -> tuple[int, str]:
-        """Reads until the end and gives close code and reason; the messages until then are in `left`."""
+        """Read until the end. Return the close code and reason; the messages before it are in `left`."""
         self.left = list(self._later)
         try:
             while True:
@@ -248,7 +248,7 @@ class Client:
 
 
 def frame(opcode: int, payload: bytes = b"", fin: bool = True, mask: bytes | None = MASK) -> bytes:
-    """A client's frame; without a mask it is one that no client may send."""
+    """Return a client's frame; without a mask it is an invalid one."""
     size = len(payload)
     bit = 0 if mask is None else 0x80
     head = bytes([(0x80 if fin else 0) | opcode])
@@ -271,7 +271,7 @@ def handshake(
     headers: Iterable[str] = (),
     drop: Iterable[str] = (),
 ) -> bytes:
-    """An opening handshake; `headers` are further lines, `drop` names of usual ones to leave out."""
+    """Return an opening handshake; `headers` are further lines, `drop` the names of usual ones to leave out."""
     key = base64.b64encode(os.urandom(16)).decode()
     usual = {
         "Host": "localhost",
@@ -295,7 +295,7 @@ async def dial(endpoint: IStreamClientEndpoint) -> Wire:
 
 
 async def greeted(wire: Wire) -> Client:
-    """The client on a wire whose handshake was sent, past `connected`."""
+    """Return the client on a wire whose handshake was sent, after `connected`."""
     client = Client(wire, await wire.response())
     assert client.response.status == 101, client.response
     client.welcome = await client.expect("connected")
@@ -303,7 +303,7 @@ async def greeted(wire: Wire) -> Client:
 
 
 def request(method: str, target: str, token: str | None, body: bytes | None = None, headers: Iterable[str] = ()) -> bytes:
-    """An HTTP request; the token, where there is one, in the query."""
+    """Return an HTTP request; the token, if there is one, is in the query."""
     if token is not None:
         target += ("&" if "?" in target else "?") + f"token={quote(token)}"
     lines = [f"{method} {target} HTTP/1.1", "Host: localhost"]

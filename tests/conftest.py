@@ -1,4 +1,4 @@
-"""What every test shares: which of them run and when, and Hypothesis without a deadline, as the machine may be busy."""
+"""Shared by all tests: selection and order of tests, and Hypothesis without a deadline, since the machine may be busy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ settings.load_profile("nexus")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `long` are left out unless asked for, and said to be; those marked `last` run at the end."""
+    """Deselect and report tests marked `long` unless they are requested; run those marked `last` at the end."""
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
     if LONG:
         return

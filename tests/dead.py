@@ -1,4 +1,4 @@
-"""Sockets whose machine seems to be gone: nothing that comes is taken, nothing is acknowledged, and nobody says so."""
+"""Simulates a host that has vanished: the socket accepts and acknowledges nothing, and sends nothing."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _TAKE_NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)  # one instruction of a packe
 
 
 def die(connection: socket.socket) -> None:
-    """From now on the kernel drops every segment that comes to this TCP socket, as if there were no machine any more.
+    """Make the kernel drop every further segment for this TCP socket, as if its host had vanished.
 
-    Needs no rights: a program may filter what its own sockets receive (Linux, "Linux Socket Filtering").
+    Needs no privileges: a program may filter what its own sockets receive (Linux, "Linux Socket Filtering").
     """
     instructions = ctypes.create_string_buffer(_TAKE_NOTHING)
     program = struct.pack("HL", 1, ctypes.addressof(instructions))

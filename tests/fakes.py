@@ -1,4 +1,4 @@
-"""A bus that does only what the test says, and when."""
+"""A bus under the control of the test."""
 
 from __future__ import annotations
 

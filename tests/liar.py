@@ -1,4 +1,4 @@
-"""A WebSocket server that does one thing wrong: `python -m tests.liar PORT LIE`, for tests of the tool that must notice."""
+"""A WebSocket server with one deliberate fault: `python -m tests.liar PORT LIE`, for tests of the tool that must detect it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PLACE = 20  # which event the lie is about
 
 
 class Liar(Protocol):
-    """Honest but for one event to the last of its subscribers, or one answer."""
+    """Correct except for one event to the last of its subscribers, or one answer."""
 
     def __init__(self, lie: str) -> None:
         super().__init__(self._send)

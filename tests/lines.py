@@ -1,4 +1,4 @@
-"""What the journal writes to the log."""
+"""Captures the lines of the client log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zope.interface import provider
 
 @pytest.fixture
 def lines() -> Iterator[list[str]]:
-    """The journal's lines at level info while the test runs."""
+    """Return the client log's lines at level info while the test runs."""
     found: list[str] = []
 
     @provider(ILogObserver)

@@ -1,4 +1,4 @@
-"""A whole node inside the test's process: a `Server` on a random port, with real sockets, and clients of it."""
+"""A whole node inside the test's process: a `Server` on a random port with real sockets, and its clients."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ clock: Any = reactor
 
 
 async def until(true: Callable[[], object]) -> None:
-    """Waits for `true()` to be so, for as long as `PATIENCE`."""
+    """Wait until `true()` returns True, at most `PATIENCE`."""
     end = clock.seconds() + PATIENCE
     while not true():
         assert clock.seconds() < end, "waited in vain"
@@ -40,13 +40,13 @@ async def until(true: Callable[[], object]) -> None:
 
 
 async def turns(count: int = 3) -> None:
-    """Lets the reactor go round so many times."""
+    """Let the reactor run so many turns."""
     for _ in range(count):
         await deferLater(clock, 0)
 
 
 class Node:
-    """A running node and everybody who is connected to it."""
+    """A running node with its clients."""
 
     def __init__(self, server: Server, metrics: Metrics) -> None:
         self.server = server
@@ -72,7 +72,7 @@ class Node:
         return TCP4ClientEndpoint(clock, "127.0.0.1", self.port)
 
     async def wire(self, data: bytes = b"", endpoint: IStreamClientEndpoint | None = None) -> Wire:
-        """A new connection on which this has been sent."""
+        """Return a new connection on which these bytes have been sent."""
         wire = await dial(endpoint or self.here)
         self.wires.append(wire)
         wire.write(data)
@@ -81,11 +81,11 @@ class Node:
     async def client(
         self, token: str | None = TOKEN, endpoint: IStreamClientEndpoint | None = None, **words: Any
     ) -> Client:
-        """A client that was welcomed; `words` as for `handshake`."""
+        """Return a client that has received `connected`; `words` as for `handshake`."""
         return await greeted(await self.wire(handshake(token=token, **words), endpoint))
 
     async def refusal(self, **words: Any) -> Response:
-        """The answer to an opening handshake that is refused, after which the connection is closed."""
+        """Return the response to an opening handshake that is refused, after which the connection is closed."""
         wire = await self.wire(handshake(**words))
         response = await wire.response()
         assert response.status != 101
@@ -100,33 +100,33 @@ class Node:
         body: bytes | None = None,
         headers: Iterable[str] = (),
     ) -> Response:
-        """The answer to one request on a connection of its own."""
+        """Return the response to one request on a connection of its own."""
         wire = await self.wire(request(method, target, token, body, ("Connection: close", *headers)))
         response = await wire.response(method)
         assert await wire.rest() == b""
         return response
 
     async def connected(self, number: int) -> None:
-        """Waits until this many clients are connected, as the server sees it."""
+        """Wait until the server has this many clients."""
         await until(lambda: len(self.server.connections) == number)
 
     def transports(self) -> list[Any]:
-        """The server's ends of its open WebSocket connections."""
+        """Return the server's ends of its open WebSocket connections."""
         connections: list[Any] = list(self.server.connections)
         return [connection.transport for connection in connections]
 
     def lose(self, bus: MemoryBus) -> None:
-        """Takes the bus of the realm `nexus` away, as a network would."""
+        """Make the bus of the realm `nexus` unreachable, like a network failure."""
         bus.available = False
         self.server.realms[DEFAULT_REALM].listener.lost()
 
     def restore(self, bus: MemoryBus) -> None:
-        """Gives the bus back."""
+        """Make the bus reachable again."""
         bus.available = True
         self.server.realms[DEFAULT_REALM].listener.restored()
 
     def left(self) -> dict[str, Any]:
-        """What the node's tables hold of clients, by name; those that hold nothing are left out."""
+        """Return the entries about clients in the node's tables, by table; without empty tables."""
         server: Any = self.server
         connections = server.connections
         tables: dict[str, list[Any]] = {
@@ -157,7 +157,7 @@ class Node:
         return {name: [table for table in held if table] for name, held in tables.items() if any(held)}
 
     async def stop(self) -> None:
-        """Ends everything, and finds out whether the node has forgotten its clients."""
+        """Stop everything, and check that the node's tables have no entries about clients left."""
         for port in self._ports:
             await port.stopListening()
         for wire in self.wires:
@@ -173,7 +173,7 @@ class Node:
 
 
 class Nodes:
-    """Makes nodes for one test, and ends them all after it."""
+    """Makes nodes for one test, and stops them all after it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -227,19 +227,19 @@ class Nodes:
 
 @pytest_twisted.async_yield_fixture
 async def nodes(tmp_path: Path) -> Any:
-    """Makes nodes: `await nodes(Settings(…))`."""
+    """Provide a factory of nodes: `await nodes(Settings(…))`."""
     made = Nodes(tmp_path)
     yield made
     await made.stop()
 
 
 def limited(**limits: Any) -> Settings:
-    """Settings with these limits."""
+    """Return settings with these limits."""
     return Settings(limits=Limits(**limits))
 
 
 def with_roles(**roles: Role) -> Settings:
-    """Settings with these roles, and for each the token `NAME-token` with the subject `NAME`."""
+    """Return settings with these roles, and for each the token `NAME-token` with the subject `NAME`."""
     keys = tuple(
         Key(name, name, f"sha256:{sha256(f'{name}-token'.encode()).hexdigest()}") for name in roles
     )
@@ -247,6 +247,6 @@ def with_roles(**roles: Role) -> Settings:
 
 
 def small_buffers(wire: Wire, transport: Any) -> None:
-    """Lets little be under way between the server's and the client's socket, so that a slow reader is soon noticed."""
+    """Set small socket buffers on the server's and the client's side, so that a slow reader is detected soon."""
     transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
     wire.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)

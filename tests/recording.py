@@ -1,4 +1,4 @@
-"""Fakes that remember what they were told: a peer, a caller, the events announced."""
+"""Recording fakes: a peer, a caller, and the announcer of events."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _numbers = count(1)
 
 
 def principal(subject: str = "somebody", role: Role = ADMIN) -> Principal:
-    """One with all rights, unless a role is given."""
+    """Return a principal with all rights, unless a role is given."""
     return Principal(subject, "test", role)
 
 
 class RecordingEncoding:
-    """Frames that a test can read: events are `TYPE DATA`, all else is its JSON. Equal keys, equal bytes."""
+    """Makes frames that a test can read: events are `TYPE DATA`, other messages are JSON. Equal keys give equal bytes."""
 
     once = True
 
@@ -50,9 +50,9 @@ class RecordingEncoding:
 
 
 class RecordingEachEncoding(RecordingEncoding):
-    """Tells of an event once for each subscription, as WAMP does: `SUBSCRIPTION TYPE DATA`; has no other words.
+    """Encodes an event once for each subscription, like WAMP: `SUBSCRIPTION TYPE DATA`; it has no other messages.
 
-    For an event whose data is `UNSAYABLE` it has none either.
+    An event whose data is `UNSAYABLE` has no frame.
     """
 
     UNSAYABLE = b'"unsayable"'
@@ -72,10 +72,10 @@ class RecordingEachEncoding(RecordingEncoding):
 
 
 class RecordingPeer:
-    """A client that takes everything: `sent` are messages, `delivered` frames, `closed` what it was closed with.
+    """A client that accepts everything: `sent` are messages, `delivered` frames, `closed` the reasons for closing.
 
-    What it shall execute is in `invocations`, and in `sent` as the JSON protocol says it. `ended` is what the server took
-    from it, and why.
+    Its invocations are in `invocations`, and in `sent` in the form of the JSON protocol. `ended` has the subscriptions and
+    registrations that the server ended, with the reasons.
     """
 
     authmethod = "ticket"
@@ -144,7 +144,7 @@ class RecordingPeer:
             self.closed.append(close)
 
     def got(self, kind: type[M]) -> list[M]:
-        """The messages of this kind."""
+        """Return the received messages of this type."""
         return [message for message in self.sent if isinstance(message, kind)]
 
     def __repr__(self) -> str:
@@ -152,12 +152,12 @@ class RecordingPeer:
 
 
 def caller(peer: Peer) -> Caller:
-    """The peer as one who called."""
+    """The peer as a caller."""
     return Caller(peer.number, peer.principal.subject, peer.principal.role)
 
 
 class RecordingReply:
-    """A caller of a command: `results` and `errors` are all that it was told at the end, `progressed` all before."""
+    """A command's caller: `results` and `errors` are the final replies, `progressed` all replies before them."""
 
     def __init__(self) -> None:
         self.progressed: list[CommandProgress] = []
@@ -185,26 +185,26 @@ class RecordingReply:
 
     @property
     def ends(self) -> int:
-        """How many times the caller was told that its command has ended."""
+        """The number of final replies."""
         return len(self.errors) + sum(result.agent_id is None for result in self.results)
 
     @property
     def answer(self) -> Any:
-        """The JSON of the one result there is."""
+        """The JSON of the only result."""
         (result,) = self.results
         assert not self.errors
         return msgspec.json.decode(msgspec.json.encode(result))
 
     @property
     def code(self) -> str:
-        """The code of the one error there is."""
+        """The code of the only error."""
         (error,) = self.errors
         assert not self.results
         return error.code
 
 
 class RecordingHalf:
-    """Who waits for an invocation (`CallersHalf`): what it heard, in order, with payloads as their JSON."""
+    """A caller's half (`CallersHalf`): records all calls in order, with payloads as JSON."""
 
     def __init__(self) -> None:
         self.heard: list[Any] = []
@@ -226,7 +226,7 @@ class RecordingHalf:
 
 
 class RecordingCallReply:
-    """A caller of a procedure: `told` is all that it was told, in order, with payloads as their JSON."""
+    """A procedure's caller: `told` has all replies in order, with payloads as JSON."""
 
     def __init__(self) -> None:
         self.told: list[Any] = []
@@ -242,7 +242,7 @@ class RecordingCallReply:
 
 
 class RecordingAnnouncer:
-    """Takes the events that the server publishes itself: pairs of type and decoded data, and their accounts."""
+    """Records the events of the server itself: pairs of type and decoded data, and their accounts."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, Any]] = []
@@ -263,5 +263,5 @@ def _keep_their_shape(
     half: RecordingHalf,
     call: RecordingCallReply,
 ) -> tuple[Peer, Encoding, CommandReply, CallersHalf, CallReply]:
-    """Never called: here the type checker sees that the fakes are what they stand for."""
+    """Never called: lets the type checker verify that the fakes implement their interfaces."""
     return peer, encoding, command, half, call

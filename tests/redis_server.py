@@ -1,4 +1,4 @@
-"""A real redis-server for tests: started on a free port in a directory of its own, and always stopped again."""
+"""A real redis-server for tests: started on a free port with a directory of its own, and always stopped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PATIENCE = 10.0  # s for a server to come up, on a busy machine
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on now."""
+    """Return a loopback port that is free now."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -30,7 +30,7 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """One redis-server process. `start` after `kill` or `stop` starts it again on the same port, without its data."""
+    """One redis-server process. `start` after `kill` or `stop` restarts it on the same port, without its data."""
 
     scheme = "redis"
 
@@ -41,7 +41,8 @@ class RedisServer:
         options: tuple[str, ...] = (),
         port: int | None = None,
     ) -> None:
-        """`tls`: files of certificate, key and authority; then the port speaks TLS only. `options` end the command line."""
+        """`tls`: files of certificate, key and authority; the port then accepts TLS only. `options` are appended to the command
+        line."""
         self.port = port or free_port()
         self.password = password
         self.options = options
@@ -73,7 +74,7 @@ class RedisServer:
         return [*words, *self.options]
 
     def start(self) -> None:
-        """Returns once it answers PING."""
+        """Start the server. Return once it answers PING."""
         assert self._process is None
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(self.command_line(), stdout=log, stderr=log)
@@ -91,11 +92,11 @@ class RedisServer:
             time.sleep(0.01)
 
     def stop(self) -> None:
-        """Ends it as an administrator would."""
+        """Stop it like an administrator."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Ends it as a crash would."""
+        """Kill it, like a crash."""
         self._end(signal.SIGKILL)
 
     def _end(self, how: signal.Signals) -> None:
@@ -106,19 +107,19 @@ class RedisServer:
             self._process = None
 
     def pause(self) -> None:
-        """Its connections stay, and nothing answers any more."""
+        """Suspend it: its connections stay open, and nothing answers."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
     def close(self) -> None:
-        """Ends it for good and removes its directory."""
+        """Stop it for good and remove its directory."""
         self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def ask(self, *words: str | bytes) -> Any:
-        """Sends one command over a connection of its own; the answer, text as bytes."""
+        """Send one command on a connection of its own. Return the answer; text is bytes."""
         commands: list[list[str | bytes]] = [["AUTH", self.password], list(words)] if self.password else [list(words)]
         reader = hiredis.Reader()
         answers: list[Any] = []
@@ -142,7 +143,7 @@ class RedisServer:
 
 
 class SentinelServer(RedisServer):
-    """A redis-sentinel that watches one master under the name `nexus`."""
+    """A redis-sentinel that monitors one master under the name `nexus`."""
 
     def __init__(self, master: int, quorum: int = 1, password: str | None = None, options: tuple[str, ...] = ()) -> None:
         """`options` are further lines of its configuration."""
@@ -165,7 +166,7 @@ def _encode(words: Sequence[str | bytes]) -> bytes:
 
 
 def running(**arguments: Any) -> Iterator[RedisServer]:
-    """For a fixture: a started server, stopped afterwards."""
+    """For a fixture: start the server, and stop it afterwards."""
     server = RedisServer(**arguments)
     server.start()
     try:
@@ -176,5 +177,5 @@ def running(**arguments: Any) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def redis_server() -> Iterator[RedisServer]:
-    """A Redis of this test's own, without a password. Import this fixture where it is used."""
+    """A Redis for one test, without a password. Import this fixture where it is used."""
     yield from running()

@@ -1,4 +1,4 @@
-"""The load generator: it drives every kind of server through every scenario, and notices whatever is not exact."""
+"""The load generator: drives every kind of server through every scenario, and detects every inexact answer."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def test_a_server_that_does_not_start_is_no_measurement_and_says_why(tmp_path: P
 
 
 class Script(Link):
-    """A link that reads what it is given."""
+    """A link that reads the given bytes."""
 
     def __init__(self, number: int) -> None:
         super().__init__(Address(0, False), JSON.handshake)

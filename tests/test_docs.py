@@ -1,4 +1,4 @@
-"""The documents against the code: what a reader is told is what the server does."""
+"""The documents agree with the code."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def name_of(document: Path) -> str:
 
 
 def section(text: str, heading: str) -> str:
-    """What stands under a heading, up to the next one of its level or above."""
+    """Return the text under a heading, up to the next one of its level or above."""
     lines = text.split("\n")
     start = lines.index(heading)
     level = len(heading) - len(heading.lstrip("#"))
@@ -60,13 +60,13 @@ def section(text: str, heading: str) -> str:
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of all tables' rows, heads among them."""
+    """Return the cells of all tables' rows, including header rows."""
     found = [line.strip("|").split("|") for line in text.split("\n") if line.startswith("|")]
     return [[cell.strip() for cell in row] for row in found]
 
 
 def row(text: str, first: str) -> list[str]:
-    """The one row whose first cell is this."""
+    """Return the only row whose first cell is this."""
     found = [cells for cells in rows(text) if cells[0] == first]
     assert len(found) == 1, f"{len(found)} rows for {first}"
     return found[0]
@@ -77,7 +77,7 @@ def examples(text: str) -> list[str]:
 
 
 def slug(heading: str) -> str:
-    """The anchor that a heading gets where Markdown is shown."""
+    """Return the anchor of a heading in rendered Markdown."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
@@ -93,7 +93,7 @@ FROM_SERVER: Final = section(PROTOCOL, "## What the server sends")
 
 
 def subsections(text: str) -> Iterator[tuple[str, str]]:
-    """Each part under a heading of the third level, with the type that the heading names."""
+    """Yield each part under a heading of the third level, with the type that the heading names."""
     for part in re.split(r"^### ", text, flags=re.MULTILINE)[1:]:
         match = re.match(r"`(\w+)`", part)
         assert match is not None, f"no type in the heading {part[:40]!r}"
@@ -133,7 +133,7 @@ def test_an_example_from_the_server_is_what_its_message_looks_like(example: str)
 
 
 def as_sent(kind: Any, written: dict[str, Any]) -> Any:
-    """The example as the server would send it: without what its message does not know."""
+    """Return the example as the server would send it: without unknown members."""
     if kind is not messages.CommandResult:
         return json.loads(msgspec.json.encode(msgspec.json.decode(json.dumps(written), type=kind)))
     # Only ever sent: of its two kinds of data a decoder could not tell which one is meant.
@@ -179,7 +179,7 @@ def test_the_table_of_closes_is_that_of_the_code() -> None:
 
 
 def keys(kind: Any = Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key of the file as the documents write it, with its default as TOML; `NODEFAULT` where one must be given."""
+    """Yield every key of the file as the documents write it, with its default as TOML; `NODEFAULT` if it is required."""
     for field in msgspec.structs.fields(kind):
         name = f"{prefix}{field.name}"
         made = field.default_factory is not msgspec.NODEFAULT
@@ -251,7 +251,7 @@ def test_defaults_in_the_readme_are_those_of_the_settings() -> None:
 
 
 def told_apart_by_time(message: dict[str, Any]) -> dict[str, Any]:
-    """The message without what differs each time."""
+    """Return the message without the members that differ each time."""
     return {name: value for name, value in message.items() if name not in ("timestamp", "clientId", "deadline")}
 
 

@@ -117,7 +117,7 @@ def test_rooms_of_one_floor_do_not_know_each_other(module: str) -> None:
 
 
 def circles() -> list[list[str]]:
-    """Return the sets of modules that reach each other by their imports (Tarjan's strongly connected components)."""
+    """Return the sets of modules that import each other, directly or not (Tarjan's strongly connected components)."""
     found: list[list[str]] = []
     numbers: dict[str, int] = {}
     lowest: dict[str, int] = {}

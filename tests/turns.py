@@ -1,4 +1,4 @@
-"""A clock that tells one turn of the reactor from the next."""
+"""A clock that counts turns of the reactor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 
 
 class Turns(Clock):
-    """Each `next` is a turn of the reactor: what is called as soon as possible is called in the next one."""
+    """Each `next` is a turn of the reactor: calls scheduled without delay run in the next one."""
 
     def callLater(self, delay: float, callable: Any, *args: object, **kw: object) -> Any:
         return super().callLater(max(delay, 0.001), callable, *args, **kw)

@@ -1,6 +1,6 @@
-"""A WAMP router that does one thing wrong, or none: `python -m tests.wamp_liar PORT LIE`, for tests of what must notice.
+"""A WAMP router with one deliberate fault, or none: `python -m tests.wamp_liar PORT LIE`, for tests that must detect it.
 
-It has one topic and one procedure; events and invocations are what `tests.liar` lies about.
+It has one topic and one procedure; faults in events and invocations are those of `tests.liar`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ reactor: Any = installed
 
 
 class Router(Liar):
-    """As `Liar`; or the answer to one publication or call is missing, comes twice, or is another's."""
+    """Like `Liar`; or the answer to one publication or call is missing, is sent twice, or belongs to another request."""
 
     def __init__(self, lie: str) -> None:
         super().__init__(lie)
@@ -37,7 +37,7 @@ class Router(Liar):
         self._callee: Any = None
 
     def joined(self, client: Client) -> None:
-        """Says nothing: in WAMP the client speaks first."""
+        """Do nothing: in WAMP the client sends the first message."""
 
     def left(self, client: Client) -> None:
         if client.connection in self._listeners:
