@@ -16,25 +16,25 @@ from nexus_tw.protocols.wamp.uris import is_loose
 
 
 def values_of(payload: Payload) -> tuple[list[Any], dict[str, Any]]:
-    """A payload's arguments as values."""
+    """Return a payload's arguments as values."""
     args, kwargs = payload.arguments(JSON)
     return (JSON.value(args) if args is not None else []), (JSON.value(kwargs) if kwargs is not None else {})
 
 
 def answer(reply: CallReply, *args: Any, **kwargs: Any) -> None:
-    """Replies with these values."""
+    """Reply with these values."""
     data = msgspec.json.encode({"args": args, "kwargs": kwargs})
     reply.result(Payload.of_value(data, "pair"), None)
 
 
 class Arguments:
-    """A call's arguments as values, taken one by one; what is missing or of the wrong type is named."""
+    """A call's arguments as values. Errors name the argument that is missing or of the wrong type."""
 
     def __init__(self, payload: Payload) -> None:
         self._args, self._kwargs = values_of(payload)
 
     def take(self, place: int | None, name: str, kind: type | tuple[type, ...], default: Any = ...) -> Any:
-        """The argument at that place, or else of that name."""
+        """Return the argument at that place, or else of that name."""
         if place is not None and place < len(self._args):
             value = self._args[place]
         elif name in self._kwargs:
@@ -50,7 +50,7 @@ class Arguments:
         return value
 
     def number(self, place: int, name: str) -> int:
-        """The id at that place, or else of that name: an integer, also where a client's language writes it as a float."""
+        """Return the id at that place, or else of that name: an integer, or a float without a fraction."""
         value = self.take(place, name, object)
         try:
             number: int = read(value, Id)
@@ -59,7 +59,7 @@ class Arguments:
         return number
 
     def uri(self, name: str, default: str) -> str:
-        """The URI of that name. Raise `wamp.error.invalid_uri` if it is none."""
+        """Return the URI of that name. Raise `wamp.error.invalid_uri` if it is invalid."""
         uri = self.take(None, name, object, None)
         if uri is None:
             return default

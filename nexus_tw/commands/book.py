@@ -1,4 +1,4 @@
-"""The book of commands: all that are remembered, within bounds."""
+"""The book of commands: remembers them, within bounds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Final
 from msgspec import Raw
 from twisted.internet.interfaces import IReactorTime
 
-from nexus_tw.commands.task import NO_PARAMETERS, CommandRecord, Execution, failed, json_size
+from nexus_tw.commands.outcomes import failed, json_size
+from nexus_tw.commands.task import NO_PARAMETERS, CommandRecord, Execution
 from nexus_tw.interfaces.peers import Peer
 from nexus_tw.interfaces.realm import CommandReply
 from nexus_tw.model.budgets import Budget
@@ -16,18 +17,16 @@ from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.settings import Limits
 
-DAY: Final = 86400.0  # seconds for which the id of an ended command stands
-
-
-MAX_BYTES: Final = 64 * 1024 * 1024  # of parameters and results that are kept
+DAY: Final = 86400.0  # seconds for which an ended command is remembered
+MAX_BYTES: Final = 64 * 1024 * 1024  # of parameters and results
 
 
 class CommandBook:
-    """All commands that are remembered: those that have not ended, and ended ones for a day.
+    """Remembers commands that have not ended, and ended ones for a day.
 
-    Past `limits.commands` (a command with several targets counts once for each) or `MAX_BYTES` the ones that ended first are
-    forgotten early, past a caller's share of these its own; a forgotten id is a new command. `MAX_BYTES` is of parameters,
-    results and names; `RECORD` and `TARGET` say what each of the others takes besides.
+    Beyond `limits.commands` (each of several targets counts as one) or `MAX_BYTES`, those that ended first are forgotten
+    early; beyond a caller's share of either, the caller's own. The id of a forgotten command is free again. `MAX_BYTES` counts
+    parameters, results and names; `RECORD` and `TARGET` bound the memory that is not counted.
     """
 
     def __init__(self, limits: Limits, clock: IReactorTime, metrics: Metrics) -> None:
@@ -36,23 +35,23 @@ class CommandBook:
         self._live: dict[str, CommandRecord] = {}
         self._ended: OrderedDict[str, CommandRecord] = OrderedDict()
         self._pending: Counter[str] = Counter()
-        self._awaited: dict[Peer, dict[CommandRecord, None]] = {}  # commands that have not ended, by where somebody waits
+        self._awaited: dict[Peer, dict[CommandRecord, None]] = {}  # those that have not ended, by peers of waiting callers
         self._ended_of: dict[str, OrderedDict[str, CommandRecord]] = {}  # by account
         self._counts = Budget("commands", "commands", limits, metrics)
         self._bytes = Budget("command_bytes", MAX_BYTES, limits, metrics)
 
     def find(self, command_id: str) -> CommandRecord | None:
-        """The command of that id, if it is remembered."""
+        """Return the command of that id, or None if it is not remembered."""
         self._forget_old()
         return self._live.get(command_id) or self._ended.get(command_id)
 
     def add(self, command: CommandRecord) -> None:
-        """Takes a command that has not ended; raises `limit_exceeded` where there is no room for it."""
+        """Remember a new command. Raise `limit_exceeded` if there is no room for it."""
         limits, account = self._limits, command.account
         if limits.pending and self._pending[account] >= limits.pending:
             raise NexusError("limit_exceeded", f"More than {limits.pending} commands of this caller have not ended")
         count = len(command.executions)
-        # Names of targets are kept as long as the command, parameters until nobody can be given them any more.
+        # Names of targets are kept as long as the command, parameters until no execution needs them.
         size = len(command.parameters) + sum(len(execution.target or "") for execution in command.executions)
         self._forget_old()
         self._make_room(account, count, size)
@@ -67,7 +66,7 @@ class CommandBook:
         self._pending[account] += 1
 
     def attach(self, command: CommandRecord, reply: CommandReply, peer: Peer) -> None:
-        """Have somebody at this peer wait for a command that is remembered; see `CommandRecord.attach`."""
+        """Let a caller at this peer wait for a remembered command; see `CommandRecord.attach`."""
         if command.state is None:
             self._awaited.setdefault(peer, {})[command] = None
         try:
@@ -77,7 +76,7 @@ class CommandBook:
                 self._leave(peer, command)
 
     def left(self, peer: Peer) -> None:
-        """The peer is gone: nothing of it is kept. What it asked for goes on."""
+        """Remove all callers at a peer that is gone. Its commands go on."""
         for command in self._awaited.pop(peer, ()):
             command.leave(peer)
 
@@ -89,10 +88,10 @@ class CommandBook:
                 del self._awaited[peer]
 
     def settle(self, execution: Execution, outcome: Raw | NexusError) -> None:
-        """Keeps what came of an execution.
+        """Keep the outcome of an execution.
 
-        With several targets a result is kept until the last of them has ended, so one for which there is no room is replaced by
-        the error that says so. The result of a command with one is told now, and perhaps forgotten after that.
+        Results of several targets are kept until the last has ended; if there is no room for one, an error replaces it. The
+        result of a single execution is sent at once, and may be forgotten after that.
         """
         command = execution.command
         size = json_size(outcome) if isinstance(outcome, Raw) else len(outcome.message)
@@ -109,7 +108,7 @@ class CommandBook:
         self._bytes.count(command.account, size)
 
     def spend(self, command: CommandRecord) -> None:
-        """Free the parameters of a command, which nobody will be given any more."""
+        """Free the parameters of a command that is not handed over any more."""
         size = len(command.parameters) - len(NO_PARAMETERS)
         if size > 0:
             command.parameters = NO_PARAMETERS
@@ -117,7 +116,7 @@ class CommandBook:
             self._bytes.give_back(command.account, size)
 
     def ended(self, command: CommandRecord) -> None:
-        """The command ends now: its parameters are no longer needed."""
+        """The command ends now: free its parameters, and remember it for a day."""
         for peer in command.peers():
             self._leave(peer, command)
         account = command.account

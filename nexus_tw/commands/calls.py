@@ -1,7 +1,7 @@
-"""Plain calls: remote procedure calls of which nothing is kept (WAMP's CALL).
+"""Plain calls: remote procedure calls that are not remembered (WAMP's CALL).
 
-A command of the JSON protocol is a task: it has an id that stands for a day, may wait for an agent and be tried again, and
-everybody can watch it. A call is none of that. It goes to who executes it now or fails at once, and ends with its caller.
+A command of the JSON protocol has an id that is remembered for a day, may wait for an agent and be tried again, and is
+announced by events. A call is none of that: it goes to an executor now or fails at once, and ends with its caller.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from nexus_tw.runtime.client_log import ClientLog
 from nexus_tw.runtime.guard import Guard
 
 AGENT: Final = "nexus.agent."
-LONGEST: Final = 86400.0  # s; what is asked for beyond it is cut down to it
+LONGEST: Final = 86400.0  # s; longer timeouts are shortened to it
 
-_guarded: Final = Guard(__name__, "Who executes a call could not be told that nobody waits for it")
+_guarded: Final = Guard(__name__, "An executor could not be told that nobody waits for a call")
 
 
 class Calls:
-    """Takes calls."""
+    """Starts calls."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Calls:
         disclose: bool,
         journal: ClientLog,
     ) -> None:
-        """With `disclose` every callee is told who calls."""
+        """With `disclose` every callee learns who the caller is."""
         self.clock = clock
         self.metrics = metrics
         self.timeout = limits.call  # s for calls that give none; 0: none
@@ -84,18 +84,18 @@ class Calls:
         return call
 
     def granted(self, principal: Principal, procedure: str) -> bool:
-        """Whether the grants of the principal's role are enough to call it: those for the name that is executed."""
+        """Return whether the principal's role grants the call; what counts is the name that is executed."""
         name, agent_id = _target(procedure)
         return self._own_right(name, agent_id) or principal.allows("call", name)
 
     @staticmethod
     def named(procedure: str) -> str:
-        """Return the one way to write what is called, for those who decide by it: an agent's id may be quoted in many."""
+        """Return the canonical form of the procedure's name, for authorizers: an agent's id may be quoted in many ways."""
         name, agent_id = _target(procedure)
         return name if agent_id is None else f"{AGENT}{agent_id.replace('%', '%25').replace('.', '%2E')}.{name}"
 
     def _own_right(self, name: str, agent_id: str | None) -> bool:
-        """Whether it is for the procedure itself to say who may call it."""
+        """Return whether the procedure itself checks who may call it."""
         return agent_id is None and name.startswith("nexus.") and self._registry.own(name) is not None
 
     def _pick(self, name: str, agent_id: str | None, payload: Payload) -> Executor:
@@ -115,7 +115,7 @@ class PlainCall:
     def __init__(
         self, calls: Calls, reply: CallReply, progressive: bool, noted: Principal | None = None, name: str = ""
     ) -> None:
-        """The journal says what comes of it, and that `noted` called it by this name; it says nothing if that is None."""
+        """The log about clients notes the outcome, and that `noted` called it by this name; nothing if that is None."""
         calls.metrics.calls += 1
         self._calls = calls
         self._noted = noted
@@ -123,7 +123,7 @@ class PlainCall:
         self._reply: CallReply | None = reply
         self._progressive = progressive
         self._invocation: PendingInvocation | None = None
-        self._patience = 0.0  # s until the first result and from one to the next; 0: no limit
+        self._patience = 0.0  # s until the first result, and from each to the next; 0: no limit
         self._timer: IDelayedCall | None = None
 
     def start(self, executor: Executor, caller: Caller, principal: Principal, name: str, request: CallRequest) -> None:
@@ -166,12 +166,12 @@ class PlainCall:
         if mode == "kill" and invocation is not None:
             if invocation.executor.interrupt(invocation, "cancelled"):
                 return
-            mode = "skip"  # it has been told as far as it can be
+            mode = "skip"  # it has been asked to stop as far as it can be
         self.failed(NexusError("cancelled", "the call was cancelled"))
         self._leave(None if mode == "skip" else "cancelled")
 
     def abandon(self) -> None:
-        """The caller is gone."""
+        """Give up the call, since the caller is gone."""
         if self._end("cancelled: its caller left") is not None:
             _guarded(self._leave, "cancelled")  # the caller's other calls have to be given up too
 
@@ -206,8 +206,8 @@ class PlainCall:
     # ---
 
     def _arm(self, timeout: float) -> float:
-        """Start the timeout, and return the seconds until it ends. Where the caller wants progress it is the limit between the
-        call and the first result, and from each result to the next (WAMP, "Progressive Call Results", timeouts)."""
+        """Start the timeout, and return its seconds. If the caller wants progress, it starts again with each result (WAMP,
+        "Progressive Call Results", timeouts)."""
         seconds = self._patience = min(timeout or self._calls.timeout, LONGEST)
         if seconds:
             self._timer = self._calls.clock.callLater(seconds, self._late)
@@ -218,7 +218,7 @@ class PlainCall:
         self._leave("timeout")
 
     def _leave(self, reason: Reason | None) -> None:
-        """Nobody waits for who executes it, which is told so where there is a reason."""
+        """End the invocation; with a reason, interrupt its executor."""
         invocation = self._invocation
         if invocation is not None and not invocation.over:
             if reason is None:
@@ -255,7 +255,7 @@ def _no_parts(name: str) -> NexusError:
 
 
 def _target(procedure: str) -> tuple[str, str | None]:
-    """The command, and the agent that must execute it, of `nexus.agent.AGENT.COMMAND`; a dot in an agent's id is `%2E`."""
+    """Return command and agent of `nexus.agent.AGENT.COMMAND`, where a dot in the agent's id is `%2E`; else no agent."""
     if procedure.startswith(AGENT):
         agent, _, name = procedure[len(AGENT) :].partition(".")
         if name:

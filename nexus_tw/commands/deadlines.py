@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 from twisted.internet.interfaces import IReactorTime
 
-from nexus_tw.commands.task import CommandRecord, Execution, State
+from nexus_tw.commands.states import State
+from nexus_tw.commands.task import CommandRecord, Execution
 from nexus_tw.runtime.spread import Spread
 
 

@@ -1,8 +1,7 @@
-"""Invocations: what a connection has in hand, between who called and who executes.
+"""Invocations between the caller's half and an executor, and those that each connection is executing.
 
-The caller's half of a call is a record of its own kind (`task` for commands, `calls` for plain calls);
-the executor's half is the same for both, and this is it. An invocation is over before anybody is told so: whatever the
-executor still says later finds nothing, and nothing ends twice.
+The caller's half is a `task` for commands, one of `calls` for plain calls; the invocation is the same for both. It is over
+before the caller's half hears of its end: whatever the executor still says later is ignored, and nothing ends twice.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from nexus_tw.model.recent import Recent
 from nexus_tw.model.settings import Limits
 from nexus_tw.runtime.guard import Guard
 
-# Stands for the arguments of an invocation once its executor has been sent them: many may wait long for an answer.
+# Replaces the arguments of an invocation once its executor has taken them: many may wait long for an answer.
 HANDED_ON: Final = Payload.of_value(b"null")
-MOST_PAST: Final = 65536  # invocations of a realm that are over, but of which it is known whose they were
+MOST_PAST: Final = 65536  # invocations of a realm that have ended, whose connections are still known
 
 TOO_LONG: Final = "who executes it was closed with 1009: it sent a message that was too long, which may have been the answer"
 
-_guarded: Final = Guard(__name__, "A caller could not be told that who executed its call is gone")
+_guarded: Final = Guard(__name__, "A caller could not be told that its executor is gone")
 
 
 class CallersHalf(Protocol):
-    """Who waits for an invocation. Only the present one of a call is heard."""
+    """Receives the progress and the one end of an invocation (`nexus_tw.interfaces.executors`)."""
 
     def progressed(self, payload: Payload, options: Options) -> None: ...
 
@@ -38,11 +37,11 @@ class CallersHalf(Protocol):
     def failed(self, error: NexusError) -> None: ...
 
     def lost(self) -> None:
-        """The connection that executes it is gone."""
+        """The executor is gone."""
 
     def overran(self, alone: bool) -> None:
-        """The connection that executes it was closed because of a message that was too long, which may have been the answer;
-        `alone` if it was executing nothing else."""
+        """The executor is gone because of a message that was too long, perhaps the answer. `alone`: it was executing nothing
+        else."""
 
 
 class PendingInvocation:
@@ -164,7 +163,7 @@ class PendingInvocation:
 
 
 class _Hand:
-    """What one connection is executing, by the invocations' numbers."""
+    """The open invocations of one connection, by number."""
 
     __slots__ = ("last", "open", "overran")
 
@@ -175,16 +174,16 @@ class _Hand:
 
 
 class Invocations:
-    """What each connection is executing now."""
+    """The open invocations of all connections."""
 
     def __init__(self, limits: Limits) -> None:
         self._hands: dict[Peer, _Hand] = {}
         self._named: dict[tuple[Peer, str], list[Invocation]] = {}
-        # By client id and command id, on the account of who executed it.
+        # By client id and command id; each counts in the share of the connection's subject.
         self._past: Recent[tuple[str, str]] = Recent(limits, MOST_PAST)
 
     def start(self, peer: Peer, invocation: Invocation) -> None:
-        """Give it to the connection."""
+        """Number it for the connection, and hand it over."""
         hand = self._hands.get(peer)
         if hand is None:
             hand = self._hands[peer] = _Hand()
@@ -197,11 +196,11 @@ class Invocations:
         invocation.payload = HANDED_ON
 
     def name(self, peer: Peer, invocation: Invocation) -> None:
-        """From now on it is found by its command id."""
+        """Make it known by its command id."""
         self._named.setdefault((peer, invocation.command_id), []).append(invocation)
 
     def remove(self, peer: Peer, invocation: Invocation) -> None:
-        """Forget one that is over, except whose it was."""
+        """Remove one that is over; remember that the connection executed it."""
         del self._hands[peer].open[invocation.number]
         if invocation.named:
             command_id = invocation.command_id
@@ -214,35 +213,34 @@ class Invocations:
             self._past.put((peer.client_id, command_id), peer.principal.account)
 
     def find(self, peer: Peer, command_id: str, agent_id: str | None) -> Invocation | None:
-        """The connection's invocation of that id: as that agent, or without one the oldest."""
+        """Return the connection's open invocation of that id: that of the agent, or without an agent the oldest."""
         for invocation in self._named.get((peer, command_id), ()):
             if agent_id in (None, invocation.agent_id):
                 return invocation
         return None
 
     def had(self, peer: Peer, command_id: str) -> bool:
-        """Whether the connection was executing this not long ago."""
+        """Return whether the connection has executed this lately."""
         return (peer.client_id, command_id) in self._past
 
     def get(self, peer: Peer, number: int) -> Invocation | None:
-        """The connection's invocation of that number, unless it is over."""
+        """Return the connection's open invocation of that number."""
         hand = self._hands.get(peer)
         return None if hand is None else hand.open.get(number)
 
     def overran(self, peer: Peer) -> None:
-        """The connection is about to be lost because it sent a message that was too long."""
+        """Note that the connection is about to be lost because it sent a message that was too long."""
         hand = self._hands.get(peer)
         if hand is not None:
             hand.overran = True
 
     def lost(self, peer: Peer) -> Iterator[None]:
-        """The connection is gone, and with it all that it was executing, which ends step by step. A second time changes
-        nothing."""
+        """End all that a lost connection was executing, step by step. A second call does nothing."""
         hand = self._hands.get(peer)
         if hand is not None:
             held = list(hand.open.values())
             for invocation in held:
-                # Nothing, where telling of another has ended it.
+                # Ignored by one that has ended because of another.
                 if hand.overran:
                     _guarded(invocation.overran, len(held) == 1)
                 else:

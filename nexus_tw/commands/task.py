@@ -1,19 +1,21 @@
-"""Commands as their callers see them: the record, its executions and their states, who waits, and how long it is remembered.
+"""Records of commands: request, executions, waiting callers and result.
 
-This is the caller's half. It knows nothing of connections; `nexus_tw.commands.tasks` has the executor's half.
+A record belongs to the caller's half and knows no connection of an executor; `nexus_tw.commands.tasks` moves it from state to
+state.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
 from hashlib import sha256
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 from weakref import ref
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 from twisted.internet.interfaces import IDelayedCall
 
+from nexus_tw.commands.outcomes import Failure
+from nexus_tw.commands.states import MOVES, State
 from nexus_tw.interfaces.peers import Caller, Peer, Reason
 from nexus_tw.interfaces.realm import CommandReply
 from nexus_tw.model.commands import CommandProgress, CommandRequest, CommandResult, Outcome
@@ -23,66 +25,29 @@ from nexus_tw.model.policy import Principal
 from nexus_tw.runtime.guard import Guard
 
 MAX_TARGETS: Final = 1000
-MAX_WAITERS: Final = 64  # who wait for one command; those who leave wait no longer
+MAX_WAITERS: Final = 64  # callers that wait for one command
 MAX_WAITERS_EACH: Final = 8  # of these, at one connection
-ANSWER: Final = 160  # bytes of an answer, about, besides the result in it
-RECORD: Final = 2048  # bytes of memory that a remembered command takes besides what is counted, at most
-TARGET: Final = 512  # bytes of memory that each further target takes besides what is counted, at most
+ANSWER: Final = 160  # bytes of an answer, about, without its result
+RECORD: Final = 2048  # bytes of memory of a remembered command that are not counted, at most
+TARGET: Final = 512  # the same of each further target
 
-NO_PARAMETERS: Final = b"{}"  # in the place of parameters that are not needed any more
+NO_PARAMETERS: Final = b"{}"  # replaces parameters that are not needed any more
 
 _guarded: Final = Guard(__name__, "A caller could not be told of its command")
 
 
-class State(StrEnum):
-    """Where an execution stands; all but `NEW` are the `status` of a `task.updated`."""
-
-    NEW = "new"
-    QUEUED = "queued"
-    SENT = "sent"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    EXPIRED = "expired"
-
-
-MOVES: Final[dict[State, frozenset[State]]] = {
-    State.NEW: frozenset({State.QUEUED, State.SENT, State.RUNNING, State.FAILED, State.CANCELLED}),
-    State.QUEUED: frozenset({State.SENT, State.FAILED, State.CANCELLED, State.EXPIRED}),
-    # Back to the queue, or at once to another agent, is a further attempt after an agent was lost.
-    State.SENT: frozenset({State.QUEUED, State.SENT, State.RUNNING, State.COMPLETED, State.FAILED, State.CANCELLED}),
-    State.RUNNING: frozenset({State.QUEUED, State.SENT, State.COMPLETED, State.FAILED, State.CANCELLED}),
-    State.COMPLETED: frozenset(),
-    State.FAILED: frozenset(),
-    State.CANCELLED: frozenset(),
-    State.EXPIRED: frozenset(),
-}
-"""Which state may follow which: the final ones have none."""
-
-
-class TaskUpdated(Struct, rename="camel", omit_defaults=True, gc=False):
-    """`task.updated`: `{taskId: the commandId, command, agentId?, status, timestamp}`."""
-
-    task_id: str
-    command: str
-    status: str
-    timestamp: str
-    agent_id: str | None = None
-
-
 class Work(Protocol):
-    """What an execution has set going, seen by those who want it stopped."""
+    """The current attempt of an execution."""
 
     def stop(self, reason: Reason) -> object:
-        """Nobody waits for its outcome any more."""
+        """End the attempt and interrupt its executor."""
 
     def end(self) -> None:
-        """It is given up; nothing is told to who executes it."""
+        """End the attempt; its executor is not told."""
 
 
 def targets_of(target: str | list[str] | None) -> list[str | None]:
-    """The agents that must execute a command, each once; None for whoever does. Raises for what is no target."""
+    """Return the agents that must execute a command, each once; None stands for any executor. Raise for an invalid target."""
     if target is None:
         return [None]
     if isinstance(target, str):
@@ -95,60 +60,38 @@ def targets_of(target: str | list[str] | None) -> list[str | None]:
 
 
 def digest_of(parameters: Any) -> bytes:
-    """Return a digest of decoded JSON, the same for objects whose members come in another order."""
+    """Return a digest of decoded JSON that does not depend on the order of members."""
     return sha256(msgspec.json.encode(parameters, order="deterministic")).digest()
 
 
-def failed(code: str, why: str) -> NexusError:
-    """How a command ended without success, in the words that the protocol fixes."""
-    return NexusError(code, f"Command execution failed: {why}")
-
-
-class Failure(NamedTuple):
-    """How one of several targets failed: without the name of the target, so that those that failed alike share one."""
-
-    code: str
-    before: str  # the message up to the name of the target
-    after: str | None  # the message behind it; None: it does not name the target
-
-    @classmethod
-    def of(cls, error: NexusError, target: str) -> Failure:
-        before, named, after = error.message.partition(target)
-        return cls(error.code, before, after if named else None)
-
-    def message(self, target: str) -> str:
-        """Return the message of the error that it was made of."""
-        return self.before if self.after is None else f"{self.before}{target}{self.after}"
-
-
 class Execution:
-    """One executor's part in a command: the whole of it, or one target's of several."""
+    """The execution of a command, by one executor or for one of several targets."""
 
     __slots__ = ("_command", "_outcome", "agent_id", "attempt", "state", "suspect", "target", "timer", "work")
 
     def __init__(self, command: CommandRecord, target: str | None) -> None:
-        # Weakly, as the command refers to it: one that is refused or forgotten is freed at once, and its parameters with it.
+        # Weak, as the command refers to it: a refused or forgotten command is freed at once, with its parameters.
         self._command = ref(command)
-        self.target = target  # the agent that it must be; None: whoever executes the command
-        self.agent_id = target  # the agent that it is
+        self.target = target  # the agent that must execute it; None: any executor
+        self.agent_id = target  # the agent that executes it
         self.attempt = 0
         self.state = State.NEW
-        self.suspect = False  # an agent that had it in hand sent a message that was too long
+        self.suspect = False  # an agent that was executing it sent a message that was too long
         self._outcome: Raw | NexusError | Failure | None = None
-        # The executor's half; there only while it waits or is executed.
+        # Only while it waits or is executed.
         self.work: Work | None = None
         self.timer: IDelayedCall | None = None
 
     @property
     def command(self) -> CommandRecord:
-        """The command that it is of, which is there as long as anything is to be done about it."""
+        """The command; it exists as long as the execution has not ended."""
         command = self._command()
         assert command is not None, "the command is forgotten"
         return command
 
     @property
     def outcome(self) -> Raw | NexusError | None:
-        """What came of it; None until it has ended."""
+        """The result or error; None until it has ended."""
         outcome = self._outcome
         if isinstance(outcome, Failure):
             assert self.target is not None
@@ -160,7 +103,8 @@ class Execution:
         self._outcome = outcome
 
     def fail(self, error: NexusError, like: Failure | None) -> Failure | None:
-        """Keep the error as the outcome, and return what was kept if that can be shared: `like`, if that says the same."""
+        """End with an error. Return the failure that was kept, for the next target to share: `like` if it has the same
+        error."""
         target = self.target
         if target is None:
             self._outcome = error
@@ -172,7 +116,7 @@ class Execution:
 
     @property
     def why(self) -> tuple[str, str] | None:
-        """The code and the message of its failure; None if it succeeded, or has not ended."""
+        """Code and message of the error; None if it succeeded or has not ended."""
         outcome = self._outcome
         if isinstance(outcome, Failure):
             assert self.target is not None
@@ -180,7 +124,7 @@ class Execution:
         return (outcome.code, outcome.message) if isinstance(outcome, NexusError) else None
 
     def move(self, state: State) -> None:
-        """Enters the state; one that may not follow is a fault of ours and raises `ValueError`."""
+        """Enter a state. Raise `ValueError` if it may not follow the present one, which would be a fault of ours."""
         if state not in MOVES[self.state]:
             raise ValueError(f"an execution that is {self.state} cannot become {state}")
         self.state = state
@@ -191,10 +135,10 @@ class Execution:
 
 
 class CommandRecord:
-    """A command that was taken: it ends once, and everybody who waits then is told so once.
+    """An accepted command. It ends once, and each waiting caller gets one final answer.
 
-    With a list of targets (`multi_target`) it ends when the last of them has, and is `completed` however each did: that is
-    in the results.
+    With a list of targets (`multi_target`) it ends when the last execution has ended; it is then `completed`, and its results
+    tell which targets failed.
     """
 
     __slots__ = (
@@ -232,13 +176,14 @@ class CommandRecord:
         digest: bytes,
         now: float,
     ) -> None:
-        """`owner` gives it in the session of that id. `digest` is that of the parameters (`digest_of`), which outlives them."""
+        """`session` is that of the caller, `owner`. `digest` is that of the parameters (`digest_of`), which are freed
+        earlier."""
         self.id = command_id
         self.owner = owner.identity  # not the principal itself, whose grants would be kept for a day
         self.account = owner.account
         self.caller = Caller(session, owner.subject, owner.role)
         self.name = request.command
-        # Copied: a `Raw` keeps the whole message alive that it was decoded from. All who execute it are given this one copy.
+        # A copy, as a `Raw` keeps the whole message alive that it was decoded from. All executors get this one copy.
         self.parameters = bytes(request.parameters)
         self.digest = digest
         self.timeout = request.timeout
@@ -247,17 +192,17 @@ class CommandRecord:
         self.multi_target = isinstance(request.target, list)
         self.executions = [Execution(self, target) for target in targets]
         self.open = len(self.executions)
-        self.unspent = self.open  # executions that may still be handed over, and need the parameters for it
-        self.timer: IDelayedCall | None = None  # until `expires`, for all that wait until then
+        self.unspent = self.open  # executions that may still be handed over, for which the parameters are kept
+        self.timer: IDelayedCall | None = None  # until `expires`, for all executions that wait until then
         self.failure: Failure | None = None  # of the target that failed last
-        self.state: State | None = None  # the final one
+        self.state: State | None = None  # the final state
         self.error: NexusError | None = None  # why there is no result
         self.size = 0  # bytes kept
         self.ended_at = 0.0
         self._waiters: list[tuple[CommandReply, Peer]] = []
 
     def check_same(self, request: CommandRequest, targets: list[str | None], digest: bytes) -> None:
-        """Raise `invalid_message` where a request with this command's id asks for something else."""
+        """Raise `invalid_message` if a request with this command's id is for another command, parameters or target."""
         mine = {execution.target for execution in self.executions}
         for what, same in (
             ("another command", request.command == self.name),
@@ -268,10 +213,10 @@ class CommandRecord:
                 raise invalid("commandId", f"was used with {what}")
 
     def attach(self, reply: CommandReply, peer: Peer) -> None:
-        """Tell the caller at this peer what it has missed and, unless that was all, what comes.
+        """Send the caller at this peer the outcomes so far, and let it wait for the rest.
 
-        What was told at this connection already, to one who still waits there, is not told again. Raise `limit_exceeded` if
-        `MAX_WAITERS` wait already, or `MAX_WAITERS_EACH` there, and `rate_limited` if the connection cannot take it now.
+        Outcomes that another caller waiting at this peer has got are not sent again. Raise `limit_exceeded` if `MAX_WAITERS`
+        callers wait already, or `MAX_WAITERS_EACH` at this peer; `rate_limited` if the peer cannot take the outcomes now.
         """
         if self.state is not None:
             self._check_affordable(reply, 2 if self.multi_target else 1)
@@ -288,26 +233,26 @@ class CommandRecord:
         missed = self.multi_target and not here and any(execution.ended for execution in self.executions)
         if missed:
             self._check_affordable(reply, 1)
-        # First of all: to be told something may end the peer, which then leaves.
+        # First of all: sending may end the peer, which then leaves.
         self._waiters.append((reply, peer))
         if missed:
             self._replay(reply)
 
     def _check_affordable(self, reply: CommandReply, times: int) -> None:
-        """Raise `rate_limited` if all that is kept, so many times, is more than this one can be told now."""
+        """Raise `rate_limited` if the caller cannot take all outcomes, so many times, now."""
         if not reply.affords(times * (self.size + ANSWER * len(self.executions))):
             raise NexusError("rate_limited", "Earlier answers wait to be read: ask again for that of this command")
 
     def leave(self, peer: Peer) -> None:
-        """Forget all who wait at this peer."""
+        """Remove all callers that wait at this peer."""
         self._waiters = [waiter for waiter in self._waiters if waiter[1] is not peer]
 
     def peers(self) -> set[Peer]:
-        """Return those at which somebody waits."""
+        """Return the peers at which callers wait."""
         return {peer for _, peer in self._waiters}
 
     def awaited_by(self, reply: CommandReply) -> bool:
-        """Whether one equal to this waits."""
+        """Return whether an equal caller waits."""
         return any(waiting == reply for waiting, _ in self._waiters)
 
     def progress(self, agent_id: str | None, data: Raw) -> None:
@@ -316,14 +261,14 @@ class CommandRecord:
             _guarded(reply.progress, progress)
 
     def settled(self, execution: Execution) -> None:
-        """Tells all who wait how one of several targets did."""
+        """Send the outcome of one of several targets to all waiting callers."""
         if self._waiters:
             result = self._of_one(execution)
             for reply, _ in list(self._waiters):
                 _guarded(reply.result, result)
 
     def end(self, state: State, error: NexusError | None) -> None:
-        """Ends it and tells all who wait; `error` where there is no result to tell."""
+        """End the command and send the final answer to all waiting callers; `error` if it has no result."""
         self.state = state
         self.error = error
         self.parameters = NO_PARAMETERS
@@ -368,7 +313,3 @@ def _outcome(execution: Execution) -> Outcome:
     outcome = execution.outcome
     assert isinstance(outcome, Raw), execution.state
     return Outcome(agent_id, outcome)
-
-
-def json_size(raw: Raw) -> int:
-    return memoryview(raw).nbytes

@@ -4,7 +4,7 @@ The record of a command (`task`) has who waits for it, its executions, and how i
 handed to an executor (`nexus_tw.interfaces.executors`) as often as there are attempts; each has `timeout` seconds. Plain calls,
 of which nothing is kept, have another caller's half (`calls`) and the same executors.
 
-An execution is given up before its attempt is told to stop: whatever an attempt still says later finds nothing, and nothing
+An execution leaves its attempt before that is told to stop: whatever an attempt still says later finds nothing, and nothing
 ends twice.
 """
 
@@ -21,8 +21,10 @@ from twisted.internet.interfaces import IReactorTime
 from nexus_tw.commands.book import CommandBook
 from nexus_tw.commands.deadlines import Deadlines
 from nexus_tw.commands.invocations import TOO_LONG, PendingInvocation
+from nexus_tw.commands.outcomes import failed
 from nexus_tw.commands.registry import Registry
-from nexus_tw.commands.task import CommandRecord, Execution, State, TaskUpdated, Work, digest_of, failed, targets_of
+from nexus_tw.commands.states import State, TaskUpdated
+from nexus_tw.commands.task import CommandRecord, Execution, Work, digest_of, targets_of
 from nexus_tw.commands.waiting import Key, Waiting
 from nexus_tw.interfaces.executors import Executor
 from nexus_tw.interfaces.peers import Peer
@@ -41,22 +43,22 @@ from nexus_tw.runtime.client_log import ClientLog
 from nexus_tw.runtime.guard import Guard
 from nexus_tw.runtime.spread import Spread
 
-_guarded: Final = Guard(__name__, "Who executes a command could not be told to stop")
+_guarded: Final = Guard(__name__, "An executor could not be told to stop a command")
 
 
 class Commands:
-    """Registrations, calls and answers.
+    """Accepts, executes and cancels commands.
 
-    The state of an execution and what happens to it:
+    The states of an execution:
 
-    * `queued` while nobody is there who executes it: for `ttl` seconds from the call, then it is `expired`;
-    * `sent` once an agent was given it, `running` at its first progress (a handler is running at once); `timeout` counts
-      anew for each attempt;
-    * an agent that is lost meanwhile means `agent_lost`, unless `retries` are left: then the next who executes it gets it
-      with `attempt` raised. If it must wait for that, it does until `ttl` is over, but at least for `timeout`, and if
-      nobody comes it is `agent_lost` after all: `expired` always means that nobody ever had it;
-    * one whose agent is closed because of a message that is too long is `too_large`, without a further attempt: at once if the
-      agent was executing nothing else, otherwise if it happens again.
+    * `queued` while it has no executor: until `ttl` seconds after the request, then it is `expired`;
+    * `sent` once an agent has got it, `running` from the agent's first progress (in a handler, at once); `timeout` starts anew
+      with each attempt;
+    * if the agent is lost, it fails with `agent_lost`, or with `retries` left goes to the next executor, with `attempt` raised.
+      It waits for one until `ttl` is over, but at least for `timeout`, and then fails with `agent_lost` after all: `expired`
+      always means that no executor ever had it;
+    * if the agent is closed because of a message that is too long, it fails with `too_large`: at once if the agent was
+      executing nothing else, otherwise if that happens again.
     """
 
     def __init__(
@@ -71,9 +73,9 @@ class Commands:
         journal: ClientLog,
         disclose: bool = False,
     ) -> None:
-        """`spread` takes the steps of what has many: targets, executions that end together.
+        """`spread` runs work of many steps: many targets, many executions that end together.
 
-        With `disclose` WAMP callees are told who calls, which agents of the JSON protocol always are."""
+        With `disclose` WAMP callees learn who the caller is; agents of the JSON protocol always do."""
         self._clock = clock
         self._announce = announce
         self._presence = presence
@@ -89,7 +91,7 @@ class Commands:
         self._deadlines = Deadlines(clock, spread, self._late)
 
     def left(self, peer: Peer) -> None:
-        """The connection is gone: nobody waits there any more."""
+        """Remove all callers at a connection that is gone."""
         self._book.left(peer)
 
     def wake(self, patterns: list[Pattern], agent: str) -> None:
@@ -99,14 +101,14 @@ class Commands:
     # --- the caller's half
 
     def call(self, peer: Peer, request: CommandRequest, reply: CommandReply) -> str:
-        """Takes a command and returns its id; `reply` is told the rest, perhaps before this returns.
+        """Accept a command and return its id; `reply` gets the rest, perhaps before this returns.
 
-        An id that the same caller has used before is the same command: nothing is executed, `reply` is told how it went
-        or goes. With another command, other parameters or targets it is `invalid_message`.
+        An id that the same caller has used before means the same command: nothing is executed, and `reply` gets its outcome.
+        With another command, other parameters or other targets that is `invalid_message`.
 
-        Raises what keeps a command from being taken (`invalid_message`, `forbidden`, `limit_exceeded`), and
-        `no_such_command` or `agent_offline` where one without `ttl` has nowhere to go: nothing is remembered of it then,
-        so that the same id can be tried again. With a list of targets these two are the results of the agents concerned.
+        Raise `invalid_message`, `forbidden` or `limit_exceeded`; without `ttl` also `no_such_command` or `agent_offline` if
+        there is no executor. A refused command is not remembered: its id can be used again. With a list of targets, the last
+        two are outcomes of the targets concerned.
         """
         try:
             return self._called(peer, request, reply)
@@ -154,9 +156,9 @@ class Commands:
         return command.id
 
     def cancel(self, caller: Principal, command_id: str, reply: CommandReply) -> None:
-        """Ends a command: all who wait for it are told `cancelled`, and so is `reply`, unless it equals one of them.
+        """End a command: all waiting callers get `cancelled`, and so does `reply`, unless it equals one of them.
 
-        Raises `not_found` for one that is not known or has ended already, `forbidden` for another caller's.
+        Raise `not_found` if it is unknown or has ended, `forbidden` if it is another caller's.
         """
         command = self._book.find(command_id)
         if command is None:
@@ -173,7 +175,7 @@ class Commands:
                 stopped.append((execution, execution.work))
                 self._settle(command, execution, State.CANCELLED, error)
         self._conclude(command, State.CANCELLED, error)
-        # All of it is cancelled now; a thousand events, and as many executors to be told, are spread.
+        # It is cancelled now; up to a thousand events and executors are spread over turns.
         self._spread.work(self._tell_cancelled(command, stopped))
         if not told:
             reply.error(error, command.id)
@@ -199,7 +201,7 @@ class Commands:
             return failed("no_such_command", f"agent {agent_id} does not execute {name}")
         return failed("agent_offline", f"agent {agent_id} is offline")
 
-    # --- what happens to an execution
+    # --- executions
 
     def _place_all(self, command: CommandRecord) -> Iterator[None]:
         for execution in command.executions:
@@ -271,7 +273,7 @@ class Commands:
             self.attempt_failed(execution, error)
 
     def _spend(self, command: CommandRecord) -> None:
-        """One execution more will not be handed over any more; without any, the parameters are freed."""
+        """Count an execution that is not handed over again; after the last, free the parameters."""
         command.unspent -= 1
         if not command.unspent:
             self._book.spend(command)
@@ -301,8 +303,8 @@ class Commands:
         self._end(execution, State.FAILED, failed(error.code, error.message))
 
     def attempt_overran(self, execution: Execution, alone: bool) -> None:
-        """A further attempt would close who makes it, too, if it is this answer that is too long: at the latest when that
-        happens again, it is taken for that."""
+        """If this answer is too long, a further attempt closes the next agent, too. Take it for that as soon as it is certain
+        or has happened twice."""
         if alone or execution.suspect:
             self._end(execution, State.FAILED, failed("too_large", TOO_LONG))
         else:
@@ -324,7 +326,7 @@ class Commands:
         self._tell(command, execution.agent_id, state)
         if command.multi_target:
             command.settled(execution)
-            # Whoever was told may have cancelled the rest.
+            # A caller may have cancelled the rest meanwhile.
             if not command.open and command.state is None:
                 self._finish(command, State.COMPLETED, None)
         else:
@@ -333,7 +335,7 @@ class Commands:
     def _settle(self, command: CommandRecord, execution: Execution, state: State, outcome: Raw | NexusError) -> None:
         self._release(execution)
         command.open -= 1
-        if execution.attempt <= command.retries:  # else nobody could be given it any more
+        if execution.attempt <= command.retries:  # else it was spent when it was handed over
             self._spend(command)
         self._book.settle(execution, outcome)
         execution.move(state)
@@ -354,7 +356,7 @@ class Commands:
         command.end(state, error)
 
     def _release(self, execution: Execution) -> None:
-        """It neither waits nor is executed any more."""
+        """End waiting, the attempt and its deadline."""
         self._deadlines.cancel(execution)
         work, execution.work = execution.work, None
         if execution.state is State.QUEUED:
@@ -379,7 +381,7 @@ class Commands:
 
 
 class _Attempt:
-    """An execution as the caller's half of an invocation."""
+    """One execution as `CallersHalf` of its invocations."""
 
     __slots__ = ("_commands", "_execution")
 
@@ -388,7 +390,7 @@ class _Attempt:
         self._execution = execution
 
     def progressed(self, payload: Payload, options: Options) -> None:
-        if options is None:  # who gave the command could not open it
+        if options is None:  # a JSON client could not open it
             self._commands.attempt_progressed(self._execution, payload)
 
     def completed(self, payload: Payload, options: Options) -> None:

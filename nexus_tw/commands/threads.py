@@ -1,4 +1,4 @@
-"""Threads for command handlers that block: a bounded number of them, and a bounded queue before them.
+"""Threads for command handlers that block: a bounded number of threads, and a bounded queue.
 
 A subject has a share of the queue, and the subjects in it take turns, so that one with many commands does not hold up the
 others.
@@ -32,9 +32,9 @@ from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Limits, renew
 
-PROGRESS: Final = 64  # messages of one handler on their way to the reactor; it waits before it tells of more
-GLANCE: Final = 0.1  # s after which it looks whether anybody still waits
-PATIENCE: Final = 3.0  # s that a server which ends waits for handlers; less than the parent of a worker waits for it
+PROGRESS: Final = 64  # progress messages of one handler on their way to the reactor; it waits before it sends more
+GLANCE: Final = 0.1  # s after which a waiting handler checks whether it was cancelled
+PATIENCE: Final = 3.0  # s that a stopping server waits for handlers; less than a worker's parent waits for the worker
 
 _Work = Callable[[], None]
 
@@ -60,7 +60,7 @@ class Threads:
         self._work: SimpleQueue[_Work | None] = SimpleQueue()
         self._started = 0
         self._running: set[_Run] = set()
-        # By account, of which each has its turn; the next one first.
+        # By account, in the order of their turns.
         self._waiting: OrderedDict[str, deque[_Run]] = OrderedDict()
         self._stopping: Deferred[None] | None = None
 
@@ -73,17 +73,17 @@ class Threads:
         return self._places.taken
 
     def take(self, limits: Limits) -> None:
-        """Live by these limits from now on."""
+        """Apply these limits from now on."""
         renew(self._limits, limits)
         follow(self._limits)
         self._go_on()
 
     def wrap(self, handler: Handler) -> Handler:
-        """The same handler, executed in a thread."""
+        """Return the same handler, executed in a thread."""
         return partial(self.run, handler)
 
     def run(self, handler: Handler, call: Invoked) -> Deferred[Raw]:
-        """Execute it in a thread; fires with its result as JSON. To cancel it takes it out of the queue, or tells it.
+        """Execute a handler in a thread; fires with its result as JSON. Cancelling removes it from the queue, or tells it.
 
         Raise `rate_limited` if the queue is full, or the subject's share of it, and `shutting_down` once the server ends.
         """
@@ -104,7 +104,7 @@ class Threads:
         return run.result
 
     async def stop(self) -> None:
-        """End: nobody waits any more. Handlers that do not return within `PATIENCE` are left behind."""
+        """Cancel all runs. Handlers that do not return within `PATIENCE` are left behind."""
         stopped: Deferred[None] = Deferred()
         self._stopping = stopped
         for run in (*chain.from_iterable(self._waiting.values()), *self._running):
@@ -120,7 +120,7 @@ class Threads:
             self._work.put(None)
 
     def leave(self, run: _Run) -> None:
-        """A run that waits is not wanted any more."""
+        """Remove a waiting run from the queue."""
         account = run.caller.account
         queue = self._waiting.get(account)
         if queue is not None and run in queue:
@@ -130,14 +130,14 @@ class Threads:
                 del self._waiting[account]
 
     def ended(self, run: _Run) -> None:
-        """A thread is free."""
+        """A run has ended, and its thread is free."""
         self._running.discard(run)
         self._go_on()
         if self._stopping is not None and not self._running and not self._stopping.called:
             self._stopping.callback(None)
 
     def _go_on(self) -> None:
-        """Start what waits, as far as there are threads: the oldest of the subject whose turn it is, then the next one's."""
+        """Start waiting runs as far as there are threads: the oldest of the subject whose turn it is, then of the next."""
         while self._waiting and len(self._running) < self._limits.threads:
             account, queue = self._waiting.popitem(last=False)
             run = queue.popleft()
@@ -148,7 +148,7 @@ class Threads:
 
     def _start(self, run: _Run) -> None:
         self._running.add(run)
-        # As many threads as were ever busy at once. They hold nothing up when the process ends.
+        # As many threads as were ever busy at once. They do not delay the end of the process.
         if self._started < len(self._running):
             self._started += 1
             Thread(target=self._serve, name=f"nexus-handler-{self._started}", daemon=True).start()
@@ -160,7 +160,7 @@ class Threads:
 
 
 class _Run:
-    """One execution, as its handler sees it (`interfaces.Invoked`) and as the reactor does."""
+    """One run of a handler: its view of the command (`interfaces.plugins.Invoked`), and the reactor's."""
 
     attempt = 1
 
@@ -206,7 +206,7 @@ class _Run:
         self._reactor.callFromThread(self._finish, outcome)
 
     def progress(self, data: Any) -> None:
-        """See `interfaces.Invoked`."""
+        """See `interfaces.plugins.Invoked`."""
         body = Raw(msgspec.json.encode(data))
         while not self.cancelled:
             if self._room.acquire(timeout=GLANCE):
@@ -214,5 +214,5 @@ class _Run:
                 return
 
     def on_cancel(self, callback: Callable[[str], None]) -> None:
-        """See `interfaces.Invoked`."""
+        """See `interfaces.plugins.Invoked`."""
         self._reactor.callFromThread(self._call.on_cancel, callback)

@@ -14,18 +14,9 @@ from twisted.internet.task import Clock
 
 from nexus_tw.commands import book as books
 from nexus_tw.commands.book import DAY, CommandBook
-from nexus_tw.commands.task import (
-    MAX_TARGETS,
-    MAX_WAITERS,
-    MAX_WAITERS_EACH,
-    MOVES,
-    CommandRecord,
-    Execution,
-    Failure,
-    State,
-    digest_of,
-    targets_of,
-)
+from nexus_tw.commands.outcomes import Failure
+from nexus_tw.commands.states import MOVES, State
+from nexus_tw.commands.task import MAX_TARGETS, MAX_WAITERS, MAX_WAITERS_EACH, CommandRecord, Execution, digest_of, targets_of
 from nexus_tw.model.commands import NULL, CommandRequest
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics

@@ -1,0 +1,45 @@
+"""The states of an execution, and the event that tells of them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from msgspec import Struct
+
+
+class State(StrEnum):
+    """The state of an execution; all but `NEW` are also the `status` of a `task.updated`."""
+
+    NEW = "new"
+    QUEUED = "queued"
+    SENT = "sent"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+MOVES: Final[dict[State, frozenset[State]]] = {
+    State.NEW: frozenset({State.QUEUED, State.SENT, State.RUNNING, State.FAILED, State.CANCELLED}),
+    State.QUEUED: frozenset({State.SENT, State.FAILED, State.CANCELLED, State.EXPIRED}),
+    # Back to the queue, or at once to another agent, is a further attempt after an agent was lost.
+    State.SENT: frozenset({State.QUEUED, State.SENT, State.RUNNING, State.COMPLETED, State.FAILED, State.CANCELLED}),
+    State.RUNNING: frozenset({State.QUEUED, State.SENT, State.COMPLETED, State.FAILED, State.CANCELLED}),
+    State.COMPLETED: frozenset(),
+    State.FAILED: frozenset(),
+    State.CANCELLED: frozenset(),
+    State.EXPIRED: frozenset(),
+}
+"""The states that may follow each state; none follows a final one."""
+
+
+class TaskUpdated(Struct, rename="camel", omit_defaults=True, gc=False):
+    """`task.updated`: `{taskId: the commandId, command, agentId?, status, timestamp}`."""
+
+    task_id: str
+    command: str
+    status: str
+    timestamp: str
+    agent_id: str | None = None
