@@ -42,6 +42,7 @@ from nexus_tw.transport.conversation import Conversation
 from nexus_tw.transport.door import Doors
 from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.http.api import Api
+from nexus_tw.transport.http.past import Past
 from nexus_tw.transport.http.routes import Root
 from nexus_tw.transport.http.site import site
 from nexus_tw.transport.http.status import Status
@@ -168,7 +169,7 @@ class Server:
         }
         status = Status(metrics, gauges, http, self.unready)
         api = Api(realm, limits, reactor, metrics)
-        routes = {**status.routes(), **api.routes()}
+        routes = {**status.routes(), **api.routes(), **Past(realm).routes()}
 
         def make_site(upgrade: Callable[[Request], None]) -> Site:
             return site(Root(routes, admission, upgrade), reactor, limits.headers, BODY_MESSAGES * limits.message)

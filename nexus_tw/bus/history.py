@@ -20,7 +20,7 @@ from typing import Final
 from nexus_tw.bus.bounds import Bound, Bounds
 from nexus_tw.bus.log import Log, Verdict
 from nexus_tw.model.metrics import Metrics
-from nexus_tw.model.positions import Missed, Position
+from nexus_tw.model.positions import NOWHERE, Missed, Position
 
 TYPES: Final = 65536  # of which epoch and offset are kept
 # Bytes, as CPython takes them: for a type, for one that has events besides, and for an event besides its data and metadata.
@@ -28,7 +28,6 @@ TYPE_COST: Final = 512
 LOG_COST: Final = 768
 EVENT_COST: Final = 256
 
-NOWHERE: Final = Position("-", 0)  # of a type that has no history
 
 _new: Final = tuple.__new__  # for each event: half the time of the constructor
 

@@ -125,7 +125,7 @@ class IHistory(Interface):
         event_type: str, since: Position | None, limit: int, done: Callable[[Missed | NexusError], None]
     ) -> None:
         """Pass to `done` the first events after `since` (None: the oldest in the history), at most `limit`; `top` is the
-        position of the type's last event, even if that is not among them."""
+        position of the type's last event, even if that is not among them, and `NOWHERE` for a type without history."""
 
 
 class Sample(NamedTuple):

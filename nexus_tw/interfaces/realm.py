@@ -10,10 +10,11 @@ from msgspec import Raw
 from nexus_tw.interfaces.peers import Fail, Invocation, Peer, Registration, Subscription
 from nexus_tw.model.commands import CommandAnswer, CommandProgress, CommandRequest, CommandResult
 from nexus_tw.model.errors import NexusError
-from nexus_tw.model.events import EventMetadata
+from nexus_tw.model.events import Event, EventMetadata, Recipient
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.payloads import Options, Payload
 from nexus_tw.model.policy import Action, Principal
+from nexus_tw.model.positions import Position
 
 
 class CallReply(Protocol):
@@ -64,6 +65,34 @@ class SubscribeReply(NamedTuple):
 
     ok: Callable[[], None]  # called before the first event; every later event is delivered
     fail: Fail
+
+
+class HistoryRequest(NamedTuple):
+    """A request for past events of one type, oldest first."""
+
+    event_type: str
+    since: Position | None  # None: from the oldest event in the history
+    limit: int
+    opens: bool = False  # whether the reader can take payloads in WAMP's payload passthru mode; others get none of them
+
+
+class PastEvent(NamedTuple):
+    """An event of the history, and when it was published (ms since the epoch)."""
+
+    event: Event
+    millis: int
+
+
+class HistoryPage(NamedTuple):
+    """Past events, oldest first.
+
+    `position` is where the page ends: given as `since`, it continues there. If `recovered` is false, events after `since` are
+    gone: the page has none, and ends at the type's last event.
+    """
+
+    events: Sequence[PastEvent]
+    position: Position
+    recovered: bool
 
 
 CancelMode = Literal["skip", "kill", "killnowait"]
@@ -164,6 +193,12 @@ class Verbs(Protocol):
 
     def lost(self, event_type: str) -> None:
         """Tell all subscribers of this type that an event was lost (`continuity`); for events without acknowledgement."""
+
+    def history(
+        self, reader: Recipient, rights: Principal, request: HistoryRequest, ok: Callable[[HistoryPage], None], fail: Fail
+    ) -> None:
+        """Read past events of a type, without those that `reader` may not receive. `fail` gets `HISTORY_UNAVAILABLE` if no
+        history of the type is kept, `bus_unavailable` while the bus is away."""
 
     def submit(
         self, peer: Peer, agent_id: str, metrics: Raw, timestamp: str | None, ok: Callable[[int], None], fail: Fail

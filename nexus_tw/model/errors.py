@@ -89,6 +89,7 @@ NOT_REGISTERED: Final = Narrower("invalid_message", "wamp.error.no_such_registra
 NO_SUCH_SESSION: Final = Narrower("not_found", "wamp.error.no_such_session")
 NO_SUCH_SUBSCRIPTION: Final = Narrower("not_found", "wamp.error.no_such_subscription")
 NO_SUCH_REGISTRATION: Final = Narrower("not_found", "wamp.error.no_such_registration")
+HISTORY_UNAVAILABLE: Final = Narrower("not_found", "wamp.error.history_unavailable")
 ALREADY_REGISTERED: Final = Narrower("forbidden", "wamp.error.procedure_already_exists")
 POLICY_CONFLICT: Final = Narrower("forbidden", "wamp.error.procedure_exists_with_different_invocation_policy")
 UNSUPPORTED: Final = Narrower("failed", "wamp.error.feature_not_supported")  # by the peer that would have to execute it

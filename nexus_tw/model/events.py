@@ -40,7 +40,7 @@ class Publisher(NamedTuple):
     authrole: str
 
 
-class Subscriber(Protocol):
+class Recipient(Protocol):
     """The attributes of a session that rules refer to."""
 
     number: int
@@ -84,7 +84,7 @@ class Rule(Struct, frozen=True, omit_defaults=True, gc=False):
         excluded = len(self.exclude) + len(self.exclude_authid) + len(self.exclude_authrole)
         return excluded + sum(len(listed) for listed in given if listed is not None) <= FEW
 
-    def admits(self, subscriber: Subscriber) -> bool:
+    def admits(self, subscriber: Recipient) -> bool:
         """Return whether this subscriber gets the event."""
         number, who = subscriber.number, subscriber.principal
         return (

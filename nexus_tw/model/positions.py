@@ -40,6 +40,9 @@ class Position(NamedTuple):
         return cls(found[1], int(found[2]))
 
 
+NOWHERE: Final = Position("-", 0)  # in a type without history
+
+
 class Stored(NamedTuple):
     """An event in the history."""
 

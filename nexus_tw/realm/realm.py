@@ -25,6 +25,8 @@ from nexus_tw.interfaces.realm import (
     CallReply,
     CallRequest,
     CommandReply,
+    HistoryPage,
+    HistoryRequest,
     OpenCall,
     SubscribeReply,
     SubscribeRequest,
@@ -33,7 +35,7 @@ from nexus_tw.model import settings
 from nexus_tw.model.budgets import Budget
 from nexus_tw.model.commands import CommandAnswer, CommandProgress, CommandRequest
 from nexus_tw.model.errors import NexusError
-from nexus_tw.model.events import EventMetadata
+from nexus_tw.model.events import EventMetadata, Recipient
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.payloads import Payload
@@ -45,6 +47,7 @@ from nexus_tw.pubsub.cluster import Nodes
 from nexus_tw.pubsub.hub import Hub
 from nexus_tw.pubsub.listener import Listener
 from nexus_tw.pubsub.meta_events import Meta
+from nexus_tw.pubsub.pages import Pages
 from nexus_tw.pubsub.publishing import Publications
 from nexus_tw.pubsub.subscribing import Subscriptions
 from nexus_tw.realm.authorization import Authorization, authorizer_of
@@ -97,6 +100,7 @@ class Realm:
         self.listener = Listener(arrivals, self._publications, self._nodes)
         self.waiting: Container[Peer] = self._subscriptions.lines.waiting
         self._spread = Spread(clock)
+        self._pages = Pages(bus)
         self._presence = Presence(self._publications.announce, clock, limits, metrics, self._spread)
         self._invocations = Invocations(limits)
         self._registry = Registry(random, self._invocations)
@@ -209,6 +213,11 @@ class Realm:
 
     def lost(self, event_type: str) -> None:
         self._publications.missed(event_type)
+
+    def history(
+        self, reader: Recipient, rights: Principal, request: HistoryRequest, ok: Callable[[HistoryPage], None], fail: Fail
+    ) -> None:
+        self._pages.read(reader, rights, request, ok, fail)
 
     # --- telemetry
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_tw.bus.bounds import Bounds
-from nexus_tw.bus.history import EVENT_COST, LOG_COST, NOWHERE, TYPE_COST, History
+from nexus_tw.bus.history import EVENT_COST, LOG_COST, TYPE_COST, History
 from nexus_tw.model import settings
 from nexus_tw.model.metrics import Metrics
-from nexus_tw.model.positions import Missed, Position, Stored
+from nexus_tw.model.positions import NOWHERE, Missed, Position, Stored
 from nexus_tw.model.settings import Kept
 
 

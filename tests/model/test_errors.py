@@ -60,6 +60,7 @@ NOT_REGISTERED        invalid_message  no_such_registration
 NO_SUCH_SESSION       not_found        no_such_session
 NO_SUCH_SUBSCRIPTION  not_found        no_such_subscription
 NO_SUCH_REGISTRATION  not_found        no_such_registration
+HISTORY_UNAVAILABLE   not_found        history_unavailable
 ALREADY_REGISTERED    forbidden        procedure_already_exists
 POLICY_CONFLICT       forbidden        procedure_exists_with_different_invocation_policy
 UNSUPPORTED           failed           feature_not_supported

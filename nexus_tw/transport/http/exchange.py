@@ -8,7 +8,7 @@ import msgspec
 
 from nexus_tw.auth.carriers import find_token
 from nexus_tw.interfaces.plugins import Credentials
-from nexus_tw.model.errors import NexusError, misshapen
+from nexus_tw.model.errors import NexusError, invalid, misshapen
 from nexus_tw.model.policy import Principal
 from nexus_tw.transport.admission import Admission, require_member
 from nexus_tw.transport.http import codings
@@ -50,6 +50,13 @@ class Exchange:
     def parameters(self, name: str) -> list[str]:
         """Return the values of that name in the query."""
         return self.opening.parameters().get(name, [])
+
+    def parameter(self, name: str) -> str | None:
+        """Return the value of that name in the query; None if there is none. Raise `invalid_message` if there are several."""
+        values = self.parameters(name)
+        if len(values) > 1:
+            raise invalid(name, "is there more than once")
+        return values[0] if values else None
 
     async def principal(self) -> Principal:
         """Return the authenticated client. Raise `unauthorized`, or `forbidden` if it may not join this realm."""

@@ -74,6 +74,9 @@ class RecordingVerbs:
     def queue(self, peer: Peer, size: int, act: Callable[[], None]) -> None:
         raise AssertionError("nothing waits here")
 
+    def history(self, *_words: Any) -> None:
+        raise AssertionError("no message asks for pages of the history")
+
     def join(self, peer: Peer) -> None:
         self.asked.append(("join", peer))
 
