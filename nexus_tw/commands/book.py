@@ -52,7 +52,7 @@ class CommandBook:
             raise NexusError("limit_exceeded", f"More than {limits.pending} commands of this caller have not ended")
         count = len(command.executions)
         # Names of targets are kept as long as the command, parameters until no execution needs them.
-        size = len(command.parameters) + sum(len(execution.target or "") for execution in command.executions)
+        size = len(command.parameters) + command.names
         self._forget_old()
         self._make_room(account, count, size)
         self._counts.take(account, count)
@@ -130,7 +130,10 @@ class CommandBook:
         command.failure = None
         command.ended_at = self._clock.seconds()
         self._ended[command.id] = command
-        self._ended_of.setdefault(account, OrderedDict())[command.id] = command
+        mine = self._ended_of.get(account)
+        if mine is None:
+            mine = self._ended_of[account] = OrderedDict()
+        mine[command.id] = command
         self._make_room(account, 0, 0)
 
     def _forget_old(self) -> None:

@@ -137,10 +137,12 @@ class PlainCall:
             request.payload,
             caller,
             calls.clock.seconds() + seconds,
-            disclosed=request.disclose or calls.disclose,
-            progressive=request.progressive,
-            more=request.more,
-            options=request.options,
+            "",
+            1,
+            request.disclose or calls.disclose,
+            request.progressive,
+            request.more,
+            request.options,
         )
         try:
             executor.start(invocation, principal)

@@ -75,7 +75,6 @@ class PendingInvocation:
         payload: Payload,
         caller: Caller,
         deadline: float,
-        *,
         command_id: str = "",
         attempt: int = 1,
         disclosed: bool = False,
@@ -83,6 +82,7 @@ class PendingInvocation:
         more: bool = False,
         options: Options = None,
     ) -> None:
+        """Each call and command makes one: all by position, since names would double the cost."""
         self._half: CallersHalf | None = half  # until it is over: the two halves refer to each other
         self._command_id = command_id
         self.executor = executor

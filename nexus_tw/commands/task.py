@@ -201,6 +201,13 @@ class CommandRecord:
         self.ended_at = 0.0
         self._waiters: list[tuple[CommandReply, Peer]] = []
 
+    @property
+    def names(self) -> int:
+        """The length of all names of targets."""
+        if not self.multi_target:
+            return len(self.executions[0].target or "")
+        return sum(len(execution.target or "") for execution in self.executions)
+
     def check_same(self, request: CommandRequest, targets: list[str | None], digest: bytes) -> None:
         """Raise `invalid_message` if a request with this command's id is for another command, parameters or target."""
         mine = {execution.target for execution in self.executions}

@@ -41,7 +41,7 @@ def world() -> World:
 @pytest.fixture
 def silent(world: World) -> Silent:
     silent = Silent()
-    world.commands._announce = silent
+    world.commands._executions._announce = silent
     return silent
 
 
@@ -84,10 +84,10 @@ def test_a_command_takes_no_more_than_is_counted_and_said_while_it_waits_and_onc
     bound = commands * (RECORD + (targets - 1) * TARGET)
     for number in range(commands):
         give(world, silent, target=[f"agent-{number}-{target}" for target in range(targets)], ttl=TTL)
-    assert len(world.commands._waiting) == commands * targets + 1
+    assert len(world.commands._executions._waiting) == commands * targets + 1
     assert tracemalloc.get_traced_memory()[0] - before <= bound + counted(world) - start
     settle(world, TTL)
-    assert len(world.commands._waiting) == 0 and len(book_of(world)._ended) == commands + 1
+    assert len(world.commands._executions._waiting) == 0 and len(book_of(world)._ended) == commands + 1
     assert tracemalloc.get_traced_memory()[0] - before <= bound + counted(world) - start
 
 
@@ -107,7 +107,7 @@ def test_a_target_that_waits_again_after_the_others_have_expired_ends_at_its_own
     world.lose(agent)
     settle(world, 2.0)
     assert world.statuses(agents=True)[-1] == ("b", "expired")
-    assert len(world.commands._waiting) == 1, "which waits for as long as it may be executed"
+    assert len(world.commands._executions._waiting) == 1, "which waits for as long as it may be executed"
     settle(world, 2.0)
     assert world.statuses(agents=True)[-2:] == [("a", "failed"), (None, "completed")]
 

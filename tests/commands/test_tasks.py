@@ -333,7 +333,7 @@ def test_what_may_wait_is_handed_over_once_the_agent_has_room(world: World) -> N
     peer.left = 1000
     world.clock.advance(PAUSE)
     assert [told.command_id for told in peer.got(CommandInvocation)] == [f"c{number}" for number in range(5)]
-    assert not world.commands._waiting._stalled
+    assert not world.commands._executions._waiting._stalled
 
 
 def test_a_command_that_waits_can_be_cancelled(world: World) -> None:
