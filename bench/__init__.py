@@ -1,1 +1,1 @@
-"""Load for Nexus, and what it takes to compare: `python -m bench`. See docs/performance.md."""
+"""The load generator, and comparisons with other servers: `python -m bench`. See docs/performance.md."""

@@ -1,4 +1,4 @@
-"""`python -m bench`: the comparison, the switches, and the page that shows both; hostile clients, and theirs."""
+"""`python -m bench`: runs the comparison, the switches and hostile clients, and writes the results into their pages."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ END: Final = "<!-- to here -->"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0: all was exact, and no harm beyond the aims. 1: something was lost, repeated, reordered, misrouted or did more harm.
-    2: wrong usage."""
+    """Return 0 if all results were exact and the harm within its bounds; 1 if a message was lost, repeated, reordered or
+    misrouted, or the harm exceeded a bound; 2 for wrong usage."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.command == "list":
@@ -90,7 +90,7 @@ def _cells(options: argparse.Namespace) -> list[tuple[str, list[str]]]:
     if options.command == "run":
         chosen = ((cell, _speaking(CELLS[cell].dialect, options.servers)) for cell in options.cells or CELLS)
         return [(cell, servers) for cell, servers in chosen if servers]
-    # Per cell, so that all that concerns it runs in alternation.
+    # Per cell, so that all runs of a cell alternate.
     cells: dict[str, list[str]] = {}
     for name in options.switches or SWITCHES:
         for cell in SWITCHES[name].cells:
@@ -135,7 +135,7 @@ def _measure(plan: Plan, results: Path | None, command: str) -> int:
 def _report(results: list[Path], page: Path) -> int:
     rows = [row for path in results for row in report.read(path)]
     for dialect in (JSON, WAMP):
-        # What there are no results of stays as it is.
+        # Sections without results remain unchanged.
         if found := [row for row in rows if CELLS[row.cell].dialect is dialect]:
             _fill(page, dialect, found)
     return 0

@@ -1,4 +1,4 @@
-"""Connections that each keep some requests under way, and those who see what becomes of them."""
+"""Connections that each keep some requests open, and witnesses that check the effects of these requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from bench.wire import Numbered
 
 
 class Witness(Protocol):
-    """A connection that every request comes to. `heard` counts them; `hear` raises `Inexact` where one is not what is next."""
+    """A connection that receives every request's effect. `heard` counts them; `hear` raises `Inexact` if one is not the
+    next."""
 
     link: Link
     heard: int
@@ -27,7 +28,7 @@ class Witness(Protocol):
 
 
 class Asker:
-    """One connection, and the requests that it made; `template` is that of a `Numbered`."""
+    """One connection with its requests; `template` is that of a `Numbered`."""
 
     def __init__(self, link: Link, template: bytes, replies: Counter) -> None:
         self.sent = 0
@@ -52,7 +53,7 @@ class Asker:
 
 
 def askers(crowd: Crowd, requests: Sequence[tuple[bytes, Callable[[Link], Counter]]]) -> list[Asker]:
-    """A new connection for each of `requests`: a template, and what makes the counter of its answers."""
+    """Open a connection for each of `requests`: a template, and a factory for the counter of its answers."""
     links = crowd.open([()] * len(requests))
     return [Asker(link, template, counter(link)) for link, (template, counter) in zip(links, requests, strict=True)]
 
@@ -60,7 +61,7 @@ def askers(crowd: Crowd, requests: Sequence[tuple[bytes, Callable[[Link], Counte
 def keep_asking(
     target: Target, time: Time, crowd: Crowd, asking: Collection[Asker], window: int, witnesses: Collection[Witness] = ()
 ) -> Measure:
-    """Each of `asking` keeps `window` requests under way; messages are answers. In the end each request was answered, and
+    """Keep `window` requests open on each of `asking`; messages are answers. At the end, every request has been answered and
     seen by every witness."""
     by_fd = {asker.link.fd: asker for asker in asking}
     seeing = {witness.link.fd: witness for witness in witnesses}

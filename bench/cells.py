@@ -21,8 +21,8 @@ from bench.target import Target, Time
 
 @dataclass(frozen=True)
 class Cell:
-    """`unit` is what is counted; `value` names the figure that is compared: the rate, or one of the scenario's own. It is for
-    servers that speak `dialect`."""
+    """A scenario with its sizes. `unit` is the unit of messages; `value` names the figure to compare: the rate, or one of the
+    scenario's own. It runs on servers that speak `dialect`."""
 
     title: str
     unit: str

@@ -1,4 +1,4 @@
-"""Many connections: opened so many at a time, polled together."""
+"""Many connections: opened a few at a time, and polled together."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from bench.target import Target, Time
 
 AT_ONCE: Final = 64
 
-Opening = dict[int, tuple[Iterator[int], int]]  # the steps of each connection, and what it waits for
+Opening = dict[int, tuple[Iterator[int], int]]  # the steps of each connection, and the poll events that it waits for
 
 
 class Crowd:
-    """The connections of one run and the poll that watches them; a context manager that closes them all."""
+    """The connections of one run and the poll over them; a context manager that closes them all."""
 
     def __init__(self, target: Target, time: Time) -> None:
         self._address = target.address
@@ -38,7 +38,7 @@ class Crowd:
         self._poll.close()
 
     def open(self, hellos: Iterable[Hello], at_once: int = AT_ONCE) -> list[Link]:
-        """One connection for each of `hellos`, in their order, ready for use."""
+        """Open one connection for each of `hellos`, in their order, ready for use."""
         opening: Opening = {}
         made: list[Link] = []
         waiting = iter(hellos)
@@ -80,18 +80,18 @@ class Crowd:
             self._poll.modify(fd, wanted)
 
     def poll(self) -> list[tuple[int, int]]:
-        """The connections with something to read; raises where nothing comes though something must."""
+        """Return the connections with data to read. Raise if there is none within the patience of the run."""
         ready = self.glance(self._patience)
         if not ready:
             raise Inexact(f"nothing came for {self._patience:g} s: something is lost")
         return ready
 
     def glance(self, seconds: float) -> list[tuple[int, int]]:
-        """The same without the need that there are any, after `seconds` at most."""
+        """Return the connections with data to read, perhaps none, after at most `seconds`."""
         return self._poll.poll(seconds, 1024)
 
     def settle(self) -> None:
-        """Listens for a while to what must not come any more."""
+        """Listen for a while, and check that no further message arrives."""
         end = monotonic() + self._settle
         while (left := end - monotonic()) > 0:
             for fd, _ in self.glance(left):
@@ -102,7 +102,7 @@ class Crowd:
 
 
 def need_descriptors(count: int) -> None:
-    """Raises the limit of open files to what `count` connections need, or `Unable`."""
+    """Raise the limit of open files to that needed for `count` connections. Raise `Unable` if that fails."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = count + 100
     if hard != resource.RLIM_INFINITY and needed > hard:

@@ -1,4 +1,4 @@
-"""What is spoken with a server, the JSON protocol or WAMP: what scenarios for both say and hear, in the words of each."""
+"""The protocols, JSON and WAMP, as scenarios for both need them: the messages to send, and the checks of answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUBPROTOCOL: Final = "wamp.2.json"
 
 
 class Type(IntEnum):
-    """The messages of WAMP that are used here."""
+    """The types of WAMP messages in use."""
 
     HELLO = 1
     WELCOME = 2
@@ -35,22 +35,24 @@ class Type(IntEnum):
 
 
 class Dialect(Protocol):
-    """A topic is an event type and a publication carries one value, in both."""
+    """One protocol. In both, a topic is an event type, and a publication has one value."""
 
     name: str
     handshake: Handshake
 
     def subscription(self, topic: str) -> Hello:
-        """Subscribes a connection that is new."""
+        """Return the message that subscribes a new connection."""
 
     def publication(self, topic: str, data: bytes) -> bytes:
-        """A template (`bench.wire.Numbered`) of acknowledged publications; `data` is JSON, with the number's place in it."""
+        """Return a template (`bench.wire.Numbered`) of acknowledged publications; `data` is JSON with a place for the
+        number."""
 
     def acknowledgements(self, link: Link) -> Counter:
-        """Counts the answers to these."""
+        """Return a counter of the answers to these publications."""
 
     def event(self, message: Any, subscribed: Any) -> Any:
-        """The data of an event, `subscribed` being the answer to the subscription; raises `Inexact` for anything else."""
+        """Return the data of an event; `subscribed` is the answer to the subscription. Raise `Inexact` for any other
+        message."""
 
 
 class _Json:

@@ -1,11 +1,11 @@
-"""What ends a run."""
+"""Exceptions that end a run."""
 
 from __future__ import annotations
 
 
 class Inexact(Exception):
-    """The server did something else than it should: lost, repeated, misrouted or reordered, or spoke wrongly."""
+    """The server violated the protocol: it lost, repeated, misrouted or reordered a message, or sent an invalid one."""
 
 
 class Unable(Exception):
-    """This machine or this server cannot do the cell at all; nothing is known about exactness."""
+    """This machine or server cannot run the cell at all; this says nothing about exactness."""

@@ -1,4 +1,4 @@
-"""One client connection: non-blocking, opened step by step, over TCP or TLS."""
+"""One client connection: non-blocking, opened in steps, over TCP or TLS."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import msgspec
 from bench import wire
 from bench.errors import Inexact
 
-READ: Final = 65536  # bytes asked for at once; from 128 kB on the C library would map and unmap memory for each call
+READ: Final = 65536  # bytes for one read; from 128 kB on the C library would map and unmap memory for each call
 
 decode: Final = msgspec.json.Decoder().decode
 
 
 def _insecure() -> ssl.SSLContext:
-    # The certificate was made for this run; the handshake costs the same whether anybody looks at the name.
+    # The certificate was made for this run; checking the name would not change the handshake's cost.
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -31,13 +31,13 @@ TLS: Final = _insecure()
 
 
 Message = dict[str, Any] | list[Any]
-# What is said when a connection is new, each with the type of its answer; None where the server speaks unasked.
+# The first messages on a new connection, each with the type of its answer; None if the server sends the first one.
 Hello = Sequence[tuple[Message | None, str | int]]
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server is reached."""
+    """The address of a server."""
 
     port: int
     tls: bool
@@ -45,7 +45,7 @@ class Address:
 
 @dataclass(frozen=True)
 class Handshake:
-    """What makes a session of a connection: the upgrade, and what is said first."""
+    """The steps that make a session of a connection: the upgrade, and the first messages."""
 
     path: str
     subprotocol: str
@@ -53,7 +53,7 @@ class Handshake:
 
 
 class Link:
-    """A WebSocket; `receive` gives bytes of frames, `frames` cuts them and answers what the protocol wants answered."""
+    """A WebSocket; `receive` returns bytes of frames, `frames` splits them and answers pings."""
 
     def __init__(self, address: Address, handshake: Handshake) -> None:
         self._address = address
@@ -62,13 +62,13 @@ class Link:
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.fd = self._socket.fileno()
-        self.rest = b""  # of a frame that is not complete
+        self.rest = b""  # of an incomplete frame
         self.unsent = b""
-        self.answer: Any = None  # to the last thing said in the hello
+        self.answer: Any = None  # to the last message of the hello
         self.read: Callable[[int], bytes] = self._socket.recv
 
     def open(self, hello: Hello) -> Iterator[int]:
-        """Connects, upgrades, greets as the handshake says and then says hello.
+        """Connect, upgrade, send the handshake's greetings and then the hello.
 
         A generator of the poll events that it waits for.
         """
@@ -107,7 +107,7 @@ class Link:
                 yield select.EPOLLOUT
 
         def read(size: int) -> bytes:
-            # One call gives one record. What OpenSSL has taken from the socket no poll tells of again.
+            # One call returns one record. A poll does not report data that OpenSSL has already read from the socket.
             try:
                 data = secure.recv(size)
                 while secure.pending():
@@ -128,7 +128,7 @@ class Link:
             raise Inexact(f"expected {kind} and nothing else, got {found[:3]!r}")
 
     def send(self, data: bytes) -> None:
-        """Sends, or keeps what the kernel does not take until `flush`."""
+        """Send bytes, or keep those that the kernel does not accept until `flush`."""
         self.unsent += data
         self.flush()
 
@@ -146,7 +146,7 @@ class Link:
         self.send(wire.masked(wire.FIN | wire.TEXT, msgspec.json.encode(message)))
 
     def receive(self) -> bytes:
-        """What has come, at most `READ` bytes in one piece; empty where nothing has, though a poll said so."""
+        """Return the received bytes, at most `READ` at once; empty if there are none despite the poll."""
         try:
             data = self.read(READ)
         except BlockingIOError:
@@ -158,7 +158,7 @@ class Link:
         return data
 
     def frames(self, data: bytes) -> list[bytes]:
-        """The text messages that `data` completes, the server's heartbeat left out."""
+        """Return the text messages that `data` completes, without the server's heartbeat."""
         data = self.rest + data
         found, used = wire.cut(data)
         self.rest = data[used:]

@@ -1,4 +1,4 @@
-"""What one run costs and takes: time, CPU of the server, of this tool and of everybody else, and latencies."""
+"""Measurements of one run: time, CPU of the server, of this tool and of other processes, and latencies."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Measure:
-    """One run. Rates and costs count `messages`: deliveries, answers or connections, as the cell says."""
+    """The result of one run. Rates and costs are per message: deliveries, answers or connections, as the cell defines."""
 
     messages: int
     seconds: float
     server: float  # s of CPU, of all its processes, user and system
-    tool: float  # share of one core that this tool used; near 1 it is the tool that was measured
-    others: float  # cores that neither of them used: above 0.3 or so the machine was not quiet
+    tool: float  # share of one core that this tool used; near 1 the tool was the bottleneck
+    others: float  # cores used by other processes: above about 0.3 the machine was not quiet
     figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -32,15 +32,15 @@ class Measure:
 
     @property
     def cost(self) -> float:
-        """CPU of the server for each message, µs."""
+        """The server's CPU time per message in µs."""
         return self.server / max(1, self.messages) * 1e6
 
 
 class Meter:
-    """Measures once, after the warm-up and for so long as was asked for; it is told again and again how far things are."""
+    """Measures once, after the warm-up and for the requested time; the scenario reports its progress regularly."""
 
     def __init__(self, target: Target, time: Time, samples: Mapping[str, array[float]]) -> None:
-        """`samples` are times (s) by name, filled by whoever takes them; those of the warm-up are thrown away here."""
+        """`samples` are times (s) by name, appended by the scenario; those of the warm-up are discarded here."""
         self._pids = target.pids
         self._seconds = time.seconds
         self._samples = samples
@@ -49,7 +49,7 @@ class Meter:
         self.measure: Measure | None = None
 
     def look(self, messages: int) -> Measure | None:
-        """`messages` counts from the beginning. The measure, once there is one."""
+        """Report progress; `messages` counts from the start. Return the measure once it is complete."""
         if self.measure is None and (now := perf_counter()) >= self._due:
             state = (messages, now, server_cpu(self._pids), process_time(), machine_cpu())
             if self._start is None:
@@ -71,7 +71,7 @@ class Meter:
 
 
 def server_cpu(pids: Sequence[int]) -> float:
-    """CPU time of processes, s; Linux counts it in ticks of 10 ms."""
+    """Return the CPU time of processes in seconds; Linux counts it in ticks of 10 ms."""
     total = 0
     for pid in pids:
         with open(f"/proc/{pid}/stat", encoding="ascii") as file:
@@ -81,14 +81,14 @@ def server_cpu(pids: Sequence[int]) -> float:
 
 
 def machine_cpu() -> float:
-    """CPU time that anything on this machine has used, s."""
+    """Return the CPU time used by all processes of this machine, in seconds."""
     with open("/proc/stat", encoding="ascii") as file:
         user, nice, system, _idle, _wait, irq, softirq = map(int, file.readline().split()[1:8])
     return (user + nice + system + irq + softirq) / _TICK
 
 
 def resident(pids: Sequence[int]) -> int:
-    """Memory that is resident, bytes."""
+    """Return the resident memory in bytes."""
     total = 0
     for pid in pids:
         with open(f"/proc/{pid}/statm", encoding="ascii") as file:
@@ -97,7 +97,7 @@ def resident(pids: Sequence[int]) -> int:
 
 
 def percentiles(name: str, seconds: Sequence[float]) -> dict[str, float]:
-    """The median and the 99th percentile, µs."""
+    """Return the median and the 99th percentile in µs."""
     if not seconds:
         return {}
     ordered = sorted(seconds)

@@ -1,6 +1,6 @@
-"""Parts of Nexus done the plain way: what stands in for each part of the design that is there for speed.
+"""Simple replacements for the parts of Nexus that are optimised for speed.
 
-Each `without_…` changes this process, before it makes a server; see `bench.switches`.
+Each `without_…` changes this process, and must be called before a server is made; see `bench.switches`.
 """
 
 from __future__ import annotations
@@ -71,14 +71,14 @@ def without_collector() -> None:
 
 
 def _replace(module: ModuleType | type, name: str, by: Any) -> None:
-    # What the product has given another name must not seem to bring nothing.
+    # After a renaming in the product, a replacement must fail instead of having no effect.
     if not hasattr(module, name):
         raise AttributeError(f"{module.__name__} has no {name} any more")
     setattr(module, name, by)
 
 
 class ImmediateHub(Hub):
-    """Hands over each event by itself."""
+    """Delivers each event by itself."""
 
     def event(self, event: Event, excluded: Collection[Subscriber] = ()) -> None:
         super().event(event, excluded)
@@ -91,7 +91,7 @@ class ImmediateOutbox(Outbox):
     __slots__ = ()
 
     def write(self, data: bytes) -> None:
-        if self._parts:  # the greeting, before which nothing may leave
+        if self._parts:  # the greeting, before which nothing may be sent
             super().write(data)
         else:
             self.push(data)
@@ -103,7 +103,7 @@ class OwnText(JsonText):
 
 
 class OwnEncoding(JsonSession):
-    """A session whose frames nobody else can share, as far as the hub knows."""
+    """A session whose frames the hub cannot share with others."""
 
     __slots__ = ("_encoding",)
 
@@ -117,7 +117,8 @@ class OwnEncoding(JsonSession):
 
 
 class AskingHub(Hub):
-    """Asks each subscriber's every filter for each event; frames are made once, and joined at the end of the turn."""
+    """Evaluates each subscriber's every filter for each event; frames are still encoded once, and joined at the end of the
+    turn."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

@@ -1,4 +1,4 @@
-"""Bars as SVG: one panel for each cell, a bar for each server, its spread as a line."""
+"""Bar charts as SVG: one panel for each cell, one bar for each server, and its spread as a line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Panel:
 
 
 def svg(panels: Sequence[Panel]) -> str:
-    """A whole file. It has a ground of its own, so that it can be read on a dark page too."""
+    """Return the whole file. It has its own background, so that it is legible on a dark page."""
     parts: list[str] = []
     top = 10
     for panel in panels:

@@ -1,4 +1,4 @@
-"""Servers as processes: started, waited for, pinned, stopped again."""
+"""Servers as processes: started, awaited, pinned, and stopped."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from cryptography.x509.oid import NameOID
 from bench.errors import Unable
 
 ROOT: Final = Path(__file__).parents[1]
-PATIENCE: Final = 20.0  # s for a server to come up, or to go down
+PATIENCE: Final = 20.0  # s for a server to start or stop
 
 
 class Process:
-    """A child, and its own children, with their output in a file; a port of its own on 127.0.0.1."""
+    """A child process with its own children, its output in a file, and a port of its own on 127.0.0.1."""
 
     def __init__(self, name: str, command: Sequence[str], port: int, directory: Path, env: Mapping[str, str], cpu: int | None):
         self.port = port
@@ -50,12 +50,12 @@ class Process:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Of the child, and of its children at this time."""
+        """Return the process ids of the child and its current children."""
         children = Path(f"/proc/{self._child.pid}/task/{self._child.pid}/children").read_text(encoding="ascii")
         return (self._child.pid, *map(int, children.split()))
 
     def wait(self) -> None:
-        """Until it listens; `Unable` with the end of its output where it does not."""
+        """Wait until it listens. Raise `Unable` with the end of its output if it does not."""
         end = time.monotonic() + PATIENCE
         while True:
             if self._child.poll() is not None or time.monotonic() > end:
@@ -68,7 +68,7 @@ class Process:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        # No farewell: what a server does for its clients when it ends is not measured.
+        # Killed: the server's work for its clients during shutdown is not measured.
         with suppress(ProcessLookupError):
             os.killpg(self._child.pid, signal.SIGKILL)
         self._child.wait(PATIENCE)
@@ -82,18 +82,18 @@ def free_port() -> int:
 
 
 def module(name: str, *arguments: str) -> list[str]:
-    """The command that runs a module of this checkout with this Python."""
+    """Return the command that runs a module of this checkout with this Python."""
     return [sys.executable, "-m", name, *arguments]
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Our own, without what configures a Nexus."""
+    """Return the environment of this process, without variables that configure Nexus."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("NEXUS_", "REDIS_URL", "PORT"))}
     return {**ours, "PYTHONPATH": str(ROOT), **more}
 
 
 def certificate(directory: Path) -> tuple[str, str]:
-    """The files of a certificate for 127.0.0.1 and of its key, made when first asked for."""
+    """Return the files of a certificate for 127.0.0.1 and of its key; they are made on the first call."""
     files = directory / "certificate.pem", directory / "key.pem"
     if not files[0].exists():
         key = ec.generate_private_key(ec.SECP256R1())
@@ -116,7 +116,7 @@ def certificate(directory: Path) -> tuple[str, str]:
 
 
 def stored(path: Path) -> dict[str, tuple[int, int]]:
-    """What a store of Nexus holds now: for each agent its samples, and how many different `i` they have."""
+    """Return the content of a store of Nexus: for each agent the number of samples, and of different `i` in them."""
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
         rows = connection.execute(

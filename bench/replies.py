@@ -1,4 +1,4 @@
-"""Answers to one connection's requests, counted. Where they carry no number, their count is what can be checked."""
+"""Counters of the answers to one connection's requests. Answers without a number can only be checked by their count."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Counter(Protocol):
     """Counts the answers of one connection."""
 
     def count(self, data: bytes) -> int:
-        """How many answers `data` completes; raises `Inexact` for anything that is not one."""
+        """Return the number of answers that `data` completes. Raise `Inexact` for any other message."""
 
 
 class Replies:
-    """Counts answers of one type. Many of one length are counted by striding over their headers, without a loop."""
+    """Counts answers of one type. Runs of equal length are counted by striding over their headers, without a loop."""
 
     def __init__(self, link: Link, kind: str) -> None:
         self._link = link
@@ -30,7 +30,7 @@ class Replies:
         self._head = b""
 
     def count(self, data: bytes) -> int:
-        """How many answers `data` completes; raises `Inexact` for anything that is not one."""
+        """Return the number of answers that `data` completes. Raise `Inexact` for any other message."""
         if self._size and not self._link.rest:
             count, left = divmod(len(data), self._size)
             if (
@@ -52,9 +52,9 @@ class Replies:
 
 
 class Answers:
-    """Counts answers that carry the number of their request: each is looked at, and they come in the requests' order.
+    """Counts answers that carry the number of their request: each is checked, and they must arrive in the requests' order.
 
-    `verify(number, message)` raises `Inexact` where a message is not the answer to that request.
+    `verify(number, message)` raises `Inexact` if a message is not the answer to that request.
     """
 
     def __init__(self, link: Link, verify: Callable[[int, Any], None]) -> None:

@@ -1,4 +1,4 @@
-"""Tables and plots out of results."""
+"""Tables and plots, made from results."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from bench.plot import Bar, Panel
 from bench.runner import Row
 from bench.switches import SWITCHES
 
-QUIET: Final = 0.3  # cores that others used; a noisier run says little about rates
-BUSY: Final = 0.9  # of the tool: from here on it may be what limits
+QUIET: Final = 0.3  # cores that other processes used; rates of a noisier run mean little
+BUSY: Final = 0.9  # share of a core used by the tool, from which on it may be the bottleneck
 
 _rows: Final = msgspec.json.Decoder(Row)
 
@@ -43,12 +43,12 @@ class Line:
 
 
 def read(path: Path) -> list[Row]:
-    """The rows of a file of results, one JSON object a line."""
+    """Return the rows of a file of results, one JSON object per line."""
     return [_rows.decode(line) for line in path.read_bytes().splitlines() if line]
 
 
 def lines(rows: Iterable[Row], cell: str) -> list[Line]:
-    """One for each server of the cell, in the order in which they ran."""
+    """Return one line for each server of the cell, in the order in which they ran."""
     by_server: dict[str, list[Row]] = {}
     for row in rows:
         if row.cell == cell:
@@ -77,7 +77,7 @@ def _spread(values: list[float]) -> Spread:
 
 
 def table(rows: Sequence[Row], cell: str) -> str:
-    """A Markdown table; ratios are to the cell's first server."""
+    """Return a Markdown table; ratios are relative to the cell's first server."""
     kind = CELLS[cell]
     found = lines(rows, cell)
     named = kind.value.replace("_", " ") if kind.value != "rate" else f"{kind.unit}/s"
@@ -103,7 +103,7 @@ def table(rows: Sequence[Row], cell: str) -> str:
 
 
 def tables(rows: Sequence[Row]) -> str:
-    """All cells that there are results of, as a section of Markdown."""
+    """Return all cells with results, as a section of Markdown."""
     parts = [_about(rows)]
     for cell in CELLS:
         here = [row for row in rows if row.cell == cell]
@@ -116,7 +116,7 @@ def tables(rows: Sequence[Row]) -> str:
 
 
 def switches(rows: Sequence[Row], names: Iterable[str]) -> str:
-    """What the design's switches bring: the cell's value with it, divided by the value without it."""
+    """Return the effect of the design's switches: the cell's value with each, divided by the value without it."""
     text = ["| switch | what it is | cell | with / without | CPU with / without |", "| --- | --- | --- | --- | --- |"]
     for name in names:
         for cell in SWITCHES[name].cells:
@@ -129,7 +129,7 @@ def switches(rows: Sequence[Row], names: Iterable[str]) -> str:
 
 
 def panels(rows: Sequence[Row]) -> list[Panel]:
-    """A panel of bars for each cell."""
+    """Return a panel of bars for each cell."""
     made = []
     for cell, kind in CELLS.items():
         bars = [

@@ -1,4 +1,4 @@
-"""Runs: every server in turn, round after round, so that whatever disturbs the machine disturbs all of them alike."""
+"""Runs: all servers in turn, round after round, so that disturbances of the machine affect all of them alike."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PACKAGES: Final = ("twisted", "autobahn", "websockets", "msgspec", "hiredis")
 
 
 class Row(msgspec.Struct, omit_defaults=True):
-    """One run, as it is written to the file of results; `failed` says why there are no figures."""
+    """One run, as written to the file of results; `failed` is the reason if there are no figures."""
 
     cell: str
     server: str
@@ -43,16 +43,16 @@ class Row(msgspec.Struct, omit_defaults=True):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is run: cells with the servers for each, the baseline first."""
+    """The plan of runs: cells with their servers, the baseline first."""
 
     cells: Sequence[tuple[str, Sequence[str]]]
     rounds: int
     time: Time
-    pin: bool  # the server to one core and this tool to another
+    pin: bool  # pin the server to one core and this tool to another
 
 
 def run(plan: Plan) -> Iterator[Row]:
-    """The runs, each when it is done. A failed one does not keep the others from being tried."""
+    """Yield each run when it is done. After a failed one, the others are still tried."""
     cpu = _pin() if plan.pin else None
     machine = about()
     for cell, servers in plan.cells:
@@ -86,7 +86,7 @@ def _fill(row: Row, measure: Measure) -> None:
 
 
 def _pin() -> int | None:
-    """Takes one core for this tool and gives the one for servers; None where there are not two."""
+    """Pin this tool to one core. Return the core for servers; None if there are not two."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         return None
@@ -95,7 +95,7 @@ def _pin() -> int | None:
 
 
 def about() -> dict[str, Any]:
-    """The machine and the versions of what runs on it."""
+    """Return the machine and the versions of the software on it."""
     versions = {}
     for package in PACKAGES:
         try:

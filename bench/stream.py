@@ -1,8 +1,7 @@
-"""What many subscribers must all receive, kept once: checked by meaning for the first, by comparing bytes for the others.
+"""The stream that many subscribers must receive, stored once: parsed for the first, compared by bytes for the others.
 
-A server of any sense sends the same frame to everybody, so one comparison in C stands for the parsing of every frame of
-every subscriber. Where the bytes differ, because a heartbeat came between or because a server does encode for each, that
-subscriber's frames are taken apart.
+A server normally sends the same frame to all, so one comparison in C replaces parsing every frame of every subscriber. If the
+bytes differ, because of a heartbeat or because the server encodes for each client, that subscriber's frames are parsed.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ from bench import wire
 from bench.errors import Inexact
 from bench.link import Link, decode
 
-KEEP: Final = 4 * 1024 * 1024  # bytes that everybody has got, before they are let go
+KEEP: Final = 4 * 1024 * 1024  # bytes that all subscribers have received, before they are dropped
 
 Verify = Callable[[int, Any], None]
 
 
 class Stream:
-    """The common stream. `verify(index, message)` raises `Inexact` where a message is not the one that comes next."""
+    """The common stream. `verify(index, message)` raises `Inexact` if a message is not the expected one."""
 
     def __init__(self, links: Sequence[Link], verify: Verify) -> None:
-        self.lowest = 0  # how many events everybody has
-        self.received = 0  # by all together
+        self.lowest = 0  # number of events that every subscriber has received
+        self.received = 0  # by all subscribers together
         self._verify = verify
         self._links = {link.fd: link for link in links}
         self._bytes = bytearray()
@@ -35,24 +34,24 @@ class Stream:
         self._first = -1
         self._place = dict.fromkeys(self._links, 0)
         self._index = dict.fromkeys(self._links, 0)
-        self._at = Counter({0: len(links)})  # how many subscribers have so many events
+        self._at = Counter({0: len(links)})  # number of subscribers by number of events received
 
     def __contains__(self, fd: int) -> bool:
         return fd in self._index
 
     def __len__(self) -> int:
-        """How many subscribers there are."""
+        """Return the number of subscribers."""
         return len(self._index)
 
     def take(self, fd: int) -> None:
-        """Reads what has come for one subscriber."""
+        """Process the bytes received by one subscriber."""
         link = self._links[fd]
         data = link.receive()
         place = self._place[fd]
         if not link.rest and self._bytes.startswith(data, place - self._base):
             place += len(data)
             ends = self._ends
-            # Nearly always it is the end of the newest frame.
+            # Nearly always at the end of the newest frame.
             index = self._first + (len(ends) if ends[-1] == place else bisect_right(ends, place))
             self._place[fd] = place
         else:
@@ -98,7 +97,7 @@ class Stream:
             self._ends.append(self._ends[-1] + len(frame))
 
     def _end(self, index: int) -> int:
-        """Where the first `index` frames end in the whole stream."""
+        """Return the end of the first `index` frames in the whole stream."""
         return self._ends[index - self._first - 1]
 
     def _forget(self) -> None:
@@ -110,7 +109,7 @@ class Stream:
 
 
 def check_event(message: dict[str, Any], event_type: str) -> Any:
-    """The data of an event message; raises `Inexact` where it is something else."""
+    """Return the data of an event message. Raise `Inexact` for any other message."""
     if message.get("type") != "event" or message.get("eventType") != event_type:
         raise Inexact(f"expected an event {event_type}, got {message!r:.200}")
     return message["data"]

@@ -1,4 +1,4 @@
-"""What can be measured, by name: `nexus`, with `-redis` and `-wss` behind it; `nexus~SWITCH`, which is Nexus with one thing
+"""The servers to measure, by name: `nexus`, with the suffixes `-redis` and `-wss`; `nexus~SWITCH`, which is Nexus with one part
 of its design switched off; and the peers, also with `-wss`. Each speaks one dialect or both."""
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from bench.processes import Process, certificate, environment, free_port, module
 from bench.switches import SWITCHES
 from bench.target import Target
 
-PEERS: Final = {"autobahn": "autobahn", "websockets": "websockets"}  # of our own, and the package that each needs
+PEERS: Final = {"autobahn": "autobahn", "websockets": "websockets"}  # in `bench.peers`, with the package that each needs
 CROSSBAR: Final = "crossbar"
 SPEAKS: Final[dict[str, tuple[Dialect, ...]]] = {"nexus": (JSON, WAMP), CROSSBAR: (WAMP,)}  # the others: JSON
 
-# As shipped, but for the limits on what one connection and one subject send, which a generator is meant to exceed.
+# The defaults, except for the rate limits of one connection and one subject, which a load generator is meant to exceed.
 SETTINGS: Final = {
     "NEXUS_TOKEN": TOKEN,
     "NEXUS_LIMITS__RATE": "0",
     "NEXUS_LIMITS__BYTES_RATE": "0",
     "NEXUS_LIMITS__SUBJECT_BYTES_RATE": "0",
 }
-# And for WAMP, a realm that anybody may join and do everything in.
+# For WAMP, also a realm that any client may join with all rights.
 CONFIGURATION: Final = f"""
 [realms.{REALM}]
 anonymous = "anybody"
@@ -45,7 +45,7 @@ register = ["**"]
 
 
 class Subject:
-    """A server by its name; `ValueError` for a name that is none."""
+    """A server by its name. Raise `ValueError` for an unknown name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -63,8 +63,8 @@ class Subject:
 
     @contextmanager
     def running(self, cpu: int | None, dialect: Dialect) -> Iterator[Target]:
-        """The server as a process (and a Redis, where it wants one), new for each run, on one core where `cpu` says so;
-        for scenarios that speak `dialect`."""
+        """Start the server as a process (and a Redis, if it needs one), new for each run, on one core if `cpu` is given; for
+        scenarios that speak `dialect`."""
         with TemporaryDirectory(prefix="nexus-bench-") as name, ExitStack() as stack:
             directory = Path(name)
 

@@ -1,7 +1,7 @@
-"""Each thing in the design that is there for speed, its name, the cells that show it, and how to do without it.
+"""The switches: each part of the design that exists for speed, the cells that show its effect, and how to disable it.
 
-The product has no switches for most of these and needs none: what takes their place is in `bench.naive`, and is put in when
-the process begins.
+The product has no options for most of these and needs none: the replacements are in `bench.naive`, and are installed when the
+process starts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Switch:
     cells: tuple[str, ...]
 
     def off(self, name: str) -> None:
-        """Switches it off in this process, before there is a server."""
+        """Disable it in this process, before there is a server."""
         from bench import naive
 
         function: Callable[[], None] = getattr(naive, f"without_{name}")

@@ -1,4 +1,4 @@
-"""The server that a scenario runs against."""
+"""The server under test, as scenarios see it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from bench.link import Address
 
 @dataclass(frozen=True)
 class Target:
-    """`stored` gives for each agent how many samples are kept and how many different numbers they have; None where the
-    server keeps nothing. `dialect` is what is spoken with it."""
+    """`stored` returns for each agent the number of stored samples and of different numbers in them; None if the server stores
+    nothing. `dialect` is the protocol to use."""
 
     address: Address
     pids: tuple[int, ...]
@@ -22,9 +22,9 @@ class Target:
 
 @dataclass(frozen=True)
 class Time:
-    """How long a run takes, s."""
+    """The durations of a run in seconds."""
 
     seconds: float  # measured
     warmup: float
-    settle: float = 0.1  # how long it listens for what must not come any more
-    patience: float = 30.0  # without anything at all coming: then something is lost
+    settle: float = 0.1  # time to listen for messages that must not arrive any more
+    patience: float = 30.0  # time without any message after which something is lost

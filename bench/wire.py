@@ -15,14 +15,14 @@ PING: Final = 9
 PONG: Final = 10
 FIN: Final = 0x80
 
-FIRST: Final = 10**9  # what numbering begins with, so that every number has ten digits
+FIRST: Final = 10**9  # the first number, so that all have ten digits
 DIGITS: Final = 10
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
 
 
 class Upgrade:
-    """One opening handshake: the request, and the check of the answer."""
+    """One opening handshake: the request, and the check of its response."""
 
     def __init__(self, host: str, path: str, subprotocol: str = "", extensions: str = "") -> None:
         key = b64encode(os.urandom(16))
@@ -35,7 +35,7 @@ class Upgrade:
         ).encode()
 
     def check(self, head: bytes) -> None:
-        """Raises `Inexact` for anything but the 101 that belongs to this request; `head` is without the empty line."""
+        """Raise `Inexact` unless the response is the 101 for this request; `head` is without the empty line."""
         said = head.lower() + b"\r\n"
         wanted = b"sec-websocket-accept: " + self._accept, self._protocol
         if not head.startswith(b"HTTP/1.1 101 ") or not all(field in said for field in wanted):
@@ -43,13 +43,13 @@ class Upgrade:
 
 
 def masked(first: int, payload: bytes) -> bytes:
-    """One whole client frame, under a key of its own."""
+    """Return one whole client frame, with a new masking key."""
     key = os.urandom(4)
     return _head(first, len(payload), key) + _xor(payload, key, 0)
 
 
 def framed(payload: bytes) -> bytes:
-    """The frame in which a server sends this text."""
+    """Return the frame in which a server sends this text."""
     size = len(payload)
     if size < 126:
         return bytes((FIN | TEXT, size)) + payload
@@ -59,13 +59,14 @@ def framed(payload: bytes) -> bytes:
 
 
 class Numbered:
-    """A text message of which every copy differs by a number of ten digits only, in one place or several.
+    """A text message whose copies differ only in a number of ten digits, in one place or several.
 
-    Masking is done once, and again from the first number to the last: a generator written in Python has no time for more.
+    It is masked once; for each copy, only the part from the first number to the last is masked again, since a generator in
+    Python has no time for more.
     """
 
     def __init__(self, template: bytes) -> None:
-        """`template` has a `%d` at each of the number's places."""
+        """`template` has a `%d` at each place of the number."""
         begin, end = template.index(b"%d"), template.rindex(b"%d") + 2
         before, self._middle, after = template[:begin], template[begin:end], template[end:]
         self._places = self._middle.count(b"%d")
@@ -77,13 +78,13 @@ class Numbered:
         self._key = int.from_bytes(_stretched(key, len(before), self._width))
 
     def frame(self, number: int) -> bytes:
-        """The frame with `FIRST + number`."""
+        """Return the frame with `FIRST + number`."""
         middle = int.from_bytes(self._middle % ((FIRST + number,) * self._places)) ^ self._key
         return self._before + middle.to_bytes(self._width) + self._after
 
 
 def cut(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
-    """The whole frames in front of `data` as (opcode, payload), and how many bytes they are."""
+    """Return the complete frames at the start of `data` as (opcode, payload), and their total size in bytes."""
     found: list[tuple[int, bytes]] = []
     start = 0
     while (end := frame_end(data, start)) is not None and end <= len(data):
@@ -94,7 +95,7 @@ def cut(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
 
 
 def frame_end(data: bytes, start: int) -> int | None:
-    """Where the frame that begins at `start` ends, perhaps beyond the data; None where its header is not there yet."""
+    """Return the end of the frame that begins at `start`, perhaps beyond the data; None if its header is incomplete."""
     if len(data) - start < 2:
         return None
     if data[start] not in _LEGAL:

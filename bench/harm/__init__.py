@@ -1,1 +1,1 @@
-"""What hostile clients cost a server with the limits as shipped, and everybody else: `python -m bench harm`."""
+"""Measures the cost of hostile clients for a server with default limits, and for other clients: `python -m bench harm`."""

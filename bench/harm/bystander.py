@@ -1,7 +1,7 @@
-"""Clients that do nothing wrong, in a process of their own: `python -m bench.harm.bystander ping|read PORT`.
+"""Well-behaved clients, in a process of their own: `python -m bench.harm.bystander ping|read PORT`.
 
-`ping` asks for pongs, publishes, and gives commands to an agent of its own; `read` reads every event that there is. Each says
-`ready`, and for every line it is given a line of JSON about the time since the one before.
+`ping` pings, publishes, and sends commands to an agent of its own; `read` reads all events. Each prints `ready`, and for every
+line on its input a line of JSON about the time since the previous one.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ AGENT: Final = "bystander"
 PINGS: Final = 0.02  # s from one ping to the next
 PULSES: Final = 0.1
 COMMANDS: Final = 0.25
-LATE: Final = 5.0  # s after which what has not come does not count as slow, but as lost
+LATE: Final = 5.0  # s after which a missing answer counts as lost instead of slow
 
 
 class Report(msgspec.Struct):
-    """What happened to bystanders since the last report."""
+    """The measurements of a bystander since the last report."""
 
     times: list[float] = []  # s from each ping to its pong
     pulses: int = 0  # published, or for a reader received
@@ -48,7 +48,7 @@ def opened(port: int, hello: Hello = ()) -> Link:
 
 
 class Pinger:
-    """Pings, publishes and commands by the clock; all that is asked for is answered, or it is trouble."""
+    """Pings, publishes and sends commands at fixed intervals; a missing answer is trouble."""
 
     def __init__(self, port: int) -> None:
         self._ping = opened(port)
@@ -80,7 +80,7 @@ class Pinger:
             del self._hears[fd]
 
     def act(self) -> float:
-        """Does what is due; s until something is."""
+        """Send what is due. Return the seconds until the next action."""
         now = time.perf_counter()
         for do, due in self._due.items():
             if due <= now:
@@ -134,14 +134,14 @@ class Pinger:
 
 
 class Reader:
-    """Reads everything as fast as it comes."""
+    """Reads all events at once."""
 
     def __init__(self, port: int) -> None:
         self._link = opened(port)
         self._mark = b'"%b"' % TOPIC.encode()
         self._open = True
         self._report = Report()
-        # Not as a part of the opening: events may come with the answer.
+        # Not as part of the opening: events may arrive with the answer.
         self._link.say({"type": "subscribe", "events": ["**"], "id": 1})
 
     def fds(self) -> list[int]:

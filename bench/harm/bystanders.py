@@ -1,4 +1,4 @@
-"""The processes of `bench.harm.bystander`, as the one who measures sees them."""
+"""The processes of `bench.harm.bystander`, controlled by the measuring process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _report: Final = msgspec.json.Decoder(Report)
 
 
 class Bystanders:
-    """One of each kind, for as long as the context lasts."""
+    """One process of each kind, within the context."""
 
     def __init__(self, port: int) -> None:
         self._children = [
@@ -49,12 +49,12 @@ class Bystanders:
                 pipe.close()
 
     def reports(self) -> tuple[Report, Report]:
-        """Of who pings and of who reads, since the last time."""
+        """Return the reports of the pinger and the reader since the last call."""
         pinged, read = (self._ask(child) for child in self._children)
         return pinged, read
 
     def calm(self, seconds: float) -> tuple[Report, Report]:
-        """The same, of this time from now on."""
+        """Discard the reports so far, and return those of the next `seconds`."""
         self.reports()
         time.sleep(seconds)
         return self.reports()

@@ -1,4 +1,4 @@
-"""A connection of the hostile side: what it sends is counted, and it does not mind being refused."""
+"""A connection of a hostile client: counts the bytes that it sends, and tolerates refusals."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ EVENTS: Final = "/api/v1/events"
 PIECE: Final = 65536
 PATIENCE: Final = 5.0  # s for an answer
 SERIALIZERS: Final = ("json", "msgpack", "cbor")  # of RawSocket, by number from 1 on
-MESSAGE, PING, PONG = range(3)  # kinds of its frames
-HEAD: Final = 4  # bytes before their payload
+MESSAGE, PING, PONG = range(3)  # kinds of RawSocket frames
+HEAD: Final = 4  # bytes before the payload of a RawSocket frame
 ROLES: Final[dict[str, Any]] = {"roles": {"publisher": {}, "subscriber": {}, "caller": {}, "callee": {}}}
 
 
 class Tally:
-    """What all hostile clients of a run have sent, bytes; nobody sends past the end."""
+    """The bytes sent by all hostile clients of a run; no client sends after its end."""
 
     def __init__(self) -> None:
         self.sent = 0
@@ -38,14 +38,14 @@ class Tally:
 
 
 class Client:
-    """Bytes out as fast as they are taken. What comes in meanwhile is thrown away; one who is attentive keeps it for
-    `messages` and `until`, one who is deaf leaves it where it is."""
+    """Sends bytes as fast as the server accepts them. Meanwhile it discards received bytes; an attentive client keeps them for
+    `messages` and `until`, a deaf one does not read."""
 
     def __init__(self, address: Address, tally: Tally, deaf: bool = False, attentive: bool = False) -> None:
         self.closed = False
         self.encode: Callable[[object], bytes] = msgspec.json.encode
         self.decode: Callable[[bytes], Any] = msgspec.json.decode
-        self.framed = False  # whether what comes are frames of a WebSocket
+        self.framed = False  # whether the server sends WebSocket frames
         self._attentive = attentive
         self._tally = tally
         self._deaf = deaf
@@ -57,7 +57,7 @@ class Client:
         self._rest = b""
 
     def send(self, data: bytes) -> bool:
-        """Sends all of it; false where the server closed, or where the time is over."""
+        """Send all bytes. Return False if the server has closed, or the time is over."""
         left = memoryview(data)
         while left:
             if self.closed or self._tally.late:
@@ -79,11 +79,11 @@ class Client:
         return True
 
     def text(self, data: bytes) -> bool:
-        """Sends a text message."""
+        """Send a text message."""
         return self.send(wire.masked(wire.FIN | wire.TEXT, data))
 
     def cut(self) -> list[bytes]:
-        """The messages that are whole among what was read and kept, with heartbeats answered."""
+        """Return the complete messages in the bytes read so far, and answer heartbeats."""
         frames, used = wire.cut(self._rest)
         self._rest = self._rest[used:]
         for opcode, payload in frames:
@@ -92,18 +92,18 @@ class Client:
         return [payload for opcode, payload in frames if opcode == wire.TEXT]
 
     def say(self, message: object) -> bool:
-        """Sends a message of either protocol, in its encoding."""
+        """Send a message of either protocol, in its encoding."""
         return self.text(self.encode(message))
 
     def heed(self, seconds: float) -> None:
-        """Takes what comes in this time."""
+        """Read for this time."""
         end = time.monotonic() + seconds
         while not self.closed and (left := end - time.monotonic()) > 0:
             if select.select([self._socket], [], [], left)[0]:
                 self._take()
 
     def messages(self, seconds: float = PATIENCE) -> list[Any]:
-        """The next messages that come, with heartbeats answered; empty where none does in this time."""
+        """Return the next messages, and answer heartbeats; empty if there are none within this time."""
         end = time.monotonic() + seconds
         found: list[Any] = []
         while True:
@@ -115,12 +115,12 @@ class Client:
         return found
 
     def ask(self, message: object) -> Any:
-        """The next message that comes after this one was sent; None where none does."""
+        """Send a message and return the next one; None if there is none."""
         self.say(message)
         return next(iter(self.messages()), None)
 
     def until(self, mark: bytes) -> bytes:
-        """What comes, up to this mark, or all there is where it does not come."""
+        """Return the bytes up to this mark, or all bytes if it does not arrive."""
         read = self._rest
         end = time.monotonic() + PATIENCE
         while mark not in read and not self.closed and time.monotonic() < end:
@@ -134,7 +134,7 @@ class Client:
         self._socket.close()
 
     def _take(self) -> None:
-        """Reads what nobody waits for. Of frames only whole ones are thrown away; the next is read from its beginning."""
+        """Read and discard bytes. Only complete frames are discarded, so that reading can continue at a frame's start."""
         came = self._read()
         if self._attentive or self.framed:
             self._rest += came
@@ -154,7 +154,7 @@ class Client:
 
 
 class RawSocket(Client):
-    """The same over RawSocket, in one of the serializers of `SERIALIZERS`."""
+    """A client over RawSocket, in one of the serializers of `SERIALIZERS`."""
 
     def text(self, data: bytes) -> bool:
         return self.frame(MESSAGE, data)
@@ -173,7 +173,7 @@ class RawSocket(Client):
         return found
 
     def greet(self, serializer: str) -> None:
-        """Shakes hands for messages of up to 16 MiB."""
+        """Do the handshake, for messages of up to 16 MiB."""
         number = SERIALIZERS.index(serializer) + 1
         self.send(bytes((0x7F, 0xF0 | number, 0, 0)))
         self.until(bytes((0, 0)))
@@ -182,23 +182,23 @@ class RawSocket(Client):
         self.framed = True
 
     def join(self, subject: str, realm: str = "nexus") -> None:
-        """Joins with a ticket."""
+        """Join the realm with a ticket."""
         self.ask([1, realm, {**ROLES, "authmethods": ["ticket"], "authid": subject}])
         self.ask([5, token(subject), {}])
 
 
 def open_json(client: Client, subject: str, extensions: str = "") -> Client:
-    """Has it welcomed as this subject."""
+    """Connect as this subject, up to `connected`."""
     return _upgraded(client, f"{EVENTS}?token={token(subject)}", "", client.messages, extensions)
 
 
 def open_wamp(client: Client, subject: str, realm: str = "nexus") -> Client:
-    """Has it join as this subject, in JSON."""
+    """Join as this subject, in JSON."""
     return _upgraded(client, f"{PATH}?token={token(subject)}", "wamp.2.json", lambda: client.ask([1, realm, ROLES]))
 
 
 def open_door(client: Client, subprotocol: str) -> Client:
-    """Has it upgraded without a token, to say a HELLO of its own."""
+    """Upgrade without a token, so that the caller can send its own HELLO."""
     return _upgraded(client, PATH, subprotocol, lambda: None)
 
 

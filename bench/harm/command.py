@@ -21,7 +21,7 @@ DRAWN: Final = 3  # combinations
 
 
 def add_parsers(commands: Any) -> None:
-    """Adds the two commands to those of the tool."""
+    """Add the two commands to the tool's parser."""
     harm = commands.add_parser("harm", help="hostile clients, and what they cost the server and everybody else")
     about = f"default: all, and {DRAWN} of {MIXED}-SEED; see `list`"
     harm.add_argument("rows", nargs="*", type=_row, metavar="ROW", help=about)
@@ -32,7 +32,7 @@ def add_parsers(commands: Any) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """0: every row is within the aims. 1: some are not."""
+    """Return 0 if every row is within its bounds, else 1."""
     if options.command == "harm-report":
         page.fill(options.page, [harm for path in options.results for harm in page.read(path)])
         return 0

@@ -1,4 +1,4 @@
-"""An authorizer that allows nothing beyond what roles grant."""
+"""An authorizer that allows nothing beyond the roles' grants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server as shipped: no limit is changed, but there are roles to attack it with, and compression for those who offer it."""
+"""A server with default limits, with roles for the attacks, and compression for clients that offer it."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from bench.processes import Process, certificate, environment, free_port, module
 
 @dataclass(frozen=True)
 class Node:
-    """One running server; `tls` is a second listener of it."""
+    """One running server; `tls` is its second listener."""
 
     address: Address
     tls: Address
     pids: tuple[int, ...]
     directory: Path
-    redis: tuple[int, ...] = ()  # its processes, which are measured together with the server's
+    redis: tuple[int, ...] = ()  # Redis's processes, measured together with the server's
 
     def cpu(self) -> float:
-        """CPU time used so far, s."""
+        """Return the CPU time used so far, in seconds."""
         return server_cpu(self.pids + self.redis)
 
     def memory(self) -> int:
-        """What is resident, bytes."""
+        """Return the resident memory in bytes."""
         return resident(self.pids + self.redis)
 
     @contextmanager
     def without_redis(self) -> Iterator[None]:
-        """Redis stands still while the context lasts: its connections stay, and nothing answers."""
+        """Suspend Redis within the context: its connections stay open, and nothing answers."""
         for pid in self.redis:
             os.kill(pid, signal.SIGSTOP)
         try:
@@ -46,13 +46,13 @@ class Node:
                 os.kill(pid, signal.SIGCONT)
 
     def disk(self) -> int:
-        """Size of the store's files, bytes."""
+        """Return the size of the store's files in bytes."""
         return sum(path.stat().st_size for path in self.directory.glob("nexus.db*"))
 
 
 @contextmanager
 def running(redis: bool = False) -> Iterator[Node]:
-    """A new server, with a store of its own on the disk, and a Redis of its own if that is asked for; gone afterwards."""
+    """Start a server with a store of its own on disk, and a Redis of its own if requested; remove all of it afterwards."""
     with TemporaryDirectory(prefix="nexus-harm-") as name, ExitStack() as stack:
         directory = Path(name)
         file = directory / "nexus.toml"
@@ -79,7 +79,7 @@ def running(redis: bool = False) -> Iterator[Node]:
 
 @contextmanager
 def _redis(directory: Path) -> Iterator[tuple[tuple[int, ...], str]]:
-    """A Redis without persistence: its processes and its address."""
+    """Start a Redis without persistence. Return its processes and address."""
     port = free_port()
     words = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(directory), "--port", str(port))
     process = Process("redis", ("redis-server", *words), port, directory, environment(), None)

@@ -1,4 +1,4 @@
-"""What ordinary traffic costs: the measure that hostile traffic is held against, byte for byte."""
+"""Ordinary traffic, whose cost per byte is the reference for hostile traffic."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from bench.harm.stage import Stage
 
 Traffic = Callable[[Stage], None]
 
-TOGETHER = 50  # messages under way
+TOGETHER = 50  # open messages
 TEXT = "x" * 160
 CALL, REGISTER, YIELD = 48, 64, 70  # of WAMP
 
 
 def messages(stage: Stage) -> None:
-    """Publications of some 250 bytes, acknowledged, with a subscriber."""
+    """Acknowledged publications of about 250 bytes, with a subscriber."""
     client = stage.json("all", attentive=True)
     for _ in range(300):
         for number in range(TOGETHER):
@@ -27,7 +27,7 @@ def messages(stage: Stage) -> None:
 
 
 def samples(stage: Stage) -> None:
-    """Telemetry of some 150 bytes, acknowledged."""
+    """Acknowledged telemetry of about 150 bytes."""
     client = stage.json("sensor", attentive=True)
     for _ in range(120):
         for number in range(TOGETHER):
@@ -38,7 +38,7 @@ def samples(stage: Stage) -> None:
 
 
 def requests(stage: Stage) -> None:
-    """Requests for the first page, one after another on one connection, whose answers are read."""
+    """Requests for the first page, one after another on one connection, whose responses are read."""
     client = stage.raw()
     for _ in range(1500):
         client.send(f"GET / HTTP/1.1\r\nHost: {stage.host}\r\nAccept: */*\r\n\r\n".encode())
@@ -46,7 +46,7 @@ def requests(stage: Stage) -> None:
 
 
 def posts(stage: Stage) -> None:
-    """Events of some 250 bytes by HTTP, on one connection."""
+    """Events of about 250 bytes over HTTP, on one connection."""
     client = stage.raw()
     for _ in range(1000):
         client.send(posted(stage, "all", b'{"eventType":"ordinary.event","data":"%b"}' % TEXT.encode()))
@@ -54,7 +54,7 @@ def posts(stage: Stage) -> None:
 
 
 def connections(stage: Stage) -> None:
-    """Clients that come, subscribe and go."""
+    """Clients that connect, subscribe and leave."""
     for _ in range(300):
         client = stage.json("reader")
         client.ask({"type": "subscribe", "events": ["ordinary.event"]})
@@ -62,7 +62,7 @@ def connections(stage: Stage) -> None:
 
 
 def sessions(stage: Stage) -> None:
-    """200 clients that come and subscribe, and 1,000 calls of one that another answers."""
+    """200 clients that connect and subscribe, and 1,000 calls from one client to another."""
     for _ in range(200):
         stage.json("reader").ask({"type": "subscribe", "events": ["ordinary.*"]})
     caller, callee = stage.wamp("callee"), stage.wamp("callee")
@@ -75,6 +75,6 @@ def sessions(stage: Stage) -> None:
 
 
 def posted(stage: Stage, subject: str, body: bytes) -> bytes:
-    """A request that publishes."""
+    """Return a request that publishes."""
     fields = f"Host: {stage.host}\r\nAuthorization: Bearer {token(subject)}\r\nContent-Length: {len(body)}"
     return f"POST {EVENTS} HTTP/1.1\r\n{fields}\r\n\r\n".encode() + body

@@ -1,4 +1,4 @@
-"""The table of harm, out of results."""
+"""The table of harm, made from results."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _harms: Final = msgspec.json.Decoder(Harm)
 
 
 def read(path: Path) -> list[Harm]:
-    """What is in a file of results, one JSON object a line."""
+    """Return the rows of a file of results, one JSON object per line."""
     return [_harms.decode(line) for line in path.read_bytes().splitlines() if line]
 
 
 def latest(harms: Iterable[Harm]) -> list[Harm]:
-    """The last run of each row, in the order of the rows; drawn combinations in the end."""
+    """Return the last run of each row, in the order of the rows; drawn combinations are last."""
     found = {harm.row: harm for harm in harms}
     places = {name: place for place, name in enumerate(ROWS)}
     return sorted(found.values(), key=lambda harm: (places.get(harm.row, len(places)), harm.row))
 
 
 def table(harms: Iterable[Harm]) -> str:
-    """A Markdown table. Ratios are to the aims' measures: as many bytes of ordinary traffic, and the bytes sent."""
+    """Return a Markdown table. Ratios are relative to the same amount of ordinary traffic, and to the bytes sent."""
     head = ["row", "who may", "what", "sent", "CPU", f"ratio (≤ {CPU:.0f})"]
     head += ["memory", f"ratio (≤ {MEMORY:.0f})", "stays", "remembered", "disk"]
     head += ["ping p50", f"p99 (< {PING:.0f} ms)", "others", "misses"]
@@ -48,7 +48,7 @@ def table(harms: Iterable[Harm]) -> str:
 
 
 def fill(page: Path, harms: list[Harm]) -> None:
-    """Writes the table into a page, between its marks."""
+    """Write the table into a page, between its marks."""
     before, _, rest = page.read_text().partition(BEGIN)
     after = rest.partition(END)[2]
     machine = harms[-1].machine
@@ -57,7 +57,7 @@ def fill(page: Path, harms: list[Harm]) -> None:
 
 
 def rows() -> str:
-    """The names of the rows and what each is."""
+    """Return the names and descriptions of the rows."""
     lines = [f"{name:15}{each.who}: {each.what}" for name, each in ROWS.items()]
     return "\n".join([*lines, f"{MIXED}-SEED     combinations drawn with that seed"])
 

@@ -1,4 +1,4 @@
-"""The rows by their names, in the order of the table."""
+"""The rows by name, in the order of the table."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ Play = Callable[[Stage], None]
 
 @dataclass(frozen=True)
 class Row:
-    """`who` needs which rights; `ordinary` is the traffic whose cost for each byte this row's is compared with.
+    """An attack. `who` gives the rights that it needs; `ordinary` is the traffic to which its cost per byte is compared.
 
-    With `redis` the server has one as its bus; `away`: the row takes it away, which others notice.
-    `kept` is what the server remembers by design once the client has gone: how many bytes at most, and what they are.
+    With `redis` the server has one as its bus; with `away` the row suspends it, which affects other clients. `kept` is the
+    state that the server keeps by design after the client has left: its maximum in bytes, and a description.
     """
 
     who: str
@@ -105,11 +105,11 @@ ROWS: Final[dict[str, Row]] = {
     "prober": Row("call on nexus.**", "calls of an agent that an authorizer denies", rights.prober),
     "namesake": Row("call", "another's commandIds, by one of the same name", rights.namesake),
 }
-MIXED: Final = "mixed"  # and a seed behind it: mixed-7
+MIXED: Final = "mixed"  # followed by a seed: mixed-7
 
 
 def row(name: str) -> Row:
-    """Raises `KeyError` for a name that is none."""
+    """Return the row of this name. Raise `KeyError` if there is none."""
     kind, _, seed = name.partition("-")
     if kind == MIXED and seed.isdecimal():
         kept = _TARGETS * (TARGET + LONGEST_NAME), f"the share of commands: {_TARGETS:,} targets"

@@ -1,4 +1,4 @@
-"""Who takes part: the roles of those that attack and of the bystander, each with the keys of its subjects."""
+"""The roles of attackers and of the bystander, with the keys of their subjects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 import jwt
 
-# A bystander may do everything, so that whatever happens to anybody can be seen by it.
+# A bystander has all rights, so that it can observe the harm to any client.
 GRANTS: Final = {
     "bystander": ("subscribe", "publish", "call", "register", "telemetry"),
     "both": ("subscribe", "publish"),
@@ -35,12 +35,12 @@ SPECIAL: Final = {
 SUBJECTS: Final = ("", "-2")  # of each role
 
 
-ISSUERS: Final = ("one", "two")  # of tokens for subjects that have the same names at each of them
+ISSUERS: Final = ("one", "two")  # of tokens; both use the same names of subjects
 AUTHORIZER: Final = "bench.harm.denying:deny"
 
 
 def token(subject: str) -> str:
-    """The API key of a subject, or for `ROLE@ISSUER` the token in which this issuer names the role as subject."""
+    """Return the API key of a subject, or for `ROLE@ISSUER` a token in which this issuer names the role as subject."""
     name, at, issuer = subject.partition("@")
     return _signed(name, issuer) if at else f"{subject}-token-of-the-bench"
 
@@ -56,7 +56,7 @@ def _secret(issuer: str) -> str:
 
 
 def configuration() -> str:
-    """The file of a server that knows them."""
+    """Return the configuration file of a server with these roles."""
     lines = []
     for role, rights in GRANTS.items():
         lines.append(f"[roles.{role}]")

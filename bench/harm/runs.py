@@ -1,4 +1,4 @@
-"""Runs of rows: ordinary traffic first, then the hostile input, with bystanders beside both."""
+"""Runs of rows: ordinary traffic first, then the hostile traffic, both with bystanders."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from bench.harm.stage import Stage
 from bench.meter import percentiles
 from bench.runner import about
 
-CPU: Final = 10.0  # times what the same bytes of ordinary traffic cost
+CPU: Final = 10.0  # times the cost of the same amount of ordinary traffic
 MEMORY: Final = 8.0  # times the bytes sent
 PING: Final = 25.0  # ms
-NOISE: Final = 4 << 20  # bytes of memory that have nothing to do with it
-TICKS: Final = 0.05  # s of CPU that cannot be told from none
-IDLE: Final = 1.0  # s without anybody but the bystanders, before and in the end
+NOISE: Final = 4 << 20  # bytes of unrelated memory that are ignored
+TICKS: Final = 0.05  # s of CPU, the resolution of the measurement
+IDLE: Final = 1.0  # s with only the bystanders, before and after the attack
 AWAY: Final = ("publish: The event bus is away", 'reader: {"type":"continuity"')
-PATIENCE: Final = 20.0  # s for the server to have done what it was sent
+PATIENCE: Final = 20.0  # s for the server to process everything it was sent
 
 
 class Harm(msgspec.Struct, omit_defaults=True):
-    """One run of one row, as it is written to the file of results."""
+    """One run of one row, as written to the file of results."""
 
     row: str
     sent: int = 0  # bytes
@@ -55,7 +55,7 @@ class Harm(msgspec.Struct, omit_defaults=True):
 
     @property
     def misses(self) -> list[str]:
-        """Which aims it misses, in words."""
+        """Return the bounds that the run exceeds, as text."""
         found = []
         if self.cpu_ratio > CPU:
             found.append("CPU")
@@ -71,7 +71,7 @@ class Harm(msgspec.Struct, omit_defaults=True):
 
 
 def run(names: Sequence[str]) -> Iterator[Harm]:
-    """The rows, each on a server of its own."""
+    """Run the rows, each on a new server."""
     machine = about()
     for name in names:
         harm = Harm(name, machine={**machine, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
@@ -82,7 +82,7 @@ def run(names: Sequence[str]) -> Iterator[Harm]:
 
 def _measure(harm: Harm, node: Node, bystanders: Bystanders) -> None:
     one = row(harm.row)
-    _cost(node, one.ordinary, 0.0)  # what is there once for all
+    _cost(node, one.ordinary, 0.0)  # warm-up: one-time costs
     before = node.cpu()
     pinged, _ = bystanders.calm(IDLE)
     background = (node.cpu() - before) / IDLE
@@ -103,7 +103,7 @@ def _measure(harm: Harm, node: Node, bystanders: Bystanders) -> None:
 
 
 def _cost(node: Node, play: Traffic, background: float) -> tuple[int, float, list[str]]:
-    """Bytes sent, s of CPU for them until the server has nothing to do with them any more, and what was done to others."""
+    """Return the bytes sent, the CPU seconds until the server has finished with them, and the harm to other clients."""
     began, before = time.monotonic(), node.cpu()
     with Stage(node) as stage:
         play(stage)
@@ -123,7 +123,7 @@ def _wait(node: Node, background: float) -> None:
 
 @contextmanager
 def _highest(node: Node) -> Iterator[list[int]]:
-    """The most memory that was seen while the context lasts."""
+    """Track the maximum of memory within the context."""
     highest, over = [node.memory()], threading.Event()
 
     def look() -> None:
@@ -145,11 +145,11 @@ def _pings(report: Report) -> tuple[float, float]:
 
 
 def _hurt(pinged: Report, read: Report, away: bool) -> list[str]:
-    """What happened to the bystanders. A bus that was `away` refuses publications, and subscribers are told of the gap."""
+    """Return the harm to bystanders. If the bus is `away`, refused publications and notices of gaps are expected."""
     hurt = [*pinged.troubles, *read.troubles]
     if away:
         return list(dict.fromkeys(trouble for trouble in hurt if not trouble.startswith(AWAY)))[:5]
-    # A few may be under way when the reports are asked for.
+    # A few may still be open when the reports are made.
     if not any("closed" in trouble for trouble in hurt):
         if abs(pinged.pulses - read.pulses) > 3:
             hurt.append(f"of {pinged.pulses} events {read.pulses} came")

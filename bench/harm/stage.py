@@ -1,4 +1,4 @@
-"""What a row plays on: the server, and the hostile clients of one run."""
+"""The environment of a row: the server and the hostile clients of one run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ LONGEST: Final = 15.0  # s in which a row sends
 
 
 class Stage:
-    """Makes hostile clients and counts what they send; a context manager that takes them all away."""
+    """Makes hostile clients and counts the bytes that they send; a context manager that closes them all."""
 
     def __init__(self, node: Node) -> None:
         self.node = node
         self.tally = Tally()
         self.sent = 0
-        self.hurt: list[str] = []  # what was done to others who take part in the row
+        self.hurt: list[str] = []  # harm to well-behaved participants of the row
         self._clients: list[Client] = []
 
     def __enter__(self) -> Stage:
@@ -41,13 +41,13 @@ class Stage:
         return f"127.0.0.1:{self.node.address.port}"
 
     def raw(self, address: Address | None = None, deaf: bool = False, attentive: bool = False) -> Client:
-        """A connection on which nothing has been said."""
+        """Return a connection on which nothing has been sent."""
         client = Client(address or self.node.address, self.tally, deaf, attentive)
         self._clients.append(client)
         return client
 
     def rawsocket(self, serializer: str = "json", deaf: bool = False, attentive: bool = False) -> RawSocket:
-        """A client of RawSocket past its handshake."""
+        """Return a client of RawSocket after its handshake."""
         client = RawSocket(self.node.address, self.tally, deaf, attentive)
         self._clients.append(client)
         client.greet(serializer)
@@ -59,7 +59,7 @@ class Stage:
         return client
 
     def expect(self, true: bool, otherwise: str) -> None:
-        """Somebody who does nothing wrong must find this so; `otherwise` says what happened to them."""
+        """Check a condition for a well-behaved client; `otherwise` describes the harm if it is false."""
         if not true:
             self.hurt.append(otherwise)
 

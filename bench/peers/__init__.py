@@ -1,4 +1,4 @@
-"""What others would write in an afternoon: small servers for the same JSON protocol, to compare with.
+"""Simple servers for the same JSON protocol, as a comparison.
 
-They check no rights, keep nothing, and speak to nobody else. Only what the scenarios need is there.
+They check no rights, store nothing, and know no other nodes. They implement only what the scenarios need.
 """

@@ -1,4 +1,4 @@
-"""`python -m bench.peers.autobahn_server PORT [CERTIFICATE KEY]`: Autobahn as its examples use it, `sendMessage` to each."""
+"""`python -m bench.peers.autobahn_server PORT [CERTIFICATE KEY]`: Autobahn as in its examples, with `sendMessage` to each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Crossbar.io, where there is one: in a virtual environment of its own, as what it depends on does not go with ours."""
+"""Crossbar.io, if installed: in a virtual environment of its own, since its dependencies conflict with those of Nexus."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _ALLOWED: Final = {"call": True, "register": True, "publish": True, "subscribe":
 
 
 def command(directory: Path, port: int, certificate: Sequence[str]) -> list[str]:
-    """Runs one router with one realm, which anybody may join and do everything in; `directory` gets its configuration.
+    """Return the command of a router with one realm, which any client may join with all rights; write its configuration into
+    `directory`.
 
-    `certificate` is a file and that of its key, or nothing. `Unable` where there is no Crossbar.io.
+    `certificate` is a file and that of its key, or empty. Raise `Unable` if Crossbar.io is not installed.
     """
     program = _environment() / "bin" / "crossbar"
     if not program.exists():
@@ -30,13 +31,13 @@ def command(directory: Path, port: int, certificate: Sequence[str]) -> list[str]
 
 
 def version() -> str | None:
-    """Of Crossbar.io; None where there is none."""
+    """Return the version of Crossbar.io; None if it is not installed."""
     where = _environment().glob("lib/python*/site-packages")
     return next((each.version for each in Distribution.discover(name="crossbar", path=[str(path) for path in where])), None)
 
 
 def _environment() -> Path:
-    # Absolute, as the server runs in a directory of its own; where nothing is named, one that does not exist.
+    # Absolute, since the server runs in a directory of its own; without the variable, one that does not exist.
     return Path(os.environ.get(VARIABLE) or os.devnull).absolute()
 
 

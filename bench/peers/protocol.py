@@ -1,4 +1,4 @@
-"""The part of the protocol that the peers speak, done in the plain way; each server brings its own connections."""
+"""The JSON protocol in its simplest form, for the peers; each server provides its own connections."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Message = dict[str, Any]
 
 
 class Client:
-    """One connection, as the protocol sees it."""
+    """One connection, as seen by the protocol."""
 
     def __init__(self, connection: Any, send: Callable[[str], None]) -> None:
         self.connection = connection
@@ -31,7 +31,7 @@ class Client:
 
 
 class Protocol:
-    """All clients of a server. `broadcast` sends one text to many connections as that server's library does it best."""
+    """All clients of a server. `broadcast` sends one text to many connections, in the best way of that server's library."""
 
     def __init__(self, broadcast: Callable[[Collection[Any], str], None]) -> None:
         self._broadcast = broadcast

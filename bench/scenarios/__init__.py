@@ -1,1 +1,1 @@
-"""What is done to a server: each scenario checks everything it receives and raises `Inexact` where anything is wrong."""
+"""The scenarios. Each checks everything that it receives, and raises `Inexact` for any error."""

@@ -1,4 +1,4 @@
-"""Calls of WAMP: many callers, and one callee that gives back what it is given."""
+"""Calls of WAMP: many callers, and one callee that returns its arguments."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ PROCEDURE: Final = "bench.echo"
 
 
 def calls(target: Target, time: Time, connections: int, window: int) -> Measure:
-    """Each of `connections` keeps `window` calls under way; messages are results.
+    """Keep `window` calls open on each of `connections`; messages are results.
 
-    The callee is in this tool, so that it is as quick beside every server, and checks what it is called with: each caller's
-    calls once and in their order. So must the results be.
+    The callee is in this tool, so that it is equally fast for every server. It checks that each caller's calls arrive once and
+    in order; the results are checked in the same way.
     """
     need_descriptors(connections + 1)
     arguments = [b'{"by":%d,"i":%%d,"cpu":45.2,"memory":62.1,"status":"running"}' % number for number in range(connections)]

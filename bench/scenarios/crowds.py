@@ -1,4 +1,4 @@
-"""Connections themselves: how fast they come, and what they weigh."""
+"""Connections: the rate of opening them, and their memory."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from bench.target import Target, Time
 
 EVENT: Final = "task.updated"
 FIRST_FEW: Final = 50  # connections that fill the server's caches before anything is measured
-CALM: Final = 0.5  # s after which a server has done what it does once for a connection
+CALM: Final = 0.5  # s after which a server has finished its work for a new connection
 
 
 def handshakes(target: Target, time: Time, together: int, at_once: int) -> Measure:
-    """Opens `together` connections, `at_once` under way at a time, drops them and begins again.
+    """Open `together` connections, `at_once` concurrently, close them and start again.
 
-    Messages are connections that are open, greeted and subscribed. Dropping them counts too: they come again as often.
+    Messages are connections that are open, greeted and subscribed. Closing is part of the cost, since each is opened again.
     """
     need_descriptors(together)
     meter = Meter(target, time, {})
@@ -32,7 +32,7 @@ def handshakes(target: Target, time: Time, together: int, at_once: int) -> Measu
 
 
 def memory(target: Target, time: Time, connections: int) -> Measure:
-    """Holds idle connections that are subscribed; messages are connections, `kB_each` what one of them adds."""
+    """Hold idle connections that are subscribed; messages are connections, `kB_each` is the memory of one."""
     need_descriptors(connections + FIRST_FEW)
     hello = target.dialect.subscription(EVENT)
     with Crowd(target, time) as crowd:

@@ -1,4 +1,4 @@
-"""Fan-out: one publisher, and everything it publishes to every subscriber."""
+"""Fan-out: one publisher, whose events all subscribers get."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ EVENT: Final = "task.updated"
 
 
 def fanout(target: Target, time: Time, subscribers: int, window: int, size: int) -> Measure:
-    """Keeps `window` events of `size` bytes (the data) under way: published, and not yet with every subscriber.
+    """Keep `window` events of `size` bytes (data) open: published, and not yet received by every subscriber.
 
-    With a window of 1 nothing can be sent together. Messages are deliveries; latency is the time until the last subscriber
-    has an event.
+    With a window of 1, events cannot be batched. Messages are deliveries; latency is the time until the last subscriber has
+    received an event.
     """
     need_descriptors(subscribers + 1)
     with Crowd(target, time) as crowd:

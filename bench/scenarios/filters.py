@@ -1,4 +1,4 @@
-"""Filters: many subscribers to one type, each with a filter of its own, and events that match exactly one."""
+"""Filters: many subscribers of one type, each with its own filter, and events that match exactly one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEXT: Final = 0x81
 
 
 def filters(target: Target, time: Time, different: int, window: int) -> Measure:
-    """`different` subscribers, each with `{"agentId": its own}`; the events go round. `window` events under way.
+    """`different` subscribers, each with `{"agentId": its own}`; the events match them in turn. `window` events are open.
 
     Messages are events, each with one delivery.
     """
@@ -34,7 +34,7 @@ def filters(target: Target, time: Time, different: int, window: int) -> Measure:
         (publisher,) = crowd.open([[]])
         replies = Replies(publisher, "published")
         numbers = {link.fd: number for number, link in enumerate(links)}
-        awaited = list(range(different))  # which event each subscriber gets next
+        awaited = list(range(different))  # the next event of each subscriber
         began: deque[float] = deque()
         took: array[float] = array("d")
         sent = arrived = published = 0
@@ -58,7 +58,7 @@ def filters(target: Target, time: Time, different: int, window: int) -> Measure:
                         raise Inexact(f"subscriber {number} expected event {awaited[number]}, got {data!r:.200}")
                     awaited[number] += different
                     arrived += 1
-                    # Events arrive in about the order in which they were published, so these are their times.
+                    # Events arrive in about the order of publication, so these are their times.
                     took.append(perf_counter() - began.popleft())
         crowd.settle()
         return measure

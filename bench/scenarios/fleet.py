@@ -1,4 +1,4 @@
-"""A fleet: agents that report and execute commands, people who watch all of them or one, and callers."""
+"""A fleet: agents that send telemetry and execute commands, clients that watch all of them or one, and callers."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from bench.wire import FIRST, Numbered
 
 EVENT: Final = "telemetry.received"
 COMMAND: Final = "bench.work"
-STEP: Final = 0.001  # s: how late a message that is due may leave
+STEP: Final = 0.001  # s by which a message may be sent late
 
 
 def fleet(target: Target, time: Time, agents: int, rate: float, watchers: int, commands: float) -> Measure:
-    """Each agent sends `rate` telemetry messages a second; `watchers` see them all, and each agent has one who sees only
-    its own. `commands` round trips a second go to the agents in turn.
+    """Send `rate` telemetry messages per second from each agent. `watchers` subscribe to all of them, and each agent has one
+    subscriber of its own. Send `commands` per second to the agents in turn.
 
-    Times count from when a message was due, so a server that falls behind is seen to. Messages are deliveries of events,
-    acknowledgements and answers to commands together.
+    Times count from when a message was due, so that a server that falls behind shows it. Messages are deliveries of events,
+    acknowledgements and results of commands together.
     """
     need_descriptors(2 * agents + watchers + 1)
     with Crowd(target, time) as crowd:
@@ -50,7 +50,7 @@ class _Fleet:
         (self._caller,) = crowd.open([[]])
         everything = [({"type": "subscribe", "events": [EVENT]}, "subscribed")]
         self._stream = Stream(crowd.open([everything] * watchers), self._verify)
-        self._order: list[tuple[str, int]] = []  # of all events, as the first watcher to get each had it
+        self._order: list[tuple[str, int]] = []  # of all events, as received by the first watcher
         self._called: dict[int, tuple[_Agent, float]] = {}
         self.answers = self.acknowledged = self.owned = 0
         self.took: dict[str, array[float]] = {name: array("d") for name in ("event", "answer", "command")}
@@ -147,10 +147,10 @@ class _Agent:
     def __init__(self, name: str, link: Link) -> None:
         self.name = name
         self.link = link
-        self.seen = 0  # samples that the watchers of all have got
-        self.due: deque[float] = deque()  # of what is not acknowledged
-        self.known: deque[float] = deque()  # of what its own watcher has not got
-        self.tasks: list[int] = []  # commands it has not got yet
+        self.seen = 0  # samples received by the watchers of all agents
+        self.due: deque[float] = deque()  # times of unacknowledged samples
+        self.known: deque[float] = deque()  # times of samples that its own watcher has not received
+        self.tasks: list[int] = []  # commands that it has not received yet
         self._sent = 0
         metrics = b'{"i":%d,"cpu":45.2,"memory":62.1,"status":"running"}'
         self._message = Numbered(b'{"type":"telemetry","agentId":"%b","metrics":%b}' % (name.encode(), metrics))
@@ -171,7 +171,7 @@ class _Agent:
 
 
 class _Owner:
-    """Watches one agent."""
+    """The subscriber of one agent."""
 
     def __init__(self, agent: _Agent, link: Link) -> None:
         self._agent = agent

@@ -1,4 +1,4 @@
-"""Publications that are acknowledged: many publishers, and one subscriber that sees whether it all was published."""
+"""Acknowledged publications: many publishers, and one subscriber that checks that all events arrive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOPIC: Final = "bench.published"
 
 
 def publications(target: Target, time: Time, connections: int, window: int) -> Measure:
-    """Each of `connections` keeps `window` publications under way; messages are acknowledgements."""
+    """Keep `window` publications open on each of `connections`; messages are acknowledgements."""
     need_descriptors(connections + 1)
     dialect = target.dialect
     data = [b'{"by":%d,"i":%%d,"cpu":45.2,"memory":62.1,"status":"running"}' % number for number in range(connections)]
@@ -27,7 +27,7 @@ def publications(target: Target, time: Time, connections: int, window: int) -> M
 
 
 class _Subscriber:
-    """Sees each publisher's events once and in their order; `data` are their templates."""
+    """Checks that each publisher's events arrive once and in order; `data` are their templates."""
 
     def __init__(self, target: Target, link: Link, data: list[bytes]) -> None:
         self.link = link

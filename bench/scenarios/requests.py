@@ -13,8 +13,8 @@ from bench.target import Target, Time
 
 
 def telemetry(target: Target, time: Time, connections: int, window: int) -> Measure:
-    """Telemetry that is acknowledged once it is stored; messages are acknowledgements. In the end the store must hold
-    each sample once."""
+    """Telemetry that is acknowledged once it is stored; messages are acknowledgements. At the end the store must have each
+    sample once."""
     metrics = b'{"i":%d,"cpu":45.2,"memory":62.1,"status":"running"}'
     agents = [_agent(number) for number in range(connections)]
     templates = [b'{"type":"telemetry","agentId":"%b","metrics":%b}' % (agent.encode(), metrics) for agent in agents]
@@ -35,7 +35,7 @@ def ping(target: Target, time: Time, connections: int, window: int) -> Measure:
     """The JSON ping; messages are pongs."""
     need_descriptors(connections)
     with Crowd(target, time) as crowd:
-        # The number is not part of the protocol, and ignored as any unknown member is.
+        # The number is no part of the protocol; like any unknown member it is ignored.
         asking = askers(crowd, [(b'{"type":"ping","n":%d}', partial(Replies, kind="pong"))] * connections)
         return keep_asking(target, time, crowd, asking, window)
 

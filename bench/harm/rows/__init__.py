@@ -1,1 +1,1 @@
-"""The rows, a module for each kind: what one hostile client, or a few of one subject, can do."""
+"""The rows, one module for each kind: attacks of one hostile client, or of a few clients of one subject."""

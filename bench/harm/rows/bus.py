@@ -1,4 +1,4 @@
-"""Redis as the bus: what it is asked to compare and to carry, and what waits while it stands still."""
+"""Redis as the bus: the load of matching and forwarding, and the backlog while it is suspended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ AWAY = 5.0  # s
 
 
 def wildcards(stage: Stage) -> None:
-    """As many patterns with stars as a subject may have, and small events that Redis has to compare with each."""
+    """The maximum number of patterns with stars for one subject, and small events that Redis has to match against each."""
     for number in range(CONNECTIONS):
         events = [f"*.{number}.*.{pattern}.*" for pattern in range(PATTERNS)]
         stage.json("reader").ask({"type": "subscribe", "events": events})
@@ -23,7 +23,7 @@ def wildcards(stage: Stage) -> None:
 
 
 def away(stage: Stage) -> None:
-    """Redis takes nothing for some seconds, and then it is back."""
+    """Redis is suspended for some seconds, and then resumes."""
     with stage.node.without_redis():
         publications.events(stage)
         stage.json("reader").heed(AWAY)

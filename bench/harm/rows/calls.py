@@ -9,7 +9,7 @@ CALL, RESULT, REGISTER, INVOCATION, YIELD = 48, 50, 64, 68, 70
 
 
 def answered(stage: Stage) -> None:
-    """Calls of 60 kB whose results are as large, one after another."""
+    """Calls of 60 kB with results of the same size, one after another."""
     caller, callee = stage.wamp("callee"), stage.wamp("callee")
     callee.ask([REGISTER, 1, {}, "echo"])
     for number in range(1, 201):
@@ -21,7 +21,7 @@ def answered(stage: Stage) -> None:
 
 
 def unanswered(stage: Stage) -> None:
-    """4 sessions with calls of 60 kB that nobody answers."""
+    """4 sessions with calls of 60 kB that are never answered."""
     callee = stage.wamp("callee")
     callee.ask([REGISTER, 1, {}, "hole"])
     for _ in range(4):
@@ -33,7 +33,7 @@ def unanswered(stage: Stage) -> None:
 
 
 def orphaned(stage: Stage) -> None:
-    """As many calls as 4 sessions may have under way, and then nobody is left to answer them."""
+    """The maximum number of open calls from 4 sessions, whose callee then leaves."""
     callee = stage.wamp("callee")
     callee.ask([REGISTER, 1, {}, "hole"])
     callers = [stage.wamp("callee") for _ in range(4)]

@@ -1,4 +1,4 @@
-"""Commands, and calls of agents."""
+"""Commands, and calls to agents."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LARGE = "x" * SIZE
 
 
 def echoed(stage: Stage) -> None:
-    """1,000 targets that are not there, and as long a `commandId` as is taken: each target is answered with it."""
+    """1,000 targets that are offline, and a `commandId` of maximum length, which is in the answer for each target."""
     client = stage.json("caller", deaf=True)
     for number in range(4):
         client.say({"type": "command", "command": "deploy", "target": ABSENT, "commandId": f"{number}".ljust(255, "x")})
@@ -18,7 +18,7 @@ def echoed(stage: Stage) -> None:
 
 
 def again(stage: Stage) -> None:
-    """A command of 1,000 targets that are not there, asked for again and again: each time all results are the answer."""
+    """A command to 1,000 offline targets, sent repeatedly with the same id: each time the answer has all results."""
     client = stage.json("caller", deaf=True)
     short = [f"{number:x}" for number in range(1000)]
     message = {"type": "command", "command": "deploy", "target": short, "commandId": "again"}
@@ -28,7 +28,7 @@ def again(stage: Stage) -> None:
 
 
 def targets(stage: Stage) -> None:
-    """4 commands to 1,000 targets each, of which everybody who subscribes hears."""
+    """4 commands to 1,000 targets each, announced to every subscriber."""
     client = stage.json("caller")
     for number in range(4):
         client.say({"type": "command", "command": f"deploy-{number}", "target": ABSENT, "ttl": 5})
@@ -36,7 +36,7 @@ def targets(stage: Stage) -> None:
 
 
 def large(stage: Stage) -> None:
-    """200 commands of 64 kB to one agent, as fast as they are taken."""
+    """200 commands of 64 kB to one agent, as fast as they are accepted."""
     client = stage.json("caller")
     agent = stage.json("agent")
     agent.ask({"type": "register", "agentId": "target", "commands": ["deploy"]})
@@ -47,7 +47,7 @@ def large(stage: Stage) -> None:
 
 
 def hoard(stage: Stage) -> None:
-    """Two subjects, whose commands wait for a day, and who leave."""
+    """Two subjects with commands that wait for a day; both subjects leave."""
     for subject in ("caller", "caller-2"):
         client = stage.json(subject)
         for number in range(525):

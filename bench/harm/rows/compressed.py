@@ -1,4 +1,4 @@
-"""Small frames, and messages that are more than they look: what one read of the server's may hold."""
+"""Small frames, and compressed messages: the work in a single read of the server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.harm.stage import Stage
 
 OFFER: Final = "permessage-deflate"
 COMPRESSED: Final = 0x40
-PIECE: Final = 65536  # bytes of what is sent at once
+PIECE: Final = 65536  # bytes sent at once
 
 
 def pings(stage: Stage) -> None:
@@ -25,7 +25,7 @@ def small(stage: Stage) -> None:
 
 
 def large(stage: Stage) -> None:
-    """Events of zeros, of which some hundred fit into one read."""
+    """Events of zeros, of which about a hundred fit into one read."""
     frame = _packed({"type": "publish", "eventType": "inflated", "data": [0] * 60_000})
     _flood(stage, frame, 2000 * len(frame))
 
@@ -42,4 +42,4 @@ def _flood(stage: Stage, frame: bytes, size: int) -> None:
     for _ in range(size // len(piece)):
         if not client.send(piece):
             break
-    client.heed(3.0)  # what is put off is handled while it stays
+    client.heed(3.0)  # stay connected, so that deferred messages are handled

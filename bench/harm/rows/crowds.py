@@ -1,4 +1,4 @@
-"""Connections that come and go."""
+"""Connections that open and close."""
 
 from __future__ import annotations
 

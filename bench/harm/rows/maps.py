@@ -1,4 +1,4 @@
-"""Maps whose keys are chosen to have one place in a table of hashes."""
+"""Maps with keys chosen to have equal hashes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from bench.harm.stage import Stage
 
 BINARY = 2  # opcode
 SIZE = 64_000  # bytes of a HELLO
-PRIME = 2**61 - 1  # Python's hash of a number is the rest of dividing by it
+PRIME = 2**61 - 1  # Python's hash of an integer is its remainder modulo this
 
 
 def cbor(stage: Stage) -> None:
@@ -26,13 +26,14 @@ def _hellos(stage: Stage, subprotocol: str, hello: bytes) -> None:
 
 
 def cbor_hello(size: int) -> bytes:
-    """A HELLO of nearly so many bytes; its keys are big numbers (tag 2) that are multiples of the prime."""
+    """Return a HELLO of about this many bytes; its keys are big numbers (tag 2), all multiples of the prime."""
     count = (size - 16) // 13
     keys = (b"\xc2\x4a" + (PRIME * number).to_bytes(10) + b"\x01" for number in range(count))
     return b"\x83\x01\x65nexus\xb9" + count.to_bytes(2) + b"".join(keys)
 
 
 def msgpack_map(size: int) -> bytes:
-    """A map of so many bytes, of numbers that differ in their upper bits only: the search for each begins at one place."""
+    """Return a map of this many bytes, with numbers as keys that differ in their upper bits only, so that all probe sequences
+    begin at the same slot."""
     count = size // 10
     return b"\xde" + count.to_bytes(2) + b"".join(b"\xcf" + (number << 45).to_bytes(8) + b"\x01" for number in range(count))

@@ -1,4 +1,4 @@
-"""WAMP's meta API, among many sessions."""
+"""WAMP's meta API with many sessions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ CALL = 48
 
 
 def matches(stage: Stage) -> None:
-    """Names that nobody has asked about before."""
+    """Look-ups of names that have never been used before."""
     client = stage.wamp("meta")
     for number in range(1, 2001):
         if not client.say([CALL, number, {}, "wamp.registration.match", [f"{number}.".ljust(200, "x")]]):
@@ -17,7 +17,7 @@ def matches(stage: Stage) -> None:
 
 
 def sessions(stage: Stage) -> None:
-    """What has to do with all sessions, again and again."""
+    """Procedures that involve all sessions, called repeatedly."""
     for _ in range(200):
         stage.json("reader").ask({"type": "subscribe", "events": ["a.*"]})
     client = stage.wamp("meta")

@@ -14,7 +14,7 @@ STEPS = 60
 
 
 def mixed(stage: Stage, seed: int) -> None:
-    """Several clients of one subject, each of which does what is drawn, as large as it may be."""
+    """Several clients of one subject, each with a randomly drawn attack at its maximum size."""
     chance = Random(seed)  # noqa: S311 - no secret
     clients = [stage.json("all", deaf=chance.random() < 0.3) for _ in range(CLIENTS)]
     callers = [stage.wamp("callee") for _ in range(2)]
@@ -53,7 +53,7 @@ def _name(chance: Random) -> str:
 
 
 def _several(chance: Random) -> list[str]:
-    """One pattern or a hundred."""
+    """Return one pattern or a hundred."""
     words = chance.choice((1, 2, 30, 120))
     return [".".join(chance.choice("ab*") for _ in range(words)) for _ in range(chance.choice((1, 100)))]
 

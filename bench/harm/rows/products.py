@@ -1,4 +1,4 @@
-"""Limits that are each kept, multiplied: filters and patterns by events."""
+"""Products of limits that are each respected: filters and patterns times events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EVENT = 60_000  # bytes
 
 
 def conditions(stage: Stage) -> None:
-    """128 subscriptions of 30 conditions each, and one event of which each is about a part."""
+    """128 subscriptions of 30 conditions each, and an event with one member for each condition."""
     client = stage.json("both")
     names = [".".join("a" * depth) for depth in range(1, 31)]
     _subscribe(client, [{name: {"ne": f"{number}"} for name in names} for number in range(128)])
@@ -31,7 +31,7 @@ def dots(stage: Stage) -> None:
 
 
 def samples(stage: Stage) -> None:
-    """The same conditions, about telemetry."""
+    """The same conditions on telemetry."""
     client = stage.json("all")
     names = [f"metrics.m{number}" for number in range(30)]
     filters = [{name: {"ne": number} for name in names} for number in range(128)]

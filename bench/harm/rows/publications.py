@@ -9,7 +9,7 @@ from bench.harm.stage import Stage
 
 
 def posts(stage: Stage) -> None:
-    """16 requests of nearly a message's limit at once, each with a list of events."""
+    """16 concurrent requests of nearly the size limit of a message, each with a list of events."""
     events = [{"eventType": "burst", "data": "x" * 1000}] * 240
     request = posted(stage, "publisher", json.dumps(events).encode())
     clients = [stage.raw() for _ in range(16)]
@@ -20,7 +20,7 @@ def posts(stage: Stage) -> None:
 
 
 def events(stage: Stage) -> None:
-    """Events of 64 kB as fast as they are taken."""
+    """Events of 64 kB as fast as they are accepted."""
     client = stage.json("publisher")
     for _ in range(300):
         if not client.say({"type": "publish", "eventType": "burst", "data": "x" * 60_000}):

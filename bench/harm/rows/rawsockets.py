@@ -7,12 +7,12 @@ from bench.harm.rows.calls import CALL, INVOCATION, LARGE, REGISTER, YIELD
 from bench.harm.rows.maps import cbor_hello, msgpack_map
 from bench.harm.stage import Stage
 
-STRANGER = 16384  # bytes of a message of somebody who has not shown who it is
+STRANGER = 16384  # bytes of a message of an unauthenticated client
 WELCOME = 0.3  # s
 
 
 def unread(stage: Stage) -> None:
-    """A caller that asks for 200 results of 60 kB and reads none."""
+    """A caller that requests 200 results of 60 kB and reads none."""
     callee = stage.joined("callee", attentive=True)
     callee.ask([REGISTER, 1, {}, "large"])
     caller = stage.joined("callee", deaf=True)
@@ -26,7 +26,7 @@ def unread(stage: Stage) -> None:
 
 
 def pings(stage: Stage) -> None:
-    """Strangers' pings, as long as they may be, whose pongs nobody reads."""
+    """Pings of maximum size from unauthenticated clients, whose pongs are not read."""
     for _ in range(4):
         client = stage.rawsocket(deaf=True)
         while client.frame(PING, b"x" * (STRANGER - 4)) and stage.tally.sent < 40 << 20:
@@ -42,7 +42,7 @@ def small(stage: Stage) -> None:
 
 
 def maps(stage: Stage) -> None:
-    """Publications whose keyword arguments have keys that all have one place in a table of hashes."""
+    """Publications whose keyword arguments have keys with equal hashes."""
     client = stage.joined("publisher", "msgpack")
     for number in range(1, 21):
         head = b"\x96\x10" + client.encode(number) + b"\x81\xabacknowledge\xc3\xa5a.b.c\x90"
@@ -59,7 +59,7 @@ def hellos(stage: Stage) -> None:
 
 
 def unfinished(stage: Stage) -> None:
-    """Frames of strangers that lack their last byte."""
+    """Frames of unauthenticated clients without their last byte."""
     clients = [stage.rawsocket() for _ in range(200)]
     for client in clients:
         client.send(STRANGER.to_bytes(4) + b"x" * (STRANGER - 1))

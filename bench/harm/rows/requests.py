@@ -11,7 +11,7 @@ FIELDS = 16_000  # bytes of a header block
 
 
 def pipelined(stage: Stage) -> None:
-    """Requests behind each other, answers never read."""
+    """Pipelined requests whose responses are never read."""
     _pipelined(stage, stage.raw(deaf=True))
 
 
@@ -26,7 +26,7 @@ def _pipelined(stage: Stage, client: Client) -> None:
 
 
 def unfinished(stage: Stage) -> None:
-    """Bodies that lack their last byte."""
+    """Bodies without their last byte."""
     head = f"POST {EVENTS} HTTP/1.1\r\nHost: {stage.host}\r\nContent-Length: {BODY}\r\n\r\n".encode()
     clients = _many(stage, 50)
     for client in clients:
@@ -36,14 +36,14 @@ def unfinished(stage: Stage) -> None:
 
 
 def crumbs(stage: Stage) -> None:
-    """Bodies in chunks of a byte each."""
+    """Bodies in chunks of one byte each."""
     head = f"POST {EVENTS} HTTP/1.1\r\nHost: {stage.host}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     for client in _many(stage, 8):
         client.send(head + b"1\r\nx\r\n" * (BODY // 16))
 
 
 def extensions(stage: Stage) -> None:
-    """Chunks of a byte with extensions as long as a line may be, and trailers without end."""
+    """Chunks of one byte with extensions of maximum length, and endless trailers."""
     head = f"POST {EVENTS} HTTP/1.1\r\nHost: {stage.host}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     extended = b"1;" + b"x" * 1000 + b"\r\nx\r\n"
     for number, client in enumerate(_many(stage, 16)):
@@ -51,7 +51,7 @@ def extensions(stage: Stage) -> None:
 
 
 def fields(stage: Stage) -> None:
-    """Requests with as many fields as a header block has room for, of one name or each of its own, one behind the other."""
+    """Pipelined requests with the maximum number of header fields, with equal or different names."""
     for number, client in enumerate(_many(stage, 8)):
         names = (f"{field if number % 2 else 0:x}" for field in range(4000))
         block = "".join(f"{name}:\r\n" for name in names)[: FIELDS - FIELDS % 4]
@@ -60,7 +60,7 @@ def fields(stage: Stage) -> None:
 
 
 def floods(stage: Stage) -> None:
-    """Connections that say nothing, or half of a request."""
+    """Connections that send nothing, or half a request."""
     for number, client in enumerate(_many(stage, 400)):
         if number % 2:
             client.send(f"GET {EVENTS} HTTP/1.1\r\nHost: {stage.host}\r\nX: ".encode() + b"x" * 8000)

@@ -1,4 +1,4 @@
-"""What is not somebody's to do: judged by those to whom it must not be done."""
+"""Attempts to exceed one's rights, judged by their victims."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TIMES = 300
 
 
 def impostor(stage: Stage) -> None:
-    """Somebody who may send any agent's telemetry, but not execute its commands, registers under its id."""
+    """A client that may send any agent's telemetry, but not execute its commands, registers the agent's id."""
     agent = _agent(stage)
     client = stage.json("impostor")
     for number in range(TIMES):
@@ -26,7 +26,7 @@ def impostor(stage: Stage) -> None:
 
 
 def prober(stage: Stage) -> None:
-    """Calls an agent's command by its address under `nexus.`, which is granted, but the command is not."""
+    """Calls an agent's command by its address under `nexus.`, which is granted, while the command is not."""
     agent = _agent(stage)
     client = stage.wamp("prober", attentive=True)
     answers = [client.ask([CALL, number, {}, f"nexus.agent.{VICTIM}.deploy"]) for number in range(1, TIMES + 1)]
@@ -36,7 +36,7 @@ def prober(stage: Stage) -> None:
 
 
 def namesake(stage: Stage) -> None:
-    """Two issuers know a subject of one name. One asks for the other's commands by their ids, and cancels them."""
+    """Two issuers have a subject of the same name. One client queries the other's commands by id, and cancels them."""
     agent = _agent(stage)
     owner = stage.json("namesake@one", attentive=True)
     other = stage.json("namesake@two", attentive=True)
@@ -68,5 +68,5 @@ def _commands(agent: Client, seconds: float = 5.0) -> list[dict[str, Any]]:
 
 
 def _asked(agent: Client, seconds: float = 5.0) -> list[str]:
-    """What the agent is asked to execute; nothing once it was closed."""
+    """Return the commands that the agent received; none once it has been closed."""
     return [message["command"] for message in _commands(agent, seconds)]
