@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -15,13 +15,17 @@ from zope.interface import implementer
 
 from nexus_tw.bus.history import History
 from nexus_tw.bus.memory_history import MemoryHistory, away
+from nexus_tw.interfaces.carriers import EventListener, ICarrier
 from nexus_tw.interfaces.plugins import BusListener, IBus, IHistory
 from nexus_tw.model.errors import NexusError
+from nexus_tw.model.events import Event, EventMetadata, encode_metadata
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.pattern_index import PatternIndex, some
+from nexus_tw.model.payloads import Payload
 from nexus_tw.model.positions import Position
 from nexus_tw.runtime.guard import Guard
 
+DECODED: Final = 1 << 20  # bytes of events in a turn whose decoded values are kept, each of which may be many times larger
 SWEEP: Final = 1.0  # s from one look for types whose events are past their age to the next, at least
 
 _guarded: Final = Guard(__name__, "What came over the bus could not be handled")
@@ -46,8 +50,9 @@ class MemoryBroker:
         self._monotonic = monotonic
         self._nodes: dict[str, MemoryBus] = {}
         self._batch: list[
-            tuple[str, bytes, bytes, Position | None] | tuple[None, bytes, tuple[MemoryBus, ...], None]
-        ] = []
+            tuple[str, bytes | Payload, Any, Position | None] | tuple[None, bytes, tuple[MemoryBus, ...], None]
+        ] = []  # metadata is bytes beside bytes, and as it was given beside a payload
+        self._decoded = 0  # bytes of the events in the batch that were decoded
         self._turn: IDelayedCall | None = None
         # When the turn began.
         self._millis = 0
@@ -79,6 +84,21 @@ class MemoryBroker:
         self._batch.append((event_type, data, metadata, position))
         return position
 
+    def carry(self, event_type: str, payload: Payload, metadata: EventMetadata | None) -> Position | None:
+        """Accept an event as an object. Return its position, None where the type has no history."""
+        if self._turn is None:
+            self._wake()
+        history = self._history
+        position = None
+        if history is not None:
+            described = b"" if metadata is None else encode_metadata(metadata)
+            position = history.append(event_type, payload.data, described, self._millis, self._now)
+        self._decoded += payload.decoded
+        if self._decoded > DECODED:
+            payload.forget()
+        self._batch.append((event_type, payload, metadata, position))
+        return position
+
     def message(self, node: str | None, body: bytes) -> int:
         """Accept a message for one node, or with None for all. Return the number of recipients."""
         nodes = tuple(bus for name, bus in self._nodes.items() if node in (None, name))
@@ -98,13 +118,18 @@ class MemoryBroker:
             self._turn.cancel()
         self._turn = None
         batch, self._batch = self._batch, []
+        self._decoded = 0
         for item in batch:
             if item[0] is None:
                 for bus in item[2]:
                     bus.message(item[1])
             else:
+                event_type, data, metadata, position = item
                 for bus in list(self._nodes.values()):
-                    bus.event(*item)
+                    if isinstance(data, bytes):
+                        bus.event(event_type, data, metadata, position)
+                    else:
+                        bus.carried(event_type, data, metadata, position)
         if self._history is not None and self._sweep is None and self._nodes:
             self._expire(self._history)
 
@@ -114,7 +139,7 @@ class MemoryBroker:
         self._sweep = None if due is None else self._clock.callLater(max(SWEEP, due - now), self._expire, history)
 
 
-@implementer(IBus)
+@implementer(IBus, ICarrier)
 class MemoryBus:
     """A node on a `MemoryBroker`; unavailable only before its start and after its stop.
 
@@ -128,9 +153,11 @@ class MemoryBus:
         self._broker = broker
         self._wanted: PatternIndex[Pattern] = PatternIndex(some)
         self._listener: BusListener | None = None
+        self._events: EventListener | None = None
 
     def start(self, listener: BusListener) -> Deferred[None]:
         self._listener = listener
+        self._events = listener if isinstance(listener, EventListener) else None
         self._broker.join(self)
         self.available = True
         return succeed(None)
@@ -138,7 +165,7 @@ class MemoryBus:
     def stop(self) -> Deferred[None]:
         self.available = False
         self._broker.leave(self)
-        self._listener = None
+        self._listener = self._events = None
         return succeed(None)
 
     def publish(
@@ -149,6 +176,15 @@ class MemoryBus:
         metadata: bytes = b"",
     ) -> None:
         done(self._broker.event(event_type, data, metadata) if self.available else away())
+
+    def carry(
+        self,
+        event_type: str,
+        payload: Payload,
+        metadata: EventMetadata | None,
+        done: Callable[[Position | NexusError | None], None],
+    ) -> None:
+        done(self._broker.carry(event_type, payload, metadata) if self.available else away())
 
     def subscribe(self, pattern: Pattern, done: Callable[[], None]) -> None:
         self._wanted.put(pattern, pattern)
@@ -164,6 +200,15 @@ class MemoryBus:
         """An event from the broker."""
         if self._listener is not None and self._wanted.any(event_type):
             _guarded(self._listener.event, event_type, data, metadata, position)
+
+    def carried(
+        self, event_type: str, payload: Payload, metadata: EventMetadata | None, position: Position | None
+    ) -> None:
+        """An event from the broker, as an object."""
+        if self._events is None:
+            self.event(event_type, payload.data, b"" if metadata is None else encode_metadata(metadata), position)
+        elif self._wanted.any(event_type):
+            _guarded(self._events.carried, Event(event_type, payload, metadata, position))
 
     def message(self, body: bytes) -> None:
         """A message from the broker."""

@@ -87,6 +87,12 @@ class Payload:
         return payload
 
     @classmethod
+    def of_json(cls, raw: bytes | Raw, member: str, depth: int) -> Payload:
+        """Return the payload of JSON from a client. Raise what `decode` does."""
+        data = bytes(raw)
+        return cls("natural", JSON, None, data, decode(data, member, depth))
+
+    @classmethod
     def of_arguments(cls, codec: Codec, args: bytes | Raw | None, kwargs: bytes | Raw | None, depth: int) -> Payload:
         """Return the payload of a WAMP message.
 
@@ -155,6 +161,22 @@ class Payload:
         if self._value is UNSET:
             self._value = _decode(self.data)
         return self._value
+
+    def published(self) -> Payload:
+        """Return the payload as subscribers get it, whatever format it came in: made from `data`, with the known value."""
+        if not self._forms and self._data is not None:  # it came as one JSON value
+            return self
+        return Payload(self.shape, JSON, None, self.data, self._value)
+
+    @property
+    def decoded(self) -> int:
+        """Bytes of `data` if its decoded value is kept beside it, else 0."""
+        data = self._data
+        return 0 if data is None or self._value is UNSET else len(data)
+
+    def forget(self) -> None:
+        """Drop the decoded value, which may take many times the bytes; `value` decodes again."""
+        self._value = UNSET
 
     def summary(self, name: str) -> str:
         """Return an error message: the name, followed by the first argument if that is text."""

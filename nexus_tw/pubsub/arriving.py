@@ -46,6 +46,13 @@ class Arrivals:
             else:
                 self._hub.event(event, self._excluded(event))
 
+    def carried(self, event: Event) -> None:
+        """Deliver an event that was published in this process, with its decoded value."""
+        self._metrics.events_received += 1
+        if self._hub.wanted(event.type):
+            self._hub.event(event, self._excluded(event))
+            event.payload.forget()  # what was gathered of the event stays for longer, and needs its bytes only
+
     def _excluded(self, event: Event) -> list[Subscriber]:
         """Return the subscribers on this node that the event's rule excludes by session id."""
         if event.metadata is None or event.metadata.rule is None:

@@ -8,10 +8,11 @@ from nexus_tw.pubsub.publishing import Publications
 
 
 class Listener:
-    """Implements `nexus_tw.interfaces.plugins.BusListener`."""
+    """Implements `nexus_tw.interfaces.plugins.BusListener` and `nexus_tw.interfaces.carriers.EventListener`."""
 
     def __init__(self, arrivals: Arrivals, publications: Publications, nodes: Nodes) -> None:
         self.event = arrivals.event
+        self.carried = arrivals.carried
         self.message = nodes.message
         self._arrivals = arrivals
         self._publications = publications

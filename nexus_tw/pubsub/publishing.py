@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
+from nexus_tw.interfaces.carriers import ICarrier
 from nexus_tw.interfaces.peers import Fail
 from nexus_tw.interfaces.plugins import IBus
 from nexus_tw.model.budgets import Shelf
@@ -28,6 +29,7 @@ class Publications:
         they reached the bus."""
         self._tell_gap = tell_gap
         self._bus = bus
+        self._carrier: Any = bus if ICarrier.providedBy(bus) else None
         self._metrics = metrics
         self._outbox: Shelf[int, tuple[str, bytes]] = Shelf(limits, "outbox", OUTBOX_BYTES)
         self._announced = 0
@@ -47,17 +49,6 @@ class Publications:
         except NexusError as error:
             fail(error)
             return
-        self.put(event_type, payload.data, ok, fail, metadata)
-
-    def check(self, principal: Principal, event_type: str, member: str = "eventType") -> None:
-        """Raise `NexusError`, naming `member`, if the event type is invalid or `principal` may not publish it."""
-        check_free(event_type, member)
-        principal.require("publish", event_type)
-
-    def put(
-        self, event_type: str, data: bytes, ok: Callable[[], None], fail: Fail, metadata: EventMetadata | None = None
-    ) -> None:
-        """Publish JSON that was validated before."""
 
         def done(taken: Position | NexusError | None) -> None:
             if isinstance(taken, NexusError):
@@ -66,7 +57,15 @@ class Publications:
                 self._metrics.events_published += 1
                 ok()
 
-        self._bus.publish(event_type, data, done, b"" if metadata is None else encode_metadata(metadata))
+        if self._carrier is not None:
+            self._carrier.carry(event_type, payload.published(), metadata, done)
+        else:
+            self._bus.publish(event_type, payload.data, done, b"" if metadata is None else encode_metadata(metadata))
+
+    def check(self, principal: Principal, event_type: str, member: str = "eventType") -> None:
+        """Raise `NexusError`, naming `member`, if the event type is invalid or `principal` may not publish it."""
+        check_free(event_type, member)
+        principal.require("publish", event_type)
 
     def announce(self, event_type: str, data: bytes, account: str) -> None:
         """Publish an event of the server's own, caused by `account`. While the bus is unreachable it is queued in a bounded

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import pytest_twisted
 from twisted.internet.task import Clock, deferLater
 
-from nexus_tw.bus import memory_history, requests
+from nexus_tw.bus import memory, memory_history, requests
 from nexus_tw.bus.bounds import Bounds
 from nexus_tw.bus.history import History
 from nexus_tw.bus.memory import SWEEP, MemoryBroker, MemoryBus
 from nexus_tw.model import settings
 from nexus_tw.model.errors import NexusError
+from nexus_tw.model.events import Event, EventMetadata, Publisher, Rule, encode_metadata
 from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.payloads import Payload
 from nexus_tw.model.positions import Missed, Position
 from tests.bus.recording import Recorder, pattern, reactor
 
@@ -71,6 +74,65 @@ def test_messages_and_events_keep_their_order() -> None:
     assert order == [b"1", b"2", b"3"]
 
 
+class Objects(Recorder):
+    """Takes events as objects."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.carried_events: list[Event] = []
+
+    def carried(self, event: Event) -> None:
+        self.carried_events.append(event)
+
+
+METADATA = EventMetadata(7, "value", Publisher(1, "sally", "guest"), Rule(exclude=[5]), {"enc_algo": "x"})
+
+
+def test_an_event_comes_as_an_object_to_who_takes_objects_and_as_bytes_to_others() -> None:
+    """In the order in which it was published, whichever way that was."""
+    clock = Clock()
+    broker = MemoryBroker(clock)
+    objects, plain = Objects(), Recorder()
+    nodes = [MemoryBus(broker, "one"), MemoryBus(broker, "two"), MemoryBus(broker, "three")]
+    for bus, listener in zip(nodes, (objects, plain, Objects()), strict=True):
+        bus.start(listener)
+    for bus in nodes[:2]:
+        bus.subscribe(pattern("a"), lambda: None)
+    answers: list[Any] = []
+    payload = Payload.of_json(b'{"x":1}', "data", 32)
+    nodes[0].publish("a", b"1", answers.append)
+    nodes[0].carry("a", payload, METADATA, answers.append)
+    nodes[1].carry("a", Payload.of_value(b"3"), None, answers.append)
+    assert answers == [None] * 3 and not plain.events
+    clock.advance(0)
+    assert objects.events == [("a", b"1")]
+    first, second = objects.carried_events
+    assert (first.type, first.payload, first.metadata, first.position) == ("a", payload, METADATA, None)
+    assert (second.payload.data, second.metadata) == (b"3", None)
+    assert plain.events == [("a", b"1"), ("a", b'{"x":1}'), ("a", b"3")]
+    assert plain.metadata == [b"", encode_metadata(METADATA), b""]
+    nodes[0].stop()
+    nodes[0].carry("a", payload, None, answers.append)
+    assert answers[-1].code == "bus_unavailable"
+
+
+def test_decoded_values_of_a_turn_are_kept_up_to_a_bound_and_the_rest_is_decoded_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "DECODED", 20)
+    clock, heard = Clock(), Objects()
+    bus = MemoryBus(MemoryBroker(clock), "one")
+    bus.start(heard)
+    bus.subscribe(pattern("a"), lambda: None)
+    for _ in range(2):
+        payloads = [Payload.of_json(b'{"x":1,"y":2}', "data", 32) for _ in range(2)]
+        for payload in payloads:
+            bus.carry("a", payload, None, lambda _: None)
+        assert [payload.decoded for payload in payloads] == [13, 0]
+        clock.advance(0)
+        assert [event.payload.value for event in heard.carried_events[-2:]] == [{"x": 1, "y": 2}] * 2
+
+
 class Turns(Clock):
     """A clock of which `advance` lets a turn follow a turn, and `turn` is one alone."""
 
@@ -106,12 +168,29 @@ class Keeping:
         position: Position = answers[0]
         return position
 
+    def carry(self, event_type: str, payload: Payload, metadata: EventMetadata) -> Position:
+        answers: list[Any] = []
+        self.bus.carry(event_type, payload, metadata, answers.append)
+        self.clock.advance(0)
+        position: Position = answers[0]
+        return position
+
     def read(self, since: Position, event_type: str = "a") -> Missed:
         answers: list[Any] = []
         self.history.read([(event_type, since)], answers.append)
         self.clock.advance(0)
         missed: Missed = answers[0][0]
         return missed
+
+
+def test_events_published_as_objects_and_as_bytes_are_of_one_history() -> None:
+    node = Keeping(count=10)
+    first = node.put("a", b"1")
+    second = node.carry("a", Payload.of_json(b"2", "data", 32), METADATA)
+    third = node.put("a", b"3")
+    assert [first.offset, second.offset, third.offset] == [1, 2, 3]
+    kept = node.read(Position(first.epoch, 0)).events
+    assert [(event.data, event.metadata) for event in kept] == [(b"1", b""), (b"2", encode_metadata(METADATA)), (b"3", b"")]
 
 
 def test_an_event_ages_by_the_monotonic_clock_and_a_step_of_the_wall_clock_changes_nothing() -> None:

@@ -277,3 +277,32 @@ def test_what_came_from_the_server_itself_and_cannot_be_said_in_a_format_is_an_e
         payload.arguments(codec)
     assert caught.value.code == "invalid_message"
     assert payload.arguments(JSON)[0] is not None
+
+
+def test_json_is_decoded_once_and_its_value_may_be_dropped() -> None:
+    payload = Payload.of_json(b' {"a": [1]} ', "data", DEPTH)
+    assert (payload.shape, payload.data, payload.decoded) == ("natural", b' {"a": [1]} ', 12)
+    value = payload.value
+    assert value == {"a": [1]} and payload.value is value
+    payload.forget()
+    assert payload.decoded == 0
+    assert payload.value == value and payload.value is not value
+    with pytest.raises(NexusError, match=f"data: nested deeper than {DEPTH}"):
+        Payload.of_json(b"[" * (DEPTH + 1) + b"]" * (DEPTH + 1), "data", DEPTH)
+
+
+@pytest.mark.parametrize("codec", [JSON, MSGPACK, CBOR], ids=lambda codec: codec.name)
+@pytest.mark.parametrize(
+    ("args", "kwargs"), [([], None), ([1], None), ([{"a": 1}], {}), ([], {"a": 1.5}), ([1, "\xe9"], None), ([1], {"a": None})]
+)
+def test_what_is_published_is_what_another_node_would_make_of_its_json(codec: Codec, args: Any, kwargs: Any) -> None:
+    came = Payload.of_arguments(codec, codec.encode(args), None if kwargs is None else codec.encode(kwargs), DEPTH)
+    published, elsewhere = came.published(), Payload.of_value(came.data, came.shape)
+    assert (published.shape, published.data, published.value) == (elsewhere.shape, elsewhere.data, elsewhere.value)
+    for other in (JSON, MSGPACK, CBOR):
+        assert published.arguments(other) == elsewhere.arguments(other)
+
+
+def test_a_json_value_is_published_as_it_is() -> None:
+    payload = Payload.of_json(b"1", "data", DEPTH)
+    assert payload.published() is payload

@@ -13,6 +13,7 @@ from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 from nexus_tw.interfaces.realm import SubscribeReply, SubscribeRequest
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.payloads import Payload
 from nexus_tw.model.settings import Limits
 from nexus_tw.presence.sessions import Roster
 from nexus_tw.pubsub import cluster as module
@@ -25,7 +26,7 @@ from nexus_tw.pubsub.publishing import Publications
 from nexus_tw.pubsub.subscribing import Subscriptions
 from nexus_tw.runtime.turn import Turn
 from tests.fakes import AWAY, HandBus
-from tests.recording import RecordingEachEncoding, RecordingEncoding, RecordingPeer
+from tests.recording import RecordingEachEncoding, RecordingEncoding, RecordingPeer, principal
 
 NOW = 1_800_000_000.5
 
@@ -200,7 +201,7 @@ def test_a_gap_that_could_not_be_told_is_told_when_the_bus_is_back(clock: Clock)
 def test_events_of_the_bus_reach_the_subscribers(clock: Clock) -> None:
     (node,) = fleet(clock, 0)
     peer = node.subscriber("a")
-    node.publications.put("a", b"1", lambda: None, lambda error: pytest.fail(str(error)))
+    node.publications.publish(principal(), "a", Payload.of_value(b"1"), lambda: None, lambda error: pytest.fail(str(error)))
     run(clock)
     assert peer.delivered == [b"a 1\n"]
 

@@ -11,6 +11,7 @@ from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 from nexus_tw.interfaces.realm import SubscribeReply, SubscribeRequest
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.payloads import Payload
 from nexus_tw.model.positions import Position
 from nexus_tw.model.settings import Limits
 from nexus_tw.presence.sessions import Roster
@@ -24,7 +25,7 @@ from nexus_tw.pubsub.subscribing import Subscriptions
 from nexus_tw.runtime.turn import Turn
 from tests.fakes import HandBus
 from tests.pubsub.world import World, continuity
-from tests.recording import RecordingPeer
+from tests.recording import RecordingPeer, principal
 
 
 def test_when_the_bus_is_back_subscribers_are_told_what_is_missing_before_an_event_that_waited() -> None:
@@ -90,7 +91,8 @@ def test_every_node_gets_an_event_once_and_in_the_same_order() -> None:
         subscriptions.subscribe(peer, peer.principal, SubscribeRequest(["a", "a.**", "*"]), reply)
         publishers.append(publications)
     for number in range(4):
-        publishers[number % 2].put("a", b"%d" % number, lambda: None, lambda error: pytest.fail(str(error)))
+        payload = Payload.of_value(b"%d" % number)
+        publishers[number % 2].publish(principal(), "a", payload, lambda: None, lambda error: pytest.fail(str(error)))
     clock.advance(0)
     clock.advance(0)
     assert [b"".join(each) for each in heard] == [b"a 0\na 1\na 2\na 3\n"] * 2

@@ -9,12 +9,14 @@ from twisted.internet.task import Clock
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 from nexus_tw.interfaces.peers import Peer
 from nexus_tw.interfaces.realm import AuthorizeRequest, CallRequest, SubscribeReply, SubscribeRequest, Verbs
+from nexus_tw.model import payloads
 from nexus_tw.model.commands import CommandRequest
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import ADMIN, EVERYTHING, Principal
+from nexus_tw.model.serializers import JSON
 from nexus_tw.model.settings import Limits, Role
 from nexus_tw.model.settings import Realm as Rules
 from nexus_tw.protocols.native.messages import CommandCancel
@@ -30,7 +32,7 @@ class World:
         self.clock = Clock()
         self.said: list[Any] = []
 
-    def realm(self, name: str = "one", **rules: Any) -> Realm:
+    def realm(self, name: str = "one", limits: Limits | None = None, **rules: Any) -> Realm:
         realm = Realm(
             name,
             Rules(**rules),
@@ -38,7 +40,7 @@ class World:
             Turn(self.clock).add,
             self.clock,
             Random(1),
-            Limits(),
+            limits or Limits(),
             Metrics(),
             {},
             tuple,
@@ -169,6 +171,65 @@ def test_only_an_administrator_broadcasts(world: World) -> None:
     realm.broadcast(principal("root", ADMIN), b"1", told, world.failed)
     world.run()
     assert world.said == ["forbidden", 1] and watcher.delivered == [b"nexus.broadcast 1\n"]
+
+
+def test_an_event_is_decoded_once_for_all_filters_and_not_kept_decoded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[bytes] = []
+    decode = payloads._decode
+
+    def counting(data: bytes) -> Any:
+        decoded.append(data)
+        return decode(data)
+
+    monkeypatch.setattr(payloads, "_decode", counting)
+    realm = world.realm()
+    peers = [world.join(realm) for _ in range(3)]
+    for peer, env in zip(peers, ("prod", "prod", "test"), strict=True):
+        request = SubscribeRequest(("a.b", "a.*"), {"env": env})
+        realm.subscribe(peer, peer.principal, request, SubscribeReply(lambda: None, world.failed))
+    sent = [
+        Payload.of_json(b'{"env":"prod"}', "data", 32),
+        Payload.of_arguments(JSON, b'[{"env":"test"}]', None, 32),
+        Payload.of_arguments(JSON, None, b'{"env":"prod"}', 32),
+    ]
+    counted = len(decoded)
+    for payload in sent:
+        realm.publish(principal(), "a.b", payload, lambda: None, world.failed)
+    world.run()
+    assert counted == len(decoded) == 3
+    assert [b"".join(peer.delivered) for peer in peers] == [b'a.b {"env":"prod"}\n' * 2] * 2 + [b'a.b {"env":"test"}\n']
+    assert not sent[0].decoded
+
+
+@pytest.mark.parametrize("wamp", [False, True])
+@pytest.mark.parametrize(("subscriptions", "registrations"), [(1, 2), (2, 1)])
+def test_subscriptions_and_registrations_are_bounded_apart(
+    world: World, subscriptions: int, registrations: int, wamp: bool
+) -> None:
+    realm = world.realm(limits=Limits(subscriptions=subscriptions, registrations=registrations))
+    peer = world.join(realm)
+    reply = SubscribeReply(lambda: world.said.append("ok"), lambda error: world.said.append(error.message))
+
+    def subscribe(name: str) -> None:
+        request = SubscribeRequest((Pattern.parse(name) if wamp else name,))
+        realm.subscribe(peer, peer.principal, request, reply)
+
+    def register(name: str) -> None:
+        if wamp:
+            realm.register_procedure(peer, peer.principal, Pattern.parse(name), "single", None)
+        else:
+            realm.register(peer, [name], None)
+
+    for number in range(subscriptions + 1):
+        subscribe(f"x{number}")
+    assert world.said == ["ok"] * subscriptions + [f"More than {subscriptions} subscriptions"]
+    for number in range(registrations):
+        register(f"y{number}")
+    with pytest.raises(NexusError, match=f"cannot register more than {registrations} commands") as refused:
+        register("z")
+    assert refused.value.code == "limit_exceeded"
 
 
 def test_without_an_authorizer_a_clients_own_rights_are_all_it_has(world: World) -> None:

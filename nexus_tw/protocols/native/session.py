@@ -14,7 +14,7 @@ import msgspec
 from nexus_tw.interfaces.peers import Encoding, Invocation, Reason, Registration, Subscription
 from nexus_tw.interfaces.realm import SubscribeReply, SubscribeRequest, Verbs
 from nexus_tw.interfaces.sessions import Link
-from nexus_tw.model import events, payloads
+from nexus_tw.model import events
 from nexus_tw.model.commands import CommandProgress, CommandResult
 from nexus_tw.model.errors import TOO_MANY_ERRORS, UNSUPPORTED, Close, NexusError, invalid, misshapen
 from nexus_tw.model.metrics import Metrics
@@ -330,10 +330,9 @@ class JsonSession:
                 )
             )
 
-        data = bytes(message.data)
-        payloads.decode(data, "data", self._dialect.depth)
+        payload = Payload.of_json(message.data, "data", self._dialect.depth)
         self._dialect.verbs.publish(
-            self.principal, message.event_type, Payload.of_value(data), ok, self._failing(message.id)
+            self.principal, message.event_type, payload, ok, self._failing(message.id)
         )
 
     def _telemetry(self, message: messages.Telemetry) -> None:
