@@ -30,8 +30,8 @@ END: Final = "<!-- to here -->"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Return 0 if all results were exact and the harm within its bounds; 1 if a message was lost, repeated, reordered or
-    misrouted, or the harm exceeded a bound; 2 for wrong usage."""
+    """Return 0 if all results were exact and the harm within the aims; 1 if a message was lost, repeated, reordered or
+    misrouted, or the harm missed an aim; 2 for wrong usage."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.command == "list":

@@ -32,7 +32,7 @@ def add_parsers(commands: Any) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Return 0 if every row is within its bounds, else 1."""
+    """Return 0 if every row is within the aims, else 1."""
     if options.command == "harm-report":
         page.fill(options.page, [harm for path in options.results for harm in page.read(path)])
         return 0

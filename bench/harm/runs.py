@@ -55,7 +55,7 @@ class Harm(msgspec.Struct, omit_defaults=True):
 
     @property
     def misses(self) -> list[str]:
-        """Return the bounds that the run exceeds, as text."""
+        """Return the aims that the run misses, as text."""
         found = []
         if self.cpu_ratio > CPU:
             found.append("CPU")
