@@ -17,16 +17,16 @@ from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.settings import Limits
 
-DAY: Final = 86400.0  # seconds for which an ended command is remembered
+DAY: Final = 86400.0  # seconds for which an ended command is kept
 MAX_BYTES: Final = 64 * 1024 * 1024  # of parameters and results
 
 
 class CommandBook:
-    """Remembers commands that have not ended, and ended ones for a day.
+    """Keeps commands that have not ended, and ended ones for a day.
 
-    Beyond `limits.commands` (each of several targets counts as one) or `MAX_BYTES`, those that ended first are forgotten
-    early; beyond a caller's share of either, the caller's own. The id of a forgotten command is free again. `MAX_BYTES` counts
-    parameters, results and names; `RECORD` and `TARGET` bound the memory that is not counted.
+    Beyond `limits.commands` (each of several targets counts as one) or `MAX_BYTES`, the oldest ended commands are removed
+    early; beyond a caller's share of either, the caller's own. The id of a removed command may be used again. `MAX_BYTES`
+    bounds parameters, results and names; `RECORD` and `TARGET` bound the memory that is not counted.
     """
 
     def __init__(self, limits: Limits, clock: IReactorTime, metrics: Metrics) -> None:
@@ -35,7 +35,7 @@ class CommandBook:
         self._live: dict[str, CommandRecord] = {}
         self._ended: OrderedDict[str, CommandRecord] = OrderedDict()
         self._pending: Counter[str] = Counter()
-        self._awaited: dict[Peer, dict[CommandRecord, None]] = {}  # those that have not ended, by peers of waiting callers
+        self._awaited: dict[Peer, dict[CommandRecord, None]] = {}  # commands that have not ended, by peers of waiting callers
         self._ended_of: dict[str, OrderedDict[str, CommandRecord]] = {}  # by account
         self._counts = Budget("commands", "commands", limits, metrics)
         self._bytes = Budget("command_bytes", MAX_BYTES, limits, metrics)
@@ -116,7 +116,7 @@ class CommandBook:
             self._bytes.give_back(command.account, size)
 
     def ended(self, command: CommandRecord) -> None:
-        """The command ends now: free its parameters, and remember it for a day."""
+        """End the command: free its parameters, and keep it for a day."""
         for peer in command.peers():
             self._leave(peer, command)
         account = command.account

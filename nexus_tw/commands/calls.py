@@ -1,7 +1,7 @@
-"""Plain calls: remote procedure calls that are not remembered (WAMP's CALL).
+"""Plain calls: remote procedure calls without a record (WAMP's CALL).
 
-A command of the JSON protocol has an id that is remembered for a day, may wait for an agent and be tried again, and is
-announced by events. A call is none of that: it goes to an executor now or fails at once, and ends with its caller.
+A command of the JSON protocol has an id that is kept for a day, may wait for an agent and be retried, and is announced by
+events. A call has none of that: it goes to an executor at once or fails, and ends with its caller.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Calls:
         """With `disclose` every callee learns who the caller is."""
         self.clock = clock
         self.metrics = metrics
-        self.timeout = limits.call  # s for calls that give none; 0: none
+        self.timeout = limits.call  # s for calls without one; 0: none
         self.disclose = disclose
         self.journal = journal
         self._registry = registry
@@ -65,8 +65,8 @@ class Calls:
             raise
 
     def ask(self, procedure: str, args: list[Any], timeout: float, reply: CallReply) -> None:
-        """Call it for the server itself, for `timeout` s at most, whatever the limit of other calls. Raise `no_such_command`
-        if it has no executor now."""
+        """Call the procedure on behalf of the server itself, for at most `timeout` s, whatever the limit of other calls. Raise
+        `no_such_command` if it has no executor now."""
         payload = Payload.of_value(msgspec.json.encode({"args": args, "kwargs": {}}), "pair")
         executor = self._pick(procedure, None, payload)
         request = CallRequest(procedure, payload, timeout, False, False, False, None)
@@ -84,7 +84,7 @@ class Calls:
         return call
 
     def granted(self, principal: Principal, procedure: str) -> bool:
-        """Return whether the principal's role grants the call; what counts is the name that is executed."""
+        """Return whether the principal's role grants the call, by the name that is executed."""
         name, agent_id = _target(procedure)
         return self._own_right(name, agent_id) or principal.allows("call", name)
 
@@ -95,7 +95,7 @@ class Calls:
         return name if agent_id is None else f"{AGENT}{agent_id.replace('%', '%25').replace('.', '%2E')}.{name}"
 
     def _own_right(self, name: str, agent_id: str | None) -> bool:
-        """Return whether the procedure itself checks who may call it."""
+        """Return whether the procedure itself checks the caller's rights."""
         return agent_id is None and name.startswith("nexus.") and self._registry.own(name) is not None
 
     def _pick(self, name: str, agent_id: str | None, payload: Payload) -> Executor:
@@ -115,7 +115,7 @@ class PlainCall:
     def __init__(
         self, calls: Calls, reply: CallReply, progressive: bool, noted: Principal | None = None, name: str = ""
     ) -> None:
-        """The log about clients notes the outcome, and that `noted` called it by this name; nothing if that is None."""
+        """The log about clients gets the outcome of the call by `noted` to this name; no entry if `noted` is None."""
         calls.metrics.calls += 1
         self._calls = calls
         self._noted = noted
@@ -127,7 +127,7 @@ class PlainCall:
         self._timer: IDelayedCall | None = None
 
     def start(self, executor: Executor, caller: Caller, principal: Principal, name: str, request: CallRequest) -> None:
-        """Hand it over. Raise what the executor raises; then nobody waits for it."""
+        """Hand the call to its executor. Raise the executor's exception; the call is over then."""
         calls = self._calls
         seconds = self._arm(request.timeout) if executor.interruptible else LONGEST
         invocation = self._invocation = PendingInvocation(
@@ -152,7 +152,7 @@ class PlainCall:
             raise
 
     def further(self, payload: Payload, more: bool) -> None:
-        """A further part of the arguments (WAMP: progressive call invocations); the last one if `more` is false."""
+        """Pass on a further part of the arguments (WAMP: progressive call invocations), the last one unless `more`."""
         invocation = self._invocation
         if invocation is not None and not invocation.over:
             executor = invocation.executor
@@ -163,12 +163,12 @@ class PlainCall:
                 self._leave("cancelled")
 
     def cancel(self, mode: CancelMode) -> None:
-        """The caller wants no result any more; `kill` waits for the executor's answer to that."""
+        """Cancel the call; with `kill`, wait for the executor's answer."""
         invocation = self._invocation
         if mode == "kill" and invocation is not None:
             if invocation.executor.interrupt(invocation, "cancelled"):
                 return
-            mode = "skip"  # it has been asked to stop as far as it can be
+            mode = "skip"  # the executor has been asked to stop already, or cannot be
         self.failed(NexusError("cancelled", "the call was cancelled"))
         self._leave(None if mode == "skip" else "cancelled")
 
@@ -208,8 +208,8 @@ class PlainCall:
     # ---
 
     def _arm(self, timeout: float) -> float:
-        """Start the timeout, and return its seconds. If the caller wants progress, it starts again with each result (WAMP,
-        "Progressive Call Results", timeouts)."""
+        """Start the timeout, and return its seconds. If the caller wants progress, each result restarts it (WAMP, "Progressive
+        Call Results", timeouts)."""
         seconds = self._patience = min(timeout or self._calls.timeout, LONGEST)
         if seconds:
             self._timer = self._calls.clock.callLater(seconds, self._late)

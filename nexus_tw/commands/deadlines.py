@@ -1,4 +1,4 @@
-"""Deadlines of executions: until when one waits for an executor, and for its answer."""
+"""Deadlines of executions: the times until which they wait for an executor, and for its answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nexus_tw.runtime.spread import Spread
 
 
 class Deadlines:
-    """Sets timers, and reports each execution that is late."""
+    """Sets timers, and reports executions whose time is over."""
 
     __slots__ = ("_clock", "_late", "_spread")
 
@@ -22,7 +22,7 @@ class Deadlines:
         self._late = late
 
     def set(self, execution: Execution, seconds: float) -> None:
-        """Report the execution after so many seconds, unless `cancel` comes before."""
+        """Report the execution after `seconds`, unless `cancel` is called before."""
         execution.timer = self._clock.callLater(seconds, _overdue, self, execution)
 
     def cancel(self, execution: Execution) -> None:
@@ -31,7 +31,7 @@ class Deadlines:
             timer.cancel()
 
     def await_expiry(self, command: CommandRecord, now: float) -> None:
-        """Report what waits when the command expires: one timer for all of its targets."""
+        """Report the waiting executions when the command expires; all targets share one timer."""
         if command.timer is None:
             command.timer = self._clock.callLater(command.expires - now, self._expired, command)
 
@@ -51,5 +51,5 @@ class Deadlines:
 
 
 def _overdue(deadlines: Deadlines, execution: Execution) -> None:
-    """Not a method, as there may be thousands of timers, of which each would keep a bound method."""
+    """Report the execution. This is no method, since each of thousands of timers would keep a bound method."""
     deadlines._spread.call(deadlines.overdue, execution)

@@ -1,4 +1,4 @@
-"""Executions: their way from state to state, from executor to executor, until the command ends."""
+"""Executions: their transitions between states and executors until the command ends."""
 
 from __future__ import annotations
 
@@ -59,9 +59,10 @@ class Executions:
         journal: ClientLog,
         disclose: bool,
     ) -> None:
-        """`spread` runs work of many steps: many targets, many executions that end together.
+        """`spread` spreads long work over turns: many targets, many executions that end together.
 
-        With `disclose` WAMP callees learn who the caller is; agents of the JSON protocol always do."""
+        With `disclose` WAMP callees learn the caller's identity; agents of the JSON protocol always do.
+        """
         self._clock = clock
         self._announce = announce
         self._presence = presence
@@ -76,12 +77,12 @@ class Executions:
         self._deadlines = Deadlines(clock, spread, self._late)
 
     def wake(self, patterns: list[Pattern], agent: str) -> None:
-        """This agent has registered these patterns: hand over what waits for it, in the next reactor turn."""
+        """Hand over the commands that wait for these patterns, which the agent has registered, in the next reactor turn."""
         self._waiting.wake(patterns, agent)
 
     def pick(self, command: CommandRecord, target: str | None) -> Executor:
-        """Return the executor for a command now. Raise `no_such_command`, `agent_offline` or, if it has no room,
-        `rate_limited`."""
+        """Return the executor for a command now. Raise `no_such_command` or `agent_offline` if there is none, or `rate_limited`
+        if it has no room."""
         executor = self._pick(command.name, target)
         if executor is None:
             raise self._nobody(command.name, target)
@@ -105,7 +106,7 @@ class Executions:
                 stopped.append((execution, execution.work))
                 self._settle(command, execution, State.CANCELLED, error)
         self._conclude(command, State.CANCELLED, error)
-        # It is cancelled now; up to a thousand events and executors are spread over turns.
+        # The command is cancelled now; up to a thousand events and executors are spread over turns.
         self._spread.work(self._tell_cancelled(command, stopped))
 
     def _tell_cancelled(self, command: CommandRecord, stopped: list[tuple[Execution, Work | None]]) -> Iterator[None]:
@@ -131,7 +132,7 @@ class Executions:
                 yield
 
     def _place(self, execution: Execution, until: float) -> None:
-        """Hand it over, or let it wait until then (seconds since the epoch)."""
+        """Hand the execution over, or let it wait until `until` (seconds since the epoch)."""
         command = execution.command
         name, target = command.name, execution.target
         executor = self._pick(name, target)
@@ -224,8 +225,8 @@ class Executions:
         self._end(execution, State.FAILED, failed(error.code, error.message))
 
     def attempt_overran(self, execution: Execution, alone: bool) -> None:
-        """If this answer is too long, a further attempt closes the next agent, too. Take it for that as soon as it is certain
-        or has happened twice."""
+        """Treat the end as the result of an answer that is too long, for which a further attempt would close the next agent,
+        too: once that is certain, or has happened twice."""
         if alone or execution.suspect:
             self._end(execution, State.FAILED, failed("too_large", TOO_LONG))
         else:
@@ -311,7 +312,7 @@ class _Attempt:
         self._execution = execution
 
     def progressed(self, payload: Payload, options: Options) -> None:
-        if options is None:  # a JSON client could not open it
+        if options is None:  # a JSON client could not open an encrypted payload
             self._executions.attempt_progressed(self._execution, payload)
 
     def completed(self, payload: Payload, options: Options) -> None:
@@ -331,8 +332,8 @@ class _Attempt:
 
 
 def _has_room(executor: Executor, command: CommandRecord) -> bool:
-    """Return whether the executor has room for the parameters. One that reads too slowly must not be closed for what others
-    send it, nor take the connection from whoever else sends to it."""
+    """Return whether the executor has room for the parameters. A slow reader must not be closed because of other clients'
+    commands, nor its connection be lost to its other senders."""
     return executor.room(len(command.parameters))
 
 

@@ -1,4 +1,4 @@
-"""Handlers: commands that the server itself executes, in its user's Python.
+"""Handlers: commands that the server itself executes, in the operator's Python functions.
 
 They are named in the configuration (`[[commands]]`) and by installed packages (entry point group `nexus.commands`; the entry
 point's name is the command's). The configuration takes precedence. `nexus_tw.interfaces.plugins` has a handler's contract.
@@ -64,7 +64,7 @@ def load(commands: Sequence[ConfiguredCommand], threads: Threads) -> dict[str, H
 
 
 def check_free(where: str, name: str, taken: Container[str]) -> None:
-    """Raise a `ConfigError` beginning with `where` unless the server's user may name a command so, beside those `taken`."""
+    """Raise a `ConfigError` beginning with `where` if the operator's command may not have this name, or it is among `taken`."""
     if not is_name(name):
         raise ConfigError(f"{where}: {name!r} cannot name a command")
     if is_reserved(name):
@@ -84,8 +84,7 @@ class HandlerExecutor:
     interruptible = True
 
     def __init__(self, handler: Handler, held: Budget) -> None:
-        """`held` counts the arguments of plain calls as long as handlers work on them; those of commands are counted
-        already."""
+        """`held` counts the arguments of plain calls while handlers work on them; those of commands are counted already."""
         self._handler = handler
         self._held = held
         self._runs: dict[Invocation, HandlerRun] = {}
@@ -94,7 +93,7 @@ class HandlerExecutor:
         return True
 
     def start(self, invocation: Invocation, principal: Principal | None) -> None:
-        """Raise `limit_exceeded` if others hold too much already."""
+        """Start the handler. Raise `limit_exceeded` if the arguments exceed the subject's share or the budget."""
         assert principal is not None, "a handler has only first attempts"
         if invocation.options is not None:
             raise encrypted(invocation.procedure)
@@ -126,7 +125,7 @@ class HandlerExecutor:
         pass
 
     def release(self, _invocation: Invocation) -> None:
-        """Nothing: the run is kept until the handler has returned, so that it can be interrupted."""
+        """Do nothing: the run is kept until the handler has returned, so that it can be interrupted."""
 
 
 class HandlerRun:
@@ -154,10 +153,10 @@ class HandlerRun:
         deferred.addCallback(as_json)
         deferred.addErrback(self._failure)
         deferred.addCallback(self._end)
-        # An error after this is a fault of ours: log it now, not at the next garbage collection.
+        # An error after this is a bug in Nexus: log it now, not at the next garbage collection.
         deferred.addErrback(lambda failure: _log.failure("Reporting on a command handler", failure=failure))
         if self._stopped is not None:
-            # Stopped because of itself (its progress made the caller cancel) before there was anything to cancel.
+            # Stopped during its start (its progress made the caller cancel), before there was a Deferred to cancel.
             self._cancel()
 
     @property
@@ -179,7 +178,7 @@ class HandlerRun:
             callback(self._stopped)
 
     def stop(self, reason: Reason) -> None:
-        """Tell the handler that nobody waits any more; its outcome is ignored."""
+        """Tell the handler that no caller waits any more; its outcome is ignored."""
         self._stopped = reason
         guarded = Guard(__name__, f"Stopping a handler of {self.command} failed")
         callbacks, self._on_cancel = self._on_cancel, []

@@ -1,7 +1,8 @@
-"""Invocations between the caller's half and an executor, and those that each connection is executing.
+"""Invocations between the caller's half and an executor, and the invocations that each connection is executing.
 
-The caller's half is a `task` for commands, one of `calls` for plain calls; the invocation is the same for both. It is over
-before the caller's half hears of its end: whatever the executor still says later is ignored, and nothing ends twice.
+The caller's half is an attempt (`executions`) for commands, and a `PlainCall` (`calls`) for plain calls; the invocation is the
+same for both. It is over before the caller's half learns of its end: later answers of the executor are ignored, and it ends
+only once.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from nexus_tw.model.recent import Recent
 from nexus_tw.model.settings import Limits
 from nexus_tw.runtime.guard import Guard
 
-# Replaces the arguments of an invocation once its executor has taken them: many may wait long for an answer.
+# Replaces the arguments of an invocation once its executor has accepted them: many invocations may wait long for an answer.
 HANDED_ON: Final = Payload.of_value(b"null")
-MOST_PAST: Final = 65536  # invocations of a realm that have ended, whose connections are still known
+MOST_PAST: Final = 65536  # ended invocations of a realm whose connections are kept
 
 TOO_LONG: Final = "who executes it was closed with 1009: it sent a message that was too long, which may have been the answer"
 
@@ -37,11 +38,11 @@ class CallersHalf(Protocol):
     def failed(self, error: NexusError) -> None: ...
 
     def lost(self) -> None:
-        """The executor is gone."""
+        """End: the executor is gone."""
 
     def overran(self, alone: bool) -> None:
-        """The executor is gone because of a message that was too long, perhaps the answer. `alone`: it was executing nothing
-        else."""
+        """End: the executor is gone because of a message that was too long, perhaps the answer. `alone`: it was executing
+        nothing else."""
 
 
 class PendingInvocation:
@@ -147,16 +148,16 @@ class PendingInvocation:
     # --- for the caller's half
 
     def refused(self) -> None:
-        """The executor did not take it: it is over."""
+        """End the invocation, since the executor did not accept it."""
         self._half = None
 
     def stop(self, reason: Reason) -> bool:
-        """End it and interrupt the executor. Return whether the executor answers to that."""
+        """End the invocation and interrupt the executor. Return whether the executor will answer to that."""
         self.end()
         return self.executor.interrupt(self, reason)
 
     def end(self) -> None:
-        """End it; the executor is not told."""
+        """End the invocation without telling the executor."""
         if self._half is not None:
             self._half = None
             self.executor.release(self)
@@ -183,7 +184,7 @@ class Invocations:
         self._past: Recent[tuple[str, str]] = Recent(limits, MOST_PAST)
 
     def start(self, peer: Peer, invocation: Invocation) -> None:
-        """Number it for the connection, and hand it over."""
+        """Give the invocation a number on the connection, and hand it over."""
         hand = self._hands.get(peer)
         if hand is None:
             hand = self._hands[peer] = _Hand()
@@ -196,11 +197,11 @@ class Invocations:
         invocation.payload = HANDED_ON
 
     def name(self, peer: Peer, invocation: Invocation) -> None:
-        """Make it known by its command id."""
+        """Make the invocation known by its command id."""
         self._named.setdefault((peer, invocation.command_id), []).append(invocation)
 
     def remove(self, peer: Peer, invocation: Invocation) -> None:
-        """Remove one that is over; remember that the connection executed it."""
+        """Remove an invocation that is over; keep the fact that the connection executed it."""
         del self._hands[peer].open[invocation.number]
         if invocation.named:
             command_id = invocation.command_id
@@ -213,14 +214,14 @@ class Invocations:
             self._past.put((peer.client_id, command_id), peer.principal.account)
 
     def find(self, peer: Peer, command_id: str, agent_id: str | None) -> Invocation | None:
-        """Return the connection's open invocation of that id: that of the agent, or without an agent the oldest."""
+        """Return the connection's open invocation of that command id: the agent's, or without an agent the oldest."""
         for invocation in self._named.get((peer, command_id), ()):
             if agent_id in (None, invocation.agent_id):
                 return invocation
         return None
 
     def had(self, peer: Peer, command_id: str) -> bool:
-        """Return whether the connection has executed this lately."""
+        """Return whether the connection has executed this recently."""
         return (peer.client_id, command_id) in self._past
 
     def get(self, peer: Peer, number: int) -> Invocation | None:
@@ -235,12 +236,12 @@ class Invocations:
             hand.overran = True
 
     def lost(self, peer: Peer) -> Iterator[None]:
-        """End all that a lost connection was executing, step by step. A second call does nothing."""
+        """End all invocations of a lost connection, step by step. A second call does nothing."""
         hand = self._hands.get(peer)
         if hand is not None:
             held = list(hand.open.values())
             for invocation in held:
-                # Ignored by one that has ended because of another.
+                # Ignored by an invocation that has ended because of another one.
                 if hand.overran:
                     _guarded(invocation.overran, len(held) == 1)
                 else:

@@ -1,4 +1,4 @@
-"""Registering: connections become executors of commands and procedures, and cease to be."""
+"""Registering: adds connections as executors of commands and procedures, and removes them."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Registrar:
         meta: Meta,
         limits: Limits,
     ) -> None:
-        """`commands` has those that wait for an executor; `spread` runs the ends of executions that a lost connection
-        causes."""
+        """`commands` has those that wait for an executor; `spread` spreads the ends of executions after a lost connection over
+        turns."""
         self._clock = clock
         self._presence = presence
         self._spread = spread
@@ -43,15 +43,16 @@ class Registrar:
         self._limits = limits
 
     def register(self, peer: Peer, commands: list[str], agent_id: str | None) -> None:
-        """Let the connection execute these commands in turn with others, as the given agent or else as its own client id.
+        """Let the connection execute these commands, in turn with others, as the given agent or else as its own client id.
 
         Raise `invalid_message`, `forbidden` or `limit_exceeded`; then nothing has changed. An agent id requires the right to
-        send telemetry as it: who may not speak for an agent must not get its commands either. If another connection holds the
-        id, all that this one has registered must be allowed, too. An empty list requires the right to register anything.
-        Commands that wait for this agent are handed over in the next reactor turn, after the reply to this.
+        send telemetry for it: a client that may not represent an agent must not get its commands either. If another connection
+        holds the id, the right to all commands that this one has registered is required, too. An empty list requires the right
+        to register anything. Commands that wait for this agent are handed over in the next reactor turn, after the reply to
+        this.
         """
         most = self._limits.registrations
-        # Before each is looked at: thousands of new names in one message would take the time of everybody here.
+        # Before checking each: thousands of new names in one message would delay all clients.
         if 0 < most < len(commands) and most < len(set(commands)):
             raise _too_many(most)
         patterns = [Pattern.parse(check_name(name, "commands")) for name in commands]
@@ -62,17 +63,18 @@ class Registrar:
     ) -> Registration:
         """Let the connection execute this procedure, or all of a pattern, with others by the invocation policy `invoke`.
 
-        Raise what `register` does, and `ALREADY_REGISTERED` or `POLICY_CONFLICT` if others have registered it otherwise.
+        Raise what `register` does, and `ALREADY_REGISTERED` or `POLICY_CONFLICT` if others have registered it with another
+        policy.
         """
         (registration,) = self._register(peer, rights, [pattern], invoke, agent_id)
         return registration
 
     def unregister(self, peer: Peer, commands: list[str]) -> None:
-        """Give the connection none of these any more, as whichever agent. It may finish what it is executing."""
+        """Remove these registrations of the connection, for all its agents. It may finish its current executions."""
         self._left(peer, self._registry.drop(peer, commands))
 
     def lost(self, peer: Peer) -> None:
-        """The connection is gone, and with it all that it was executing or waiting for. A second call does nothing."""
+        """Remove a connection that is gone, with its executions and its waiting callers. A second call does nothing."""
         self._commands.left(peer)
         self._left(peer, self._registry.lost(peer))
         self._spread.work(self._invocations.lost(peer))
@@ -100,7 +102,7 @@ class Registrar:
         if most and len(registry.held(peer).keys() | {(pattern.text, agent) for pattern in patterns}) > most:
             raise _too_many(most)
         if replacing is not None:
-            # What was asked for need not have any of it: the right is looked at for what is taken away.
+            # Check the right to the commands taken from the former holder, which need not be among the requested ones.
             for callee in registry.held(replacing).values():
                 rights.require_cover("register", callee.registration.pattern)
         replaced = self._presence.registers(peer, agent, agent_id is not None)
@@ -112,7 +114,7 @@ class Registrar:
             self._meta.registered(peer, registration, created)
             added.append(registration)
             for namesake in registry.namesakes(peer, pattern):
-                namesake.probe(_nothing)  # one that is dead would get its share of the calls until its heartbeat ends
+                namesake.probe(_nothing)  # a dead one would get its share of the calls until its heartbeat times out
         self._commands.wake(patterns, agent)
         return added
 
@@ -122,7 +124,7 @@ class Registrar:
 
 
 def _nothing() -> None:
-    """Nobody waits for the end of a probe."""
+    """Do nothing at the end of a probe."""
 
 
 def _too_many(most: int) -> NexusError:

@@ -1,4 +1,4 @@
-"""The states of an execution, and the event that tells of them."""
+"""The states of an execution, and the event that announces them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class State(StrEnum):
 MOVES: Final[dict[State, frozenset[State]]] = {
     State.NEW: frozenset({State.QUEUED, State.SENT, State.RUNNING, State.FAILED, State.CANCELLED}),
     State.QUEUED: frozenset({State.SENT, State.FAILED, State.CANCELLED, State.EXPIRED}),
-    # Back to the queue, or at once to another agent, is a further attempt after an agent was lost.
+    # A further attempt after a lost agent goes back to the queue, or at once to another agent.
     State.SENT: frozenset({State.QUEUED, State.SENT, State.RUNNING, State.COMPLETED, State.FAILED, State.CANCELLED}),
     State.RUNNING: frozenset({State.QUEUED, State.SENT, State.COMPLETED, State.FAILED, State.CANCELLED}),
     State.COMPLETED: frozenset(),

@@ -1,11 +1,10 @@
-"""Commands: the caller's half of what the JSON protocol asks for, from the request to the last answer.
+"""Commands: the caller's half of the JSON protocol's commands, from the request to the final answer.
 
-The record of a command (`task`) has who waits for it, its executions, and how it ended; `book` remembers it. An execution is
-handed to an executor (`nexus_tw.interfaces.executors`) as often as there are attempts; each has `timeout` seconds. Plain calls,
-of which nothing is kept, have another caller's half (`calls`) and the same executors.
+The record of a command (`task`) has its waiting callers, executions and outcome; `book` keeps it. An execution is handed to an
+executor (`nexus_tw.interfaces.executors`) once for each attempt; each has `timeout` seconds. Plain calls, which have no record,
+have another caller's half (`calls`) and the same executors.
 
-An execution leaves its attempt before that is told to stop: whatever an attempt still says later finds nothing, and nothing
-ends twice.
+An execution leaves its attempt before the attempt is stopped: later answers of the attempt are ignored, and it ends only once.
 """
 
 from __future__ import annotations
@@ -64,18 +63,18 @@ class Commands:
         self._book.left(peer)
 
     def wake(self, patterns: list[Pattern], agent: str) -> None:
-        """This agent has registered these patterns: hand over what waits for it, in the next reactor turn."""
+        """Hand over the commands that wait for these patterns, which the agent has registered, in the next reactor turn."""
         self._executions.wake(patterns, agent)
 
     def call(self, peer: Peer, request: CommandRequest, reply: CommandReply) -> str:
-        """Accept a command and return its id; `reply` gets the rest, perhaps before this returns.
+        """Accept a command and return its id; `reply` gets the further answers, perhaps before this returns.
 
-        An id that the same caller has used before means the same command: nothing is executed, and `reply` gets its outcome.
-        With another command, other parameters or other targets that is `invalid_message`.
+        An id that the same caller has used before means the same command: it is not executed again, and `reply` gets its
+        outcome. With another command, other parameters or other targets the id is `invalid_message`.
 
         Raise `invalid_message`, `forbidden` or `limit_exceeded`; without `ttl` also `no_such_command` or `agent_offline` if
-        there is no executor. A refused command is not remembered: its id can be used again. With a list of targets, the last
-        two are outcomes of the targets concerned.
+        there is no executor. A refused command is not kept: its id can be used again. With a list of targets, the last two are
+        outcomes of the targets concerned.
         """
         try:
             return self._called(peer, request, reply)

@@ -1,10 +1,9 @@
 """Threads for command handlers that block: a bounded number of threads, and a bounded queue.
 
-A subject has a share of the queue, and the subjects in it take turns, so that one with many commands does not hold up the
-others.
+A subject has a share of the queue, and the subjects in it take turns, so that one with many commands does not delay the others.
 
-Progress and results of a handler reach the reactor in its order. A thread cannot be
-stopped from outside: a handler that goes on although nobody waits keeps its thread until it returns.
+Progress and results of a handler reach the reactor in its order. A thread cannot be stopped from outside: a handler that
+continues although no caller waits keeps its thread until it returns.
 """
 
 from __future__ import annotations
@@ -83,9 +82,10 @@ class Threads:
         return partial(self.run, handler)
 
     def run(self, handler: Handler, call: Invoked) -> Deferred[Raw]:
-        """Execute a handler in a thread; fires with its result as JSON. Cancelling removes it from the queue, or tells it.
+        """Execute a handler in a thread. Return a Deferred of its result as JSON. Cancelling it removes the run from the queue,
+        or tells the handler.
 
-        Raise `rate_limited` if the queue is full, or the subject's share of it, and `shutting_down` once the server ends.
+        Raise `rate_limited` if the queue is full, or the subject's share of it, and `shutting_down` once the server stops.
         """
         if self._stopping is not None:
             raise NexusError("shutting_down", "Server shutting down")
@@ -130,7 +130,7 @@ class Threads:
                 del self._waiting[account]
 
     def ended(self, run: _Run) -> None:
-        """A run has ended, and its thread is free."""
+        """Release the thread of a run that has ended."""
         self._running.discard(run)
         self._go_on()
         if self._stopping is not None and not self._running and not self._stopping.called:
@@ -160,7 +160,7 @@ class Threads:
 
 
 class _Run:
-    """One run of a handler: its view of the command (`interfaces.plugins.Invoked`), and the reactor's."""
+    """One run of a handler: the command for the handler (`interfaces.plugins.Invoked`), and the run for the reactor."""
 
     attempt = 1
 

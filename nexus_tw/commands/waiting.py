@@ -12,13 +12,13 @@ from nexus_tw.model.multimap import Multimap
 from nexus_tw.model.names import Pattern
 from nexus_tw.runtime.spread import Spread
 
-PAUSE: Final = 0.1  # s until it is seen again whether an agent that reads too slowly has room for what waits for it
+PAUSE: Final = 0.1  # s until it is checked again whether a slow agent has room for its waiting executions
 
 Key = tuple[str, str | None]  # command, and the agent that must execute it
 
 
 class Waiting:
-    """Queues of executions, one for each command and agent; each is tried again when that may help."""
+    """Queues of executions, one for each command and agent; each is retried when its executor may have room."""
 
     def __init__(self, clock: IReactorTime, spread: Spread, serve: Callable[[Key, Execution], bool]) -> None:
         """`serve` hands over the first execution of a queue, and returns whether it did."""
@@ -26,7 +26,7 @@ class Waiting:
         self._spread = spread
         self._serve = serve
         self._queues: Multimap[Key, Execution] = Multimap()
-        self._stalled: set[Key] = set()  # those whose executor has no room
+        self._stalled: set[Key] = set()  # queues whose executor has no room
 
     def __len__(self) -> int:
         return len(self._queues)
@@ -38,7 +38,7 @@ class Waiting:
         self._queues.remove(_key(execution), execution)
 
     def wake(self, patterns: list[Pattern], agent: str) -> None:
-        """This agent has registered these patterns: try what waits for it in the next reactor turn."""
+        """Retry the executions that wait for these patterns, which the agent has registered, in the next reactor turn."""
         queues = self._queues
         keys: list[Key] = []
         for pattern in patterns if queues else ():
@@ -50,7 +50,7 @@ class Waiting:
             self._clock.callLater(0, self._try, keys)
 
     def stall(self, execution: Execution) -> None:
-        """The executor for this one has no room: try its queue again in a while."""
+        """Retry the queue of this execution after a while: its executor has no room."""
         key = _key(execution)
         if key not in self._stalled:
             self._stalled.add(key)

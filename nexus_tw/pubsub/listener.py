@@ -19,10 +19,10 @@ class Listener:
         self._nodes = nodes
 
     def lost(self) -> None:
-        pass  # what is missed from now on is told when the bus is back
+        pass  # subscribers are told of missed events once the bus is back
 
     def restored(self) -> None:
-        # First the gaps: an event that waited must not come before the news that earlier ones are missing.
+        # Gaps first: a queued event must not arrive before the notice that earlier ones are missing.
         self._nodes.restored()
         self._arrivals.gap_anywhere()
         self._publications.restored()

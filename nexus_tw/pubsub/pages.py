@@ -1,4 +1,4 @@
-"""Pages: past events of one type, for readers who do not subscribe (HTTP, WAMP's event history)."""
+"""Pages of history: past events of one type, for readers without a subscription (HTTP, WAMP's event history)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Pages:
         ok: Callable[[HistoryPage], None],
         fail: Fail,
     ) -> None:
-        """Read a page. `rights` must cover a subscription to the type; events whose rule does not admit the reader, and those
+        """Read a page. `rights` must cover a subscription to the type. Events whose rule does not admit the reader, and events
         that cannot be decoded, are left out."""
         try:
             check_name(request.event_type, "eventType")
@@ -83,7 +83,7 @@ class _Reading:
                 self._ask(Position(missed.top.epoch, missed.events[-1].offset))
 
     def _take(self, missed: Missed) -> Position | None:
-        """Take what is for the reader. Return where the page ends once it is full."""
+        """Add the events that the reader may receive. Return the end of the page once it is full."""
         for stored in missed.events:
             position = Position(missed.top.epoch, stored.offset)
             event = self._admitted(stored, position)

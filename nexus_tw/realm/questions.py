@@ -1,4 +1,4 @@
-"""Questions of the server itself to procedures of the realm."""
+"""Calls of the server itself to procedures of the realm."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nexus_tw.model.settings import Limits
 
 
 class Questions:
-    """Calls procedures for the server, each for `limits.authorizer` seconds at most."""
+    """Calls procedures on behalf of the server, each for at most `limits.authorizer` seconds."""
 
     def __init__(self, calls: Calls, limits: Limits) -> None:
         self._calls = calls
@@ -28,7 +28,7 @@ class Questions:
 
 
 class _Reply:
-    """Receives the answer to one question."""
+    """Receives the answer to one call."""
 
     def __init__(self, done: Callable[[Any], None]) -> None:
         self._done = done

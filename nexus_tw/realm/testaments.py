@@ -1,4 +1,4 @@
-"""Testaments: events that a session leaves to be published when it ends."""
+"""Testaments: events that are published when the session that left them ends (WAMP: session testaments)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Testaments:
         limits: Limits,
         disclose: bool,
     ) -> None:
-        """With `disclose` subscribers are always told whose testament it is."""
+        """With `disclose` subscribers always learn the session of a testament."""
         self._publications = publications
         self._roster = roster
         self._authorize = authorize

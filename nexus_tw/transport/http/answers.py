@@ -1,4 +1,4 @@
-"""Answers of HTTP handlers, those that tell errors included."""
+"""Answers of HTTP handlers, including errors."""
 
 from __future__ import annotations
 

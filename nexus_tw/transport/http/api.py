@@ -100,7 +100,7 @@ class Api:
         return Answer(200, encode({"published": outcomes}))
 
     async def _spread_out(self, steps: Iterator[None]) -> None:
-        """Take these steps, in each turn as many as other requests leave room for. Raise what a step raises."""
+        """Take these steps, in each turn as many as other requests leave time for. Raise the exception of a step."""
         done: Deferred[Exception | None] = Deferred()
 
         def work() -> Iterator[None]:

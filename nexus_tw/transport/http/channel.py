@@ -126,7 +126,7 @@ class Channel(HTTPChannel):
                 self._respondToBadRequestAndDisconnect()
 
     def charge(self, size: int) -> None:
-        """Count received bytes, or those they were decompressed to. Stop reading for a while if they are too many."""
+        """Count received bytes, or bytes after decompression. Stop reading for a while if they exceed the rate."""
         self.meter.charge(size, self.account)
 
     def identified(self, principal: Principal) -> None:

@@ -19,7 +19,7 @@ from nexus_tw.transport.opening import Opening
 
 
 class Exchange:
-    """One request as its handler sees it: who asks, and with what."""
+    """One request as its handler sees it: client, header fields, parameters and body."""
 
     def __init__(self, request: Any, admission: Admission) -> None:
         self._request = request

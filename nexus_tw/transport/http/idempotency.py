@@ -19,7 +19,7 @@ from nexus_tw.transport.http.answers import Answer
 KEY_LENGTH: Final = 255
 
 
-KEYS_KEPT: Final = 10000  # answers remembered by Idempotency-Key
+KEYS_KEPT: Final = 10000  # answers kept by Idempotency-Key
 
 
 BYTES_KEPT: Final = 16777216  # of those answers
@@ -107,7 +107,7 @@ class Idempotency:
 
     def _take(self, pot: Budget, account: str, amount: int) -> None:
         while pot.spills(account, amount) or pot.full(amount):
-            # The subject's own oldest; another subject's only if all room is used up and nothing is its own.
+            # Drop the subject's own oldest; another subject's only if the budget is full and the subject has none.
             own = self._own.get(account, self._none)
             oldest = _oldest(own) or (_oldest(self._kept) if not pot.spills(account, amount) else None)
             if oldest is None:

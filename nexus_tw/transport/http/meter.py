@@ -1,4 +1,4 @@
-"""The byte rate of a connection for HTTP, and its part in that of its subject."""
+"""The byte rate of a connection for HTTP, and its part in the rate of its subject."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nexus_tw.transport.rates import GRAIN
 
 
 class Meter:
-    """Counts the bytes of one connection, and makes its gate rest if they arrive too fast."""
+    """Counts the bytes of one connection, and pauses its gate if they arrive too fast."""
 
     __slots__ = ("_connections", "_gate", "_metrics", "_stream", "_uncounted", "_unshared")
 
@@ -18,18 +18,18 @@ class Meter:
         self._connections = connections
         self._metrics = metrics
         self._gate = gate
-        self._uncounted = self._unshared = 0  # bytes that the connection, and its subject, were not charged for yet
+        self._uncounted = self._unshared = 0  # bytes not charged yet to the connection, and to its subject
         self._stream: Bucket | None = None
 
     def charge(self, size: int, account: str) -> None:
-        """Count so many bytes; `account` is empty until the client is authenticated."""
+        """Count bytes; `account` is empty until the client is authenticated."""
         self._uncounted += size
         self._unshared += size
         if self._uncounted >= GRAIN:
             self.count(account)
 
     def count(self, account: str) -> None:
-        """Charge for the bytes that were only gathered so far."""
+        """Charge the bytes gathered so far to the rates."""
         connections = self._connections
         size, self._uncounted = self._uncounted, 0
         wait = 0.0

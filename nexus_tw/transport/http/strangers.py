@@ -15,7 +15,8 @@ MOST: Final = 256  # origins remembered; with as many in `QUIET` s, further ones
 
 
 class Strangers:
-    """Logs one line for each origin, at most once in `QUIET` s; a bounded number of lines, whatever origins are made up."""
+    """Logs one line for each origin, at most once in `QUIET` s; the number of lines is bounded, even if origins are
+    invented."""
 
     _log = Logger()
 
