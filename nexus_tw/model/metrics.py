@@ -49,7 +49,7 @@ LABELS: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
 }
 
 # Fields that say what is there now.
-GAUGES: Final = ("history_types", "history_events", "history_bytes")
+GAUGES: Final = ("bus_globs", "history_types", "history_events", "history_bytes")
 
 
 @dataclass(slots=True)
@@ -90,6 +90,7 @@ class Metrics:
     # bus
     bus_reconnects: int = 0
     bus_invalid: int = 0  # foreign payloads that are not JSON
+    bus_globs: int = 0  # subscribed to on Redis, after merging
     bus_scripts: int = 0  # calls by which events were published into the history
     events_adopted: int = 0  # of other programs, that this process has given a place in the history
     # history

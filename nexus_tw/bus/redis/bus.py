@@ -33,6 +33,7 @@ from nexus_tw.bus.redis.connector import Door, Place
 from nexus_tw.bus.redis.history import RedisHistory
 from nexus_tw.bus.redis.link import PATIENCE, Link
 from nexus_tw.bus.redis.sentinel import Sentinels
+from nexus_tw.bus.redis.sources import Change, Sources
 from nexus_tw.bus.redis.timeline import Denied, opened
 from nexus_tw.bus.redis.twins import Twin, Twins
 from nexus_tw.bus.redis.writer import Writer, canaries
@@ -58,13 +59,12 @@ _FOREIGN: Final = Twin(b"", None)
 class _Subscription:
     """One subscription on Redis, on behalf of all patterns that need it."""
 
-    __slots__ = ("link", "patterns", "source", "waiters")
+    __slots__ = ("link", "source", "waiters")
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.patterns: set[Pattern] = set()
         self.link: Link | None = None  # the link on which it is confirmed
-        self.waiters: list[Callable[[], None]] = []
+        self.waiters: list[tuple[Pattern, Callable[[], None]]] = []
 
 
 @implementer(IBus)
@@ -105,6 +105,7 @@ class RedisBus:
         self._link: Link | None = None
         self._proven = False  # the link has brought a canary back, so its confirmations will come
         self._wanted: PatternIndex[Pattern] = PatternIndex(some)
+        self._sources = Sources(self._channels)
         self._subscriptions: dict[Source, _Subscription] = {}
         self._own = frozenset((self._channels.node(node), self._channels.nodes))
         self._twins = Twins()
@@ -148,29 +149,33 @@ class RedisBus:
 
     def subscribe(self, pattern: Pattern, done: Callable[[], None]) -> None:
         self._wanted.put(pattern, pattern)
-        source = self._channels.source_of(pattern)
-        subscription = self._subscriptions.get(source)
-        if subscription is None:
-            subscription = self._subscriptions[source] = _Subscription(source)
-            if self._link is not None:
-                self._link.subscriber.subscribe(source, self._standing(subscription))
-        subscription.patterns.add(pattern)
+        self._change(self._sources.add(pattern))
+        subscription = self._subscriptions[self._sources.of(pattern)]
         if self._proven and subscription.link is not self._link:
-            subscription.waiters.append(done)
+            subscription.waiters.append((pattern, done))
         elif self._adoption is not None and self._proven:
-            self._adoption.settle((pattern,), source, done)
+            self._adoption.settle((pattern,), subscription.source, done)
         else:
             done()
 
     def unsubscribe(self, pattern: Pattern) -> None:
         self._wanted.drop(pattern)
-        source = self._channels.source_of(pattern)
-        subscription = self._subscriptions[source]
-        subscription.patterns.discard(pattern)
         if self._adoption is not None:
             self._adoption.drop(pattern)
-        if not subscription.patterns:
+        self._change(self._sources.drop(pattern))
+
+    def _change(self, change: Change) -> None:
+        """Change the subscriptions on Redis. It carries out all of this in order, so what replaces others is there before they
+        end, and every publication in between comes through one of them."""
+        for source in change.added:
+            subscription = self._subscriptions[source] = _Subscription(source)
+            self._metrics.bus_globs += source.glob
+            if self._link is not None:
+                self._link.subscriber.subscribe(source, self._standing(subscription))
+        for source in change.dropped:
+            # Who still waits for it is called when Redis has confirmed it all the same.
             del self._subscriptions[source]
+            self._metrics.bus_globs -= source.glob
             if self._link is not None:
                 self._link.subscriber.unsubscribe(source)
 
@@ -194,14 +199,15 @@ class RedisBus:
     def _standing(self, subscription: _Subscription) -> Callable[[], None]:
         def stands() -> None:
             subscription.link = self._link
-            if self._adoption is not None and self._proven and self._link is not None:
-                self._adoption.settle(subscription.patterns, subscription.source, settled)
-            else:
-                settled()
-
-        def settled() -> None:
             waiters, subscription.waiters = subscription.waiters, []
-            for waiter in waiters:
+            if waiters and self._adoption is not None and self._proven and self._link is not None:
+                patterns = {pattern for pattern, _ in waiters if self._wanted.get(pattern) is not None}
+                self._adoption.settle(patterns, subscription.source, lambda: settled(waiters))
+            else:
+                settled(waiters)
+
+        def settled(waiters: Iterable[tuple[Pattern, Callable[[], None]]]) -> None:
+            for _, waiter in waiters:
                 guarded(waiter)
 
         return stands
@@ -321,8 +327,7 @@ class RedisBus:
             self._proven = True
             await link.subscribe(())  # waits for the patterns requested in the meantime
             if self._adoption is not None:
-                everything = [pattern for one in self._subscriptions.values() for pattern in one.patterns]
-                self._adoption.settle(everything, None, _nothing)
+                self._adoption.settle(self._wanted, None, _nothing)
                 await link.prove()
             self._up()
             link.watch()

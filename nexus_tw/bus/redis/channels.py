@@ -85,6 +85,15 @@ class Channels:
         name, glob = _written(pattern)
         return Source((self.metadata + name, self.events + name), glob)
 
+    def merged_source_of(self, pattern: Pattern) -> Source:
+        """Return the source of all events with the same first component as those of a pattern with stars; the pattern's own
+        source if that component is not known."""
+        parts = pattern.parts
+        if not parts or parts[0] == "*":
+            return self.source_of(pattern)
+        name = _literal(parts[0]) + b".*"
+        return Source((self.metadata + name, self.events + name), True)
+
     def event_after(self, channel: bytes) -> bytes:
         """Return the channel of the event that follows a message on this channel under `metadata`."""
         return self.events + channel[len(self.metadata) :]
