@@ -11,7 +11,7 @@ import msgspec
 from nexus_tw.commands.invocations import CallersHalf
 from nexus_tw.interfaces.peers import Caller, Encoding, Invocation, Peer, Reason, Registration, Subscription
 from nexus_tw.interfaces.realm import CallReply, CommandReply
-from nexus_tw.model.commands import CommandProgress, CommandResult
+from nexus_tw.model.commands import ProgressReport, ResultReport
 from nexus_tw.model.errors import Close, NexusError
 from nexus_tw.model.events import Event
 from nexus_tw.model.notices import Notice
@@ -160,8 +160,8 @@ class RecordingReply:
     """A command's caller: `results` and `errors` are the final replies, `progressed` all replies before them."""
 
     def __init__(self) -> None:
-        self.progressed: list[CommandProgress] = []
-        self.values: list[CommandResult] = []
+        self.progressed: list[ProgressReport] = []
+        self.values: list[ResultReport] = []
         self.results: list[messages.CommandResult] = []  # these, as the JSON protocol says them
         self.errors: list[NexusError] = []
         self.command_ids: list[str] = []  # of the errors
@@ -172,10 +172,10 @@ class RecordingReply:
         self.charged += size
         return self.rich
 
-    def progress(self, progress: CommandProgress) -> None:
+    def progress(self, progress: ProgressReport) -> None:
         self.progressed.append(progress)
 
-    def result(self, result: CommandResult) -> None:
+    def result(self, result: ResultReport) -> None:
         self.values.append(result)
         self.results.append(result_message(result))
 

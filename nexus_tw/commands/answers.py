@@ -5,7 +5,7 @@ from __future__ import annotations
 from nexus_tw.commands.invocations import Invocations
 from nexus_tw.interfaces.peers import Invocation, Peer
 from nexus_tw.model import payloads
-from nexus_tw.model.commands import CommandAnswer, CommandProgress
+from nexus_tw.model.commands import CommandAnswer, ProgressReport
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.payloads import Payload
@@ -20,7 +20,7 @@ class Answers:
         self._limits = limits
         self._metrics = metrics
 
-    def progress(self, peer: Peer, progress: CommandProgress) -> None:
+    def progress(self, peer: Peer, progress: ProgressReport) -> None:
         payloads.decode(progress.data, "data", self._limits.depth)
         invocation = self._executed_by(peer, progress.command_id, progress.agent_id)
         if invocation is not None:

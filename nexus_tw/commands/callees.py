@@ -8,7 +8,7 @@ from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import Principal
 
 
-class Callee:
+class PeerExecutor:
     """A connection in one registration, acting as one agent; provides `nexus_tw.interfaces.executors.Executor`.
 
     A gateway's connection acts as several agents, by one callee each.

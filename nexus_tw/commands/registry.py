@@ -13,7 +13,7 @@ from itertools import count
 from random import Random
 from typing import Final
 
-from nexus_tw.commands.callees import Callee
+from nexus_tw.commands.callees import PeerExecutor
 from nexus_tw.commands.invocations import Invocations
 from nexus_tw.interfaces.executors import Executor
 from nexus_tw.interfaces.peers import Peer
@@ -26,7 +26,7 @@ ROUNDROBIN: Final = "roundrobin"
 
 
 # Ordered dictionaries, not plain ones: taking from the front of a plain one gets slower with each key taken.
-_Rotation = OrderedDict[Callee, None]
+_Rotation = OrderedDict[PeerExecutor, None]
 
 
 class SharedRegistration:
@@ -41,7 +41,7 @@ class SharedRegistration:
         self.created = created  # ms since the epoch
         self.callees: _Rotation = OrderedDict()
 
-    def pick(self, random: Random) -> Callee:
+    def pick(self, random: Random) -> PeerExecutor:
         """Return the next callee by the invocation policy. There is always one: the last takes the registration with it."""
         callees = self.callees
         if self.invoke == ROUNDROBIN:
@@ -63,8 +63,8 @@ class Registry:
         self._own: dict[str, Executor] = {}
         self._registrations: PatternIndex[SharedRegistration] = PatternIndex(best)
         self._by_number: dict[int, SharedRegistration] = {}
-        self._agents: dict[tuple[str, str], dict[Peer, Callee]] = {}
-        self._peers: dict[Peer, dict[tuple[str, str], Callee]] = {}  # by the pattern's text, and the agent
+        self._agents: dict[tuple[str, str], dict[Peer, PeerExecutor]] = {}
+        self._peers: dict[Peer, dict[tuple[str, str], PeerExecutor]] = {}  # by the pattern's text, and the agent
 
     def __iter__(self) -> Iterator[SharedRegistration]:
         return iter(self._registrations)
@@ -102,7 +102,7 @@ class Registry:
         held = self._peers.setdefault(peer, {})
         callee = held.get(key)
         if callee is None:
-            callee = held[key] = Callee(self._invocations, peer, agent_id, registration)
+            callee = held[key] = PeerExecutor(self._invocations, peer, agent_id, registration)
             registration.callees[callee] = None
         callees = self._agents.setdefault(key, {})
         callees.pop(peer, None)
@@ -121,7 +121,7 @@ class Registry:
         """Remove a connection. Return the registrations that it has left, and whether each has ended."""
         return self._forget(peer, list(self._peers.get(peer, ())))
 
-    def held(self, peer: Peer) -> Mapping[tuple[str, str], Callee]:
+    def held(self, peer: Peer) -> Mapping[tuple[str, str], PeerExecutor]:
         """Return the connection's callees, by the pattern's text and the agent id."""
         return self._peers.get(peer, {})
 

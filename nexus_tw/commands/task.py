@@ -18,7 +18,7 @@ from nexus_tw.commands.outcomes import Failure
 from nexus_tw.commands.states import MOVES, State
 from nexus_tw.interfaces.peers import Caller, Peer, Reason
 from nexus_tw.interfaces.realm import CommandReply
-from nexus_tw.model.commands import CommandProgress, CommandRequest, CommandResult, Outcome
+from nexus_tw.model.commands import CommandRequest, Outcome, ProgressReport, ResultReport
 from nexus_tw.model.errors import NexusError, invalid
 from nexus_tw.model.names import check_name
 from nexus_tw.model.policy import Principal
@@ -263,7 +263,7 @@ class CommandRecord:
         return any(waiting == reply for waiting, _ in self._waiters)
 
     def progress(self, agent_id: str | None, data: Raw) -> None:
-        progress = CommandProgress(self.id, data, agent_id)
+        progress = ProgressReport(self.id, data, agent_id)
         for reply, _ in list(self._waiters):
             _guarded(reply.progress, progress)
 
@@ -291,24 +291,24 @@ class CommandRecord:
                 if execution.ended:
                     reply.result(self._of_one(execution))
 
-    def _answer(self) -> CommandResult | NexusError:
+    def _answer(self) -> ResultReport | NexusError:
         """Return the final answer, which every waiter gets."""
         if self.error is not None:
             return self.error
         if self.multi_target:
-            return CommandResult(self.id, self.name, [_outcome(execution) for execution in self.executions])
+            return ResultReport(self.id, self.name, [_outcome(execution) for execution in self.executions])
         outcome = self.executions[0].outcome
         assert isinstance(outcome, Raw), outcome
-        return CommandResult(self.id, self.name, Outcome(None, outcome))
+        return ResultReport(self.id, self.name, Outcome(None, outcome))
 
-    def _conclude(self, reply: CommandReply, answer: CommandResult | NexusError) -> None:
+    def _conclude(self, reply: CommandReply, answer: ResultReport | NexusError) -> None:
         if isinstance(answer, NexusError):
             reply.error(answer, self.id)
         else:
             reply.result(answer)
 
-    def _of_one(self, execution: Execution) -> CommandResult:
-        return CommandResult(self.id, self.name, _outcome(execution))
+    def _of_one(self, execution: Execution) -> ResultReport:
+        return ResultReport(self.id, self.name, _outcome(execution))
 
 
 def _outcome(execution: Execution) -> Outcome:

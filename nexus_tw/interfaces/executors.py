@@ -1,7 +1,7 @@
 """The contract between a caller's half and whatever carries out its command or call.
 
-A command or call has two halves. The caller's half (`nexus_tw.commands.tasks` for commands, `nexus_tw.commands.calls` for plain
-calls) picks an executor and hands it an `Invocation`; from then on the two exchange no more than what is written here. An
+A command or call has two halves. The caller's half (`nexus_tw.commands.executions` for commands, `nexus_tw.commands.calls` for
+plain calls) picks an executor and hands it an `Invocation`; from then on the two exchange no more than what is written here. An
 executor is a connected peer acting as an agent, a command handler in Python, or a procedure of the server. An agent on another
 node would be one more class that keeps this contract.
 """
@@ -50,7 +50,8 @@ class Executor(Protocol):
         """Whether it can be interrupted. One that cannot is given no commands, and its calls have no timeout."""
 
     def room(self, size: int) -> bool:
-        """Return whether it can take `size` bytes of arguments now. Asked before `start` and `further`; changes nothing."""
+        """Return whether it can take `size` bytes of arguments now; changes nothing. Asked before `start` and `further`; a
+        local executor always has room, and need not be asked."""
 
     def start(self, invocation: Invocation, principal: Principal | None) -> None:
         """Begin to carry it out. Raise `NexusError` to refuse it.

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from msgspec import Raw
 
 from nexus_tw.interfaces.peers import Fail, Invocation, Peer, Registration, Subscription
-from nexus_tw.model.commands import CommandAnswer, CommandProgress, CommandRequest, CommandResult
+from nexus_tw.model.commands import CommandAnswer, CommandRequest, ProgressReport, ResultReport
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.events import Event, EventMetadata, Recipient
 from nexus_tw.model.names import Pattern
@@ -118,10 +118,10 @@ class CommandReply(Protocol):
         """Charge an answer that is sent again, of about `size` bytes, to the client's rate. Return False if it cannot be sent
         now because too much is waiting in the client's send queue."""
 
-    def progress(self, progress: CommandProgress) -> None:
+    def progress(self, progress: ProgressReport) -> None:
         """Report the executor's progress."""
 
-    def result(self, result: CommandResult) -> None:
+    def result(self, result: ResultReport) -> None:
         """Report the final result, or before it the outcome of one of several targets."""
 
     def error(self, error: NexusError, command_id: str) -> None:
@@ -234,7 +234,7 @@ class Verbs(Protocol):
     def invocation(self, peer: Peer, number: int) -> Invocation | None:
         """Return the peer's open invocation with that id; None if it is over."""
 
-    def progress(self, peer: Peer, progress: CommandProgress) -> None: ...
+    def progress(self, peer: Peer, progress: ProgressReport) -> None: ...
 
     def result(self, peer: Peer, answer: CommandAnswer) -> None: ...
 

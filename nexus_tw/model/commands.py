@@ -26,7 +26,7 @@ class CommandRequest(Struct, frozen=True, gc=False):
     retries: int = 0  # further attempts if the agent is lost
 
 
-class CommandProgress(Struct, frozen=True, gc=False):
+class ProgressReport(Struct, frozen=True, gc=False):
     """Intermediate data of a command that is being executed.
 
     `agent_id` is None if the server itself executes it, or if the executor did not name its agent.
@@ -56,7 +56,7 @@ class Outcome(Struct, frozen=True, gc=False):
     message: str | None = None
 
 
-class CommandResult(Struct, frozen=True, gc=False):
+class ResultReport(Struct, frozen=True, gc=False):
     """A result for the caller; all callers that wait for the command get the same object.
 
     `outcome` is that of the only executor (without `agent_id`), that of one target of several, or the list of all targets'
@@ -68,7 +68,7 @@ class CommandResult(Struct, frozen=True, gc=False):
     outcome: Outcome | list[Outcome]
     forms: dict[str, Raw] = field(default_factory=dict)
 
-    def form(self, name: str, make: Callable[[CommandResult], Raw]) -> Raw:
+    def form(self, name: str, make: Callable[[ResultReport], Raw]) -> Raw:
         """Return the result in the form of protocol `name`; `make` builds it once for all waiting callers."""
         form = self.forms.get(name)
         if form is None:

@@ -33,7 +33,7 @@ from nexus_tw.interfaces.realm import (
 )
 from nexus_tw.model import settings
 from nexus_tw.model.budgets import Budget
-from nexus_tw.model.commands import CommandAnswer, CommandProgress, CommandRequest
+from nexus_tw.model.commands import CommandAnswer, CommandRequest, ProgressReport
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.events import EventMetadata, Recipient
 from nexus_tw.model.metrics import Metrics
@@ -274,7 +274,7 @@ class Realm:
     def invocation(self, peer: Peer, number: int) -> Invocation | None:
         return self._invocations.get(peer, number)
 
-    def progress(self, peer: Peer, progress: CommandProgress) -> None:
+    def progress(self, peer: Peer, progress: ProgressReport) -> None:
         self._answers.progress(peer, progress)
 
     def result(self, peer: Peer, answer: CommandAnswer) -> None:

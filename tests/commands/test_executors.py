@@ -8,7 +8,7 @@ import pytest
 from msgspec import Raw
 from twisted.internet.defer import Deferred
 
-from nexus_tw.commands.callees import Callee
+from nexus_tw.commands.callees import PeerExecutor
 from nexus_tw.commands.calls import Calls
 from nexus_tw.commands.handlers import HELD, HandlerExecutor
 from nexus_tw.commands.invocations import Invocations, PendingInvocation
@@ -48,7 +48,7 @@ class Known:
     def _executor(self, kind: str) -> Executor:
         if kind == "callee":
             registration = SharedRegistration(1, Pattern.parse("deploy"), "single", 0)
-            return Callee(Invocations(Limits()), RecordingPeer(), "a", registration)
+            return PeerExecutor(Invocations(Limits()), RecordingPeer(), "a", registration)
         if kind == "handler":
             return HandlerExecutor(self._handle, Budget("handler_bytes", HELD, Limits(), Metrics()))
         return ProcedureExecutor(self._reply, lambda _number: self.peer)

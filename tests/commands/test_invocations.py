@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from nexus_tw.commands import invocations as module
-from nexus_tw.commands.callees import Callee
+from nexus_tw.commands.callees import PeerExecutor
 from nexus_tw.commands.invocations import Invocations, PendingInvocation
 from nexus_tw.commands.registry import SharedRegistration
 from nexus_tw.interfaces.peers import Peer
@@ -40,8 +40,8 @@ class World:
         self.table = Invocations(Limits())
         self.caller = caller(RecordingPeer())
 
-    def callee(self, peer: RecordingPeer, agent_id: str = "a") -> Callee:
-        return Callee(self.table, peer, agent_id, REGISTRATION)
+    def callee(self, peer: RecordingPeer, agent_id: str = "a") -> PeerExecutor:
+        return PeerExecutor(self.table, peer, agent_id, REGISTRATION)
 
     def make(self, peer: RecordingPeer, command_id: str = "", agent_id: str = "a") -> tuple[PendingInvocation, RecordingHalf]:
         half = RecordingHalf()
@@ -56,7 +56,7 @@ class World:
 
 
 def peer_of(invocation: PendingInvocation) -> Peer:
-    assert isinstance(invocation.executor, Callee)
+    assert isinstance(invocation.executor, PeerExecutor)
     return invocation.executor.peer
 
 

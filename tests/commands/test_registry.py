@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from nexus_tw.commands.callees import Callee
+from nexus_tw.commands.callees import PeerExecutor
 from nexus_tw.commands.invocations import Invocations
 from nexus_tw.commands.registry import Registry, SharedRegistration
 from nexus_tw.interfaces.peers import Peer
@@ -28,7 +28,7 @@ class Executor(NamedTuple):
     agent_id: str
 
 
-def shared(callee: Callee) -> SharedRegistration:
+def shared(callee: PeerExecutor) -> SharedRegistration:
     assert isinstance(callee.registration, SharedRegistration)
     return callee.registration
 
@@ -45,7 +45,7 @@ class World:
         callee = self.registry.pick(name, agent_id)
         if callee is None:
             return None
-        assert isinstance(callee, Callee)
+        assert isinstance(callee, PeerExecutor)
         assert callee in shared(callee).callees and shared(callee).pattern.matches(name)
         return Executor(callee.peer, callee.agent_id)
 
@@ -329,7 +329,7 @@ class RegistryAgainstModel(RuleBasedStateMachine):
         assert (callee is not None) == bool(matching)
         if callee is None:
             return
-        assert isinstance(callee, Callee)
+        assert isinstance(callee, PeerExecutor)
         registration, executor = shared(callee), Executor(callee.peer, callee.agent_id)
         pattern = registration.pattern
         assert pattern in matching

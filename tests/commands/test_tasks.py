@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from nexus_tw.commands.book import DAY
 from nexus_tw.commands.waiting import PAUSE
 from nexus_tw.interfaces.plugins import Invoked
-from nexus_tw.model.commands import CommandAnswer, CommandProgress, CommandRequest
+from nexus_tw.model.commands import CommandAnswer, CommandRequest, ProgressReport
 from nexus_tw.model.errors import ALREADY_REGISTERED, POLICY_CONFLICT, NexusError
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.payloads import ApplicationError, Payload
@@ -82,7 +82,7 @@ def test_a_connection_of_several_agents_is_told_which_is_meant_and_says_which_it
     assert [invocation.agent_id for invocation in gateway.got(CommandInvocation)] == ["a", "b"]
     world.answers.result(gateway, CommandAnswer(command_id="c", data=Raw(b"2"), agent_id="b"))
     with refusal("not_found"):
-        world.answers.progress(RecordingPeer(), CommandProgress(command_id="c", agent_id="a"))
+        world.answers.progress(RecordingPeer(), ProgressReport(command_id="c", agent_id="a"))
     world.answers.result(gateway, CommandAnswer(command_id="c", data=Raw(b"1")))
     results = [(result.agent_id, msgspec.json.encode(result.data)) for result in reply.results[:2]]
     assert [agent_id for agent_id, _ in results] == ["b", "a"]
@@ -140,7 +140,7 @@ def test_progress_goes_to_the_caller_as_it_comes(world: World) -> None:
     peer = world.agent("a")
     reply = world.call(command_id="c")
     for percent in (b"10", b"90"):
-        world.answers.progress(peer, CommandProgress(command_id="c", data=Raw(percent)))
+        world.answers.progress(peer, ProgressReport(command_id="c", data=Raw(percent)))
     assert [(told.command_id, told.agent_id, bytes(told.data)) for told in reply.progressed] == [
         ("c", "a", b"10"),
         ("c", "a", b"90"),
@@ -171,7 +171,7 @@ def test_only_who_executes_a_command_can_answer_it(world: World) -> None:
         with refusal("not_found"):
             world.answers.result(stranger, CommandAnswer(command_id=command_id))
         with refusal("not_found"):
-            world.answers.progress(stranger, CommandProgress(command_id=command_id))
+            world.answers.progress(stranger, ProgressReport(command_id=command_id))
     assert reply.ends == 0 and reply.progressed == []
 
 
@@ -180,7 +180,7 @@ def test_a_second_result_is_dropped_and_counted(world: World) -> None:
     reply = world.call(command_id="c")
     succeed(world, peer)
     succeed(world, peer)
-    world.answers.progress(peer, CommandProgress(command_id="c"))
+    world.answers.progress(peer, ProgressReport(command_id="c"))
     assert reply.ends == 1 and reply.progressed == []
     assert world.metrics.commands_late == 2
     assert world.statuses() == ["sent", "completed"]
@@ -193,8 +193,8 @@ def test_events_tell_how_a_command_goes(world: World) -> None:
     world.clock.advance(2)
     world.call(command_id="c", target="a", ttl=10.0)
     peer = world.agent("a")
-    world.answers.progress(peer, CommandProgress(command_id="c"))
-    world.answers.progress(peer, CommandProgress(command_id="c"))
+    world.answers.progress(peer, ProgressReport(command_id="c"))
+    world.answers.progress(peer, ProgressReport(command_id="c"))
     succeed(world, peer)
     assert world.statuses(agents=True) == [("a", "queued"), ("a", "sent"), ("a", "running"), ("a", "completed")]
     assert world.announced.of("task.updated")[0] == {
@@ -351,7 +351,7 @@ def test_a_command_that_waits_can_be_cancelled(world: World) -> None:
 def test_a_lost_agent_loses_its_commands(world: World) -> None:
     peer = world.agent("a")
     replies = [world.call() for _ in range(2)]
-    world.answers.progress(peer, CommandProgress(command_id=peer.got(CommandInvocation)[0].command_id))
+    world.answers.progress(peer, ProgressReport(command_id=peer.got(CommandInvocation)[0].command_id))
     world.lose(peer)
     world.lose(peer)
     assert [reply.code for reply in replies] == ["agent_lost"] * 2
@@ -1034,7 +1034,7 @@ class Anything(RuleBasedStateMachine):
         command_id = f"c{data.draw(st.integers(1, self.number))}"
         try:
             if progress:
-                self.world.answers.progress(peer, CommandProgress(command_id=command_id))
+                self.world.answers.progress(peer, ProgressReport(command_id=command_id))
             elif peer not in self.running[command_id]:
                 ends = [reply.ends for reply in self.replies[command_id]]
                 self.world.answers.result(peer, CommandAnswer(command_id=command_id))

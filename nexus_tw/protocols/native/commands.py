@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from nexus_tw.model.commands import CommandAnswer, CommandProgress, CommandRequest, CommandResult, Outcome
+from nexus_tw.model.commands import CommandAnswer, CommandRequest, Outcome, ProgressReport, ResultReport
 from nexus_tw.protocols.native import messages
 
 _FORM: Final = "json"
@@ -28,9 +28,9 @@ def request_of(message: messages.Command) -> CommandRequest:
     )
 
 
-def progress_of(message: messages.Progress) -> CommandProgress:
+def progress_of(message: messages.Progress) -> ProgressReport:
     """Return an agent's progress."""
-    return CommandProgress(message.command_id, message.data, message.agent_id)
+    return ProgressReport(message.command_id, message.data, message.agent_id)
 
 
 def answer_of(message: messages.Result) -> CommandAnswer:
@@ -38,12 +38,12 @@ def answer_of(message: messages.Result) -> CommandAnswer:
     return CommandAnswer(message.command_id, message.data, message.status, message.message, message.agent_id)
 
 
-def progress_message(progress: CommandProgress, id_: messages.Id = None) -> messages.CommandProgress:
+def progress_message(progress: ProgressReport, id_: messages.Id = None) -> messages.CommandProgress:
     """Return a caller's progress message; `id_` is that of its `command`."""
     return messages.CommandProgress(id=id_, command_id=progress.command_id, data=progress.data, agent_id=progress.agent_id)
 
 
-def result_message(result: CommandResult, id_: messages.Id = None) -> messages.CommandResult:
+def result_message(result: ResultReport, id_: messages.Id = None) -> messages.CommandResult:
     """Return a caller's result message; `id_` is that of its `command`. The JSON is encoded once for all waiting callers."""
     outcome = result.outcome
     agent_id = None
@@ -62,7 +62,7 @@ def result_message(result: CommandResult, id_: messages.Id = None) -> messages.C
     return messages.CommandResult(id=id_, command_id=result.command_id, status="success", agent_id=agent_id, data=data)
 
 
-def _data(result: CommandResult) -> Raw:
+def _data(result: ResultReport) -> Raw:
     outcome = result.outcome
     if isinstance(outcome, Outcome):
         assert outcome.result is not None

@@ -15,7 +15,7 @@ from nexus_tw.interfaces.peers import Encoding, Invocation, Reason, Registration
 from nexus_tw.interfaces.realm import SubscribeReply, SubscribeRequest, Verbs
 from nexus_tw.interfaces.sessions import Link
 from nexus_tw.model import events
-from nexus_tw.model.commands import CommandProgress, CommandResult
+from nexus_tw.model.commands import ProgressReport, ResultReport
 from nexus_tw.model.errors import TOO_MANY_ERRORS, UNSUPPORTED, Close, NexusError, invalid, misshapen
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.payloads import Payload
@@ -398,10 +398,10 @@ class _Reply:
     def affords(self, size: int) -> bool:
         return self._session._link.affords(size)
 
-    def progress(self, progress: CommandProgress) -> None:
+    def progress(self, progress: ProgressReport) -> None:
         self._session.send(progress_message(progress, self._id))
 
-    def result(self, result: CommandResult) -> None:
+    def result(self, result: ResultReport) -> None:
         self._session.send(result_message(result, self._id))
 
     def error(self, error: NexusError, command_id: str) -> None:

@@ -11,12 +11,12 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from nexus_tw.commands.callees import Callee
+from nexus_tw.commands.callees import PeerExecutor
 from nexus_tw.commands.invocations import Invocations, PendingInvocation
 from nexus_tw.commands.registry import SharedRegistration
 from nexus_tw.interfaces.peers import Fail, Peer
 from nexus_tw.interfaces.realm import CommandReply, SubscribeReply, SubscribeRequest, Verbs
-from nexus_tw.model.commands import CommandAnswer, CommandProgress, CommandRequest, CommandResult, Outcome
+from nexus_tw.model.commands import CommandAnswer, CommandRequest, Outcome, ProgressReport, ResultReport
 from nexus_tw.model.errors import SHUTTING_DOWN, TOO_MANY_ERRORS, NexusError
 from nexus_tw.model.events import EventMetadata
 from nexus_tw.model.metrics import Metrics
@@ -128,7 +128,7 @@ class RecordingVerbs:
     def unregister(self, peer: Peer, commands: list[str]) -> None:
         self._ask("unregister", commands)
 
-    def progress(self, peer: Peer, progress: CommandProgress) -> None:
+    def progress(self, peer: Peer, progress: ProgressReport) -> None:
         self._ask("command_progress", progress.command_id, bytes(progress.data), progress.agent_id)
 
     def result(self, peer: Peer, answer: CommandAnswer) -> None:
@@ -233,7 +233,7 @@ def test_a_client_is_given_what_it_shall_execute(world: World, gateway: bool) ->
     registration = SharedRegistration(1, Pattern.parse("deploy"), "roundrobin", 0)
     invocation = PendingInvocation(
         RecordingHalf(),
-        Callee(Invocations(Limits()), session, "agent-7", registration),
+        PeerExecutor(Invocations(Limits()), session, "agent-7", registration),
         "deploy",
         Payload.of_value(b'{"env":"prod"}'),
         caller(by),
@@ -272,7 +272,7 @@ def test_what_a_wamp_client_calls_with_are_the_parameters(world: World, data: by
     registration = SharedRegistration(1, Pattern.parse("deploy"), "roundrobin", 0)
     payload = Payload.of_value(data, "pair")
     by = caller(RecordingPeer())
-    callee = Callee(table, session, "a", registration)
+    callee = PeerExecutor(table, session, "a", registration)
     callee.start(PendingInvocation(RecordingHalf(), callee, "deploy", payload, by, NOW), None)
     (told,) = world.link.messages
     assert told["parameters"] == parameters
@@ -429,8 +429,8 @@ def test_the_members_of_a_command_arrive_as_sent(world: World) -> None:
 def test_what_a_command_leads_to_carries_the_id_of_the_question(world: World, extra: dict[str, Any]) -> None:
     assert world.send(type="command", command="deploy", **extra) == []
     (reply,) = world.verbs.replies
-    reply.progress(CommandProgress(command_id="c", agent_id="a", data=Raw(b"50")))
-    reply.result(CommandResult("c", "deploy", Outcome(None, Raw(b"[1]"))))
+    reply.progress(ProgressReport(command_id="c", agent_id="a", data=Raw(b"50")))
+    reply.result(ResultReport("c", "deploy", Outcome(None, Raw(b"[1]"))))
     reply.error(NexusError("timeout", "Command execution failed: timeout"), "c")
     assert world.link.messages == [
         {"type": "command_progress", "commandId": "c", "agentId": "a", "data": 50, **extra},
