@@ -49,7 +49,7 @@ def main() -> None:
         try:
             node.reconfigure(settings)
         except ConfigError as error:
-            logger.error("The new configuration cannot be taken by this worker: {error}", error=error)
+            logger.error("The new configuration cannot be applied by this worker: {error}", error=error)
         else:
             log.take(settings.log)
         launch.took()

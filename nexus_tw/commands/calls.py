@@ -200,7 +200,7 @@ class PlainCall:
             reply.error(error)
 
     def lost(self) -> None:
-        self.failed(NexusError("agent_lost", "who executed it is gone"))
+        self.failed(NexusError("agent_lost", "its executor is gone"))
 
     def overran(self, _alone: bool) -> None:
         self.failed(NexusError("too_large", TOO_LONG))
@@ -249,11 +249,11 @@ _SERVER: Final = Caller(0, "", "")
 
 
 def _busy(name: str) -> NexusError:
-    return NexusError("rate_limited", f"who executes {name} has not read yet what was sent to it before")
+    return NexusError("rate_limited", f"the executor of {name} has not read its earlier messages yet")
 
 
 def _no_parts(name: str) -> NexusError:
-    return UNSUPPORTED.error(f"who executes {name} does not take arguments in parts")
+    return UNSUPPORTED.error(f"the executor of {name} does not accept arguments in parts")
 
 
 def _target(procedure: str) -> tuple[str, str | None]:

@@ -225,8 +225,8 @@ class Executions:
         self._end(execution, State.FAILED, failed(error.code, error.message))
 
     def attempt_overran(self, execution: Execution, alone: bool) -> None:
-        """Treat the end as the result of an answer that is too long, for which a further attempt would close the next agent,
-        too: once that is certain, or has happened twice."""
+        """End the execution with `too_large` if its answer must have been the long message, or at the second time; otherwise
+        retry. A further attempt would only close the next agent, too."""
         if alone or execution.suspect:
             self._end(execution, State.FAILED, failed("too_large", TOO_LONG))
         else:

@@ -183,7 +183,7 @@ class _Run:
         self.cancelled = True
         self._threads.leave(self)
         if not self.result.called:
-            self.result.errback(NexusError(code, "nobody waits any more"))
+            self.result.errback(NexusError(code, "no caller waits any more"))
 
     def _tell(self, body: Raw) -> None:
         self._room.release()

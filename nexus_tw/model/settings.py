@@ -55,7 +55,7 @@ class Bus(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Kept(Struct, frozen=True, forbid_unknown_fields=True):
-    """How much of the past of the event types of one pattern is kept; None: as for all types."""
+    """The bounds of the history of event types that match one pattern; None: those for all types."""
 
     count: Count | None = None
     age: Seconds | None = None
@@ -63,7 +63,7 @@ class Kept(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class History(Struct, frozen=True, forbid_unknown_fields=True):
-    """How much of the past of each event type is kept: what exceeds any of these is dropped. `count = 0`: nothing is kept."""
+    """The bounds of each type's history; the oldest events beyond any of them are dropped. `count = 0`: no history."""
 
     count: Count = 1000  # events
     age: Seconds = 300.0

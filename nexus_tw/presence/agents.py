@@ -65,7 +65,7 @@ class Presence:
         ids = self._ids.get(peer, {})
         most = self._limits.agents
         if 0 < most <= len(ids):
-            return NexusError("limit_exceeded", f"One connection cannot act for more than {most} agents (limits.agents)")
+            return NexusError("limit_exceeded", f"One connection cannot represent more than {most} agents (limits.agents)")
         account = peer.principal.account
         error = self._agents.refusal(account)
         if error is not None:

@@ -25,7 +25,7 @@ MOST_BYTES: Final = 1048576  # of messages in one line, in addition to limits.wa
 ALL_BYTES: Final = 67108864  # of messages in all lines of a realm on this node
 PLACE: Final = 512  # bytes of overhead that each message counts in ALL_BYTES
 
-_guarded: Final = Guard(__name__, "What a client asked for could not be done in its turn")
+_guarded: Final = Guard(__name__, "A queued request of a client could not be carried out")
 
 
 class Place:

@@ -140,7 +140,7 @@ def _publish_options(given: dict[str, Any]) -> PublishOptions:
     except msgspec.ValidationError as error:
         raise invalid("publish_options", str(error)) from None
     if options.enc_algo is not None:
-        raise invalid("publish_options.enc_algo", "is of no use: a testament has args and kwargs")
+        raise invalid("publish_options.enc_algo", "must not be given: a testament has args and kwargs")
     return options
 
 

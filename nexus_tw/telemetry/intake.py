@@ -1,6 +1,6 @@
 """The intake of telemetry: accept, gather, commit, acknowledge and announce samples.
 
-An acknowledgement waits for the disk, so samples share the wait: those that arrive during one commit are the next one.
+An acknowledgement waits for the disk, so samples share commits: those that arrive during one commit form the next batch.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Announce = Callable[[str, bytes, str], None]
 # A tuple, since one is made for every message.
 _Entry = tuple[Sample, bytes, Ok, Fail, str]
 
-_guarded: Final = Guard(__name__, "Telling of stored telemetry failed")
+_guarded: Final = Guard(__name__, "Stored telemetry could not be announced or acknowledged")
 
 
 class Telemetry:
@@ -62,8 +62,8 @@ class Telemetry:
         limits: Limits,
         retention: float,
     ) -> None:
-        """`announce` publishes an event (type, JSON, account); `clock` tells the time since the epoch; `retention` in s, 0
-        for ever."""
+        """`announce` publishes an event (type, JSON, account); `clock` gives the time since the epoch; `retention` is in
+        seconds, 0: for ever."""
         self._store = store
         self._guest = PluginRunner("The store")
         self._announce = announce
@@ -191,7 +191,7 @@ class Telemetry:
             self._outage.fails(error.message)
             self._ended(batch, _failed("store_unavailable", error.message))
         else:
-            self._log.failure("The store failed in a way that it should not", failure)
+            self._log.failure("The store raised an unexpected exception", failure)
             self._ended(batch, _failed("store_unavailable", "the store failed"))
 
     def _ended(self, batch: Sequence[_Entry], failure: NexusError | None) -> None:

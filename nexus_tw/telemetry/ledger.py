@@ -27,7 +27,7 @@ class Ledger:
         self._subjects = Quotas("subject", limits, retention, metrics)
         self._agents = Quotas("agent", limits, retention, metrics)
         self._store: Any = store if ITallies.providedBy(store) else None
-        self._outage = Outage("Saving how much telemetry is kept of whom")
+        self._outage = Outage("Saving the counts of telemetry quotas")
 
     @property
     def due(self) -> bool:

@@ -45,7 +45,7 @@ LEAST: Final = 8  # frames of each connection processed in a turn
 RECOVERED: Final = 0.1  # of the bucket: the level from which on the client no longer exceeds its rate
 
 
-_guarded: Final = Guard("nexus_tw.transport.conversation", "Telling whether a client is still there")
+_guarded: Final = Guard("nexus_tw.transport.conversation", "The result of a client's probe could not be passed on")
 
 
 class Shared:

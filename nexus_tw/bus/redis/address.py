@@ -118,7 +118,7 @@ def _place(text: str, default: int) -> tuple[str, int]:
     if text.startswith("["):  # an IPv6 address, RFC 3986 section 3.2.2
         host, bracket, port = text[1:].partition("]")
         if not bracket or (port and not port.startswith(":")):
-            raise _wrong("an IPv6 address stands in brackets")
+            raise _wrong("an IPv6 address must be in brackets")
         port = port[1:]
     else:
         host, _, port = text.partition(":")
