@@ -33,6 +33,10 @@ class Reload:
         self._one_off = configuration.one_off
         self._reread = reread
 
+    def take(self, settings: Settings) -> None:
+        """The server has taken these settings, which `read` returned."""
+        self.held = settings
+
     def read(self) -> tuple[Settings, list[str]]:
         """Read the configuration; return the result of `renewed`. Raise `ConfigError` if it is unusable."""
         read = self._reread()

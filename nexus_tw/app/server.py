@@ -44,7 +44,7 @@ from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.http.api import Api
 from nexus_tw.transport.http.past import Past
 from nexus_tw.transport.http.routes import Root
-from nexus_tw.transport.http.site import site
+from nexus_tw.transport.http.site import BoundedSite
 from nexus_tw.transport.http.status import Status
 from nexus_tw.transport.rawsocket import RawSockets
 from nexus_tw.transport.websocket import Doorway
@@ -172,7 +172,7 @@ class Server:
         routes = {**status.routes(), **api.routes(), **Past(realm).routes()}
 
         def make_site(upgrade: Callable[[Request], None]) -> Site:
-            return site(Root(routes, admission, upgrade), reactor, limits.headers, BODY_MESSAGES * limits.message)
+            return BoundedSite(Root(routes, admission, upgrade), reactor, limits.headers, BODY_MESSAGES * limits.message)
 
         self.doors = Doors(reactor, admission, doorway, make_site, limits, rawsockets)
 

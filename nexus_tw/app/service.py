@@ -167,7 +167,7 @@ class RunnerService(Service):
         except ConfigError as error:
             self._log.error("SIGHUP: the configuration cannot be taken, and nothing has changed: {error}", error=error)
             return
-        reload.held = settings
+        reload.take(settings)
         if self._lines is not None:
             self._lines.take(settings.log)
         if fixed:

@@ -1,1 +1,1 @@
-"""Realms: one world of events, commands and agents each."""
+"""Realms: separate worlds of events, commands and agents."""

@@ -1,8 +1,8 @@
-"""Authorizers: somebody's own say in what WAMP clients may do, asked where the grants of a role say no.
+"""Authorization: an operator's authorizer decides what WAMP clients may do beyond the grants of their roles.
 
-A role's grants hold without asking: so who provides an authorizer by a procedure can register it, and what is granted
-costs nothing. What is not granted is the authorizer's to allow. Its answers are remembered for a while. One that fails, is
-away or too slow allows nothing.
+Actions that a role grants are allowed without asking, so that they cost nothing and the client that provides an authorizer
+as a procedure can register it. The authorizer decides all others; its answers are cached for a while. If it fails, is away
+or is too slow, the action is denied.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from nexus_tw.interfaces.peers import Fail
+from nexus_tw.interfaces.realm import AuthorizeRequest
 from nexus_tw.model.budgets import Budget
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
-from nexus_tw.model.names import MAX_BYTES, Pattern
+from nexus_tw.model.names import MAX_BYTES
 from nexus_tw.model.policy import Action, Principal, forbidden
 from nexus_tw.model.settings import Limits, Realm
 from nexus_tw.runtime import plugins
@@ -29,18 +30,19 @@ from nexus_tw.runtime.guard import Guard
 from nexus_tw.runtime.plugin_runner import PluginRunner
 
 PROCEDURE: Final = "procedure:"
-REMEMBERED: Final = 16384  # answers of one realm
-LIFETIME: Final = 10.0  # s that an answer holds
+REMEMBERED: Final = 16384  # cached answers of one realm
+LIFETIME: Final = 10.0  # s until a cached answer expires
 WAITING: Final = 4096  # requests of one realm that wait for an answer
 
-# Who asked: what to call if it is allowed or not, and the account that the request counts on.
+# A waiting request: the functions to call if it is allowed or denied, and the account that it counts on.
 _Waiter = tuple[Callable[[], None], Fail, str]
 
 _guarded: Final = Guard(__name__, "Telling what the authorizer said")
 
 
 class Question(NamedTuple):
-    """May this principal do this? `action` is subscribe, publish, call or register, `match` exact, prefix or wildcard.
+    """Asks whether a principal may do this: `action` is subscribe, publish, call or register; `match` exact, prefix or
+    wildcard.
 
     A subject is one of its `issuer`'s: `jwt:ISS`, `plugin:NAME`, `anonymous`; empty for those of the configuration file.
     """
@@ -55,21 +57,22 @@ class Question(NamedTuple):
 
 
 Authorizer = Callable[[Question], Awaitable[Any] | Any]
-"""True, or an object with the member `allow` true, allows; anything else does not. May be a Deferred or coroutine of that."""
+"""Returns True, or an object whose member `allow` is true, to allow the action; anything else denies it. The answer may be a
+Deferred or a coroutine."""
 
 
 Call = Callable[[str, list[Any], Callable[[Any], None]], None]
-"""How the server itself calls a procedure of the realm: URI, positional arguments, and what is called once with the first
-positional result or a `NexusError`, `timeout` among them."""
+"""Calls a procedure of the realm for the server itself: URI, positional arguments, and a function that is called once with the
+first positional result or a `NexusError`, such as `timeout`."""
 
 
 def procedure_of(authorizer: str) -> str | None:
-    """The URI of an authorizer that is a WAMP procedure; None for any other."""
+    """Return the URI of an authorizer that is a WAMP procedure; None for any other."""
     return authorizer.removeprefix(PROCEDURE) if authorizer.startswith(PROCEDURE) else None
 
 
 def authorizer_of(name: str, realm: Realm, call: Call) -> Authorizer | None:
-    """The authorizer of the realm of that name, None where it has none; `ConfigError` where it cannot be imported.
+    """Return the authorizer of the realm; None if it has none. Raise `ConfigError` if it cannot be imported.
 
     A procedure gets the arguments `{realm, authid, authrole, issuer?}`, URI, action and `{match}`.
     """
@@ -91,21 +94,21 @@ def authorizer_of(name: str, realm: Realm, call: Call) -> Authorizer | None:
 
 
 class Authorization:
-    """What clients may do in one realm."""
+    """Asks the authorizer of one realm, and caches its answers."""
 
     _log = Logger()
 
     def __init__(
         self, realm: str, authorizer: Authorizer, clock: IReactorTime, limits: Limits, metrics: Metrics
     ) -> None:
-        """`limits.authorizer` bounds each question, also where calls have no limit."""
+        """`limits.authorizer` bounds the time of each question, also if calls have no limit."""
         self._realm = realm
         self._authorizer = authorizer
         self._guest = PluginRunner(f"The authorizer of {realm}")
         self._clock = clock
         self._limits = limits
         self._metrics = metrics
-        self._answers: dict[Question, tuple[bool, float]] = {}  # and until when it holds; oldest first
+        self._answers: dict[Question, tuple[bool, float]] = {}  # and when it expires; oldest first
         self._waiting: dict[Question, list[_Waiter]] = {}
         self._waiters = Budget("authorizer_requests", WAITING, limits, metrics, "rate_limited")
         self._failing = False
@@ -113,17 +116,15 @@ class Authorization:
     def ask(
         self,
         principal: Principal,
-        action: Action,
-        uri: str,
+        request: AuthorizeRequest,
         allowed: Callable[[], None],
         denied: Fail,
-        pattern: Pattern | None = None,
     ) -> None:
-        """Call `allowed`, or `denied` with the reason, once: before this returns if the answer is remembered.
+        """Call `allowed`, or `denied` with the reason, once: before this returns if the answer is cached.
 
-        Whoever asks has looked at the role's grants before. `pattern` is what `uri` stands for if it is a prefix or a wildcard.
-        The client may be gone when it is answered.
+        Call it only for a request that the role does not grant. The client may be gone by the time of the answer.
         """
+        action, uri, pattern, _ = request
         match = "exact" if pattern is None or pattern.exact else "wildcard" if pattern.tail is None else "prefix"
         question = Question(self._realm, principal.subject, principal.role, action, uri, match, principal.issuer)
         remembered = self._recall(question)
@@ -144,8 +145,9 @@ class Authorization:
             self._ask(self._authorizer, question)
 
     @staticmethod
-    def grants(principal: Principal, action: Action, uri: str, pattern: Pattern | None) -> bool:
-        """Return whether the principal's role allows it, so that nobody has to be asked."""
+    def grants(principal: Principal, request: AuthorizeRequest) -> bool:
+        """Return whether the principal's role grants it, so that the authorizer need not be asked."""
+        action, uri, pattern, _ = request
         return principal.allows(action, uri) if pattern is None else principal.covers(action, pattern)
 
     def _ask(self, authorizer: Authorizer, question: Question) -> None:
@@ -154,7 +156,7 @@ class Authorization:
             answer.addTimeout(self._limits.authorizer, self._clock)
         answer.addCallback(_is_yes)
         answer.addCallbacks(self._answered, self._failed, callbackArgs=(question,), errbackArgs=(question,))
-        # Whatever still goes wrong is a fault of ours: it must be seen in the log, not when memory is next tidied up.
+        # Any other failure is a bug of the server: log it now, not when the Deferred is collected.
         answer.addErrback(lambda failure: self._log.failure("Telling what the authorizer said", failure=failure))
 
     def _answered(self, yes: bool, question: Question) -> None:
@@ -179,7 +181,7 @@ class Authorization:
             text, reason = "The authorizer of {realm} fails: {reason}", failure.getErrorMessage() or failure.type
             if failure.check(NexusError, TooLate):
                 self._log.error(text, realm=self._realm, reason=reason)
-            else:  # a fault in somebody's function: where it is shows in its traceback
+            else:  # a bug in the operator's function: its traceback shows where
                 self._log.failure(text, failure, LogLevel.error, realm=self._realm, reason=reason)
         for _, denied, _ in self._leave(question):
             _guarded(denied, error)
@@ -192,7 +194,7 @@ class Authorization:
         return waiting
 
     def _recall(self, question: Question) -> bool | None:
-        """What the authorizer said to this before, as long as that holds."""
+        """Return the cached answer; None if there is none or it has expired."""
         answer = self._answers.get(question)
         if answer is None:
             return None

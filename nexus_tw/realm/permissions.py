@@ -28,35 +28,34 @@ class Permissions:
         self, peer: Peer, request: AuthorizeRequest, allowed: Callable[[Principal], None], denied: Fail
     ) -> None:
         """See `Verbs.authorize`."""
-        action, uri, pattern, payload = request
         principal = peer.principal
         authorization = self._authorization
         if authorization is None:
             granted = True
-        elif action == "call":
-            granted = self._calls.granted(principal, uri)
+        elif request.action == "call":
+            granted = self._calls.granted(principal, request.uri)
         else:
-            granted = authorization.grants(principal, action, uri, pattern)
+            granted = authorization.grants(principal, request)
         if granted and not self._lines.waits(peer):
             allowed(principal)
             return
-        if action == "call":
-            denied = self._noted(peer, uri, denied)
+        if request.action == "call":
+            denied = self._noted(peer, request.uri, denied)
         try:
-            place = self._lines.place(peer, 0 if payload is None else payload.size)
+            place = self._lines.place(peer, 0 if request.payload is None else request.payload.size)
         except NexusError as error:
             denied(error)
             return
         if granted or authorization is None:
             place.ready(lambda: allowed(principal))
         else:
+            if request.action == "call":
+                request = request._replace(uri=self._calls.named(request.uri))
             authorization.ask(
                 principal,
-                action,
-                self._calls.named(uri) if action == "call" else uri,
+                request,
                 lambda: place.ready(lambda: allowed(EVERYTHING)),
                 lambda error: place.ready(lambda: denied(error)),
-                pattern,
             )
 
     def _noted(self, peer: Peer, uri: str, denied: Fail) -> Fail:

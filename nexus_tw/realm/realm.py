@@ -1,4 +1,4 @@
-"""A realm: one world of events, commands and agents, and the verbs by which sessions act in it."""
+"""A realm: a separate world of events, commands and agents, and the verbs that sessions use in it."""
 
 from __future__ import annotations
 

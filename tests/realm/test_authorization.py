@@ -9,6 +9,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from nexus_tw.interfaces.realm import AuthorizeRequest
 from nexus_tw.model.errors import ConfigError, NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
@@ -45,8 +46,9 @@ class Gate:
 
     def check(self, action: Action, uri: str, pattern: Pattern | None = None, who: Principal = ANN) -> list[str]:
         """All outcomes up to now, `yes` or an error's code."""
+        request = AuthorizeRequest(action, uri, pattern)
         self.authorization.ask(
-            who, action, uri, lambda: self.outcomes.append("yes"), lambda error: self.outcomes.append(error.code), pattern
+            who, request, lambda: self.outcomes.append("yes"), lambda error: self.outcomes.append(error.code)
         )
         return self.outcomes
 
@@ -66,7 +68,7 @@ class Gate:
     ],
 )
 def test_what_is_granted_needs_no_asking(action: Action, uri: str, pattern: Pattern | None, granted: bool) -> None:
-    assert Authorization.grants(ANN, action, uri, pattern) is granted
+    assert Authorization.grants(ANN, AuthorizeRequest(action, uri, pattern)) is granted
 
 
 def test_what_is_not_granted_is_the_authorizers_to_allow() -> None:
@@ -104,7 +106,8 @@ def test_what_does_not(answer: Any) -> None:
 def test_nothing_is_no_answer_that_allows() -> None:
     outcomes = list[str]()
     authorization = Authorization("realm1", lambda question: None, Clock(), Limits(authorizer=PATIENCE), Metrics())
-    authorization.ask(ANN, "call", "x", lambda: outcomes.append("yes"), lambda error: outcomes.append(error.code))
+    request = AuthorizeRequest("call", "x")
+    authorization.ask(ANN, request, lambda: outcomes.append("yes"), lambda error: outcomes.append(error.code))
     assert outcomes == ["forbidden"]
 
 
@@ -120,7 +123,8 @@ def test_an_answer_may_come_later_and_by_a_coroutine() -> None:
     outcomes = list[str]()
     authorization = Authorization("realm1", coroutine, Clock(), Limits(authorizer=PATIENCE), Metrics())
     for uri in ("x", "y"):
-        authorization.ask(ANN, "call", uri, lambda: outcomes.append("yes"), lambda error: outcomes.append(error.code))
+        request = AuthorizeRequest("call", uri)
+        authorization.ask(ANN, request, lambda: outcomes.append("yes"), lambda error: outcomes.append(error.code))
     assert outcomes == ["yes", "forbidden"]
 
 
@@ -142,9 +146,9 @@ def test_who_is_told_may_ask_again() -> None:
 
     def allowed() -> None:
         outcomes.append("first")
-        gate.authorization.ask(ANN, "call", "x", lambda: outcomes.append("again"), lambda error: None)
+        gate.authorization.ask(ANN, AuthorizeRequest("call", "x"), lambda: outcomes.append("again"), lambda error: None)
 
-    gate.authorization.ask(ANN, "call", "x", allowed, lambda error: None)
+    gate.authorization.ask(ANN, AuthorizeRequest("call", "x"), allowed, lambda error: None)
     gate.check("call", "x")
     gate.answers[0].callback(True)
     assert (outcomes, gate.outcomes) == (["first", "again"], ["yes"])
@@ -207,7 +211,8 @@ def test_one_that_raises_denies() -> None:
 
     outcomes: list[str] = []
     authorization = Authorization("realm1", raising, Clock(), Limits(authorizer=PATIENCE), Metrics())
-    authorization.ask(ANN, "call", "x", lambda: outcomes.append("yes"), lambda error: outcomes.append(error.code))
+    request = AuthorizeRequest("call", "x")
+    authorization.ask(ANN, request, lambda: outcomes.append("yes"), lambda error: outcomes.append(error.code))
     assert outcomes == ["internal"]
 
 
@@ -316,8 +321,9 @@ class Dealer:
         self.done.append(done)
 
     def check(self, uri: str = "x") -> None:
+        request = AuthorizeRequest("call", uri)
         self.authorization.ask(
-            ANN, "call", uri, lambda: self.outcomes.append("yes"), lambda error: self.outcomes.append(error.code)
+            ANN, request, lambda: self.outcomes.append("yes"), lambda error: self.outcomes.append(error.code)
         )
 
 

@@ -14,7 +14,7 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import provider
 
 from nexus_tw.interfaces.peers import Subscription
-from nexus_tw.interfaces.realm import SubscribeReply, SubscribeRequest
+from nexus_tw.interfaces.realm import AuthorizeRequest, SubscribeReply, SubscribeRequest
 from nexus_tw.model.errors import INTERNAL, SHUTTING_DOWN, NexusError
 from nexus_tw.model.events import Event
 from nexus_tw.model.metrics import Metrics
@@ -143,7 +143,7 @@ def test_a_waiter_of_an_authorizer_that_raises_keeps_the_answer_from_no_other(ye
     heard: list[Any] = []
     who = Principal("ann", "user", Role())
     for allowed, denied in ((fails, fails), (lambda: heard.append("yes"), lambda _error: heard.append("no"))):
-        authorization.ask(who, "publish", "a", allowed, denied)
+        authorization.ask(who, AuthorizeRequest("publish", "a"), allowed, denied)
     answer.callback(yes)
     assert (heard, logged) == (["yes" if yes else "no"], [Fault])
 
@@ -153,7 +153,7 @@ def test_a_waiter_of_an_authorizer_that_fails_and_raises_keeps_the_failure_from_
     authorization = Authorization("realm1", lambda _question: answer, Clock(), Limits(authorizer=5.0), Metrics())
     heard: list[NexusError] = []
     for denied in (fails, heard.append):
-        authorization.ask(Principal("ann", "user", Role()), "publish", "a", fails, denied)
+        authorization.ask(Principal("ann", "user", Role()), AuthorizeRequest("publish", "a"), fails, denied)
     answer.errback(RuntimeError("away"))
     assert [error.code for error in heard] == ["internal"] and logged[-1] is Fault
 

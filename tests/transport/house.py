@@ -28,7 +28,7 @@ from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.http.answers import Answer
 from nexus_tw.transport.http.exchange import Exchange
 from nexus_tw.transport.http.routes import Root
-from nexus_tw.transport.http.site import site
+from nexus_tw.transport.http.site import BoundedSite
 from nexus_tw.transport.listening.endpoints import listener
 from nexus_tw.transport.rawsocket import RawSockets
 from nexus_tw.transport.websocket import Doorway
@@ -196,7 +196,7 @@ class House:
         )
 
         def make_site(upgrade: Any) -> Any:
-            return site(Root({"/page": {"GET": self._page}}, admission, upgrade), clock, limits.headers, limits.message)
+            return BoundedSite(Root({"/page": {"GET": self._page}}, admission, upgrade), clock, limits.headers, limits.message)
 
         dialects = {JSON: self.raw_dialect, MSGPACK: self.raw_dialect, STRICT: Introducing(raw=True, introduces=False)}
         self.doors = Doors(

@@ -1,4 +1,4 @@
-"""The body of a request: nothing of it is kept before somebody who may send it is known, and no more than there is room for."""
+"""The body of a request: kept within bounds, and only once the client is authenticated."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from twisted.internet.defer import Deferred
 from nexus_tw.model.errors import NexusError
 from nexus_tw.transport.opening import Opening
 
-PIECES: Final = 1024  # in which a body may come, however small they are
-PASSED_OVER: Final = 128  # of these once the request is answered; past them the connection is closed
-PIECE: Final = 256  # bytes that further ones have to have on average
+PIECES: Final = 1024  # of any size, in which a body may arrive
+PASSED_OVER: Final = 128  # pieces that are skipped once the request is answered; after more the connection is closed
+PIECE: Final = 256  # bytes that further pieces must have on average
 
 
 class Body:
@@ -24,7 +24,7 @@ class Body:
         """`length` is what was announced, None for chunks; `largest` in bytes, 0 for any."""
         self.channel = channel
         self.empty = length == 0
-        self.gone = False  # the client is
+        self.gone = False  # the client has disconnected
         self.largest = largest
         self.whole = False
         self._bodies = self.channel.bodies

@@ -116,7 +116,7 @@ class Root(Resource):
 
     def _send(self, request: Any, answer: Answer) -> None:
         if request.body.unwelcome:
-            # What was announced would be taken for the next request if the client does not send it.
+            # If the client does not send the announced body, the server would read the next request as that body.
             request.channel.persistent = 0
         if not request.channel.persistent:
             request.setHeader("Connection", "close")

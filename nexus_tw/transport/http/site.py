@@ -64,11 +64,17 @@ class StreamedRequest(Request):
         return None
 
 
-def site(root: Root, reactor: Any, largest_head: int, largest_body: int) -> Site:
-    """Return a Twisted Web site with bounded requests (`largest_body` 0: bodies are not) and without an access log, which
-    would hold tokens."""
-    # No form is parsed: no token is looked for in one.
-    requests = partial(StreamedRequest, root.opened, largest_body)
-    made: Any = Site(root, requests, reactor=reactor, timeout=IDLE, parsePOSTFormSubmission=False)
-    made.protocol = lambda: Channel(largest_head, root.admission)
-    return made  # type: ignore[no-any-return]
+class BoundedSite(Site):
+    """A Twisted Web site with bounded requests, and without an access log, which would hold tokens."""
+
+    def __init__(self, root: Root, reactor: Any, largest_head: int, largest_body: int) -> None:
+        """Sizes are in bytes; `largest_body` 0 is any size."""
+        # No form is parsed: no token is looked for in one.
+        requests = partial(StreamedRequest, root.opened, largest_body)
+        super().__init__(root, requests, reactor=reactor, timeout=IDLE, parsePOSTFormSubmission=False)  # type: ignore[no-untyped-call]
+        self._largest_head = largest_head
+        self._admission = root.admission
+
+    def protocol(self) -> Channel:  # type: ignore[override]
+        """Return a new connection, for Twisted to complete."""
+        return Channel(self._largest_head, self._admission)

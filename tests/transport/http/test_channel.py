@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from nexus_tw.transport.http.channel import IDLE
 from nexus_tw.transport.http.routes import Root
-from nexus_tw.transport.http.site import site
+from nexus_tw.transport.http.site import BoundedSite
 from tests.client import request
 from tests.node import Nodes, limited
 from tests.transport.http.admission import admission
@@ -38,7 +38,8 @@ async def test_headers_larger_than_twisteds_own_limit_pass_where_they_may(nodes:
 @pytest.mark.parametrize("sent", [b"", b"GET /", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n"])
 def test_a_request_that_does_not_get_on_ends_the_connection_however_it_trickles(sent: bytes) -> None:
     clock = Clock()
-    channel: Any = site(Root({}, admission(clock), print), clock, 1000, 1000).buildProtocol(None)
+    site: Any = BoundedSite(Root({}, admission(clock), print), clock, 1000, 1000)
+    channel = site.buildProtocol(None)
     transport = StringTransportWithDisconnection()
     transport.protocol = channel
     channel.makeConnection(transport)
@@ -62,7 +63,8 @@ def test_a_request_that_does_not_get_on_ends_the_connection_however_it_trickles(
 def test_a_client_that_does_not_close_after_its_last_answer_is_dropped(sent: bytes) -> None:
     """As it could under TLS, where both sides close."""
     clock = Clock()
-    channel: Any = site(Root({}, admission(clock), print), clock, 1000, 1000).buildProtocol(None)
+    site: Any = BoundedSite(Root({}, admission(clock), print), clock, 1000, 1000)
+    channel = site.buildProtocol(None)
     transport: Any = StringTransport()
     channel.makeConnection(transport)
     channel.dataReceived(sent)

@@ -12,7 +12,7 @@ from twisted.internet.testing import StringTransportWithDisconnection
 
 from nexus_tw.model.settings import Http, Role, Settings
 from nexus_tw.transport.http.routes import Root
-from nexus_tw.transport.http.site import site
+from nexus_tw.transport.http.site import BoundedSite
 from tests.client import handshake, request
 from tests.node import TOKEN, Nodes, limited, turns, with_roles
 from tests.transport.http.admission import admission
@@ -171,7 +171,8 @@ class Broken(Root):
 
 
 def test_a_fault_of_the_servers_own_is_a_problem_document_too() -> None:
-    channel: Any = site(Broken({}, admission(Clock()), print), Clock(), 1000, 1000).buildProtocol(None)
+    site: Any = BoundedSite(Broken({}, admission(Clock()), print), Clock(), 1000, 1000)
+    channel = site.buildProtocol(None)
     transport = StringTransportWithDisconnection()
     transport.protocol = channel
     channel.makeConnection(transport)
