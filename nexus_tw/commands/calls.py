@@ -200,7 +200,7 @@ class PlainCall:
             reply.error(error)
 
     def lost(self) -> None:
-        self.failed(NexusError("agent_lost", "its executor is gone"))
+        self.failed(NexusError("agent_lost", "who executed it is gone"))
 
     def overran(self, _alone: bool) -> None:
         self.failed(NexusError("too_large", TOO_LONG))
