@@ -28,6 +28,7 @@ from nexus_tw.net.https import https_agent
 from nexus_tw.protocols import frames
 from nexus_tw.protocols.echo import EchoDialect
 from nexus_tw.protocols.native.session import JsonDialect
+from nexus_tw.protocols.sse.session import StreamDialect
 from nexus_tw.protocols.wamp.dialect import WampDialect
 from nexus_tw.protocols.wamp.encoding import WampFrames
 from nexus_tw.realm.realm import Realm
@@ -46,10 +47,11 @@ from nexus_tw.transport.http.past import Past
 from nexus_tw.transport.http.routes import Root
 from nexus_tw.transport.http.site import BoundedSite
 from nexus_tw.transport.http.status import Status
+from nexus_tw.transport.http.stream import EventStreams
+from nexus_tw.transport.opening import EVENTS
 from nexus_tw.transport.rawsocket import RawSockets
 from nexus_tw.transport.websocket import Doorway
 
-EVENTS = "/api/v1/events"
 WAMP = "/ws"
 BODY_MESSAGES = 16  # messages of the largest size that a request's body may hold
 
@@ -153,6 +155,16 @@ class Server:
             metrics,
             {codec.number: wamp(codec, "rawsocket", frames.rawsocket, raw_ping) for codec in CODECS.values()},
         )
+        streams = EventStreams(
+            reactor,
+            turn,
+            self._pulse,
+            self.connections,
+            limits,
+            metrics,
+            StreamDialect(realm, random, lambda: secrets.token_urlsafe(12)),
+            random,
+        )
         admission = Admission(
             ways, authenticators, self.connections, http, metrics, reactor, limits
         )
@@ -174,7 +186,7 @@ class Server:
         def make_site(upgrade: Callable[[Request], None]) -> Site:
             return BoundedSite(Root(routes, admission, upgrade), reactor, limits.headers, BODY_MESSAGES * limits.message)
 
-        self.doors = Doors(reactor, admission, doorway, make_site, limits, rawsockets)
+        self.doors = Doors(reactor, admission, doorway, make_site, limits, rawsockets, streams)
 
     def unready(self) -> str | None:
         """Return why this node should receive no new clients; None if it should."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from nexus_tw.interfaces.peers import Peer
-from nexus_tw.model.errors import Close
+from nexus_tw.model.errors import Close, NexusError
 from nexus_tw.model.policy import Principal
 
 
@@ -48,6 +48,16 @@ class Link(Protocol):
 
     def close(self, close: Close) -> None:
         """Tell the client the reason and close; a second call does nothing."""
+
+
+class Answering(Protocol):
+    """The answer to a request that opens a one-way stream; one of the methods is called, once."""
+
+    def accept(self) -> None:
+        """Grant the request: what the session sends follows."""
+
+    def refuse(self, error: NexusError) -> None:
+        """Answer with this error instead, and close."""
 
 
 class Session(Protocol):

@@ -62,8 +62,15 @@ class Admitted(NamedTuple):
     welcome: bool = True
 
 
+class Streamer(NamedTuple):
+    """A client that may open an event stream."""
+
+    principal: Principal
+    address: str
+
+
 class Refused(Exception):
-    """An upgrade that is answered by an HTTP response instead."""
+    """An upgrade, or an event stream, that is answered by an HTTP response instead."""
 
     def __init__(self, error: NexusError, status: int, headers: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(error.message)
@@ -127,6 +134,27 @@ class Admission:
             self._metrics.connections_refused[full.reason] += 1
             raise
         return Admitted(principal, dialect, None, address, message, principal is not None or dialect.introduces)
+
+    async def admit_stream(self, opening: Opening, host: str, certificate: Callable[[], str | None]) -> Streamer:
+        """Admit a request for an event stream, or raise `Refused`."""
+        address = self.address(opening.headers, host)
+        try:
+            self.require_origin(opening)
+            self._connections.arrive()
+            self._connections.room(address, None)
+            token, _ = find_token(opening.headers, opening.parameters(), ())
+            principal = await self.principal(Credentials(token, certificate()), address)
+            if principal is None:
+                raise NexusError("unauthorized", "A valid token is needed")
+            self._connections.room(address, principal.identity)
+            require_member(principal)
+        except Full as full:
+            self._metrics.connections_refused[full.reason] += 1
+            raise Refused(full, full.status, (("Retry-After", str(full.retry_after)),)) from None
+        except NexusError as error:
+            challenge = (("WWW-Authenticate", "Bearer"),) if error.code == "unauthorized" else ()
+            raise Refused(error, error.kind.http, challenge) from None
+        return Streamer(principal, address)
 
     async def principal(self, credentials: Credentials, address: str) -> Principal | None:
         """Return the principal of these credentials; None if they are invalid. Raise `timeout` if that takes too long."""

@@ -1,15 +1,16 @@
 """The door: stands between an accepted connection and its parser.
 
 It keeps a new connection's first bytes until the header block is complete, within a bounded time and size, checks every byte,
-and hands the connection over: an admitted WebSocket upgrade to Autobahn, any other request to Twisted Web, and a connection
-that begins with a byte that no request begins with to RawSocket. Then it is discarded.
+and hands the connection over: an admitted WebSocket upgrade to Autobahn, an event stream to `nexus_tw.transport.http.stream`,
+any other request to Twisted Web, and a connection that begins with a byte that no request begins with to RawSocket. Then it is
+discarded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IProtocolNegotiationFactory
@@ -22,12 +23,15 @@ from zope.interface import implementer
 
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.settings import Limits
-from nexus_tw.transport.admission import Admission, Admitted, Refused
+from nexus_tw.transport.admission import Admission, Refused
 from nexus_tw.transport.http.problems import response
+from nexus_tw.transport.http.stream import EventStreams
 from nexus_tw.transport.listening.tls import SPOKEN, common_name
 from nexus_tw.transport.opening import Opening, Oversized, measure, read
 from nexus_tw.transport.rawsocket import HANDSHAKE, MAGIC, RawSockets, Refusal, Unacceptable
 from nexus_tw.transport.websocket import Doorway
+
+T = TypeVar("T")
 
 LONGEST_BODY_START: Final = 65536  # bytes after the header block that are kept while a client is being authenticated
 
@@ -98,6 +102,9 @@ class Door(Protocol):
         if opening.upgrade:
             self._data = opening.handshake() + self._data[end:]
             self._upgrade(opening)
+        elif opening.event_stream:
+            self._data = b""
+            self._stream(opening)
         else:
             self._done()
             channel: Any = self._doors.site.buildProtocol(self._peer())
@@ -109,6 +116,14 @@ class Door(Protocol):
         transport = self.transport
         decision = doors.admission.admit(opening, self._host(), lambda: common_name(transport))
         self._decide(decision, doors.websocket.connection, self._refused)
+
+    def _stream(self, opening: Opening) -> None:
+        doors = self._doors
+        transport = self.transport
+        decision = doors.admission.admit_stream(opening, self._host(), lambda: common_name(transport))
+        self._decide(
+            decision, lambda who: doors.streams.connection(who, opening), lambda failure: self._refused(failure, opening)
+        )
 
     def _rawsocket(self) -> None:
         rawsockets = self._doors.rawsockets
@@ -126,8 +141,8 @@ class Door(Protocol):
 
     def _decide(
         self,
-        decision: Coroutine[Any, Any, Admitted],
-        make: Callable[[Admitted], IProtocol],
+        decision: Coroutine[Any, Any, T],
+        make: Callable[[T], IProtocol],
         refused: Callable[[Failure], None],
     ) -> None:
         """Hand the connection over to the product of `make`, once the decision is made."""
@@ -148,13 +163,18 @@ class Door(Protocol):
         admitted.addCallback(lambda who: self._hand_over(make(who)))
         admitted.addErrback(refused)
 
-    def _refused(self, failure: Failure) -> None:
+    def _refused(self, failure: Failure, stream: Opening | None = None) -> None:
+        """Answer an upgrade, or an event stream, that is refused."""
         refusal = failure.value
-        if isinstance(refusal, Refused):
+        if isinstance(refusal, NexusError):
+            refusal = Refused(refusal, refusal.kind.http)
+        elif not isinstance(refusal, Refused):
+            self._log.failure("A connection could not be decided", failure)
+            refusal = Refused(NexusError("internal", "Something went wrong in the server"), 500)
+        if stream is None:
             self._refuse(refusal.error, refusal.status, refusal.headers)
         else:
-            self._log.failure("An upgrade could not be decided", failure)
-            self._refuse(NexusError("internal", "Something went wrong in the server"), 500)
+            self._answer(refusal.status, self._doors.streams.refusal(stream, refusal))
 
     def _hand_over(self, protocol: IProtocol) -> None:
         self._done()
@@ -167,11 +187,15 @@ class Door(Protocol):
         protocol.dataReceived(data)
 
     def _refuse(self, error: NexusError, status: int, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        self._answer(status, response(error, status, headers))
+
+    def _answer(self, status: int, answer: bytes) -> None:
+        """Send the answer to a connection that is refused with this status."""
         self._done()
         self._take = Door._ignore
         if self.transport is not None:
             self._doors.admission.count_refusal(status)
-            self._part(response(error, status, headers))
+            self._part(answer)
 
     def _turned_away(self, failure: Failure) -> None:
         if not failure.check(NexusError):
@@ -231,6 +255,7 @@ class Doors(Factory):
         make_site: Callable[[Callable[[Request], None]], Site],
         limits: Limits,
         rawsockets: RawSockets,
+        streams: EventStreams,
     ) -> None:
         """`make_site` gets a function that takes a connection back if a later request on it asks for an upgrade.
 
@@ -239,6 +264,7 @@ class Doors(Factory):
         self.admission = admission
         self.websocket = websocket
         self.rawsockets = rawsockets
+        self.streams = streams
         self.limits = limits
         self.largest = limits.headers  # bytes of a header block
         self.site = make_site(partial(reopen, self))
@@ -261,7 +287,7 @@ def take_over(transport: Any, protocol: Any) -> None:
 
 
 def reopen(doors: Doors, request: Any) -> None:
-    """Take a connection back from Twisted Web if a later request asks for an upgrade, and pass it to a new door.
+    """Take a connection back from Twisted Web if a later request asks for an upgrade or an event stream; pass it to a new door.
 
     The door gets the header block as it came, and decides as for a first request.
     """

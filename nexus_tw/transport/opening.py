@@ -19,6 +19,10 @@ from nexus_tw.model.errors import NexusError
 CRLF: Final = b"\r\n"
 END: Final = b"\r\n\r\n"
 
+EVENTS: Final = "/api/v1/events"
+EVENT_STREAM: Final = "text/event-stream"
+LAST_ID: Final = "last-event-id"
+
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _HEAD: Final = re.compile(
     rb"(?P<method>%s) (?P<target>[\x21-\x7e]+) HTTP/1\.(?P<minor>[01])\r\n(?P<fields>(?:%s:[\t\x20-\x7e\x80-\xff]*\r\n)*)\r\n\Z"
@@ -44,6 +48,7 @@ _READ: Final = frozenset(
         "content-encoding",
         "host",
         "idempotency-key",
+        LAST_ID,
         "origin",
         "sec-websocket-protocol",
         "x-forwarded-for",
@@ -86,6 +91,14 @@ class Opening:
     def upgrade(self) -> bool:
         """Whether this requests a WebSocket (RFC 6455 section 4.2.1); the rest of the handshake is checked later."""
         return self.method == "GET" and self.minor == 1 and "websocket" in self.listed("upgrade")
+
+    @property
+    def event_stream(self) -> bool:
+        """Whether this requests Server-Sent Events: then the connection carries nothing else after it."""
+        if self.method != "GET" or self.address != EVENTS or self.upgrade:
+            return False
+        framed = "content-length" in self.headers or "transfer-encoding" in self.headers
+        return not framed and any(word.partition(";")[0].rstrip(" \t") == EVENT_STREAM for word in self.listed("accept"))
 
     def listed(self, name: str) -> list[str]:
         """Return the elements of a field that is a list, in lower case, without empty ones (RFC 9110 section 5.6.1.2)."""

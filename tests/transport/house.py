@@ -29,6 +29,7 @@ from nexus_tw.transport.http.answers import Answer
 from nexus_tw.transport.http.exchange import Exchange
 from nexus_tw.transport.http.routes import Root
 from nexus_tw.transport.http.site import BoundedSite
+from nexus_tw.transport.http.stream import EventStreams
 from nexus_tw.transport.listening.endpoints import listener
 from nexus_tw.transport.rawsocket import RawSockets
 from nexus_tw.transport.websocket import Doorway
@@ -195,6 +196,8 @@ class House:
             limits,
         )
 
+        no_streams: Any = None  # they have nodes of their own
+
         def make_site(upgrade: Any) -> Any:
             return BoundedSite(Root({"/page": {"GET": self._page}}, admission, upgrade), clock, limits.headers, limits.message)
 
@@ -206,6 +209,7 @@ class House:
             make_site,
             limits,
             RawSockets(*shared, dialects),
+            EventStreams(*shared, no_streams, Random(1)),
         )
         self.wires: list[Wire] = []
         self._ports: list[Any] = []

@@ -275,7 +275,7 @@ def test_a_client_that_was_refused_and_does_not_close_is_dropped(sent: bytes) ->
     rawsockets: Any = SimpleNamespace(asked=_unacceptable)
     limits = Limits(headers=1000, handshake=5)
     unused: Any = id
-    door: Any = Doors(time, refused, unused, unused, limits, rawsockets).buildProtocol(None)
+    door: Any = Doors(time, refused, unused, unused, limits, rawsockets, unused).buildProtocol(None)
     transport: Any = StringTransport()
     door.makeConnection(transport)
     door.dataReceived(sent)

@@ -74,7 +74,8 @@ class Api:
         }
 
     async def _upgrade_required(self, _exchange: Exchange) -> Answer:
-        status, body = problem(NexusError("invalid_message", "This address speaks WebSocket"), 426)
+        error = NexusError("invalid_message", "This address speaks WebSocket, or Server-Sent Events by Accept")
+        status, body = problem(error, 426)
         return Answer(status, body, TYPE, (("Upgrade", "websocket"), ("Connection", "Upgrade")))
 
     async def _publish(self, exchange: Exchange) -> Answer:

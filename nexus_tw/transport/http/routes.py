@@ -23,7 +23,7 @@ SPARED: Final = ("/health/live", "/health/ready", "/metrics")  # served, one req
 
 _ALWAYS: Final = (("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store"), ("Server", "nexus"))
 _PREFLIGHT: Final = (
-    ("Access-Control-Allow-Headers", "Authorization, Content-Encoding, Content-Type, Idempotency-Key"),
+    ("Access-Control-Allow-Headers", "Authorization, Content-Encoding, Content-Type, Idempotency-Key, Last-Event-ID"),
     ("Access-Control-Max-Age", "600"),
 )
 _WHOLE: Final = ("*", "/")  # the whole server: the form of RFC 9112 section 3.2.4, and the address that health checks use
@@ -40,14 +40,14 @@ class Root(Resource):
     _log = Logger()
 
     def __init__(self, routes: Routes, admission: Admission, upgrade: Callable[[Request], None]) -> None:
-        """`upgrade` takes a connection that already served a request and now asks for a WebSocket."""
+        """`upgrade` takes a connection that already served a request and now asks for a WebSocket or an event stream."""
         Resource.__init__(self)
         self._routes = routes
         self.admission = self._admission = admission
         self._upgrade = upgrade
 
     def render(self, request: Any) -> int:
-        """Take the connection back for an upgrade. Every other request is served by `opened`."""
+        """Take the connection back for an upgrade or an event stream. Every other request is served by `opened`."""
         self._upgrade(request)
         return NOT_DONE_YET
 

@@ -37,16 +37,21 @@ class StreamedRequest(Request):
         self.content = BytesIO()  # Twisted closes one
         self.body = Body(self.channel, self.opening, length, self._largest_body)
 
+    @property
+    def leaves_http(self) -> bool:
+        """Whether the connection is another one after this request: a WebSocket, or an event stream."""
+        return self.opening.upgrade or self.opening.event_stream
+
     def opened(self) -> None:
-        """Serve the request, unless it asks for an upgrade: then `Root.render` takes the connection back."""
-        if not self.opening.upgrade:
+        """Serve the request, unless the connection leaves HTTP with it: then `Root.render` takes the connection back."""
+        if not self.leaves_http:
             self._serve(self)
 
     def handleContentChunk(self, data: bytes) -> None:
         self.body.received(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        if self.opening.upgrade:
+        if self.leaves_http:
             super().requestReceived(command, path, version)  # type: ignore[no-untyped-call]
         else:
             self.body.ended()

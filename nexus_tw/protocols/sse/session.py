@@ -1,0 +1,184 @@
+"""One event stream: a client that only listens, to what it named in its request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any, Final, NamedTuple
+
+from nexus_tw.interfaces.peers import Encoding, Invocation, Reason, Registration, Subscription
+from nexus_tw.interfaces.realm import SubscribeReply, SubscribeRequest, Verbs
+from nexus_tw.interfaces.sessions import Answering, Link
+from nexus_tw.model import events
+from nexus_tw.model.errors import DISCONNECTED, UNSUPPORTED, Close, NexusError
+from nexus_tw.model.notices import ContinuityNotice
+from nexus_tw.model.policy import Principal
+from nexus_tw.protocols.native import messages
+from nexus_tw.protocols.sse.encoding import COMMENT, EVENT_STREAM, mark, message, retry
+
+SOON: Final = (1000, 3000)  # ms until a client comes back after a stream that ended without a word
+LEAST: Final = 500  # ms
+
+_NOTHING: Final = "1"  # the id of a client that has no position in any history
+
+
+class StreamRequest(NamedTuple):
+    """A request for an event stream."""
+
+    events: list[str]  # types and patterns
+    filters: dict[str, Any] | None
+    last_id: str | None  # the last id that it has seen; None if it comes for the first time
+
+
+class StreamDialect:
+    """Makes the sessions of event streams."""
+
+    encoding = EVENT_STREAM
+
+    def __init__(self, verbs: Verbs, random: Random, new_id: Callable[[], str]) -> None:
+        """`new_id` returns what no other connection has."""
+        self.verbs = verbs
+        self._random = random
+        self._new_id = new_id
+
+    def asked(self, request: StreamRequest) -> StreamAsked:
+        """Return the dialect for one request."""
+        return StreamAsked(self, request)
+
+    def new_client_id(self) -> str:
+        return f"client-{self._new_id()}"
+
+    def begins(self) -> bytes:
+        """Return the beginning of a stream."""
+        return retry(self._random.randint(*SOON))
+
+    def farewell(self, close: Close) -> bytes:
+        """Return the last block of a stream: the reason, and when to come back."""
+        said = messages.Disconnect(code=close.code, reason=close.reason, reconnect=close.reconnect, delay=close.delay)
+        return retry(LEAST + self._random.randint(0, max(close.delay, LEAST))) + message(said)
+
+
+class StreamAsked:
+    """The dialect of the one session that a request opens."""
+
+    heartbeat = COMMENT
+    introduces = False
+
+    def __init__(self, dialect: StreamDialect, request: StreamRequest) -> None:
+        self._dialect = dialect
+        self._request = request
+        self.answer: Answering | None = None  # set before the session is made; it answers before it sends anything
+
+    def session(self, link: Link, principal: Principal | None, address: str) -> StreamSession:
+        assert principal is not None and self.answer is not None
+        return StreamSession(self._dialect, link, principal, address, self._request, self.answer)
+
+    def farewell(self, close: Close) -> bytes:
+        return self._dialect.farewell(close)
+
+
+class StreamSession:
+    """One client of an event stream; to the core it is a `Peer`."""
+
+    __slots__ = (
+        "_accepted",
+        "_answer",
+        "_dialect",
+        "_link",
+        "_request",
+        "address",
+        "client_id",
+        "deliver",
+        "number",
+        "principal",
+    )
+
+    authmethod = authprovider = "token"
+    streams = False
+
+    def __init__(
+        self,
+        dialect: StreamDialect,
+        link: Link,
+        principal: Principal,
+        address: str,
+        request: StreamRequest,
+        answer: Answering,
+    ) -> None:
+        self._dialect = dialect
+        self._link = link
+        self._request = request
+        self._answer = answer
+        self._accepted = False
+        self.principal = principal
+        self.address = address
+        self.client_id = dialect.new_client_id()
+        self.number = events.new_session_id()
+        self.deliver: Callable[[bytes], None] = link.push
+
+    # --- Peer
+
+    @property
+    def encoding(self) -> Encoding:
+        return self._dialect.encoding
+
+    def invoke(self, invocation: Invocation) -> None:
+        invocation.error(UNSUPPORTED.error("an event stream executes nothing"))
+
+    def room(self, size: int) -> bool:
+        return self._link.room(size)
+
+    def interrupt(self, _invocation: Invocation, _reason: Reason) -> bool:
+        return False
+
+    def unsubscribed(self, _subscription: Subscription, _reason: str) -> None:
+        """An administrator has ended one of its subscriptions: the client would not notice, so end the stream."""
+        self._link.close(DISCONNECTED)
+
+    def unregistered(self, _registration: Registration, _reason: str) -> None:
+        """It has none."""
+
+    def probe(self, done: Callable[[], None]) -> None:
+        self._link.probe(done)
+
+    def close(self, close: Close) -> None:
+        self._link.close(close)
+
+    # --- Session
+
+    @property
+    def peer(self) -> StreamSession | None:
+        return self if self._accepted else None
+
+    def begin(self) -> None:
+        verbs, request = self._dialect.verbs, self._request
+        verbs.join(self)
+        verbs.subscribe(
+            self,
+            self.principal,
+            SubscribeRequest(request.events, request.filters),
+            SubscribeReply(self._begun, self._answer.refuse),
+        )
+
+    def _begun(self) -> None:
+        self._answer.accept()
+        self._accepted = True
+        self._link.write(self._dialect.begins() + mark(_NOTHING))
+        if self._request.last_id is not None:
+            for pattern in self._request.events:
+                self._link.write(EVENT_STREAM.notice(ContinuityNotice(pattern)))
+
+    def received(self, payload: bytes, is_binary: bool) -> None:
+        raise NexusError("invalid_message", "An event stream takes no messages")
+
+    def broken(self, _payload: bytes) -> None:
+        """Nothing is received, so nothing can break."""
+
+    def farewell(self, close: Close) -> bytes:
+        return self._dialect.farewell(close)
+
+    def overran(self) -> None:
+        """Nothing is received."""
+
+    def end(self) -> None:
+        self._dialect.verbs.gone(self)
