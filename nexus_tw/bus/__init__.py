@@ -64,7 +64,7 @@ def open_bus(
     def made() -> Any:
         bus = make(url, reactor, metrics, node, realm)
         if getattr(bus, "history", None) is None:
-            with suppress(AttributeError):  # what cannot have one is looked at next, as a whole
+            with suppress(AttributeError):  # an object that cannot have one fails the next check
                 bus.history = None
         return bus
 

@@ -1,4 +1,4 @@
-"""How much of the past of each event type is kept, as `[history]` says it."""
+"""The bounds of the history of each event type, by `[history]`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from nexus_tw.model.errors import NexusError
 from nexus_tw.model.names import Pattern, parse_pattern
 from nexus_tw.model.settings import History
 
-CACHED: Final = 16384  # event types for which the answer is remembered
-MAX_KNOWN: Final = 10000  # types of which one pattern may give the positions
+CACHED: Final = 16384  # event types with cached bounds
+MAX_KNOWN: Final = 10000  # types whose positions one pattern may return
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ class Bound:
 
 
 class Bounds:
-    """Finds the bounds of a type: those of the most specific pattern that matches, else those for all.
+    """Finds the bounds of a type: those of the most specific matching pattern, else those for all types.
 
-    Patterns are compared from the left: a component that is given is more specific than `*`, and `*` more than `**`. So no two
+    Patterns are compared from the left: a literal component is more specific than `*`, and `*` more than `**`. So no two
     patterns that match one type are equally specific.
     """
 
@@ -42,7 +42,7 @@ class Bounds:
         self.of = lru_cache(maxsize=CACHED)(self._of)
 
     def _of(self, event_type: str) -> Bound | None:
-        """Return the bounds, or None where nothing is kept."""
+        """Return the bounds; None without a history."""
         found = next((bound for pattern, bound in self._patterns if pattern.matches(event_type)), self._default)
         return found if found.count else None
 

@@ -1,12 +1,12 @@
-"""The histories of all event types of a realm in this process, within a bound on their bytes and one on their number.
+"""The histories of all event types of a realm in this process, bounded by bytes and by the number of types.
 
-Beyond the bytes, the type published longest ago loses its events first; its epoch and offset stay, so that a client that missed
-nothing of it is told so. Only when there are too many types one is forgotten. If it appears again it begins a new epoch: an old
-position in it is never mistaken for a new one.
+Beyond the bytes, the type published longest ago loses its events first; its epoch and offset are kept, so that a client that
+missed none of them is told so. A type is forgotten only if there are too many. If it appears again, it begins a new epoch, so
+that an old position is never mistaken for a new one.
 
-An epoch is `TIMELINE.BIRTH`. All types born since the last one was forgotten have a timeline in common, and none of them can
-have had events before its birth that a client which knows the timeline could have missed. So offset 0 of any epoch of the
-timeline stands for the beginning of each of them.
+An epoch is `TIMELINE.BIRTH`. All types born since the last one was forgotten share a timeline. A client that knows the timeline
+cannot have missed events of such a type from before its birth. So offset 0 of any epoch of the timeline means the beginning of
+each of them.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from nexus_tw.bus.log import Log, Verdict
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.positions import NOWHERE, Missed, Position
 
-TYPES: Final = 65536  # of which epoch and offset are kept
-# Bytes, as CPython takes them: for a type, for one that has events besides, and for an event besides its data and metadata.
+TYPES: Final = 65536  # event types whose epoch and offset are kept
+# Bytes in CPython: of a type, in addition for a type with events, and of an event in addition to its data and metadata.
 TYPE_COST: Final = 512
 LOG_COST: Final = 768
 EVENT_COST: Final = 256
 
 
-_new: Final = tuple.__new__  # for each event: half the time of the constructor
+_new: Final = tuple.__new__  # half the time of the constructor, for each event
 
 
 def new_timeline() -> str:
@@ -37,12 +37,12 @@ def new_timeline() -> str:
 
 
 class History:
-    """Logs by type. The ones with events are kept in the order of their last events, apart for each bound: so they expire."""
+    """Logs by type. Logs with events are kept in the order of their last events, separately for each bound, for expiry."""
 
     def __init__(
         self, bounds: Bounds, metrics: Metrics, types: int = TYPES, timeline: Callable[[], str] = new_timeline
     ) -> None:
-        """`timeline` gives a name that was never given before."""
+        """`timeline` returns a name that it has never returned before."""
         self._bounds = bounds
         self._metrics = metrics
         self._most = types
@@ -52,11 +52,11 @@ class History:
         # Each with the logs of the same bound that have events.
         self._logs: dict[str, tuple[Log, OrderedDict[str, Log]]] = {}
         self._full: dict[Bound, OrderedDict[str, Log]] = {}
-        self._empty: OrderedDict[str, Log] = OrderedDict()  # logs without events, in the order in which they lost them
+        self._empty: OrderedDict[str, Log] = OrderedDict()  # logs without events, in the order of losing the last one
         self._cost = 0
 
     def append(self, event_type: str, data: bytes, metadata: bytes, millis: int, now: float) -> Position | None:
-        """Add an event and return its position; None where the type has no history."""
+        """Add an event and return its position; None if the type has no history."""
         known = self._logs.get(event_type) or self._born(event_type)
         if known is None:
             return None
@@ -75,14 +75,14 @@ class History:
         metrics.history_bytes += grown
         metrics.history_events += 1 - dropped
         position = _new(Position, (log.epoch, log.offset))
-        if log.events is None:  # one event that is larger than all that may be kept
+        if log.events is None:  # an event that alone exceeds the bound
             self._emptied(event_type)
         if self._cost > self._bounds.total:
             self._shrink()
         return position
 
     def top(self, event_type: str) -> Position | None:
-        """Return the position of the type's last event; None where the type has no history."""
+        """Return the position of the type's last event; None if the type has no history."""
         known = self._logs.get(event_type) or self._born(event_type)
         return None if known is None else known[0].top
 
@@ -91,12 +91,12 @@ class History:
         return self._logs.keys()
 
     def known(self, event_type: str) -> Position | None:
-        """Return the position of the type's last event; None where the type is not known."""
+        """Return the position of the type's last event; None if the type is unknown."""
         known = self._logs.get(event_type)
         return None if known is None else known[0].top
 
     def read(self, event_type: str, since: Position, now: float, limit: int | None = None) -> Missed:
-        """Return exactly what came after that position, or the first events of that."""
+        """Return the events after that position, or the first of them."""
         if self._bounds.of(event_type) is None:
             return Missed(False, NOWHERE)
         known = self._logs.get(event_type)
@@ -123,7 +123,8 @@ class History:
         return Missed(True, log.top, log.after(log.oldest(now), limit))
 
     def expire(self, now: float) -> float | None:
-        """Drop the events of types whose last event is past its age. Return when the next will be, None if none is left."""
+        """Drop the events of types whose last event is past its age. Return the time of the next expiry; None if no event is
+        left."""
         due: float | None = None
         for bound, full in self._full.items():
             while full:
@@ -138,7 +139,7 @@ class History:
     # ---
 
     def _before(self) -> Position:
-        """Return the position before the first event of any type that is not known: to read does not begin a type."""
+        """Return the position before the first event of any unknown type: reading does not begin a type."""
         return Position(f"{self._timeline}.-", 0)
 
     def _born(self, event_type: str) -> tuple[Log, OrderedDict[str, Log]] | None:
@@ -192,7 +193,7 @@ class History:
         self._grew(-LOG_COST, 0)
 
     def _forget(self) -> None:
-        """Forget the type whose events went longest ago; if all have events, the one published longest ago."""
+        """Forget the type that lost its events longest ago; if all have events, the one published longest ago."""
         if not self._empty:
             oldest = self._oldest()
             assert oldest is not None

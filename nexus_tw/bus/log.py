@@ -1,6 +1,7 @@
-"""The history of one event type: its last events within the bounds of count, age and bytes, and what a position is worth.
+"""The history of one event type: its last events within the bounds of count, age and bytes, and the validity of positions.
 
-Pure: time is handed in. `now` is monotonic seconds, by which events grow old; `millis` is wall-clock time, which is only told.
+Pure: the caller passes the time. `now` is monotonic seconds, for the age of events; `millis` is wall-clock time, which is only
+stored.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from nexus_tw.model.positions import Position, Stored
 class Verdict(Enum):
     """Whether the events after a position are all here, and if not, why."""
 
-    WHOLE = "whole"  # all that came after it is here
+    WHOLE = "whole"  # all events after it are here
     EPOCH = "epoch"  # of another epoch
     AHEAD = "ahead"  # beyond the last event
     TRIMMED = "trimmed"  # an event after it was dropped
@@ -24,7 +25,7 @@ class Verdict(Enum):
 
 
 class Log:
-    """Events of one type. Offsets go on when events are dropped."""
+    """Events of one type. Dropping events does not change offsets."""
 
     __slots__ = ("_trimmed", "bound", "epoch", "events", "offset", "size")
 
@@ -35,8 +36,8 @@ class Log:
         self.bound = bound
         self.offset = 0  # of the last event
         self.size = 0  # bytes of data and metadata
-        # Data, metadata, when it was published by the wall clock and by the monotonic one. None, not an empty deque, of which
-        # each has room for 64: most of the types that are known may have no events.
+        # Data, metadata, and the time of publication by the wall clock and the monotonic one. None instead of an empty deque,
+        # which has room for 64: most known types may have no events.
         self.events: deque[tuple[bytes, bytes, int, float]] | None = None
 
     def __len__(self) -> int:
@@ -48,18 +49,18 @@ class Log:
 
     @property
     def newest(self) -> float:
-        """When the last event was published; there must be one."""
+        """The time of the last event; there must be one."""
         assert self.events is not None
         return self.events[-1][3]
 
     def append(self, data: bytes, metadata: bytes, millis: int, now: float) -> int:
-        """Add an event, and drop those that exceed a bound now. Return how many these were."""
+        """Add an event, and drop those that now exceed a bound. Return the number of dropped ones."""
         events = self.events
         if events is None:
             events = self.events = deque()
         bound = self.bound
         dropped = 0
-        if len(events) >= bound.count:  # apart from the other bounds, as it is the one that is met with each event
+        if len(events) >= bound.count:  # apart from the other bounds, since it is reached by every event
             old = events.popleft()
             self.size -= len(old[0]) + len(old[1])
             self._trimmed["count"] += 1
@@ -72,12 +73,12 @@ class Log:
         return dropped
 
     def clear(self) -> int:
-        """Drop all events. Return how many there were."""
+        """Drop all events. Return their number."""
         count, self.events, self.size = len(self), None, 0
         return count
 
     def verdict(self, since: Position, now: float) -> Verdict:
-        """Return whether everything after that position is here."""
+        """Return whether all events after that position are here."""
         if since.epoch != self.epoch:
             return Verdict.EPOCH
         missed = self.offset - since.offset

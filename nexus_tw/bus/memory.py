@@ -34,17 +34,17 @@ _guarded: Final = Guard(__name__, "What came over the bus could not be handled")
 class MemoryBroker:
     """Carries the events and messages of its nodes, in one order for all of them.
 
-    Everything accepted within a turn is delivered together in the next one. Nothing waits longer than that, so the queue is
-    bounded by the input of one turn.
+    Everything accepted within a turn is delivered together in the next one. Nothing is queued longer, so the queue is bounded
+    by the input of one turn.
 
-    Events grow old by `monotonic`, which nobody sets: the reactor's clock is the wall clock, and a step of it would drop events
-    before their time or keep them past it. A step back only delays the release of memory. A system that sleeps does not age.
+    Events age by `monotonic`, which cannot be set: the reactor's clock is the wall clock, and a step of it would drop events
+    early or late. A step back only delays the release of memory. While the system sleeps, events do not age.
     """
 
     def __init__(
         self, clock: IReactorTime, history: History | None = None, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        """Without `history` nothing is kept."""
+        """Without `history` no events are kept."""
         self._clock = clock
         self._history = history
         self._monotonic = monotonic
@@ -76,7 +76,7 @@ class MemoryBroker:
             self._sweep = None
 
     def event(self, event_type: str, data: bytes, metadata: bytes) -> Position | None:
-        """Accept an event. Return its position, None where the type has no history."""
+        """Accept an event. Return its position; None if the type has no history."""
         if self._turn is None:
             self._wake()
         history = self._history
@@ -85,7 +85,7 @@ class MemoryBroker:
         return position
 
     def carry(self, event_type: str, payload: Payload, metadata: EventMetadata | None) -> Position | None:
-        """Accept an event as an object. Return its position, None where the type has no history."""
+        """Accept an event as an object. Return its position; None if the type has no history."""
         if self._turn is None:
             self._wake()
         history = self._history

@@ -1,4 +1,4 @@
-"""`IHistory` of a node on the memory bus: answers in the next turn what is asked in this one, a bounded part in each turn."""
+"""`IHistory` of a node on the memory bus: answers requests in the next turn, a bounded number in each turn."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nexus_tw.runtime.guard import Guard
 
 EVENTS_AT_ONCE: Final = 16384  # read in one turn, about
 NAMES_AT_ONCE: Final = 2048  # compared with patterns in one turn
-SCANS: Final = 4096  # patterns that wait to be compared with them
+SCANS: Final = 4096  # patterns that wait to be compared
 
 Known = Callable[[dict[str, Position] | NexusError], None]
 
@@ -32,7 +32,7 @@ def away() -> NexusError:
 
 
 class _Scan:
-    """A pass over the known types, as they are when it begins, for those that a pattern selects."""
+    """A pass over the types known at its start, for those that a pattern selects."""
 
     def __init__(self, pattern: Pattern) -> None:
         self.waiters: list[Known] = []
@@ -44,7 +44,7 @@ class _Scan:
         self._names = iter(list(history.types()))
 
     def step(self, history: History, most: int) -> tuple[int, dict[str, Position] | NexusError | None]:
-        """Look at so many names. Return how many there were, and the answer once it is known."""
+        """Visit up to `most` names. Return their number, and the answer once it is complete."""
         names = list(islice(self._names, most))
         for name in names:
             if self._pattern.matches(name) and self._pattern.selects(name):
@@ -63,14 +63,14 @@ class MemoryHistory:
     def __init__(
         self, history: History, clock: IReactorTime, monotonic: Callable[[], float], available: Callable[[], bool]
     ) -> None:
-        """`available` says whether the node's bus is."""
+        """`available` returns whether the node's bus is available."""
         self._history = history
         self._clock = clock
         self._monotonic = monotonic
         self._available = available
         self._requests = Requests()
-        self._scan: _Scan | None = None  # the one under way
-        self._scans: dict[Pattern, _Scan] = {}  # those that wait, the oldest first
+        self._scan: _Scan | None = None  # the one in progress
+        self._scans: dict[Pattern, _Scan] = {}  # waiting ones, oldest first
         self._scheduled = False
 
     # --- IHistory
@@ -141,7 +141,7 @@ class MemoryHistory:
             self._wake()
 
     def _look(self) -> None:
-        """Compare some names with the patterns that wait."""
+        """Compare some names with the waiting patterns."""
         left = NAMES_AT_ONCE
         while left > 0 and (self._scan is not None or self._scans):
             if self._scan is None:

@@ -1,4 +1,4 @@
-"""Positions that wait to be read: equal ones are one, and each that asked for several is answered once, in its order."""
+"""Requests for positions to be read: equal positions are read once, and each request for several gets one answer, in order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _guarded: Final = Guard(__name__, "An answer of the history could not be handled
 
 
 class _Answers:
-    """The answers to requests that came together."""
+    """The answers to one request for several positions."""
 
     def __init__(self, count: int, done: Callable[[list[Missed] | NexusError], None]) -> None:
         self._answers: list[Missed | None] = [None] * count
@@ -48,7 +48,7 @@ class Requests:
         return len(self._waiting)
 
     def add(self, requests: Sequence[Request], done: Callable[[list[Missed] | NexusError], None]) -> None:
-        """Have `done` called with what came after each of these positions, or with the first error."""
+        """Have `done` called with the events after each of these positions, or with the first error."""
         if not requests:
             done([])
             return
@@ -60,7 +60,7 @@ class Requests:
             self._waiting.setdefault(request, []).append(partial(answers.take, place))
 
     def next(self) -> tuple[Request, Callable[[Missed | NexusError], None]]:
-        """Take the oldest one out; the function is to be called with its answer."""
+        """Remove the oldest request; the returned function is to be called with its answer."""
         request = next(iter(self._waiting))
         return request, partial(_tell, self._waiting.pop(request))
 

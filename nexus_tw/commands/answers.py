@@ -13,7 +13,8 @@ from nexus_tw.model.settings import Limits
 
 
 class Answers:
-    """Takes them. Raise `not_found` if the connection never executed that command, `invalid_message` for wrong data."""
+    """Receives progress and answers. Raise `not_found` if the connection never executed that command, `invalid_message` if the
+    data is invalid."""
 
     def __init__(self, invocations: Invocations, limits: Limits, metrics: Metrics) -> None:
         self._invocations = invocations

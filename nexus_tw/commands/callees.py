@@ -9,9 +9,9 @@ from nexus_tw.model.policy import Principal
 
 
 class PeerExecutor:
-    """A connection in one registration, acting as one agent; provides `nexus_tw.interfaces.executors.Executor`.
+    """A connection in one registration, representing one agent; implements `nexus_tw.interfaces.executors.Executor`.
 
-    A gateway's connection acts as several agents, by one callee each.
+    A gateway's connection represents several agents, each with an executor of its own.
     """
 
     __slots__ = ("_invocations", "agent_id", "peer", "registration")

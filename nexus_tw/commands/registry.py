@@ -1,4 +1,4 @@
-"""The registry: the executors of each name, and which of them is next.
+"""The registry: the executors of each name, and the choice of the next one.
 
 Handlers and procedures are the server's own. Connections register a procedure (in the JSON protocol, a command) by its name, or
 a pattern of names. All registrations of one pattern are one shared registration; its invocation policy chooses the callee
@@ -25,12 +25,12 @@ SINGLE: Final = "single"
 ROUNDROBIN: Final = "roundrobin"
 
 
-# Ordered dictionaries, not plain ones: taking from the front of a plain one gets slower with each key taken.
+# Ordered dictionaries, not plain ones: removing the first key of a plain one gets slower with each removed key.
 _Rotation = OrderedDict[PeerExecutor, None]
 
 
 class SharedRegistration:
-    """Provides `nexus_tw.interfaces.peers.Registration`: all callees of one name or pattern."""
+    """Implements `nexus_tw.interfaces.peers.Registration`: all callees of one name or pattern."""
 
     __slots__ = ("callees", "created", "invoke", "number", "pattern")
 
@@ -70,15 +70,15 @@ class Registry:
         return iter(self._registrations)
 
     def serve(self, name: str, executor: Executor) -> None:
-        """The server itself executes this name from now on."""
+        """Have the server itself execute this name."""
         self._own[name] = executor
 
     def own(self, name: str) -> Executor | None:
-        """Return the server's own executor of this name."""
+        """Return the server's own executor of this name; None if there is none."""
         return self._own.get(name)
 
     def check(self, pattern: Pattern, invoke: str, leaving: Peer | None = None) -> None:
-        """Raise `POLICY_CONFLICT` or `ALREADY_REGISTERED` if nobody may register this so once `leaving` is gone."""
+        """Raise `POLICY_CONFLICT` or `ALREADY_REGISTERED` if this cannot be registered after `leaving` is gone."""
         there = self.registration(pattern)
         if there is None or (leaving is not None and all(callee.peer is leaving for callee in there.callees)):
             return
@@ -110,7 +110,7 @@ class Registry:
         return registration, created
 
     def drop(self, peer: Peer, texts: Iterable[str]) -> list[tuple[SharedRegistration, bool]]:
-        """Remove the connection from these registrations, as whichever agent; skip names that it did not register.
+        """Remove the connection from these registrations, for all its agents; skip names that it did not register.
 
         Return the registrations that it has left, and whether each has ended.
         """
@@ -142,7 +142,7 @@ class Registry:
         return [other for other in peers if other is not peer and other.principal.identity == mine]
 
     def multi_agent(self, peer: Peer) -> bool:
-        """Return whether the connection executes as more than one agent."""
+        """Return whether the connection executes commands for more than one agent."""
         registrations = iter(self._peers.get(peer, ()))
         _, first = next(registrations, (None, None))
         return any(agent_id != first for _, agent_id in registrations)
@@ -156,8 +156,8 @@ class Registry:
         return self.find(name) is not None if agent_id is None else (name, agent_id) in self._agents
 
     def pick(self, name: str, agent_id: str | None) -> Executor | None:
-        """Return the executor for the next invocation: the server's own, or else one of the registration's; with an agent id
-        that agent's latest connection."""
+        """Return the executor for the next invocation: the server's own, or else one of the registration's callees; with an
+        agent id that agent's latest connection."""
         if agent_id is not None:
             callees = self._agents.get((name, agent_id))
             return next(reversed(callees.values())) if callees else None

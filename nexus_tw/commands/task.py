@@ -28,8 +28,8 @@ MAX_TARGETS: Final = 1000
 MAX_WAITERS: Final = 64  # callers that wait for one command
 MAX_WAITERS_EACH: Final = 8  # of these, at one connection
 ANSWER: Final = 160  # bytes of an answer, about, without its result
-RECORD: Final = 2048  # bytes of memory of a remembered command that are not counted, at most
-TARGET: Final = 512  # the same of each further target
+RECORD: Final = 2048  # at most so many bytes of a kept command are not counted
+TARGET: Final = 512  # the same for each further target
 
 NO_PARAMETERS: Final = b"{}"  # replaces parameters that are not needed any more
 
@@ -43,11 +43,12 @@ class Work(Protocol):
         """End the attempt and interrupt its executor."""
 
     def end(self) -> None:
-        """End the attempt; its executor is not told."""
+        """End the attempt without telling its executor."""
 
 
 def targets_of(target: str | list[str] | None) -> list[str | None]:
-    """Return the agents that must execute a command, each once; None stands for any executor. Raise for an invalid target."""
+    """Return the agents that must execute a command, each once; None means any executor. Raise `invalid_message` for an invalid
+    target."""
     if target is None:
         return [None]
     if isinstance(target, str):
@@ -70,7 +71,7 @@ class Execution:
     __slots__ = ("_command", "_outcome", "agent_id", "attempt", "state", "suspect", "target", "timer", "work")
 
     def __init__(self, command: CommandRecord, target: str | None) -> None:
-        # Weak, as the command refers to it: a refused or forgotten command is freed at once, with its parameters.
+        # Weak, since the command refers to it: a refused or removed command is freed at once, with its parameters.
         self._command = ref(command)
         self.target = target  # the agent that must execute it; None: any executor
         self.agent_id = target  # the agent that executes it
@@ -103,8 +104,7 @@ class Execution:
         self._outcome = outcome
 
     def fail(self, error: NexusError, like: Failure | None) -> Failure | None:
-        """End with an error. Return the failure that was kept, for the next target to share: `like` if it has the same
-        error."""
+        """End with an error. Return the stored failure, for the next target to share: `like` if it has the same error."""
         target = self.target
         if target is None:
             self._outcome = error
@@ -124,7 +124,7 @@ class Execution:
         return (outcome.code, outcome.message) if isinstance(outcome, NexusError) else None
 
     def move(self, state: State) -> None:
-        """Enter a state. Raise `ValueError` if it may not follow the present one, which would be a fault of ours."""
+        """Enter a state. Raise `ValueError` if it may not follow the present one, which would be a bug."""
         if state not in MOVES[self.state]:
             raise ValueError(f"an execution that is {self.state} cannot become {state}")
         self.state = state
@@ -137,8 +137,8 @@ class Execution:
 class CommandRecord:
     """An accepted command. It ends once, and each waiting caller gets one final answer.
 
-    With a list of targets (`multi_target`) it ends when the last execution has ended; it is then `completed`, and its results
-    tell which targets failed.
+    With a list of targets (`multi_target`) it ends when the last execution has ended; its state is then `completed`, and its
+    results contain the failed targets.
     """
 
     __slots__ = (
@@ -246,7 +246,7 @@ class CommandRecord:
             self._replay(reply)
 
     def _check_affordable(self, reply: CommandReply, times: int) -> None:
-        """Raise `rate_limited` if the caller cannot take all outcomes, so many times, now."""
+        """Raise `rate_limited` if the caller cannot receive all outcomes, `times` times, now."""
         if not reply.affords(times * (self.size + ANSWER * len(self.executions))):
             raise NexusError("rate_limited", "Earlier answers wait to be read: ask again for that of this command")
 

@@ -15,10 +15,10 @@ _POSITION: Final = re.compile(rf"([!-9;-~]{{1,{MAX_EPOCH}}}):(0|[1-9][0-9]{{0,15
 
 
 class Position(NamedTuple):
-    """A place in the history of one event type: right after the event with that offset, before the first one with 0.
+    """A place in the history of one event type: after the event with that offset; with 0, before the first event.
 
-    Offsets count the events of the type from 1 on. Offsets of two epochs cannot be compared; only the bus knows what an epoch
-    means.
+    Offsets count the events of the type from 1 on. Offsets of different epochs cannot be compared; the meaning of an epoch is
+    up to the bus.
     """
 
     epoch: str
@@ -33,7 +33,7 @@ class Position(NamedTuple):
 
     @classmethod
     def parse(cls, text: str, member: str) -> Position:
-        """Return the position written so. Raise `invalid_message` that names the member if it is none."""
+        """Return the position with this text. Raise `invalid_message`, naming the member, if it is none."""
         found = _POSITION.fullmatch(text)
         if found is None or int(found[2]) > MAX_OFFSET:
             raise invalid(member, "a position is EPOCH:OFFSET, as the server gave it")
@@ -53,7 +53,7 @@ class Stored(NamedTuple):
 
 
 class Missed(NamedTuple):
-    """The events after a position, up to `top`: exactly these, oldest first, or none if any of them is gone."""
+    """The events after a position, up to `top`: exactly these, oldest first, or none if any of them is lost."""
 
     recovered: bool
     top: Position

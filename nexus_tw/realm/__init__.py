@@ -1,1 +1,1 @@
-"""Realms: separate worlds of events, commands and agents."""
+"""Realms: separate sets of events, commands, agents and sessions."""

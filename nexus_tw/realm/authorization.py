@@ -44,7 +44,7 @@ class Question(NamedTuple):
     """Asks whether a principal may do this: `action` is subscribe, publish, call or register; `match` exact, prefix or
     wildcard.
 
-    A subject is one of its `issuer`'s: `jwt:ISS`, `plugin:NAME`, `anonymous`; empty for those of the configuration file.
+    `issuer` is the authority that asserts the subject: `jwt:ISS`, `plugin:NAME`, `anonymous`; empty for the configuration file.
     """
 
     realm: str

@@ -1,4 +1,4 @@
-"""Permissions: whether a client's request is granted, and its place among that client's other requests."""
+"""Permissions: authorizes a client's request, and keeps its place among that client's other requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Permissions:
     """Decides requests by the grants of the client's role and then, if the realm has one, by its authorizer."""
 
     def __init__(self, lines: Lines, calls: Calls, authorization: Authorization | None, journal: ClientLog) -> None:
-        """`authorization` is None if the realm has no authorizer: whatever carries a request out checks its rights then."""
+        """`authorization` is None if the realm has no authorizer: then each request's rights are checked when it is carried
+        out."""
         self._lines = lines
         self._calls = calls
         self._authorization = authorization
@@ -59,7 +60,7 @@ class Permissions:
             )
 
     def _noted(self, peer: Peer, uri: str, denied: Fail) -> Fail:
-        """Return `denied` with an entry in the journal for the refused call."""
+        """Return `denied` with an entry in the log about clients for the refused call."""
 
         def fail(error: NexusError) -> None:
             who = peer.principal

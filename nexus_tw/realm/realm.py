@@ -1,4 +1,4 @@
-"""A realm: a separate world of events, commands and agents, and the verbs that sessions use in it."""
+"""A realm: a separate set of events, commands, agents and sessions, and the verbs for its sessions."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ _guarded: Final = Guard(__name__, "A session that has ended could not be forgott
 
 
 class Realm:
-    """Provides `nexus_tw.interfaces.realm.Verbs`. Realms do not see each other."""
+    """Implements `nexus_tw.interfaces.realm.Verbs`. Realms are isolated from each other."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class Realm:
             self._registry.serve(command, HandlerExecutor(partial(runner.run, handler), held))
 
     def stop(self) -> None:
-        """Finish the work for clients that have left; nobody is connected any more."""
+        """Finish the deferred work for clients that have left; no client is connected any more."""
         self._spread.finish()
 
     # --- sessions

@@ -1,8 +1,8 @@
-"""Events of other programs are given a place in the history, once, on every node (`bus.adopt`).
+"""Adoption: gives events of other programs a place in the history, once for all nodes (`bus.adopt`).
 
-All nodes of a Redis see one order, so a foreign event has a name that they agree on: a mark that went over its channels, and
-how many foreign events of its type came since. Each node asks for a place under that name; the first gets one, and its notice
-brings the event to all of them. A node that does not know the name, as it subscribed after the mark, gets the notice too.
+All nodes of a Redis see one order, so they agree on a name for a foreign event: the last mark on its channels, and the number
+of foreign events of its type since. Each node requests a place under that name; the first gets one, and its notice brings the
+event to all nodes. A node that does not know the name, because it subscribed after the mark, gets the notice too.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from nexus_tw.model.names import Pattern
 from nexus_tw.model.pattern_index import PatternIndex, some
 from nexus_tw.runtime.turn import Turn
 
-MARK: Final = b"! "  # what a mark begins with, on an `about` channel or on that of the marks
+MARK: Final = b"! "  # the beginning of a mark, on an `about` channel or on that of the marks
 
 
 class _Run:
-    """Foreign events of one type after one mark, in a row."""
+    """Consecutive foreign events of one type after one mark."""
 
     __slots__ = ("data", "event_type", "first", "mark", "size")
 
@@ -42,7 +42,7 @@ class _Run:
 
 
 class Adoption:
-    """The names of foreign events, as one node knows them over one link."""
+    """The names of foreign events, as known by one node over one link."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Adoption:
         timeline: bytes,
         alone: Callable[[str, bytes], None],
     ) -> None:
-        """`alone` gets type and data of an event for which Redis refused a place."""
+        """`alone` is called with type and data of an event for which Redis refused a place."""
         self._channels = channels
         self._bounds = bounds
         self._metrics = metrics
@@ -65,7 +65,7 @@ class Adoption:
         self._token = token_hex(8)
         self._numbers = count(1)
         self._mark = b""  # the last one for all types
-        self._named: dict[str, tuple[bytes, int]] = {}  # by type: a later mark, or how many came since
+        self._named: dict[str, tuple[bytes, int]] = {}  # by type: a later mark, and the number of events since
         # The patterns that were subscribed to before the last mark that concerns them.
         self._settled: PatternIndex[Pattern] = PatternIndex(some)
         self._patterns: set[Pattern] = set()  # the same
@@ -73,7 +73,7 @@ class Adoption:
         self._runs: list[_Run] = []
 
     def settle(self, patterns: Iterable[Pattern], source: Source | None, done: Callable[[], None]) -> None:
-        """Send a mark. Call `done` when it is back; from then on foreign events of these patterns have names.
+        """Send a mark. Call `done` once it has come back; from then on foreign events of these patterns have names.
 
         `source` is their subscription on Redis; None for all subscriptions.
         """
@@ -104,7 +104,7 @@ class Adoption:
         guarded(done)
 
     def release(self) -> None:
-        """Call back everybody who waits for a mark; the link has ended."""
+        """Call back all waiters for a mark; the link has ended."""
         waiting, self._waiting = self._waiting, {}
         self._runs.clear()
         for _, done in waiting.values():
@@ -116,7 +116,7 @@ class Adoption:
         if not mark or not self._settled.any(event_type):
             return None
         if event_type not in self._named and len(self._named) >= KEPT and not self._waiting:
-            self.settle((), None, _nothing)  # begins to count anew, for all nodes
+            self.settle((), None, _nothing)  # restarts the count for all nodes
         self._named[event_type] = mark, number + 1
         return mark, number + 1
 

@@ -23,12 +23,12 @@ Done = Callable[[Position | NexusError | None], None]
 
 
 def words_of(kept: Bound, total: int) -> bytes:
-    """Return the bounds of a type and of all together, as the scripts read them."""
+    """Return the bounds of a type and of all types together, in the scripts' format."""
     return b"%d,%d,%d,%d" % (kept.count, kept.age * 1000, kept.bytes, total)
 
 
 def new_birth() -> bytes:
-    """Return a unique name for the birth of a type, in case a call is one."""
+    """Return a unique name for the birth of a type, in case the call creates one."""
     return token_hex(4).encode()
 
 
@@ -59,7 +59,7 @@ class Form:
         return self._call.written(2 * len(runs), b"".join(keys), count, b"".join(words))
 
     def _head(self, event_type: str) -> tuple[bytes, bytes]:
-        """Return the keys of a type, and the words with which each of its runs begins."""
+        """Return the keys of a type, and the words at the start of each of its runs."""
         names, kept = self._channels, self._bounds.of(event_type)
         assert kept is not None
         name = event_type.encode()
@@ -69,7 +69,7 @@ class Form:
 
 
 class _Run:
-    """Events of one type in a row."""
+    """Consecutive events of one type."""
 
     __slots__ = ("data", "done", "event_type", "said", "size")
 
@@ -91,7 +91,7 @@ class Batch:
         self._size = 0
 
     def takes(self, size: int) -> bool:
-        """Return whether there is room for an event of so many bytes."""
+        """Return whether there is room for an event of this size in bytes."""
         return self._count < MAX_EVENTS and (not self._count or self._size + size <= MAX_BYTES)
 
     def add(self, event_type: str, data: bytes, metadata: bytes, done: Done) -> None:
@@ -110,7 +110,7 @@ class Batch:
         return self._form.command(self._runs)
 
     def answered(self, reply: Any) -> None:
-        """Report its outcome to each publisher."""
+        """Report the outcome to each publisher."""
         for number, run in enumerate(self._runs):
             if isinstance(reply, NexusError):
                 error = reply

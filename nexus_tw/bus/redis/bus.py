@@ -265,8 +265,8 @@ class RedisBus:
                 self._invalid(channel, error.message)
                 return
             if adoption is not None:
-                # The notice of its place brings it. Where this node does not know its name, it is from before the
-                # subscription stood, and others ask.
+                # The notice of its place delivers it. If this node does not know its name, it was published before the
+                # subscription was active, and other nodes request the place.
                 if name is not None:
                     adoption.adopt(event_type, name, payload)
                 return

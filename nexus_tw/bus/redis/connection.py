@@ -167,7 +167,7 @@ class Publisher(Connection):
 
     async def login(self, address: Address) -> None:
         await super().login(address)
-        # Where MULTI is refused Redis carries out the rest all the same, one by one; so that is found out before.
+        # If MULTI is refused, Redis still executes the other commands one by one; so this is checked before.
         await self.ask("MULTI")
         await self.ask("EXEC")
 

@@ -1,6 +1,6 @@
-"""Events as they are kept in Redis: bare data, or with a beginning `\\x01MILLIS:LENGTH:` and so many bytes of metadata.
+"""Events as stored in Redis: bare data, or with the prefix `\\x01MILLIS:LENGTH:` and that many bytes of metadata.
 
-The last of the events published together contains the time, for all of them.
+Of events published together, the last contains the time for all.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _MARK: Final = 1  # no JSON begins with it
 
 
 def stored(first: int, entries: Sequence[bytes]) -> list[Stored]:
-    """Return the events of these entries; the first has that offset, and the last must contain its time."""
+    """Return the events of these entries; `first` is the offset of the first one, and the last entry must contain its time."""
     events: list[Stored] = []
     millis = 0
     offset = first + len(entries)

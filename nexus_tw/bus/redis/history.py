@@ -25,8 +25,8 @@ from nexus_tw.runtime.turn import Turn
 
 TYPES_AT_ONCE: Final = 200  # in one call of a script
 READS_AT_ONCE: Final = 64
-ANSWER_BYTES: Final = 2097152  # of events, after which what is left is asked for in another call
-LOOKED_AT: Final = 1000  # names of the index in one call
+ANSWER_BYTES: Final = 2097152  # of events in one answer; the rest is requested in another call
+LOOKED_AT: Final = 1000  # names of the index visited in one call
 MAX_WAITING: Final = 65536  # positions whose reading has not begun
 
 _NONE: Final = b"$0\r\n\r\n"
@@ -58,7 +58,7 @@ class _Reading:
 
 @implementer(IHistory)
 class RedisHistory:
-    """The queries of a node about the past. Reads are sent one after the other, each for many positions."""
+    """A node's queries of the history. Reads are sent one after the other, each for many positions."""
 
     def __init__(
         self,
@@ -230,7 +230,7 @@ class RedisHistory:
             self._fail(reply)
             return
         now, *answers = reply
-        # Requests that Redis left out, as the answer was long enough, come first in the next call.
+        # Requests that Redis left out because the answer was long enough are first in the next call.
         left = dict(reading[len(answers) :])
         for request, waiters in self._waiting.items():
             left.setdefault(request, []).extend(waiters)

@@ -1,8 +1,8 @@
-"""Opening the history of a Redis: the scripts are loaded, and its timeline is named.
+"""Opens the history of a Redis: loads the scripts, and names its timeline.
 
-The first link to a Redis process names its timeline anew. What was there before may have lost its end: a replica that has
-become the master, a server that was started again with an older copy. Events are numbered on, and each type notes where it
-was under the timelines before, so that a position is recoverable only up to there.
+The first link to a Redis process gives its timeline a new name. The data from before may lack its end: a replica that has
+become the master, or a server restarted with an older copy. Numbering of events continues, and each type stores its offset at
+the end of the earlier timelines, so that a position is recoverable only up to there.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Metadata of events between Nexus nodes, and the events on the public channels to which it belongs.
 
-Before events of one type, `about:TYPE` brings a line `POSITION N` or `POSITION N L,L,…`: the position of the first (`-` where
-there is no history), how many follow, and the lengths of what is said of each, which stands in a row after the line. Redis
-carries out nothing of anybody in between, so the very next messages are these events. Anything else that comes is somebody
-else's, and ends what was said.
+Before events of one type, `about:TYPE` carries a line `POSITION N` or `POSITION N L,L,…`: the position of the first event (`-`
+without a history), the number of events, and the lengths of their metadata, which follow the line. Redis executes no other
+command in between, so the next messages are these events. Any other message is foreign, and ends the validity of the metadata.
 
 `POSITION f` is followed by the data of an event of another program that was given this place in the history.
 """
@@ -41,11 +40,11 @@ class Twins:
     """Matches events with their metadata, on one connection."""
 
     def __init__(self) -> None:
-        self._channel = b""  # on which the next event is ours
+        self._channel = b""  # the channel of the next event with metadata
         self._left = 0
         self._epoch = ""
         self._offset = 0
-        self._said: list[bytes] = []  # of those that are left, the next one last
+        self._said: list[bytes] = []  # metadata of the remaining events, that of the next one last
 
     def about(self, channel: bytes, payload: bytes) -> tuple[Position, bytes] | None:
         """Process metadata of events that follow on this channel. Return an adopted event with its position, if the message

@@ -1,4 +1,4 @@
-"""Publishes events over one link: into the history if there is one, else plainly."""
+"""Publishes events over one link: into the history if there is one, otherwise plainly."""
 
 from __future__ import annotations
 

@@ -17,11 +17,12 @@ PIECE: Final = 256  # bytes that further pieces must have on average
 class Body:
     """The body of one request.
 
-    Until a handler wants it the connection is not read on. It is passed over once the request has been answered without it.
+    The connection is not read further until a handler takes the body. If the request is answered without it, the body is
+    skipped.
     """
 
     def __init__(self, channel: Any, opening: Opening, length: int | None, largest: int) -> None:
-        """`length` is what was announced, None for chunks; `largest` in bytes, 0 for any."""
+        """`length` is the announced length, None for chunks; `largest` in bytes, 0: no limit."""
         self.channel = channel
         self.empty = length == 0
         self.gone = False  # the client has disconnected
@@ -29,7 +30,7 @@ class Body:
         self.whole = False
         self._bodies = self.channel.bodies
         self._account = ""
-        self._taken = 0  # out of the pot
+        self._taken = 0  # out of the budget
         self._size = self._pieces = 0
         self._data = bytearray()
         self._error: NexusError | None = None
@@ -41,11 +42,11 @@ class Body:
 
     @property
     def unwelcome(self) -> bool:
-        """Whether the client sends, or may send, something that nobody will read."""
+        """Whether the client sends, or may send, a body that will not be read."""
         return not self.whole and (self._expected or self._error is not None)
 
     async def take(self) -> bytes:
-        """Return all of it. Raise `too_large`, or `rate_limited` if there are too many bodies that are not finished."""
+        """Return the whole body. Raise `too_large`, or `rate_limited` if too many bodies are incomplete."""
         self._account = self.channel.account
         self._wanted = True
         if self._error is None:
@@ -63,13 +64,13 @@ class Body:
         return data
 
     def charge(self, size: int) -> None:
-        """Count what the body became, for as long as the request is served. Raise `rate_limited` if that is too much
-        beside others, `too_large` if it always would be."""
+        """Count the decoded size as long as the request is served. Raise `rate_limited` if it exceeds the budget now,
+        `too_large` if it always would."""
         self._take(size)
         self.channel.charge(size)
 
     def received(self, data: bytes, pieces: int = 1) -> bool:
-        """More of it came, in so many pieces. Return whether the rest is of any use."""
+        """Receive more bytes, in this number of pieces. Return whether the rest is wanted."""
         self._size += len(data)
         self._pieces += pieces
         if self._error is not None:
@@ -88,23 +89,23 @@ class Body:
         return True
 
     def ended(self) -> None:
-        """All of it came."""
+        """Note that the body is complete."""
         self.whole = True
         self._wake()
 
     def lost(self) -> None:
-        """The connection is lost, and with it the rest."""
+        """Note that the connection is lost, and with it the rest of the body."""
         self.gone = True
         self._fail(NexusError("timeout", "The client has gone"))
 
     def done(self, _result: object) -> None:
-        """The request is answered, or nobody waits for the answer."""
+        """Release the body: the request is answered, or its answer is not wanted any more."""
         self._finished = True
         self._data = bytearray()
         if self._taken:
             self._bodies.give_back(self._account, self._taken)
             self._taken = 0
-        error, self._error = self._error, None  # whose traceback refers to this
+        error, self._error = self._error, None  # its traceback refers to this object
         if not self.whole and not self.gone:
             if error is not None:
                 self.channel.loseConnection()
@@ -113,7 +114,7 @@ class Body:
         self._waiting = None
 
     def _charge_data(self, size: int) -> bool:
-        """Count bytes of it that are kept. Return whether there was room for them."""
+        """Count bytes that are kept. Return whether the budget allows them."""
         try:
             self._take(size)
         except NexusError as error:

@@ -1,4 +1,4 @@
-"""The site: what makes channels and requests of accepted connections."""
+"""The site: makes channels and requests for accepted connections."""
 
 from __future__ import annotations
 
