@@ -320,6 +320,22 @@ def test_the_floors_told_are_those_that_hold() -> None:
     }
 
 
+def test_the_files_that_the_architecture_names_are_there() -> None:
+    named = set(re.findall(r"`((?:\w+/)+\w+\.py)`", ARCHITECTURE))
+    assert len(named) > 50
+    missing = {name for name in named if not (ROOT / name).exists() and not (ROOT / "nexus_tw" / name).exists()}
+    assert not missing
+
+
+def test_every_room_has_its_row_in_the_architecture() -> None:
+    told = {room for cells in rows(section(ARCHITECTURE, "## Floors")) if not cells[0].isdigit() for room in _rooms(cells[0])}
+    assert set(" ".join(FLOORS.values()).split()) <= told
+
+
+def _rooms(cell: str) -> list[str]:
+    return re.findall(r"`(\w+)(?:/\w+)?`", cell)
+
+
 def test_decisions_are_numbered_without_a_gap_and_all_are_listed() -> None:
     for number, decision in enumerate(DECISIONS, 1):
         text = text_of(decision)
