@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from nexus_tw.interfaces.peers import Fail, Invocation, Peer, Registration, Subscription
 from nexus_tw.model.commands import CommandAnswer, CommandRequest, ProgressReport, ResultReport
@@ -39,8 +39,8 @@ class CallRequest(NamedTuple):
     options: Options
 
 
-class AuthorizeRequest(NamedTuple):
-    """An action that a WAMP client wants to take."""
+class AuthorizeRequest(Struct, frozen=True, gc=False):
+    """An action that a WAMP client wants to take. A struct, as one is made for each request: a tuple costs five times more."""
 
     action: Action
     uri: str

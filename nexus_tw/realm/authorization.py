@@ -124,7 +124,7 @@ class Authorization:
 
         Call it only for a request that the role does not grant. The client may be gone by the time of the answer.
         """
-        action, uri, pattern, _ = request
+        action, uri, pattern = request.action, request.uri, request.pattern
         match = "exact" if pattern is None or pattern.exact else "wildcard" if pattern.tail is None else "prefix"
         question = Question(self._realm, principal.subject, principal.role, action, uri, match, principal.issuer)
         remembered = self._recall(question)
@@ -147,8 +147,9 @@ class Authorization:
     @staticmethod
     def grants(principal: Principal, request: AuthorizeRequest) -> bool:
         """Return whether the principal's role grants it, so that the authorizer need not be asked."""
-        action, uri, pattern, _ = request
-        return principal.allows(action, uri) if pattern is None else principal.covers(action, pattern)
+        if request.pattern is None:
+            return principal.allows(request.action, request.uri)
+        return principal.covers(request.action, request.pattern)
 
     def _ask(self, authorizer: Authorizer, question: Question) -> None:
         answer: Deferred[Any] = self._guest.run(authorizer, question)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from nexus_tw.commands.calls import Calls
 from nexus_tw.interfaces.peers import Fail, Peer
 from nexus_tw.interfaces.realm import AuthorizeRequest
@@ -51,7 +53,7 @@ class Permissions:
             place.ready(lambda: allowed(principal))
         else:
             if request.action == "call":
-                request = request._replace(uri=self._calls.named(request.uri))
+                request = replace(request, uri=self._calls.named(request.uri))
             authorization.ask(
                 principal,
                 request,

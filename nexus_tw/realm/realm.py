@@ -21,7 +21,6 @@ from nexus_tw.commands.tasks import Commands
 from nexus_tw.interfaces.peers import Fail, Invocation, Peer, Registration, Subscription
 from nexus_tw.interfaces.plugins import Handler, IBus
 from nexus_tw.interfaces.realm import (
-    AuthorizeRequest,
     CallReply,
     CallRequest,
     CommandReply,
@@ -129,9 +128,10 @@ class Realm:
         self._calls = Calls(clock, self._registry, metrics, limits, rules.disclose, self._journal)
         authorizer = authorizer_of(name, rules, Questions(self._calls, limits).ask)
         authorization = Authorization(name, authorizer, clock, limits, metrics) if authorizer is not None else None
-        self._permissions = Permissions(self._subscriptions.lines, self._calls, authorization, self._journal)
+        permissions = Permissions(self._subscriptions.lines, self._calls, authorization, self._journal)
+        self.authorize = permissions.authorize  # without a frame between, as it is called for each request
         self._testaments = Testaments(
-            self._publications, self._roster, self._permissions.authorize, metrics, limits, rules.disclose
+            self._publications, self._roster, self.authorize, metrics, limits, rules.disclose
         )
         self.telemetry = telemetry(self._publications.announce) if telemetry is not None else None
         meta_api = MetaApi(hub, self._subscriptions, self._registry, self._registrar, self._roster)
@@ -171,11 +171,6 @@ class Realm:
 
     def queue(self, peer: Peer, size: int, act: Callable[[], None]) -> None:
         self._subscriptions.lines.place(peer, size).ready(act)
-
-    def authorize(
-        self, peer: Peer, request: AuthorizeRequest, allowed: Callable[[Principal], None], denied: Fail
-    ) -> None:
-        self._permissions.authorize(peer, request, allowed, denied)
 
     # --- publish and subscribe
 
