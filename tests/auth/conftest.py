@@ -1,4 +1,4 @@
-"""What the tests of WAMP's authentication share."""
+"""Fixtures of the tests of WAMP authentication."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 @pytest.fixture
 def logged() -> Iterator[list[str]]:
-    """All lines that are logged during the test, with their level, and the kind of a failure."""
+    """Collect the log lines of the test with their level, and the type of a failure."""
     lines: list[str] = []
 
     @implementer(ILogObserver)

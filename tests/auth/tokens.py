@@ -1,4 +1,4 @@
-"""Tokens and keys for tests: honest ones, and forged ones put together by hand."""
+"""Tokens and keys for tests: valid ones, and hand-made forgeries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SIGN = PyJWS()
 
 @cache
 def rsa_key(bits: int = 2048, name: str = "") -> rsa.RSAPrivateKey:
-    """The same key for the same arguments; `name` tells several of one size apart."""
+    """Return an RSA key, the same for the same arguments; `name` distinguishes several of one size."""
     return rsa.generate_private_key(65537, bits)
 
 
@@ -48,7 +48,7 @@ def goldilocks_key() -> ed448.Ed448PrivateKey:
 
 
 def pem(key: Any) -> bytes:
-    """The public half."""
+    """Return the public key as PEM."""
     return bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
 
@@ -57,7 +57,7 @@ def private_pem(key: Any) -> bytes:
 
 
 def jwk(key: Any, algorithm: str, **members: Any) -> dict[str, Any]:
-    """The public half as a member of a key set; a member that is None is left out."""
+    """Return the public key as a member of a key set, without members that are None."""
     found = get_default_algorithms()[algorithm].to_jwk(key.public_key(), as_dict=True)
     return {name: value for name, value in {**found, **members}.items() if value is not None}
 
@@ -67,24 +67,24 @@ def key_set(*keys: Any) -> bytes:
 
 
 def claims(**changes: Any) -> dict[str, Any]:
-    """Good claims with changes; one that is None is left out."""
+    """Return valid claims with changes, without those that are None."""
     good = {"iss": ISSUER, "aud": "nexus", "sub": "agent-001", "role": "agent", "exp": NOW + 60}
     return {name: value for name, value in {**good, **changes}.items() if value is not None}
 
 
 def sign(payload: dict[str, Any] | bytes, key: Any = SECRET, algorithm: str = "HS256", **headers: Any) -> str:
-    """An honest token, if perhaps a strange one."""
+    """Return a correctly signed token, perhaps with unusual content."""
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     return _SIGN.encode(body, key, algorithm, headers)
 
 
 def forge(header: dict[str, Any], payload: dict[str, Any], signature: bytes = b"") -> str:
-    """A token put together by hand."""
+    """Return a hand-made token."""
     return f"{_part(json.dumps(header).encode())}.{_part(json.dumps(payload).encode())}.{_part(signature)}"
 
 
 def forge_signed(header: dict[str, Any], payload: dict[str, Any], secret: bytes = SECRET.encode()) -> str:
-    """A token put together by hand, with a correct HMAC-SHA-256 whatever its header says."""
+    """Return a hand-made token with a correct HMAC-SHA-256, whatever its header says."""
     signed = forge(header, payload).removesuffix(".")
     return f"{signed}.{_part(hmac.digest(secret, signed.encode(), 'sha256'))}"
 

@@ -1,4 +1,4 @@
-"""What the tests of the buses share."""
+"""Fixtures of the tests of buses."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def sentinel(redis_server: RedisServer) -> Iterator[SentinelServer]:
 
 @pytest.fixture
 def bus_metrics() -> Metrics:
-    """What the buses of a test count, all together."""
+    """The metrics of all buses of a test together."""
     return Metrics()
 
 
@@ -88,7 +88,7 @@ def pair(make: Make) -> Iterator[Pair]:
 
 @pytest.fixture
 def logged() -> Iterator[list[str]]:
-    """All lines of warning and worse, and those of the bus, that are logged during the test, with tracebacks."""
+    """Collect the log lines at warning or above, and those of the bus, with tracebacks."""
     lines: list[str] = []
 
     @implementer(ILogObserver)
@@ -104,5 +104,5 @@ def logged() -> Iterator[list[str]]:
 
 @pytest.fixture
 def flush(logged: list[str]) -> Callable[[], int]:
-    """How many failures were logged."""
+    """Return the number of logged failures."""
     return lambda: sum("Traceback" in line for line in logged)

@@ -1,4 +1,4 @@
-"""A door in front of a Redis that can be shut in several ways while both sides are up."""
+"""A relay in front of a Redis that can fail in several ways while both sides are up."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Answer = Callable[[list[bytes]], bytes | str | None]
 
 
 def pass_on(_: list[bytes]) -> None:
-    """Behaves as if there were no gate."""
+    """Pass everything on, as if there were no gate."""
 
 
 class Gate:
-    """Listens on `port`. `answer` decides over each command of a client; while `silent`, nothing passes in either direction."""
+    """Listens on `port`. `answer` decides on each command of a client; while `silent`, nothing passes in either direction."""
 
     def __init__(self, target: int) -> None:
         self.target = target

@@ -1,4 +1,4 @@
-"""Nodes on a bus: what makes them, and what can happen to them."""
+"""Nodes on a bus: how to make them, and faults of their network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.bus.recording import Recorder, sent, until
 
 
 class Make(Protocol):
-    """Makes a bus for a node of that name, and for a realm; those of a realm are connected with each other."""
+    """Makes a bus for a node of that name, and for a realm; buses of the same realm are connected."""
 
     def __call__(self, node: str, realm: str = "nexus", history: settings.History = ...) -> IBus: ...
 
@@ -27,7 +27,7 @@ Pair = tuple[Node, Node]
 
 
 async def settled(*nodes: Node) -> None:
-    """Waits until all that was published so far has been heard by these nodes."""
+    """Wait until these nodes have received everything published so far."""
     for node in nodes:
         seen = len(node.heard.messages)
         assert await sent(node.bus, node.bus.node, b"settled") == 1
@@ -36,16 +36,16 @@ async def settled(*nodes: Node) -> None:
 
 
 class Faults(Protocol):
-    """What a network does to nodes."""
+    """Faults of the network of nodes."""
 
     async def cut(self, node: Node) -> None:
-        """Takes the bus away from it, until `mend`; returns once it knows."""
+        """Disconnect the node from the bus until `mend`; return once it has noticed."""
 
     async def mend(self, node: Node) -> None:
-        """Gives it back; returns once it knows."""
+        """Reconnect it; return once it has noticed."""
 
     def drop(self, node: Node, events: int) -> None:
-        """Loses so many of the next events on their way to it, in silence."""
+        """Lose this many of the next events to it, silently."""
 
 
 class FaultyBus(MemoryBus):
@@ -66,7 +66,7 @@ class FaultyBus(MemoryBus):
 
 
 class MemoryFaults:
-    """Provides `Faults`."""
+    """Implements `Faults` for the memory bus."""
 
     async def cut(self, node: Node) -> None:
         bus = self._bus(node)
@@ -87,14 +87,14 @@ class MemoryFaults:
 
 
 class _Nowhere:
-    """Stands for the way to a Redis that cannot be reached."""
+    """An unreachable Redis."""
 
     async def talk(self, *_: object) -> None:
         raise Unreachable("cut")
 
 
 class RedisFaults:
-    """Provides `Faults`."""
+    """Implements `Faults` for Redis."""
 
     def __init__(self) -> None:
         self._doors: dict[str, Any] = {}
@@ -111,7 +111,7 @@ class RedisFaults:
         await until(lambda: bus.available)
 
     def drop(self, node: Node, events: int) -> None:
-        """Each must have been published in a turn of its own, as what is said of it is lost with it."""
+        """See `Faults`. Each event must have been published in a turn of its own, since its metadata is lost with it."""
         bus: Any = node.bus
         subscriber, arrived = bus._link.subscriber, bus._link.subscriber._arrived
 

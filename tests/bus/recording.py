@@ -1,4 +1,4 @@
-"""A bus listener that remembers, and waiting for what it will have heard."""
+"""A recording bus listener, and functions to wait for its records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENCE = 15.0
 
 
 class Recorder:
-    """Notes all it is told. `changes` holds `lost` and `restored` as they came."""
+    """Records all calls. `changes` has `lost` and `restored` in order."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, bytes]] = []
@@ -48,7 +48,7 @@ class Recorder:
 
 
 async def until(condition: Callable[[], Any], patience: float = PATIENCE) -> None:
-    """Returns as soon as the condition holds; fails when it does not come to hold in time."""
+    """Return as soon as the condition is true; fail if it does not become true in time."""
     deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -60,7 +60,7 @@ def pattern(text: str) -> Pattern:
 
 
 async def subscribed(bus: IBus, *texts: str) -> None:
-    """Subscribes, and waits until all of it stands."""
+    """Subscribe, and wait until all subscriptions are active."""
     for text in texts:
         done: Deferred[None] = Deferred()
         bus.subscribe(pattern(text), lambda done=done: done.callback(None))  # type: ignore[misc]
@@ -68,7 +68,7 @@ async def subscribed(bus: IBus, *texts: str) -> None:
 
 
 async def published(bus: IBus, event_type: str, data: bytes = b"{}", metadata: bytes = b"") -> NexusError | None:
-    """Publishes; the error, if it came to one."""
+    """Publish an event. Return the error, if any."""
     taken = await placed(bus, event_type, data, metadata)
     return taken if isinstance(taken, NexusError) else None
 
@@ -76,7 +76,7 @@ async def published(bus: IBus, event_type: str, data: bytes = b"{}", metadata: b
 async def placed(
     bus: IBus, event_type: str, data: bytes = b"{}", metadata: bytes = b""
 ) -> Position | NexusError | None:
-    """Publishes; its position, None where there is no history, or the error."""
+    """Publish an event. Return its position, None without a history, or the error."""
     done: Deferred[Position | NexusError | None] = Deferred()
     bus.publish(event_type, data, done.callback, metadata)
     return await done

@@ -1,4 +1,4 @@
-"""Commands with all that is around them, but without sessions and sockets."""
+"""Commands with all their collaborators, but without sessions and sockets."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class World:
         self.caller = RecordingPeer(who=principal("caller"))
 
     def agent(self, agent_id: str | None = None, *commands: str) -> RecordingPeer:
-        """A connection that executes these commands (`deploy`), as that agent."""
+        """Return a connection that executes these commands (`deploy`) as that agent."""
         peer = RecordingPeer()
         peer.multi_agent = self.registry.multi_agent
         self.registrar.register(peer, list(commands or ("deploy",)), agent_id)
@@ -85,7 +85,7 @@ class World:
         return peer
 
     def procedure(self, peer: RecordingPeer, pattern: Pattern, invoke: str = "single", agent: str | None = None) -> int:
-        """The peer registers this as a WAMP client does; the registration's number."""
+        """Register this like a WAMP client. Return the registration's number."""
         registration = self.registrar.register_procedure(peer, peer.principal, pattern, invoke, agent)
         self.turn()
         return registration.number
@@ -115,7 +115,7 @@ class World:
 
 
 class Turns(Clock):
-    """Tells when a turn with long work in it is over. `Clock` itself goes on to the next ones at once."""
+    """Detects the end of a turn in which long work is done. `Clock` itself continues with the next turns at once."""
 
     def __init__(self, over: Callable[[], None]) -> None:
         super().__init__()
@@ -132,11 +132,11 @@ class Turns(Clock):
 
 
 def refusal(code: str) -> Any:
-    """Expects a `NexusError` of this code."""
+    """Expect a `NexusError` with this code."""
     return pytest.raises(NexusError, check=lambda error: error.code == code)
 
 
 def succeed(world: World, peer: RecordingPeer, result: bytes = b'"done"', at: int = -1) -> None:
-    """The agent answers what it was given last (or the one `at`)."""
+    """Have the agent answer its last invocation (or the one at `at`)."""
     invocation = peer.got(CommandInvocation)[at]
     world.answers.result(peer, CommandAnswer(command_id=invocation.command_id, data=Raw(result)))

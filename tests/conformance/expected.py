@@ -1,4 +1,4 @@
-"""The cases of the suite, and which verdicts on them are right."""
+"""The cases of the suite, and the acceptable verdicts on them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SHORT: Final = frozenset({"1", "2", "3", "4", "11"})
 
 
 class Verdict(NamedTuple):
-    """What the suite says of the messages, and of how the connection ended."""
+    """The suite's verdict on the messages, and on the end of the connection."""
 
     behavior: str
     close: str
@@ -45,12 +45,12 @@ def category(case: str) -> int:
 
 
 def basic() -> tuple[str, ...]:
-    """Categories 1 to 7: all of the protocol but large messages."""
+    """Return categories 1 to 7: the whole protocol except large messages."""
     return tuple(case for case in ALL if category(case) <= 7)
 
 
 def quick() -> tuple[str, ...]:
-    """Categories 1 to 10, and compression in short."""
+    """Return categories 1 to 10, and a short selection for compression."""
     return tuple(case for case in ALL if category(case) <= 10 or case.rpartition(".")[2] in SHORT)
 
 
@@ -59,7 +59,7 @@ def right(case: str) -> Verdict:
 
 
 def wrong(verdicts: Mapping[str, Verdict], cases: Iterable[str]) -> dict[str, Verdict | None]:
-    """The cases that did not end as they should have (None: not run), and those that were run without having been asked for."""
+    """Return the cases with an unacceptable verdict (None: not run), and those run without having been requested."""
     wanted = dict.fromkeys(cases)
     bad: dict[str, Verdict | None] = {case: verdicts.get(case) for case in wanted if verdicts.get(case) != right(case)}
     return bad | {case: verdict for case, verdict in verdicts.items() if case not in wanted}

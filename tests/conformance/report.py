@@ -1,4 +1,4 @@
-"""What the fuzzer wrote about a run: verdicts, what happened in a case, and a summary to keep."""
+"""The fuzzer's report of a run: verdicts, the events of a case, and a summary."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Report:
 
     @property
     def seconds(self) -> float:
-        """Spent in cases."""
+        """The time spent in cases."""
         return sum(float(each["duration"]) for each in self._index.values()) / 1000
 
     def story(self, case: str) -> str:
-        """What happened in a case, for somebody who has to find out why."""
+        """Return the events of a case, for debugging."""
         if case not in self._index:
             return f"{case}: not run"
         told: dict[str, Any] = json.loads((self._directory / self._index[case]["reportfile"]).read_text())
@@ -44,7 +44,7 @@ class Report:
         return "\n".join([*lines, f"  wire, the last of {len(wire)} lines:", *(f"    {line}" for line in wire[-WIRE_LINES:])])
 
     def take(self, later: Report) -> None:
-        """Replaces what `later` has run again."""
+        """Replace the cases that `later` has run again."""
         for case, entry in later._index.items():
             shutil.copy(later._directory / entry["reportfile"], self._directory)
             self._index[case] = entry
@@ -52,7 +52,7 @@ class Report:
 
 
 def table(verdicts: Mapping[str, Mapping[str, Verdict]]) -> str:
-    """By way in and category, how many cases got which verdict, in Markdown."""
+    """Return the number of cases by transport, category and verdict, as Markdown."""
     categories = sorted({category(case) for each in verdicts.values() for case in each})
     rows = [["way in", *map(str, categories), "all"], ["---"] * (len(categories) + 2)]
     for way, each in verdicts.items():

@@ -31,9 +31,9 @@ class Run:
         self.retried: list[str] = []
 
     async def wrong(self) -> dict[str, Verdict | None]:
-        """Runs them, and again those few that failed, and gives what did not end as it should have.
+        """Run the cases, then those that failed once more. Return the cases with an unacceptable verdict.
 
-        The suite's own time limits are short: on a machine with every core busy, single cases miss them.
+        The suite's own time limits are short: on a machine with every core busy, single cases exceed them.
         """
         shutil.rmtree(self.directory, ignore_errors=True)
         self.report = Report(self.directory)
@@ -68,7 +68,7 @@ class Run:
 
 
 def patience(case: str) -> float:
-    """How many seconds a case adds to what a run may take: several times what it needs on an idle machine."""
+    """Return the seconds that a case adds to the time limit of a run: several times its duration on an idle machine."""
     if expected.category(case) <= 7:
         return 0.5
     return 5.0 if expected.category(case) <= 10 or case.rpartition(".")[2] in expected.SHORT else 15.0

@@ -22,7 +22,7 @@ clock: Any = reactor
 
 
 class Agent(WebSocketClientProtocol):
-    """One connection. `closed` fires with (code, reason) when it is over."""
+    """One connection. `closed` fires with (code, reason) when it ends."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,13 +48,13 @@ class Agent(WebSocketClientProtocol):
         self.sendMessage(json.dumps(message).encode())
 
     async def next(self, type_: str, seconds: float = 10) -> dict[str, Any]:
-        """The next message of that type; others that come before it are passed over. ConnectionError at the end."""
+        """Return the next message of that type, skipping others. Raise ConnectionError at the end."""
         while (message := await self._receive(seconds))["type"] != type_:
             pass
         return message
 
     async def answer(self, id_: int | str, seconds: float = 10) -> dict[str, Any]:
-        """The reply with that `id`; other messages that come before it are passed over. ConnectionError at the end."""
+        """Return the reply with that `id`, skipping other messages. Raise ConnectionError at the end."""
         while (message := await self._receive(seconds)).get("id") != id_:
             pass
         return message
@@ -86,9 +86,9 @@ async def connect(
     address: str | None = None,
     headers: dict[str, str] | None = None,
 ) -> Agent:
-    """An open connection that was greeted by `connected`; ConnectionError when it is refused.
+    """Return an open connection that has received `connected`. Raise ConnectionError if it is refused.
 
-    `token` goes into the query, as browsers send it; `address` is a local one to come from (127.0.0.2 is another client).
+    `token` goes into the query, as browsers send it; `address` is a local one to connect from (127.0.0.2 is another client).
     """
     factory = _Factory(f"{url}?token={token}" if token else url, origin=origin, headers=headers or {})
     factory.protocol = Agent
@@ -105,7 +105,7 @@ async def connect(
 
 
 async def connect_when_up(url: str, token: str, authority: Path) -> Agent:
-    """Server and front may still be on their way."""
+    """Connect, and retry while server and proxy are still starting."""
     for _ in range(100):
         try:
             return await connect(url, token, authority=authority)

@@ -1,4 +1,4 @@
-"""The way from a front to a node, which can be cut: then nothing answers any more, and nothing is reset either."""
+"""The network between a proxy and a node, which can be cut: then nothing answers any more, and nothing is reset."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ clock: Any = reactor
 
 
 class Cable:
-    """Passes on what comes to `port`. Cut, it is like a machine that lost its power: packets to it are lost."""
+    """Relays connections to `port`. When cut, it behaves like a machine without power: packets to it are lost."""
 
     def __init__(self, target: int) -> None:
         self.node = TCP4ClientEndpoint(clock, "127.0.0.1", target)
@@ -30,7 +30,7 @@ class Cable:
         self.port: int = self._listening.getHost().port
 
     def cut(self) -> None:
-        """Nothing passes in either direction, and new connections are not even refused: their SYN is dropped."""
+        """Let nothing pass in either direction, and do not even refuse new connections: their SYN is dropped."""
         for end in self.ends:
             end.transport.pauseProducing()
         self._listening.stopReading()
@@ -44,7 +44,7 @@ class Cable:
         assert not select.select([], self._fillers[-1:], [], 0)[1], "a connection is still taken"
 
     def repair(self) -> None:
-        """The machine is back, and knows nothing of the connections it had."""
+        """Let connections pass again; those from before are unknown."""
         for filler in self._fillers:
             filler.close()
         self._fillers.clear()

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its DevTools protocol, and pages for it.
+"""A headless Chromium, controlled over its DevTools protocol, and pages for it.
 
 The protocol: https://chromedevtools.github.io/devtools-protocol/
 """
@@ -42,11 +42,12 @@ FLAGS = (
 
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        """Nobody reads it."""
+        """Log nothing."""
 
 
 class Pages:
-    """Serves a directory on a loopback port, from a thread: also while the reactor stands still. Each is its own origin."""
+    """Serves a directory on a loopback port, from a thread, so that it works while the reactor blocks. Each is its own
+    origin."""
 
     def __init__(self, directory: Path, port: int = 0) -> None:
         handler = functools.partial(_Quiet, directory=str(directory))
@@ -62,11 +63,11 @@ class Pages:
 
 
 class ScriptError(Exception):
-    """A page's script has thrown."""
+    """A page's script has thrown an exception."""
 
 
 class Tab(WebSocketClientProtocol):
-    """A browser's page, seen by its DevTools."""
+    """A page of the browser, controlled over DevTools."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,7 +112,7 @@ class Tab(WebSocketClientProtocol):
         await until(lambda: answer["loaderId"] in self._loaded, PATIENCE, f"for {url} to load")
 
     async def evaluate(self, expression: str, patience: float = PATIENCE) -> Any:
-        """The value of an expression of JavaScript, or what its promise comes to. Raises `ScriptError`."""
+        """Return the value of a JavaScript expression, or the result of its promise. Raise `ScriptError`."""
         asked = {"expression": expression, "awaitPromise": True, "returnByValue": True}
         answer = await self.ask("Runtime.evaluate", patience, **asked)
         if "exceptionDetails" in answer:
@@ -120,7 +121,7 @@ class Tab(WebSocketClientProtocol):
 
 
 class Chromium(Child):
-    """The browser, with a profile of its own, at one page; `flags` beside those that every test has."""
+    """The browser, with a profile of its own, at one page; `flags` are further flags."""
 
     def __init__(self, directory: Path, name: str = "chromium", flags: Sequence[str] = ()) -> None:
         super().__init__(name, directory)
@@ -129,7 +130,7 @@ class Chromium(Child):
         self._profile = directory / f"{name}.profile"
 
     def launch(self, url: str = "about:blank") -> None:
-        """Starts it without waiting."""
+        """Start it without waiting."""
         program = shutil.which("chromium") or shutil.which("google-chrome")
         assert program, "there is no chromium; bin/test installs it"
         self.spawn([program, *FLAGS, *self._flags, f"--user-data-dir={self._profile}", url], os.environ, self._directory)

@@ -1,4 +1,4 @@
-"""An agent behind nginx and a browser, idle while the other tests run: real seconds, spent once and beside everything else."""
+"""An agent behind nginx and a browser, idle while the other tests run, so that their real seconds are spent only once."""
 
 from __future__ import annotations
 
@@ -62,6 +62,6 @@ def idle_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Idle]:
 
 @pytest.fixture(scope="session", autouse=True)
 def start_idling_early(request: pytest.FixtureRequest) -> None:
-    """With the first test of this directory, if the one that looks at the result is going to run at all."""
+    """Start with the first test of this directory, if the test of the result is selected."""
     if any("idle_process" in getattr(item, "fixturenames", ()) for item in request.session.items):
         request.getfixturevalue("idle_process")

@@ -1,4 +1,4 @@
-"""Another program on the same Redis that knows nothing of Nexus but the names of its channels: plain SUBSCRIBE and PUBLISH."""
+"""Another program on the same Redis that knows only the names of Nexus's channels: plain SUBSCRIBE and PUBLISH."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class _Connection(Protocol):
 
 
 class Foreign:
-    """One such program, over a connection for each direction; `heard` are its (event type, data) so far."""
+    """One such program, with a connection for each direction; `heard` has the (event type, data) received so far."""
 
     def __init__(self, publisher: _Connection, subscriber: _Connection) -> None:
         self._publisher = publisher
@@ -65,7 +65,7 @@ class Foreign:
 
 
 async def join(port: int) -> Foreign:
-    """Connects to the Redis on that port."""
+    """Connect to the Redis on that port."""
     endpoint = TCP4ClientEndpoint(clock, "127.0.0.1", port)
     publisher: _Connection = await connectProtocol(endpoint, _Connection())
     subscriber: _Connection = await connectProtocol(endpoint, _Connection())

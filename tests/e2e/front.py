@@ -1,4 +1,4 @@
-"""Nodes behind a proxy, and those who ask them by https."""
+"""Nodes behind a proxy, and https requests to them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ P = TypeVar("P", bound=Proxy)
 
 @dataclass
 class Front(Generic[P]):
-    """Nodes that know nothing of each other (memory buses), with a proxy before them."""
+    """Independent nodes (memory buses) behind a proxy."""
 
     proxy: P
     nodes: list[NexusServer]
@@ -37,11 +37,11 @@ class Front(Generic[P]):
         return await connect(self.proxy.wss, self.token, authority=self.proxy.authority, **options)
 
     async def ask(self, method: str, path: str, body: Any = None, address: str = "127.0.0.1", **headers: str) -> Answer:
-        """A request over https from a local address, with the token in its header."""
+        """Send a request over https from a local address, with the token in its header."""
         return (await deferToThread(self._ask, [(method, path)], body, address, headers))[0]
 
     async def ask_often(self, path: str, times: int) -> list[int]:
-        """The statuses of so many GETs over one connection."""
+        """Return the statuses of this many GETs over one connection."""
         return [each.status for each in await deferToThread(self._ask, [("GET", path)] * times, None, "127.0.0.1", {})]
 
     def _ask(self, requests: list[tuple[str, str]], body: Any, address: str, headers: dict[str, str]) -> list[Answer]:

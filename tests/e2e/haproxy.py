@@ -1,4 +1,4 @@
-"""The shipped conf/haproxy.cfg, run by a real HAProxy with only its ports, paths, servers and pace of checks replaced."""
+"""The shipped conf/haproxy.cfg, run by a real HAProxy; only its ports, paths, servers and check intervals are replaced."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ CONF = ROOT / "conf" / "haproxy.cfg"
 
 
 def render(directory: Path, http: int, https: int, servers: Sequence[int]) -> str:
-    """The text of haproxy.cfg for `directory`. Each text that is replaced must be there as often as is said, or the
-    file has changed."""
+    """Return the text of haproxy.cfg for `directory`. Each replaced text must occur as often as stated, or the file has
+    changed."""
     issued = issue()
     pair = directory / "front.both.pem"
     pair.write_bytes(issued.certificate_pem() + issued.key_pem())
@@ -40,7 +40,7 @@ def render(directory: Path, http: int, https: int, servers: Sequence[int]) -> st
 
 
 class HAProxy(Proxy):
-    """HAProxy with the shipped configuration before two servers, given by their ports. Its log is its output."""
+    """HAProxy with the shipped configuration in front of two servers, given by their ports. Its log is its output."""
 
     def __init__(self, directory: Path, servers: Sequence[int]) -> None:
         super().__init__("haproxy", directory, "haproxy.cfg", render, servers)
@@ -55,5 +55,5 @@ class HAProxy(Proxy):
 
     @property
     def explained(self) -> str:
-        """What it says of its own about servers and requests."""
+        """Return its own log lines about servers and requests."""
         return self.output

@@ -1,4 +1,4 @@
-"""The shipped nginx.conf, run by a real nginx with only its ports, paths and servers replaced."""
+"""The shipped nginx.conf, run by a real nginx; only its ports, paths and servers are replaced."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
 def render(directory: Path, http: int, https: int, servers: Sequence[int]) -> str:
-    """The text of nginx.conf for `directory`, where its logs are. Each other line that is replaced must be there exactly once,
-    or the file has changed."""
+    """Return the text of nginx.conf for `directory`, where its logs are. Each other replaced line must occur exactly once, or
+    the file has changed."""
     certificate, key = issue().write(directory, "front")
     user = pwd.getpwuid(os.getuid()).pw_name
     paths = "".join(f"    {name}_temp_path {directory / name};\n" for name in TEMPORARY)
@@ -48,7 +48,7 @@ def render(directory: Path, http: int, https: int, servers: Sequence[int]) -> st
 
 
 class Nginx(Proxy):
-    """nginx with the shipped configuration before two servers, given by their ports."""
+    """nginx with the shipped configuration in front of two servers, given by their ports."""
 
     def __init__(self, directory: Path, servers: Sequence[int]) -> None:
         super().__init__("nginx", directory, "nginx.conf", render, servers)
@@ -73,7 +73,7 @@ class Nginx(Proxy):
 
     @property
     def explained(self) -> str:
-        """What it says of its own about servers and requests, while they last."""
+        """Return its own log lines about servers and requests."""
         return self.log("error")
 
     def log(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""A proxy with a shipped configuration before nodes, started as a process of its own."""
+"""A proxy with a shipped configuration in front of nodes, started as a process of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Render = Callable[[Path, int, int, Sequence[int]], str]
 
 
 class Proxy(Child):
-    """A proxy before two nodes, given by their ports; `https` and `wss` are its addresses for clients."""
+    """A proxy in front of two nodes, given by their ports; `https` and `wss` are its addresses for clients."""
 
     def __init__(self, name: str, directory: Path, configuration: str, render: Render, servers: Sequence[int]) -> None:
         """`configuration` is the name of its file."""
@@ -38,5 +38,5 @@ class Proxy(Child):
 
     @property
     def explained(self) -> str:
-        """What it logged about nodes and requests."""
+        """Return its log lines about nodes and requests."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""WebSocket clients that come back whenever their connection ends, through a front or without one."""
+"""WebSocket clients that reconnect whenever their connection ends, through a proxy or without one."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ PAUSE = 0.1  # s before the next attempt, where one was refused
 
 
 class Returning:
-    """Clients of one address. `refusals` says why attempts to connect failed, `ends` with what code and reason
-    connections ended."""
+    """Clients of one address. `refusals` has the reasons of failed attempts, `ends` the close codes and reasons."""
 
     def __init__(self, url: str, authority: Path, token: str) -> None:
         self._url = url
@@ -32,19 +31,19 @@ class Returning:
         self._lives: list[Deferred[None]] = []
 
     def add(self, size: int) -> None:
-        """So many more."""
+        """Add this many clients."""
         self._size += size
         self._lives += [ensureDeferred(self._live()) for _ in range(size)]
 
     def hold(self) -> None:
-        """Nobody comes back, as with clients that wait for the time that the server asked them to."""
+        """Let no client reconnect, like clients that wait for the time that the server asked for."""
         self._held = True
 
     def release(self) -> None:
         self._held = False
 
     async def complete(self, seconds: float = 30) -> None:
-        """Waits until every client is connected."""
+        """Wait until every client is connected."""
         end = clock.seconds() + seconds
         while len(self.here) < self._size:
             assert clock.seconds() < end, f"{len(self.here)} of {self._size} are there: {self.refusals}, {self.ends}"

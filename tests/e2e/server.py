@@ -24,7 +24,7 @@ clock: Any = reactor
 
 
 def free_port() -> int:
-    """A port that was free a moment ago; the kernel gives the others first, before it gives the same one again."""
+    """Return a port that was free a moment ago; the kernel hands out all others before it again."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         number: int = probe.getsockname()[1]
@@ -32,13 +32,13 @@ def free_port() -> int:
 
 
 def answers(port: int) -> bool:
-    """Whether connections to that port of 127.0.0.1 are taken."""
+    """Return whether connections to that port of 127.0.0.1 are accepted."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 async def until(true: Any, seconds: float = 15, what: str = "") -> None:
-    """Waits for `true()` to be so; fails after `seconds`."""
+    """Wait until `true()` returns True; fail after `seconds`."""
     end = clock.seconds() + seconds
     while not true():
         assert clock.seconds() < end, f"waited {seconds} s in vain {what}"
@@ -46,7 +46,7 @@ async def until(true: Any, seconds: float = 15, what: str = "") -> None:
 
 
 class Child:
-    """A process with its output in a file; whoever starts one stops it."""
+    """A process with its output in a file; whatever starts one must stop it."""
 
     descriptors: Sequence[int] = ()  # that are left open for it, beside its output
 
@@ -80,7 +80,7 @@ class Child:
 
     @property
     def output(self) -> str:
-        """All that was written to standard output and standard error, in this run and the runs before."""
+        """The text on standard output and standard error, of this run and the earlier ones."""
         return self._output.read_text(errors="replace") if self._output.exists() else ""
 
     def signal(self, number: signal.Signals) -> None:
@@ -88,30 +88,30 @@ class Child:
         self._process.send_signal(number)
 
     async def ended(self, seconds: float = 30) -> int:
-        """Waits for the end of the process; its exit status, or minus the signal that ended it."""
+        """Wait for the end of the process. Return its exit status, or minus the signal that ended it."""
         await until(lambda: not self.running, seconds, f"for the end of {self._name}:\n{self.output}")
         assert self._process is not None
         return int(self._process.returncode)
 
     async def stop(self) -> int:
-        """As an administrator does it: SIGTERM. Gives the exit status."""
+        """Stop it like an administrator: SIGTERM. Return the exit status."""
         if self.running:
             self.signal(signal.SIGTERM)
         return await self.ended()
 
     async def kill(self) -> None:
-        """As a power failure does it: SIGKILL."""
+        """Kill it, like a power failure: SIGKILL."""
         self.discard()
         await self.ended()
 
     def discard(self) -> None:
-        """Ends the process and its children at once, in whatever state; for clearing up where nothing can be waited for."""
+        """End the process and its children at once, in any state; for clean-up without waiting."""
         if self.running:
             os.killpg(self.pid, signal.SIGKILL)
             self.wait(10)
 
     def wait(self, seconds: float) -> None:
-        """Waits without the reactor, where there is none to wait with."""
+        """Wait without the reactor."""
         assert self._process is not None
         self._process.wait(seconds)
 
@@ -146,7 +146,7 @@ class NexusServer(Child):
         self.ws = f"ws://127.0.0.1:{self.port}/api/v1/events"
 
     def launch(self) -> None:
-        """Starts it without waiting."""
+        """Start it without waiting."""
         env = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
         env |= {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", "NEXUS_TOKEN": self.token, **self._env}
         if "NEXUS_STORE" not in env:
@@ -154,7 +154,7 @@ class NexusServer(Child):
         self.spawn([*TWISTD, *self._twistd, "nexus", *self._listen, *self._args], env, self._directory)
 
     async def ready(self, seconds: float = 20) -> None:
-        """Waits until it answers; fails with its output when it ends instead."""
+        """Wait until it answers; fail with its output if it ends instead."""
         end = clock.seconds() + seconds
         while not await self._alive():
             assert self.running, f"{self._name} ended:\n{self.output}"

@@ -1,4 +1,4 @@
-"""Names and patterns for Hypothesis, and what the contract says of them, read the plain way."""
+"""Names and patterns for Hypothesis, and a naive implementation of the contract's rules for them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ANY_PATTERNS = st.one_of(
 
 
 def naive_matches(pattern: Sequence[str], name: Sequence[str]) -> bool:
-    """Straight from the words of the contract."""
+    """Return whether the pattern matches, directly by the contract's text."""
     if not pattern or not name:
         return not pattern and not name
     if pattern[0] == "**":

@@ -1,4 +1,4 @@
-"""What serializers refuse: bytes that are no value, and values that cannot be passed on."""
+"""Input that serializers refuse: bytes that are no value, and values that cannot be passed on."""
 
 from __future__ import annotations
 

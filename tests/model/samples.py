@@ -1,4 +1,4 @@
-"""Values, and the messages that clients send, as Hypothesis makes them up."""
+"""Hypothesis strategies for values and for messages of clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A link that remembers what a session gave it."""
+"""A recording link."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ class RecordingLink:
 
     @property
     def messages(self) -> list[Any]:
-        """The JSON of the text frames that were written."""
+        """Return the JSON of the text frames that were written."""
         return [msgspec.json.decode(payload) for frame in self.written for payload in texts(frame)]
 
 
 def texts(data: bytes) -> list[bytes]:
-    """The payloads of whole, unmasked text frames (RFC 6455 section 5.2)."""
+    """Return the payloads of whole, unmasked text frames (RFC 6455 section 5.2)."""
     payloads = []
     while data:
         assert data[0] == 0x81 and data[1] < 0x80
@@ -82,5 +82,5 @@ def texts(data: bytes) -> list[bytes]:
 
 
 def _keeps_its_shape(link: RecordingLink) -> Link:
-    """Never called: here the type checker sees that the fake is what it stands for."""
+    """Never called: lets the type checker verify that the fake implements its interface."""
     return link

@@ -1,4 +1,4 @@
-"""Publish and subscribe of one realm, on a bus that does what the test says."""
+"""Publish and subscribe of one realm, on a bus under the test's control."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.recording import RecordingPeer
 
 
 class World:
-    """Publish and subscribe with their hub on a bus in the test's hands. `said` is all that callbacks were told, in order."""
+    """Publish and subscribe with their hub, on a bus under the test's control. `said` has all calls of callbacks, in order."""
 
     def __init__(self, **limits: int) -> None:
         self.bus = HandBus()
@@ -54,7 +54,7 @@ class World:
         self.subscriptions.subscribe(peer, peer.principal, request, reply)
 
     def match(self, peer: RecordingPeer, uri: str, match: str, rights: Principal | None = None) -> Pattern:
-        """Subscribes by one of WAMP's match policies."""
+        """Subscribe by one of WAMP's match policies."""
         pattern = pattern_of(uri, match)
         reply = SubscribeReply(lambda: self.said.append(uri), self.failing(uri))
         self.subscriptions.subscribe(peer, rights or peer.principal, SubscribeRequest((pattern,)), reply)
@@ -82,7 +82,7 @@ class World:
             self.waiting.pop(0)()
 
     def told(self, peer: RecordingPeer) -> list[Any]:
-        """What the peer was delivered: event lines as text, other messages decoded."""
+        """Return what the peer has received: event lines as text, other messages decoded."""
         lines = b"".join(peer.delivered).splitlines()
         return [msgspec.json.decode(line) if line.startswith(b"{") else line.decode() for line in lines]
 

@@ -16,7 +16,7 @@ INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\Z")
 
 
 def ask(speaker: Speaker, procedure: str, *payload: Any) -> Any:
-    """What a procedure of the server answers: its one positional result."""
+    """Return the answer of a procedure of the server: its only positional result."""
     request = speaker.call(procedure, *payload)
     message = speaker.now()[-1]
     assert message[:2] == [RESULT, request], message
@@ -24,7 +24,7 @@ def ask(speaker: Speaker, procedure: str, *payload: Any) -> Any:
 
 
 def refused(speaker: Speaker, procedure: str, *payload: Any) -> tuple[str, str]:
-    """URI and text of the error."""
+    """Return URI and text of the error."""
     request = speaker.call(procedure, *payload)
     message = speaker.now()[-1]
     assert message[:3] == [ERROR, CALL, request], message
@@ -32,7 +32,7 @@ def refused(speaker: Speaker, procedure: str, *payload: Any) -> tuple[str, str]:
 
 
 def events(speaker: Speaker) -> list[Any]:
-    """The arguments of the events that came, and nothing but events."""
+    """Return the arguments of the received events; no other messages must have arrived."""
     heard = speaker.heard()
     assert all(message[0] == EVENT for message in heard), heard
     return [message[4] if len(message) > 4 else [] for message in heard]

@@ -19,7 +19,7 @@ def world() -> World:
 
 @pytest.fixture
 def logged() -> Iterator[list[Any]]:
-    """What is logged from the level of a warning on."""
+    """Collect the log lines at warning or above."""
     events: list[Any] = []
 
     @provider(ILogObserver)

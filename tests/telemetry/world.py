@@ -1,4 +1,4 @@
-"""The intake with a store in the test's hands."""
+"""The intake with a store under the test's control."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ METRICS = b'{"cpu":45.2,"ok":true}'
 
 @implementer(IStore)
 class RecordingStore:
-    """Records what it is asked to commit; each commit ends when the test says so."""
+    """Records the samples to commit; each commit ends when the test decides."""
 
     def __init__(self) -> None:
         self.batches: list[list[Sample]] = []
@@ -60,7 +60,7 @@ class RecordingStore:
 
 
 class World:
-    """The service under test, its clock and store, and all that it said, in order."""
+    """The service under test, its clock and store, and all its callbacks, in order."""
 
     def __init__(self, retention: float = 0, store: Any = None, clock: Any = None, **limits: int) -> None:
         self.clock = clock or Clock()
@@ -93,7 +93,7 @@ class World:
         self.clock.advance(0)
 
     def next(self) -> None:
-        """One turn, with `Turns`."""
+        """Run one turn, with `Turns`."""
         self.clock.advance(0.001)
 
     def oks(self) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The doors alone, on a real port: no core behind them but a dialect whose sessions say what is done to them."""
+"""The doors alone, on a real port: without a core, with a dialect whose sessions report all calls."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ JSON, MSGPACK, STRICT = 1, 2, 3  # serializers of RawSocket; the last one's dial
 
 
 class Raw:
-    """A RawSocket client over a wire, after its handshake. Pings are answered whenever something is read."""
+    """A RawSocket client over a wire, after its handshake. It answers pings during every read."""
 
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
@@ -52,7 +52,7 @@ class Raw:
         self.wire.write(raw(payload))
 
     async def frame(self) -> tuple[int, bytes]:
-        """Kind and payload of the next frame."""
+        """Return kind and payload of the next frame."""
         head = await self.wire.exactly(4)
         kind, size = head[0], int.from_bytes(head[1:])
         if kind >= 8:
@@ -61,7 +61,7 @@ class Raw:
         return kind, await self.wire.exactly(size)
 
     async def message(self) -> bytes:
-        """The payload of the next message; raises `Ended` where the connection ends."""
+        """Return the payload of the next message. Raise `Ended` if the connection ends."""
         while True:
             kind, payload = await self.frame()
             if kind == 1:
@@ -75,17 +75,17 @@ class Raw:
 
 
 def raw(payload: bytes, kind: int = 0) -> bytes:
-    """A RawSocket frame, as a client writes it."""
+    """Return a RawSocket frame of a client."""
     return bytes([kind]) + len(payload).to_bytes(3) + payload
 
 
 def hands(serializer: int = JSON, length: int = 15, reserved: bytes = b"\0\0") -> bytes:
-    """A client's RawSocket handshake: its largest message has 2 to the power of 9 and `length` bytes."""
+    """Return a client's RawSocket handshake: its largest message has 2 to the power of 9 + `length` bytes."""
     return bytes([0x7F, length << 4 | serializer]) + reserved
 
 
 async def left(client: Client | Raw) -> list[bytes]:
-    """The messages up to the end of the connection."""
+    """Return the messages up to the end of the connection."""
     messages: list[bytes] = []
     try:
         while True:
@@ -96,7 +96,7 @@ async def left(client: Client | Raw) -> list[bytes]:
 
 
 class Session:
-    """Sends back what it gets, text as `t:…` and bytes as `b:…`, and does what some messages say."""
+    """Sends back each message, text as `t:…` and bytes as `b:…`; some messages make it act."""
 
     def __init__(self, dialect: Introducing, link: Link, who: Principal | None) -> None:
         self.dialect = dialect
@@ -167,7 +167,7 @@ class Introducing:
 
 
 def _keeps_its_shape(dialect: Introducing) -> Dialect:
-    """Never called: here the type checker sees that the fake is what it stands for."""
+    """Never called: lets the type checker verify that the fake implements its interface."""
     return dialect
 
 
@@ -224,30 +224,30 @@ class House:
 
     @property
     def port(self) -> int:
-        """The port that the last endpoint listens on."""
+        """The port of the last endpoint."""
         return int(self._ports[-1].getHost().port)
 
     async def wire(self, data: bytes = b"", endpoint: IStreamClientEndpoint | None = None) -> Wire:
-        """A new connection on which this has been sent."""
+        """Return a new connection on which these bytes have been sent."""
         wire = await dial(endpoint or TCP4ClientEndpoint(clock, "127.0.0.1", self._ports[0].getHost().port))
         self.wires.append(wire)
         wire.write(data)
         return wire
 
     async def raw(self, data: bytes = b"", endpoint: IStreamClientEndpoint | None = None, **wishes: Any) -> Raw:
-        """A RawSocket client past its handshake, right behind which it sent this; `wishes` as for `hands`."""
+        """Return a RawSocket client after its handshake, directly followed by these bytes; `wishes` as for `hands`."""
         wire = await self.wire(hands(**wishes) + data, endpoint)
         answer = await wire.exactly(4)
         assert answer[0] == 0x7F and answer[1] & 0x0F == wishes.get("serializer", JSON) and answer[2:] == b"\0\0"
         return Raw(wire)
 
     async def turned_away(self, data: bytes) -> bytes:
-        """What a RawSocket client is told before the connection is closed."""
+        """Return the server's answer to a RawSocket client before the connection is closed."""
         wire = await self.wire(data)
         return await wire.rest()
 
     async def websocket(self, target: str = "/ws", **words: Any) -> Client:
-        """A WebSocket past its handshake; `words` as for `handshake`."""
+        """Return a WebSocket after its handshake; `words` as for `handshake`."""
         words.setdefault("protocols", ["wamp.2.json"])
         wire = await self.wire(handshake(target, **words))
         client = Client(wire, await wire.response())
@@ -255,24 +255,24 @@ class House:
         return client
 
     async def refusal(self, target: str, **words: Any) -> Response:
-        """The answer to an opening handshake that is refused, after which the connection is closed."""
+        """Return the response to an opening handshake that is refused, after which the connection is closed."""
         wire = await self.wire(handshake(target, **words))
         response = await wire.response()
         assert response.status != 101 and await wire.rest() == b""
         return response
 
     async def client(self, carrier: str) -> Client | Raw:
-        """A client that showed nothing of itself, past its welcome; by `web` or `raw`."""
+        """Return an unauthenticated client after its welcome; by `web` or `raw`."""
         client = await (self.websocket() if carrier == "web" else self.raw())
         assert await client.message() == b"welcome nobody"
         return client
 
     def session(self, carrier: str) -> Session:
-        """The last one of that carrier."""
+        """Return the last session of that carrier."""
         return (self.web if carrier == "web" else self.raw_dialect).sessions[-1]
 
     def transports(self) -> list[Any]:
-        """The server's ends of its open connections."""
+        """Return the server's ends of its open connections."""
         connections: list[Any] = list(self.connections)
         return [connection.transport for connection in connections]
 
@@ -280,7 +280,7 @@ class House:
         await until(lambda: len(self.connections) == number)
 
     async def close(self) -> None:
-        """Ends everything, and finds out whether anything is left of those who came."""
+        """Stop everything, and check that no state of clients is left."""
         for port in self._ports:
             await port.stopListening()
         for wire in self.wires:
@@ -320,7 +320,7 @@ class Houses:
 
 @pytest_twisted.async_yield_fixture
 async def houses(tmp_path: Path) -> Any:
-    """Makes houses: `await houses(Settings(…))`."""
+    """Provide a factory of houses: `await houses(Settings(…))`."""
     made = Houses(tmp_path)
     yield made
     await made.close()

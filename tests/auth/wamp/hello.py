@@ -1,4 +1,4 @@
-"""Clients that introduce themselves by a HELLO, and remember what they were answered."""
+"""Clients that authenticate by HELLO, and record the answers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ROLES = {
 
 
 class Attempt:
-    """One client's way in: exactly one of `challenge`, `welcome` and `refusal` is there after the HELLO."""
+    """One client's authentication: after the HELLO, exactly one of `challenge`, `welcome` and `refusal` is set."""
 
     def __init__(self) -> None:
         self.challenges: list[tuple[str, dict[str, Any]]] = []
@@ -41,7 +41,7 @@ class Attempt:
 
     @property
     def extra(self) -> dict[str, Any]:
-        """That of the challenge."""
+        """The extra of the challenge."""
         assert not self.ends, self.ends
         ((_, extra),) = self.challenges
         return extra
@@ -74,7 +74,7 @@ class Attempt:
 
 
 class House:
-    """A server's introductions, with two realms beside `nexus`."""
+    """A server's introductions, with two realms in addition to `nexus`."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class House:
     def hello(
         self, *authmethods: str, realm: str = "realm1", principal: Principal | None = None, session: int = 7, **details: Any
     ) -> Attempt:
-        """Sends a HELLO with these details; without authmethods they are not given either."""
+        """Send a HELLO with these details, without the member `authmethods` if there are none."""
         if authmethods:
             details["authmethods"] = list(authmethods)
         attempt = Attempt()
@@ -118,5 +118,5 @@ class House:
 
     @property
     def refused(self) -> dict[str, int]:
-        """What was counted, by reason."""
+        """Return the counted refusals by reason."""
         return dict(self.metrics.connections_refused)

@@ -1,4 +1,4 @@
-"""A node with a history on Redis, and waiting for what it is asked."""
+"""A node with a history on Redis, and functions that wait for its answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.bus.recording import Recorder, pattern, placed, reactor
 
 
 class Keeper:
-    """A bus that keeps the past, with what it hears and counts."""
+    """A bus with a history, a recording listener and its own metrics."""
 
     def __init__(self, url: str, name: str = "one", history: History | None = None, **arguments: Any) -> None:
         self.metrics = Metrics()
@@ -29,7 +29,7 @@ class Keeper:
         await self.bus.start(self.heard)
 
     async def publish(self, event_type: str, *data: bytes, metadata: bytes = b"") -> Position:
-        """Publishes one after the other; the position of the last."""
+        """Publish one event after the other. Return the position of the last."""
         at: Position | NexusError | None = None
         for one in data:
             at = await placed(self.bus, event_type, one, metadata)
@@ -37,7 +37,7 @@ class Keeper:
         return at
 
     async def burst(self, event_type: str, *data: bytes) -> list[Position]:
-        """Publishes all in one turn."""
+        """Publish all events in one turn."""
         waiting: list[Deferred[Any]] = []
         for one in data:
             done: Deferred[Any] = Deferred()
@@ -66,7 +66,7 @@ class Keeper:
         return missed
 
     async def refused(self, way: str, *arguments: Any) -> str:
-        """The code of the error with which that ends."""
+        """Return the code of the resulting error."""
         done: Deferred[Any] = Deferred()
         assert self.bus.history is not None
         getattr(self.bus.history, way)(*arguments, done.callback)
@@ -84,7 +84,7 @@ class Keeper:
 
 
 def texts(missed: Missed) -> Sequence[bytes] | None:
-    """The data of what was missed, or None where it is not recovered; offsets must follow each other up to the top."""
+    """Return the data of the missed events, or None if they were not recovered; offsets must be consecutive up to the top."""
     if not missed.recovered:
         assert missed.events == ()
         return None

@@ -29,7 +29,7 @@ NAMES |= {"registration_id": "registration"}
 
 
 def attributes(codec: Codec, data: bytes) -> dict[str, Any]:
-    """What a client's message says, by the names of its members, with options as they were sent."""
+    """Return the content of a client's message by the names of its members, with options as they were sent."""
     message = READERS[codec.name](data)
     said: dict[str, Any] = {name: getattr(message, name) for name in message.__struct_fields__}
     for part in ("args", "kwargs"):
@@ -41,7 +41,7 @@ def attributes(codec: Codec, data: bytes) -> dict[str, Any]:
 
 
 def misread(expected: dict[str, Any], said: dict[str, Any]) -> list[str]:
-    """The names of what was read differently; options that Nexus does not know are no business of its."""
+    """Return the names of members that were read differently; options that Nexus does not know are ignored."""
     wrong = []
     for name, value in expected.items():
         member = NAMES.get(name, name)

@@ -1,4 +1,4 @@
-"""An admission that lets everybody in."""
+"""An admission that admits every client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node inside the test's process, clients of it over real sockets, and a log in which nothing may have gone wrong."""
+"""A node inside the test's process, its clients over real sockets, and a log that must stay free of errors."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ ABLE = (*FEATURES["callee"], "progressive_call_invocations")
 
 
 class Place:
-    """One node and how to get there."""
+    """One node and its addresses."""
 
     def __init__(self, node: Node) -> None:
         self.node = node
 
     async def connect(self, serializer: str = "json", token: str | None = TOKEN) -> Peer:
-        """An open WebSocket on which nothing was said yet."""
+        """Return an open WebSocket on which nothing has been sent."""
         chosen = SERIALIZERS[serializer]
         wire = await self.node.wire(handshake("/ws", token, [chosen.protocol]))
         response = await wire.response()
@@ -40,14 +40,14 @@ class Place:
         callee: tuple[str, ...] = ABLE,
         **details: Any,
     ) -> Peer:
-        """A client that was welcomed; `callee` is what it can do as one."""
+        """Return a client that has received WELCOME; `callee` has its features as a callee."""
         peer = await self.connect(serializer, token)
         roles = {**ROLES, "callee": {"features": dict.fromkeys(callee, True)}}
         return await peer.join(realm, roles=roles, **details)
 
 
 class Places:
-    """Makes nodes, as `tests.node.Nodes` does."""
+    """Makes nodes, like `tests.node.Nodes`."""
 
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes
@@ -65,7 +65,7 @@ async def places(tmp_path: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """Whatever clients do, nothing of it is a fault of the server's."""
+    """Check that no client causes an error of the server."""
     faults: list[LogEvent] = []
 
     @provider(ILogObserver)

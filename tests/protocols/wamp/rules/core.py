@@ -1,4 +1,4 @@
-"""Realms with all that is in them, but without sockets and with a clock of the test's: what sessions say to each other."""
+"""Realms with all their parts, but without sockets and on the test's clock."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ CALLEE = (*FEATURES["callee"], "progressive_call_invocations")
 
 
 class Line:
-    """A link to one client: `data` is all that was sent, in order. Closing ends the session, as a connection does."""
+    """A link to one client: `data` is everything sent, in order. Closing ends the session, like a connection."""
 
     def __init__(self, largest: int = 0) -> None:
         self.largest = largest
@@ -102,7 +102,7 @@ class Line:
             self.session.end()
 
     def lose(self) -> None:
-        """The connection is gone, without a word."""
+        """Lose the connection silently."""
         if self.closed is None:
             assert self.session is not None
             self.closed = Close(1006, "", True)
@@ -110,7 +110,7 @@ class Line:
 
 
 class Speaker:
-    """A WAMP client. It says messages, and has `heard` those that came since it was last asked."""
+    """A WAMP client. It sends messages; `heard` returns those received since the last call."""
 
     def __init__(self, world: World, session: Session, line: Line, codec: Codec) -> None:
         self._world = world
@@ -133,7 +133,7 @@ class Speaker:
         return self.now()
 
     def now(self) -> list[list[Any]]:
-        """What has come already."""
+        """Return the messages received so far."""
         data, self.line.data = self.line.data, b""
         messages = []
         while data:
@@ -143,7 +143,7 @@ class Speaker:
         return messages
 
     def one(self) -> list[Any]:
-        """The one message that came."""
+        """Return the only message received."""
         heard = self.heard()
         assert len(heard) == 1, heard
         return heard[0]
@@ -192,7 +192,7 @@ class Speaker:
         self.say(ERROR, INVOCATION, invocation, {}, uri, *payload)
 
     def invocation(self) -> int:
-        """The one message that came is an INVOCATION; its id."""
+        """Return the id of the only message received, an INVOCATION."""
         message = self.one()
         assert message[0] == INVOCATION, message
         return int(message[1])
@@ -239,7 +239,7 @@ class World:
         bus: Callable[[Clock], IBus] | None = None,
         store: Any = None,
     ) -> None:
-        """`store` is where the realm `nexus` keeps telemetry; None if it takes none."""
+        """`store` is the store of telemetry of the realm `nexus`; None: it accepts none."""
         self.clock = Clock()
         self.clock.advance(NOW)
         self.metrics = Metrics()
@@ -288,12 +288,12 @@ class World:
         return Telemetry(store, announce, self.clock, self.metrics, self.limits, 0)
 
     def run(self, turns: int = 6) -> None:
-        """Lets what is to be done soon be done."""
+        """Run all scheduled calls that are due."""
         for _ in range(turns):
             self.clock.advance(0)
 
     def speaker(self, codec: str = "json", who: Principal | None = None, largest: int = 0) -> Speaker:
-        """A connection on which nothing was said yet; `who` the client showed itself to be at the upgrade."""
+        """Return a connection on which nothing has been sent; `who` is the principal authenticated at the upgrade."""
         line = Line(largest)
         session = self._dialects[codec].session(line, who, "127.0.0.1")
         line.session = session
@@ -310,7 +310,7 @@ class World:
         callee: tuple[str, ...] = CALLEE,
         role_name: str = "test",
     ) -> Speaker:
-        """A client that was welcomed."""
+        """Return a client that has received WELCOME."""
         speaker = self.speaker(codec, Principal(subject, role_name, role), largest)
         speaker.hello(realm, callee)
         welcome, number, details = speaker.now()[-1]
@@ -319,7 +319,7 @@ class World:
         return speaker
 
     def agent(self, subject: str = "agent", role: Role = ADMIN) -> Agent:
-        """A client of the JSON protocol, greeted."""
+        """Return a client of the JSON protocol that has received `connected`."""
         line = Line()
         session = self._json.session(line, Principal(subject, "test", role), "127.0.0.1")
         line.session = session
