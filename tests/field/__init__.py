@@ -1,9 +1,9 @@
-"""The field: clients of others, the ways by which they come, and the lives of their connections, each with each.
+"""The field test: third-party clients, the ways by which they connect, and the lives of their connections, in all combinations.
 
-* A client is a row in `clients.py` and a small program in `programs`, which is told its cells and says what happens.
-* A way is a row in `ways.py`; a program before the server has a class in `house.py` besides.
-* A life is a row in `lives.py` and a function that says what happens and what must hold.
+* A client is a row in `clients.py` and a small program in `programs`, which gets its cells and reports events.
+* A way is a row in `ways.py`; a program in front of the server also has a class in `house.py`.
+* A life is a row in `lives.py` and a function that causes the events and checks the outcome.
 
-What makes no sense stands in `matrix.py` with its reason. All cells of a life go at once: one server that has every way
-(`house.py`), one process for each client with all its cells (`wave.py`).
+`matrix.py` lists impossible combinations with the reasons. All cells of a life run at once: one server with all ways
+(`house.py`), and one process for each client with all its cells (`wave.py`).
 """

@@ -1,4 +1,4 @@
-"""Runs the field, or a part of it, and prints its table as Markdown: `python -m tests.field [--help]`."""
+"""Runs the field test, or a part of it, and prints its table as Markdown: `python -m tests.field [--help]`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def wanted(asked: argparse.Namespace) -> Iterable[Cell]:
 
 
 def report(outcomes: Mapping[Cell, Outcome], directory: Path) -> int:
-    """Prints everything that is known and what is wrong; how many cells are."""
+    """Print all results and failures. Return the number of cells."""
     print(markdown(record.add(outcomes)))
     bad = {cell: outcome for cell, outcome in outcomes.items() if outcome.troubles}
     for cell, outcome in bad.items():

@@ -1,4 +1,4 @@
-"""What systemd does for a service with a socket (sd_listen_fds(3)): `activate.py DESCRIPTOR COMMAND…`"""
+"""Socket activation as systemd does it (sd_listen_fds(3)): `activate.py DESCRIPTOR COMMAND…`"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The clients: a row for each, and a program in `programs`. `programs/cells.py` says what a program is told and says."""
+"""The clients: a row for each, and a program in `programs`. `programs/cells.py` describes a program's input and output."""
 
 from __future__ import annotations
 

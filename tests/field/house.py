@@ -1,4 +1,4 @@
-"""A house: one `twistd nexus` that is reached by several ways at once, the programs that stand before it, and its witness."""
+"""A house: one `twistd nexus` that is reachable in several ways at once, the programs in front of it, and its witness."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PATIENCE: Final = 60.0  # s for anything that is going to happen, on a busy mach
 
 @dataclass(frozen=True)
 class Address:
-    """Where a client finds a way."""
+    """The address of a way, for a client."""
 
     host: str = ""
     port: int = 0
@@ -39,7 +39,7 @@ class Address:
 
 
 class _Server(NexusServer):
-    """With a listening socket that somebody else holds, also while it is not there."""
+    """A server with a listening socket that another process holds, even while the server is down."""
 
     def __init__(self, directory: Path, handed: socket.socket, *args: str, env: Mapping[str, str]) -> None:
         super().__init__(directory, *args, env=env)
@@ -65,14 +65,14 @@ class _Relayed(ProxyServer):
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
     def reset(self) -> None:
-        """RST to both sides."""
+        """Send RST to both sides."""
         self.transport.abortConnection()
         if self.peer is not None:
             self.peer.transport.abortConnection()
 
 
 class Relay(ProxyFactory):
-    """A stretch of network before an address, which can fail."""
+    """A part of the network in front of an address, which can fail."""
 
     protocol = _Relayed
     noisy = False
@@ -85,7 +85,7 @@ class Relay(ProxyFactory):
         self.address = Address(to.host, self._port.getHost().port)
 
     def reset(self) -> None:
-        """RST to both sides of all that passes."""
+        """Send RST to both sides of all connections."""
         for each in list(self.passing):
             each.reset()
 
@@ -95,7 +95,7 @@ class Relay(ProxyFactory):
 
 
 class Witness(WebSocketClientProtocol):
-    """The test's own client: publishes the news, hears what the others say, and has them execute something."""
+    """The test's own client: publishes news, receives events of the others, and has them execute a command."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class Witness(WebSocketClientProtocol):
                 self.results[message["id"]] = message["message"]
 
     async def publish(self, event_type: str, data: Any) -> None:
-        """Fails when it is not taken."""
+        """Publish an event; fail if it is refused."""
         wanted = self._published + 1
         self._tell(type="publish", eventType=event_type, data=data)
         await until(lambda: self._published == wanted, PATIENCE, f"for {event_type} to be published")
@@ -184,11 +184,11 @@ class House:
         self.witness: Any = None
 
     def address(self, way: Way) -> Address:
-        """Where clients are sent for this way: to the relay before it, where there is one."""
+        """Return the address for clients of this way: of the relay in front of it, if there is one."""
         return self.relays[way.name].address if self._relayed else self._addresses[way.name]
 
     def environment(self) -> dict[str, str]:
-        """What clients' programs are told: whom to believe, and where pages come from."""
+        """Return the environment of the clients' programs: trusted certificates, and the address of pages."""
         fronts = [str(front) for front in (self.directory / "front.pem", self.directory / "front.both.pem") if front.exists()]
         return os.environ | {
             "PYTHONPATH": str(ROOT),
@@ -208,7 +208,7 @@ class House:
             self.relays = {name: Relay(to) for name, to in self._addresses.items() if not to.unix}
 
     async def open(self) -> None:
-        """Starts the server alone."""
+        """Start only the server."""
         self.server.launch()
         await self.server.ready(PATIENCE)
         factory = WebSocketClientFactory(f"{self.server.ws}?token={self.server.token}")
@@ -220,7 +220,7 @@ class House:
         await until(lambda: self.witness.subscribed, PATIENCE, "for the witness")
 
     async def heartbeats(self, number: int) -> None:
-        """Waits until the witness has been pinged so often."""
+        """Wait until the witness has received this many pings."""
         wanted = self.witness.pings + number
         await until(lambda: self.witness.pings >= wanted, PATIENCE, f"for {number} heartbeats")
 

@@ -1,4 +1,4 @@
-"""The lives: what becomes of a connection, and what must hold for each client that has it; a row in `LIVES` for each."""
+"""The lives: the events on a connection, and the expected outcome for each client; a row in `LIVES` for each."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ async def _opened(wave: Wave, number: int = 1) -> None:
 
 
 async def _hear(wave: Wave, number: int, stories: list[Story]) -> None:
-    """What is published now reaches these."""
+    """Check that these clients receive a new event."""
     await wave.house.witness.publish(NEWS, {"n": number})
     await wave.each("hears an event", lambda story: story.heard(number), stories)
 
 
 async def _know_it_is_over(wave: Wave) -> None:
-    """Those that do not return have been told by their libraries."""
+    """Check that the libraries of clients that do not reconnect have reported the end."""
     staying = [story for story in wave.stories if story.notices and not story.returns]
     await wave.each("notices the end", lambda story: story.count("closed"), staying)
     for story in staying:
@@ -59,7 +59,7 @@ async def _know_it_is_over(wave: Wave) -> None:
 
 
 async def _return(wave: Wave) -> None:
-    """Clients that return by themselves do so once, and hear on; the others stay away."""
+    """Check that clients that reconnect by themselves do so once, and receive events again; the others stay away."""
     back = [story for story in wave.stories if story.returns]
     await wave.each("comes back", lambda story: story.count("open") > 1, back)
     await _hear(wave, 2, back)
@@ -75,7 +75,7 @@ async def _return(wave: Wave) -> None:
 
 
 async def talks(wave: Wave) -> None:
-    """Connects, publishes, hears, and executes a command."""
+    """Connect, publish, receive, and execute a command."""
     await _opened(wave)
     witness = wave.house.witness
     await wave.each("publishes", lambda story: str(story.cell) in witness.said)
@@ -89,7 +89,7 @@ async def talks(wave: Wave) -> None:
 
 
 async def listens(wave: Wave) -> None:
-    """Sends nothing of itself for two heartbeats and the time-out, and still hears an event on its first connection."""
+    """Send nothing for two heartbeats and the time-out, and still receive an event on the first connection."""
     await _opened(wave)
     await wave.house.heartbeats(IDLE)
     for story in wave.stories:
@@ -100,7 +100,7 @@ async def listens(wave: Wave) -> None:
 
 
 async def drained(wave: Wave) -> None:
-    """The server is stopped as an administrator does it, and started again."""
+    """Stop the server like an administrator, and start it again."""
     await _opened(wave)
     await wave.house.server.stop()
     await _know_it_is_over(wave)
@@ -115,7 +115,7 @@ async def drained(wave: Wave) -> None:
 
 
 async def killed(wave: Wave) -> None:
-    """The server is gone without a word, and started again."""
+    """Kill the server, and start it again."""
     await _opened(wave)
     await wave.house.server.kill()
     await _know_it_is_over(wave)
@@ -125,7 +125,7 @@ async def killed(wave: Wave) -> None:
 
 
 async def reset(wave: Wave) -> None:
-    """The network resets the connection."""
+    """Reset the connection in the network."""
     await _opened(wave)
     wave.mark()
     for relay in wave.house.relays.values():
@@ -135,7 +135,7 @@ async def reset(wave: Wave) -> None:
 
 
 async def slow(wave: Wave) -> None:
-    """The client's process stands still while more comes than the server keeps for it, and goes on afterwards."""
+    """Suspend the client's process while more events arrive than the server queues for it, and resume it afterwards."""
     await _opened(wave)
     wave.signal(signal.SIGSTOP)
     try:
@@ -149,7 +149,7 @@ async def slow(wave: Wave) -> None:
 
 
 async def refused(wave: Wave) -> None:
-    """The token is wrong: the client is told so, and stays away."""
+    """Connect with an invalid token: the client is told so, and stays away."""
 
     def refusals(story: Story) -> int:
         return story.count("refused") + story.count("closed")

@@ -1,4 +1,4 @@
-"""Which client goes which way through which life: all that makes sense, and for the rest why it does not."""
+"""The combinations of client, way and life, and the reasons for those that are impossible."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Cell:
 
 
 class Nonsense(NamedTuple):
-    """Patterns of names, parted by `|`, and why these cells are none."""
+    """Patterns of names, separated by `|`, and the reason why these cells are impossible."""
 
     client: str
     way: str
@@ -50,7 +50,7 @@ NONSENSE: Final = (
 
 
 def nonsense(cell: Cell) -> str:
-    """Why there is no such cell; empty where there is one."""
+    """Return the reason why a cell is impossible; empty if it is possible."""
     if cell.client.carrier not in cell.way.carriers:
         return f"{cell.way} passes HTTP on, which RawSocket is not"
     if cell.client.lives and cell.life.name not in cell.client.lives:
@@ -59,7 +59,7 @@ def nonsense(cell: Cell) -> str:
 
 
 def every() -> Iterator[Cell]:
-    """All combinations, those that make no sense among them."""
+    """Return all combinations, including impossible ones."""
     return (Cell(client, way, life) for life in LIVES for client in CLIENTS for way in WAYS)
 
 
@@ -68,8 +68,8 @@ def full() -> list[Cell]:
 
 
 def short() -> list[Cell]:
-    """Each client, each way and each life, and the pairs in which faults were found: every client talks over every way, and
-    has every life over one way that is another for each."""
+    """Return each client, way and life at least once, and the pairs in which bugs were found: every client talks over every
+    way, and has every life over one way, a different one for each."""
     chosen = []
     for place, life in enumerate(LIVES):
         for number, client in enumerate(CLIENTS):
@@ -81,6 +81,6 @@ def short() -> list[Cell]:
 
 
 def chosen(cells: Iterable[Cell], client: str = "*", way: str = "*", life: str = "*") -> list[Cell]:
-    """Those whose names match the patterns."""
+    """Return the cells whose names match the patterns."""
     wanted = Nonsense(client, way, life, "")
     return [cell for cell in cells if wanted.covers(cell)]

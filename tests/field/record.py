@@ -1,4 +1,4 @@
-"""What came of cells in earlier runs, kept in a file, so that a run can be gone on with."""
+"""The results of cells in earlier runs, stored in a file, so that a run can be continued."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ FILE: Final = ROOT / "artifacts" / "field" / "outcomes.json"
 
 
 def read(file: Path = FILE) -> dict[str, Outcome]:
-    """By the cell's name."""
+    """Return the results by the cell's name."""
     if not file.exists():
         return {}
     return {name: Outcome(*values) for name, values in json.loads(file.read_text()).items()}
 
 
 def add(outcomes: Mapping[Cell, Outcome], file: Path = FILE) -> dict[str, Outcome]:
-    """All that is known now, these among them."""
+    """Store all results so far, including these."""
     known = read(file) | {str(cell): outcome for cell, outcome in outcomes.items()}
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(known, indent=1))

@@ -1,4 +1,4 @@
-"""The field as Markdown: what came of each cell, and why some are none."""
+"""The results as Markdown: the outcome of each cell, and the reasons for impossible ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NONE = "-"
 
 
 def markdown(outcomes: Outcomes) -> str:
-    """Both tables and the reasons."""
+    """Return both tables and the reasons."""
     return "\n".join((*_ways(outcomes), "", *_lives(outcomes), "", *reasons(), ""))
 
 
@@ -29,7 +29,7 @@ def _head(first: str, columns: Iterable[object]) -> list[str]:
 
 
 def _ways(outcomes: Outcomes) -> Iterator[str]:
-    """By client and way: how many lives were as they should be, of how many were tried, and which were not."""
+    """Return by client and way: the number of successful lives, of all that were tried, and the failed ones."""
     yield from _head("client", (way.about for way in WAYS))
     for client in CLIENTS:
         yield _row((client.library, *(_lived(outcomes, client, way) for way in WAYS)))
@@ -45,7 +45,7 @@ def _lived(outcomes: Outcomes, client: Client, way: Way) -> str:
 
 
 def _lives(outcomes: Outcomes) -> Iterator[str]:
-    """By client and life: what the client did, the same over every way."""
+    """Return by client and life: the client's behaviour, which is the same over every way."""
     yield from _head("client", (life.title for life in LIVES))
     for client in CLIENTS:
         yield _row((client.library, *(_did(outcomes, client, life) for life in LIVES)))
@@ -65,7 +65,7 @@ def _did(outcomes: Outcomes, client: Client, life: Life) -> str:
 
 
 def reasons() -> Iterator[str]:
-    """Why there are cells that are none, and clients that do not notice an end."""
+    """Return the reasons for impossible cells, and for clients that do not notice an end."""
     yield f"`{NONE}`: there is no such cell, because"
     yield ""
     yield "* nginx and HAProxy pass HTTP on, which RawSocket is not"

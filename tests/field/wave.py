@@ -1,4 +1,4 @@
-"""All cells of one life at once: a house, a program for each client with its cells in it, and what becomes of each cell."""
+"""All cells of one life at once: a house, a program for each client with its cells in it, and the outcome of each cell."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ LOOK = 0.05  # s between two looks at what programs have said
 
 
 class Said(NamedTuple):
-    """A line of a program, and when it was read."""
+    """A line of a program's output, with its time."""
 
     at: float
     line: dict[str, Any]
 
 
 class Outcome(NamedTuple):
-    """What came of a cell: its troubles, none where all held; in a few words what it did; and after how many seconds it was
-    back, where it was away."""
+    """The outcome of a cell: its troubles, none if it succeeded; a short description of its behaviour; and the seconds until
+    its reconnect, if it was disconnected."""
 
     troubles: list[str]
     notes: list[str]
@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
 
 
 class Story:
-    """What one cell's client has said so far, and what was found out about it."""
+    """All output of one cell's client so far, and the findings about it."""
 
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
@@ -62,7 +62,7 @@ class Story:
 
     @property
     def failed(self) -> bool:
-        """Whether it said that it cannot go on."""
+        """Whether it has reported that it cannot continue."""
         return bool(self.of("failed"))
 
     @property
@@ -71,7 +71,7 @@ class Story:
 
     @property
     def notices(self) -> bool:
-        """Whether its library finds out that a connection ended in this life."""
+        """Whether its library detects the end of a connection in this life."""
         cell = self.cell
         return not any(fnmatchcase(f"{cell.way}-{cell.life}", pattern) for pattern in cell.client.deaf)
 
@@ -90,7 +90,7 @@ class Story:
         return line.get("code"), line.get("reason", "")
 
     def came_back(self) -> None:
-        """Takes down how long that took: from when it could come back until it had subscribed again."""
+        """Record the time of the reconnect: from when it was possible until the new subscription."""
         self.back = max(0.0, self.of("open")[-1].at - self.marked)
 
     def check(self, true: bool, trouble: str) -> None:
@@ -109,7 +109,7 @@ class Program(Child):
         self._read = 0
 
     def new(self) -> list[dict[str, Any]]:
-        """The lines about cells that were not there before."""
+        """Return the lines about cells since the last call."""
         if not self._output.exists():
             return []
         with self._output.open("rb") as output:
@@ -119,7 +119,7 @@ class Program(Child):
         return [json.loads(line) for line in whole.splitlines() if line.startswith(b'{"cell"')]
 
     def everything(self) -> list[int]:
-        """The process and all that descend from it."""
+        """Return the process and all its descendants."""
         children: dict[int, list[int]] = {}
         for entry in Path("/proc").iterdir():
             with suppress(OSError, ValueError):
@@ -144,7 +144,7 @@ class Wave:
         self._programs: dict[Any, Program] = {}  # by client
 
     async def run(self) -> dict[Cell, Outcome]:
-        """Gives what came of each cell, whatever it was."""
+        """Return the outcome of each cell, even after failures."""
         try:
             await self.house.start()
             self._launch()
@@ -157,8 +157,8 @@ class Wave:
         return {story.cell: Outcome(story.troubles, story.notes, story.back) for story in self.stories}
 
     async def each(self, what: str, true: Callable[[Story], object], stories: Iterable[Story] | None = None) -> None:
-        """Waits until it is so for each that had no trouble; those for which it is not in `PATIENCE`, or whose program says
-        that it failed, are in trouble from now on."""
+        """Wait until the condition holds for each cell without trouble; cells for which it does not within `PATIENCE`, or whose
+        program reports a failure, are in trouble from then on."""
         waiting = [story for story in (self.stories if stories is None else stories) if not story.troubles]
         end = clock.seconds() + PATIENCE
         while True:
@@ -173,12 +173,12 @@ class Wave:
             story.troubles.append(f"waited in vain until it {what}; it said {said}{ended}")
 
     def mark(self) -> None:
-        """From now on all can come back."""
+        """Note the time from which on all clients can reconnect."""
         for story in self.stories:
             story.marked = clock.seconds()
 
     def signal(self, number: signal.Signals) -> None:
-        """To every client's processes."""
+        """Send a signal to all processes of each client."""
         for program in self._programs.values():
             for pid in program.everything():
                 os.kill(pid, number)
@@ -200,7 +200,7 @@ class Wave:
         return "" if program.running else program.output[-2000:] or "without a word"
 
     def _told(self, cell: Cell) -> dict[str, Any]:
-        """A cell as its program is told of it (`programs/cells.py`)."""
+        """Return a cell in the form for its program (`programs/cells.py`)."""
         address = self.house.address(cell.way)
         return {
             "name": str(cell),

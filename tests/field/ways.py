@@ -13,8 +13,8 @@ HTTP: Final[tuple[Carrier, ...]] = ("http", "websocket")
 
 @dataclass(frozen=True, eq=False)
 class Way:
-    """`listen` is an endpoint of the server in which `{port}`, `{unix}`, `{certificate}` and `{key}` are filled in; without one
-    the way is a program of its own before the server's `tcp`, which is named as the way is."""
+    """`listen` is an endpoint of the server, with `{port}`, `{unix}`, `{certificate}` and `{key}` to be filled in. Without it,
+    the way is a program of the same name in front of the server's `tcp`."""
 
     name: str
     about: str

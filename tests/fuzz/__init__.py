@@ -1,1 +1,2 @@
-"""Random bytes at a live node. `python -m tests.fuzz --minutes 10` says whether it stood, and by which seed it did not."""
+"""Random bytes sent to a live node. `python -m tests.fuzz --minutes 10` reports whether it survived, or the seed of the
+failure."""

@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz [--minutes N] [--seed S] [--rounds N]`: exits with 1 and the seed where a node did not stand."""
+"""`python -m tests.fuzz [--minutes N] [--seed S] [--rounds N]`: exits with 1 and the seed if a node failed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REPORT = 50  # rounds between two lines
 
 
 async def fuzz(clock: Any, minutes: float, seed: int, rounds: int, log: str) -> int:
-    """Plays rounds with `seed`, `seed + 1`, … until there were `rounds` (0: no limit) or the time is over; the exit status."""
+    """Play rounds with `seed`, `seed + 1`, … until `rounds` (0: no limit) or the time is reached. Return the exit status."""
     with tempfile.TemporaryDirectory(prefix="nexus-fuzz-") as directory:
         target = Target(Path(directory), log)
         end = clock.seconds() + 60 * minutes

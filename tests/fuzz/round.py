@@ -1,4 +1,4 @@
-"""One round: some connections at once, each with a stream of its own, and an end of one kind or another."""
+"""One round: some concurrent connections, each with its own stream, and its own kind of end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONGEST_PAUSE = 0.01  # s between two pieces
 
 
 async def play(target: Target, seed: int) -> None:
-    """Does to the target what the seed says; when it ends, no connection of the round is open on this side."""
+    """Play the round of this seed; at its end, no connection of it is open on this side."""
     random = Random(seed)
     seeds = [random.getrandbits(64) for _ in range(CONNECTIONS)]
     await gatherResults([ensureDeferred(_attack(target, Random(own))) for own in seeds], consumeErrors=True)

@@ -1,6 +1,6 @@
-"""What a fuzzed connection sends: random, and mostly nearly right, as what is wholly wrong is refused at the first byte.
+"""The input of a fuzzed connection: random, and mostly almost valid, since entirely invalid input is refused at the first byte.
 
-Everything comes from the `Random` that is given, so that the same seed gives the same bytes.
+Everything is derived from the given `Random`, so that the same seed gives the same bytes.
 """
 
 from __future__ import annotations
@@ -75,12 +75,12 @@ FIELDS = (
 
 
 def noise(random: Random, _token: str) -> list[bytes]:
-    """Bytes without any sense."""
+    """Return random bytes."""
     return [random.randbytes(random.choice(BORDERS[:6])) for _ in range(random.randint(1, 4))]
 
 
 def openings(random: Random, token: str) -> list[bytes]:
-    """A handshake with something wrong in it: fields added, doubled or left out, bytes changed, cut anywhere."""
+    """Return a handshake with errors: fields added, doubled or removed, bytes changed, truncated anywhere."""
     lines = _opening(token).split("\r\n")[:-2]
     for _ in range(random.randint(0, 3)):
         change = random.randrange(3)
@@ -96,20 +96,20 @@ def openings(random: Random, token: str) -> list[bytes]:
 
 
 def frames(random: Random, token: str) -> list[bytes]:
-    """A session in which the frames are wrong: headers, lengths, masks, fragments, closes."""
+    """Return a session with invalid frames: headers, lengths, masks, fragments, closes."""
     data = b"".join(_frames(random, random.randint(1, 30)))
     offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n" if random.random() < 0.5 else ""
     return [_opening(token, offer).encode(), *cut(random, spoiled(random, data) if random.random() < 0.5 else data)]
 
 
 def messages(random: Random, token: str) -> list[bytes]:
-    """A session in which the frames are right and the messages are not."""
+    """Return a session with valid frames and invalid messages."""
     texts = [message(random) for _ in range(random.randint(1, 60))]
     return [_opening(token).encode(), *cut(random, b"".join(frame(1, text) for text in texts))]
 
 
 def requests(random: Random, token: str) -> list[bytes]:
-    """HTTP, pipelined, with bodies that may not be what was announced."""
+    """Return pipelined HTTP requests, with bodies that may differ from the announced ones."""
     return cut(random, b"".join(_request(random, token) for _ in range(random.randint(1, 4))))
 
 
@@ -117,7 +117,7 @@ STREAMS: tuple[Stream, ...] = (noise, openings, frames, messages, requests)
 
 
 def message(random: Random) -> bytes:
-    """A message of the protocol with some of it replaced, as text that may be no JSON any more."""
+    """Return a message of the protocol with parts replaced, as text that may be invalid JSON."""
     body = dict(random.choice(MESSAGES))
     if random.random() < 0.3:
         body["id"] = random.choice([1, "q", None, [], 1.5, 2**70])
@@ -136,7 +136,7 @@ def message(random: Random) -> bytes:
 
 
 def spoiled(random: Random, data: bytes) -> bytes:
-    """The same with a few bytes changed, put in, taken out or doubled."""
+    """Return the bytes with a few changed, inserted, removed or doubled."""
     changed = bytearray(data)
     for _ in range(random.randint(1, 3)):
         place = random.randint(0, len(changed))
@@ -153,7 +153,7 @@ def spoiled(random: Random, data: bytes) -> bytes:
 
 
 def cut(random: Random, data: bytes) -> list[bytes]:
-    """The same in up to eight pieces."""
+    """Return the bytes in up to eight pieces."""
     places = sorted(random.randint(0, len(data)) for _ in range(random.randrange(8)))
     return [data[start:end] for start, end in zip([0, *places], [*places, len(data)], strict=True)]
 

@@ -1,4 +1,4 @@
-"""The node that is fuzzed, in a process of its own, and what must be true of it whatever it is sent."""
+"""The fuzzed node, in a process of its own, and the conditions that must hold whatever it receives."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ TOKEN = "fuzz-admin-token"
 
 
 class Finding(Exception):
-    """Something that must not happen did."""
+    """A condition was violated."""
 
 
 class Target:
-    """A running node. Its control client hears every round's end, as every other client would."""
+    """A running node. Its control client receives the end of every round, like every other client."""
 
     def __init__(self, directory: Path, log: str = "json") -> None:
-        """`log` is the form of the node's log; one that is no JSON is a finding."""
+        """`log` is the format of the node's log; a line that is not JSON is a finding."""
         self.server = NexusServer(directory, env={**SMALL, "NEXUS_LOG__FORMAT": log}, token=TOKEN, name="fuzzed")
         self.endpoint = TCP4ClientEndpoint(clock, "127.0.0.1", self.server.port)
         self.slowest = 0.0  # s of a round trip
@@ -56,11 +56,11 @@ class Target:
         self._descriptors = self.descriptors()
 
     def settle(self) -> None:
-        """Takes what it needs now for what it may need."""
+        """Allocate now the resources for later checks."""
         self._memory = self.memory()
 
     async def trip(self) -> None:
-        """An event goes through the whole node and back."""
+        """Send an event through the whole node and back."""
         assert self._control is not None
         began = clock.seconds()
         number = f"{began:.6f}"
@@ -74,7 +74,7 @@ class Target:
         self.slowest = max(self.slowest, clock.seconds() - began)
 
     async def check(self) -> None:
-        """Raises `Finding`."""
+        """Check all conditions. Raise `Finding`."""
         if not self.server.running:
             raise Finding("the node has ended")
         await self.trip()
@@ -102,7 +102,7 @@ class Target:
         return len(os.listdir(f"/proc/{self.server.pid}/fd"))
 
     def memory(self) -> int:
-        """Resident bytes."""
+        """Return the resident memory in bytes."""
         return int(Path(f"/proc/{self.server.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     async def _gauge(self, name: str) -> float:
@@ -119,7 +119,7 @@ class Target:
 
 
 def logged_faults(output: str) -> Iterator[str]:
-    """The lines of a JSON log that no client may cause: errors, tracebacks, and what is no line of the log at all."""
+    """Return the lines of a JSON log that no client may cause: errors, tracebacks, and malformed lines."""
     for line in output.splitlines():
         try:
             event = json.loads(line)

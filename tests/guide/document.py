@@ -12,7 +12,7 @@ PACKAGES = re.compile(r"^npm install (.+)$", re.MULTILINE)
 
 
 def extract(document: Path, directory: Path) -> set[str]:
-    """Writes the programs to `directory`, as they are, and gives their names."""
+    """Write the programs to `directory`, unmodified, and return their names."""
     programs = dict(PROGRAM.findall(document.read_text()))
     for name, text in programs.items():
         (directory / name).write_text(text)
@@ -20,14 +20,14 @@ def extract(document: Path, directory: Path) -> set[str]:
 
 
 def address(client: Path) -> tuple[int, str]:
-    """Port and token with which a client connects when it is run by itself."""
+    """Return port and token with which a client connects when it runs by itself."""
     found = ADDRESS.search(client.read_text())
     assert found is not None, f"{client.name} names no address"
     return int(found[1]), found[2]
 
 
 def install(document: Path, directory: Path) -> None:
-    """What the document says to install, from npm."""
+    """Return the npm packages that the document tells the reader to install."""
     found = PACKAGES.search(document.read_text())
     assert found is not None, "the document names no packages"
     (directory / "package.json").write_text('{"private": true}')

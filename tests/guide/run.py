@@ -38,7 +38,7 @@ LAST = {"last": True}
 
 
 class Report:
-    """Checks, each one a sentence that is true or not."""
+    """Checks, each a sentence with its result."""
 
     def __init__(self) -> None:
         self.passed = 0
@@ -57,7 +57,7 @@ class Report:
 
 
 class Bench:
-    """The extracted programs in `directory`, and what was started; `stack` ends it."""
+    """The extracted programs in `directory`, and the started processes; `stack` stops them."""
 
     def __init__(self, directory: Path, stack: ExitStack) -> None:
         self.directory = directory
@@ -186,7 +186,7 @@ def is_free(port: int) -> bool:
 
 
 class Idlers:
-    """Both clients on a server of their own, connected and from then on silent, but for what they answer by themselves."""
+    """Both clients on a server of their own, connected and then silent except for automatic answers."""
 
     def __init__(self, bench: Bench) -> None:
         self.server = bench.server("idle", env={"NEXUS_HTTP__ORIGINS": bench.pages.origin})
@@ -252,7 +252,7 @@ class Fleet:
         await says(theirs, "Server listening", "Connected to Redis")
 
     async def agent(self, place: int) -> Agent:
-        """On one of the nodes, or (2) on the guide's server."""
+        """Connect an agent to one of the nodes, or (2) to the guide's server."""
         if place == 2:
             return await connect(self.guide, "any")
         return await connect(self.nodes[place].ws, self.nodes[place].token)
@@ -265,7 +265,7 @@ class Fleet:
         return agent
 
     async def stands(self, event_type: str) -> None:
-        """The guide's server says `subscribed` before it is: waits until all three are, as Redis sees it."""
+        """Wait until all three subscriptions are active in Redis: the guide's server reports `subscribed` too early."""
         channel = f"nexus:events:{event_type}"
         await until(lambda: self.redis.ask("PUBSUB", "NUMSUB", channel)[1] == 3, what=f"for {channel}")
 

@@ -1,4 +1,4 @@
-"""Nodes for the tests of attacks, and an eye on the log: whatever a client does, no fault of the server may be in it."""
+"""Nodes for the tests of attacks, and a check of the log: no client may cause an error of the server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.node import nodes as nodes
 
 @pytest.fixture(autouse=True)
 def faults() -> Iterator[list[str]]:
-    """What was logged at level error or above, or with a traceback; a test that leaves any here fails."""
+    """Collect what is logged at level error or above, or with a traceback; a test fails if any is left."""
     found: list[str] = []
 
     @provider(ILogObserver)

@@ -1,6 +1,6 @@
 """Clients that read everything at once, in a process of their own: `tests.hardening.listeners PORT TOKEN CLIENTS EVENTS`.
 
-They subscribe to `TYPE`, say `ready`, and in the end how many events each of them got in order and how old these were.
+They subscribe to `TYPE`, print `ready`, and at the end the number of events that each received in order, and their delays.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ FRAME: Final = HEAD + SIZE + len(b'"}')
 
 
 def data(number: int) -> str:
-    """An event's data: its number, and when it was made by a clock that all processes of the machine share."""
+    """Return an event's data: its number, and its time by a clock shared by all processes of the machine."""
     return f"{number:09d} {time.monotonic_ns():019d} ".ljust(SIZE, "x")
 
 
 class Listener:
-    """One connection past its `subscribed`."""
+    """One connection after its `subscribed`."""
 
     def __init__(self, port: int, token: str) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
@@ -41,7 +41,7 @@ class Listener:
         self._rest = b""
 
     def read(self, ages: list[float]) -> None:
-        """Takes what is there; raises `AssertionError` where it is not the next event."""
+        """Read the received bytes. Raise `AssertionError` unless they are the next events."""
         received = self.socket.recv(1 << 18)
         assert received, "closed"
         now = time.monotonic_ns()

@@ -1,4 +1,4 @@
-"""Clients on plain sockets of their own thread: nothing of what they leave behind can be taken for the server's."""
+"""Clients on plain sockets in their own thread, so that none of their objects can be mistaken for the server's."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Visitor:
         return self.exactly(self._read.index(mark) + len(mark))
 
     def rest(self) -> None:
-        """Read to the end, whatever it is."""
+        """Read to the end."""
         try:
             while self.socket.recv(65536):
                 pass
@@ -62,7 +62,7 @@ class Visitor:
         self.socket.close()
 
     def reset(self) -> None:
-        """End it as a crash would."""
+        """End the connection like a crash."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.socket.close()
 
@@ -74,7 +74,7 @@ class Visitor:
 
 
 class WebSocket(Visitor):
-    """Speaks messages in an encoding: JSON, or that of its subprotocol."""
+    """Exchanges messages in an encoding: JSON, or that of its subprotocol."""
 
     encoding = "json"
 
@@ -88,7 +88,7 @@ class WebSocket(Visitor):
         self.send(frame(TEXT if self.encoding == "json" else BINARY, ENCODINGS[self.encoding][0](message)))
 
     def hear(self, kind: Any) -> Any:
-        """The next message of this kind; others before it are passed over."""
+        """Return the next message of this kind, skipping others."""
         while True:
             first, second = self.exactly(2)
             size = second

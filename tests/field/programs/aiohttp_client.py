@@ -1,4 +1,4 @@
-"""JSON by PyPI's `aiohttp`, which does not return by itself."""
+"""JSON by PyPI's `aiohttp`, which does not reconnect by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""WAMP by Autobahn|Python's Component, which returns by itself: `… twisted|asyncio websocket|rawsocket CELLS`."""
+"""WAMP by Autobahn|Python's Component, which reconnects by itself: `… twisted|asyncio websocket|rawsocket CELLS`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What every client's program in Python has: its cells, and a JSON line for each thing that happens in one of them.
+"""The common part of all clients' programs in Python: their cells, and a JSON line for each event in one of them.
 
-A program is started with a JSON list of cells as its argument, opens each of them at once and keeps it until it is killed.
-It says `open` once it has subscribed (and registered, where the cell talks), each time anew where its library returns by
-itself; `heard`, `told` (the server's `disconnect`), `closed` and `refused` when that happens.
+A program is started with a JSON list of cells as its argument, opens each of them at once and keeps it until it is killed. It
+reports `open` once it has subscribed (and registered, if the cell talks), also after each reconnect of its library; and
+`heard`, `told` (the server's `disconnect`), `closed` and `refused` when that happens.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LAST_RETRY: Final = 1.0
 
 @dataclass(frozen=True)
 class Cell:
-    """One client's connection: where to, and what it does there."""
+    """One client's connection: its address, and its actions."""
 
     name: str
     host: str
@@ -42,17 +42,17 @@ class Cell:
 
     @property
     def authority(self) -> str:
-        """As it stands in a URL; that of a UNIX socket is only what the Host header says."""
+        """The authority for a URL; for a UNIX socket it is only used in the Host header."""
         if self.unix:
             return "localhost"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def url(self, scheme: str, path: str = "") -> str:
-        """`scheme` without the `s` of the secure one."""
+        """Return the URL; `scheme` is without the `s` of the secure one."""
         return f"{scheme}{'s' if self.secure else ''}://{self.authority}{path}"
 
     def hear(self, n: int | None) -> None:
-        """Says what number an event of WAMP has; None is none of the news."""
+        """Report the number of a WAMP event; None for another event."""
         if n is not None:
             self.say("heard", data={"n": n})
 
@@ -63,12 +63,12 @@ class Cell:
 
 
 def cells() -> list[Cell]:
-    """Those of this program."""
+    """Return the cells of this program."""
     return [Cell(**each) for each in json.loads(sys.argv[-1])]
 
 
 def live_all(live: Callable[[Cell], Awaitable[None]]) -> None:
-    """Runs asyncio with `live` for each cell."""
+    """Run asyncio with `live` for each cell."""
 
     async def guarded(cell: Cell) -> None:
         try:
@@ -84,7 +84,7 @@ def live_all(live: Callable[[Cell], Awaitable[None]]) -> None:
 
 
 class Dialog:
-    """What a JSON client answers to what it gets; `send` takes text."""
+    """A JSON client's answers to messages; `send` takes text."""
 
     def __init__(self, cell: Cell, send: Callable[[str], Awaitable[Any]]) -> None:
         self._cell = cell

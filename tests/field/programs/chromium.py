@@ -1,4 +1,4 @@
-"""JSON from a page in Chromium, which does not return by itself; in cells that talk its way is first tried with a page."""
+"""JSON from a page in Chromium, which does not reconnect by itself; in cells that talk, the way is first tried with a page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.field.programs.cells import Cell, cells
 
 
 def believed(certificates: str) -> str:
-    """The flag by which the browser takes these certificates, and no others that nobody known to it has signed."""
+    """Return the browser's flag to trust these certificates, and no others with an unknown issuer."""
     digests = []
     for path in certificates.split(":"):
         key = x509.load_pem_x509_certificate(Path(path).read_bytes()).public_key()

@@ -1,4 +1,4 @@
-"""HTTP by curl: asks whether the node is ready, and publishes."""
+"""HTTP by curl: checks whether the node is ready, and publishes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.field.programs.cells import EVENTS, SAID, Cell, live_all
 
 
 async def curl(cell: Cell, path: str, *arguments: str) -> int:
-    """The status of the answer, whose body nobody reads."""
+    """Return the status of the answer; the body is ignored."""
     words = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", *arguments, cell.url("http", path)]
     if cell.unix:
         words += ["--unix-socket", cell.unix]

@@ -1,4 +1,4 @@
-"""WAMP by PyPI's `swampyer`, a thread for each session, which returns by itself: `… websocket|rawsocket CELLS`."""
+"""WAMP by PyPI's `swampyer`, with a thread for each session, which reconnects by itself: `… websocket|rawsocket CELLS`."""
 
 from __future__ import annotations
 

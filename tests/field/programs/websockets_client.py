@@ -1,4 +1,4 @@
-"""JSON by PyPI's `websockets`, as its simplest program is written: it does not return by itself."""
+"""JSON by PyPI's `websockets`, in its simplest form: it does not reconnect by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""WAMP by PyPI's `xconn`, whose session does not return by itself: `… websocket|rawsocket CELLS`."""
+"""WAMP by PyPI's `xconn`, whose session does not reconnect by itself: `… websocket|rawsocket CELLS`."""
 
 from __future__ import annotations
 
