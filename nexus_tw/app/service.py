@@ -34,7 +34,7 @@ from nexus_tw.model.settings import Settings
 from nexus_tw.realm.authorization import procedure_of
 from nexus_tw.runtime import plugins
 from nexus_tw.store import open_store
-from nexus_tw.transport.listening.endpoints import Listener, listener, plain
+from nexus_tw.transport.listening.endpoints import ListeningEndpoint, listener, plain
 from nexus_tw.transport.listening.listen import listen
 
 RESERVED: Final = 64  # file descriptors for everything that is not a client
@@ -182,7 +182,9 @@ class Node:
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, configuration: Configuration, listeners: list[Listener], metrics: Metrics) -> None:
+    def __init__(
+        self, reactor: Any, configuration: Configuration, listeners: list[ListeningEndpoint], metrics: Metrics
+    ) -> None:
         settings = configuration.settings
         self._configuration = configuration
         self._listeners = listeners

@@ -157,8 +157,8 @@ class _Worker(ProcessProtocol):
         self._reactor = reactor
         self._began = reactor.seconds()
         self._gone: Deferred[None] = Deferred()
-        self._said = Lines(self._heard)
-        self._muttered = Lines(self._overheard)
+        self._said = OutputLines(self._heard)
+        self._muttered = OutputLines(self._overheard)
         self.started: Deferred[str] = Deferred()  # fires with the reason of a failed start; empty after a successful one
         self._taking: list[Deferred[None]] = []
         self._why = ""
@@ -256,7 +256,7 @@ class WorkerLaunch:
         self._write(msgspec.json.encode(Report(took=True)) + b"\n")
 
 
-class Lines:
+class OutputLines:
     """Splits the output of a process into lines; cuts a line that is too long."""
 
     def __init__(self, take: Callable[[bytes], None], longest: int = LONGEST_LINE) -> None:
@@ -306,7 +306,9 @@ class Lifeline(FileDescriptor):
 
     def __init__(self, reactor: Any, take: Callable[[Settings], None], cut: Callable[[], None], rest: bytes) -> None:
         super().__init__(reactor)
-        self._lines = Lines(lambda line: take(msgspec.json.decode(base64.b64decode(line), type=Settings)), LONGEST_SETTINGS)
+        self._lines = OutputLines(
+            lambda line: take(msgspec.json.decode(base64.b64decode(line), type=Settings)), LONGEST_SETTINGS
+        )
         self._cut = cut
         self._lines.take(rest)
         self.startReading()  # type: ignore[no-untyped-call]

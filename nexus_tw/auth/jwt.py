@@ -51,7 +51,7 @@ def basis_of(settings: Jwt, role: str) -> Hashable:
     return settings.issuer, settings.audience, settings.key, settings.secret, settings.jwks, role
 
 
-class Refused(Exception):
+class InvalidToken(Exception):
     """Why a token is invalid; for the log, never for the client."""
 
 
@@ -71,46 +71,46 @@ class Issuer:
         """Return the principal of a token. `header` is the token's own, not yet verified. Raise `unauthorized`."""
         try:
             return self._principal(await self._claims(token, header))
-        except Refused as refused:
+        except InvalidToken as refused:
             raise Unauthorized(f"its token of {self._settings.issuer}: {refused}") from None
 
     async def _claims(self, token: str, header: Mapping[str, Any]) -> dict[str, Any]:
         # No extension is supported, so RFC 7515 section 4.1.11 requires a refusal.
         if "crit" in header or "b64" in header:
-            raise Refused("it has critical headers")
+            raise InvalidToken("it has critical headers")
         algorithm, kid = header.get("alg"), header.get("kid")
         if algorithm not in self._settings.algorithms:
-            raise Refused("its algorithm is not one of the issuer's")
+            raise InvalidToken("its algorithm is not one of the issuer's")
         if kid is not None and not isinstance(kid, str):
-            raise Refused("its kid is no string")
+            raise InvalidToken("its kid is no string")
         key = await self._keys.find(kid, algorithm)
         if key is None:
-            raise Refused("no key for its kid and algorithm")
+            raise InvalidToken("no key for its kid and algorithm")
         reason = misfit(algorithm, key)
         if reason is not None:
-            raise Refused(reason)
+            raise InvalidToken(reason)
         try:
             verified = JWS.decode_complete(token, key, [algorithm])
         except PyJWTError:
-            raise Refused("its signature is wrong") from None
+            raise InvalidToken("its signature is wrong") from None
         return _object(verified["payload"])
 
     def _principal(self, claims: Mapping[str, Any]) -> Principal:
         settings, now = self._settings, self._clock.seconds()
         if claims.get("iss") != settings.issuer:
-            raise Refused("its iss is another")
+            raise InvalidToken("its iss is another")
         audience = claims.get("aud")
         if settings.audience not in (audience if isinstance(audience, list) else [audience]):
-            raise Refused("its aud is another")
+            raise InvalidToken("its aud is another")
         expires = _time(claims, "exp") + settings.leeway
         if expires <= now:
-            raise Refused("it has expired")
+            raise InvalidToken("it has expired")
         for name in ("nbf", "iat"):
             if name in claims and _time(claims, name) > now + settings.leeway:
-                raise Refused(f"its {name} is in the future")
+                raise InvalidToken(f"its {name} is in the future")
         subject = claims.get("sub")
         if not isinstance(subject, str) or not is_subject(subject):
-            raise Refused("its sub is no usable subject")
+            raise InvalidToken("its sub is no usable subject")
         role = self._role(_claim(claims, settings.role_claim))
         return Principal(subject, role, self._roles[role], expires, basis=basis_of(settings, role), issuer=self._name)
 
@@ -120,7 +120,7 @@ class Issuer:
         known = {name for name in named if isinstance(name, str) and name in self._roles}
         if len(known) != 1:
             count = "more than one configured role" if known else "no configured role"
-            raise Refused(f"its {self._settings.role_claim} names {count}")
+            raise InvalidToken(f"its {self._settings.role_claim} names {count}")
         return known.pop()
 
 
@@ -156,7 +156,7 @@ class JwtAuthenticator:
         try:
             unverified = JWS.decode_complete(token, options={"verify_signature": False})
             issuer = _object(unverified["payload"]).get("iss")
-        except (PyJWTError, Refused):
+        except (PyJWTError, InvalidToken):
             return None
         known = self._issuers.get(issuer) if isinstance(issuer, str) else None
         return None if known is None else known.principal(token, unverified["header"])
@@ -219,7 +219,7 @@ def _object(payload: bytes) -> dict[str, Any]:
     try:
         return msgspec.json.decode(payload, type=dict[str, Any])
     except (ValueError, RecursionError):
-        raise Refused("its claims are no JSON object") from None
+        raise InvalidToken("its claims are no JSON object") from None
 
 
 def _claim(claims: Mapping[str, Any], name: str) -> Any:
@@ -236,5 +236,5 @@ def _time(claims: Mapping[str, Any], name: str) -> float:
     """Return a NumericDate: a JSON number, not one in a string (RFC 7519 section 2)."""
     value = claims.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LATEST:
-        raise Refused(f"its {name} is no time")
+        raise InvalidToken(f"its {name} is no time")
     return float(value)

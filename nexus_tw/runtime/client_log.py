@@ -1,4 +1,4 @@
-"""The journal: lines at level info about the actions of clients, with rate limiting so that no client can flood the log.
+"""The client log: lines at level info about the actions of clients, with rate limiting so that no client can flood the log.
 
 Each key (the account of a principal, an address) has a number of lines a minute, and so have all keys together. Further lines
 are counted and not written; once a minute for each key a line says that lines were left out. Nothing here waits for a timer.

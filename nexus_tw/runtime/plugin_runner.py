@@ -1,4 +1,4 @@
-"""Guests: the operator's own Python code in the reactor, such as command handlers, authenticators and authorizers.
+"""The plug-in runner: calls the operator's own Python in the reactor, such as command handlers and authenticators.
 
 A guest returns a value, a Deferred, a coroutine, or another awaitable. With the reactor of asyncio
 (`twistd --reactor=asyncio`), coroutines are asyncio tasks and may await asyncio's awaitables besides Deferreds.

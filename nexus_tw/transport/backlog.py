@@ -26,7 +26,7 @@ RELIEF: Final = 0.75  # of a bound is left once it was exceeded, so that the nex
 _guarded: Final = Guard(__name__, "A client that is too slow could not be closed")
 
 
-class Outbox(Protocol):
+class Queue(Protocol):
     """The queue of one client, as the backlog sees it."""
 
     counted: int  # bytes queued at the last check
@@ -56,7 +56,7 @@ class Holder:
     def __init__(self, account: str) -> None:
         self.account = account
         self.bytes = 0
-        self.outboxes: dict[Outbox, None] = {}
+        self.outboxes: dict[Queue, None] = {}
 
 
 class Backlog:
@@ -69,7 +69,7 @@ class Backlog:
         self._timer: IDelayedCall | None = None
         self.bytes = 0
 
-    def count(self, outbox: Outbox) -> None:
+    def count(self, outbox: Queue) -> None:
         """Count a client with queued bytes, after a write to it."""
         waiting = outbox.waiting()
         if not waiting and outbox.holder is None:
@@ -84,11 +84,11 @@ class Backlog:
             elif holder.bytes > size * self._limits.share:
                 self._relieve([holder], size * self._limits.share * RELIEF)
 
-    def forget(self, outbox: Outbox) -> None:
+    def forget(self, outbox: Queue) -> None:
         """Stop counting a client whose queue is empty, or that is gone."""
         self._note(outbox, 0)
 
-    def _note(self, outbox: Outbox, waiting: int) -> None:
+    def _note(self, outbox: Queue, waiting: int) -> None:
         holder = outbox.holder
         if holder is None:
             if not waiting:
@@ -125,7 +125,7 @@ class Backlog:
                 if outbox.looks > GRACE:
                     _guarded(outbox.slow)
 
-    def _all(self) -> list[Outbox]:
+    def _all(self) -> list[Queue]:
         return [outbox for holder in self._holders.values() for outbox in holder.outboxes]
 
     def _relieve(self, holders: list[Holder], most: float) -> None:

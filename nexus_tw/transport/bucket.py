@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Bucket:
+class TokenBucket:
     """Allows `rate` units a second and one second's worth at once. It can be overdrawn: the debt is time to wait."""
 
     __slots__ = ("_level", "_when", "rate")

@@ -15,7 +15,7 @@ from nexus_tw.model.errors import SHUTTING_DOWN, Close, NexusError
 from nexus_tw.model.settings import Limits
 from nexus_tw.runtime.guard import Guard
 from nexus_tw.transport.backlog import Backlog
-from nexus_tw.transport.bucket import Bucket
+from nexus_tw.transport.bucket import TokenBucket
 from nexus_tw.transport.rates import Rates
 
 BATCH: Final = 0.1  # s between two batches of a drain
@@ -72,7 +72,7 @@ class Connections:
         self.rates = Rates(clock, limits)
         self.resting = 0  # clients with a part of a read that waits for the next turn
         self._descriptors = descriptors
-        self._arrivals: Bucket | None = None
+        self._arrivals: TokenBucket | None = None
         self.relimit()
         self._open: dict[Open, None] = {}
         self._visits: dict[Visitor, None] = {}
@@ -87,7 +87,7 @@ class Connections:
         self._total = min(limits.connections, self._descriptors) if limits.connections else self._descriptors
         self._per_address = limits.connections_per_address
         self._per_subject = limits.connections_per_subject
-        self._arrivals = Bucket(limits.connect_rate, self._clock.seconds()) if limits.connect_rate else None
+        self._arrivals = TokenBucket(limits.connect_rate, self._clock.seconds()) if limits.connect_rate else None
 
     def __len__(self) -> int:
         return len(self._open)

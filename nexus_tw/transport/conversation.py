@@ -24,7 +24,7 @@ from nexus_tw.protocols.frames import MANY
 from nexus_tw.runtime.guard import Guard
 from nexus_tw.runtime.turn import Turn
 from nexus_tw.transport.admission import Admitted
-from nexus_tw.transport.bucket import Bucket
+from nexus_tw.transport.bucket import TokenBucket
 from nexus_tw.transport.connections import Connections, Full
 from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.life import ENDED, Life, new_life
@@ -115,9 +115,9 @@ class Conversation:
         self.opened = 0.0
         self.heard = self.next_ping = self.expires = 0.0
         self.slot = -1
-        self.bucket = Bucket(door.limits.rate, door.clock.seconds()) if door.limits.rate else None
+        self.bucket = TokenBucket(door.limits.rate, door.clock.seconds()) if door.limits.rate else None
         self.dry_since: float | None = None
-        self.stream: Bucket | None = None  # of bytes, once the client has sent some
+        self.stream: TokenBucket | None = None  # of bytes, once the client has sent some
         self.unmetered = 0  # bytes that are not counted yet
         self.resuming: IDelayedCall | None = None  # the end of a pause
         self.resting = False  # whether frames that were read wait for the next turn
@@ -410,7 +410,7 @@ class Conversation:
         if door.limits.bytes_rate:
             now = door.clock.seconds()
             if self.stream is None:
-                self.stream = Bucket(door.limits.bytes_rate, now)
+                self.stream = TokenBucket(door.limits.bytes_rate, now)
             wait = self.stream.spend(size, now)
         if self.principal is not None:
             wait = max(wait, door.connections.rates.spend(self.principal.account, size))

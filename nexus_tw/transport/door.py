@@ -28,7 +28,7 @@ from nexus_tw.transport.http.problems import response
 from nexus_tw.transport.http.stream import EventStreams
 from nexus_tw.transport.listening.tls import SPOKEN, common_name
 from nexus_tw.transport.opening import Opening, Oversized, measure, read
-from nexus_tw.transport.rawsocket import HANDSHAKE, MAGIC, RawSockets, Refusal, Unacceptable
+from nexus_tw.transport.rawsocket import HANDSHAKE, MAGIC, HandshakeError, RawSockets, Unacceptable
 from nexus_tw.transport.websocket import Doorway
 
 T = TypeVar("T")
@@ -201,9 +201,9 @@ class Door(Protocol):
         if not failure.check(NexusError):
             self._log.failure("A RawSocket connection could not be decided", failure)
         # There is no code for other reasons to try again later.
-        self._turn_away(Refusal.CONNECTIONS)
+        self._turn_away(HandshakeError.CONNECTIONS)
 
-    def _turn_away(self, refusal: Refusal) -> None:
+    def _turn_away(self, refusal: HandshakeError) -> None:
         self._done()
         self._take = Door._ignore
         if self.transport is not None:

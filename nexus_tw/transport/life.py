@@ -9,7 +9,7 @@ from automat import TypeMachineBuilder
 from nexus_tw.model.errors import Close
 
 
-class Owner(Protocol):
+class Transitions(Protocol):
     """The connection with this life: the actions on the way."""
 
     def begin(self) -> None:
@@ -41,8 +41,8 @@ class Life(Protocol):
         """The transport is gone."""
 
 
-def _builder() -> TypeMachineBuilder[Life, Owner]:
-    builder = TypeMachineBuilder(Life, Owner)  # type: ignore[type-abstract]
+def _builder() -> TypeMachineBuilder[Life, Transitions]:
+    builder = TypeMachineBuilder(Life, Transitions)  # type: ignore[type-abstract]
     new = builder.state("new")
     authenticating = builder.state("authenticating")
     open_ = builder.state("open")
@@ -50,28 +50,28 @@ def _builder() -> TypeMachineBuilder[Life, Owner]:
     closed = builder.state("closed")
 
     @new.upon(Life.upgraded).to(authenticating)
-    def upgraded(_life: Life, _owner: Owner) -> None:
+    def upgraded(_life: Life, _owner: Transitions) -> None:
         """Wait for the client to be accepted or refused."""
 
     @authenticating.upon(Life.accepted).to(open_)
-    def accepted(_life: Life, owner: Owner) -> None:
+    def accepted(_life: Life, owner: Transitions) -> None:
         owner.begin()
 
     @authenticating.upon(Life.close).to(closing)
-    def refuse(_life: Life, owner: Owner, close: Close) -> None:
+    def refuse(_life: Life, owner: Transitions, close: Close) -> None:
         owner.farewell(close)
 
     @open_.upon(Life.close).to(closing)
-    def close_open(_life: Life, owner: Owner, close: Close) -> None:
+    def close_open(_life: Life, owner: Transitions, close: Close) -> None:
         owner.farewell(close)
         owner.end()
 
     @open_.upon(Life.closing).to(closing)
-    def closing_open(_life: Life, owner: Owner) -> None:
+    def closing_open(_life: Life, owner: Transitions) -> None:
         owner.end()
 
     @open_.upon(Life.lost).to(closed)
-    def lost_open(_life: Life, owner: Owner) -> None:
+    def lost_open(_life: Life, owner: Transitions) -> None:
         owner.end()
 
     for state in (new, authenticating, closing):

@@ -24,7 +24,7 @@ from nexus_tw.transport.backlog import Backlog, Holder
 DIRECT: Final = True  # send at once if nothing is queued; a switch for measurements
 
 
-class Owner(Protocol):
+class OutboxOwner(Protocol):
     """The connection that an outbox belongs to."""
 
     @property
@@ -48,7 +48,7 @@ class Owner(Protocol):
 
 
 class Outbox:
-    """The queue of one client; provides `nexus_tw.interfaces.realm.Link` and `nexus_tw.transport.backlog.Outbox`."""
+    """The queue of one client; provides `nexus_tw.interfaces.sessions.Link` and `nexus_tw.transport.backlog.Queue`."""
 
     __slots__ = (
         "_backlog",
@@ -75,7 +75,7 @@ class Outbox:
         turn: Turn,
         backlog: Backlog,
         limit: int,
-        owner: Owner,
+        owner: OutboxOwner,
         pack: Callable[[bytes], bytes] | None = None,
         largest: int = 0,
         first: bytes = b"",

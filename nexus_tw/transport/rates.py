@@ -10,7 +10,7 @@ from typing import Final
 from twisted.internet.interfaces import IReactorTime
 
 from nexus_tw.model.settings import Limits
-from nexus_tw.transport.bucket import Bucket
+from nexus_tw.transport.bucket import TokenBucket
 
 GRAIN: Final = 4096  # bytes of one connection that are counted at once
 FEW: Final = 1024  # subjects whose bucket is kept without checking whether it is full again
@@ -22,7 +22,7 @@ class Rates:
     def __init__(self, clock: IReactorTime, limits: Limits) -> None:
         self._clock = clock
         self._limits = limits
-        self._buckets: dict[str, Bucket] = {}
+        self._buckets: dict[str, TokenBucket] = {}
         self._most = FEW
 
     def __len__(self) -> int:
@@ -39,7 +39,7 @@ class Rates:
         if bucket is None or bucket.rate != rate:
             if len(self._buckets) >= self._most:
                 self._forget(now)
-            bucket = self._buckets[account] = Bucket(rate, now)
+            bucket = self._buckets[account] = TokenBucket(rate, now)
         return bucket.spend(size, now)
 
     def _forget(self, now: float) -> None:

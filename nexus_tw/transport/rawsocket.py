@@ -52,7 +52,7 @@ TICK: Final = 0.02  # s; the kernel may round down by that much
 _FIRST_POWER: Final = 9  # 512 bytes, encoded as length 0 in a handshake
 
 
-class Refusal(IntEnum):
+class HandshakeError(IntEnum):
     """Why a client is refused, as encoded in the handshake."""
 
     SERIALIZER = 1
@@ -68,7 +68,7 @@ class Refusal(IntEnum):
 class Unacceptable(Exception):
     """A handshake with an unsupported request."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: HandshakeError) -> None:
         super().__init__(refusal.name)
         self.refusal = refusal
 
@@ -121,7 +121,7 @@ class Fitting:
         self._fitting = b"".join(parts)
 
 
-class Connection(Conversation, Protocol):
+class RawSocketConnection(Conversation, Protocol):
     """A client over RawSocket."""
 
     __slots__ = ("_asked", "_held", "_most", "_wanted")
@@ -294,14 +294,14 @@ class RawSockets(Shared):
         """Parse the handshake of a client, or raise `Unacceptable`. `opening` has `HANDSHAKE` bytes, the first is `MAGIC`."""
         _, wishes, *reserved = opening
         if any(reserved):
-            raise self._unacceptable(Refusal.RESERVED)
+            raise self._unacceptable(HandshakeError.RESERVED)
         serializer = wishes & 0x0F
         dialect = self._dialects.get(serializer)
         if dialect is None:
-            raise self._unacceptable(Refusal.SERIALIZER)
+            raise self._unacceptable(HandshakeError.SERIALIZER)
         largest = 1 << (wishes >> 4) + _FIRST_POWER
         if largest < LEAST:
-            raise self._unacceptable(Refusal.LENGTH)
+            raise self._unacceptable(HandshakeError.LENGTH)
         return Asked(dialect, serializer, largest)
 
     def fitting(self, largest: int) -> Callable[[bytes], bytes] | None:
@@ -313,11 +313,11 @@ class RawSockets(Shared):
             fitting = self._fittings[largest] = Fitting(largest, self.metrics)
         return fitting
 
-    def connection(self, admitted: Admitted, asked: Asked) -> Connection:
+    def connection(self, admitted: Admitted, asked: Asked) -> RawSocketConnection:
         """Return a connection for an admitted client; give it the transport and then the bytes after the handshake."""
-        return Connection(self, admitted, asked)
+        return RawSocketConnection(self, admitted, asked)
 
-    def _unacceptable(self, refusal: Refusal) -> Unacceptable:
+    def _unacceptable(self, refusal: HandshakeError) -> Unacceptable:
         self.metrics.connections_refused["handshake"] += 1
         return Unacceptable(refusal)
 

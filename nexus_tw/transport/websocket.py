@@ -54,7 +54,7 @@ class _Silence:
     info = warn = error = failure = critical = trace = debug
 
 
-class Connection(Conversation, WebSocketServerProtocol):
+class WebSocketConnection(Conversation, WebSocketServerProtocol):
     """A WebSocket."""
 
     log = _Silence()
@@ -272,16 +272,16 @@ class Doorway(Shared, WebSocketServerFactory):
         )
         # Autobahn copies its options into each connection unless it finds them in the class: put them there, once for
         # each message limit, to save 2 kB and some time per connection.
-        self._kinds: dict[int, type[Connection]] = {}
+        self._kinds: dict[int, type[WebSocketConnection]] = {}
 
-    def connection(self, admitted: Admitted) -> Connection:
+    def connection(self, admitted: Admitted) -> WebSocketConnection:
         """Return a connection for an admitted upgrade; give it the transport and then the request's bytes."""
         kind = self._kinds.get(admitted.message)
         if kind is None:
-            options = {name: _static(getattr(self, name)) for name in Connection.CONFIG_ATTRS}
+            options = {name: _static(getattr(self, name)) for name in WebSocketConnection.CONFIG_ATTRS}
             options["CONFIG_ATTRS"] = ()  # nothing is left to copy, or to format for a discarded log line
             options["maxMessagePayloadSize"] = options["maxFramePayloadSize"] = admitted.message
-            kind = self._kinds[admitted.message] = type("Connection", (Connection,), options)
+            kind = self._kinds[admitted.message] = type("WebSocketConnection", (WebSocketConnection,), options)
         connection = kind(self, admitted)
         connection.factory = self
         return connection

@@ -28,7 +28,7 @@ from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Auth, Certificate, Limits, Role, Settings, Tls
 from nexus_tw.transport.door import Doors
 from nexus_tw.transport.listening.tls import Certificates
-from nexus_tw.transport.rawsocket import Refusal, Unacceptable
+from nexus_tw.transport.rawsocket import HandshakeError, Unacceptable
 from tests.certificates import Issued, authority, issue
 from tests.client import PING, TEXT, Client, frame, greeted, handshake, request
 from tests.node import TOKEN, Node, Nodes, clock, limited, turns, until
@@ -287,7 +287,7 @@ def test_a_client_that_was_refused_and_does_not_close_is_dropped(sent: bytes) ->
 
 
 def _unacceptable(_opening: bytes) -> None:
-    raise Unacceptable(Refusal.SERIALIZER)
+    raise Unacceptable(HandshakeError.SERIALIZER)
 
 
 # --- authentication that takes its time

@@ -25,7 +25,7 @@ from nexus_tw.runtime.turn import Turn
 from nexus_tw.transport.admission import Admitted
 from nexus_tw.transport.connections import Connections
 from nexus_tw.transport.heartbeat import Pulse
-from nexus_tw.transport.websocket import Connection, Doorway
+from nexus_tw.transport.websocket import Doorway, WebSocketConnection
 from tests.recording import principal
 
 LIMIT = 300
@@ -123,7 +123,7 @@ def served(chunks: list[bytes], lane: bool, pushes: bool = True, rate: int = 10_
     metrics = Metrics()
     doorway = Doorway(clock, Turn(clock), pulse, connections, limits, metrics, lane=lane)
     dialect = EchoingDialect(pushes)
-    connection: Connection = doorway.connection(Admitted(principal(), dialect, None, "127.0.0.1", LIMIT))
+    connection: WebSocketConnection = doorway.connection(Admitted(principal(), dialect, None, "127.0.0.1", LIMIT))
     transport = Transport()
     connection.makeConnection(transport)
     connection.dataReceived(UPGRADE)

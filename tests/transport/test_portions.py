@@ -21,7 +21,7 @@ from nexus_tw.transport.connections import Connections
 from nexus_tw.transport.conversation import INFLATED, PORTION
 from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.listening import endpoints
-from nexus_tw.transport.websocket import Connection, Doorway
+from nexus_tw.transport.websocket import Doorway, WebSocketConnection
 from tests.certificates import issue
 from tests.client import CLOSE, PING, TEXT, frame
 from tests.node import Nodes, clock, turns, until
@@ -44,7 +44,7 @@ def plain(payload: bytes) -> bytes:
     return frame(TEXT, payload)
 
 
-def lone(lane: bool = True) -> tuple[Connection, Transport, EchoingDialect, Turns]:
+def lone(lane: bool = True) -> tuple[WebSocketConnection, Transport, EchoingDialect, Turns]:
     """A connection without a reactor, past its handshake."""
     own = Turns()
     limits = Limits(rate=0, bytes_rate=0, subject_bytes_rate=0)

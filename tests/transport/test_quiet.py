@@ -29,7 +29,7 @@ def test_the_helpers_are_called_only_for_arguments_of_log_messages(module: Modul
 
 
 def test_they_do_nothing_once_there_are_connections() -> None:
-    assert issubclass(websocket.Connection, adapter.WebSocketServerProtocol)
+    assert issubclass(websocket.WebSocketConnection, adapter.WebSocketServerProtocol)
     for module in (protocol, adapter):
         for name in quiet.HELPERS:
             assert getattr(module, name)(object()) == ""

@@ -25,7 +25,7 @@ from nexus_tw.transport.connections import Connections
 from nexus_tw.transport.conversation import LINGER, PATIENCE
 from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.rates import GRAIN
-from nexus_tw.transport.websocket import FAILED_LINGER, Connection, Doorway
+from nexus_tw.transport.websocket import FAILED_LINGER, Doorway, WebSocketConnection
 from tests.client import BINARY, CLOSE, EVENTS, PING, PONG, TEXT, Client, Ended, frame, handshake
 from tests.node import TOKEN, Node, Nodes, clock, limited, small_buffers, turns, until
 
@@ -260,7 +260,7 @@ class FakeDoor:
         self.connections = Connections(self.clock, limits_, 10, Random(1))
         self.doorway = Doorway(self.clock, turn, pulse, self.connections, limits_, self.metrics)
 
-    def connect(self) -> tuple[Connection, Stuck]:
+    def connect(self) -> tuple[WebSocketConnection, Stuck]:
         admitted = Admitted(Principal("s", "admin", ADMIN), EchoDialect(), None, "192.0.2.1", 1000)
         connection: Any = self.doorway.connection(admitted)
         transport: Any = Stuck()  # type: ignore[no-untyped-call]

@@ -36,7 +36,7 @@ SPECIFICATION: Final = Spelling("wamp-scram", "argon2id13", b64encode(b"n,,").de
 AUTOBAHN: Final = Spelling("scram", "argon2id-13", "", "scram_server_signature")
 
 
-class User(NamedTuple):
+class ScramUser(NamedTuple):
     """The stored data of a user (RFC 5802 section 3)."""
 
     principal: Principal | None  # None for one that does not exist
@@ -47,23 +47,23 @@ class User(NamedTuple):
     server_key: bytes
 
 
-def users(entries: Iterable[Settings], roles: Mapping[str, Role], realms: Iterable[str]) -> dict[str, dict[str, User]]:
+def users(entries: Iterable[Settings], roles: Mapping[str, Role], realms: Iterable[str]) -> dict[str, dict[str, ScramUser]]:
     """Return the users by realm and authid. Raise `ConfigError`, naming the entry, if one cannot be used."""
     return enrol("scram", entries, lambda entry: [("subject", entry.subject, entry)], _user, roles, realms)
 
 
-def _user(member: str, entry: Settings, principal: Principal) -> User:
+def _user(member: str, entry: Settings, principal: Principal) -> ScramUser:
     if (entry.kdf == "argon2id13") != bool(entry.memory):
         raise ConfigError(f"{member}.memory: goes with argon2id13, which needs it, and with nothing else")
     costs = {"iterations": entry.iterations, **({"memory": entry.memory} if entry.memory else {})}
     salt, stored_key, server_key = map(bytes.fromhex, (entry.salt, entry.stored_key, entry.server_key))
-    return User(principal, entry.kdf, costs, salt, stored_key, server_key)
+    return ScramUser(principal, entry.kdf, costs, salt, stored_key, server_key)
 
 
 class Scram:
     """The users of one realm, at least one, for clients of one variant."""
 
-    def __init__(self, known: Mapping[str, User], spelling: Spelling, decoys: Decoys, random: RandomBytes) -> None:
+    def __init__(self, known: Mapping[str, ScramUser], spelling: Spelling, decoys: Decoys, random: RandomBytes) -> None:
         self._known = known
         self._models = list(known.values())
         self._spelling = spelling
@@ -78,7 +78,7 @@ class Scram:
         user = self._known.get(authid, nobody)
         return _Proven(user, self._spelling, authid, nonce, b64encode(self._random(_NONCE)).decode())
 
-    def _nobody(self, authid: str) -> User:
+    def _nobody(self, authid: str) -> ScramUser:
         """Return a made-up user with keys that nobody knows."""
         model = self._decoys.choice(authid, self._models)
         salt = self._decoys.octets("salt", authid, len(model.salt))
@@ -89,7 +89,7 @@ class Scram:
 class _Proven:
     """A challenge that waits for its proof."""
 
-    def __init__(self, user: User, spelling: Spelling, authid: str, client_nonce: str, server_nonce: str) -> None:
+    def __init__(self, user: ScramUser, spelling: Spelling, authid: str, client_nonce: str, server_nonce: str) -> None:
         self._user = user
         self._spelling = spelling
         self._nonce = client_nonce + server_nonce

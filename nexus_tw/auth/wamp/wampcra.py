@@ -24,7 +24,7 @@ _PROVIDER: Final = "static"
 _NONCE: Final = 24  # bytes
 
 
-class User(NamedTuple):
+class WampCraUser(NamedTuple):
     """A user and its signing key; `salting` contains the parameters to derive that key from a password."""
 
     principal: Principal | None  # None for one that does not exist
@@ -33,32 +33,32 @@ class User(NamedTuple):
     salting: dict[str, Any]
 
 
-def users(entries: Iterable[Settings], roles: Mapping[str, Role], realms: Iterable[str]) -> dict[str, dict[str, User]]:
+def users(entries: Iterable[Settings], roles: Mapping[str, Role], realms: Iterable[str]) -> dict[str, dict[str, WampCraUser]]:
     """Return the users by realm and authid. Raise `ConfigError`, naming the entry, if one cannot be used."""
     return enrol(WAMPCRA, entries, lambda entry: [("subject", entry.subject, entry)], _user, roles, realms)
 
 
-def _user(member: str, entry: Settings, principal: Principal) -> User:
+def _user(member: str, entry: Settings, principal: Principal) -> WampCraUser:
     if bool(entry.secret) == bool(entry.key):
         raise ConfigError(f"{member}: needs exactly one of secret and key")
     if not entry.salt:
         if entry.key:
             raise ConfigError(f"{member}.key: needs the salt that it was derived with")
-        return User(principal, entry.role, entry.secret.encode(), {})
+        return WampCraUser(principal, entry.role, entry.secret.encode(), {})
     salting = {"salt": entry.salt, "iterations": entry.iterations, "keylen": entry.keylen}
     if entry.key:
         # Compared with the length that base64 of as many bytes has: the text itself is the HMAC's key.
         if len(entry.key) != len(b64encode(bytes(entry.keylen))) or not is_base64(entry.key):
             raise ConfigError(f"{member}.key: is not base64 of {entry.keylen} bytes")
-        return User(principal, entry.role, entry.key.encode(), salting)
+        return WampCraUser(principal, entry.role, entry.key.encode(), salting)
     derived = pbkdf2_hmac("sha256", entry.secret.encode(), entry.salt.encode(), entry.iterations, entry.keylen)
-    return User(principal, entry.role, b64encode(derived), salting)
+    return WampCraUser(principal, entry.role, b64encode(derived), salting)
 
 
 class WampCra:
     """The users of one realm, at least one."""
 
-    def __init__(self, known: Mapping[str, User], decoys: Decoys, clock: IReactorTime, random: RandomBytes) -> None:
+    def __init__(self, known: Mapping[str, WampCraUser], decoys: Decoys, clock: IReactorTime, random: RandomBytes) -> None:
         self._known = known
         self._models = list(known.values())
         self._alphabet = sorted({letter for user in self._models for letter in user.salting.get("salt", "")})
@@ -82,20 +82,20 @@ class WampCra:
         }
         return _Signed(user, msgspec.json.encode(challenge).decode())
 
-    def _nobody(self, authid: str) -> User:
+    def _nobody(self, authid: str) -> WampCraUser:
         """Return a made-up user with a key that nobody knows."""
         model = self._decoys.choice(authid, self._models)
         salting = dict(model.salting)
         if salting:
             octets = self._decoys.octets("salt", authid, len(salting["salt"]))
             salting["salt"] = "".join(self._alphabet[octet % len(self._alphabet)] for octet in octets)
-        return User(None, model.role, self._decoys.octets("key", authid, 32), salting)
+        return WampCraUser(None, model.role, self._decoys.octets("key", authid, 32), salting)
 
 
 class _Signed:
     """A challenge that waits for its signature."""
 
-    def __init__(self, user: User, challenge: str) -> None:
+    def __init__(self, user: WampCraUser, challenge: str) -> None:
         self._user = user
         self._challenge = challenge.encode()
         self.extra = {"challenge": challenge, **user.salting}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nexus_tw.model.metrics import Metrics
-from nexus_tw.transport.bucket import Bucket
+from nexus_tw.transport.bucket import TokenBucket
 from nexus_tw.transport.connections import Connections
 from nexus_tw.transport.gate import Gate
 from nexus_tw.transport.rates import GRAIN
@@ -19,7 +19,7 @@ class Meter:
         self._metrics = metrics
         self._gate = gate
         self._uncounted = self._unshared = 0  # bytes not charged yet to the connection, and to its subject
-        self._stream: Bucket | None = None
+        self._stream: TokenBucket | None = None
 
     def charge(self, size: int, account: str) -> None:
         """Count bytes; `account` is empty until the client is authenticated."""
@@ -37,7 +37,7 @@ class Meter:
         if rate:
             now = connections.clock.seconds()
             if self._stream is None or self._stream.rate != rate:
-                self._stream = Bucket(rate, now)
+                self._stream = TokenBucket(rate, now)
             wait = self._stream.spend(size, now)
         if account:
             shared, self._unshared = self._unshared, 0

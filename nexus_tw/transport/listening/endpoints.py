@@ -37,7 +37,7 @@ _REFUSED: Final = {
 _OF_SSL: Final = (_FILES.certificate, _FILES.key, _FILES.chain, *_REFUSED)
 
 
-class Listener(NamedTuple):
+class ListeningEndpoint(NamedTuple):
     """One entry of `listen`."""
 
     text: str
@@ -52,13 +52,13 @@ class Listener(NamedTuple):
         return self.certificates.prepared(replace(self.certificates.settings, reload=tls.reload) if own else tls)
 
 
-def listener(reactor: Any, text: str, tls: Tls, socket: IStreamServerEndpoint | None = None) -> Listener:
+def listener(reactor: Any, text: str, tls: Tls, socket: IStreamServerEndpoint | None = None) -> ListeningEndpoint:
     """Return the listener of an entry, over `socket` or an endpoint of its own; raise `ConfigError`."""
     under = socket or plain(reactor, text)
     if text.startswith(_PROXIED):  # the balancer's header precedes all bytes of the client, TLS included
         under = ProxiedEndpoint(reactor, under)
     certificates = certificates_of(reactor, text, tls)
-    return Listener(text, SecuredEndpoint(certificates, under, reactor) if certificates else under, certificates)
+    return ListeningEndpoint(text, SecuredEndpoint(certificates, under, reactor) if certificates else under, certificates)
 
 
 def endpoint(reactor: Any, text: str, tls: Tls) -> IStreamServerEndpoint:
