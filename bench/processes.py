@@ -50,7 +50,7 @@ class Process:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Return the process ids of the child and its current children."""
+        """The process ids of the child and its current children."""
         children = Path(f"/proc/{self._child.pid}/task/{self._child.pid}/children").read_text(encoding="ascii")
         return (self._child.pid, *map(int, children.split()))
 

@@ -55,7 +55,7 @@ class Harm(msgspec.Struct, omit_defaults=True):
 
     @property
     def misses(self) -> list[str]:
-        """Return the aims that the run misses, as text."""
+        """The aims that the run misses, as text."""
         found = []
         if self.cpu_ratio > CPU:
             found.append("CPU")

@@ -85,7 +85,7 @@ class Telemetry:
         self._ends: deque[tuple[Sequence[_Entry], NexusError | None]] = deque()  # batches to be answered, the oldest first
         self._done = 0  # answered samples of the first of these
         self._answering: IDelayedCall | None = None  # the next turn, in which more are answered
-        self._settling: list[tuple[int, Deferred[None]]] = []  # fired once so many samples are answered, fewest first
+        self._settling: list[tuple[int, Deferred[None]]] = []  # each fires once that many samples are answered, in order
         self._outage = Outage("Storing telemetry")
 
     async def load(self) -> None:

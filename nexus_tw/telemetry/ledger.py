@@ -51,7 +51,7 @@ class Ledger:
                 raise
 
     def give_back(self, account: str, agent_id: str, size: int) -> None:
-        """Return what `take` charged for bytes that were not stored after all."""
+        """Release the bytes that `take` charged, since they were not stored after all."""
         self._agents.give_back(agent_id, size)
         if account:
             self._subjects.give_back(account, size)

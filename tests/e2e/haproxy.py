@@ -55,5 +55,5 @@ class HAProxy(Proxy):
 
     @property
     def explained(self) -> str:
-        """Return its own log lines about servers and requests."""
+        """Its own log lines about servers and requests."""
         return self.output

@@ -73,7 +73,7 @@ class Nginx(Proxy):
 
     @property
     def explained(self) -> str:
-        """Return its own log lines about servers and requests."""
+        """Its own log lines about servers and requests."""
         return self.log("error")
 
     def log(self, name: str) -> str:

@@ -38,5 +38,5 @@ class Proxy(Child):
 
     @property
     def explained(self) -> str:
-        """Return its log lines about nodes and requests."""
+        """Its log lines about nodes and requests."""
         raise NotImplementedError

@@ -15,7 +15,7 @@ AT_ONCE: Final = 3  # lives; each has a server and a process for each client
 
 
 async def run(cells: Iterable[Cell], directory: Path, at_once: int = AT_ONCE) -> dict[Cell, Outcome]:
-    """Yield the outcome of each cell; `directory` gets the programs' output, in a folder for each life."""
+    """Return the outcome of each cell; `directory` gets the programs' output, in a folder for each life."""
     lives: dict[str, list[Cell]] = {}
     for cell in cells:
         lives.setdefault(cell.life.name, []).append(cell)

@@ -29,7 +29,7 @@ def _head(first: str, columns: Iterable[object]) -> list[str]:
 
 
 def _ways(outcomes: Outcomes) -> Iterator[str]:
-    """Return by client and way: the number of successful lives, of all that were tried, and the failed ones."""
+    """Yield the table by client and way: the number of successful lives, of all that were tried, and the failed ones."""
     yield from _head("client", (way.about for way in WAYS))
     for client in CLIENTS:
         yield _row((client.library, *(_lived(outcomes, client, way) for way in WAYS)))
@@ -45,7 +45,7 @@ def _lived(outcomes: Outcomes, client: Client, way: Way) -> str:
 
 
 def _lives(outcomes: Outcomes) -> Iterator[str]:
-    """Return by client and life: the client's behaviour, which is the same over every way."""
+    """Yield the table by client and life: the client's behaviour, which is the same over every way."""
     yield from _head("client", (life.title for life in LIVES))
     for client in CLIENTS:
         yield _row((client.library, *(_did(outcomes, client, life) for life in LIVES)))
@@ -65,7 +65,7 @@ def _did(outcomes: Outcomes, client: Client, life: Life) -> str:
 
 
 def reasons() -> Iterator[str]:
-    """Return the reasons for impossible cells, and for clients that do not notice an end."""
+    """Yield the reasons for impossible cells, and for clients that do not notice an end."""
     yield f"`{NONE}`: there is no such cell, because"
     yield ""
     yield "* nginx and HAProxy pass HTTP on, which RawSocket is not"

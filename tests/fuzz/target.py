@@ -119,7 +119,7 @@ class Target:
 
 
 def logged_faults(output: str) -> Iterator[str]:
-    """Return the lines of a JSON log that no client may cause: errors, tracebacks, and malformed lines."""
+    """Yield the lines of a JSON log that no client may cause: errors, tracebacks, and malformed lines."""
     for line in output.splitlines():
         try:
             event = json.loads(line)

@@ -27,7 +27,7 @@ def address(client: Path) -> tuple[int, str]:
 
 
 def install(document: Path, directory: Path) -> None:
-    """Return the npm packages that the document tells the reader to install."""
+    """Install the npm packages that the document names."""
     found = PACKAGES.search(document.read_text())
     assert found is not None, "the document names no packages"
     (directory / "package.json").write_text('{"private": true}')

@@ -64,7 +64,7 @@ class RecordingLink:
 
     @property
     def messages(self) -> list[Any]:
-        """Return the JSON of the text frames that were written."""
+        """The JSON of the text frames that were written."""
         return [msgspec.json.decode(payload) for frame in self.written for payload in texts(frame)]
 
 

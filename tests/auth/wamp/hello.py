@@ -118,5 +118,5 @@ class House:
 
     @property
     def refused(self) -> dict[str, int]:
-        """Return the counted refusals by reason."""
+        """The counted refusals by reason."""
         return dict(self.metrics.connections_refused)
