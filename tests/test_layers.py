@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,13 @@ def imported_modules(module: str) -> set[str]:
 
 
 USED = {module: imported_modules(module) for module in MODULES}
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    setup = ConfigParser()
+    setup.read(ROOT.parent / "setup.cfg")
+    packages = {".".join(path.parent.relative_to(ROOT.parent).parts) for path in ROOT.rglob("__init__.py")}
+    assert set(setup["options"]["packages"].split()) == packages | {"twisted.plugins"}
 
 
 def room(module: str) -> str:
