@@ -143,6 +143,12 @@ class Node:
             tables |= {
                 f"{name}: hub": [list(hub._buckets), hub._cohorts, hub._dirty, *patterns],
                 f"{name}: subscriptions": [subscriptions._clients, subscriptions._interests, subscriptions.lines._lines],
+                f"{name}: cursors": [
+                    list(realm._cursors),
+                    realm._cursors._stalled,
+                    realm._cursors.unplaced,
+                    list(realm._cursors._recorders._index),
+                ],
                 f"{name}: presence": [presence._ids, presence._peers, presence._registered],
                 f"{name}: executors": [
                     list(registrations),

@@ -112,6 +112,7 @@ class Server:
                 metrics,
                 commands if name == DEFAULT_REALM else {},
                 self.connections.peers if name == DEFAULT_REALM else tuple,
+                settings.history,
                 telemetry if name == DEFAULT_REALM else None,
             )
             for name, rules in settings.realms.items()

@@ -60,10 +60,17 @@ class SubscribeRequest(NamedTuple):
     since: Mapping[str, str] | None = None  # the last known position by event type; None: recover nothing
 
 
+class Placed(NamedTuple):
+    """Where a subscriber begins in the history of the types that it subscribes to."""
+
+    positions: Mapping[str, Position] | None = None  # None where there is no history, or nobody can tell now
+    recovered: dict[str, bool] | None = None  # whether all that was missed will follow; None if nothing is to be recovered
+
+
 class SubscribeReply(NamedTuple):
     """The callbacks for the answer to a `SubscribeRequest`: one of them is called, once."""
 
-    ok: Callable[[], None]  # called before the first event; every later event is delivered
+    ok: Callable[[Placed], None]  # called before the first event; every event after these positions is delivered
     fail: Fail
 
 
@@ -180,7 +187,7 @@ class Verbs(Protocol):
         rights: Principal,
         event_type: str,
         payload: Payload,
-        ok: Callable[[], None],
+        ok: Callable[[Position | None], None],
         fail: Fail,
         metadata: EventMetadata | None = None,
     ) -> None: ...

@@ -44,12 +44,13 @@ LABELS: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
         ),
     ),
     "commands_ended": ("status", ("completed", "failed", "cancelled", "expired")),
+    "recoveries": ("outcome", ("complete", "incomplete")),
     "history_trimmed": ("bound", ("count", "age", "bytes", "total", "types")),
     "log_lines_withheld": ("about", ("calls", "refusals")),
 }
 
 # Fields that say what is there now.
-GAUGES: Final = ("bus_globs", "history_types", "history_events", "history_bytes")
+GAUGES: Final = ("bus_globs", "cursors", "recovery_buffered", "history_types", "history_events", "history_bytes")
 
 
 @dataclass(slots=True)
@@ -100,6 +101,15 @@ class Metrics:
     history_trimmed: Counter[str] = field(default_factory=Counter)  # by the bound that dropped them
     history_reads: int = 0  # positions from which the history was read
     history_gaps: int = 0  # of these, where something was gone
+    # recovery
+    cursors: int = 0
+    recovery_buffered: int = 0  # bytes of events that wait for a gap to be filled, or for a client that recovers
+    recovery_overflows: int = 0  # times that there was no room for these
+    recoveries: Counter[str] = field(default_factory=Counter)  # types that clients asked for with `since`, by outcome
+    events_replayed: int = 0
+    events_filled: int = 0  # that this node had missed, and delivered from the history
+    gaps_filled: int = 0
+    gaps_told: int = 0
     # log
     log_lines_dropped: int = 0  # because its reader or disk did not keep up
     log_lines_withheld: Counter[str] = field(default_factory=Counter)  # by topic: too many of one client

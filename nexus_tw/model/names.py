@@ -187,3 +187,6 @@ def parse_pattern(text: str, member: str) -> Pattern:
     if pattern is None:
         raise invalid(member, "'*' stands for a whole component and '**' only at the end" if "*" in text else why_not(text))
     return pattern
+
+
+EVERYTHING: Final = Pattern.parse("**")

@@ -71,6 +71,11 @@ class History(Struct, frozen=True, forbid_unknown_fields=True):
     total: Positive = 268435456  # bytes of all types of a realm, as they take up in memory
     patterns: Annotated[dict[str, Kept], Meta(extra={OWN_TABLES: True})] = field(default_factory=dict)
 
+    @property
+    def everything(self) -> bool:
+        """Return whether every event type has a history."""
+        return self.count > 0 and all(kept.count != 0 for kept in self.patterns.values())
+
 
 class Store(Struct, frozen=True, forbid_unknown_fields=True):
     url: str = "sqlite:var/nexus.db"

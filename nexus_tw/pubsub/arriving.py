@@ -36,19 +36,17 @@ class Arrivals:
         self._metrics = metrics
 
     def event(self, event_type: str, data: bytes, metadata: bytes, position: Position | None = None) -> None:
-        """Deliver an event from the bus."""
-        self._metrics.events_received += 1
+        """Deliver an event, which is the next of its type."""
         if self._hub.wanted(event_type):
             event = Event.arrived(event_type, data, metadata, position)
             if event is None:
                 self._metrics.events_dropped["about"] += 1
-                self.gap(event_type)
+                self.gap(event_type, position)
             else:
                 self._hub.event(event, self._excluded(event))
 
     def carried(self, event: Event) -> None:
         """Deliver an event that was published in this process, with its decoded value."""
-        self._metrics.events_received += 1
         if self._hub.wanted(event.type):
             self._hub.event(event, self._excluded(event))
             event.payload.forget()  # what was gathered of the event stays for longer, and needs its bytes only
@@ -61,15 +59,29 @@ class Arrivals:
         clients = [self._subscriptions.subscriber(peer) for peer in peers if peer is not None]
         return [client for client in clients if client is not None]
 
-    def gap(self, event_type: str) -> None:
-        """Tell the subscribers on this node that events of this type were lost."""
-        self._tell(self._hub.interested(event_type), event_type)
+    def gap(self, event_type: str, position: Position | None = None) -> None:
+        """Tell the subscribers on this node that events of this type were lost, up to this position if there is one."""
+        self._tell(self._hub.interested(event_type), event_type, position)
 
-    def _tell(self, patterns: Iterable[Pattern], event_type: str) -> None:
-        notice = ContinuityNotice(event_type)
+    def complete(self, event_type: str, position: Position, filtered: bool = False) -> None:
+        """Tell those who subscribe to this type that nothing is missing up to this position; with `filtered`, only those whose
+        filters may have left out the last events."""
+        notice = ContinuityNotice(event_type, position, recovered=True)
+        if filtered:
+            self._hub.tell_filtered(event_type, lambda encoding: encoding.notice(notice))
+        else:
+            self._hub.tell(self._hub.interested(event_type), lambda encoding: encoding.notice(notice))
+
+    def gap_under(self, pattern: Pattern) -> None:
+        """Tell those who subscribe to this very pattern that events of any type that it selects may have been lost."""
+        self._tell((pattern,), pattern.text, None)
+
+    def _tell(self, patterns: Iterable[Pattern], event_type: str, position: Position | None) -> None:
+        notice = ContinuityNotice(event_type, position)
         self._hub.tell(patterns, lambda encoding: encoding.notice(notice))
         if self._hub.wanted(CONTINUITY):
-            data = {"eventType": event_type, "recovered": False}
+            at = {} if position is None else {"position": position.text}
+            data = {"eventType": event_type, **at, "recovered": False}
             self._hub.event(Event(CONTINUITY, Payload.of_value(msgspec.json.encode(data))))
 
     def broadcast(self, data: bytes, told: Collection[Peer]) -> int:
@@ -86,4 +98,4 @@ class Arrivals:
     def gap_anywhere(self) -> None:
         """Tell every subscriber on this node that events of any type may have been lost."""
         for pattern in self._hub.patterns():
-            self._tell((pattern,), pattern.text)
+            self.gap_under(pattern)

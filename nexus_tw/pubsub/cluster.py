@@ -77,8 +77,11 @@ class Nodes:
         clock: IReactorTime,
         everybody: Callable[[], Iterable[Peer]],
         arrivals: Arrivals,
+        gap: Callable[[str], None],
     ) -> None:
-        """`everybody` returns the peers that get broadcasts without a subscription."""
+        """`everybody` returns the peers that get broadcasts without a subscription; `gap` tells the subscribers on this node
+        that events of a type were lost."""
+        self._gap = gap
         self._bus = bus
         self._clock = clock
         self._everybody = everybody
@@ -160,7 +163,7 @@ class Nodes:
             if message.event_type == ANY:
                 self._arrivals.gap_anywhere()
             else:
-                self._arrivals.gap(message.event_type)
+                self._gap(message.event_type)
 
     def restored(self) -> None:
         """Send the gaps that could not be sent while the bus was unreachable."""

@@ -147,6 +147,25 @@ class Hub:
                         if frame:
                             self._put(cohort, notice, frame, None)
 
+    def tell_filtered(self, event_type: str, write: Callable[[Encoding], bytes]) -> None:
+        """Put a frame of another kind than an event, once, among the events of everyone whose subscriptions to this type all
+        have filters."""
+        buckets = [bucket for bucket in self._buckets.find(event_type) if bucket.filtered]
+        if not buckets:
+            return
+        plain = {bucket.plain for bucket in self._buckets.find(event_type)}
+        notice = object()
+        frames: dict[Hashable, bytes] = {}
+        for bucket in buckets:
+            for group in bucket.groups.values():
+                for cohort in group.cohorts:
+                    if cohort.last is not notice and plain.isdisjoint(cohort.groups):
+                        frame = frames.get(cohort.encoding.key)
+                        if frame is None:
+                            frame = frames[cohort.encoding.key] = self._written(write, cohort.encoding)
+                        if frame:
+                            self._put(cohort, notice, frame, None)
+
     def flush(self) -> None:
         """Write the gathered frames to the peers: one join for each cohort, one write for each peer."""
         while self._dirty:

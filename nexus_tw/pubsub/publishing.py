@@ -39,7 +39,7 @@ class Publications:
         principal: Principal,
         event_type: str,
         payload: Payload,
-        ok: Callable[[], None],
+        ok: Callable[[Position | None], None],
         fail: Fail,
         metadata: EventMetadata | None = None,
     ) -> None:
@@ -55,7 +55,7 @@ class Publications:
                 fail(taken)
             else:
                 self._metrics.events_published += 1
-                ok()
+                ok(taken)
 
         if self._carrier is not None:
             self._carrier.carry(event_type, payload.published(), metadata, done)

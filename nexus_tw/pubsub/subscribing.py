@@ -5,7 +5,7 @@ This node has one subscription on the bus for each pattern with subscribers. A r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from nexus_tw.interfaces.peers import Peer
@@ -15,13 +15,16 @@ from nexus_tw.model.budgets import Budget
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.filters import Filter, compile_filter
 from nexus_tw.model.metrics import Metrics
-from nexus_tw.model.names import Pattern, parse_pattern
+from nexus_tw.model.names import Pattern, check_name, parse_pattern
 from nexus_tw.model.policy import Principal
+from nexus_tw.model.positions import Position
 from nexus_tw.model.settings import Limits
+from nexus_tw.pubsub.cursors import Cursors
 from nexus_tw.pubsub.groups import Bucket, Subscriber
 from nexus_tw.pubsub.hub import Hub
 from nexus_tw.pubsub.meta_events import Meta
 from nexus_tw.pubsub.order import Lines
+from nexus_tw.pubsub.recovery import AWAY, Joining, Places, Recovery
 from nexus_tw.runtime.guard import Guard
 
 WILDCARDS: Final = 32768  # patterns of a realm and process; Redis compares all of them with every published event
@@ -54,8 +57,12 @@ class _Interest:
 class Subscriptions:
     """The subscriptions of a realm's clients on this node."""
 
-    def __init__(self, bus: IBus, hub: Hub, limits: Limits, metrics: Metrics, meta: Meta) -> None:
+    def __init__(
+        self, bus: IBus, hub: Hub, limits: Limits, metrics: Metrics, meta: Meta, cursors: Cursors, recovery: Recovery
+    ) -> None:
         self._meta = meta
+        self._cursors = cursors
+        self._recovery = recovery
         self._bus = bus
         self._hub = hub
         self._limits = limits
@@ -82,8 +89,9 @@ class Subscriptions:
             for pattern in parsed:
                 rights.require_cover("subscribe", pattern)
             condition = compile_filter(filters, self._limits.filter_nodes, self._limits.filter_bytes)
+            places = _places(since)
             if since is not None and not self._bus.available:
-                raise NexusError("bus_unavailable", "The event bus is away")
+                raise AWAY
         except NexusError as error:
             reply.fail(error)
             return
@@ -91,7 +99,7 @@ class Subscriptions:
         if subscriber is None:
             subscriber = self._clients[peer] = Subscriber(peer)
         try:
-            self._in_turn(peer, lambda: self._subscribe(subscriber, parsed, condition, reply))
+            self._in_turn(peer, lambda: self._subscribe(subscriber, parsed, condition, places, reply))
         except NexusError as error:
             reply.fail(error)
 
@@ -147,6 +155,7 @@ class Subscriptions:
         subscriber: Subscriber,
         patterns: list[Pattern],
         condition: Filter | None,
+        since: Places | None,
         reply: SubscribeReply,
     ) -> None:
         peer = subscriber.peer
@@ -176,29 +185,48 @@ class Subscriptions:
         waited_for = [interest for interest in interests if not interest.standing]
         missing = len(waited_for)
 
+        created: list[Pattern] = []
+
         def standing() -> None:
             nonlocal missing
             missing -= 1
             if missing == 0:
+                done = True
                 try:
-                    arrived()
+                    done = self._recovery.begin(joining)
                 finally:
-                    self.lines.release(peer)
+                    if done:
+                        self.lines.release(peer)
 
-        def arrived() -> None:
-            if self._clients.get(peer) is subscriber:
-                created = [p for p in acquired if self._hub.bucket(p) is None]
-                self._hub.subscribe(subscriber, [(p, condition) for p in patterns])
-                if self._clients.get(peer) is not subscriber:
-                    return  # writing its gathered events ended it
-                reply.ok()
-                for pattern in acquired:
-                    self._meta.subscribed(peer, self.subscription(pattern), pattern in created)
-            else:  # the peer left in the meantime, and `gone` did not know of these
+        def join() -> bool:
+            if not present():  # it left in the meantime, so `gone` did not know of these
                 self._release(p.text for p in acquired)
+                return False
+            created.extend(p for p in acquired if self._hub.bucket(p) is None)
+            self._hub.subscribe(subscriber, [(p, condition) for p in patterns])
+            return present()  # unless what was gathered for it before ended it
 
+        def joined() -> None:
+            for pattern in acquired:
+                self._meta.subscribed(peer, self.subscription(pattern), pattern in created)
+
+        def failed(error: NexusError) -> None:
+            if present():
+                self._lighten(subscriber, burden)
+            self._release(p.text for p in acquired)
+            reply.fail(error)
+
+        def present() -> bool:
+            return self._clients.get(peer) is subscriber
+
+        def over() -> None:
+            self.lines.release(peer)
+
+        distinct = list({p.text: p for p in patterns}.values())
+        joining = Joining(peer, distinct, condition, since, present, reply.ok, join, joined, failed, over)
         if not missing:
-            arrived()
+            if not self._recovery.begin(joining):
+                self.lines.hold(peer)
             return
         self.lines.hold(peer)
         for interest in waited_for:
@@ -245,6 +273,7 @@ class Subscriptions:
         return interest
 
     def _release(self, texts: Iterable[str]) -> None:
+        ended: list[Pattern] = []
         for text in texts:
             interest = self._interests[text]
             interest.count -= 1
@@ -253,3 +282,15 @@ class Subscriptions:
                 if not interest.pattern.exact:
                     self._wildcards.give_back(interest.account)
                 self._bus.unsubscribe(interest.pattern)
+                ended.append(interest.pattern)
+        if ended:
+            self._cursors.unwanted(ended)
+
+
+def _places(since: Mapping[str, str] | None) -> Places | None:
+    """Return the positions that a client gave. Raise `invalid_message` that names the member if one of them is none."""
+    if since is None:
+        return None
+    for event_type in since:
+        check_name(event_type, "since")
+    return {event_type: Position.parse(text, f"since.{event_type}") for event_type, text in since.items()}

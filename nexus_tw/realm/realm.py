@@ -39,16 +39,11 @@ from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import Principal
+from nexus_tw.model.positions import Position
 from nexus_tw.presence.agents import Presence
 from nexus_tw.presence.sessions import Roster
-from nexus_tw.pubsub.arriving import Arrivals
-from nexus_tw.pubsub.cluster import Nodes
-from nexus_tw.pubsub.hub import Hub
-from nexus_tw.pubsub.listener import Listener
-from nexus_tw.pubsub.meta_events import Meta
 from nexus_tw.pubsub.pages import Pages
-from nexus_tw.pubsub.publishing import Publications
-from nexus_tw.pubsub.subscribing import Subscriptions
+from nexus_tw.pubsub.service import PubSub
 from nexus_tw.realm.authorization import Authorization, authorizer_of
 from nexus_tw.realm.meta_api import MetaApi
 from nexus_tw.realm.permissions import Permissions
@@ -79,6 +74,7 @@ class Realm:
         metrics: Metrics,
         handlers: Mapping[str, Handler],
         everybody: Callable[[], Iterable[Peer]],
+        history: settings.History,
         telemetry: Callable[[Announce], Telemetry] | None = None,
     ) -> None:
         """`end_of_turn` calls back at the end of the reactor turn; `everybody` returns the peers that get broadcasts;
@@ -90,16 +86,16 @@ class Realm:
         self.bus = bus
         self._roster = Roster()
         self._journal = ClientLog("calls", clock, metrics)
-        hub = Hub(end_of_turn, metrics, clock.seconds)
-        self._meta = Meta(hub)
-        self._subscriptions = Subscriptions(bus, hub, limits, metrics, self._meta)
-        arrivals = Arrivals(hub, self._subscriptions, self._roster, metrics)
-        self._nodes = Nodes(bus, clock, everybody, arrivals)
-        self._publications = Publications(bus, limits, metrics, self._nodes.tell_gap)
-        self.listener = Listener(arrivals, self._publications, self._nodes)
-        self.waiting: Container[Peer] = self._subscriptions.lines.waiting
         self._spread = Spread(clock)
         self._pages = Pages(bus)
+        pubsub = PubSub(bus, end_of_turn, clock, self._spread, limits, metrics, history, self._roster, everybody)
+        self._meta = pubsub.meta
+        self._subscriptions = pubsub.subscriptions
+        self._cursors = pubsub.cursors
+        self._nodes = pubsub.nodes
+        self._publications = pubsub.publications
+        self.listener = pubsub.listener
+        self.waiting: Container[Peer] = self._subscriptions.lines.waiting
         self._presence = Presence(self._publications.announce, clock, limits, metrics, self._spread)
         self._invocations = Invocations(limits)
         self._registry = Registry(random, self._invocations)
@@ -134,7 +130,7 @@ class Realm:
             self._publications, self._roster, self.authorize, metrics, limits, rules.disclose
         )
         self.telemetry = telemetry(self._publications.announce) if telemetry is not None else None
-        meta_api = MetaApi(hub, self._subscriptions, self._registry, self._registrar, self._roster)
+        meta_api = MetaApi(pubsub.hub, self._subscriptions, self._registry, self._registrar, self._roster)
         procedures = meta_api.procedures | self._testaments.procedures
         if self.telemetry is not None:
             procedures[SUBMIT] = submitting(self.telemetry, self._presence.acts)
@@ -148,6 +144,7 @@ class Realm:
     def stop(self) -> None:
         """Finish the deferred work for clients that have left; no client is connected any more."""
         self._spread.finish()
+        self._cursors.stop()
 
     # --- sessions
 
@@ -191,7 +188,7 @@ class Realm:
         rights: Principal,
         event_type: str,
         payload: Payload,
-        ok: Callable[[], None],
+        ok: Callable[[Position | None], None],
         fail: Fail,
         metadata: EventMetadata | None = None,
     ) -> None:

@@ -69,7 +69,7 @@ class Testaments:
         """Publish if it is allowed now: the session may have lost the right since."""
 
         def allowed(rights: Principal) -> None:
-            self._publications.publish(rights, topic, payload, _nothing, lost, metadata)
+            self._publications.publish(rights, topic, payload, lambda _position: None, lost, metadata)
 
         def lost(error: NexusError) -> None:
             self._metrics.events_dropped["testament"] += 1
@@ -150,7 +150,3 @@ def _rule(options: PublishOptions) -> Rule | None:
         name: names if name in _SESSIONS else frozenset(names) for name, names in given.items() if names is not None
     }
     return Rule(**listed) if listed else None
-
-
-def _nothing() -> None:
-    pass

@@ -96,19 +96,37 @@ async def test_subscribe_is_answered_by_subscribed_and_then_events_come(nodes: N
     node = await nodes()
     client, publisher = await node.client(), await node.client()
     client.send(type="subscribe", events=["task.updated", "agent.*"])
-    shaped(await client.expect("subscribed", events=["task.updated", "agent.*"]), "events", "timestamp")
+    shaped(await client.expect("subscribed", events=["task.updated", "agent.*"]), "events", "timestamp", "positions")
     await publisher.ask(type="publish", eventType="task.updated", data={"x": 1})
-    shaped(await client.expect("event", eventType="task.updated", data={"x": 1}), "eventType", "data")
+    shaped(await client.expect("event", eventType="task.updated", data={"x": 1}), "eventType", "data", "position")
 
 
 @pytest_twisted.ensureDeferred
-async def test_subscribe_with_since_says_that_nothing_could_be_recovered(nodes: Nodes) -> None:
-    """No history is kept yet: never a partial replay, never silence."""
-    client = await (await nodes()).client()
-    reply = await client.ask(type="subscribe", events=["a.b", "c.d"], since={"a.b": "epoch:7", "c.d": "epoch:0"})
-    assert reply["recovered"] == {"a.b": False, "c.d": False}
-    assert "positions" not in reply
+async def test_subscribe_with_since_is_answered_by_what_was_missed_and_then_by_live_events(nodes: Nodes) -> None:
+    node = await nodes()
+    publisher, client = await node.client(), await node.client()
+    first = (await publisher.ask(type="publish", eventType="a.b", data=1))["position"]
+    for number in (2, 3):
+        await publisher.ask(type="publish", eventType="a.b", data=number)
+    reply = await client.ask(type="subscribe", events=["a.*"], since={"a.b": first})
+    assert (reply["recovered"], reply["positions"]) == ({"a.b": True}, {"a.b": first})
+    await publisher.ask(type="publish", eventType="a.b", data=4)
+    events = await client.heard()
+    assert [event["data"] for event in events] == [2, 3, 4]
+    assert [event["position"].rpartition(":")[2] for event in events] == ["2", "3", "4"]
     assert "recovered" not in await client.ask(type="subscribe", events=["e.f"])
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("place", ["", "a", "a:", ":1", "a:-1", "a:01", "a:1.0", "a:1:2", "a b:1", "a:9007199254740993"])
+async def test_a_position_that_is_none_is_refused_by_the_name_of_its_type(nodes: Nodes, place: str) -> None:
+    client = await (await nodes()).client()
+    error = await client.ask(type="subscribe", events=["a.b"], since={"a.b": place})
+    assert (error["code"], error["message"].partition(": ")[2].partition(":")[0]) == ("invalid_message", "since.a.b")
+    error = await client.ask(type="subscribe", events=["a.*"], since={"a.*": "e:1"})
+    assert (error["code"], error["message"].partition(": ")[2].partition(":")[0]) == ("invalid_message", "since")
+    await client.ask(type="publish", eventType="a.b", data=1)
+    assert await client.heard() == [], "a subscription that was refused does not stand"
 
 
 @pytest_twisted.ensureDeferred
@@ -315,9 +333,14 @@ async def test_publish_is_answered_by_published_and_a_subscribed_publisher_gets_
     client.send(type="publish", eventType="a.b", data=[1, {"x": None}])
     received = [await client.receive(), await client.receive()]
     published, event = sorted(received, key=lambda message: str(message["type"]), reverse=True)
-    shaped(published, "eventType", "timestamp")
+    shaped(published, "eventType", "timestamp", "position")
     assert published["eventType"] == "a.b"
-    assert event == {"type": "event", "eventType": "a.b", "data": [1, {"x": None}]}
+    assert event == {
+        "type": "event",
+        "eventType": "a.b",
+        "data": [1, {"x": None}],
+        "position": published["position"],
+    }
 
 
 @pytest_twisted.ensureDeferred

@@ -13,7 +13,7 @@ from zope.interface import implementer
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 from nexus_tw.interfaces.plugins import IStore, Sample
 from nexus_tw.model.errors import ERRORS, NexusError
-from nexus_tw.model.settings import Role, Settings, Store
+from nexus_tw.model.settings import History, Role, Settings, Store
 from tests.client import Client
 from tests.contract.shapes import is_timestamp, shaped
 from tests.node import TOKEN, Nodes, clock, limited, with_roles
@@ -39,7 +39,7 @@ async def test_no_two_connections_have_the_same_client_id(nodes: Nodes) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_without_history_there_is_no_position_anywhere(nodes: Nodes) -> None:
-    client = await (await nodes()).client()
+    client = await (await nodes(Settings(history=History(count=0)))).client()
     replies = [
         await client.ask(type="subscribe", events=["a.b", "**"]),
         await client.ask(type="publish", eventType="a.b", data=1),
@@ -47,6 +47,24 @@ async def test_without_history_there_is_no_position_anywhere(nodes: Nodes) -> No
     ]
     assert len(replies) == 3
     assert not any("position" in reply or "positions" in reply for reply in replies)
+
+
+@pytest_twisted.ensureDeferred
+async def test_positions_come_before_events_and_are_the_same_for_all(nodes: Nodes) -> None:
+    node = await nodes()
+    client, publisher = await node.client(), await node.client()
+    told = await publisher.ask(type="publish", eventType="a.c", data=0)
+    positions = (await client.ask(type="subscribe", events=["a.b", "a.*"]))["positions"]
+    assert positions["a.c"] == told["position"]
+    epoch = positions.pop("a.b").removesuffix(":0")
+    assert positions == {"a.c": told["position"]}
+    told = await publisher.ask(type="publish", eventType="a.b", data=1)
+    assert told["position"] == f"{epoch}:1"
+    assert (await client.expect("event", eventType="a.b"))["position"] == told["position"]
+    response = await node.http("POST", "/api/v1/events", body=b'{"eventType": "a.b", "data": 2}')
+    (published,) = response.json["published"]
+    assert published["position"] == f"{epoch}:2" and published.keys() == {"eventType", "timestamp", "position"}
+    assert (await client.expect("event", eventType="a.b"))["position"] == published["position"]
 
 
 @pytest_twisted.ensureDeferred
@@ -335,6 +353,25 @@ async def test_continuity_tells_that_events_may_have_been_missed(nodes: Nodes) -
     assert {message["eventType"] for message in messages} == {"a.b", "task.*"}
     assert await client.heard() == []
     assert await idle.heard() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_continuity_tells_clients_with_filters_now_and_then_that_they_have_missed_nothing(nodes: Nodes) -> None:
+    node = await nodes(Settings(history=History(count=20)))
+    picky, all_, publisher = await node.client(), await node.client(), await node.client()
+    await picky.subscribe("a.b", filters={"n": 7})
+    await all_.subscribe("a.b")
+    for number in range(1, 31):
+        await publisher.ask(type="publish", eventType="a.b", data={"n": number})
+    heard = await picky.heard()
+    assert [message["data"]["n"] for message in heard if message["type"] == "event"] == [7]
+    told = [shaped(each, "eventType", "position", "recovered") for each in heard if each["type"] == "continuity"]
+    assert [each["position"].rpartition(":")[2] for each in told] == ["5", "10", "15", "20", "25", "30"]
+    assert all(each["recovered"] for each in told)
+    assert [message["type"] for message in await all_.heard()] == ["event"] * 30
+    again = await node.client()
+    reply = await again.ask(type="subscribe", events=["a.b"], filters={"n": 7}, since={"a.b": told[-1]["position"]})
+    assert reply["recovered"] == {"a.b": True}
 
 
 @pytest_twisted.ensureDeferred

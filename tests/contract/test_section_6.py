@@ -11,8 +11,12 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint
 
+from nexus_tw.bus.bounds import Bounds
+from nexus_tw.bus.history import History as Histories
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 from nexus_tw.interfaces.plugins import Sample
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.settings import History, Settings
 from nexus_tw.store.sqlite.store import SqliteStore
 from nexus_tw.transport.backlog import HARD
 from tests.client import TEXT, dial, frame, greeted, handshake
@@ -70,13 +74,110 @@ async def test_live_events_come_at_most_once_whatever_subscriptions_change_meanw
 
 @pytest_twisted.ensureDeferred
 async def test_without_history_since_is_never_a_partial_replay_and_never_silence(nodes: Nodes) -> None:
-    node = await nodes()
+    node = await nodes(Settings(history=History(count=0)))
     client = await node.client()
     for number in range(3):
         await client.ask(type="publish", eventType="a.b", data=number)
     reply = await client.ask(type="subscribe", events=["a.b", "c.*"], since={"a.b": "epoch:1", "c.d": "epoch:0"})
     assert reply["recovered"] == {"a.b": False, "c.d": False}
     assert await client.heard() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_client_missed_comes_in_order_and_once_while_others_publish(nodes: Nodes) -> None:
+    node = await nodes()
+    publisher = await node.client()
+    client = await node.client()
+    positions = (await client.ask(type="subscribe", events=["a.b"]))["positions"]
+    numbers: list[int] = []
+    sent = 0
+    for _ in range(5):
+        for _ in range(20):
+            sent += 1
+            publisher.send(type="publish", eventType="a.b", data=sent)
+        client.drop()
+        await publisher.heard()
+        client = await node.client()
+        publisher.send(type="publish", eventType="a.b", data=-1)
+        client.send(type="subscribe", events=["a.b"], since=positions)
+        publisher.send(type="publish", eventType="a.b", data=-2)
+        await publisher.heard()
+        reply = await client.expect("subscribed")
+        events = await client.heard()
+        assert reply["recovered"] == {"a.b": True}
+        for event in events:
+            assert int(event["position"].rpartition(":")[2]) == len(numbers) + 1
+            numbers.append(event["data"])
+        positions = {"a.b": events[-1]["position"]}
+    assert [number for number in numbers if number > 0] == list(range(1, sent + 1))
+    assert len(numbers) == sent + 10
+
+
+@pytest_twisted.ensureDeferred
+async def test_if_a_part_of_what_was_missed_is_gone_nothing_of_it_is_replayed(nodes: Nodes) -> None:
+    node = await nodes(Settings(history=History(count=5)))
+    publisher, client = await node.client(), await node.client()
+    told = [await publisher.ask(type="publish", eventType="a.b", data=number) for number in range(8)]
+    since = {"a.b": told[1]["position"]}
+    reply = await client.ask(type="subscribe", events=["a.b"], since=since)
+    assert (reply["recovered"], reply["positions"]) == ({"a.b": False}, {"a.b": told[-1]["position"]})
+    await publisher.ask(type="publish", eventType="a.b", data=8)
+    assert [event["data"] for event in await client.heard()] == [8]
+    reply = await (await node.client()).ask(type="subscribe", events=["a.b"], since={"a.b": "other:3"})
+    assert reply["recovered"] == {"a.b": False}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_pattern_recovers_each_type_also_those_never_seen_if_all_of_them_is_there(nodes: Nodes) -> None:
+    node = await nodes(Settings(history=History(count=3)))
+    publisher, client = await node.client(), await node.client()
+    positions = (await client.ask(type="subscribe", events=["a.*", "z"]))["positions"]
+    assert positions.keys() == {"z"}
+    client.drop()
+    for event_type, number in (("a.seen", 3), ("a.gone", 4)):
+        for data in range(number):
+            await publisher.ask(type="publish", eventType=event_type, data=data)
+    client = await node.client()
+    reply = await client.ask(type="subscribe", events=["a.*", "z"], since=positions)
+    events = await client.heard()
+    assert reply["recovered"] == {"z": True, "a.seen": True, "a.gone": False}
+    assert reply["positions"]["a.seen"].endswith(":0") and reply["positions"]["a.gone"].endswith(":4")
+    assert [(event["eventType"], event["data"]) for event in events] == [("a.seen", 0), ("a.seen", 1), ("a.seen", 2)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_only_what_the_filter_lets_through_is_replayed(nodes: Nodes) -> None:
+    node = await nodes()
+    publisher, client = await node.client(), await node.client()
+    told = [await publisher.ask(type="publish", eventType="a.b", data={"n": number % 3}) for number in range(9)]
+    reply = await client.ask(type="subscribe", events=["a.b"], filters={"n": 1}, since={"a.b": told[0]["position"]})
+    events = await client.heard()
+    assert reply["recovered"] == {"a.b": True}
+    assert [event["position"].rpartition(":")[2] for event in events] == ["2", "5", "8"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_missed_while_the_bus_was_away_comes_once_it_is_back(nodes: Nodes) -> None:
+    memory = MemoryBroker(clock, Histories(Bounds(History()), Metrics()))
+    buses = [MemoryBus(memory, name) for name in ("cut", "whole")]
+    cut, whole = [await nodes(bus=bus) for bus in buses]
+    client, publisher = await cut.client(), await whole.client()
+    await client.subscribe("a.b", "c.*")
+    await publisher.ask(type="publish", eventType="a.b", data=1)
+    await client.expect("event", data=1)
+    cut.lose(buses[0])
+    memory.leave(buses[0])
+    late = await cut.client()
+    assert "positions" not in await late.ask(type="subscribe", events=["c.d"])
+    told = [await publisher.ask(type="publish", eventType=name, data=2) for name in ("a.b", "c.d")]
+    assert await client.heard() == []
+    memory.join(buses[0])
+    cut.restore(buses[0])
+    await publisher.ask(type="publish", eventType="a.b", data=3)
+    events = [message for message in await client.heard() if message["type"] == "event"]
+    assert [(event["eventType"], event["data"]) for event in events if event["eventType"] == "a.b"] == [("a.b", 2), ("a.b", 3)]
+    notice = await late.expect("continuity", eventType="c.d")
+    assert notice["position"] == told[1]["position"], "its position follows"
 
 
 class HeldStore(SqliteStore):

@@ -14,16 +14,12 @@ from nexus_tw.interfaces.realm import SubscribeReply, SubscribeRequest
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.payloads import Payload
-from nexus_tw.model.settings import Limits
+from nexus_tw.model.settings import History, Limits
 from nexus_tw.presence.sessions import Roster
 from nexus_tw.pubsub import cluster as module
-from nexus_tw.pubsub.arriving import Arrivals
-from nexus_tw.pubsub.cluster import AGAIN, ANY, PATIENCE, Nodes
-from nexus_tw.pubsub.hub import Hub
-from nexus_tw.pubsub.listener import Listener
-from nexus_tw.pubsub.meta_events import Meta
-from nexus_tw.pubsub.publishing import Publications
-from nexus_tw.pubsub.subscribing import Subscriptions
+from nexus_tw.pubsub.cluster import AGAIN, ANY, PATIENCE
+from nexus_tw.pubsub.service import PubSub
+from nexus_tw.runtime.spread import Spread
 from nexus_tw.runtime.turn import Turn
 from tests.fakes import AWAY, HandBus
 from tests.recording import RecordingEachEncoding, RecordingEncoding, RecordingPeer, principal
@@ -39,13 +35,22 @@ class Node:
         self.bus = bus
         self.peers = [RecordingPeer() for _ in range(peers)]
         self.said: list[Any] = []
-        hub = Hub(Turn(clock).add, Metrics(), clock.seconds)
         self.roster = Roster()
-        self.subscriptions = Subscriptions(bus, hub, Limits(), Metrics(), Meta(hub))
-        arrivals = Arrivals(hub, self.subscriptions, self.roster, Metrics())
-        self.nodes = Nodes(bus, clock, lambda: iter(self.peers), arrivals)
-        self.publications = Publications(bus, Limits(), Metrics(), self.nodes.tell_gap)
-        self.listener = Listener(arrivals, self.publications, self.nodes)
+        pubsub = PubSub(
+            bus,
+            Turn(clock).add,
+            clock,
+            Spread(clock),
+            Limits(),
+            Metrics(),
+            History(),
+            self.roster,
+            lambda: iter(self.peers),
+        )
+        self.subscriptions = pubsub.subscriptions
+        self.nodes = pubsub.nodes
+        self.publications = pubsub.publications
+        self.listener = pubsub.listener
         bus.start(self.listener)
 
     def broadcast(self, data: bytes = b'{"x":1}') -> None:
@@ -54,7 +59,7 @@ class Node:
     def subscriber(self, *events: str, peer: RecordingPeer | None = None) -> RecordingPeer:
         peer = peer or RecordingPeer()
         self.roster.add(peer)
-        reply = SubscribeReply(lambda: None, lambda error: pytest.fail(str(error)))
+        reply = SubscribeReply(lambda _placed: None, lambda error: pytest.fail(str(error)))
         self.subscriptions.subscribe(peer, peer.principal, SubscribeRequest(events), reply)
         return peer
 
@@ -201,7 +206,8 @@ def test_a_gap_that_could_not_be_told_is_told_when_the_bus_is_back(clock: Clock)
 def test_events_of_the_bus_reach_the_subscribers(clock: Clock) -> None:
     (node,) = fleet(clock, 0)
     peer = node.subscriber("a")
-    node.publications.publish(principal(), "a", Payload.of_value(b"1"), lambda: None, lambda error: pytest.fail(str(error)))
+    payload = Payload.of_value(b"1")
+    node.publications.publish(principal(), "a", payload, lambda _position: None, lambda error: pytest.fail(str(error)))
     run(clock)
     assert peer.delivered == [b"a 1\n"]
 

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from nexus_tw.interfaces.realm import SubscribeReply, SubscribeRequest
+from nexus_tw.interfaces.realm import Placed, SubscribeReply, SubscribeRequest
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.settings import Role
 from tests.pubsub.world import World
@@ -43,7 +43,7 @@ def test_the_answer_comes_before_the_first_event(world: World, peer: RecordingPe
 def test_the_subscription_is_there_when_the_answer_is_given(world: World, peer: RecordingPeer) -> None:
     pattern = Pattern.parse("a")
 
-    def ok() -> None:
+    def ok(_placed: Placed) -> None:
         world.said.append(world.subscriptions.subscription(pattern).pattern)
 
     world.subscriptions.subscribe(peer, peer.principal, SubscribeRequest(["a"]), SubscribeReply(ok, world.failing("a")))

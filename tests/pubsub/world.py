@@ -15,16 +15,13 @@ from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import Principal
-from nexus_tw.model.settings import Limits
+from nexus_tw.model.settings import History, Limits
 from nexus_tw.presence.sessions import Roster
 from nexus_tw.protocols.wamp.uris import pattern_of
-from nexus_tw.pubsub.arriving import Arrivals
-from nexus_tw.pubsub.cluster import Nodes
-from nexus_tw.pubsub.hub import Hub
 from nexus_tw.pubsub.listener import Listener
-from nexus_tw.pubsub.meta_events import Meta
 from nexus_tw.pubsub.publishing import Publications
-from nexus_tw.pubsub.subscribing import Subscriptions
+from nexus_tw.pubsub.service import PubSub
+from nexus_tw.runtime.spread import Spread
 from tests.fakes import HandBus
 from tests.recording import RecordingPeer
 
@@ -36,27 +33,40 @@ class World:
         self.bus = HandBus()
         self.metrics = Metrics()
         self.waiting: list[Callable[[], None]] = []
-        self.hub = Hub(self.waiting.append, self.metrics, lambda: 1.5)
+        self.clock = Clock()
+        self.clock.advance(1.5)
         self.gaps: list[str] = []
         self.roster = Roster()
         self.limits = Limits(**limits)
-        self.subscriptions = Subscriptions(self.bus, self.hub, self.limits, self.metrics, Meta(self.hub))
-        self.arrivals = Arrivals(self.hub, self.subscriptions, self.roster, self.metrics)
+        pubsub = PubSub(
+            self.bus,
+            self.waiting.append,
+            self.clock,
+            Spread(self.clock),
+            self.limits,
+            self.metrics,
+            History(),
+            self.roster,
+            tuple,
+        )
+        self.hub = pubsub.hub
+        self.cursors = pubsub.cursors
+        self.subscriptions = pubsub.subscriptions
+        self.arrivals = pubsub.arrivals
         self.publications = Publications(self.bus, self.limits, self.metrics, self.gaps.append)
-        nodes = Nodes(self.bus, Clock(), lambda: (), self.arrivals)
-        self.listener = Listener(self.arrivals, self.publications, nodes)
+        self.listener = Listener(self.cursors, self.publications, pubsub.nodes, pubsub.reconciler)
         self.said: list[Any] = []
 
     def subscribe(self, peer: RecordingPeer, *events: str, name: str = "", recover: bool = False, **filters: Any) -> None:
         name = name or ",".join(events)
-        request = SubscribeRequest(events, filters or None, {"a": "1"} if recover else None)
-        reply = SubscribeReply(lambda: self.said.append(name), self.failing(name))
+        request = SubscribeRequest(events, filters or None, {"a": "e:1"} if recover else None)
+        reply = SubscribeReply(lambda _placed: self.said.append(name), self.failing(name))
         self.subscriptions.subscribe(peer, peer.principal, request, reply)
 
     def match(self, peer: RecordingPeer, uri: str, match: str, rights: Principal | None = None) -> Pattern:
         """Subscribe by one of WAMP's match policies."""
         pattern = pattern_of(uri, match)
-        reply = SubscribeReply(lambda: self.said.append(uri), self.failing(uri))
+        reply = SubscribeReply(lambda _placed: self.said.append(uri), self.failing(uri))
         self.subscriptions.subscribe(peer, rights or peer.principal, SubscribeRequest((pattern,)), reply)
         return pattern
 
@@ -66,7 +76,7 @@ class World:
     def publish(self, who: Principal, event_type: str, data: bytes = b"{}", metadata: EventMetadata | None = None) -> None:
         payload = Payload.of_value(data)
         self.publications.publish(
-            who, event_type, payload, lambda: self.said.append("published"), self.failing("publish"), metadata
+            who, event_type, payload, lambda _position: self.said.append("published"), self.failing("publish"), metadata
         )
 
     def failing(self, name: str) -> Callable[[NexusError], None]:
@@ -74,7 +84,7 @@ class World:
 
     def event(self, event_type: str, data: bytes = b"{}", metadata: EventMetadata | bytes = b"") -> None:
         encoded = encode_metadata(metadata) if isinstance(metadata, EventMetadata) else metadata
-        self.arrivals.event(event_type, data, encoded, None)
+        self.cursors.event(event_type, data, encoded)
         self.turn()
 
     def turn(self) -> None:

@@ -17,7 +17,7 @@ from nexus_tw.model.names import Pattern
 from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import ADMIN, EVERYTHING, Principal
 from nexus_tw.model.serializers import JSON
-from nexus_tw.model.settings import Limits, Role
+from nexus_tw.model.settings import History, Limits, Role
 from nexus_tw.model.settings import Realm as Rules
 from nexus_tw.protocols.native.messages import CommandCancel
 from nexus_tw.realm.realm import Realm
@@ -44,6 +44,7 @@ class World:
             Metrics(),
             {},
             tuple,
+            History(),
         )
         bus: Any = realm.bus
         bus.start(realm.listener)
@@ -55,10 +56,10 @@ class World:
         return peer
 
     def subscribe(self, realm: Realm, peer: Peer, *events: str) -> None:
-        realm.subscribe(peer, peer.principal, SubscribeRequest(events), SubscribeReply(lambda: None, self.failed))
+        realm.subscribe(peer, peer.principal, SubscribeRequest(events), SubscribeReply(lambda _placed: None, self.failed))
 
     def publish(self, realm: Realm, event_type: str, data: bytes = b"1") -> None:
-        realm.publish(principal(), event_type, Payload.of_value(data), lambda: None, self.failed)
+        realm.publish(principal(), event_type, Payload.of_value(data), lambda _position: None, self.failed)
 
     def call(self, realm: Realm, peer: Peer, procedure: str) -> RecordingCallReply:
         reply = RecordingCallReply()
@@ -70,7 +71,7 @@ class World:
         request = AuthorizeRequest("publish", uri)
         realm.authorize(peer, request, self.said.append, lambda error: self.said.append(error.code))
 
-    def never(self) -> None:
+    def never(self, _position: object = None) -> None:
         pytest.fail("it was allowed")
 
     def failed(self, error: NexusError) -> None:
@@ -188,7 +189,7 @@ def test_an_event_is_decoded_once_for_all_filters_and_not_kept_decoded(
     peers = [world.join(realm) for _ in range(3)]
     for peer, env in zip(peers, ("prod", "prod", "test"), strict=True):
         request = SubscribeRequest(("a.b", "a.*"), {"env": env})
-        realm.subscribe(peer, peer.principal, request, SubscribeReply(lambda: None, world.failed))
+        realm.subscribe(peer, peer.principal, request, SubscribeReply(lambda _placed: None, world.failed))
     sent = [
         Payload.of_json(b'{"env":"prod"}', "data", 32),
         Payload.of_arguments(JSON, b'[{"env":"test"}]', None, 32),
@@ -196,7 +197,7 @@ def test_an_event_is_decoded_once_for_all_filters_and_not_kept_decoded(
     ]
     counted = len(decoded)
     for payload in sent:
-        realm.publish(principal(), "a.b", payload, lambda: None, world.failed)
+        realm.publish(principal(), "a.b", payload, lambda _position: None, world.failed)
     world.run()
     assert counted == len(decoded) == 3
     assert [b"".join(peer.delivered) for peer in peers] == [b'a.b {"env":"prod"}\n' * 2] * 2 + [b'a.b {"env":"test"}\n']
@@ -210,7 +211,7 @@ def test_subscriptions_and_registrations_are_bounded_apart(
 ) -> None:
     realm = world.realm(limits=Limits(subscriptions=subscriptions, registrations=registrations))
     peer = world.join(realm)
-    reply = SubscribeReply(lambda: world.said.append("ok"), lambda error: world.said.append(error.message))
+    reply = SubscribeReply(lambda _placed: world.said.append("ok"), lambda error: world.said.append(error.message))
 
     def subscribe(name: str) -> None:
         request = SubscribeRequest((Pattern.parse(name) if wamp else name,))

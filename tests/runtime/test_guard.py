@@ -172,7 +172,7 @@ def test_a_client_that_raises_at_a_broadcast_keeps_it_from_no_other(logged: list
     broken, healthy = RecordingPeer(), RecordingPeer()
     broken.deliver = fails
     world = World()
-    between = Between(HandBus(), Clock(), lambda: [broken, healthy], world.arrivals)
+    between = Between(HandBus(), Clock(), lambda: [broken, healthy], world.arrivals, world.cursors.gap)
     between.message(msgspec.json.encode({"type": "broadcast", "origin": "n", "number": 1, "data": {}, "timestamp": "t"}))
     assert len(healthy.delivered) == 1 and logged == [Fault]
 

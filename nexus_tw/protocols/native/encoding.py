@@ -34,12 +34,15 @@ class JsonText:
         if event.metadata is not None and event.metadata.options is not None:
             return b""  # an encrypted payload, for which the protocol has no options to decrypt it
         # The data is JSON already: it is inserted unchanged, neither parsed nor encoded again.
-        return frames.text(_head(event.type) + event.payload.data + b"}")
+        if event.position is None:
+            return frames.text(_head(event.type) + event.payload.data + b"}")
+        return frames.text(b'%b%b,"position":%b}' % (_head(event.type), event.payload.data, _json.encode(event.position.text)))
 
     def notice(self, notice: Notice) -> bytes:
         if isinstance(notice, BroadcastNotice):
             return self.message(messages.Broadcast(data=notice.data, timestamp=notice.timestamp))
-        return self.message(messages.Continuity(event_type=notice.event_type, recovered=False))
+        at = None if notice.position is None else notice.position.text
+        return self.message(messages.Continuity(event_type=notice.event_type, position=at, recovered=notice.recovered))
 
     def message(self, message: messages.ServerMessage) -> bytes:
         """Return a ready frame for a message of this protocol."""

@@ -156,10 +156,12 @@ class Connected(ServerMessage, tag="connected"):
 
 
 class Subscribed(ServerMessage, tag="subscribed"):
-    """`{events, timestamp, recovered?: {TYPE: bool}}`; `recovered` if `since` was given."""
+    """`{events, timestamp, positions?: {TYPE: POSITION}, recovered?: {TYPE: bool}}`: `positions` if there is history,
+    `recovered` if `since` was given."""
 
     events: list[str]
     timestamp: str
+    positions: dict[str, str] | None = None
     recovered: dict[str, bool] | None = None
 
 
@@ -171,10 +173,11 @@ class Unsubscribed(ServerMessage, tag="unsubscribed"):
 
 
 class Event(ServerMessage, tag="event"):
-    """`{eventType, data}`."""
+    """`{eventType, data, position?}`; `position` where the type has history."""
 
     event_type: str
     data: Raw
+    position: str | None = None
 
 
 class ServerPing(ServerMessage, tag="ping"):
@@ -188,10 +191,11 @@ class ServerPong(ServerMessage, tag="pong"):
 
 
 class Published(ServerMessage, tag="published"):
-    """`{eventType, timestamp}`."""
+    """`{eventType, timestamp, position?}`; `position` where the type has history."""
 
     event_type: str
     timestamp: str
+    position: str | None = None
 
 
 class TelemetryAck(ServerMessage, tag="telemetry_ack"):
@@ -291,10 +295,12 @@ class Broadcast(ServerMessage, tag="broadcast"):
 
 
 class Continuity(ServerMessage, tag="continuity"):
-    """`{eventType, recovered: false}`: earlier events of this type (or pattern) may be missing; later ones are complete."""
+    """`{eventType, position?, recovered}`: earlier events of this type (or pattern) may be missing, or with
+    `recovered: true` are not; later ones are complete."""
 
     event_type: str
     recovered: bool
+    position: str | None = None
 
 
 class Error(ServerMessage, tag="error"):

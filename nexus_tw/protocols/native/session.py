@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from nexus_tw.interfaces.peers import Encoding, Invocation, Reason, Registration, Subscription
-from nexus_tw.interfaces.realm import SubscribeReply, SubscribeRequest, Verbs
+from nexus_tw.interfaces.realm import Placed, SubscribeReply, SubscribeRequest, Verbs
 from nexus_tw.interfaces.sessions import Link
 from nexus_tw.model import events
 from nexus_tw.model.commands import ProgressReport, ResultReport
@@ -20,6 +20,7 @@ from nexus_tw.model.errors import TOO_MANY_ERRORS, UNSUPPORTED, Close, NexusErro
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import Principal
+from nexus_tw.model.positions import Position
 from nexus_tw.model.settings import Heartbeat, Limits
 from nexus_tw.model.times import Timestamps, format_millis
 from nexus_tw.protocols import frames
@@ -288,15 +289,14 @@ class JsonSession:
     # --- messages
 
     def _subscribe(self, message: messages.Subscribe) -> None:
-        since = message.since
-
-        def ok() -> None:
+        def ok(placed: Placed) -> None:
+            positions = placed.positions
             self.send(
                 messages.Subscribed(
                     events=message.events,
                     timestamp=self._dialect.timestamp(),
-                    # No history is kept, so nothing can be recovered; saying so is the promise.
-                    recovered=None if since is None else dict.fromkeys(since, False),
+                    positions=None if positions is None else {name: place.text for name, place in positions.items()},
+                    recovered=placed.recovered,
                     id=message.id,
                 )
             )
@@ -304,7 +304,7 @@ class JsonSession:
         self._dialect.verbs.subscribe(
             self,
             self.principal,
-            SubscribeRequest(message.events, message.filters, since),
+            SubscribeRequest(message.events, message.filters, message.since),
             SubscribeReply(ok, self._failing(message.id)),
         )
 
@@ -323,10 +323,13 @@ class JsonSession:
         """Do nothing: the frame itself has shown that the client is alive."""
 
     def _publish(self, message: messages.Publish) -> None:
-        def ok() -> None:
+        def ok(position: Position | None) -> None:
             self.send(
                 messages.Published(
-                    event_type=message.event_type, timestamp=self._dialect.timestamp(), id=message.id
+                    event_type=message.event_type,
+                    timestamp=self._dialect.timestamp(),
+                    position=None if position is None else position.text,
+                    id=message.id,
                 )
             )
 

@@ -33,13 +33,17 @@ class EventStreamEncoding:
     def event(self, event: Event, _subscription: Subscription) -> bytes:
         if event.metadata is not None and event.metadata.options is not None:
             return b""  # the client could not be told how to open it
-        return _head(event.type) + event.payload.data.translate(_LINE_ENDS) + b"}\n\n"
+        data = event.payload.data.translate(_LINE_ENDS)
+        if event.position is None:
+            return _head(event.type) + data + b"}\n\n"
+        return b'%b%b,"position":%b}\n\n' % (_head(event.type), data, _json.encode(event.position.text))
 
     def notice(self, notice: Notice) -> bytes:
         if isinstance(notice, BroadcastNotice):
             data = msgspec.Raw(memoryview(notice.data).tobytes().translate(_LINE_ENDS))
             return message(messages.Broadcast(data=data, timestamp=notice.timestamp))
-        return message(messages.Continuity(event_type=notice.event_type, recovered=False))
+        at = None if notice.position is None else notice.position.text
+        return message(messages.Continuity(event_type=notice.event_type, position=at, recovered=notice.recovered))
 
 
 def message(sent: messages.ServerMessage) -> bytes:

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any, Final, NamedTuple
 
 from nexus_tw.interfaces.peers import Encoding, Invocation, Reason, Registration, Subscription
-from nexus_tw.interfaces.realm import SubscribeReply, SubscribeRequest, Verbs
+from nexus_tw.interfaces.realm import Placed, SubscribeReply, SubscribeRequest, Verbs
 from nexus_tw.interfaces.sessions import Answering, Link
 from nexus_tw.model import events
 from nexus_tw.model.errors import DISCONNECTED, UNSUPPORTED, Close, NexusError
@@ -160,7 +160,7 @@ class StreamSession:
             SubscribeReply(self._begun, self._answer.refuse),
         )
 
-    def _begun(self) -> None:
+    def _begun(self, _placed: Placed) -> None:
         self._answer.accept()
         self._accepted = True
         self._link.write(self._dialect.begins() + mark(_NOTHING))

@@ -8,6 +8,7 @@ from nexus_tw.interfaces.realm import AuthorizeRequest
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.events import EventMetadata, Publisher, Rule, new_publication_id
 from nexus_tw.model.policy import Principal
+from nexus_tw.model.positions import Position
 from nexus_tw.model.quoting import quoted
 from nexus_tw.protocols.wamp import uris
 from nexus_tw.protocols.wamp.features import announced
@@ -41,7 +42,7 @@ def publish(session: WampSession, message: Publish) -> None:
     def allowed(rights: Principal) -> None:
         verbs.publish(rights, topic, payload, ok, fail, metadata)
 
-    def ok() -> None:
+    def ok(_position: Position | None) -> None:
         if options.acknowledge:
             session.send(PUBLISHED, message.request, metadata.publication)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from nexus_tw.interfaces.realm import AuthorizeRequest, SubscribeReply, SubscribeRequest
+from nexus_tw.interfaces.realm import AuthorizeRequest, Placed, SubscribeReply, SubscribeRequest
 from nexus_tw.model.errors import NOT_SUBSCRIBED
 from nexus_tw.model.policy import Principal
 from nexus_tw.protocols.wamp.messages import SUBSCRIBED, UNSUBSCRIBED, Subscribe, Unsubscribe
@@ -20,7 +20,7 @@ def subscribe(session: WampSession, message: Subscribe) -> None:
     def act(rights: Principal) -> None:
         verbs.subscribe(session, rights, SubscribeRequest((pattern,)), SubscribeReply(ok, fail))
 
-    def ok() -> None:
+    def ok(_placed: Placed) -> None:
         session.send(SUBSCRIBED, message.request, verbs.subscription(pattern).number)
 
     session.authorize(AuthorizeRequest("subscribe", message.topic, pattern), act, fail)

@@ -15,6 +15,7 @@ from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import Principal
+from nexus_tw.model.positions import Position
 from nexus_tw.model.settings import Limits
 from nexus_tw.model.times import Timestamps
 from nexus_tw.runtime.failures import forget_trace
@@ -47,6 +48,7 @@ class PublishedEvent(msgspec.Struct, rename="camel", gc=False):
 
     event_type: str
     timestamp: str
+    position: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def _weighed(event: NewEvent) -> Iterator[None]:
@@ -137,8 +139,9 @@ class Api:
     def _publish_one(self, principal: Principal, event: NewEvent) -> Deferred[PublishedEvent | NexusError]:
         done: Deferred[PublishedEvent | NexusError] = Deferred()
 
-        def ok() -> None:
-            done.callback(PublishedEvent(event.event_type, self._timestamps.text(self._now())))
+        def ok(position: Position | None) -> None:
+            at = msgspec.UNSET if position is None else position.text
+            done.callback(PublishedEvent(event.event_type, self._timestamps.text(self._now()), at))
 
         payload = Payload.of_value(bytes(event.data))
         self._verbs.publish(principal, event.event_type, payload, ok, done.callback)

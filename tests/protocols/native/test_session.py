@@ -15,7 +15,7 @@ from nexus_tw.commands.callees import PeerExecutor
 from nexus_tw.commands.invocations import Invocations, PendingInvocation
 from nexus_tw.commands.registry import SharedRegistration
 from nexus_tw.interfaces.peers import Fail, Peer
-from nexus_tw.interfaces.realm import CommandReply, SubscribeReply, SubscribeRequest, Verbs
+from nexus_tw.interfaces.realm import CommandReply, Placed, SubscribeReply, SubscribeRequest, Verbs
 from nexus_tw.model.commands import CommandAnswer, CommandRequest, Outcome, ProgressReport, ResultReport
 from nexus_tw.model.errors import SHUTTING_DOWN, TOO_MANY_ERRORS, NexusError
 from nexus_tw.model.events import EventMetadata
@@ -23,6 +23,7 @@ from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import Principal
+from nexus_tw.model.positions import Position
 from nexus_tw.model.settings import Heartbeat, Limits
 from nexus_tw.protocols.native import messages
 from nexus_tw.protocols.native.encoding import JSON_TEXT
@@ -50,6 +51,8 @@ class RecordingVerbs:
         self.gateway = False  # everybody executes as several agents
         self.answers: list[Callable[[], None]] = []
         self.replies: list[CommandReply] = []
+        self.placed: Placed | None = None  # by default nothing is recovered
+        self.position: Position | None = None
 
     def _answer(self, ok: Callable[[], None], fail: Fail) -> None:
         refusal = self.refusal
@@ -89,7 +92,8 @@ class RecordingVerbs:
     def subscribe(self, peer: Peer, rights: Principal, request: SubscribeRequest, reply: SubscribeReply) -> None:
         assert rights is peer.principal
         self.asked.append(("subscribe", *request))
-        self._answer(*reply)
+        placed = self.placed or Placed(recovered=None if request.since is None else dict.fromkeys(request.since, False))
+        self._answer(lambda: reply.ok(placed), reply.fail)
 
     def unsubscribe(self, peer: Peer, events: list[str], ok: Callable[[], None]) -> None:
         self.asked.append(("unsubscribe", events))
@@ -100,13 +104,13 @@ class RecordingVerbs:
         rights: Principal,
         event_type: str,
         payload: Payload,
-        ok: Callable[[], None],
+        ok: Callable[[Position | None], None],
         fail: Fail,
         metadata: EventMetadata | None = None,
     ) -> None:
         assert rights.subject == "agent-1" and payload.shape == "natural" and metadata is None
         self.asked.append(("publish", event_type, payload.data))
-        self._answer(ok, fail)
+        self._answer(lambda: ok(self.position), fail)
 
     def submit(
         self, peer: Peer, agent_id: str, metrics: Raw, timestamp: str | None, ok: Callable[[int], None], fail: Fail
@@ -724,6 +728,23 @@ def test_of_a_member_that_is_there_twice_the_last_counts(world: World) -> None:
 
 def test_members_may_come_in_any_order_and_with_white_space(world: World) -> None:
     assert world.receive(b' \r\n\t{ "id" : 1 ,"type" :\n"ping" } ') == [{"type": "pong", "timestamp": TIMESTAMP, "id": 1}]
+
+
+def test_a_subscriber_is_told_its_positions_and_a_publisher_that_of_its_event(world: World) -> None:
+    world.verbs.placed = Placed({"a": Position("e", 3), "b.c": Position("e2", 0)}, {"a": True})
+    world.verbs.position = Position("e", 4)
+    assert world.send(type="subscribe", events=["a", "b.*"], since={"a": "e:3"}) == [
+        {
+            "type": "subscribed",
+            "events": ["a", "b.*"],
+            "timestamp": TIMESTAMP,
+            "positions": {"a": "e:3", "b.c": "e2:0"},
+            "recovered": {"a": True},
+        }
+    ]
+    assert world.send(type="publish", eventType="a", data=1) == [
+        {"type": "published", "eventType": "a", "timestamp": TIMESTAMP, "position": "e:4"}
+    ]
 
 
 TEXTS = st.text(alphabet=st.characters(codec="utf-8"), max_size=30)

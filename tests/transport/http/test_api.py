@@ -44,9 +44,9 @@ async def test_one_event_is_published_and_answered_with_type_and_time(nodes: Nod
     response = await publish(node, event({"x": [1, None]}))
     assert response.status == 200
     (published,) = response.json["published"]
-    assert published.keys() == {"eventType", "timestamp"}
+    assert published.keys() == {"eventType", "timestamp", "position"}
     assert published["eventType"] == "a.b"
-    await client.expect("event", eventType="a.b", data={"x": [1, None]})
+    await client.expect("event", eventType="a.b", data={"x": [1, None]}, position=published["position"])
 
 
 @pytest_twisted.ensureDeferred
@@ -344,7 +344,7 @@ class Recorder:
 
     def publish(self, _principal: object, event_type: str, _payload: object, ok: Any, _fail: Any) -> None:
         self.published.append(event_type)
-        ok()
+        ok(None)
 
 
 class Posts:

@@ -260,6 +260,7 @@ class World:
                 self.metrics,
                 handlers or {},
                 self._everybody,
+                settings.History(),
                 partial(self._telemetry, store) if store is not None and name == DEFAULT_REALM else None,
             )
             made.start(realm.listener)

@@ -1,0 +1,538 @@
+"""Cursors: up to which event of each type this node has delivered.
+
+Every event with a position passes the cursor of its type: the next one is delivered, an older one dropped. If one is missing,
+or another epoch has begun, the node reads the history and delivers what was missed to everybody here, in order, then what
+arrived meanwhile; what the history cannot give is told by `continuity`. Publishers never wait for any of this.
+
+There is one cursor for each type that has subscribers here and had an event or a known position; beyond a bound, the one not
+used for longest is forgotten. Events without a position pass as they come.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+from math import inf
+from typing import Final, Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from nexus_tw.bus.bounds import Bounds
+from nexus_tw.interfaces.plugins import IBus
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.events import Event
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.names import Pattern
+from nexus_tw.model.positions import NOWHERE, Position
+from nexus_tw.pubsub.hub import Hub
+from nexus_tw.pubsub.reading import NO_EPOCH, Past, Reads, likest
+from nexus_tw.pubsub.recorders import BYTES, COST, Recorders
+from nexus_tw.runtime.guard import Guard
+from nexus_tw.runtime.spread import Spread
+
+MOST: Final = 32768  # cursors of a realm on this node
+STEP: Final = 16  # events of the history that are delivered in one step
+AGAIN: Final = 0.25  # s until the history is read again if that failed
+TRIES: Final = 6  # after which the gap is told
+LIVE_ONLY: Final = 4096  # types without history that are remembered
+LOOKS: Final = 64  # cursors that are looked at to find one to forget
+
+_guarded: Final = Guard(__name__, "What waited for a gap to be filled could not go on")
+
+Live = tuple[bytes, bytes, Position | None] | Event
+
+
+class Sink(Protocol):
+    """Takes what the cursors let pass, in order."""
+
+    def event(self, event_type: str, data: bytes, metadata: bytes, position: Position | None = None) -> None: ...
+
+    def carried(self, event: Event) -> None: ...
+
+    def gap(self, event_type: str, position: Position | None = None) -> None:
+        """Events of this type are missing here; `position` is where the next ones follow."""
+
+    def complete(self, event_type: str, position: Position, filtered: bool = False) -> None:
+        """Nothing is missing up to this position; with `filtered`, tell only those who may not have got the last events."""
+
+
+class Cursor:
+    """The place of this node in the history of one type."""
+
+    __slots__ = (
+        "buffer",
+        "covered",
+        "due",
+        "epoch",
+        "event_type",
+        "filling",
+        "forgot",
+        "left",
+        "lost",
+        "mark",
+        "offset",
+        "size",
+        "tries",
+        "used",
+        "waiters",
+    )
+
+    def __init__(self, event_type: str, position: Position) -> None:
+        self.event_type = event_type
+        self.epoch, self.offset = position
+        self.used = True
+        # When subscribers with filters are told how far they are: at this offset, after so many bytes, or at that time.
+        self.mark = inf
+        self.left = inf
+        self.due = inf
+        # A gap that is being filled, and what arrived meanwhile: `covered` events of it had arrived when the history was asked.
+        self.filling = False
+        self.buffer: deque[Live] = deque()
+        self.size = 0
+        self.covered = 0
+        self.forgot = False  # there was no room for all of it
+        self.tries = 0
+        self.lost: Position | None = None  # where events were told to be missing last
+        self.waiters: list[Callable[[], None]] = []
+
+    @property
+    def position(self) -> Position:
+        return Position(self.epoch, self.offset)
+
+    def follows(self, position: Position | None) -> bool:
+        """Return whether an event there is the next one to deliver."""
+        return (
+            position is not None
+            and position.offset == self.offset + 1
+            and position.epoch == self.epoch
+            and not self.filling
+        )
+
+    def move(self, position: Position) -> None:
+        self.epoch, self.offset = position
+
+
+class Cursors:
+    """All cursors of a realm on this node. Provides `event` of `nexus_tw.interfaces.plugins.BusListener`."""
+
+    def __init__(
+        self,
+        bus: IBus,
+        hub: Hub,
+        reads: Reads,
+        recorders: Recorders,
+        spread: Spread,
+        clock: IReactorTime,
+        bounds: Bounds,
+        metrics: Metrics,
+        most: int = MOST,
+        room: int = BYTES,
+    ) -> None:
+        """`bounds` says how much of each type is kept, and so how often those with filters are told where they are."""
+        self._bus = bus
+        self._hub = hub
+        self._reads = reads
+        self._recorders = recorders
+        self._spread = spread
+        self._clock = clock
+        self._now = clock.seconds
+        self._bounds = bounds
+        self._metrics = metrics
+        self._most = most
+        self._room = room
+        self._cursors: dict[str, Cursor] = {}
+        self._sink: Sink | None = None
+        self._stalled: dict[Cursor, None] = {}  # whose reading failed
+        self._retry: IDelayedCall | None = None
+        self.whole = True  # no cursor was forgotten since this was set
+        self.live_only: set[str] = set()  # types without history whose events were delivered
+        # While it is not known which types had their first events unseen: epochs that were known before. Types without a cursor
+        # are then read from their beginning.
+        self.witnesses: Collection[str] | None = None
+        self.unplaced: set[str] = set()  # patterns that were subscribed to while nobody could tell a position
+
+    def start(self, sink: Sink) -> None:
+        """Deliver to this sink."""
+        self._sink = sink
+
+    def stop(self) -> None:
+        """Deliver nothing any more."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        self.clear()
+
+    def event(self, event_type: str, data: bytes, metadata: bytes, position: Position | None = None) -> None:
+        """An event came over the bus."""
+        self._metrics.events_received += 1
+        cursor = self._cursors.get(event_type)
+        if cursor is not None and cursor.follows(position):
+            cursor.offset += 1
+            self._hand(event_type, data, metadata, position)
+            self._moved(cursor, len(data))
+        elif self._admits(cursor, event_type, position, (data, metadata, position)):
+            self._hand(event_type, data, metadata, position)
+
+    def carried(self, event: Event) -> None:
+        """An event came that was published in this process."""
+        self._metrics.events_received += 1
+        cursor = self._cursors.get(event.type)
+        if cursor is not None and cursor.follows(event.position):
+            cursor.offset += 1
+            self._hand_carried(event)
+            self._moved(cursor, len(event.payload.data))
+        elif self._admits(cursor, event.type, event.position, event):
+            self._hand_carried(event)
+
+    def _admits(self, cursor: Cursor | None, event_type: str, position: Position | None, live: Live) -> bool:
+        """Return whether to deliver an event that is not the next of its type now."""
+        if cursor is None:
+            return self._begins(event_type, position, live)
+        if cursor.filling:
+            if position is None or position.epoch != cursor.epoch or position.offset > cursor.offset:
+                self._keep(cursor, live)
+            return False
+        if position is None:
+            return True
+        if position.epoch != cursor.epoch or position.offset > cursor.offset:
+            self._keep(cursor, live)
+            self._fill(cursor)
+        return False
+
+    def _begins(self, event_type: str, position: Position | None, live: Live) -> bool:
+        """Return whether to deliver the first event of a type that has no cursor."""
+        wanted = self._hub.wanted(event_type)
+        if position is None:
+            if wanted and event_type not in self.live_only and len(self.live_only) <= LIVE_ONLY:
+                self.live_only.add(event_type)
+        elif wanted and (self.witnesses is not None or (self.whole and position.offset > 1)):
+            # Its first events were missed: what was there when it was subscribed to has a cursor.
+            cursor = self.place(event_type, Position(self.beginning(position.epoch), 0))
+            self._keep(cursor, live)
+            self._fill(cursor)
+            return False
+        elif wanted or self._recorders.wants(event_type):
+            self.place(event_type, position)
+        return True
+
+    # --- for those who subscribe, and after a lost link
+
+    def get(self, event_type: str) -> Cursor | None:
+        return self._cursors.get(event_type)
+
+    def __iter__(self) -> Iterator[Cursor]:
+        return iter(list(self._cursors.values()))
+
+    def place(self, event_type: str, position: Position) -> Cursor:
+        """Begin a cursor at this position, for a type that has none."""
+        if len(self._cursors) >= self._most:
+            self._forget_one()
+        cursor = self._cursors[event_type] = Cursor(event_type, position)
+        self._metrics.cursors += 1
+        self._renew(cursor)
+        return cursor
+
+    def beginning(self, epoch: str) -> str:
+        """Return the epoch from which to read the beginning of a type whose first events were missed; `epoch` is its own.
+        `NO_EPOCH` if its cursor may have been forgotten."""
+        if not self.whole:
+            return NO_EPOCH
+        return epoch if self.witnesses is None else likest(self.witnesses, epoch)
+
+    def place_at_top(self, event_type: str, top: Position) -> Cursor:
+        """Begin a cursor for a type whose position was asked for. Whoever subscribes to it already, by a pattern, has seen none
+        of its events: it gets them, or is told."""
+        if not top.offset or not self._hub.wanted(event_type):
+            return self.place(event_type, top)
+        if self.whole and self.witnesses is None:
+            cursor = self.place(event_type, Position(top.epoch, 0))
+            self._fill(cursor)
+        else:
+            cursor = self.place(event_type, top)
+            self.tell_gap(event_type, top)
+        return cursor
+
+    def fill(self, cursor: Cursor, done: Callable[[], None] | None = None) -> None:
+        """Deliver what the history has after this cursor, or tell that it is gone; then call `done`, also if the cursor is
+        dropped."""
+        if self._cursors.get(cursor.event_type) is not cursor:
+            if done is not None:
+                done()
+            return
+        if done is not None:
+            cursor.waiters.append(done)
+        if not cursor.filling:
+            self._fill(cursor)
+
+    def advance(self, cursor: Cursor, past: Past) -> None:
+        """Deliver what was read from a position at or before this cursor, of its own epoch."""
+        for stored in past.stored(cursor.offset):
+            cursor.offset = stored.offset
+            self._hand(cursor.event_type, stored.data, stored.metadata, cursor.position)
+
+    def unwanted(self, patterns: Collection[Pattern]) -> None:
+        """The subscriptions of these patterns have ended on the bus: drop the cursors that nothing keeps right any more."""
+        if all(pattern.exact for pattern in patterns):
+            types: Collection[str] = [pattern.text for pattern in patterns]
+        else:
+            types = [name for name in self._cursors if any(pattern.matches(name) for pattern in patterns)]
+        self.unplaced.difference_update(pattern.text for pattern in patterns)
+        for name in types:
+            if name in self._cursors and not self._hub.wanted(name) and not self._recorders.wants(name):
+                self._drop(self._cursors[name])
+
+    def clear(self) -> None:
+        """Drop all cursors."""
+        for cursor in self:
+            self._drop(cursor)
+
+    def drop(self, cursor: Cursor) -> None:
+        """Forget this cursor."""
+        if self._cursors.get(cursor.event_type) is cursor:
+            self._drop(cursor)
+
+    def gap(self, event_type: str) -> None:
+        """Events of this type were lost before they got a position: tell everybody here who would have got them."""
+        cursor = self._cursors.get(event_type)
+        self.tell_gap(event_type, None if cursor is None else cursor.position)
+
+    def tell_gap(self, event_type: str, position: Position | None) -> None:
+        """Tell that events of this type are missing up to this position."""
+        assert self._sink is not None
+        self._metrics.gaps_told += 1
+        if self._recorders:
+            self._recorders.gap(event_type, position)
+        self._sink.gap(event_type, position)
+
+    def tell_complete(self, cursor: Cursor) -> None:
+        """Tell everybody who subscribes to the type that nothing is missing up to here, unless they were told that it is."""
+        assert self._sink is not None
+        if cursor.position == cursor.lost:
+            return
+        self._sink.complete(cursor.event_type, cursor.position)
+        self._renew(cursor)
+
+    def resume(self) -> None:
+        """The bus is back: read what could not be read."""
+        stalled, self._stalled = self._stalled, {}
+        for cursor in stalled:
+            self._ask(cursor)
+
+    # ---
+
+    def _hand(self, event_type: str, data: bytes, metadata: bytes, position: Position | None) -> None:
+        if self._recorders:
+            self._recorders.event(event_type, data, metadata, position)
+        self._sink.event(event_type, data, metadata, position)  # type: ignore[union-attr]
+
+    def _hand_carried(self, event: Event) -> None:
+        if self._recorders:
+            self._recorders.carried(event)
+        self._sink.carried(event)  # type: ignore[union-attr]
+
+    def _hand_live(self, event_type: str, live: Live) -> None:
+        if isinstance(live, Event):
+            self._hand_carried(live)
+        else:
+            self._hand(event_type, *live)
+
+    def _moved(self, cursor: Cursor, size: int) -> None:
+        """An event of this size was delivered."""
+        cursor.used = True
+        cursor.left -= size
+        if cursor.offset >= cursor.mark or cursor.left < 0 or self._now() >= cursor.due:
+            self._tell_place(cursor)
+
+    def _tell_place(self, cursor: Cursor) -> None:
+        self._renew(cursor)
+        assert self._sink is not None
+        self._sink.complete(cursor.event_type, cursor.position, filtered=True)
+
+    def _renew(self, cursor: Cursor) -> None:
+        """Those with filters know where they are: tell them again after a quarter of the history's length."""
+        bound = self._bounds.of(cursor.event_type)
+        if bound is not None:
+            cursor.mark = cursor.offset + max(1, bound.count // 4)
+            cursor.left = bound.bytes / 4
+            cursor.due = self._now() + bound.age / 4
+
+    def _forget_one(self) -> None:
+        """Drop a cursor that was not used since it was last looked at, of those the one looked at longest ago."""
+        for _ in range(LOOKS):
+            name, cursor = next(iter(self._cursors.items()))
+            if not cursor.used and not cursor.filling:
+                break
+            cursor.used = False
+            del self._cursors[name]
+            self._cursors[name] = cursor
+        cursor = next(iter(self._cursors.values()))
+        self._drop(cursor)
+        self.whole = False
+        if cursor.filling:
+            self.tell_gap(cursor.event_type, None)
+
+    def _drop(self, cursor: Cursor) -> None:
+        del self._cursors[cursor.event_type]
+        self._metrics.cursors -= 1
+        self._stalled.pop(cursor, None)
+        self._empty(cursor)
+        self._woken(cursor)
+
+    def _empty(self, cursor: Cursor) -> None:
+        self._metrics.recovery_buffered -= cursor.size
+        cursor.buffer.clear()
+        cursor.size = cursor.covered = 0
+
+    def _woken(self, cursor: Cursor) -> None:
+        waiters, cursor.waiters = cursor.waiters, []
+        for waiter in waiters:
+            _guarded(waiter)
+
+    # --- gaps
+
+    def _keep(self, cursor: Cursor, live: Live) -> None:
+        """Have this event wait until the gap is filled. If there is no room, the history is read once more after that."""
+        if cursor.forgot:
+            if _position(live) is None:
+                self.tell_gap(cursor.event_type, cursor.position)
+            return
+        size = _size(live)
+        if self._metrics.recovery_buffered + size > self._room:
+            self._metrics.recovery_overflows += 1
+            lost = any(_position(each) is None for each in (*cursor.buffer, live))
+            self._empty(cursor)
+            cursor.forgot = True
+            if lost:  # what has no position is in no history
+                self.tell_gap(cursor.event_type, cursor.position)
+            return
+        cursor.buffer.append(live)
+        cursor.size += size
+        self._metrics.recovery_buffered += size
+
+    def _take(self, cursor: Cursor) -> Live:
+        live = cursor.buffer.popleft()
+        size = _size(live)
+        cursor.size -= size
+        self._metrics.recovery_buffered -= size
+        cursor.covered -= cursor.covered > 0
+        return live
+
+    def _fill(self, cursor: Cursor) -> None:
+        cursor.filling = True
+        cursor.tries = 0
+        self._ask(cursor)
+
+    def _ask(self, cursor: Cursor) -> None:
+        cursor.covered = len(cursor.buffer)
+        cursor.forgot = False
+        self._reads.ask(cursor.event_type, cursor.position, partial(self._read, cursor))
+
+    def _read(self, cursor: Cursor, past: Past | NexusError) -> None:
+        if self._cursors.get(cursor.event_type) is not cursor:
+            return
+        if isinstance(past, NexusError):
+            self._unread(cursor)
+        else:
+            self._spread.work(self._filled(cursor, past))
+
+    def _unread(self, cursor: Cursor) -> None:
+        """The history could not be read: try again, once the bus is back if it is away."""
+        cursor.tries += self._bus.available
+        if cursor.tries >= TRIES:
+            name = cursor.event_type
+            self._drop(cursor)
+            self.tell_gap(name, None)
+            return
+        self._stalled[cursor] = None
+        if self._bus.available and self._retry is None:
+            self._retry = self._clock.callLater(AGAIN, self._again)
+
+    def _again(self) -> None:
+        self._retry = None
+        if self._bus.available:
+            self.resume()
+
+    def _filled(self, cursor: Cursor, past: Past) -> Iterator[None]:
+        """Deliver what was missed, then what arrived meanwhile."""
+        name = cursor.event_type
+        if past.top == NOWHERE:
+            self._drop(cursor)
+            self.tell_gap(name, None)
+            return
+        if past.recovered:
+            self._metrics.gaps_filled += 1
+            renewed = past.top.epoch != cursor.epoch
+            for count, stored in enumerate(past.stored(cursor.offset), 1):
+                if stored.offset <= cursor.offset:
+                    continue  # somebody who recovers has brought it meanwhile
+                cursor.move(Position(past.top.epoch, stored.offset))
+                self._metrics.events_filled += 1
+                self._hand(name, stored.data, stored.metadata, cursor.position)
+                if not count % STEP:
+                    yield
+                    if self._cursors.get(name) is not cursor:
+                        return
+            if renewed or past.top.offset > cursor.offset:
+                cursor.move(past.top)
+            if renewed:
+                self.tell_complete(cursor)
+        else:
+            cursor.move(self._after_gap(cursor, past.top))
+            cursor.lost = cursor.position
+            self._renew(cursor)
+            self.tell_gap(name, cursor.position)
+        count = 0
+        while self._has_more(cursor):
+            count += 1
+            if not count % STEP:
+                yield
+                if self._cursors.get(name) is not cursor:
+                    return
+            covered = cursor.covered > 0
+            live = self._take(cursor)
+            position = _position(live)
+            if position is None:
+                self._hand_live(name, live)
+            elif position.epoch == cursor.epoch and position.offset <= cursor.offset + 1:
+                if position.offset > cursor.offset:
+                    cursor.offset += 1
+                    self._hand_live(name, live)
+            elif position.epoch == cursor.epoch or not covered:
+                self._put_back(cursor, live)
+                self._ask(cursor)
+                return
+        if cursor.forgot:
+            self._ask(cursor)
+            return
+        cursor.filling = False
+        self._woken(cursor)
+
+    @staticmethod
+    def _has_more(cursor: Cursor) -> bool:
+        return len(cursor.buffer) > 0 and not cursor.forgot
+
+    def _put_back(self, cursor: Cursor, live: Live) -> None:
+        size = _size(live)
+        cursor.buffer.appendleft(live)
+        cursor.size += size
+        self._metrics.recovery_buffered += size
+
+    def _after_gap(self, cursor: Cursor, top: Position) -> Position:
+        """Return where to go on behind a gap: before the unbroken run of live events in hand if there is one, else at `top`."""
+        first: Position | None = None
+        for position in map(_position, reversed(cursor.buffer)):
+            if position is None:
+                continue
+            if position.epoch != top.epoch or (first is not None and position.offset != first.offset - 1):
+                break
+            first = position
+        return top if first is None else Position(first.epoch, first.offset - 1)
+
+
+def _position(live: Live) -> Position | None:
+    return live.position if isinstance(live, Event) else live[2]
+
+
+def _size(live: Live) -> int:
+    return COST + (len(live.payload.data) if isinstance(live, Event) else len(live[0]) + len(live[1]))

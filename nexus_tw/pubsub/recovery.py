@@ -1,0 +1,498 @@
+"""Recovery: where a subscriber begins in the history of its types, and what it missed before.
+
+Once the bus's subscriptions stand, the node finds out the positions of all types that are subscribed to. Where the client says
+how far it has come (`since`), the history is read from there; what passes meanwhile is recorded. Then the client is told its
+positions, gets exactly the events that it missed, then what was recorded, and joins its cohort at the cursor of each type:
+no gap, no duplicate, in order. If any event that it missed is gone, it is told so and gets none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Final
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from nexus_tw.interfaces.peers import Fail, Peer
+from nexus_tw.interfaces.plugins import IBus
+from nexus_tw.interfaces.realm import Placed
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.filters import Facts, Filter
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.names import EVERYTHING, Pattern, is_reserved
+from nexus_tw.model.notices import ContinuityNotice
+from nexus_tw.model.positions import NOWHERE, Position
+from nexus_tw.pubsub.cursors import Cursor, Cursors
+from nexus_tw.pubsub.fan import Fan
+from nexus_tw.pubsub.groups import Bucket
+from nexus_tw.pubsub.reading import NO_EPOCH, Catalogue, Past, Reads, likest
+from nexus_tw.pubsub.recorders import BYTES, Gap, Recorder, Recorders, type_of
+from nexus_tw.runtime.guard import Guard
+from nexus_tw.runtime.spread import Spread
+
+UNSEEN: Final = 1024  # types that one subscriber has never seen whose beginnings are read; of others it is told
+WITNESSES: Final = 8  # epochs of a subscriber by which it is known whether it has seen a type
+TRIES: Final = 3  # readings of one type for one subscriber
+STEP: Final = 65536  # bytes of missed events that a peer is given in one step
+PAUSE: Final = 0.05  # s until it is looked again whether a peer has read
+PATIENCE: Final = 200  # looks, after which it gets the next step all the same, and is closed if that is too much
+
+AWAY: Final = NexusError("bus_unavailable", "The event bus is away")
+
+Places = Mapping[str, Position]
+
+_TOLD: Final = -1  # of a recorder that had to forget: the peer knows
+_NOBODY: Final = Bucket(EVERYTHING, 0, 0)  # a peer that recovers is told of an event once, not once for each subscription
+
+_log: Final = Logger()
+_guarded: Final = Guard(__name__, "A subscriber could not be given its place in the history")
+
+
+class Joining:
+    """A peer that subscribes, and the steps in which it does."""
+
+    __slots__ = ("condition", "fail", "join", "joined", "ok", "over", "patterns", "peer", "present", "since")
+
+    def __init__(
+        self,
+        peer: Peer,
+        patterns: list[Pattern],
+        condition: Filter | None,
+        since: Places | None,
+        present: Callable[[], bool],
+        ok: Callable[[Placed], None],
+        join: Callable[[], bool],
+        joined: Callable[[], None],
+        fail: Fail,
+        over: Callable[[], None],
+    ) -> None:
+        """`present` says whether the peer is still there; `join` puts it into its cohort, unless it is gone; `joined` is called
+        once that and the answer to the client are done. `over` is called at the end of a recovery that took longer."""
+        self.peer = peer
+        self.patterns = patterns
+        self.condition = condition
+        self.since = since
+        self.present = present
+        self.ok = ok
+        self.join = join
+        self.joined = joined
+        self.fail = fail
+        self.over = over
+
+    def finish(self, placed: Placed) -> None:
+        """Nothing was missed: join, and tell the client its positions."""
+        if self.join():
+            self.ok(placed)
+            self.joined()
+
+    def covers(self, event_type: str) -> bool:
+        """Return whether one of its patterns selects the type."""
+        return any(pattern.matches(event_type) and pattern.selects(event_type) for pattern in self.patterns)
+
+
+class Recovery:
+    """Gives subscribers their places in the history."""
+
+    def __init__(
+        self,
+        bus: IBus,
+        cursors: Cursors,
+        reads: Reads,
+        recorders: Recorders,
+        spread: Spread,
+        clock: IReactorTime,
+        metrics: Metrics,
+    ) -> None:
+        self.bus = bus
+        self.cursors = cursors
+        self.reads = reads
+        self.recorders = recorders
+        self.spread = spread
+        self.clock = clock
+        self.metrics = metrics
+        self.catalogue = Catalogue(bus)
+
+    def begin(self, joining: Joining) -> bool:
+        """Have the peer join. Return whether that is done; else `over` is called once it is."""
+        since = joining.since
+        if since is not None and not self.bus.available:
+            joining.fail(AWAY)
+            return True
+        if self.bus.history is None or not self.bus.available:
+            self.cursors.unplaced.update(pattern.text for pattern in joining.patterns if self.bus.history is not None)
+            lost = None if since is None else {name: False for name in since if joining.covers(name)}
+            joining.finish(Placed(None, lost))
+            return True
+        patterns = [pattern for pattern in joining.patterns if not is_reserved(pattern.text)]
+        if since is None and all(pattern.exact for pattern in patterns):
+            known = [self.cursors.get(pattern.text) for pattern in patterns]
+            found = [cursor for cursor in known if cursor is not None]
+            if len(found) == len(known):
+                joining.finish(Placed({cursor.event_type: cursor.position for cursor in found}))
+                return True
+        attempt = _Attempt(self, joining, patterns)
+        if not _guarded(attempt.begin):
+            attempt.give_up()
+        return attempt.done
+
+
+class _Attempt:
+    """One subscriber on its way to its place."""
+
+    def __init__(self, recovery: Recovery, joining: Joining, patterns: list[Pattern]) -> None:
+        self._recovery = recovery
+        self._cursors = recovery.cursors
+        self._metrics = recovery.metrics
+        self._joining = joining
+        self._patterns = patterns
+        self._recorders: dict[Recorder, int] = {}  # and how many entries of each are done with
+        self._since: dict[str, Position] = {}
+        self._without: list[str] = []  # types that have no history
+        self._tops: dict[str, Position] = {}  # of types that are subscribed to without `since`
+        self._pasts: dict[str, Past] = {}
+        self._tries: dict[str, int] = {}
+        self._left = 0  # answers that are waited for
+        self._held: list[Past] = []
+        self._told = False  # the client was answered
+        self._returned = False
+        self.done = False
+
+    def begin(self) -> None:
+        joining, recovery = self._joining, self._recovery
+        history = recovery.bus.history
+        assert history is not None
+        for pattern in self._patterns:
+            recorder = recovery.recorders.begin(pattern)
+            self._recorders[recorder] = len(recorder.entries)
+        if joining.since is not None:
+            covered = {name: place for name, place in joining.since.items() if joining.covers(name)}
+            self._since = {name: place for name, place in covered.items() if not is_reserved(name)}
+            self._without = [name for name in covered if is_reserved(name)]
+        exact = [pattern.text for pattern in self._patterns if pattern.exact]
+        named = [name for name in exact if name not in self._since and self._cursors.get(name) is None]
+        wild = [pattern for pattern in self._patterns if not pattern.exact]
+        self._left = 1 + bool(named) + len(wild) + len(self._since)
+        for name in self._since:
+            self._read(name)
+        for pattern in wild:
+            recovery.catalogue.ask(pattern, partial(self._known, pattern))
+        if named:
+            history.tops(named, self._named)
+        self._answered()
+        self._returned = True
+
+    def give_up(self) -> None:
+        """Something failed: tell the client."""
+        self._stop_recording()
+        if not self._told:
+            self._joining.fail(NexusError("internal", "Something went wrong in the server"))
+        self._end()
+
+    # --- answers
+
+    def _named(self, tops: dict[str, Position] | NexusError) -> None:
+        if self.done:
+            return
+        if isinstance(tops, NexusError):
+            self._away(tops)
+        else:
+            self._tops.update(tops)
+            self._answered()
+
+    def _known(self, pattern: Pattern, known: dict[str, Position] | NexusError) -> None:
+        if self.done:
+            return
+        if isinstance(known, NexusError):
+            if known.code == "bus_unavailable" or self._joining.since is not None:
+                self._away(known)
+                return
+            self._cursors.whole = False  # there are types that have no cursor
+            known = {}
+        given = self._joining.since
+        unseen: dict[str, Position] = {}
+        for name, top in known.items():
+            if given is None:
+                self._tops[name] = top
+            elif name not in self._since and not any(pattern.text == name for pattern in self._patterns):
+                unseen[name] = top
+        epochs = list(dict.fromkeys(place.epoch for place in (given or {}).values()))[-WITNESSES:]
+        for count, (name, top) in enumerate(unseen.items()):
+            epoch = likest(epochs, top.epoch) if count < UNSEEN else NO_EPOCH
+            self._since[name] = Position(epoch, 0)
+            self._left += 1
+            self._read(name)
+        self._answered()
+
+    def _read(self, name: str) -> None:
+        self._tries[name] = self._tries.get(name, 0) + 1
+        self._recovery.reads.ask(name, self._since[name], partial(self._was_read, name))
+
+    def _was_read(self, name: str, past: Past | NexusError) -> None:
+        if self.done:
+            return
+        if isinstance(past, NexusError):
+            self._away(past)
+            return
+        if past.top == NOWHERE:
+            del self._since[name]
+            self._without.append(name)
+        else:
+            self._pasts[name] = past
+        self._answered()
+
+    def _away(self, error: NexusError) -> None:
+        """The bus was lost, or cannot say."""
+        if self._joining.since is None:
+            self._cursors.unplaced.update(pattern.text for pattern in self._patterns)
+            self._stop_recording()
+            self._joining.finish(Placed())
+        else:
+            self._stop_recording()
+            self._joining.fail(error)
+        self._end()
+
+    def _answered(self) -> None:
+        self._left -= 1
+        if not self._left and not self.done and not _guarded(self._place):
+            self.give_up()
+
+    # --- the place
+
+    def _place(self) -> None:
+        """Everything is known: give the peer its place, or read once more what has changed meanwhile."""
+        if not self._joining.present():
+            self._stop_recording()
+            self._joining.join()
+            self._end()
+            return
+        again = [name for name in self._since if not self._is_settled(name)]
+        if again:
+            self._left = len(again)
+            for name in again:
+                cursor = self._cursors.get(name)
+                if cursor is None:
+                    self._read(name)
+                else:
+                    self._cursors.fill(cursor, partial(self._retry, name))
+            return
+        positions: dict[str, Position] = {}
+        recovered = dict.fromkeys(self._without, False)
+        missed: list[Fan | Gap] = []
+        for name in self._since:
+            events = self._missed(name)
+            recovered[name] = events is not None
+            positions[name] = self._begins(name) if events is not None else self._cursor(name, self._pasts[name].top).position
+            missed += events or ()
+        for name, top in self._tops.items():
+            positions[name] = self._cursor(name, top).position
+        for pattern in self._patterns:
+            cursor = self._cursors.get(pattern.text)
+            if pattern.exact and cursor is not None and pattern.text not in positions:
+                positions[pattern.text] = cursor.position
+        self._born(positions, recovered, missed)
+        unknown = [Gap(one.pattern.text, None) for one in self._recorders if one.broken and not one.pattern.exact]
+        for recorder in self._recorders:
+            self._recorders[recorder] = len(recorder.entries)
+        placed = Placed(positions, None if self._joining.since is None else recovered)
+        self._metrics.recoveries["complete"] += sum(recovered.values())
+        self._metrics.recoveries["incomplete"] += len(recovered) - sum(recovered.values())
+        if missed:
+            self._told = True
+            self._joining.ok(placed)
+            self._recovery.spread.work(self._run(self._replay([*unknown, *missed])))
+        else:
+            self._told = True
+            self._stop_recording()
+            self._joining.finish(placed)
+            if unknown and self._joining.present():
+                self._joining.peer.deliver(b"".join(map(self._frame, unknown)))
+            self._end()
+
+    def _retry(self, name: str) -> None:
+        if not self.done:
+            self._read(name)
+
+    def _cursor(self, name: str, top: Position) -> Cursor:
+        return self._cursors.get(name) or self._cursors.place_at_top(name, top)
+
+    def _is_settled(self, name: str) -> bool:
+        """Bring the cursor of a type up to what was read. Return False if it has to be read again."""
+        past, cursor = self._pasts[name], self._cursors.get(name)
+        if not past.recovered or self._tries[name] >= TRIES:
+            return True
+        if cursor is None:
+            return not self._cursors.place_at_top(name, past.top).filling
+        if cursor.epoch != past.top.epoch or (cursor.filling and cursor.offset < past.top.offset):
+            return False
+        if cursor.offset >= past.top.offset:
+            return self._since_then(name, cursor) is not None
+        if cursor.offset < self._since[name].offset:
+            return False
+        self._cursors.advance(cursor, past)
+        return True
+
+    def _since_then(self, name: str, cursor: Cursor) -> list[Fan | Gap] | None:
+        """Return what was recorded of a type between what was read and the cursor; None if that is not all there was."""
+        top, count = self._pasts[name].top, cursor.offset - self._pasts[name].top.offset
+        if not count:
+            return []
+        recorded = self._recorder(name).types.get(name, [])
+        offsets = [place for place, entry in enumerate(recorded) if _is_at(entry, Position(top.epoch, top.offset + 1))]
+        if not offsets:
+            return None
+        then = recorded[offsets[-1] :]
+        placed = sum(isinstance(entry, Fan) and entry.event.position is not None for entry in then)
+        return then if placed == count else None
+
+    def _missed(self, name: str) -> list[Fan | Gap] | None:
+        """Return the events that the peer missed; None if some are gone."""
+        past, cursor = self._pasts[name], self._cursors.get(name)
+        if not past.recovered or cursor is None or cursor.epoch != past.top.epoch:
+            return None
+        then = self._since_then(name, cursor) if cursor.offset >= past.top.offset else None
+        if then is None or not self._hold(past):
+            return None
+        return [*(fan or Gap(name, Position(past.top.epoch, at)) for at, fan in past.fans()), *then]
+
+    def _hold(self, past: Past) -> bool:
+        """Keep what was read until it is given to the peer, if there is room for it."""
+        if not past.held and past.size:
+            if self._metrics.recovery_buffered + past.size > BYTES:
+                self._metrics.recovery_overflows += 1
+                return False
+            self._metrics.recovery_buffered += past.size
+        past.held += 1
+        self._held.append(past)
+        return True
+
+    def _begins(self, name: str) -> Position:
+        """Return the position before the first event that the peer gets."""
+        top = self._pasts[name].top
+        first = next(self._pasts[name].fans(), None)
+        return top if first is None else Position(top.epoch, first[0] - 1)
+
+    def _born(self, positions: dict[str, Position], recovered: dict[str, bool], missed: list[Fan | Gap]) -> None:
+        """Types that had their first event after their names were asked for."""
+        for recorder in self._recorders:
+            if recorder.pattern.exact:
+                continue
+            for name, events in recorder.types.items():
+                cursor = self._cursors.get(name)
+                if cursor is None or name in positions:
+                    continue
+                if self._joining.since is None:
+                    positions[name] = cursor.position
+                    continue
+                recovered[name] = _is_at(events[0], Position(cursor.epoch, 1))
+                positions[name] = Position(cursor.epoch, 0) if recovered[name] else cursor.position
+                missed += events if recovered[name] else ()
+
+    # --- replay
+
+    def _run(self, steps: Iterator[bool]) -> Iterator[None]:
+        """Run these steps; a step that is true asks for a pause."""
+        for pause in steps:
+            if pause:
+                self._recovery.clock.callLater(PAUSE, lambda: self._recovery.spread.work(self._run(steps)))
+                return
+            yield
+
+    def _replay(self, missed: list[Fan | Gap]) -> Iterator[bool]:
+        """Give the peer what it missed, and what passes meanwhile, until it can join."""
+        joining = self._joining
+        try:
+            while missed:
+                for frames in self._frames(missed):
+                    looks = 0
+                    while joining.present() and not joining.peer.room(len(frames)) and looks < PATIENCE:
+                        looks += 1
+                        yield True
+                    if not joining.present():
+                        break
+                    joining.peer.deliver(frames)
+                    yield False
+                missed = self._passed() if joining.present() else []
+            self._stop_recording()
+            if joining.join():
+                joining.joined()
+        finally:
+            self._end()
+
+    def _frames(self, missed: list[Fan | Gap]) -> Iterator[bytes]:
+        """Yield the frames of what the peer gets of this, some together."""
+        frames: list[bytes] = []
+        size = 0
+        for entry in missed:
+            frame = self._frame(entry)
+            frames.append(frame)
+            size += len(frame)
+            if size >= STEP:
+                yield b"".join(frames)
+                frames, size = [], 0
+        if size:
+            yield b"".join(frames)
+
+    def _frame(self, entry: Fan | Gap) -> bytes:
+        peer, condition = self._joining.peer, self._joining.condition
+        encoding = peer.encoding
+        if isinstance(entry, Gap):
+            return encoding.notice(ContinuityNotice(entry.event_type, entry.position))
+        event = entry.event
+        rule = None if event.metadata is None else event.metadata.rule
+        if rule is not None and not rule.admits(peer):
+            return b""
+        try:
+            if condition is not None and not condition.matches(Facts(event.payload.value)):
+                return b""
+            frame = entry.frame(encoding, _NOBODY)
+        except Exception:
+            _log.failure("An event that a client missed could not be encoded")
+            return entry.gap(encoding)
+        if frame:
+            self._metrics.events_replayed += 1
+        return frame
+
+    def _passed(self) -> list[Fan | Gap]:
+        """Take what was recorded since the last time."""
+        passed: list[Fan | Gap] = []
+        for recorder, start in self._recorders.items():
+            if not recorder.broken:
+                entries = recorder.entries[start:]
+                passed += (entry for entry in entries if self._recorder(type_of(entry)) is recorder)
+                self._recorders[recorder] = len(recorder.entries)
+            elif start != _TOLD:
+                cursor = self._cursors.get(recorder.pattern.text)
+                passed.append(Gap(recorder.pattern.text, None if cursor is None else cursor.position))
+                self._recorders[recorder] = _TOLD
+        return passed
+
+    def _recorder(self, name: str) -> Recorder:
+        """Return the one that records a type for this subscriber: the first that does."""
+        return next(one for one in self._recorders if one.pattern.matches(name) and one.pattern.selects(name))
+
+    # ---
+
+    def _stop_recording(self) -> None:
+        recorders, self._recorders = self._recorders, {}
+        for recorder in recorders:
+            self._recovery.recorders.end(recorder)
+
+    def _end(self) -> None:
+        if self.done:
+            return
+        self.done = True
+        self._stop_recording()
+        for past in self._held:
+            past.held -= 1
+            if not past.held:
+                self._metrics.recovery_buffered -= past.size
+        self._held = []
+        if self._returned:
+            self._joining.over()
+
+
+def _is_at(entry: Fan | Gap, position: Position) -> bool:
+    """Return whether this is the event at that position."""
+    return isinstance(entry, Fan) and entry.event.position == position

@@ -1,0 +1,57 @@
+"""Publish and subscribe of one realm on this node, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from twisted.internet.interfaces import IReactorTime
+
+from nexus_tw.bus.bounds import Bounds
+from nexus_tw.interfaces.peers import Peer
+from nexus_tw.interfaces.plugins import IBus
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.settings import History, Limits
+from nexus_tw.presence.sessions import Roster
+from nexus_tw.pubsub.arriving import Arrivals
+from nexus_tw.pubsub.cluster import Nodes
+from nexus_tw.pubsub.cursors import Cursors
+from nexus_tw.pubsub.hub import Hub
+from nexus_tw.pubsub.listener import Listener
+from nexus_tw.pubsub.meta_events import Meta
+from nexus_tw.pubsub.publishing import Publications
+from nexus_tw.pubsub.reading import Reads
+from nexus_tw.pubsub.reconciling import Reconciler
+from nexus_tw.pubsub.recorders import Recorders
+from nexus_tw.pubsub.recovery import Recovery
+from nexus_tw.pubsub.subscribing import Subscriptions
+from nexus_tw.runtime.spread import Spread
+
+
+class PubSub:
+    """Events from publishers to the bus, and from the bus through cursors and hub to subscribers."""
+
+    def __init__(
+        self,
+        bus: IBus,
+        end_of_turn: Callable[[Callable[[], None]], None],
+        clock: IReactorTime,
+        spread: Spread,
+        limits: Limits,
+        metrics: Metrics,
+        history: History,
+        roster: Roster,
+        everybody: Callable[[], Iterable[Peer]],
+    ) -> None:
+        """`end_of_turn` calls back at the end of the reactor turn; `everybody` gives the peers that broadcasts are for."""
+        self.hub = Hub(end_of_turn, metrics, clock.seconds)
+        self.meta = Meta(self.hub)
+        reads, recorders = Reads(bus, end_of_turn), Recorders(metrics)
+        self.cursors = Cursors(bus, self.hub, reads, recorders, spread, clock, Bounds(history), metrics)
+        recovery = Recovery(bus, self.cursors, reads, recorders, spread, clock, metrics)
+        self.subscriptions = Subscriptions(bus, self.hub, limits, metrics, self.meta, self.cursors, recovery)
+        self.arrivals = Arrivals(self.hub, self.subscriptions, roster, metrics)
+        self.cursors.start(self.arrivals)
+        self.nodes = Nodes(bus, clock, everybody, self.arrivals, self.cursors.gap)
+        self.publications = Publications(bus, limits, metrics, self.nodes.tell_gap)
+        self.reconciler = Reconciler(bus, self.hub, self.cursors, self.arrivals, history.everything)
+        self.listener = Listener(self.cursors, self.publications, self.nodes, self.reconciler)
