@@ -26,7 +26,7 @@ class EventListener(Protocol):
 
 
 class ICarrier(Interface):
-    """What such a bus provides beside `IBus`. Both ways of publishing share one order."""
+    """The methods of such a bus in addition to `IBus`. Both ways of publishing share one order."""
 
     def carry(
         event_type: str,

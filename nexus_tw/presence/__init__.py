@@ -1,1 +1,1 @@
-"""Which agents and sessions are connected."""
+"""Presence: the connected agents and sessions."""

@@ -1,4 +1,4 @@
-"""The configuration: what wins, what is wrong, and how that is said."""
+"""The configuration: precedence of its sources, and error texts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Load = Callable[..., Configuration]
 
 @pytest.fixture
 def loaded(tmp_path: Path) -> Load:
-    """Loads with the given content as the file `conf.toml`, environment and options; with a token unless it is `NOBODY`'s."""
+    """Load with the given content as the file `conf.toml`, environment and options; with a token unless it is `NOBODY`'s."""
 
     def loaded(content: str | None = None, environ: Mapping[str, str] | None = None, **options: Any) -> Configuration:
         if content is not None:
@@ -53,7 +53,7 @@ def loaded(tmp_path: Path) -> Load:
 
 
 def complaint(load: Load, content: str | None = None, environ: Mapping[str, str] | None = None, **options: Any) -> str:
-    """The text of the error, without the directory of the file."""
+    """Return the text of the error, without the directory of the file."""
     with pytest.raises(ConfigError) as caught:
         load(content, environ, **options)
     return re.sub(r"\S*/conf\.toml", "conf.toml", str(caught.value))
@@ -680,7 +680,7 @@ def test_no_value_of_a_variable_does_anything_but_set_its_key_or_be_refused(text
 
 
 def uncommented(text: str) -> str:
-    """The example with its commented-out keys and tables in force."""
+    """Return the example with its commented-out keys and tables in force."""
     return re.sub(r"^# (?=\[\[?[a-z_.\"*]+\]\]?\s*(?:$|#)|[a-z_]+ = )", "", text, flags=re.MULTILINE)
 
 

@@ -1,4 +1,4 @@
-"""What of a configuration may change while the server runs."""
+"""The parts of a configuration that may change while the server runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The service as a process: starts that cannot be, what it logs, and how it ends."""
+"""The service as a process: failing starts, its log, and its end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def start(directory: Path, *args: str, **env: str) -> subprocess.CompletedProces
 
 
 def assert_refused(ended: subprocess.CompletedProcess[str], *words: str) -> None:
-    """It said in one line on standard error what is wrong, and ended with 1."""
+    """Check that it reported the error in one line on standard error, and exited with 1."""
     assert ended.returncode == 1, ended
     assert ended.stderr.startswith("nexus: ") and ended.stderr.count("\n") == 1, ended.stderr
     assert all(word in ended.stderr for word in words), ended.stderr

@@ -1,4 +1,4 @@
-"""The sink: what waits is bounded, nothing waits for it, and what was dropped is told."""
+"""The sink: its queue is bounded, no caller waits for it, and dropped lines are reported."""
 
 from __future__ import annotations
 

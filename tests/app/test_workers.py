@@ -48,7 +48,7 @@ def workers(server: NexusServer) -> list[int]:
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs, and is not just waiting to be noticed."""
+    """Return whether the process runs, and is no zombie."""
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
@@ -67,14 +67,14 @@ async def connect(server: NexusServer) -> Client:
 
 
 async def serving(server: NexusServer) -> list[int]:
-    """Waits until both workers listen."""
+    """Wait until both workers listen."""
     await server.start()
     await until(lambda: server.output.count(" listens on ") >= 2, what=server.output)
     return workers(server)
 
 
 async def publish(client: Client, data: int) -> None:
-    """Publishes, also where the worker has not found its Redis yet."""
+    """Publish, and retry until the worker has connected to its Redis."""
     while (reply := await client.ask(type="publish", eventType="a.b", data=data)).get("code") == "bus_unavailable":
         await deferLater(clock, 0.05)
     assert reply["type"] == "published"

@@ -43,7 +43,7 @@ class Says:
 
 
 def outcome(by: Authenticators, credentials: Credentials) -> Any:
-    """What it comes to at once: a principal, or an exception."""
+    """Return the immediate result: a principal, or an exception."""
     results: list[Any] = []
     by.authenticate(credentials).addBoth(results.append)
     return results[0].value if isinstance(results[0], Failure) else results[0]
@@ -198,7 +198,7 @@ def test_a_key_may_have_the_built_in_role_admin_until_the_file_writes_another_of
 
 
 def plugin(settings: Settings, reactor: Any) -> IAuthenticator:
-    """What an entry point of a user's own package would name."""
+    """The factory that an entry point of the operator's package would name."""
     assert settings.auth.plugins == ("own",)
     return Says(lambda credentials: Principal("own", "admin", ADMIN) if credentials.token == "own-token" else None)
 
@@ -230,7 +230,7 @@ def test_a_plug_in_that_is_only_installed_is_not_asked() -> None:
 
 
 def with_role(answer: Callable[[Credentials], Any], log: list[LogEvent]) -> tuple[Any, list[str]]:
-    """What comes of a plug-in's answer, and what is logged of it."""
+    """Return the outcome of a plug-in's answer, and the log lines about it."""
     by = Authenticators([PluginAuthenticator("badge", Says(answer), ROLES)])
     return outcome(by, Credentials(TOKEN)), [formatEvent(event) for event in log]
 

@@ -1,4 +1,4 @@
-"""Where a request's token is looked for."""
+"""The places in a request that are searched for its token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Key sets: what is taken from one, and when it is read again."""
+"""Key sets: the keys that are used, and when a set is read again."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ async def _find(keys: KeySet, kid: str | None, algorithm: str) -> Any:
 
 
 def now(deferred: Deferred[Any]) -> Any:
-    """What it has fired with."""
+    """Return the value with which it has fired."""
     assert deferred.called
     return deferred.result
 

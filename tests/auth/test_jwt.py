@@ -1,4 +1,4 @@
-"""JSON Web Tokens: what is taken, and the classics of what must not be."""
+"""JSON Web Tokens: valid ones, and the classic attacks."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ def ask(by: JwtAuthenticator, token: str) -> Principal | None:
 
 
 def refused(token: str, by: JwtAuthenticator | None = None) -> bool:
-    """Whether the issuer was found and said no, in words that tell nothing."""
+    """Return whether the issuer was found and refused the token, in a text without details."""
     with pytest.raises(NexusError) as caught:
         ask(by or authenticator(), token)
     return (caught.value.code, caught.value.message) == ("unauthorized", "Unauthorized")
 
 
 def taken(token: str, by: JwtAuthenticator | None = None) -> bool:
-    """Whether the token opens anything; being left to others is no."""
+    """Return whether the token is accepted; leaving it to other authenticators is False."""
     try:
         return ask(by or authenticator(), token) is not None
     except NexusError as error:

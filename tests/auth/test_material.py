@@ -1,4 +1,4 @@
-"""Which algorithm may be used with which key."""
+"""The algorithms that may be used with each key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may stay connected when the configuration is another one."""
+"""The connections that may stay after a change of the configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every bus must do, whichever it is: two nodes, each with a listener, over each of the built-in buses."""
+"""The contract of buses: two nodes, each with a listener, over each of the built-in buses."""
 
 from __future__ import annotations
 

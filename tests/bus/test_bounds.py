@@ -1,4 +1,4 @@
-"""Which bounds hold for an event type."""
+"""The bounds of an event type's history."""
 
 from __future__ import annotations
 

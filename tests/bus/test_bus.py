@@ -1,4 +1,4 @@
-"""Which bus an address opens."""
+"""The bus for each address."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class World:
         return self.history.read(event_type, since, self.now)
 
     def cost(self) -> int:
-        """What the gauges say, having looked that it is what is there."""
+        """Return the gauges, after checking them against the content."""
         logs = [log for log, _ in self.history._logs.values()]
         events, size = sum(map(len, logs)), sum(log.size for log in logs)
         cost = TYPE_COST * len(logs) + LOG_COST * sum(map(bool, logs)) + EVENT_COST * events + size

@@ -1,4 +1,4 @@
-"""What every bus that keeps a history must do with it, whichever it is."""
+"""The contract of buses with a history."""
 
 from __future__ import annotations
 

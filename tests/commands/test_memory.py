@@ -1,4 +1,4 @@
-"""What commands take in memory: while they wait, while they are executed, and once they have ended."""
+"""The memory of commands: while they wait, while they are executed, and after their end."""
 
 from __future__ import annotations
 

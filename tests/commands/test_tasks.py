@@ -1029,7 +1029,7 @@ class Anything(RuleBasedStateMachine):
     @precondition(lambda self: self.number and self.peers)
     @rule(data=st.data(), progress=st.booleans())
     def say_anything(self, data: st.DataObject, progress: bool) -> None:
-        """Somebody speaks of some command, be it his or not; only of his own it may count."""
+        """Let any agent answer any command, its own or another's; only answers to its own may have an effect."""
         peer = data.draw(st.sampled_from(self.peers))
         command_id = f"c{data.draw(st.integers(1, self.number))}"
         try:

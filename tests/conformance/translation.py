@@ -83,7 +83,7 @@ def translate(name: str, source: str, path: Path) -> str:
 
 
 def cached(name: str, source: str, path: Path, cache: Path = CACHE) -> str:
-    """The same, from the cache if it is there; translating the whole suite takes seconds."""
+    """Return the translated module, from the cache if it is there; translating the whole suite takes seconds."""
     rules = f"{FIXERS} {REPLACEMENTS.get(name)} {importlib.metadata.version('fissix')}"
     kept = cache / hashlib.sha256(f"{rules}\0{name}\0{source}".encode()).hexdigest()
     if kept.exists():
@@ -153,17 +153,17 @@ def install() -> str:
 
 
 def octets(data: str | bytes) -> bytes:
-    """What the suite takes for bytes, as bytes."""
+    """Return the suite's representation of bytes as bytes."""
     return data.encode("latin-1") if isinstance(data, str) else data
 
 
 def characters(data: str | bytes) -> str:
-    """Bytes as what the suite takes for them."""
+    """Return bytes in the suite's representation."""
     return data if isinstance(data, str) else data.decode("latin-1")
 
 
 def _stand_ins(root: Path) -> dict[str, Any]:
-    """What the suite's modules get where they import these."""
+    """Return the replacements for modules that the suite's modules import."""
 
     def in_hex(data: str | bytes) -> str:
         return octets(data).hex()

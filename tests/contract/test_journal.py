@@ -1,4 +1,4 @@
-"""What the log says at info about clients of a live node, over real sockets."""
+"""The log at level info about clients of a live node, over real sockets."""
 
 from __future__ import annotations
 

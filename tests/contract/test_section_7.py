@@ -123,7 +123,7 @@ async def test_4001_slow_consumer(nodes: Nodes) -> None:
 
 
 def subscribed(node: Node) -> list[str]:
-    """What anybody subscribes to."""
+    """Return the patterns that any client is subscribed to."""
     realm: Any = node.server.realms["nexus"]
     return [pattern.text for pattern in realm._subscriptions._hub.patterns()]
 

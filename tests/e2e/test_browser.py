@@ -21,7 +21,7 @@ Attempt = Callable[[str], Awaitable[str]]
 
 @pytest_twisted.async_yield_fixture(scope="module")
 async def attempt_from(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What becomes of a connection from a page: of `listed` or `unlisted` origin, or of the server's `own`."""
+    """Return the outcome of a connection from a page: of `listed` or `unlisted` origin, or of the server's `own`."""
     directory = tmp_path_factory.mktemp("browser")
     listed, unlisted = Pages(PAGES), Pages(PAGES)
     server = NexusServer(directory, env={"NEXUS_HTTP__ORIGINS": listed.origin})

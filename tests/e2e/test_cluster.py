@@ -49,7 +49,7 @@ class Cluster:
         return await connect(self.nodes[node].ws, self.nodes[node].token)
 
     async def status(self, node: int, wanted: int, seconds: float) -> None:
-        """Waits until `/health/ready` answers with that status; fails if that takes longer."""
+        """Wait until `/health/ready` answers with that status; fail if that takes longer."""
         end = clock.seconds() + seconds
         while (await self.ask(node, "GET", "/health/ready"))[0] != wanted:
             assert clock.seconds() < end, f"not {wanted} after {seconds} s:\n{self.nodes[node].output}"

@@ -1,4 +1,4 @@
-"""What was acknowledged is in the database: after a kill, and when the disk or another process is in the way."""
+"""Acknowledged telemetry is in the database: after a kill, and if the disk or another process interferes."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Tutorial:
         return made
 
     async def call(self, *arguments: str, token: str = TOKEN) -> list[str]:
-        """What `python call.py …` prints."""
+        """Return the output of `python call.py …`."""
         env = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
         child = Child(f"call-{len(list(self.directory.glob('call-*')))}", self.directory)
         child.spawn([sys.executable, "call.py", *arguments], env | {"NEXUS_TOKEN": token}, self.directory)

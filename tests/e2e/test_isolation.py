@@ -1,4 +1,4 @@
-"""What one client does to the server, no other one notices. Each test has a watcher who must hear every event in order."""
+"""No client can disturb another. Each test has a watcher that must receive every event in order."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ async def test_clients_that_vanish_while_they_subscribe_publish_and_call_leave_n
 
 
 async def until_gone(asking: Client) -> None:
-    """Waits until the last of those who vanished is noticed to have."""
+    """Wait until the server has noticed that the last of the vanished clients is gone."""
     for _ in range(100):
         reply = await asking.ask(type="command", command="deploy")
         if reply.get("code") == "no_such_command":

@@ -138,7 +138,7 @@ async def test_while_one_node_is_down_the_other_serves_and_afterwards_both_do(fr
 
 
 async def _serving(front: Front[Nginx], agent: Agent) -> int:
-    """Which node an agent is connected to: the one whose event it gets."""
+    """Return the node to which an agent is connected: the one whose event it receives."""
     agent.tell(type="subscribe", events=["which.node"])
     await agent.next("subscribed")
     for index, node in enumerate(front.nodes):

@@ -21,7 +21,7 @@ ONE_OFF = re.compile(r"\btoken ([\w-]{43})\b")
 
 
 class Reader:
-    """Somebody who follows README.md in a clone, in as many terminals as it takes."""
+    """A reader who follows README.md in a clone, in as many terminals as needed."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -39,7 +39,7 @@ class Reader:
         return text.replace("localhost:3000", f"localhost:{self.port}").replace("NEXUS_TOKEN=…", f"NEXUS_TOKEN={self.token}")
 
     def terminal(self, name: str, commands: str) -> Child:
-        """What is typed into a terminal of its own."""
+        """Start these commands in a terminal of its own."""
         env = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
         env |= {"PORT": str(self.port), "PYTHONUNBUFFERED": "1"}
         child = Child(name, self.directory.parent)

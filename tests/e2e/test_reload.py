@@ -90,7 +90,7 @@ class House:
         return await greeted(wire)
 
     async def refused(self, name: str) -> bool:
-        """Whether the token is not known to whichever process answers."""
+        """Return whether the answering process does not know the token."""
         client, _ = await self.opening(token(name))
         return await client.closed() == (1008, "Unauthorized")
 

@@ -46,17 +46,17 @@ class House:
         await self.clients.complete()
 
     async def passed_over(self, node: int) -> None:
-        """Waits until the front knows that this node is gone, where it wants to know."""
+        """Wait until the proxy has noticed that this node is gone, if it needs to."""
         if self.kind == "haproxy":
             await until(lambda: self.state(node) == "DOWN", what=self.front.output)
 
     async def seen(self, node: int) -> None:
-        """Waits until the front sends clients to this node again, where it asks."""
+        """Wait until the proxy sends clients to this node again, if it checks."""
         if self.kind == "haproxy":
             await until(lambda: self.state(node) == "UP", what=self.front.output)
 
     def state(self, node: int) -> str:
-        """What HAProxy last said about a server."""
+        """Return HAProxy's last report about a server."""
         name = f"Server ready/{('one', 'two')[node]} is "
         lines = [line for line in self.front.output.splitlines() if name in line]
         return lines[-1].partition(name)[2].split()[0].rstrip(".,") if lines else "UP"

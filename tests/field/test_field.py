@@ -23,7 +23,7 @@ CELLS = matrix.full() if os.environ.get("NEXUS_TEST_FIELD") == "full" else matri
 
 @pytest.fixture(scope="session")
 def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[Cell, Outcome]:
-    """What came of all cells that are going to be looked at."""
+    """The outcomes of all selected cells."""
     parameters = [getattr(item, "callspec", None) for item in request.session.items]
     asked = [each.params["cell"] for each in parameters if each is not None and isinstance(each.params.get("cell"), Cell)]
     found: dict[Cell, Outcome] = pytest_twisted.blockon(ensureDeferred(run(asked, tmp_path_factory.mktemp("field"))))

@@ -57,7 +57,7 @@ steps = st.lists(
 
 
 def message(kind: str, first: int, second: int) -> dict[str, Any]:
-    """What is sent for a step; the numbers are those of its tuple."""
+    """Return the message for a step; the numbers are those of its tuple."""
     dotted = ".".join("a" * second) if second < 100 else "a"
     if kind == "subscribe":
         conditions = {f"{dotted}.n{number}": {"ne": number} for number in range(min(first, 60))}

@@ -323,7 +323,7 @@ def wamp_aborted(make: Wamp) -> Life:
 
 
 def judge(question: Question) -> Any:
-    """Says yes or no, at once, later or much later: as the name that it is asked about has it."""
+    """Allow or deny, at once, later or much later, depending on the name."""
     how = question.uri.rpartition(".")[2]
     answer: Deferred[bool] = Deferred()
     if how in ("later", "slow"):

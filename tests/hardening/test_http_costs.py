@@ -1,4 +1,4 @@
-"""What a client of plain HTTP can cost: answers never read, bodies of strangers, connections, bodies in pieces."""
+"""The cost of a client of plain HTTP: unread answers, bodies of unauthenticated clients, connections, bodies in pieces."""
 
 from __future__ import annotations
 

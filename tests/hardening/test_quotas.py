@@ -63,7 +63,7 @@ async def test_what_is_refused_by_the_quota_takes_no_place_on_the_disk(nodes: No
     agent = await node.client("agent-token")
 
     async def sent(count: int) -> int:
-        """How many samples of a kilobyte are taken."""
+        """Return the number of accepted samples of a kilobyte."""
         metrics = {"text": "x" * 1000}
         answers = [await agent.ask(type="telemetry", agentId="agent", metrics=metrics) for _ in range(count)]
         assert {answer.get("code") for answer in answers} <= {None, "limit_exceeded"}

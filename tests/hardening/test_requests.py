@@ -24,7 +24,7 @@ def smuggled(number: int) -> bytes:
 
 
 async def silence_after(node: Node, data: bytes) -> list[int]:
-    """Sends this, reads until the end, and gives the status of each answer; nobody may hear of anything smuggled."""
+    """Send this, read until the end, and return the status of each answer; no smuggled request may have an effect."""
     watcher = await node.client()
     await watcher.subscribe("**")
     wire = await node.wire(data)

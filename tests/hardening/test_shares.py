@@ -1,4 +1,4 @@
-"""What all subjects have in common, and one that wants all of it: over sockets, and while the share changes."""
+"""Resources shared by all subjects, and a subject that wants all of them: over sockets, and while the share changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client asks for while a bus does not answer is bounded, too. Buses that hang are in `tests/bus/redis/test_bus.py`."""
+"""Requests are bounded also while a bus does not answer. Buses that hang are in `tests/bus/redis/test_bus.py`."""
 
 from __future__ import annotations
 

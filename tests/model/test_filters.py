@@ -47,7 +47,8 @@ def is_number(value: Any) -> bool:
 
 
 def json_equal(one: Any, other: Any) -> bool:
-    """1 equals 1.0, `true` does not equal 1, objects and lists compare by value, `null` equals only a `null`."""
+    """Return whether two values are equal: 1 equals 1.0, `true` does not equal 1, objects and lists compare by value, `null`
+    equals only `null`."""
     if is_number(one) and is_number(other):
         return bool(one == other)
     if type(one) is not type(other):
@@ -60,7 +61,7 @@ def json_equal(one: Any, other: Any) -> bool:
 
 
 def member(data: Any, name: str) -> Any:
-    """The event's member of that name; a name that the event does not have is read as a dotted path."""
+    """Return the event's member of that name; an absent name is read as a dotted path."""
     if not isinstance(data, dict):
         return MISSING
     if name in data:
@@ -211,7 +212,7 @@ def test_an_operand_of_the_wrong_kind_is_named(members: dict[str, Any], why: str
 
 
 def shuffled(value: Any, order: random.Random) -> Any:
-    """The same JSON written otherwise: members in another order, whole numbers as floats."""
+    """Return the same JSON in another form: members in another order, whole numbers as floats."""
     if isinstance(value, dict):
         names = list(value)
         order.shuffle(names)

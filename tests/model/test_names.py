@@ -15,7 +15,7 @@ from tests.model.patterns import ANY_PATTERNS, NAMES, PATTERNS, PREFIXES, WIDE_N
 
 
 def all_names(components: int, letters: str = "abcd") -> list[str]:
-    """Every name of up to so many components; `d` is one that no pattern here spells out."""
+    """Return every name of up to so many components; `d` occurs in no pattern here."""
     names = level = list(letters)
     for _ in range(components - 1):
         level = [f"{name}.{letter}" for name in level for letter in letters]

@@ -1,4 +1,4 @@
-"""Which values answer for a name, while patterns come and go."""
+"""The values that apply to a name, while patterns are added and removed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def text(value: Value) -> str:
 
 
 class IndexAgainstModel(RuleBasedStateMachine):
-    """The model is a dictionary of all values, in which every pattern is asked whether it matches."""
+    """The model is a dictionary of all values, whose patterns are all matched one by one."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -43,7 +43,7 @@ def test_an_emptied_trie_keeps_nothing(patterns: list[Pattern]) -> None:
 
 
 def shape(node: Any) -> Any:
-    """All that a trie is made of."""
+    """Return the structure of a trie."""
     below = {first: shape(child) for first, child in (node.children or {}).items()}
     return node.label, node.size, node.here or {}, node.tails or {}, below
 

@@ -91,7 +91,7 @@ def told_in(codec: Codec, payload: Payload) -> Given:
 
 
 def same(one: Given, other: Given) -> bool:
-    """Whether a client would see a difference: an empty part and an absent one are the same to it."""
+    """Return whether two payloads are the same for a client: it treats an empty part like an absent one."""
     return (one[0] or [], one[1] or {}) == (other[0] or [], other[1] or {})
 
 

@@ -1,4 +1,4 @@
-"""Who may do what: grants by pattern, the caller's own subject, deny by default."""
+"""Authorization: grants by pattern, the client's own subject, deny by default."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Positions as text, and what is none."""
+"""Positions as text, and invalid ones."""
 
 from __future__ import annotations
 

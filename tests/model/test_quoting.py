@@ -1,4 +1,4 @@
-"""Texts of others in the log."""
+"""Foreign texts in the log."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ async def reading(
     interface: str = "127.0.0.1",
     timeout: float = PATIENCE,
 ) -> bytes:
-    """What one read of such a server gives; no connection is left after it, however it ended."""
+    """Return the result of one read from such a server; no connection is left after it, however it ended."""
     port, number, connections = await serve(resource, site, interface)
     try:
         read = https_reader(agent(trusted or authority()), f"https://{host}:{number}/jwks.json?a=b")

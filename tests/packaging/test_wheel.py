@@ -1,4 +1,5 @@
-"""What is built from the checkout, installed elsewhere, is whole: every module, the typing marker and the twistd command."""
+"""The wheel built from the checkout and installed elsewhere is complete: all modules, the typing marker and the twistd
+command."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ SOURCES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "nexus_tw", "t
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    """What the command prints, seen from outside the checkout; its errors are the test's."""
+    """Return the command's output, run outside the checkout; its errors fail the test."""
     env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONWARNINGS")}
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

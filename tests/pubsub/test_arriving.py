@@ -1,4 +1,4 @@
-"""What arrives over the bus: events with their metadata, and gaps."""
+"""Arrivals from the bus: events with their metadata, and gaps."""
 
 from __future__ import annotations
 

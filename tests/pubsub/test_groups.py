@@ -1,4 +1,4 @@
-"""Which groups of a pattern an event is for, and who is in them."""
+"""The groups of a pattern that an event selects, and their members."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def meaning(number: int) -> int:
 
 
 class CountingEncoding(RecordingEncoding):
-    """Says its name, and counts how often it encodes each event."""
+    """Writes its name, and counts its encodings of each event."""
 
     def __init__(self, key: str) -> None:
         super().__init__(key)
@@ -90,7 +90,7 @@ class CountingEncoding(RecordingEncoding):
 
 
 class CountingEachEncoding(RecordingEachEncoding):
-    """The same, of the other kind."""
+    """A counting encoding with one frame for each subscription."""
 
     def __init__(self, key: str) -> None:
         super().__init__(key)
@@ -106,7 +106,7 @@ Counting = CountingEncoding | CountingEachEncoding
 
 
 class Turns:
-    """What the hub asks to be called back for at the end of a turn."""
+    """The calls that the hub has scheduled for the end of a turn."""
 
     def __init__(self) -> None:
         self.waiting: list[Callable[[], None]] = []
@@ -231,7 +231,7 @@ class HubAgainstModel(RuleBasedStateMachine):
                 assert made == Counter(frames[encoding]), "each frame that somebody needs is made once, and no other"
 
     def frames_for(self, place: int, event_type: str, decoded: Any, raw: bytes) -> list[bytes]:
-        """What the peer gets of an event that is for it."""
+        """Return the peer's frames for an event that it receives."""
         line = b"%b %b\n" % (event_type.encode(), raw)
         pairs, encoding = self.pairs[place], self.encoding(place)
         if encoding.once:
@@ -249,7 +249,7 @@ class HubAgainstModel(RuleBasedStateMachine):
         return bucket
 
     def same(self, place: int, other: int) -> bool:
-        """Whether both get the same, as far as subscriptions go."""
+        """Return whether two peers have the same subscriptions."""
         return self.encoding(place) is self.encoding(other) and self.pairs[place] == self.pairs[other]
 
     @rule(patterns=st.lists(st.sampled_from(PATTERNS), unique=True, max_size=3))

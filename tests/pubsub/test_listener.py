@@ -1,4 +1,4 @@
-"""What a realm hears from its bus, and who is told of it first."""
+"""The listener of a realm's bus, and the order of its calls."""
 
 from __future__ import annotations
 

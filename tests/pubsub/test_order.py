@@ -120,7 +120,8 @@ def test_the_lines_of_one_subject_share_a_bound_and_leave_room_for_others(monkey
 
 
 class LinesAgainstModel(RuleBasedStateMachine):
-    """Whatever becomes ready first: one client's acts come in its order, each once, and never while one is held."""
+    """In whatever order requests become ready, those of one client take effect in its order, each once, and never while
+    held."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What is published, on its way to the bus."""
+"""Publications on their way to the bus."""
 
 from __future__ import annotations
 

@@ -362,7 +362,8 @@ def test_subscriptions_are_told_of_to_those_who_watch(world: World) -> None:
 
 
 class SubscriptionsAgainstModel(RuleBasedStateMachine):
-    """However slow the bus is and whoever goes meanwhile: the bus knows exactly what somebody wants or waits for."""
+    """The bus always has exactly the subscriptions that are active or waited for, however slow it is and whichever client
+    leaves."""
 
     TEXTS = ("a", "b", "a.*", "**")
 

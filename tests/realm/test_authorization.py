@@ -305,7 +305,7 @@ def test_a_function_that_cannot_be_used_is_named(reference: str, why: str) -> No
 
 
 class Dealer:
-    """Takes the calls of an authorizer that is a procedure."""
+    """Receives the calls of an authorizer that is a procedure."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, list[Any]]] = []

@@ -48,7 +48,7 @@ def logged() -> Iterator[list[str]]:
 
 
 def outcome(deferred: Deferred[Any]) -> Any:
-    """What it has fired with: a value, an exception, or None while it has not."""
+    """Return the result so far: a value, an exception, or None before it has fired."""
     results: list[Any] = []
     deferred.addBoth(results.append)
     return (results[0].value if isinstance(results[0], Failure) else results[0]) if results else None

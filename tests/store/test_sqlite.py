@@ -1,4 +1,4 @@
-"""What is particular to the SQLite store: its file, and everything that can be wrong with a file."""
+"""The SQLite store: its file, and everything that can be wrong with a file."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ UPGRADE = (
 
 
 class Transport(StringTransport):
-    """Has what Autobahn and the outbox look at in a TCP transport."""
+    """The attributes of a TCP transport that Autobahn and the outbox use."""
 
     dataBuffer = b""
     offset = 0
@@ -114,7 +114,7 @@ class EchoingDialect:
 
 
 def served(chunks: list[bytes], lane: bool, pushes: bool = True, rate: int = 10_000) -> dict[str, Any]:
-    """What becomes of a connection on which these bytes come, one turn each."""
+    """Return the outcome of a connection that receives these bytes, one turn each."""
     clock = Clock()
     random = Random(1)
     limits = Limits(message=LIMIT, rate=rate)

@@ -80,7 +80,7 @@ def test_each_thing_that_happens_is_answered_as_the_state_asks(
 
 
 def answers(life: Life) -> tuple[bool, bool]:
-    """What can still happen to it: whether it can be upgraded, whether it can be accepted."""
+    """Return the possible transitions: whether it can be upgraded, whether it can be accepted."""
     possible = []
     for name in ("upgraded", "accepted"):
         try:

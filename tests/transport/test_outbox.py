@@ -38,7 +38,7 @@ async def until(true: Callable[[], object]) -> None:
 
 
 class Transport(StringTransport):
-    """Has what the outbox looks at in Twisted's transports; nothing ever waits in it."""
+    """The attributes of Twisted's transports that the outbox uses; nothing is ever queued in it."""
 
     dataBuffer = b""
     offset = 0
@@ -284,7 +284,7 @@ class Pair:
         self.outbox.shut()
 
     def read(self, most: int = 1 << 20) -> bytes:
-        """What has come for the client so far."""
+        """Return the bytes received by the client so far."""
         try:
             data = self.client.recv(most)
         except BlockingIOError:

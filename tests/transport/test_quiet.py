@@ -1,4 +1,4 @@
-"""What is changed in Autobahn is there, and is used for nothing but log messages."""
+"""The changed parts of Autobahn exist, and are used only for log messages."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ PING_MESSAGE = b'{"type":"ping","id":1}'
 
 
 async def end_of(client: Client, data: bytes) -> tuple[int, str]:
-    """How the server closes after this."""
+    """Return how the server closes after this."""
     client.write(data)
     return await client.closed()
 

@@ -110,7 +110,7 @@ class Invocation(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a call gave, after which progress: (args, kwargs) each."""
+    """A call's result, and the progress before it: (args, kwargs) each."""
 
     args: list[Any]
     kwargs: dict[str, Any]
@@ -156,7 +156,7 @@ class Peer:
         return message[1:]
 
     async def ended(self) -> Ended:
-        """Waits for the server to close; whatever comes before is left for `receive`."""
+        """Wait for the server to close; messages before that are left for `receive`."""
         heard = []
         try:
             while True:
@@ -171,7 +171,7 @@ class Peer:
     # --- session
 
     async def hello(self, realm: str, **details: Any) -> list[Any]:
-        """Sends HELLO; the reply, whatever it is."""
+        """Send HELLO. Return the reply, whatever it is."""
         self.send(HELLO, realm, {"roles": ROLES, **details})
         return await self.receive()
 
@@ -190,7 +190,7 @@ class Peer:
         return self
 
     async def leave(self) -> str:
-        """Says GOODBYE, as one may who has had enough; the reason that the router gives. What else came is forgotten."""
+        """Send GOODBYE. Return the reason in the router's answer; other messages are discarded."""
         self.send(GOODBYE, {}, "wamp.close.close_realm")
         while (message := await self.receive())[0] != GOODBYE:
             pass
@@ -231,7 +231,7 @@ class Peer:
     def begin(
         self, procedure: str, args: list[Any] | None = None, kwargs: dict[str, Any] | None = None, **options: Any
     ) -> int:
-        """Sends a CALL; its request id, for `outcome` and `cancel`."""
+        """Send a CALL. Return its request id, for `outcome` and `cancel`."""
         request = self._next()
         self.send(CALL, request, options, procedure, *payload(args, kwargs))
         return request

@@ -33,7 +33,7 @@ class Program:
         self.troubles: dict[str, str] = {line["case"]: line["trouble"] for line in said}
 
     def passed(self, case: str) -> bool:
-        """Whether that case was run, and had no trouble; says what there was, otherwise."""
+        """Return whether that case was run without trouble; otherwise report the trouble."""
         assert case in self.troubles, f"{case} was not run:\n{self.output[-5000:]}"
         assert not self.troubles[case], self.troubles[case]
         return True

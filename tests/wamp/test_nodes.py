@@ -44,7 +44,7 @@ class Nodes:
 
 
 async def ready(node: NexusServer) -> None:
-    """Waits until it answers, and each of its four realms has its bus."""
+    """Wait until it answers, and each of its four realms has its bus."""
     await node.ready()
     await until(lambda: node.output.count("The bus is connected") == 4, what=f"for the bus:\n{node.output}")
 

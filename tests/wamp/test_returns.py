@@ -1,7 +1,7 @@
-"""Who comes back: each client library, after every way in which its connection can end; and who stays away.
+"""Reconnects of each client library, after every way in which its connection can end, and the cases without a reconnect.
 
 One server and one set of programs go through all the endings, one after the other, because a program takes longer to start than
-most endings take. What is waited for are the libraries' own times.
+most endings take. The waiting times are the libraries' own.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class House:
         self.server.discard()
 
     async def all_of(self, names: Any, true: Callable[[str], bool]) -> list[str]:
-        """Waits until it is so for all of them, but no longer than `PATIENCE`; those for whom it is."""
+        """Wait until the condition holds for all programs, at most `PATIENCE`. Return those for which it does."""
         end = clock.seconds() + PATIENCE
         while not all(true(name) for name in names) and clock.seconds() < end:
             await deferLater(clock, 0.1)
@@ -143,7 +143,7 @@ class House:
         return await (await connect(self.server.port)).join(REALM, authmethods=["anonymous"])
 
     async def heard_again(self, names: Any, before: Mapping[str, int]) -> list[str]:
-        """Those who have joined again and hear what is published."""
+        """Return the programs that have joined again and receive publications."""
         self._words += 1
         word = f"word-{self._words}"
         publisher = await self.peer()
@@ -160,11 +160,11 @@ class House:
         return [name for name in names if hears(name)]
 
     def joined(self) -> dict[str, int]:
-        """How often each has joined until now."""
+        """Return how often each has joined so far."""
         return {name: len(program.said("joined")) for name, program in self.programs.items()}
 
     def ended(self, how: str) -> int:
-        """How many connections have ended so, by the server's log."""
+        """Return the number of connections with this end, by the server's log."""
         return self.server.output.count(how)
 
     def signal(self, names: Any, number: signal.Signals) -> None:
@@ -181,7 +181,7 @@ async def drained(house: House) -> None:
 
 
 async def timed_out(house: House) -> None:
-    """Those who answer no pings are found out; RawSocket clients that never sent one go on as they were."""
+    """Check that clients that answer no pings are closed; RawSocket clients that never sent a ping continue."""
     house.signal(WEBSOCKET, signal.SIGSTOP)
     before = house.ended("1000 Heartbeat timeout")
     try:
@@ -251,7 +251,7 @@ EXPECTED: Final = {
 
 
 class Story:
-    """What became of the programs."""
+    """The outcomes of the programs."""
 
     def __init__(self) -> None:
         self.returned: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Who may join a router that has the users of `conf/wamp-suites.toml`, and by which ways."""
+"""The users of `conf/wamp-suites.toml`, and their ways to join a router that has them."""
 
 from __future__ import annotations
 

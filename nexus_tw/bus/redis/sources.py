@@ -17,14 +17,14 @@ MAX_GLOBS: Final = 64  # of a realm and node, each for events and for their meta
 
 
 class Change(NamedTuple):
-    """What to do on Redis, in this order: nothing is lost if a source is dropped after those that replace it."""
+    """The commands for Redis, in this order: no event is lost if a source is dropped after those that replace it."""
 
     added: list[Source]
     dropped: list[Source]
 
 
 class _Own:
-    """What patterns need if nothing is merged; different ones may need the same."""
+    """The sources that a pattern needs without merging; several patterns may need the same."""
 
     __slots__ = ("count", "merged")
 

@@ -1,4 +1,4 @@
-"""HELLO: who may join which realm, by which method, and what is answered to the rest."""
+"""HELLO: the realms and methods by which clients may join, and the answers to refused ones."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def patterns_and_names(draw: st.DrawFn) -> tuple[Pattern, str]:
 
 
 def glob_matches(glob: bytes, text: bytes) -> bool:
-    """What Redis says matches (util.c, stringmatchlen): stars, and backslashes before what stands for itself."""
+    """Return whether Redis matches the glob (util.c, stringmatchlen): stars, and backslashes before literal characters."""
     regex, place = b"", 0
     while place < len(glob):
         byte = glob[place : place + 1]

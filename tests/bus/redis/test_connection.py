@@ -40,7 +40,7 @@ class Writes(StringTransport):
 
 
 def commands(transport: StringTransport) -> Iterator[list[bytes]]:
-    """What was written since the last time."""
+    """Yield the commands written since the last call."""
     reader = hiredis.Reader()
     reader.feed(transport.value())
     transport.clear()
@@ -183,7 +183,7 @@ def test_what_redis_quotes_is_not_told() -> None:
 
 
 class Model:
-    """What Redis does for one subscriber: carries out its commands one by one, and sends copies by subscription."""
+    """A model of Redis for one subscriber: executes its commands one by one, and sends copies by subscription."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -230,13 +230,13 @@ class Model:
             self.carry_out()
 
     def publish(self, text: str, data: bytes, about: bytes = b"") -> bool:
-        """Whether anybody gets it."""
+        """Publish a message. Return whether it has any recipient."""
         if about:
             self._publish(CHANNELS.metadata + text.encode(), alone(about))
         return self._publish(CHANNELS.events + text.encode(), data)
 
     def publish_run(self, text: str, first: int, data: list[bytes], said: list[bytes]) -> bool:
-        """What the script does for events of one type."""
+        """Publish events of one type, like the script."""
         head = b"T.b:%d %d" % (first, len(data)) + (b" " + lengths(said) if any(said) else b"")
         self._publish(CHANNELS.metadata + text.encode(), head)
         return sum(self._publish(CHANNELS.events + text.encode(), one) for one in data) > 0

@@ -98,7 +98,7 @@ class World:
         await self.links()
 
     async def check(self) -> None:
-        """Whatever is recovered is exactly what came after; what is lost is never recovered."""
+        """Check that recovered events are exactly those after the position, and that lost ones are never recovered."""
         held = self.held[-30:]
         answers = [await node.read_all(*((name, at) for name, at, _ in held)) for node in self.nodes]
         assert answers[0] == answers[1]

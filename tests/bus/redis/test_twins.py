@@ -1,4 +1,4 @@
-"""What is said of events on the sibling channel: read only where it fits, and void as soon as anything else comes."""
+"""Metadata of events on the sibling channel: used only for matching events, and void after any other message."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ class World:
         self.session = self.dialect.session(self.link, principal("agent-1"), "10.0.0.1")
 
     def receive(self, payload: bytes) -> list[Any]:
-        """What the client is told in answer to these bytes."""
+        """Return the messages to the client in answer to these bytes."""
         before = len(self.link.messages)
         self.session.received(payload, False)
         return self.link.messages[before:]

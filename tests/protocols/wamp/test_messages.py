@@ -1,4 +1,4 @@
-"""What a client may send, in each serializer, and what is told to one who sends something else."""
+"""The messages that a client may send, in each serializer, and the errors for others."""
 
 from __future__ import annotations
 

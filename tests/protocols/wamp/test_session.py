@@ -129,7 +129,7 @@ each_codec = pytest.mark.parametrize("codec", CODECS)
 
 
 def violated(speaker: Speaker) -> str:
-    """The client was told that it violated the protocol, as the last thing of all; why."""
+    """Check that the client's last message reports a protocol violation. Return the reason."""
     code, details, uri = speaker.now()[-1]
     assert (code, uri) == (ABORT, VIOLATION)
     assert speaker.line.closed == (1002, "Protocol violation", False, 0, "wamp.close.normal", "")

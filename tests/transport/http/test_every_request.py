@@ -1,4 +1,4 @@
-"""What holds for a request holds wherever it stands on its connection: the first, a later one, an upgrade, a late upgrade."""
+"""The rules for a request hold at every place on its connection: the first, a later one, an upgrade, a late upgrade."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which web pages may connect: the classics of cross-site WebSocket hijacking, and more."""
+"""The web pages that may connect: classic cross-site WebSocket hijacking, and more."""
 
 from __future__ import annotations
 

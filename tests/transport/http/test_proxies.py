@@ -1,4 +1,4 @@
-"""Whose X-Forwarded-For counts."""
+"""The proxies whose X-Forwarded-For is trusted."""
 
 from __future__ import annotations
 

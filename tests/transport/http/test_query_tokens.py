@@ -24,7 +24,7 @@ socket.on("message", (data) => { console.log(String(data)); process.exit(0); });
 
 
 async def output(directory: Path, *command: str) -> str:
-    """What a program prints that runs beside the node."""
+    """Return the output of a program that runs beside the node."""
     with (directory / "output").open("wb") as target:
         process = subprocess.Popen(command, stdout=target, cwd=Path(__file__).parents[1])
     try:

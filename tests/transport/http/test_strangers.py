@@ -1,4 +1,4 @@
-"""What the operator is told about pages of other origins, whose browsers tell nobody why they were refused."""
+"""The log about pages of other origins, whose browsers do not report why they were refused."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Place:
         return await deferToThread(subprocess.run, command, capture_output=True, text=True)
 
     async def handshake(self, offered: list[str], first: bytes = b"") -> tuple[str | None, bytes]:
-        """What is agreed where these protocols are offered, and what is answered to these bytes."""
+        """Return the protocol agreed on for these offers, and the answer to these bytes."""
 
         def talk() -> tuple[str | None, bytes]:
             context = ssl.create_default_context(cafile=self._authority)

@@ -1,4 +1,4 @@
-"""What a client's program does, case by case: for each a JSON line with its name, and its trouble or "" for none."""
+"""A client program's cases: for each a JSON line with its name, and its trouble, or "" if it passed."""
 
 from __future__ import annotations
 

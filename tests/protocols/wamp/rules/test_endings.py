@@ -1,4 +1,4 @@
-"""How sessions end over real sockets: the last message, then the close code."""
+"""The ends of sessions over real sockets: the last message, then the close code."""
 
 from __future__ import annotations
 

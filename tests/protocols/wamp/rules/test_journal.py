@@ -1,4 +1,4 @@
-"""What the log says at info about WAMP clients, over real sockets."""
+"""The log at level info about WAMP clients, over real sockets."""
 
 from __future__ import annotations
 

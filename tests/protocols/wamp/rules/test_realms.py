@@ -66,7 +66,7 @@ def allow_mine(question: Any) -> Any:
 
 
 async def tried(peer: Peer, uri: str) -> list[str]:
-    """What of all that one can do with that URI is allowed; what is not is told to be so."""
+    """Return the actions that are allowed on that URI; all others are refused with the right error."""
     wishes: dict[str, Callable[[], Awaitable[object]]] = {
         "register": lambda: peer.register(uri),
         "subscribe": lambda: peer.subscribe(uri),

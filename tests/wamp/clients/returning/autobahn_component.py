@@ -1,4 +1,4 @@
-"""The same for both of Autobahn|Python's frameworks."""
+"""The program for both of Autobahn|Python's frameworks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the programs are told, and how they say what happens."""
+"""The input of the programs, and their output."""
 
 from __future__ import annotations
 
