@@ -49,7 +49,7 @@ class Arguments:
             raise invalid(name, "is of the wrong type")
         return value
 
-    def number(self, place: int, name: str) -> int:
+    def number(self, place: int | None, name: str) -> int:
         """Return the id at that place, or else of that name: an integer, or a float without a fraction."""
         value = self.take(place, name, object)
         try:

@@ -80,7 +80,6 @@ class HistoryRequest(NamedTuple):
     event_type: str
     since: Position | None  # None: from the oldest event in the history
     limit: int
-    opens: bool = False  # whether the reader can take payloads in WAMP's payload passthru mode; others get none of them
 
 
 class PastEvent(NamedTuple):
@@ -146,6 +145,10 @@ class Verbs(Protocol):
     strict: bool  # whether URIs of WAMP clients must obey the strict rule
     waiting: Container[Peer]  # peers with a request that has not taken effect yet; their further requests go through `queue`
     discloses: bool  # whether subscribers always learn who published, even if the publisher did not ask for it
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the past of event types is kept now."""
 
     def join(self, peer: Peer) -> None:
         """Add a session. No other method is called for a peer before this, or after `gone`."""

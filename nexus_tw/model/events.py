@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from random import Random, SystemRandom
 from typing import Final, NamedTuple, Protocol
 
@@ -149,10 +150,18 @@ class Event:
 
     @property
     def publication(self) -> int:
-        """The publication's id; if the event came without one, an id of this node, the same for all its subscribers."""
+        """The publication's id. If the event came without one, it is derived from the position: the same on all nodes, and in
+        the history. Without a position it is an id of this node, the same for all its subscribers."""
         if not self._publication:
-            self._publication = new_publication_id()
+            place = self.position
+            self._publication = new_publication_id() if place is None else _publication_at(self.type, place)
         return self._publication
+
+
+def _publication_at(event_type: str, position: Position) -> int:
+    """Return a publication id that every node derives alike."""
+    digest = blake2b(f"{position.text} {event_type}".encode(), digest_size=8).digest()
+    return (int.from_bytes(digest) >> 11) + 1
 
 
 def encode_metadata(metadata: EventMetadata) -> bytes:

@@ -45,6 +45,7 @@ from nexus_tw.presence.sessions import Roster
 from nexus_tw.pubsub.pages import Pages
 from nexus_tw.pubsub.service import PubSub
 from nexus_tw.realm.authorization import Authorization, authorizer_of
+from nexus_tw.realm.event_history import EventHistory
 from nexus_tw.realm.meta_api import MetaApi
 from nexus_tw.realm.permissions import Permissions
 from nexus_tw.realm.questions import Questions
@@ -87,7 +88,7 @@ class Realm:
         self._roster = Roster()
         self._journal = ClientLog("calls", clock, metrics)
         self._spread = Spread(clock)
-        self._pages = Pages(bus)
+        self._pages = Pages(bus, clock)
         pubsub = PubSub(bus, end_of_turn, clock, self._spread, limits, metrics, history, self._roster, everybody)
         self._meta = pubsub.meta
         self._subscriptions = pubsub.subscriptions
@@ -131,7 +132,8 @@ class Realm:
         )
         self.telemetry = telemetry(self._publications.announce) if telemetry is not None else None
         meta_api = MetaApi(pubsub.hub, self._subscriptions, self._registry, self._registrar, self._roster)
-        procedures = meta_api.procedures | self._testaments.procedures
+        event_history = EventHistory(bus, clock, pubsub.hub, self._subscriptions)
+        procedures = meta_api.procedures | event_history.procedures | self._testaments.procedures
         if self.telemetry is not None:
             procedures[SUBMIT] = submitting(self.telemetry, self._presence.acts)
         for uri, procedure in procedures.items():
@@ -145,6 +147,10 @@ class Realm:
         """Finish the deferred work for clients that have left; no client is connected any more."""
         self._spread.finish()
         self._cursors.stop()
+
+    @property
+    def remembers(self) -> bool:
+        return self.bus.history is not None
 
     # --- sessions
 

@@ -45,7 +45,14 @@ ROLES: Final[dict[str, Any]] = {
         }
     },
 }
-"""`details.roles` of WELCOME: every feature here is implemented, and has a test."""
+"""What works whatever the realm's bus: each of these has a test."""
+
+_REMEMBERING: Final = ROLES | {"broker": {"features": ROLES["broker"]["features"] | {"event_history": True}}}
+
+
+def roles(remembers: bool) -> dict[str, Any]:
+    """Return `details.roles` of WELCOME for a realm; `remembers` says whether it keeps the past of topics."""
+    return _REMEMBERING if remembers else ROLES
 
 
 class Passing(NamedTuple):

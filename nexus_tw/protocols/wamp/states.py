@@ -7,7 +7,7 @@ from typing import Any, Final
 from nexus_tw.interfaces.authentication import Refusal, Welcome
 from nexus_tw.model.errors import Close, NexusError
 from nexus_tw.protocols.wamp import calls, invocations, messages, publications, registrations, subscriptions
-from nexus_tw.protocols.wamp.features import ROLES, Features
+from nexus_tw.protocols.wamp.features import Features, roles
 from nexus_tw.protocols.wamp.messages import CHALLENGE, GOODBYE, WELCOME
 from nexus_tw.protocols.wamp.session import PROTOCOL_VIOLATION, VIOLATED, Handlers, WampSession
 
@@ -79,7 +79,7 @@ def _welcomed(session: WampSession, realm: str, welcome: Welcome) -> None:
         "authprovider": welcome.authprovider,
         "authextra": dict(welcome.authextra),
         "agent": AGENT,
-        "roles": ROLES,
+        "roles": roles(session.verbs.remembers),
     }
     session.send(WELCOME, session.number, details)
     session.verbs.join(session)

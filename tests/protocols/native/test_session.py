@@ -68,7 +68,7 @@ class RecordingVerbs:
             raise self.refusal
 
     name = "nexus"
-    strict = discloses = False
+    strict = discloses = remembers = False
     waiting: Container[Peer] = ()
 
     def lost(self, event_type: str) -> None:

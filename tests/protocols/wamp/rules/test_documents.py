@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 from nexus_tw.model.errors import ERRORS, NexusError
-from nexus_tw.protocols.wamp.features import ROLES
+from nexus_tw.protocols.wamp.features import roles
 from tests.protocols.wamp.rules.core import World
 from tests.test_docs import PROTOCOL, row, rows, section
 
@@ -19,8 +19,15 @@ def named(text: str) -> list[str]:
 
 def test_the_features_told_are_those_announced() -> None:
     table = section(WAMP, "### What is announced")
-    for role, announced in ROLES.items():
+    for role, announced in roles(remembers=True).items():
         assert named(row(table, role)[1]) == list(announced["features"])
+
+
+def test_only_event_history_depends_on_the_bus() -> None:
+    there, away = roles(remembers=True), roles(remembers=False)
+    assert there["dealer"] == away["dealer"]
+    assert there["broker"]["features"] == away["broker"]["features"] | {"event_history": True}
+    assert "event_history" not in away["broker"]["features"]
 
 
 def test_the_procedures_told_are_those_there_are() -> None:

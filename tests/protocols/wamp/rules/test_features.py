@@ -9,7 +9,7 @@ import pytest
 import pytest_twisted
 
 from nexus_tw.model.settings import Limits, Realm, Role, Settings
-from nexus_tw.protocols.wamp.features import ROLES
+from nexus_tw.protocols.wamp.features import ROLES, roles
 from tests.node import with_roles
 from tests.protocols.wamp.rules.conftest import Places
 from tests.wamp.peer import (
@@ -35,14 +35,14 @@ BOXED: dict[str, Any] = {"enc_algo": "cryptobox", "enc_serializer": "json"}
 
 @pytest.mark.parametrize("role", ROLES)
 def test_what_is_announced_is_tested(role: str) -> None:
-    for feature in ROLES[role]["features"]:
+    for feature in roles(remembers=True)[role]["features"]:
         assert f"test_{role}_{feature}" in globals()
 
 
 @pytest_twisted.ensureDeferred
 async def test_welcome_announces_them(places: Places) -> None:
     peer = await (await places()).join()
-    assert peer.welcome["roles"] == ROLES
+    assert peer.welcome["roles"] == roles(remembers=True)
 
 
 # --- broker
@@ -148,6 +148,16 @@ async def test_broker_subscription_meta_api(places: Places) -> None:
     assert (await watcher.event()).args == [peer.session, number]
     assert (await peer.call("wamp.subscription.lookup", ["com.topic"])).args == [number]
     assert (await peer.call("wamp.subscription.list_subscribers", [number])).args == [[peer.session]]
+
+
+@pytest_twisted.ensureDeferred
+async def test_broker_event_history(places: Places) -> None:
+    place = await places()
+    publisher, late = await place.join(), await place.join()
+    publication = await publisher.publish("com.topic", ["missed"])
+    outcome = await late.call("wamp.subscription.get_events", [await late.subscribe("com.topic")])
+    ((told,),) = outcome.args
+    assert (told["publication"], told["args"]) == (publication, ["missed"])
 
 
 @pytest_twisted.ensureDeferred
