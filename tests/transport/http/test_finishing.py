@@ -88,7 +88,7 @@ class Leaver:
         return len(self.connections) == 1
 
     def closing(self) -> bool:
-        """Whether it has just been told that this side closes."""
+        """Return whether it has just been told that this side closes."""
         self.clock.advance(0)
         return b"farewell 1000" in self.heard()
 
