@@ -49,7 +49,7 @@ class Arrivals:
         """Deliver an event that was published in this process, with its decoded value."""
         if self._hub.wanted(event.type):
             self._hub.event(event, self._excluded(event))
-            event.payload.forget()  # what was gathered of the event stays for longer, and needs its bytes only
+            event.payload.forget()  # the gathered frames live longer, and need only its bytes
 
     def _excluded(self, event: Event) -> list[Subscriber]:
         """Return the subscribers on this node that the event's rule excludes by session id."""
@@ -64,8 +64,8 @@ class Arrivals:
         self._tell(self._hub.interested(event_type), event_type, position)
 
     def complete(self, event_type: str, position: Position, filtered: bool = False) -> None:
-        """Tell those who subscribe to this type that nothing is missing up to this position; with `filtered`, only those whose
-        filters may have left out the last events."""
+        """Tell the subscribers of this type that no event is missing up to this position; with `filtered`, only those whose
+        filters may have excluded the last events."""
         notice = ContinuityNotice(event_type, position, recovered=True)
         if filtered:
             self._hub.tell_filtered(event_type, lambda encoding: encoding.notice(notice))
@@ -73,7 +73,7 @@ class Arrivals:
             self._hub.tell(self._hub.interested(event_type), lambda encoding: encoding.notice(notice))
 
     def gap_under(self, pattern: Pattern) -> None:
-        """Tell those who subscribe to this very pattern that events of any type that it selects may have been lost."""
+        """Tell the subscribers of exactly this pattern that events of any type that it selects may have been lost."""
         self._tell((pattern,), pattern.text, None)
 
     def _tell(self, patterns: Iterable[Pattern], event_type: str, position: Position | None) -> None:

@@ -1,6 +1,6 @@
-"""Reading the history: what is asked for within a reactor turn is one question to the bus, and equal positions are read once.
+"""Reads the history: all requests of a reactor turn are one query to the bus, and equal positions are read once.
 
-One question is under way at a time, and of a bounded number of positions, so that answers do not pile up in memory.
+Only one query is open at a time, for a bounded number of positions, so that answers do not accumulate in memory.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from nexus_tw.model.positions import Missed, Position, Stored
 from nexus_tw.pubsub.fan import Fan
 from nexus_tw.runtime.guard import Guard
 
-AT_ONCE: Final = 64  # positions in one question
-NO_EPOCH: Final = "-"  # of which nothing can be recovered
-MOST: Final = 65536  # positions that wait to be asked for
+AT_ONCE: Final = 64  # positions in one query
+NO_EPOCH: Final = "-"  # an epoch from which no event can be recovered
+MOST: Final = 65536  # positions that wait to be read
 
 NO_HISTORY: Final = NexusError("bus_unavailable", "The event bus keeps no history")
 
@@ -27,9 +27,9 @@ _guarded: Final = Guard(__name__, "What was read from the history could not be h
 
 
 class Past:
-    """What came after a position of a type: exactly these events up to `top`, or, if any of them is gone, none.
+    """The events after a position of a type: exactly those up to `top`, or none if any of them is gone.
 
-    Whoever shares it shares the decoded events and their frames.
+    All its users share the decoded events and their frames.
     """
 
     __slots__ = ("_fans", "_stored", "_type", "held", "recovered", "size", "top")
@@ -38,13 +38,13 @@ class Past:
         self._type = event_type
         self._stored: Sequence[Stored] = missed.events
         self._fans: dict[int, Fan | None] = {}
-        self.held = 0  # by how many that are being given it
+        self.held = 0  # number of recoveries that use it
         self.recovered = missed.recovered
         self.top = missed.top
         self.size = sum([len(stored.data) for stored in missed.events])
 
     def fans(self, after: int = 0) -> Iterator[tuple[int, Fan | None]]:
-        """Yield the events with a greater offset; None for one whose metadata cannot be read."""
+        """Yield the events after this offset; None for one whose metadata cannot be decoded."""
         for stored in self._stored:
             offset = stored.offset
             if offset > after:
@@ -53,7 +53,7 @@ class Past:
                 yield offset, self._fans[offset]
 
     def stored(self, after: int) -> Iterator[Stored]:
-        """Yield the same as they were kept."""
+        """Return an iterator of the events after this offset, as stored."""
         return (stored for stored in self._stored if stored.offset > after)
 
     def _fan(self, stored: Stored) -> Fan | None:
@@ -63,7 +63,7 @@ class Past:
 
 
 def likest(epochs: Iterable[str], epoch: str) -> str:
-    """Return the one of these epochs that has most in common with this one: the best witness for the beginning of its type."""
+    """Return the epoch with the longest common prefix with `epoch`: the best witness for the beginning of that type."""
     def likeness(known: str) -> int:
         return next((place for place, (one, other) in enumerate(zip(known, epoch, strict=False)) if one != other), len(known))
 
@@ -77,14 +77,14 @@ Known = Callable[[dict[str, Position] | NexusError], None]
 
 
 class Catalogue:
-    """Asks which types a pattern selects. Who asks for a pattern that is being asked for gets the same answer."""
+    """Queries the types that a pattern selects. Concurrent queries of the same pattern share one answer."""
 
     def __init__(self, bus: IBus) -> None:
         self._bus = bus
         self._waiting: dict[str, list[Known]] = {}
 
     def ask(self, pattern: Pattern, done: Known) -> None:
-        """Have `done` called with the positions of the types. Record what is published under the pattern meanwhile."""
+        """Have `done` called with the positions of the types. The caller must record events under the pattern meanwhile."""
         waiters = self._waiting.get(pattern.text)
         if waiters is not None:
             waiters.append(done)
@@ -103,16 +103,16 @@ class Catalogue:
 
 
 class Reads:
-    """Asks the bus's history on behalf of everybody on this node."""
+    """Reads the bus's history on behalf of all users on this node."""
 
     def __init__(self, bus: IBus, end_of_turn: Callable[[Callable[[], None]], None]) -> None:
         self._bus = bus
         self._end_of_turn = end_of_turn
         self._waiting: dict[tuple[str, Position], list[Read]] = {}
-        self._scheduled = False  # or under way
+        self._scheduled = False  # a query is scheduled or open
 
     def ask(self, event_type: str, since: Position, done: Read) -> None:
-        """Have `done` called with what came after that position, never before this returns."""
+        """Have `done` called with the events after that position, never before this returns."""
         request = event_type, since
         if request not in self._waiting and len(self._waiting) >= MOST:
             error = NexusError("bus_unavailable", f"The event bus is behind: more than {MOST} positions wait to be read")

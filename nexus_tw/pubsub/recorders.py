@@ -1,7 +1,7 @@
-"""Recorders: what passes a node while somebody reads the history, for whoever has to be told it afterwards.
+"""Recorders: record the events that pass a node during a read of the history, for subscribers that get them afterwards.
 
-There is one for each pattern that is being recovered, however many peers recover it. It holds references to events that all
-share; their bytes are bounded, and a recorder that had to forget says so.
+There is one for each pattern that is being recovered, however many peers recover it. It holds references to shared events;
+their bytes are bounded, and a recorder that had to drop some is marked `broken`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from nexus_tw.model.pattern_index import PatternIndex, selecting
 from nexus_tw.model.positions import Position
 from nexus_tw.pubsub.fan import Fan
 
-BYTES: Final = 67108864  # of live events of this process, in recorders or behind a gap that is being filled
-COST: Final = 512  # bytes for which each event counts besides its data
+BYTES: Final = 67108864  # of live events in this process, in recorders or queued behind a gap that is being filled
+COST: Final = 512  # bytes of overhead that each event counts
 
 
 class Gap:
@@ -30,7 +30,7 @@ class Gap:
 
 
 class Recorder:
-    """What passed under one pattern since it was begun, oldest first."""
+    """The events that have passed under one pattern since it was begun, oldest first."""
 
     __slots__ = ("broken", "entries", "pattern", "size", "types", "users")
 
@@ -40,11 +40,11 @@ class Recorder:
         self.types: dict[str, list[Fan | Gap]] = {}  # the same by type
         self.size = 0
         self.users = 0
-        self.broken = False  # it had to forget some
+        self.broken = False  # entries were dropped for lack of room
 
 
 class Recorders:
-    """All of a realm on this node."""
+    """All recorders of a realm on this node."""
 
     def __init__(self, metrics: Metrics, room: int = BYTES) -> None:
         self._metrics = metrics
@@ -56,7 +56,7 @@ class Recorders:
         return self._count
 
     def begin(self, pattern: Pattern) -> Recorder:
-        """Record what passes under this pattern, until `end`."""
+        """Record the events under this pattern until `end`."""
         recorder = self._index.get(pattern)
         if recorder is None:
             recorder = Recorder(pattern)
@@ -77,7 +77,7 @@ class Recorders:
         return self._index.any(event_type)
 
     def event(self, event_type: str, data: bytes, metadata: bytes, position: Position | None) -> None:
-        """This event passes."""
+        """Record an event that passes."""
         recorders = self._index.find(event_type)
         if recorders:
             event = Event.arrived(event_type, data, metadata, position)
@@ -86,12 +86,12 @@ class Recorders:
                 self._add(recorder, entry, len(data) + len(metadata) + COST)
 
     def carried(self, event: Event) -> None:
-        """The same for one that was published in this process."""
+        """Record an event that was published in this process."""
         for recorder in self._index.find(event.type):
             self._add(recorder, Fan(event, ()), len(event.payload.data) + COST)
 
     def gap(self, event_type: str, position: Position | None) -> None:
-        """Events of this type are missing here."""
+        """Record that events of this type are missing here."""
         for recorder in self._index.find(event_type):
             self._add(recorder, Gap(event_type, position), COST)
 
@@ -116,5 +116,5 @@ class Recorders:
 
 
 def type_of(entry: Fan | Gap) -> str:
-    """Return the event type of what was recorded."""
+    """Return the event type of a recorded entry."""
     return entry.event_type if isinstance(entry, Gap) else entry.event.type

@@ -1,4 +1,4 @@
-"""Publish and subscribe of one realm on this node, put together."""
+"""Publish and subscribe of one realm on this node: creates and connects its parts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ class PubSub:
         roster: Roster,
         everybody: Callable[[], Iterable[Peer]],
     ) -> None:
-        """`end_of_turn` calls back at the end of the reactor turn; `everybody` gives the peers that broadcasts are for."""
+        """`end_of_turn` calls its argument at the end of the reactor turn; `everybody` returns the peers that get
+        broadcasts."""
         self.hub = Hub(end_of_turn, metrics, clock.seconds)
         self.meta = Meta(self.hub)
         reads, recorders = Reads(bus, end_of_turn), Recorders(metrics)

@@ -1,4 +1,4 @@
-"""Messages of the JSON protocol as blocks of an event stream."""
+"""The encoding of event streams: messages of the JSON protocol as blocks."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def message(sent: messages.ServerMessage) -> bytes:
 
 
 def mark(last_id: str) -> bytes:
-    """Return a block that dispatches nothing, but tells the client what to come back with (`Last-Event-ID`)."""
+    """Return a block without an event that sets the client's `Last-Event-ID`, which it sends when it reconnects."""
     return b"id: " + last_id.encode("ascii") + b"\n\n"
 
 
 def retry(milliseconds: int) -> bytes:
-    """Return a field that tells the client when to come back after the stream has ended. A block must follow."""
+    """Return a field with the time after which the client reconnects once the stream has ended. A block must follow."""
     return b"retry: %d\n" % milliseconds
 
 

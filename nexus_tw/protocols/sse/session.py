@@ -1,4 +1,4 @@
-"""One event stream: a client that only listens, to what it named in its request."""
+"""The session of one event stream: a client that only receives the events named in its request."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class StreamDialect:
     encoding = EVENT_STREAM
 
     def __init__(self, verbs: Verbs, random: Random, new_id: Callable[[], str]) -> None:
-        """`new_id` returns what no other connection has."""
+        """`new_id` returns a unique id for a connection."""
         self.verbs = verbs
         self._random = random
         self._new_id = new_id
@@ -49,11 +49,11 @@ class StreamDialect:
         return f"client-{self._new_id()}"
 
     def begins(self) -> bytes:
-        """Return the beginning of a stream."""
+        """Return the first bytes of a stream."""
         return retry(self._random.randint(*SOON))
 
     def farewell(self, close: Close) -> bytes:
-        """Return the last block of a stream: the reason, and when to come back."""
+        """Return the last block of a stream: the reason for its end, and when to reconnect."""
         said = messages.Disconnect(code=close.code, reason=close.reason, reconnect=close.reconnect, delay=close.delay)
         return retry(LEAST + self._random.randint(0, max(close.delay, LEAST))) + message(said)
 
@@ -78,7 +78,7 @@ class StreamAsked:
 
 
 class StreamSession:
-    """One client of an event stream; to the core it is a `Peer`."""
+    """One client of an event stream; for the core it is a `Peer`."""
 
     __slots__ = (
         "_accepted",
@@ -132,11 +132,11 @@ class StreamSession:
         return False
 
     def unsubscribed(self, _subscription: Subscription, _reason: str) -> None:
-        """An administrator has ended one of its subscriptions: the client would not notice, so end the stream."""
+        """End the stream: an administrator has ended one of its subscriptions, which the client would not notice."""
         self._link.close(DISCONNECTED)
 
     def unregistered(self, _registration: Registration, _reason: str) -> None:
-        """It has none."""
+        """Do nothing: the client has no registrations."""
 
     def probe(self, done: Callable[[], None]) -> None:
         self._link.probe(done)
@@ -172,13 +172,13 @@ class StreamSession:
         raise NexusError("invalid_message", "An event stream takes no messages")
 
     def broken(self, _payload: bytes) -> None:
-        """Nothing is received, so nothing can break."""
+        """Do nothing: no messages are received."""
 
     def farewell(self, close: Close) -> bytes:
         return self._dialect.farewell(close)
 
     def overran(self) -> None:
-        """Nothing is received."""
+        """Do nothing: no messages are received."""
 
     def end(self) -> None:
         self._dialect.verbs.gone(self)

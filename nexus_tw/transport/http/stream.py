@@ -1,8 +1,8 @@
 """Event streams: `GET /api/v1/events` with `Accept: text/event-stream` (HTML standard, "Server-sent events").
 
-A browser's `EventSource` reconnects by itself after a stream that ended, and after a lost connection, but never after a status
-other than 200. So a client that comes back (it has a `Last-Event-ID`) and is refused for a passing reason gets a stream that
-ends at once and says when to come back. A client that comes for the first time gets the status.
+A browser's `EventSource` reconnects by itself after the end of a stream or a lost connection, but never after a status other
+than 200. So if a reconnecting client (it has a `Last-Event-ID`) is refused for a temporary reason, it gets a stream that ends
+at once and tells it when to reconnect. A new client gets the status.
 
 The answer has no length and ends with the connection: no part of it depends on one client, except its header.
 """
@@ -98,7 +98,7 @@ class EventStream(Conversation, Protocol):
     # --- receiving
 
     def bound(self, size: int) -> None:
-        """It sends no messages."""
+        """Do nothing: the client sends no messages."""
 
     def take(self, _most: int, _inflated: int) -> bool:
         return False
@@ -172,7 +172,7 @@ def _head(opening: Opening) -> bytes:
 
 
 def _allowed(opening: Opening) -> tuple[tuple[str, str], ...]:
-    """Return the fields by which a page of another origin may read the answer. That it may ask was decided before."""
+    """Return the fields that let a page of another origin read the answer. Its request has been admitted before."""
     origin = opening.headers.get("origin")
     return () if origin is None else (("Access-Control-Allow-Origin", origin), ("Vary", "Origin"))
 
