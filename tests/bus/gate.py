@@ -22,12 +22,14 @@ def pass_on(_: list[bytes]) -> None:
 
 
 class Gate:
-    """Listens on `port`. `answer` decides on each command of a client; while `silent`, nothing passes in either direction."""
+    """Listens on `port`. `answer` decides on each command of a client; while `silent`, nothing passes in either direction;
+    what Redis sends is held back for `delay` seconds."""
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.answer: Answer = pass_on
         self.silent = False
+        self.delay = 0.0
         self.connections = 0
         self.commands: list[list[bytes]] = []
         self._open: list[_Client] = []
@@ -55,6 +57,7 @@ class _Client(Protocol):
         self._reader = hiredis.Reader()
         self._server: Any = None
         self._waiting: list[bytes] = []
+        self._due = 0.0  # when what was held back last is passed on
         self.gone: Deferred[None] = Deferred()
 
     def connectionMade(self) -> None:
@@ -88,7 +91,13 @@ class _Client(Protocol):
                 self._server.write(b"*%d\r\n" % len(words) + b"".join(words))
 
     def from_server(self, data: bytes) -> None:
-        if not self._gate.silent:
+        if self._gate.silent:
+            return
+        now = reactor.seconds()
+        self._due = max(now + self._gate.delay, self._due)
+        if self._due > now:
+            reactor.callLater(self._due - now, self.transport.write, data)
+        else:
             self.transport.write(data)
 
     def drop(self) -> None:
