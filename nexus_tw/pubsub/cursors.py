@@ -477,6 +477,13 @@ class Cursors:
                 cursor.move(past.top)
             if renewed:
                 self.tell_complete(cursor)
+        elif not cursor.offset and cursor.epoch != past.top.epoch and past.top.offset:
+            # Nobody here has seen any event of it: what the new epoch has is delivered behind the gap.
+            cursor.move(Position(past.top.epoch, 0))
+            cursor.lost = cursor.position
+            self.tell_gap(name, cursor.position)
+            self._ask(cursor)
+            return
         else:
             cursor.move(self._after_gap(cursor, past.top))
             cursor.lost = cursor.position

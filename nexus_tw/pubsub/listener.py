@@ -23,5 +23,4 @@ class Listener:
     def restored(self) -> None:
         # Gaps first: a queued event must not arrive before the notice that earlier ones are missing.
         self._nodes.restored()
-        self._reconciler.restored()
-        self._publications.restored()
+        self._reconciler.restored(self._publications.restored)

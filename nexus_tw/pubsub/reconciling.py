@@ -6,7 +6,7 @@ in order; what it cannot give is told by `continuity`, type by type.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Final
 
@@ -15,12 +15,16 @@ from nexus_tw.model.errors import NexusError
 from nexus_tw.model.names import EVERYTHING, Pattern, is_reserved
 from nexus_tw.model.positions import Position
 from nexus_tw.pubsub.arriving import Arrivals
-from nexus_tw.pubsub.cursors import LIVE_ONLY, Cursors
+from nexus_tw.pubsub.cursors import LIVE_ONLY, Cursor, Cursors
 from nexus_tw.pubsub.hub import Hub
 from nexus_tw.pubsub.reading import NO_EPOCH
 
 WITNESSES: Final = 8  # epochs by which it is known whether a type had its first event while the bus was away
 APART: Final = 16  # patterns whose types are asked for one by one; of more, all types are
+
+
+def _nothing() -> None:
+    pass
 
 
 class Reconciler:
@@ -36,28 +40,35 @@ class Reconciler:
         self._left = 0  # answers that are waited for
         self._round = 0
         self._fresh: set[str] = set()
+        self._wild: list[Pattern] = []  # that were not told that unknown types may have lost events
+        self._done: Callable[[], None] = _nothing
 
     def lost(self) -> None:
         """The bus is away."""
         self._round += 1
+        self._cursors.unplaced |= self._fresh
+        self._fresh = set()
         if self._cursors.witnesses is None:
             epochs = [cursor.epoch for cursor in self._cursors][-WITNESSES:] if self._cursors.whole else []
             self._cursors.witnesses = dict.fromkeys(epochs)
 
-    def restored(self) -> None:
-        """The bus is back."""
-        self._round += 1
+    def restored(self, done: Callable[[], None]) -> None:
+        """The bus is back: find out what was missed. Call `done` once that is delivered or told, unless it is lost again."""
+        self.lost()
+        self._done = done
         self._fresh, self._cursors.unplaced = self._cursors.unplaced, set()
         history = self._bus.history
         if history is None:
             self._give_up()
+            done()
             return
-        if self._cursors.witnesses is None:
-            self.lost()
         self._cursors.whole = True
         patterns = [pattern for pattern in self._hub.patterns() if not is_reserved(pattern.text)]
         wild = [pattern for pattern in patterns if not pattern.exact]
+        self._wild = wild
         self._tell_live_only(wild)
+        if not any(True for _ in self._cursors):
+            self._tell_wild()
         self._cursors.resume()
         types = {cursor.event_type: None for cursor in self._cursors}
         types.update((pattern.text, None) for pattern in patterns if pattern.exact)
@@ -82,7 +93,9 @@ class Reconciler:
     def _tops(self, number: int, types: Collection[str], tops: dict[str, Position] | NexusError) -> None:
         if number != self._round or isinstance(tops, NexusError):
             if number == self._round and self._bus.available:
+                self._round += 1
                 self._give_up()
+                self._done()
             return
         for event_type in types:
             self._check(event_type, tops.get(event_type))
@@ -100,12 +113,28 @@ class Reconciler:
                 self._cursors.place(event_type, top)
                 self._cursors.tell_gap(event_type, top)
         else:
-            behind = cursor.epoch != top.epoch or cursor.offset < top.offset
-            told = partial(self._cursors.tell_complete, cursor) if self._is_fresh(event_type) else None
-            if behind or cursor.filling:
-                self._cursors.fill(cursor, told)
-            elif told is not None:
-                told()
+            fresh = self._is_fresh(event_type)
+            if cursor.epoch != top.epoch or cursor.offset < top.offset or cursor.filling:
+                renewed = top.epoch if cursor.epoch != top.epoch else ""
+                self._left += 1
+                self._cursors.fill(cursor, partial(self._filled, self._round, cursor, renewed, fresh))
+            elif fresh:
+                self._cursors.tell_complete(cursor)
+
+    def _filled(self, number: int, cursor: Cursor, renewed: str, fresh: bool) -> None:
+        if number != self._round:
+            return
+        if renewed and cursor.lost is not None and cursor.lost.epoch == renewed:
+            self._tell_wild()  # whole types may have come and gone
+        if fresh:
+            self._cursors.tell_complete(cursor)
+        self._answered()
+
+    def _tell_wild(self) -> None:
+        """Events of types that nobody here knows may have been lost."""
+        wild, self._wild = self._wild, []
+        for pattern in wild:
+            self._arrivals.gap_under(pattern)
 
     def _known(self, number: int, patterns: Collection[Pattern], known: dict[str, Position] | NexusError) -> None:
         if number != self._round:
@@ -123,7 +152,9 @@ class Reconciler:
                     self._cursors.place(event_type, top)
                     self._cursors.tell_gap(event_type, top)
                 else:
-                    self._cursors.fill(self._cursors.place(event_type, Position(epoch, 0)))
+                    cursor = self._cursors.place(event_type, Position(epoch, 0))
+                    self._left += 1
+                    self._cursors.fill(cursor, partial(self._filled, self._round, cursor, "", False))
         self._answered()
 
     def _answered(self) -> None:
@@ -131,6 +162,7 @@ class Reconciler:
         if not self._left:
             self._cursors.witnesses = None
             self._fresh = set()
+            self._done()
 
     def _give_up(self) -> None:
         """Nobody can say what was missed."""
