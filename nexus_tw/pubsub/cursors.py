@@ -1,11 +1,12 @@
-"""Cursors: up to which event of each type this node has delivered.
+"""Cursors: the position of each event type up to which this node has delivered events.
 
 Every event with a position passes the cursor of its type: the next one is delivered, an older one dropped. If one is missing,
-or another epoch has begun, the node reads the history and delivers what was missed to everybody here, in order, then what
-arrived meanwhile; what the history cannot give is told by `continuity`. Publishers never wait for any of this.
+or another epoch has begun, the node reads the history and delivers the missed events to all subscribers on this node, in order,
+then the events that arrived meanwhile; if events are gone from the history, `continuity` reports the gap. Publishers never wait
+for any of this.
 
-There is one cursor for each type that has subscribers here and had an event or a known position; beyond a bound, the one not
-used for longest is forgotten. Events without a position pass as they come.
+There is one cursor for each type that has subscribers on this node and had an event or has a known position; beyond a bound,
+the least recently used one is dropped. Events without a position pass at once.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ from nexus_tw.runtime.spread import Spread
 
 MOST: Final = 32768  # cursors of a realm on this node
 STEP: Final = 16  # events of the history that are delivered in one step
-AGAIN: Final = 0.25  # s until the history is read again if that failed
-TRIES: Final = 6  # after which the gap is told
-LIVE_ONLY: Final = 4096  # types without history that are remembered
-LOOKS: Final = 64  # cursors that are looked at to find one to forget
+AGAIN: Final = 0.25  # seconds until a failed read of the history is retried
+TRIES: Final = 6  # failed reads after which the gap is reported
+LIVE_ONLY: Final = 4096  # types without history that are kept
+LOOKS: Final = 64  # cursors inspected to find one to drop
 
 _guarded: Final = Guard(__name__, "What waited for a gap to be filled could not go on")
 
@@ -44,21 +45,22 @@ Live = tuple[bytes, bytes, Position | None] | Event
 
 
 class Sink(Protocol):
-    """Takes what the cursors let pass, in order."""
+    """Receives the events that the cursors let pass, in order."""
 
     def event(self, event_type: str, data: bytes, metadata: bytes, position: Position | None = None) -> None: ...
 
     def carried(self, event: Event) -> None: ...
 
     def gap(self, event_type: str, position: Position | None = None) -> None:
-        """Events of this type are missing here; `position` is where the next ones follow."""
+        """Report that events of this type are missing here; `position` is the place after which events continue."""
 
     def complete(self, event_type: str, position: Position, filtered: bool = False) -> None:
-        """Nothing is missing up to this position; with `filtered`, tell only those who may not have got the last events."""
+        """Report that no event is missing up to this position; with `filtered`, only to subscribers that may not have received
+        the last events because of their filters."""
 
 
 class Cursor:
-    """The place of this node in the history of one type."""
+    """The position of this node in the history of one type."""
 
     __slots__ = (
         "buffer",
@@ -82,18 +84,18 @@ class Cursor:
         self.event_type = event_type
         self.epoch, self.offset = position
         self.used = True
-        # When subscribers with filters are told how far they are: at this offset, after so many bytes, or at that time.
+        # The next position for subscribers with filters is due at this offset, after so many bytes, or at that time.
         self.mark = inf
         self.left = inf
         self.due = inf
-        # A gap that is being filled, and what arrived meanwhile: `covered` events of it had arrived when the history was asked.
+        # A gap that is being filled, and the events that arrived meanwhile: `covered` of them before the read was requested.
         self.filling = False
         self.buffer: deque[Live] = deque()
         self.size = 0
         self.covered = 0
-        self.forgot = False  # there was no room for all of it
+        self.forgot = False  # events were dropped for lack of room
         self.tries = 0
-        self.lost: Position | None = None  # where events were told to be missing last
+        self.lost: Position | None = None  # the last position up to which a gap was reported
         self.waiters: list[Callable[[], None]] = []
 
     @property
@@ -101,7 +103,7 @@ class Cursor:
         return Position(self.epoch, self.offset)
 
     def follows(self, position: Position | None) -> bool:
-        """Return whether an event there is the next one to deliver."""
+        """Return whether an event at this position is the next one to deliver."""
         return (
             position is not None
             and position.offset == self.offset + 1
@@ -114,7 +116,7 @@ class Cursor:
 
 
 class Cursors:
-    """All cursors of a realm on this node. Provides `event` of `nexus_tw.interfaces.plugins.BusListener`."""
+    """All cursors of a realm on this node. Implements `event` of `nexus_tw.interfaces.plugins.BusListener`."""
 
     def __init__(
         self,
@@ -129,7 +131,8 @@ class Cursors:
         most: int = MOST,
         room: int = BYTES,
     ) -> None:
-        """`bounds` says how much of each type is kept, and so how often those with filters are told where they are."""
+        """`bounds` has the bounds of each type's history, from which it follows how often subscribers with filters get
+        positions."""
         self._bus = bus
         self._hub = hub
         self._reads = reads
@@ -143,28 +146,28 @@ class Cursors:
         self._room = room
         self._cursors: dict[str, Cursor] = {}
         self._sink: Sink | None = None
-        self._stalled: dict[Cursor, None] = {}  # whose reading failed
+        self._stalled: dict[Cursor, None] = {}  # cursors whose read failed
         self._retry: IDelayedCall | None = None
-        self.whole = True  # no cursor was forgotten since this was set
+        self.whole = True  # no cursor was dropped since this was set
         self.live_only: set[str] = set()  # types without history whose events were delivered
-        # While it is not known which types had their first events unseen: epochs that were known before. Types without a cursor
-        # are then read from their beginning.
+        # Epochs known before an outage, while it is unknown which types had their first event during it: types without a cursor
+        # are then read from their beginning. Otherwise None.
         self.witnesses: Collection[str] | None = None
-        self.unplaced: set[str] = set()  # patterns that were subscribed to while nobody could tell a position
+        self.unplaced: set[str] = set()  # patterns subscribed to while no positions were available
 
     def start(self, sink: Sink) -> None:
-        """Deliver to this sink."""
+        """Deliver to this sink from now on."""
         self._sink = sink
 
     def stop(self) -> None:
-        """Deliver nothing any more."""
+        """Stop delivering."""
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
         self.clear()
 
     def event(self, event_type: str, data: bytes, metadata: bytes, position: Position | None = None) -> None:
-        """An event came over the bus."""
+        """Receive an event from the bus."""
         self._metrics.events_received += 1
         cursor = self._cursors.get(event_type)
         if cursor is not None and cursor.follows(position):
@@ -175,7 +178,7 @@ class Cursors:
             self._hand(event_type, data, metadata, position)
 
     def carried(self, event: Event) -> None:
-        """An event came that was published in this process."""
+        """Receive an event that was published in this process."""
         self._metrics.events_received += 1
         cursor = self._cursors.get(event.type)
         if cursor is not None and cursor.follows(event.position):
@@ -186,7 +189,7 @@ class Cursors:
             self._hand_carried(event)
 
     def _admits(self, cursor: Cursor | None, event_type: str, position: Position | None, live: Live) -> bool:
-        """Return whether to deliver an event that is not the next of its type now."""
+        """Return whether to deliver an event now that is not the next of its type."""
         if cursor is None:
             return self._begins(event_type, position, live)
         if cursor.filling:
@@ -207,7 +210,7 @@ class Cursors:
             if wanted and event_type not in self.live_only and len(self.live_only) <= LIVE_ONLY:
                 self.live_only.add(event_type)
         elif wanted and (self.witnesses is not None or (self.whole and position.offset > 1)):
-            # Its first events were missed: what was there when it was subscribed to has a cursor.
+            # Its first events were missed: types that existed at the time of the subscription have a cursor.
             cursor = self.place(event_type, Position(self.beginning(position.epoch), 0))
             self._keep(cursor, live)
             self._fill(cursor)
@@ -235,14 +238,14 @@ class Cursors:
 
     def beginning(self, epoch: str) -> str:
         """Return the epoch from which to read the beginning of a type whose first events were missed; `epoch` is its own.
-        `NO_EPOCH` if its cursor may have been forgotten."""
+        Return `NO_EPOCH` if the type's cursor may have been dropped."""
         if not self.whole:
             return NO_EPOCH
         return epoch if self.witnesses is None else likest(self.witnesses, epoch)
 
     def place_at_top(self, event_type: str, top: Position) -> Cursor:
-        """Begin a cursor for a type whose position was asked for. Whoever subscribes to it already, by a pattern, has seen none
-        of its events: it gets them, or is told."""
+        """Begin a cursor for a type after its position was requested. Its existing subscribers, which have a matching pattern,
+        have received none of its events: deliver them, or report the gap."""
         if not top.offset or not self._hub.wanted(event_type):
             return self.place(event_type, top)
         if self.whole and self.witnesses is None:
@@ -254,8 +257,8 @@ class Cursors:
         return cursor
 
     def fill(self, cursor: Cursor, done: Callable[[], None] | None = None) -> None:
-        """Deliver what the history has after this cursor, or tell that it is gone; then call `done`, also if the cursor is
-        dropped."""
+        """Deliver the events of the history after this cursor, or report that they are gone; then call `done`, also if the
+        cursor is dropped."""
         if self._cursors.get(cursor.event_type) is not cursor:
             if done is not None:
                 done()
@@ -266,7 +269,7 @@ class Cursors:
             self._fill(cursor)
 
     def advance(self, cursor: Cursor, past: Past) -> None:
-        """Deliver what was read from a position at or before this cursor, of its own epoch."""
+        """Deliver events that were read from a position at or before this cursor, in its own epoch."""
         for stored in past.stored(cursor.offset):
             cursor.offset = stored.offset
             self._hand(cursor.event_type, stored.data, stored.metadata, cursor.position)
@@ -288,17 +291,17 @@ class Cursors:
             self._drop(cursor)
 
     def drop(self, cursor: Cursor) -> None:
-        """Forget this cursor."""
+        """Drop this cursor."""
         if self._cursors.get(cursor.event_type) is cursor:
             self._drop(cursor)
 
     def gap(self, event_type: str) -> None:
-        """Events of this type were lost before they got a position: tell everybody here who would have got them."""
+        """Report to the subscribers on this node that events of this type were lost before they got a position."""
         cursor = self._cursors.get(event_type)
         self.tell_gap(event_type, None if cursor is None else cursor.position)
 
     def tell_gap(self, event_type: str, position: Position | None) -> None:
-        """Tell that events of this type are missing up to this position."""
+        """Report that events of this type are missing up to this position."""
         assert self._sink is not None
         self._metrics.gaps_told += 1
         if self._recorders:
@@ -306,7 +309,7 @@ class Cursors:
         self._sink.gap(event_type, position)
 
     def tell_complete(self, cursor: Cursor) -> None:
-        """Tell everybody who subscribes to the type that nothing is missing up to here, unless they were told that it is."""
+        """Report to all subscribers of the type that no event is missing up to here, unless a gap up to here was reported."""
         assert self._sink is not None
         if cursor.position == cursor.lost:
             return
@@ -314,7 +317,7 @@ class Cursors:
         self._renew(cursor)
 
     def resume(self) -> None:
-        """The bus is back: read what could not be read."""
+        """Retry failed reads: the bus is reachable again."""
         stalled, self._stalled = self._stalled, {}
         for cursor in stalled:
             self._ask(cursor)
@@ -338,7 +341,7 @@ class Cursors:
             self._hand(event_type, *live)
 
     def _moved(self, cursor: Cursor, size: int) -> None:
-        """An event of this size was delivered."""
+        """Note that an event of this size was delivered."""
         cursor.used = True
         cursor.left -= size
         if cursor.offset >= cursor.mark or cursor.left < 0 or self._now() >= cursor.due:
@@ -350,7 +353,7 @@ class Cursors:
         self._sink.complete(cursor.event_type, cursor.position, filtered=True)
 
     def _renew(self, cursor: Cursor) -> None:
-        """Those with filters know where they are: tell them again after a quarter of the history's length."""
+        """Schedule the next position for subscribers with filters: after a quarter of the history's length."""
         bound = self._bounds.of(cursor.event_type)
         if bound is not None:
             cursor.mark = cursor.offset + max(1, bound.count // 4)
@@ -358,7 +361,7 @@ class Cursors:
             cursor.due = self._now() + bound.age / 4
 
     def _forget_one(self) -> None:
-        """Drop a cursor that was not used since it was last looked at, of those the one looked at longest ago."""
+        """Drop the first cursor that has not been used since its last inspection, in the order of these inspections."""
         for _ in range(LOOKS):
             name, cursor = next(iter(self._cursors.items()))
             if not cursor.used and not cursor.filling:
@@ -392,7 +395,7 @@ class Cursors:
     # --- gaps
 
     def _keep(self, cursor: Cursor, live: Live) -> None:
-        """Have this event wait until the gap is filled. If there is no room, the history is read once more after that."""
+        """Queue this event until the gap is filled. If there is no room, the history is read once more after that."""
         if cursor.forgot:
             if _position(live) is None:
                 self.tell_gap(cursor.event_type, cursor.position)
@@ -437,7 +440,7 @@ class Cursors:
             self._spread.work(self._filled(cursor, past))
 
     def _unread(self, cursor: Cursor) -> None:
-        """The history could not be read: try again, once the bus is back if it is away."""
+        """Retry after a failed read, once the bus is reachable."""
         cursor.tries += self._bus.available
         if cursor.tries >= TRIES:
             name = cursor.event_type
@@ -454,7 +457,7 @@ class Cursors:
             self.resume()
 
     def _filled(self, cursor: Cursor, past: Past) -> Iterator[None]:
-        """Deliver what was missed, then what arrived meanwhile."""
+        """Deliver the missed events, then those that arrived meanwhile."""
         name = cursor.event_type
         if past.top == NOWHERE:
             self._drop(cursor)
@@ -465,7 +468,7 @@ class Cursors:
             renewed = past.top.epoch != cursor.epoch
             for count, stored in enumerate(past.stored(cursor.offset), 1):
                 if stored.offset <= cursor.offset:
-                    continue  # somebody who recovers has brought it meanwhile
+                    continue  # a recovering subscriber's read has delivered it meanwhile
                 cursor.move(Position(past.top.epoch, stored.offset))
                 self._metrics.events_filled += 1
                 self._hand(name, stored.data, stored.metadata, cursor.position)

@@ -148,8 +148,8 @@ class Hub:
                             self._put(cohort, notice, frame, None)
 
     def tell_filtered(self, event_type: str, write: Callable[[Encoding], bytes]) -> None:
-        """Put a frame of another kind than an event, once, among the events of everyone whose subscriptions to this type all
-        have filters."""
+        """Send a frame that is no event, once and in order with the events, to all subscribers of this type whose subscriptions
+        to it all have filters."""
         buckets = [bucket for bucket in self._buckets.find(event_type) if bucket.filtered]
         if not buckets:
             return

@@ -1,9 +1,9 @@
-"""Recovery: where a subscriber begins in the history of its types, and what it missed before.
+"""Recovery: finds a subscriber's start in the history of its types, and delivers the events that it missed before.
 
-Once the bus's subscriptions stand, the node finds out the positions of all types that are subscribed to. Where the client says
-how far it has come (`since`), the history is read from there; what passes meanwhile is recorded. Then the client is told its
-positions, gets exactly the events that it missed, then what was recorded, and joins its cohort at the cursor of each type:
-no gap, no duplicate, in order. If any event that it missed is gone, it is told so and gets none of them.
+Once the bus's subscriptions are active, the node requests the positions of all subscribed types. If the client gives its last
+positions (`since`), the history is read from there; events that pass meanwhile are recorded. Then the client is told its
+positions, gets exactly the events that it missed, then the recorded ones, and joins its cohort at the cursor of each type:
+without gap or duplicate, in order. If any missed event of a type is gone, the client is told so and gets none of them.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ from nexus_tw.pubsub.recorders import BYTES, Gap, Recorder, Recorders, type_of
 from nexus_tw.runtime.guard import Guard
 from nexus_tw.runtime.spread import Spread
 
-UNSEEN: Final = 1024  # types that one subscriber has never seen whose beginnings are read; of others it is told
-WITNESSES: Final = 8  # epochs of a subscriber by which it is known whether it has seen a type
-TRIES: Final = 3  # readings of one type for one subscriber
-STEP: Final = 65536  # bytes of missed events that a peer is given in one step
-PAUSE: Final = 0.05  # s until it is looked again whether a peer has read
-PATIENCE: Final = 200  # looks, after which it gets the next step all the same, and is closed if that is too much
+UNSEEN: Final = 1024  # types unknown to one subscriber whose beginnings are read; for others a gap is reported
+WITNESSES: Final = 8  # epochs of a subscriber that reveal whether it has seen a type
+TRIES: Final = 3  # reads of one type for one subscriber
+STEP: Final = 65536  # bytes of missed events that a peer gets in one step
+PAUSE: Final = 0.05  # seconds until it is checked again whether a peer has read
+PATIENCE: Final = 200  # checks, after which it gets the next step anyway, and is closed if that is too much
 
 AWAY: Final = NexusError("bus_unavailable", "The event bus is away")
 
 Places = Mapping[str, Position]
 
-_TOLD: Final = -1  # of a recorder that had to forget: the peer knows
-_NOBODY: Final = Bucket(EVERYTHING, 0, 0)  # a peer that recovers is told of an event once, not once for each subscription
+_TOLD: Final = -1  # of a broken recorder: the gap was reported to the peer
+_NOBODY: Final = Bucket(EVERYTHING, 0, 0)  # a recovering peer gets an event once, not once for each subscription
 
 _log: Final = Logger()
 _guarded: Final = Guard(__name__, "A subscriber could not be given its place in the history")
 
 
 class Joining:
-    """A peer that subscribes, and the steps in which it does."""
+    """A peer that subscribes, with the callbacks for each step."""
 
     __slots__ = ("condition", "fail", "join", "joined", "ok", "over", "patterns", "peer", "present", "since")
 
@@ -68,8 +68,9 @@ class Joining:
         fail: Fail,
         over: Callable[[], None],
     ) -> None:
-        """`present` says whether the peer is still there; `join` puts it into its cohort, unless it is gone; `joined` is called
-        once that and the answer to the client are done. `over` is called at the end of a recovery that took longer."""
+        """`present` returns whether the peer is still there; `join` puts it into its cohort, unless it is gone; `joined` is
+        called after that and the answer to the client. `over` is called at the end of a recovery that took longer than
+        `Recovery.begin`."""
         self.peer = peer
         self.patterns = patterns
         self.condition = condition
@@ -82,7 +83,7 @@ class Joining:
         self.over = over
 
     def finish(self, placed: Placed) -> None:
-        """Nothing was missed: join, and tell the client its positions."""
+        """Join and tell the client its positions: no event was missed."""
         if self.join():
             self.ok(placed)
             self.joined()
@@ -93,7 +94,7 @@ class Joining:
 
 
 class Recovery:
-    """Gives subscribers their places in the history."""
+    """Brings subscribers to their places in the history."""
 
     def __init__(
         self,
@@ -115,7 +116,7 @@ class Recovery:
         self.catalogue = Catalogue(bus)
 
     def begin(self, joining: Joining) -> bool:
-        """Have the peer join. Return whether that is done; else `over` is called once it is."""
+        """Have the peer join. Return True if that is done already; otherwise `over` is called once it is."""
         since = joining.since
         if since is not None and not self.bus.available:
             joining.fail(AWAY)
@@ -139,7 +140,7 @@ class Recovery:
 
 
 class _Attempt:
-    """One subscriber on its way to its place."""
+    """The recovery of one subscriber."""
 
     def __init__(self, recovery: Recovery, joining: Joining, patterns: list[Pattern]) -> None:
         self._recovery = recovery
@@ -153,7 +154,7 @@ class _Attempt:
         self._tops: dict[str, Position] = {}  # of types that are subscribed to without `since`
         self._pasts: dict[str, Past] = {}
         self._tries: dict[str, int] = {}
-        self._left = 0  # answers that are waited for
+        self._left = 0  # outstanding answers
         self._held: list[Past] = []
         self._told = False  # the client was answered
         self._returned = False
@@ -184,7 +185,7 @@ class _Attempt:
         self._returned = True
 
     def give_up(self) -> None:
-        """Something failed: tell the client."""
+        """Tell the client that its request failed."""
         self._stop_recording()
         if not self._told:
             self._joining.fail(NexusError("internal", "Something went wrong in the server"))
@@ -208,7 +209,7 @@ class _Attempt:
             if known.code == "bus_unavailable" or self._joining.since is not None:
                 self._away(known)
                 return
-            self._cursors.whole = False  # there are types that have no cursor
+            self._cursors.whole = False  # some types have no cursor
             known = {}
         given = self._joining.since
         unseen: dict[str, Position] = {}
@@ -243,7 +244,7 @@ class _Attempt:
         self._answered()
 
     def _away(self, error: NexusError) -> None:
-        """The bus was lost, or cannot say."""
+        """End with this error: the bus was lost, or has no answer."""
         if self._joining.since is None:
             self._cursors.unplaced.update(pattern.text for pattern in self._patterns)
             self._stop_recording()
@@ -261,7 +262,7 @@ class _Attempt:
     # --- the place
 
     def _place(self) -> None:
-        """Everything is known: give the peer its place, or read once more what has changed meanwhile."""
+        """Give the peer its place, now that all answers are there; or read types again that have changed meanwhile."""
         if not self._joining.present():
             self._stop_recording()
             self._joining.join()
@@ -318,7 +319,7 @@ class _Attempt:
         return self._cursors.get(name) or self._cursors.place_at_top(name, top)
 
     def _is_settled(self, name: str) -> bool:
-        """Bring the cursor of a type up to what was read. Return False if it has to be read again."""
+        """Bring the cursor of a type up to the end of what was read. Return False if it has to be read again."""
         past, cursor = self._pasts[name], self._cursors.get(name)
         if not past.recovered or self._tries[name] >= TRIES:
             return True
@@ -334,7 +335,7 @@ class _Attempt:
         return True
 
     def _since_then(self, name: str, cursor: Cursor) -> list[Fan | Gap] | None:
-        """Return what was recorded of a type between what was read and the cursor; None if that is not all there was."""
+        """Return the recorded entries of a type between the end of the read and the cursor; None if they are incomplete."""
         top, count = self._pasts[name].top, cursor.offset - self._pasts[name].top.offset
         if not count:
             return []
@@ -347,7 +348,7 @@ class _Attempt:
         return then if placed == count else None
 
     def _missed(self, name: str) -> list[Fan | Gap] | None:
-        """Return the events that the peer missed; None if some are gone."""
+        """Return the events that the peer missed; None if any are gone."""
         past, cursor = self._pasts[name], self._cursors.get(name)
         if not past.recovered or cursor is None or cursor.epoch != past.top.epoch:
             return None
@@ -357,7 +358,7 @@ class _Attempt:
         return [*(fan or Gap(name, Position(past.top.epoch, at)) for at, fan in past.fans()), *then]
 
     def _hold(self, past: Past) -> bool:
-        """Keep what was read until it is given to the peer, if there is room for it."""
+        """Keep the read events until the peer has received them, if there is room. Return whether there is."""
         if not past.held and past.size:
             if self._metrics.recovery_buffered + past.size > BYTES:
                 self._metrics.recovery_overflows += 1
@@ -374,7 +375,7 @@ class _Attempt:
         return top if first is None else Position(top.epoch, first[0] - 1)
 
     def _born(self, positions: dict[str, Position], recovered: dict[str, bool], missed: list[Fan | Gap]) -> None:
-        """Types that had their first event after their names were asked for."""
+        """Add types whose first event came after their names were requested."""
         for recorder in self._recorders:
             if recorder.pattern.exact:
                 continue
@@ -392,7 +393,7 @@ class _Attempt:
     # --- replay
 
     def _run(self, steps: Iterator[bool]) -> Iterator[None]:
-        """Run these steps; a step that is true asks for a pause."""
+        """Run these steps; a step that yields True requests a pause."""
         for pause in steps:
             if pause:
                 self._recovery.clock.callLater(PAUSE, lambda: self._recovery.spread.work(self._run(steps)))
@@ -400,7 +401,7 @@ class _Attempt:
             yield
 
     def _replay(self, missed: list[Fan | Gap]) -> Iterator[bool]:
-        """Give the peer what it missed, and what passes meanwhile, until it can join."""
+        """Deliver the missed events to the peer, and those that pass meanwhile, until it can join."""
         joining = self._joining
         try:
             while missed:
@@ -455,7 +456,7 @@ class _Attempt:
         return frame
 
     def _passed(self) -> list[Fan | Gap]:
-        """Take what was recorded since the last time."""
+        """Return the entries recorded since the last call."""
         passed: list[Fan | Gap] = []
         for recorder, start in self._recorders.items():
             if not recorder.broken:
@@ -469,7 +470,7 @@ class _Attempt:
         return passed
 
     def _recorder(self, name: str) -> Recorder:
-        """Return the one that records a type for this subscriber: the first that does."""
+        """Return the recorder of a type for this subscriber: the first whose pattern selects it."""
         return next(one for one in self._recorders if one.pattern.matches(name) and one.pattern.selects(name))
 
     # ---

@@ -199,12 +199,12 @@ class Subscriptions:
                         self.lines.release(peer)
 
         def join() -> bool:
-            if not present():  # it left in the meantime, so `gone` did not know of these
+            if not present():  # the peer left in the meantime, and `gone` did not know of these
                 self._release(p.text for p in acquired)
                 return False
             created.extend(p for p in acquired if self._hub.bucket(p) is None)
             self._hub.subscribe(subscriber, [(p, condition) for p in patterns])
-            return present()  # unless what was gathered for it before ended it
+            return present()  # writing its gathered events may have ended it
 
         def joined() -> None:
             for pattern in acquired:
@@ -288,7 +288,7 @@ class Subscriptions:
 
 
 def _places(since: Mapping[str, str] | None) -> Places | None:
-    """Return the positions that a client gave. Raise `invalid_message` that names the member if one of them is none."""
+    """Return the positions that a client gave. Raise `invalid_message`, naming the member, if one of them is invalid."""
     if since is None:
         return None
     for event_type in since:
