@@ -24,6 +24,13 @@ def _head(event_type: str) -> bytes:
     return b'{"type":"event","eventType":' + _json.encode(event_type) + b',"data":'
 
 
+def event_message(event: Event, data: bytes) -> bytes:
+    """Return the message of an event. Its data is JSON already: it is inserted as it is, neither parsed nor encoded again."""
+    if event.position is None:
+        return b"%b%b}" % (_head(event.type), data)
+    return b'%b%b,"position":%b}' % (_head(event.type), data, _json.encode(event.position.text))
+
+
 class JsonText:
     """The JSON protocol in WebSocket text frames (subprotocol `nexus.v1.json`)."""
 
@@ -33,10 +40,7 @@ class JsonText:
     def event(self, event: Event, _subscription: Subscription) -> bytes:
         if event.metadata is not None and event.metadata.options is not None:
             return b""  # an encrypted payload, for which the protocol has no options to decrypt it
-        # The data is JSON already: it is inserted unchanged, neither parsed nor encoded again.
-        if event.position is None:
-            return frames.text(_head(event.type) + event.payload.data + b"}")
-        return frames.text(b'%b%b,"position":%b}' % (_head(event.type), event.payload.data, _json.encode(event.position.text)))
+        return frames.text(event_message(event, event.payload.data))
 
     def notice(self, notice: Notice) -> bytes:
         if isinstance(notice, BroadcastNotice):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Hashable
 from typing import Final
 
 import msgspec
@@ -10,7 +10,10 @@ import msgspec
 from nexus_tw.interfaces.peers import Subscription
 from nexus_tw.model.events import Event
 from nexus_tw.model.notices import BroadcastNotice, Notice
+from nexus_tw.model.positions import Position
 from nexus_tw.protocols.native import messages
+from nexus_tw.protocols.native.encoding import event_message
+from nexus_tw.protocols.sse.places import Places, place
 
 COMMENT: Final = b":\n\n"  # keeps proxies from ending a silent stream
 
@@ -19,41 +22,65 @@ _json: Final = msgspec.json.Encoder()
 _LINE_ENDS: Final = bytes.maketrans(b"\r\n", b"  ")
 
 
-@lru_cache(maxsize=4096)
-def _head(event_type: str) -> bytes:
-    return b'data: {"type":"event","eventType":' + _json.encode(event_type) + b',"data":'
+class SingleTypeEncoding:
+    """For streams of one event type, whose blocks are the same for all their clients.
 
+    The JSON protocol's messages are `data`, without an `event` field, so that a browser's `onmessage` gets all of them.
+    """
 
-class EventStreamEncoding:
-    """The JSON protocol's messages as `data`, without an `event` field, so that a browser's `onmessage` gets all of them."""
-
-    key = name = "nexus.v1.sse"
+    key: Hashable = "nexus.v1.sse"
+    name = "nexus.v1.sse"
     once = True
 
     def event(self, event: Event, _subscription: Subscription) -> bytes:
         if event.metadata is not None and event.metadata.options is not None:
-            return b""  # the client could not be told how to open it
-        data = event.payload.data.translate(_LINE_ENDS)
+            return b""  # an encrypted payload, for which the protocol has no options to decrypt it
+        message = event_message(event, event.payload.data.translate(_LINE_ENDS))
         if event.position is None:
-            return _head(event.type) + data + b"}\n\n"
-        return b'%b%b,"position":%b}\n\n' % (_head(event.type), data, _json.encode(event.position.text))
+            return b"data: %b\n\n" % message
+        return b"id: %b\ndata: %b\n\n" % (self._moved(event.type, event.position), message)
 
     def notice(self, notice: Notice) -> bytes:
         if isinstance(notice, BroadcastNotice):
             data = msgspec.Raw(memoryview(notice.data).tobytes().translate(_LINE_ENDS))
-            return message(messages.Broadcast(data=data, timestamp=notice.timestamp))
-        at = None if notice.position is None else notice.position.text
-        return message(messages.Continuity(event_type=notice.event_type, position=at, recovered=notice.recovered))
+            return block(messages.Broadcast(data=data, timestamp=notice.timestamp))
+        if notice.position is None:
+            return b"" if notice.recovered else lost(notice.event_type)
+        last_id = mark(self._moved(notice.event_type, notice.position))
+        # The news that events are missing is read before the id is that hides it.
+        return last_id if notice.recovered else lost(notice.event_type, notice.position) + last_id
+
+    def _moved(self, event_type: str, position: Position) -> bytes:
+        """Return the id of a client that has got everything up to this position."""
+        return place(event_type, position)
 
 
-def message(sent: messages.ServerMessage) -> bytes:
+class OwnEncoding(SingleTypeEncoding):
+    """For one stream of several types: its ids have the positions of all of them."""
+
+    def __init__(self) -> None:
+        self.key = self
+        self.places = Places()
+
+    def _moved(self, event_type: str, position: Position) -> bytes:
+        self.places.move(event_type, position)
+        return self.places.text
+
+
+def block(sent: messages.ServerMessage) -> bytes:
     """Return the block of a message."""
     return b"data: " + _json.encode(sent) + b"\n\n"
 
 
-def mark(last_id: str) -> bytes:
+def lost(event_type: str, position: Position | None = None) -> bytes:
+    """Return the block of a `continuity`: events of this type (or pattern) before the position may be missing."""
+    at = None if position is None else position.text
+    return block(messages.Continuity(event_type=event_type, position=at, recovered=False))
+
+
+def mark(last_id: bytes) -> bytes:
     """Return a block without an event that sets the client's `Last-Event-ID`, which it sends when it reconnects."""
-    return b"id: " + last_id.encode("ascii") + b"\n\n"
+    return b"id: %b\n\n" % last_id
 
 
 def retry(milliseconds: int) -> bytes:
@@ -61,4 +88,4 @@ def retry(milliseconds: int) -> bytes:
     return b"retry: %d\n" % milliseconds
 
 
-EVENT_STREAM: Final = EventStreamEncoding()
+SINGLE_TYPE: Final = SingleTypeEncoding()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, Final, NamedTuple
 
@@ -11,15 +11,14 @@ from nexus_tw.interfaces.realm import Placed, SubscribeReply, SubscribeRequest, 
 from nexus_tw.interfaces.sessions import Answering, Link
 from nexus_tw.model import events
 from nexus_tw.model.errors import DISCONNECTED, UNSUPPORTED, Close, NexusError
-from nexus_tw.model.notices import ContinuityNotice
+from nexus_tw.model.names import is_name
 from nexus_tw.model.policy import Principal
 from nexus_tw.protocols.native import messages
-from nexus_tw.protocols.sse.encoding import COMMENT, EVENT_STREAM, mark, message, retry
+from nexus_tw.protocols.sse.encoding import COMMENT, SINGLE_TYPE, OwnEncoding, block, lost, mark, retry
+from nexus_tw.protocols.sse.places import UNKNOWN, place, read
 
 SOON: Final = (1000, 3000)  # ms until a client comes back after a stream that ended without a word
 LEAST: Final = 500  # ms
-
-_NOTHING: Final = "1"  # the id of a client that has no position in any history
 
 
 class StreamRequest(NamedTuple):
@@ -32,8 +31,6 @@ class StreamRequest(NamedTuple):
 
 class StreamDialect:
     """Makes the sessions of event streams."""
-
-    encoding = EVENT_STREAM
 
     def __init__(self, verbs: Verbs, random: Random, new_id: Callable[[], str]) -> None:
         """`new_id` returns a unique id for a connection."""
@@ -50,12 +47,12 @@ class StreamDialect:
 
     def begins(self) -> bytes:
         """Return the first bytes of a stream."""
-        return retry(self._random.randint(*SOON))
+        return retry(self._random.randint(*SOON)) + b"\n"
 
     def farewell(self, close: Close) -> bytes:
         """Return the last block of a stream: the reason for its end, and when to reconnect."""
         said = messages.Disconnect(code=close.code, reason=close.reason, reconnect=close.reconnect, delay=close.delay)
-        return retry(LEAST + self._random.randint(0, max(close.delay, LEAST))) + message(said)
+        return retry(LEAST + self._random.randint(0, max(close.delay, LEAST))) + block(said)
 
 
 class StreamAsked:
@@ -89,6 +86,7 @@ class StreamSession:
         "address",
         "client_id",
         "deliver",
+        "encoding",
         "number",
         "principal",
     )
@@ -115,12 +113,10 @@ class StreamSession:
         self.client_id = dialect.new_client_id()
         self.number = events.new_session_id()
         self.deliver: Callable[[bytes], None] = link.push
+        single = len(set(request.events)) == 1 and is_name(request.events[0])
+        self.encoding: Encoding = SINGLE_TYPE if single else OwnEncoding()
 
     # --- Peer
-
-    @property
-    def encoding(self) -> Encoding:
-        return self._dialect.encoding
 
     def invoke(self, invocation: Invocation) -> None:
         invocation.error(UNSUPPORTED.error("an event stream executes nothing"))
@@ -156,17 +152,40 @@ class StreamSession:
         verbs.subscribe(
             self,
             self.principal,
-            SubscribeRequest(request.events, request.filters),
+            SubscribeRequest(request.events, request.filters, None if request.last_id is None else read(request.last_id)),
             SubscribeReply(self._begun, self._answer.refuse),
         )
 
-    def _begun(self, _placed: Placed) -> None:
+    def _begun(self, placed: Placed) -> None:
         self._answer.accept()
         self._accepted = True
-        self._link.write(self._dialect.begins() + mark(_NOTHING))
-        if self._request.last_id is not None:
-            for pattern in self._request.events:
-                self._link.write(EVENT_STREAM.notice(ContinuityNotice(pattern)))
+        # The news that events are missing is read before the id is that hides it.
+        self._link.write(self._dialect.begins() + b"".join(self._lost(placed)) + mark(self._place(placed)))
+
+    def _lost(self, placed: Placed) -> Iterator[bytes]:
+        """Yield what the client must be told if it comes back: of which types events may be missing."""
+        if self._request.last_id is None:
+            return
+        positions, recovered = placed.positions or {}, placed.recovered or {}
+        for event_type, complete in recovered.items():
+            if not complete:
+                yield lost(event_type, positions.get(event_type))
+        by_type = placed.positions is not None and placed.recovered is not None
+        for pattern in dict.fromkeys(self._request.events):
+            if pattern not in recovered and not (by_type and not is_name(pattern)):
+                yield lost(pattern, positions.get(pattern))
+
+    def _place(self, placed: Placed) -> bytes:
+        """Return the id of the beginning."""
+        positions = placed.positions or {}
+        if isinstance(self.encoding, OwnEncoding):
+            places = self.encoding.places
+            places.known = placed.positions is not None
+            for event_type, position in positions.items():
+                places.move(event_type, position)
+            return places.text
+        (event_type,) = set(self._request.events)
+        return place(event_type, positions[event_type]) if event_type in positions else UNKNOWN
 
     def received(self, payload: bytes, is_binary: bool) -> None:
         raise NexusError("invalid_message", "An event stream takes no messages")

@@ -19,9 +19,12 @@ class Stream:
         self.last_id = ""
         self.retry = 0
         self.comments = 0
+        self.ahead: list[Any] = []  # messages before the first id
 
     async def message(self) -> Any:
         """Return the next message. Raise `Ended` at the end of the stream."""
+        if self.ahead:
+            return self.ahead.pop(0)
         while True:
             data = await self.block()
             if data is not None:
@@ -71,5 +74,8 @@ async def stream(
     line, *fields = (await wire.until(b"\r\n\r\n")).decode("ascii").split("\r\n")[:-2]
     assert line == "HTTP/1.1 200 OK", line
     opened = Stream(wire, {name.lower(): value for name, value in (field.split(": ", 1) for field in fields)})
-    assert await opened.block() is None
+    while not opened.last_id:
+        data = await opened.block()
+        if data is not None:
+            opened.ahead.append(json.loads(data))
     return opened
