@@ -111,6 +111,11 @@ class Cursor:
             and not self.filling
         )
 
+    @property
+    def known(self) -> bool:
+        """Return whether the position is one of the type's own; its beginning may be named by another type's epoch."""
+        return not self.filling or self.offset > 0
+
     def move(self, position: Position) -> None:
         self.epoch, self.offset = position
 
@@ -275,12 +280,16 @@ class Cursors:
             self._hand(cursor.event_type, stored.data, stored.metadata, cursor.position)
 
     def unwanted(self, patterns: Collection[Pattern]) -> None:
-        """The subscriptions of these patterns have ended on the bus: drop the cursors that nothing keeps right any more."""
+        """The subscriptions of these patterns have ended on the bus."""
+        self.unplaced.difference_update(pattern.text for pattern in patterns)
+        self.tidy(patterns)
+
+    def tidy(self, patterns: Collection[Pattern]) -> None:
+        """Drop the cursors under these patterns that nothing keeps right any more."""
         if all(pattern.exact for pattern in patterns):
             types: Collection[str] = [pattern.text for pattern in patterns]
         else:
             types = [name for name in self._cursors if any(pattern.matches(name) for pattern in patterns)]
-        self.unplaced.difference_update(pattern.text for pattern in patterns)
         for name in types:
             if name in self._cursors and not self._hub.wanted(name) and not self._recorders.wants(name):
                 self._drop(self._cursors[name])
@@ -315,6 +324,12 @@ class Cursors:
             return
         self._sink.complete(cursor.event_type, cursor.position)
         self._renew(cursor)
+
+    def lost(self) -> None:
+        """The bus is away: what arrived during a gap may be gone from the history that it has when it comes back."""
+        for cursor in self:
+            if cursor.buffer:
+                self._forget_buffer(cursor)
 
     def resume(self) -> None:
         """Retry failed reads: the bus is reachable again."""
@@ -403,15 +418,20 @@ class Cursors:
         size = _size(live)
         if self._metrics.recovery_buffered + size > self._room:
             self._metrics.recovery_overflows += 1
-            lost = any(_position(each) is None for each in (*cursor.buffer, live))
-            self._empty(cursor)
-            cursor.forgot = True
-            if lost:  # what has no position is in no history
-                self.tell_gap(cursor.event_type, cursor.position)
+            cursor.buffer.append(live)
+            self._forget_buffer(cursor)
             return
         cursor.buffer.append(live)
         cursor.size += size
         self._metrics.recovery_buffered += size
+
+    def _forget_buffer(self, cursor: Cursor) -> None:
+        """Have the history read once more instead of what arrived during a gap."""
+        lost = any(_position(live) is None for live in cursor.buffer)
+        self._empty(cursor)
+        cursor.forgot = True
+        if lost:  # what has no position is in no history
+            self.tell_gap(cursor.event_type, cursor.position)
 
     def _take(self, cursor: Cursor) -> Live:
         live = cursor.buffer.popleft()
@@ -529,12 +549,14 @@ class Cursors:
         self._metrics.recovery_buffered += size
 
     def _after_gap(self, cursor: Cursor, top: Position) -> Position:
-        """Return where to go on behind a gap: before the unbroken run of live events in hand if there is one, else at `top`."""
+        """Return where to go on behind a gap: before an unbroken run of live events in hand that leads to `top`, else there."""
         first: Position | None = None
         for position in map(_position, reversed(cursor.buffer)):
             if position is None:
                 continue
-            if position.epoch != top.epoch or (first is not None and position.offset != first.offset - 1):
+            if position.epoch != top.epoch:
+                break
+            if position.offset < top.offset if first is None else position.offset != first.offset - 1:
                 break
             first = position
         return top if first is None else Position(first.epoch, first.offset - 1)

@@ -12,6 +12,7 @@ from nexus_tw.interfaces.peers import Encoding, Peer
 from nexus_tw.model.events import Rule
 from nexus_tw.model.filters import Facts, Filter, scalar_key
 from nexus_tw.model.names import Pattern
+from nexus_tw.model.positions import Position
 
 
 class Group:
@@ -132,13 +133,15 @@ class Cohort:
 class Subscriber:
     """A peer's state in the hub: its (pattern, filter) pairs, and the cohort that results from them."""
 
-    __slots__ = ("cohort", "pairs", "peer", "weight")
+    __slots__ = ("cohort", "pairs", "peer", "recovered", "weight")
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
         self.weight = 0  # of its filters, including those of pairs that are not active yet
         self.pairs: dict[str, dict[Hashable, Group]] = {}  # by the pattern's text
         self.cohort: Cohort | None = None
+        # Types that were recovered since it last gave up a subscription: by which filter, and from where.
+        self.recovered: dict[str, tuple[Hashable, Position]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self.pairs.values()))

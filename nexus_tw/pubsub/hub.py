@@ -82,6 +82,12 @@ class Hub:
         self._quit(subscriber)
         self._leave(left)
 
+    def pause(self, subscriber: Subscriber) -> None:
+        """Give a subscriber what was gathered for it, and nothing more until it subscribes again."""
+        if subscriber.cohort is not None:
+            self._flush(subscriber.cohort)
+            self._quit(subscriber)
+
     def patterns(self) -> list[Pattern]:
         """Return all patterns with subscribers on this node."""
         return [bucket.pattern for bucket in self._buckets]

@@ -45,6 +45,10 @@ class Reconciler:
 
     def lost(self) -> None:
         """The bus is away."""
+        self._cursors.lost()
+        self._interrupt()
+
+    def _interrupt(self) -> None:
         self._round += 1
         self._cursors.unplaced |= self._fresh
         self._fresh = set()
@@ -54,7 +58,7 @@ class Reconciler:
 
     def restored(self, done: Callable[[], None]) -> None:
         """The bus is back: find out what was missed. Call `done` once that is delivered or told, unless it is lost again."""
-        self.lost()
+        self._interrupt()
         self._done = done
         self._fresh, self._cursors.unplaced = self._cursors.unplaced, set()
         history = self._bus.history
@@ -114,7 +118,9 @@ class Reconciler:
                 self._cursors.tell_gap(event_type, top)
         else:
             fresh = self._is_fresh(event_type)
-            if cursor.epoch != top.epoch or cursor.offset < top.offset or cursor.filling:
+            cursor.lost = None  # what was told before was told to others
+            # One that is ahead may have seen events which this Redis has lost; or they came before this answer.
+            if cursor.position != top or cursor.filling:
                 renewed = top.epoch if cursor.epoch != top.epoch else ""
                 self._left += 1
                 self._cursors.fill(cursor, partial(self._filled, self._round, cursor, renewed, fresh))

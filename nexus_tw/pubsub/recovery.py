@@ -8,7 +8,7 @@ without gap or duplicate, in order. If any missed event of a type is gone, the c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Final
 
@@ -18,7 +18,8 @@ from twisted.logger import Logger
 from nexus_tw.interfaces.peers import Fail, Peer
 from nexus_tw.interfaces.plugins import IBus
 from nexus_tw.interfaces.realm import Placed
-from nexus_tw.model.errors import NexusError
+from nexus_tw.model.errors import INTERNAL, NexusError
+from nexus_tw.model.events import Event
 from nexus_tw.model.filters import Facts, Filter
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import EVERYTHING, Pattern, is_reserved
@@ -27,6 +28,7 @@ from nexus_tw.model.positions import NOWHERE, Position
 from nexus_tw.pubsub.cursors import Cursor, Cursors
 from nexus_tw.pubsub.fan import Fan
 from nexus_tw.pubsub.groups import Bucket
+from nexus_tw.pubsub.holdings import Holding
 from nexus_tw.pubsub.reading import NO_EPOCH, Catalogue, Past, Reads, likest
 from nexus_tw.pubsub.recorders import BYTES, Gap, Recorder, Recorders, type_of
 from nexus_tw.runtime.guard import Guard
@@ -53,7 +55,7 @@ _guarded: Final = Guard(__name__, "A subscriber could not be given its place in 
 class Joining:
     """A peer that subscribes, with the callbacks for each step."""
 
-    __slots__ = ("condition", "fail", "join", "joined", "ok", "over", "patterns", "peer", "present", "since")
+    __slots__ = ("condition", "fail", "holding", "join", "joined", "ok", "over", "patterns", "peer", "present", "since")
 
     def __init__(
         self,
@@ -61,6 +63,7 @@ class Joining:
         patterns: list[Pattern],
         condition: Filter | None,
         since: Places | None,
+        holding: Holding,
         present: Callable[[], bool],
         ok: Callable[[Placed], None],
         join: Callable[[], bool],
@@ -75,6 +78,7 @@ class Joining:
         self.patterns = patterns
         self.condition = condition
         self.since = since
+        self.holding = holding
         self.present = present
         self.ok = ok
         self.join = join
@@ -130,7 +134,7 @@ class Recovery:
         if since is None and all(pattern.exact for pattern in patterns):
             known = [self.cursors.get(pattern.text) for pattern in patterns]
             found = [cursor for cursor in known if cursor is not None]
-            if len(found) == len(known):
+            if len(found) == len(known) and all(cursor.known for cursor in found):
                 joining.finish(Placed({cursor.event_type: cursor.position for cursor in found}))
                 return True
         attempt = _Attempt(self, joining, patterns)
@@ -149,7 +153,9 @@ class _Attempt:
         self._joining = joining
         self._patterns = patterns
         self._recorders: dict[Recorder, int] = {}  # and how many entries of each are done with
+        self._recorded: list[Pattern] = []
         self._since: dict[str, Position] = {}
+        self._followed: dict[str, Position] = {}  # those of them that an earlier subscription of the peer gives it
         self._without: list[str] = []  # types that have no history
         self._tops: dict[str, Position] = {}  # of types that are subscribed to without `since`
         self._pasts: dict[str, Past] = {}
@@ -164,15 +170,16 @@ class _Attempt:
         joining, recovery = self._joining, self._recovery
         history = recovery.bus.history
         assert history is not None
-        for pattern in self._patterns:
-            recorder = recovery.recorders.begin(pattern)
-            self._recorders[recorder] = len(recorder.entries)
+        self._record(self._patterns)
         if joining.since is not None:
             covered = {name: place for name, place in joining.since.items() if joining.covers(name)}
-            self._since = {name: place for name, place in covered.items() if not is_reserved(name)}
+            for name, place in covered.items():
+                if not is_reserved(name):
+                    (self._followed if joining.holding.follows(name) else self._since)[name] = place
             self._without = [name for name in covered if is_reserved(name)]
         exact = [pattern.text for pattern in self._patterns if pattern.exact]
-        named = [name for name in exact if name not in self._since and self._cursors.get(name) is None]
+        placed = dict.fromkeys((*self._followed, *exact))
+        named = [name for name in placed if name not in self._since and self._cursors.get(name) is None]
         wild = [pattern for pattern in self._patterns if not pattern.exact]
         self._left = 1 + bool(named) + len(wild) + len(self._since)
         for name in self._since:
@@ -183,6 +190,17 @@ class _Attempt:
             history.tops(named, self._named)
         self._answered()
         self._returned = True
+
+    def _record(self, patterns: Iterable[Pattern]) -> None:
+        """Record from now on what passes under these patterns."""
+        recorders = self._recovery.recorders
+        for pattern in patterns:
+            self._recorded.append(pattern)
+            recorder = recorders.begin(pattern)
+            if recorder in self._recorders:
+                recorders.end(recorder)
+            else:
+                self._recorders[recorder] = len(recorder.entries)
 
     def give_up(self) -> None:
         """Tell the client that its request failed."""
@@ -212,15 +230,20 @@ class _Attempt:
             self._cursors.whole = False  # some types have no cursor
             known = {}
         given = self._joining.since
+        exact = {pattern.text for pattern in self._patterns}
         unseen: dict[str, Position] = {}
         for name, top in known.items():
             if given is None:
                 self._tops[name] = top
-            elif name not in self._since and not any(pattern.text == name for pattern in self._patterns):
+            elif name not in self._since and name not in self._followed and name not in exact:
                 unseen[name] = top
         epochs = list(dict.fromkeys(place.epoch for place in (given or {}).values()))[-WITNESSES:]
         for count, (name, top) in enumerate(unseen.items()):
             epoch = likest(epochs, top.epoch) if count < UNSEEN else NO_EPOCH
+            if self._joining.holding.follows(name):
+                self._tops[name] = top
+                self._followed[name] = Position(epoch, 0)
+                continue
             self._since[name] = Position(epoch, 0)
             self._left += 1
             self._read(name)
@@ -278,22 +301,38 @@ class _Attempt:
                 else:
                     self._cursors.fill(cursor, partial(self._retry, name))
             return
+        exact = [pattern.text for pattern in self._patterns if pattern.exact]
+        names = dict.fromkeys((*self._since, *self._followed, *self._tops, *exact))
+        cursors = [cursor for name in names if (cursor := self._cursors.get(name)) is not None]
+        nowhere = [cursor for cursor in cursors if not cursor.known]
+        if nowhere:  # it will be known once the gap is filled, or told
+            self._left = len(nowhere)
+            for cursor in nowhere:
+                self._cursors.fill(cursor, self._answered)
+            return
         positions: dict[str, Position] = {}
         recovered = dict.fromkeys(self._without, False)
         missed: list[Fan | Gap] = []
-        for name in self._since:
+        holding = self._joining.holding
+        for name, since in self._since.items():
             events = self._missed(name)
             recovered[name] = events is not None
             positions[name] = self._begins(name) if events is not None else self._cursor(name, self._pasts[name].top).position
             missed += events or ()
+            if events is not None:
+                holding.remember(name, since)
         for name, top in self._tops.items():
             positions[name] = self._cursor(name, top).position
-        for pattern in self._patterns:
-            cursor = self._cursors.get(pattern.text)
-            if pattern.exact and cursor is not None and pattern.text not in positions:
-                positions[pattern.text] = cursor.position
+        for name in (*self._followed, *exact):
+            cursor = self._cursors.get(name)
+            if cursor is not None and name not in positions:
+                positions[name] = cursor.position
+        for name, since in self._followed.items():
+            recovered[name] = name in positions and (positions[name] == since or holding.has_had(name, since))
         self._born(positions, recovered, missed)
         unknown = [Gap(one.pattern.text, None) for one in self._recorders if one.broken and not one.pattern.exact]
+        if missed:
+            self._record(holding.pause())
         for recorder in self._recorders:
             self._recorders[recorder] = len(recorder.entries)
         placed = Placed(positions, None if self._joining.since is None else recovered)
@@ -386,6 +425,10 @@ class _Attempt:
                 if self._joining.since is None:
                     positions[name] = cursor.position
                     continue
+                if self._joining.holding.follows(name):
+                    recovered[name] = self._joining.holding.has_all(name)
+                    positions[name] = cursor.position
+                    continue
                 recovered[name] = _is_at(events[0], Position(cursor.epoch, 1))
                 positions[name] = Position(cursor.epoch, 0) if recovered[name] else cursor.position
                 missed += events if recovered[name] else ()
@@ -403,9 +446,10 @@ class _Attempt:
     def _replay(self, missed: list[Fan | Gap]) -> Iterator[bool]:
         """Deliver the missed events to the peer, and those that pass meanwhile, until it can join."""
         joining = self._joining
+        passed = False
         try:
             while missed:
-                for frames in self._frames(missed):
+                for frames in self._frames(missed, passed):
                     looks = 0
                     while joining.present() and not joining.peer.room(len(frames)) and looks < PATIENCE:
                         looks += 1
@@ -414,19 +458,22 @@ class _Attempt:
                         break
                     joining.peer.deliver(frames)
                     yield False
-                missed = self._passed() if joining.present() else []
+                missed, passed = self._passed() if joining.present() else [], True
             self._stop_recording()
             if joining.join():
                 joining.joined()
+        except Exception:
+            joining.peer.close(INTERNAL)  # it has lost events
+            raise
         finally:
             self._end()
 
-    def _frames(self, missed: list[Fan | Gap]) -> Iterator[bytes]:
-        """Yield the frames of what the peer gets of this, some together."""
+    def _frames(self, missed: list[Fan | Gap], passed: bool) -> Iterator[bytes]:
+        """Yield the frames of what the peer gets of this, some together; of what has `passed`, by all its subscriptions."""
         frames: list[bytes] = []
         size = 0
         for entry in missed:
-            frame = self._frame(entry)
+            frame = self._frame(entry, passed)
             frames.append(frame)
             size += len(frame)
             if size >= STEP:
@@ -435,8 +482,8 @@ class _Attempt:
         if size:
             yield b"".join(frames)
 
-    def _frame(self, entry: Fan | Gap) -> bytes:
-        peer, condition = self._joining.peer, self._joining.condition
+    def _frame(self, entry: Fan | Gap, passed: bool = False) -> bytes:
+        peer = self._joining.peer
         encoding = peer.encoding
         if isinstance(entry, Gap):
             return encoding.notice(ContinuityNotice(entry.event_type, entry.position))
@@ -445,7 +492,7 @@ class _Attempt:
         if rule is not None and not rule.admits(peer):
             return b""
         try:
-            if condition is not None and not condition.matches(Facts(event.payload.value)):
+            if not self._wants(event, passed):
                 return b""
             frame = entry.frame(encoding, _NOBODY)
         except Exception:
@@ -454,6 +501,15 @@ class _Attempt:
         if frame:
             self._metrics.events_replayed += 1
         return frame
+
+    def _wants(self, event: Event, passed: bool) -> bool:
+        joining, condition = self._joining, self._joining.condition
+        if condition is None and joining.covers(event.type):
+            return True
+        facts = Facts(event.payload.value)
+        if condition is not None and condition.matches(facts) and joining.covers(event.type):
+            return True
+        return passed and joining.holding.wants(event.type, facts)
 
     def _passed(self) -> list[Fan | Gap]:
         """Return the entries recorded since the last call."""
@@ -485,6 +541,8 @@ class _Attempt:
             return
         self.done = True
         self._stop_recording()
+        if not self._joining.present():
+            self._cursors.tidy(self._recorded)
         for past in self._held:
             past.held -= 1
             if not past.held:

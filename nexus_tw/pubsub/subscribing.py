@@ -21,6 +21,7 @@ from nexus_tw.model.positions import Position
 from nexus_tw.model.settings import Limits
 from nexus_tw.pubsub.cursors import Cursors
 from nexus_tw.pubsub.groups import Bucket, Subscriber
+from nexus_tw.pubsub.holdings import Holding
 from nexus_tw.pubsub.hub import Hub
 from nexus_tw.pubsub.meta_events import Meta
 from nexus_tw.pubsub.order import Lines
@@ -223,7 +224,8 @@ class Subscriptions:
             self.lines.release(peer)
 
         distinct = list({p.text: p for p in patterns}.values())
-        joining = Joining(peer, distinct, condition, since, present, reply.ok, join, joined, failed, over)
+        holding = Holding(self._hub, subscriber, condition)
+        joining = Joining(peer, distinct, condition, since, holding, present, reply.ok, join, joined, failed, over)
         if not missing:
             if not self._recovery.begin(joining):
                 self.lines.hold(peer)
@@ -242,6 +244,7 @@ class Subscriptions:
         groups = (group for text in held for group in subscriber.pairs[text].values())
         self._lighten(subscriber, sum(group.filter.weight for group in groups if group.filter is not None))
         self._hub.unsubscribe(subscriber, held)
+        subscriber.recovered.clear()
         self._release(held)
         ok()
         self._tell_left(peer, buckets)
