@@ -228,6 +228,31 @@ async def test_while_redis_is_away_it_is_said_and_afterwards_all_is_as_before(ru
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_a_node_missed_while_its_link_was_cut_comes_in_order_and_once(running: Cluster) -> None:
+    watchers = [await subscriber(running, node, {"events": [events]}) for node, events in ((0, TYPE), (1, "build.*"))]
+    publishers = [await running.agent(node) for node in (0, 1)]
+    sent = 0
+    for number in range(40):
+        if number % 10 == 5:
+            for kind in ("normal", "pubsub"):
+                running.redis.ask("CLIENT", "KILL", "TYPE", kind)
+        publisher = publishers[number % 2]
+        publisher.tell(type="publish", eventType=TYPE, data=number, id=number)
+        sent += (await publisher.answer(number))["type"] == "published"
+    for node in (0, 1):
+        await running.status(node, 200, 5)
+    publishers[0].tell(type="publish", eventType=TYPE, data=LAST)
+    last = (await publishers[0].next("published"))["position"]
+    for watcher in watchers:
+        positions = [(await watcher.next("event"))["position"]]
+        while positions[-1] != last:
+            positions.append((await watcher.next("event"))["position"])
+        offsets = [int(position.rpartition(":")[2]) for position in positions]
+        assert offsets == list(range(1, len(offsets) + 1)) and len(offsets) > sent
+    await leave(*publishers, *watchers)
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_redis_that_hangs_is_noticed_like_one_that_is_gone(running: Cluster) -> None:
     running.redis.pause()
     try:

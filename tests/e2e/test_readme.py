@@ -92,7 +92,7 @@ async def test_five_minutes_go_as_they_are_described(served: Reader) -> None:
     watcher = served.terminal("watcher", login + run_watcher)
 
     def heard() -> list[dict[str, Any]]:
-        return [json.loads(line) for line in watcher.output.splitlines() if line.startswith("{")]
+        return [json.loads(line) for line in watcher.output.splitlines() if line.startswith('{"type"')]
 
     await until(lambda: {"command_result", "event"} <= {message["type"] for message in heard()}, what=watcher.output)
     result = next(message for message in heard() if message["type"] == "command_result")
