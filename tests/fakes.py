@@ -24,6 +24,7 @@ class HandBus:
     def __init__(self, node: str = "node-1") -> None:
         self.node = node
         self.history: IHistory | None = None
+        self.retained = None
         self.available = True
         self.confirms = True  # subscriptions stand at once
         self.takes = True  # publications and messages are taken at once

@@ -46,9 +46,11 @@ def open_bus(
         from nexus_tw.bus.bounds import Bounds
         from nexus_tw.bus.history import History as Histories
         from nexus_tw.bus.memory import MemoryBroker, MemoryBus
+        from nexus_tw.bus.retained import Retained
 
         bounds = Bounds(history or History(count=0))
-        return MemoryBus(MemoryBroker(reactor, Histories(bounds, metrics) if bounds.any else None), node)
+        kept = Histories(bounds, metrics) if bounds.any else None
+        return MemoryBus(MemoryBroker(reactor, kept, retained=Retained(metrics)), node)
     if scheme in _REDIS:
         # Importing its driver installs the process's reactor, which other buses need not wait for.
         from nexus_tw.bus.redis.address import parse
@@ -63,9 +65,10 @@ def open_bus(
 
     def made() -> Any:
         bus = make(url, reactor, metrics, node, realm)
-        if getattr(bus, "history", None) is None:
-            with suppress(AttributeError):  # an object that cannot have one fails the next check
-                bus.history = None
+        for left_out in ("history", "retained"):
+            if getattr(bus, left_out, None) is None:
+                with suppress(AttributeError):  # an object that cannot have one fails the next check
+                    setattr(bus, left_out, None)
         return bus
 
     opened: IBus = plugins.make(where, "a bus", found.value, IBus, made)

@@ -15,10 +15,11 @@ from zope.interface import implementer
 
 from nexus_tw.bus.history import History
 from nexus_tw.bus.memory_history import MemoryHistory, away
+from nexus_tw.bus.retained import MemoryRetained, Retained
 from nexus_tw.interfaces.carriers import EventListener, ICarrier
-from nexus_tw.interfaces.plugins import BusListener, IBus, IHistory
+from nexus_tw.interfaces.plugins import BusListener, IBus, IHistory, IRetained, RetainedEvent
 from nexus_tw.model.errors import NexusError
-from nexus_tw.model.events import Event, EventMetadata, encode_metadata
+from nexus_tw.model.events import Event, EventMetadata, account_retaining, encode_metadata
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.pattern_index import PatternIndex, some
 from nexus_tw.model.payloads import Payload
@@ -42,9 +43,14 @@ class MemoryBroker:
     """
 
     def __init__(
-        self, clock: IReactorTime, history: History | None = None, monotonic: Callable[[], float] = time.monotonic
+        self,
+        clock: IReactorTime,
+        history: History | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        retained: Retained | None = None,
     ) -> None:
-        """Without `history` no events are kept."""
+        """Without `history` no events are kept, without `retained` none is retained."""
+        self._retained = retained
         self._clock = clock
         self._history = history
         self._monotonic = monotonic
@@ -64,6 +70,9 @@ class MemoryBroker:
             return None
         return MemoryHistory(self._history, self._clock, self._monotonic, lambda: bus.available)
 
+    def retained_for(self, bus: MemoryBus) -> IRetained | None:
+        return None if self._retained is None else MemoryRetained(self._retained, lambda: bus.available)
+
     def join(self, bus: MemoryBus) -> None:
         self._nodes[bus.node] = bus
 
@@ -81,6 +90,8 @@ class MemoryBroker:
             self._wake()
         history = self._history
         position = None if history is None else history.append(event_type, data, metadata, self._millis, self._now)
+        if metadata and position is not None:
+            self._retain(event_type, data, metadata, position)
         self._batch.append((event_type, data, metadata, position))
         return position
 
@@ -96,6 +107,8 @@ class MemoryBroker:
         self._decoded += payload.decoded
         if self._decoded > DECODED:
             payload.forget()
+        if metadata is not None and position is not None:
+            self._retain(event_type, payload, metadata, position)
         self._batch.append((event_type, payload, metadata, position))
         return position
 
@@ -125,6 +138,8 @@ class MemoryBroker:
                     bus.message(item[1])
             else:
                 event_type, data, metadata, position = item
+                if position is None and metadata:
+                    self._retain(event_type, data, metadata, None)
                 for bus in list(self._nodes.values()):
                     if isinstance(data, bytes):
                         bus.event(event_type, data, metadata, position)
@@ -132,6 +147,19 @@ class MemoryBroker:
                         bus.carried(event_type, data, metadata, position)
         if self._history is not None and self._sweep is None and self._nodes:
             self._expire(self._history)
+
+    def _retain(self, event_type: str, data: bytes | Payload, metadata: Any, position: Position | None) -> None:
+        """Retain the event if its publisher asked for that: when it gets its position, as its subscribers begin behind that. An
+        event without position is retained when it is delivered, as those who subscribe before get it live."""
+        retained = self._retained
+        if retained is None:
+            return
+        if isinstance(data, bytes):
+            account = account_retaining(metadata)
+            if account is not None:
+                retained.keep(RetainedEvent(event_type, data, metadata, position), account)
+        elif metadata.retain is not None:
+            retained.keep(RetainedEvent(event_type, data.data, encode_metadata(metadata), position), metadata.retain)
 
     def _expire(self, history: History) -> None:
         now = self._monotonic()
@@ -150,6 +178,7 @@ class MemoryBus:
         self.node = node
         self.available = False
         self.history = broker.history_for(self)
+        self.retained = broker.retained_for(self)
         self._broker = broker
         self._wanted: PatternIndex[Pattern] = PatternIndex(some)
         self._listener: BusListener | None = None

@@ -67,6 +67,10 @@ class IBus(Interface):
         "that never keeps any may leave it out: Nexus then sets it to None."
     )
 
+    retained: IRetained | None = Attribute(
+        "The retained events; None if the bus keeps none. A bus that never keeps any may leave it out, as it may `history`."
+    )
+
     def start(listener: BusListener) -> Awaitable[None]:
         """Connect. Fire once connected, or once it is clear that this will take longer (then `available` is false)."""
 
@@ -97,6 +101,24 @@ class IBus(Interface):
 
         Call `done` once, with the number of nodes that were reached, or with `bus_unavailable`.
         """
+
+
+class RetainedEvent(NamedTuple):
+    """An event that its publisher asked to retain, as it was published."""
+
+    event_type: str
+    data: bytes
+    metadata: bytes
+    position: Position | None
+
+
+class IRetained(Interface):
+    """The retained events: of each type the last one whose metadata has `retain` (`nexus_tw.model.events.EventMetadata`).
+    They are bounded by the bus."""
+
+    def get(pattern: Pattern, done: Callable[[list[RetainedEvent] | NexusError], None]) -> None:
+        """Call `done` once, with the retained events of the types that the pattern selects, or with `bus_unavailable`. The
+        listener gets every later event of these types after that."""
 
 
 class IHistory(Interface):

@@ -150,6 +150,10 @@ class Verbs(Protocol):
     def remembers(self) -> bool:
         """Whether the past of event types is kept now."""
 
+    @property
+    def retains(self) -> bool:
+        """Whether events can be retained."""
+
     def join(self, peer: Peer) -> None:
         """Add a session. No other method is called for a peer before this, or after `gone`."""
 
@@ -203,6 +207,12 @@ class Verbs(Protocol):
 
     def lost(self, event_type: str) -> None:
         """Tell all subscribers of this type that an event was lost (`continuity`); for events without acknowledgement."""
+
+    def retained(
+        self, reader: Recipient, pattern: Pattern, placed: Placed, done: Callable[[Sequence[Event]], None]
+    ) -> None:
+        """Call `done` with the retained events of the types that the pattern selects, for a reader whose subscription began at
+        `placed`; without those that it may not receive. While the bus is unreachable there are none."""
 
     def history(
         self, reader: Recipient, rights: Principal, request: HistoryRequest, ok: Callable[[HistoryPage], None], fail: Fail

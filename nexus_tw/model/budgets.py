@@ -6,7 +6,7 @@ Every resource that outlives a connection or is shared by connections has a budg
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Final, Generic, TypeVar
 from weakref import WeakSet
 
@@ -152,6 +152,14 @@ class Shelf(Generic[K, V]):
 
     def __contains__(self, key: K) -> bool:
         return key in self._kept
+
+    def __iter__(self) -> Iterator[V]:
+        """Iterate over the values, oldest first."""
+        return (value for value, _, _ in self._kept.values())
+
+    def get(self, key: K) -> V | None:
+        kept = self._kept.get(key)
+        return None if kept is None else kept[0]
 
     @property
     def taken(self) -> tuple[int, ...]:

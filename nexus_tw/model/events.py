@@ -111,6 +111,7 @@ class EventMetadata(Struct, frozen=True, omit_defaults=True, gc=False):
     publisher: Publisher | None = None
     rule: Rule | None = None
     options: Mapping[str, str] | None = None
+    retain: str | None = None  # the account of the publisher, for an event that is to be retained
 
 
 _encode: Final = Encoder().encode
@@ -162,6 +163,16 @@ def _publication_at(event_type: str, position: Position) -> int:
     """Return a publication id that every node derives alike."""
     digest = blake2b(f"{position.text} {event_type}".encode(), digest_size=8).digest()
     return (int.from_bytes(digest) >> 11) + 1
+
+
+def account_retaining(metadata: bytes) -> str | None:
+    """Return `retain` of encoded metadata; None also if it cannot be decoded."""
+    if b'"retain":' not in metadata:  # nearly always
+        return None
+    try:
+        return _decode(metadata).retain
+    except (DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def encode_metadata(metadata: EventMetadata) -> bytes:

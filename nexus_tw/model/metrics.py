@@ -50,7 +50,10 @@ LABELS: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
 }
 
 # Fields that say what is there now.
-GAUGES: Final = ("bus_globs", "cursors", "recovery_buffered", "history_types", "history_events", "history_bytes")
+GAUGES: Final = (
+    *("bus_globs", "cursors", "recovery_buffered", "history_types", "history_events", "history_bytes"),
+    *("retained_events", "retained_bytes"),
+)
 
 
 @dataclass(slots=True)
@@ -110,6 +113,10 @@ class Metrics:
     events_filled: int = 0  # that this node had missed, and delivered from the history
     gaps_filled: int = 0
     gaps_told: int = 0
+    # retained events
+    retained_events: int = 0
+    retained_bytes: int = 0
+    retained_evicted: int = 0  # since there was no room
     # log
     log_lines_dropped: int = 0  # because its reader or disk did not keep up
     log_lines_withheld: Counter[str] = field(default_factory=Counter)  # by topic: too many of one client

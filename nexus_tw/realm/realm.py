@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import partial
 from random import Random
 from typing import Final
@@ -27,6 +27,7 @@ from nexus_tw.interfaces.realm import (
     HistoryPage,
     HistoryRequest,
     OpenCall,
+    Placed,
     SubscribeReply,
     SubscribeRequest,
 )
@@ -34,7 +35,7 @@ from nexus_tw.model import settings
 from nexus_tw.model.budgets import Budget
 from nexus_tw.model.commands import CommandAnswer, CommandRequest, ProgressReport
 from nexus_tw.model.errors import NexusError
-from nexus_tw.model.events import EventMetadata, Recipient
+from nexus_tw.model.events import Event, EventMetadata, Recipient
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.payloads import Payload
@@ -43,6 +44,7 @@ from nexus_tw.model.positions import Position
 from nexus_tw.presence.agents import Presence
 from nexus_tw.presence.sessions import Roster
 from nexus_tw.pubsub.pages import Pages
+from nexus_tw.pubsub.retaining import find_retained
 from nexus_tw.pubsub.service import PubSub
 from nexus_tw.realm.authorization import Authorization, authorizer_of
 from nexus_tw.realm.event_history import EventHistory
@@ -152,6 +154,10 @@ class Realm:
     def remembers(self) -> bool:
         return self.bus.history is not None
 
+    @property
+    def retains(self) -> bool:
+        return self.bus.retained is not None
+
     # --- sessions
 
     def join(self, peer: Peer) -> None:
@@ -211,6 +217,11 @@ class Realm:
 
     def lost(self, event_type: str) -> None:
         self._publications.missed(event_type)
+
+    def retained(
+        self, reader: Recipient, pattern: Pattern, placed: Placed, done: Callable[[Sequence[Event]], None]
+    ) -> None:
+        find_retained(self.bus, reader, pattern, placed, done)
 
     def history(
         self, reader: Recipient, rights: Principal, request: HistoryRequest, ok: Callable[[HistoryPage], None], fail: Fail

@@ -113,6 +113,7 @@ class RedisBus:
         self._bounds = Bounds(history or History(count=0))
         self._past = RedisHistory(self._channels, self._bounds, reactor, metrics, self._ready)
         self.history: IHistory | None = self._past if self._bounds.any else None
+        self.retained = None
         self._form = Form(self._channels, self._bounds)
         self._writer: Writer | None = None
         self._adopts = adopt

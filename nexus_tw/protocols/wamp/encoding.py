@@ -42,7 +42,13 @@ class WampFrames:
         return found
 
     def event(self, event: Event, subscription: Subscription) -> bytes:
-        details: dict[str, Any] = {}
+        return self._event(event, subscription, {})
+
+    def retained(self, event: Event, subscription: Subscription) -> bytes:
+        """Return a ready frame for a retained event, as `event` does for a live one."""
+        return self._event(event, subscription, {"retained": True})
+
+    def _event(self, event: Event, subscription: Subscription, details: dict[str, Any]) -> bytes:
         if not subscription.pattern.exact:
             details["topic"] = event.type
         metadata = event.metadata

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from types import NoneType
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
@@ -47,12 +48,13 @@ ROLES: Final[dict[str, Any]] = {
 }
 """What works whatever the realm's bus: each of these has a test."""
 
-_REMEMBERING: Final = ROLES | {"broker": {"features": ROLES["broker"]["features"] | {"event_history": True}}}
 
-
-def roles(remembers: bool) -> dict[str, Any]:
-    """Return `details.roles` of WELCOME for a realm; `remembers` says whether it keeps the past of topics."""
-    return _REMEMBERING if remembers else ROLES
+@cache
+def roles(remembers: bool, retains: bool) -> dict[str, Any]:
+    """Return `details.roles` of WELCOME for a realm; `remembers` says whether it keeps the past of topics, `retains` whether it
+    keeps retained events."""
+    own = {name: True for name, there in (("event_history", remembers), ("event_retention", retains)) if there}
+    return ROLES | {"broker": {"features": ROLES["broker"]["features"] | own}}
 
 
 class Passing(NamedTuple):

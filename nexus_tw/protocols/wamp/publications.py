@@ -37,6 +37,7 @@ def publish(session: WampSession, message: Publish) -> None:
         Publisher(session.number, who.subject, who.role) if options.disclose_me or verbs.discloses else None,
         _rule(session, options),
         passed,
+        who.account if options.retain and verbs.retains else None,
     )
 
     def allowed(rights: Principal) -> None:

@@ -79,7 +79,7 @@ def _welcomed(session: WampSession, realm: str, welcome: Welcome) -> None:
         "authprovider": welcome.authprovider,
         "authextra": dict(welcome.authextra),
         "agent": AGENT,
-        "roles": roles(session.verbs.remembers),
+        "roles": roles(session.verbs.remembers, session.verbs.retains),
     }
     session.send(WELCOME, session.number, details)
     session.verbs.join(session)

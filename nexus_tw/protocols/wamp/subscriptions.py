@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from nexus_tw.interfaces.realm import AuthorizeRequest, Placed, SubscribeReply, SubscribeRequest
 from nexus_tw.model.errors import NOT_SUBSCRIBED
+from nexus_tw.model.events import Event
 from nexus_tw.model.policy import Principal
 from nexus_tw.protocols.wamp.messages import SUBSCRIBED, UNSUBSCRIBED, Subscribe, Unsubscribe
 from nexus_tw.protocols.wamp.session import WampSession
@@ -20,8 +22,17 @@ def subscribe(session: WampSession, message: Subscribe) -> None:
     def act(rights: Principal) -> None:
         verbs.subscribe(session, rights, SubscribeRequest((pattern,)), SubscribeReply(ok, fail))
 
-    def ok(_placed: Placed) -> None:
+    def ok(placed: Placed) -> None:
         session.send(SUBSCRIBED, message.request, verbs.subscription(pattern).number)
+        if message.options.get_retained:
+            verbs.retained(session, pattern, placed, retained)
+
+    def retained(events: Sequence[Event]) -> None:
+        subscription = verbs.subscription(pattern)
+        for event in events:
+            frame = session.encoding.retained(event, subscription)
+            if frame:
+                session.link.write(frame)
 
     session.authorize(AuthorizeRequest("subscribe", message.topic, pattern), act, fail)
 

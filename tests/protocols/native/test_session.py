@@ -68,7 +68,7 @@ class RecordingVerbs:
             raise self.refusal
 
     name = "nexus"
-    strict = discloses = remembers = False
+    strict = discloses = remembers = retains = False
     waiting: Container[Peer] = ()
 
     def lost(self, event_type: str) -> None:
@@ -79,6 +79,9 @@ class RecordingVerbs:
 
     def history(self, *_words: Any) -> None:
         raise AssertionError("no message asks for pages of the history")
+
+    def retained(self, *_words: Any) -> None:
+        raise AssertionError("no message asks for retained events")
 
     def join(self, peer: Peer) -> None:
         self.asked.append(("join", peer))

@@ -19,15 +19,17 @@ def named(text: str) -> list[str]:
 
 def test_the_features_told_are_those_announced() -> None:
     table = section(WAMP, "### What is announced")
-    for role, announced in roles(remembers=True).items():
+    for role, announced in roles(remembers=True, retains=True).items():
         assert named(row(table, role)[1]) == list(announced["features"])
 
 
-def test_only_event_history_depends_on_the_bus() -> None:
-    there, away = roles(remembers=True), roles(remembers=False)
-    assert there["dealer"] == away["dealer"]
-    assert there["broker"]["features"] == away["broker"]["features"] | {"event_history": True}
-    assert "event_history" not in away["broker"]["features"]
+def test_only_what_a_bus_need_not_keep_depends_on_it() -> None:
+    all_, none = roles(remembers=True, retains=True), roles(remembers=False, retains=False)
+    assert all_["dealer"] == none["dealer"]
+    own = {"event_history": True, "event_retention": True}
+    assert all_["broker"]["features"] == none["broker"]["features"] | own
+    assert not own.keys() & none["broker"]["features"].keys()
+    assert "event_retention" not in roles(remembers=True, retains=False)["broker"]["features"]
 
 
 def test_the_procedures_told_are_those_there_are() -> None:

@@ -35,14 +35,14 @@ BOXED: dict[str, Any] = {"enc_algo": "cryptobox", "enc_serializer": "json"}
 
 @pytest.mark.parametrize("role", ROLES)
 def test_what_is_announced_is_tested(role: str) -> None:
-    for feature in roles(remembers=True)[role]["features"]:
+    for feature in roles(remembers=True, retains=True)[role]["features"]:
         assert f"test_{role}_{feature}" in globals()
 
 
 @pytest_twisted.ensureDeferred
 async def test_welcome_announces_them(places: Places) -> None:
     peer = await (await places()).join()
-    assert peer.welcome["roles"] == roles(remembers=True)
+    assert peer.welcome["roles"] == roles(remembers=True, retains=True)
 
 
 # --- broker
@@ -158,6 +158,16 @@ async def test_broker_event_history(places: Places) -> None:
     outcome = await late.call("wamp.subscription.get_events", [await late.subscribe("com.topic")])
     ((told,),) = outcome.args
     assert (told["publication"], told["args"]) == (publication, ["missed"])
+
+
+@pytest_twisted.ensureDeferred
+async def test_broker_event_retention(places: Places) -> None:
+    place = await places()
+    publisher, late = await place.join(), await place.join()
+    publication = await publisher.publish("com.topic", ["the state"], retain=True)
+    await late.subscribe("com.topic", get_retained=True)
+    event = await late.event()
+    assert (event.publication, event.args, event.details["retained"]) == (publication, ["the state"], True)
 
 
 @pytest_twisted.ensureDeferred
