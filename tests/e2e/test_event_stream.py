@@ -70,11 +70,23 @@ async def test_chromium_misses_nothing_over_a_crash_and_a_restart_of_its_node(tm
         assert await numbers(tab, 8) == [1, 2, 3, 4, 5, 6, 7, 8]
         others = await tab.evaluate('seen.messages.filter(({type}) => type !== "event").map(({type}) => type)')
         assert others == ["disconnect"], "of the second end, and no gap was told"
+
+        # Every node reads the same past with the same positions.
+        pasts = [await past(node) for node in (one, other)]
+        assert [event["data"] for event in pasts[0]["events"]] == [1, 2, 3, 4, 5, 6, 7, 8]
+        assert pasts[0] == pasts[1]
+        page = await past(one, f"&limit=3&since={quote(pasts[0]['events'][1]['position'])}")
+        assert [event["data"] for event in page["events"]] == [3, 4, 5]
     finally:
         for child in (chromium, one, other):
             child.discard()
         pages.stop()
         redis.close()
+
+
+async def past(node: NexusServer, more: str = "") -> Any:
+    answer = await treq.get(f"{node.http}/api/v1/history?eventType=count.up{more}&token={node.token}", persistent=False)
+    return await treq.json_content(answer)
 
 
 async def until_opened(tab: Tab, times: int) -> None:
