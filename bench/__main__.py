@@ -12,7 +12,7 @@ import msgspec
 
 from bench import plot, report
 from bench.cells import CELLS
-from bench.dialects import JSON, WAMP, Dialect
+from bench.dialects import HISTORY, JSON, WAMP, Dialect
 from bench.harm import command as harm
 from bench.harm.page import rows as harm_rows
 from bench.peers.crossbar import VARIABLE
@@ -105,7 +105,7 @@ def _speaking(dialect: Dialect, servers: list[str]) -> list[str]:
 def _list() -> int:
     for name, cell in CELLS.items():
         _say(f"{name:17}{cell.title}")
-    _say("\nservers: nexus[-redis][-wss][~SWITCH]; autobahn[-wss], websockets[-wss] (JSON); crossbar[-wss] (WAMP,")
+    _say("\nservers: nexus[-redis][-wss][-live][~SWITCH]; autobahn[-wss], websockets[-wss] (JSON); crossbar[-wss] (WAMP,")
     _say(f"in the virtual environment that {VARIABLE} names); switches:\n")
     for name, switch in SWITCHES.items():
         _say(f"{name:14}{switch.what}")
@@ -134,7 +134,7 @@ def _measure(plan: Plan, results: Path | None, command: str) -> int:
 
 def _report(results: list[Path], page: Path) -> int:
     rows = [row for path in results for row in report.read(path)]
-    for dialect in (JSON, WAMP):
+    for dialect in (JSON, WAMP, HISTORY):
         # Sections without results remain unchanged.
         if found := [row for row in rows if CELLS[row.cell].dialect is dialect]:
             _fill(page, dialect, found)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from bench.dialects import JSON, WAMP, Dialect
+from bench.dialects import HISTORY, JSON, WAMP, Dialect
 from bench.meter import Measure
 from bench.scenarios.calls import calls
 from bench.scenarios.crowds import handshakes, memory
@@ -15,6 +15,7 @@ from bench.scenarios.fanout import fanout
 from bench.scenarios.filters import filters
 from bench.scenarios.fleet import fleet
 from bench.scenarios.publications import publications
+from bench.scenarios.recovery import storm
 from bench.scenarios.requests import ping, telemetry
 from bench.target import Target, Time
 
@@ -70,6 +71,12 @@ CELLS: Final = {
     "filters10000": _filters(10000),
     "fleet": Cell("Fleet: 500 agents at 1 message/s, 20 watch all, 500 watch one, 50 commands/s", "messages",
                   partial(fleet, agents=500, rate=1, watchers=20, commands=50)),
+    "recovery": Cell("Reconnect storm: 1,000 subscribers, each of which missed 500 events", "deliveries",
+                     partial(storm, subscribers=1000, missed=500), dialect=HISTORY),
+    "recovery-publish": Cell("Acknowledged publications: 64 connections, 16 in flight on each", "acknowledgements",
+                             partial(publications, connections=64, window=16), dialect=HISTORY),
+    "recovery-publish1": Cell("Acknowledged publications: 1 connection, 1 in flight", "acknowledgements",
+                              partial(publications, connections=1, window=1), dialect=HISTORY),
     "wamp-fan100w1": _fan(100, 1, dialect=WAMP),
     "wamp-fan100w64": _fan(100, 64, dialect=WAMP),
     "wamp-fan1000w1": _fan(1000, 1, dialect=WAMP),

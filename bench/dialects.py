@@ -100,5 +100,10 @@ def _published(number: int, message: Any) -> None:
     raise Inexact(f"expected the acknowledgement of publication {number}, got {message!r:.200}")
 
 
+class _History(_Json):
+    name = "recovery"
+
+
 JSON: Final = _Json()
+HISTORY: Final = _History()  # JSON, of servers from which missed events can be had
 WAMP: Final = _Wamp()

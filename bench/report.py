@@ -95,7 +95,7 @@ def table(rows: Sequence[Row], cell: str) -> str:
         assert first is not None
         cells = [line.server, f"{line.runs}{' (others failed)' if line.failed else ''}"]
         cells += [_shown(line.value), _ratio(line.value, first.value), _shown(line.cost), _ratio(line.cost, first.cost)]
-        cells += [_time(line.figures[name]) if name in line.figures else "" for name in times]
+        cells += [_figure(name, line.figures[name]) if name in line.figures else "" for name in times]
         cells.append(f"{line.tool:.0%}{' !' if line.tool > BUSY else ''}")
         cells.append(f"{line.others:.2f}{' !' if line.others > QUIET else ''}")
         text.append(f"| {' | '.join(cells)} |")
@@ -162,6 +162,10 @@ def _number(value: float) -> str:
     if value >= 1e4:
         return f"{value / 1e3:.0f}k" if value >= 1e5 else f"{value / 1e3:.1f}k"
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _figure(name: str, value: float) -> str:
+    return _time(value) if name.endswith("_us") else _number(value)
 
 
 def _time(microseconds: float) -> str:

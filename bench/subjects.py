@@ -1,5 +1,6 @@
-"""The servers to measure, by name: `nexus`, with the suffixes `-redis` and `-wss`; `nexus~SWITCH`, which is Nexus with one part
-of its design switched off; and the peers, also with `-wss`. Each speaks one dialect or both."""
+"""The servers to measure, by name: `nexus`, with the suffixes `-redis`, `-wss` and `-live` (without history);
+`nexus~SWITCH`, which is Nexus with one part of its design switched off; and the peers, also with `-wss`. Each speaks one
+dialect or more."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from bench.dialects import JSON, REALM, TOKEN, WAMP, Dialect
+from bench.dialects import HISTORY, JSON, REALM, TOKEN, WAMP, Dialect
 from bench.errors import Unable
 from bench.link import Address
 from bench.peers import crossbar
@@ -22,7 +23,7 @@ from bench.target import Target
 
 PEERS: Final = {"autobahn": "autobahn", "websockets": "websockets"}  # in `bench.peers`, with the package that each needs
 CROSSBAR: Final = "crossbar"
-SPEAKS: Final[dict[str, tuple[Dialect, ...]]] = {"nexus": (JSON, WAMP), CROSSBAR: (WAMP,)}  # the others: JSON
+SPEAKS: Final[dict[str, tuple[Dialect, ...]]] = {"nexus": (JSON, WAMP, HISTORY), CROSSBAR: (WAMP,)}  # the others: JSON
 
 # The defaults, except for the rate limits of one connection and one subject, which a load generator is meant to exceed.
 SETTINGS: Final = {
@@ -54,10 +55,11 @@ class Subject:
         self.base = base
         self.tls = "wss" in variants
         self.redis = "redis" in variants
+        self.live = "live" in variants
         self.dialects = SPEAKS.get(base, (JSON,))
-        legal = {"nexus": {"wss", "redis"}} | {peer: {"wss"} for peer in (*PEERS, CROSSBAR)}
+        legal = {"nexus": {"wss", "redis", "live"}} | {peer: {"wss"} for peer in (*PEERS, CROSSBAR)}
         if base not in legal or not legal[base].issuperset(variants) or (self.switch and self.switch not in SWITCHES):
-            raise ValueError(f"no server {name!r}: {', '.join(legal)}, with -wss, nexus also with -redis and ~SWITCH")
+            raise ValueError(f"no server {name!r}: {', '.join(legal)}, with -wss, nexus also with -redis, -live and ~SWITCH")
         if self.switch and base != "nexus":
             raise ValueError(f"{name!r}: only nexus has switches")
 
@@ -91,6 +93,8 @@ class Subject:
             bus = run("redis", lambda port: [redis, "--bind", "127.0.0.1", "--port", str(port), "--save", ""])
             settings["NEXUS_BUS"] = f"redis://127.0.0.1:{bus.port}/0"
             pids = bus.pids
+        if self.live:
+            settings["NEXUS_HISTORY__COUNT"] = "0"
         if self.tls:
             settings["NEXUS_TLS__CERTIFICATE"], settings["NEXUS_TLS__KEY"] = certificate(directory)
         kind = "tls" if self.tls else "tcp"

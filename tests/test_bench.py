@@ -22,7 +22,7 @@ import pytest
 
 from bench import report, wire
 from bench.cells import CELLS
-from bench.dialects import JSON, WAMP, Dialect
+from bench.dialects import HISTORY, JSON, WAMP, Dialect
 from bench.errors import Inexact, Unable
 from bench.harm import registry
 from bench.harm.page import latest
@@ -39,6 +39,7 @@ from bench.scenarios.fanout import fanout
 from bench.scenarios.filters import filters
 from bench.scenarios.fleet import fleet
 from bench.scenarios.publications import publications
+from bench.scenarios.recovery import Returned, storm
 from bench.scenarios.requests import ping, telemetry
 from bench.stream import Stream
 from bench.subjects import Subject
@@ -66,11 +67,19 @@ FOR_JSON: dict[str, Scenario] = {
     "fleet": partial(fleet, agents=6, rate=20, watchers=2, commands=40),
 }
 FOR_WAMP: dict[str, Scenario] = {"calls": partial(calls, connections=5, window=8)}
-SCENARIOS = {**FOR_BOTH, **FOR_JSON, **FOR_WAMP}
+# Begins with a type that has no events, so it runs once for each server.
+FOR_HISTORY: dict[str, Scenario] = {"recovery": partial(storm, subscribers=10, missed=120)}
+SCENARIOS = {**FOR_BOTH, **FOR_JSON, **FOR_WAMP, **FOR_HISTORY}
+SPOKEN_IN: dict[Dialect, dict[str, Scenario]] = {
+    JSON: {**FOR_BOTH, **FOR_JSON},
+    WAMP: {**FOR_BOTH, **FOR_WAMP},
+    HISTORY: FOR_HISTORY,
+}
 
 SPOKEN: list[tuple[str, Dialect]] = [
     *((server, JSON) for server in ("nexus", "nexus-wss-redis", "autobahn", "websockets-wss")),
     *((server, WAMP) for server in ("nexus", "nexus-wss-redis")),
+    *((server, HISTORY) for server in ("nexus", "nexus-wss-redis")),
 ]
 
 
@@ -88,7 +97,7 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     [
         pytest.param((server, dialect), scenario, id=f"{server}-{dialect.name}-{scenario}")
         for server, dialect in SPOKEN
-        for scenario in (*FOR_BOTH, *(FOR_JSON if dialect is JSON else FOR_WAMP))
+        for scenario in SPOKEN_IN[dialect]
     ],
     indirect=["target"],
 )
@@ -186,6 +195,46 @@ def test_an_event_of_wamp_has_its_subscription_and_one_argument(wrong: object) -
     assert WAMP.event([36, 5, 1, {}, [7]], [33, 1, 5]) == 7
     with pytest.raises(Inexact, match="expected an event of subscription 5"):
         WAMP.event(wrong, [33, 1, 5])
+
+
+class Replaying:
+    """A link on which this comes."""
+
+    def __init__(self, recovered: bool, *events: bytes) -> None:
+        answer = {"type": "subscribed", "recovered": {"task.updated": recovered}}
+        self._data = wire.framed(msgspec.json.encode(answer)) + b"".join(map(wire.framed, events))
+
+    def receive(self) -> bytes:
+        return self._data
+
+    def frames(self, data: bytes) -> list[bytes]:
+        return [payload for _, payload in wire.cut(data)[0]]
+
+
+@pytest.mark.parametrize(
+    ("link", "complaint"),
+    [
+        (Replaying(False, b"1", b"2"), "not recovered"),
+        (Replaying(True, b"1", b"3"), "in place of"),
+        (Replaying(True, b"2"), "in place of"),
+        (Replaying(True, b"1", b"1", b"2"), "in place of"),
+        (Replaying(True, b"1", b"2", b"3"), "in place of"),
+    ],
+)
+def test_a_recovery_that_is_refused_or_not_exact_is_noticed(link: Any, complaint: str) -> None:
+    expected = wire.framed(b"1") + wire.framed(b"2")
+    exact: Any = Replaying(True, b"1", b"2")
+    assert Returned(exact, expected).take()
+    part: Any = Replaying(True, b"1")
+    assert not Returned(part, expected).take()
+    with pytest.raises(Inexact, match=complaint):
+        Returned(link, expected).take()
+
+
+def test_a_server_without_history_cannot_run_the_storm() -> None:
+    assert HISTORY not in Subject("autobahn").dialects
+    with Subject("nexus-live").running(None, HISTORY) as target, pytest.raises(Unable, match="keeps no history"):
+        storm(target, SHORT, subscribers=1, missed=1)
 
 
 def test_a_server_that_takes_the_upgrade_but_not_the_subprotocol_is_noticed() -> None:
