@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from copy import copy
+from functools import partial
 from random import SystemRandom
 from typing import Any, cast
 
@@ -35,6 +36,7 @@ from nexus_tw.realm.realm import Realm
 from nexus_tw.runtime.guard import Guard
 from nexus_tw.runtime.plugin_runner import PluginRunner
 from nexus_tw.runtime.turn import Turn
+from nexus_tw.runtime.walltime import wall
 from nexus_tw.store import parse_duration
 from nexus_tw.telemetry.intake import Announce, Telemetry
 from nexus_tw.transport.admission import Admission, Way
@@ -122,7 +124,7 @@ class Server:
         self.telemetry = realm.telemetry
 
         json = JsonDialect(
-            realm, settings.heartbeat, limits, metrics, reactor.seconds, lambda: secrets.token_urlsafe(12)
+            realm, settings.heartbeat, limits, metrics, partial(wall, reactor), lambda: secrets.token_urlsafe(12)
         )
         introductions = self._introductions = Introductions(
             settings.realms, settings.auth, settings.roles, authenticators, metrics, reactor, limits

@@ -33,6 +33,7 @@ from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.settings import Settings
 from nexus_tw.realm.authorization import procedure_of
 from nexus_tw.runtime import plugins
+from nexus_tw.runtime.walltime import keep_steady
 from nexus_tw.store import open_store
 from nexus_tw.transport.listening.endpoints import ListeningEndpoint, listener, plain
 from nexus_tw.transport.listening.listen import listen
@@ -52,6 +53,7 @@ def make(configuration: Configuration, twistd: MutableMapping[str, Any], reread:
     """
     from twisted.internet import reactor
 
+    keep_steady(reactor)
     settings = configuration.settings
     if settings.workers > 1:
         workers.check(settings)

@@ -17,6 +17,7 @@ from nexus_tw.app.sink import Stream
 from nexus_tw.model.errors import ConfigError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.settings import Settings
+from nexus_tw.runtime.walltime import keep_steady
 from nexus_tw.transport.listening.endpoints import listener
 
 logger = Logger()
@@ -25,6 +26,7 @@ logger = Logger()
 def main() -> None:
     """Serve until SIGTERM or the parent's end; exit with status 0, or with 1 if the start failed."""
     running: Any = reactor
+    keep_steady(reactor)
     charge, rest = workers.read_charge()
     settings = charge.settings
     metrics = Metrics()

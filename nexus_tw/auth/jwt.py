@@ -25,6 +25,7 @@ from nexus_tw.model.errors import ConfigError, Unauthorized
 from nexus_tw.model.policy import Principal, is_subject
 from nexus_tw.model.settings import Jwt, Role, redact
 from nexus_tw.net.https import check_address, https_reader
+from nexus_tw.runtime.walltime import wall
 
 # Seconds since the epoch that a double represents exactly; a later `exp` is nonsense, infinity included.
 _LATEST: Final = 2.0**53
@@ -96,7 +97,7 @@ class Issuer:
         return _object(verified["payload"])
 
     def _principal(self, claims: Mapping[str, Any]) -> Principal:
-        settings, now = self._settings, self._clock.seconds()
+        settings, now = self._settings, wall(self._clock)
         if claims.get("iss") != settings.issuer:
             raise InvalidToken("its iss is another")
         audience = claims.get("aud")

@@ -25,6 +25,7 @@ from nexus_tw.model.pattern_index import PatternIndex, some
 from nexus_tw.model.payloads import Payload
 from nexus_tw.model.positions import Position
 from nexus_tw.runtime.guard import Guard
+from nexus_tw.runtime.walltime import wall
 
 DECODED: Final = 1 << 20  # bytes of events in a turn whose decoded values are kept, each of which may be many times larger
 SWEEP: Final = 1.0  # s from one look for types whose events are past their age to the next, at least
@@ -123,7 +124,7 @@ class MemoryBroker:
     def _wake(self) -> None:
         self._turn = self._clock.callLater(0, self._deliver)
         if self._history is not None:
-            self._millis = int(self._clock.seconds() * 1000)
+            self._millis = int(wall(self._clock) * 1000)
             self._now = self._monotonic()
 
     def _deliver(self) -> None:

@@ -28,6 +28,7 @@ from nexus_tw.presence.agents import Announce, Presence
 from nexus_tw.runtime.client_log import ClientLog
 from nexus_tw.runtime.guard import Guard
 from nexus_tw.runtime.spread import Spread
+from nexus_tw.runtime.walltime import wall
 
 _guarded: Final = Guard(__name__, "An executor could not be told to stop a command")
 
@@ -297,7 +298,7 @@ class Executions:
         self._tell(command, execution.agent_id, state)
 
     def _tell(self, command: CommandRecord, agent_id: str | None, state: State) -> None:
-        timestamp = self._timestamps.text(self._clock.seconds())
+        timestamp = self._timestamps.text(wall(self._clock))
         event = TaskUpdated(command.id, command.name, state.value, timestamp, agent_id)
         self._announce("task.updated", msgspec.json.encode(event), command.account)
 

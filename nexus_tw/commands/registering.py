@@ -15,6 +15,7 @@ from nexus_tw.model.settings import Limits
 from nexus_tw.presence.agents import Presence
 from nexus_tw.pubsub.meta_events import Meta
 from nexus_tw.runtime.spread import Spread
+from nexus_tw.runtime.walltime import wall
 
 
 class Registrar:
@@ -110,7 +111,7 @@ class Registrar:
             self.lost(replaced)
         added = []
         for pattern in patterns:
-            registration, created = registry.add(peer, agent, pattern, invoke, self._clock.seconds())
+            registration, created = registry.add(peer, agent, pattern, invoke, wall(self._clock))
             self._meta.registered(peer, registration, created)
             added.append(registration)
             for namesake in registry.namesakes(peer, pattern):

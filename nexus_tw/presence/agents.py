@@ -20,6 +20,7 @@ from nexus_tw.model.names import check_name
 from nexus_tw.model.settings import Limits
 from nexus_tw.model.times import Timestamps
 from nexus_tw.runtime.spread import Spread
+from nexus_tw.runtime.walltime import wall
 
 Announce = Callable[[str, bytes, str], None]
 """Publishes an event of the server's own: its type, its JSON, and the account that caused it. Does not raise."""
@@ -136,6 +137,6 @@ class Presence:
         return list(self._peers)
 
     def _tell(self, peer: Peer, agent_id: str, status: Literal["online", "offline"]) -> None:
-        timestamp = self._timestamps.text(self._clock.seconds())
+        timestamp = self._timestamps.text(wall(self._clock))
         data = msgspec.json.encode(AgentStatus(agent_id, status, timestamp))
         self._announce("agent.status", data, peer.principal.account)

@@ -17,6 +17,7 @@ from nexus_tw.model.notices import BroadcastNotice
 from nexus_tw.model.times import Timestamps
 from nexus_tw.pubsub.arriving import Arrivals
 from nexus_tw.runtime.guard import Guard
+from nexus_tw.runtime.walltime import wall
 
 _guarded: Final = Guard(__name__, "A broadcast could not be handed to a client")
 
@@ -110,7 +111,7 @@ class Nodes:
                 tally.nodes = nodes
                 self._check(number)
 
-        spread = Spread(self._bus.node, number, data, self._timestamps.text(self._clock.seconds()))
+        spread = Spread(self._bus.node, number, data, self._timestamps.text(wall(self._clock)))
         self._bus.send(None, _encode(spread), sent)
 
     def tell_gap(self, event_type: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -25,6 +26,7 @@ from nexus_tw.pubsub.recorders import Recorders
 from nexus_tw.pubsub.recovery import Recovery
 from nexus_tw.pubsub.subscribing import Subscriptions
 from nexus_tw.runtime.spread import Spread
+from nexus_tw.runtime.walltime import wall
 
 
 class PubSub:
@@ -44,7 +46,7 @@ class PubSub:
     ) -> None:
         """`end_of_turn` calls its argument at the end of the reactor turn; `everybody` returns the peers that get
         broadcasts."""
-        self.hub = Hub(end_of_turn, metrics, clock.seconds)
+        self.hub = Hub(end_of_turn, metrics, partial(wall, clock))
         self.meta = Meta(self.hub)
         reads, recorders = Reads(bus, end_of_turn), Recorders(metrics)
         self.cursors = Cursors(bus, self.hub, reads, recorders, spread, clock, Bounds(history), metrics)

@@ -26,6 +26,7 @@ from nexus_tw.model.settings import Limits
 from nexus_tw.model.times import format_millis, parse_millis
 from nexus_tw.runtime.guard import Guard
 from nexus_tw.runtime.plugin_runner import PluginRunner
+from nexus_tw.runtime.walltime import wall
 from nexus_tw.telemetry.events import RECEIVED, received
 from nexus_tw.telemetry.ledger import Ledger
 from nexus_tw.telemetry.outages import Outage
@@ -90,7 +91,7 @@ class Telemetry:
 
     async def load(self) -> None:
         """Charge for what was stored before; the store has been started."""
-        await self._ledger.load(self._retention.since, self._clock.seconds())
+        await self._ledger.load(self._retention.since, wall(self._clock))
 
     def start(self) -> None:
         """Remove what is older than `retention` from now on; the store has been started."""
@@ -124,7 +125,7 @@ class Telemetry:
             principal.require("telemetry", agent_id)
             sent = bytes(metrics)
             flat = flatten(sent, self._depth)
-            now = int(self._clock.seconds() * 1000)
+            now = int(wall(self._clock) * 1000)
             millis = now if timestamp is None else self._measured(timestamp, now)
             size = _size(sent, flat)
             if self._held >= WAITING or self._held_bytes + size > WAITING_BYTES:

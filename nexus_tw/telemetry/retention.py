@@ -11,6 +11,7 @@ from twisted.internet.task import LoopingCall
 from nexus_tw.interfaces.plugins import IStore
 from nexus_tw.model.errors import NexusError
 from nexus_tw.runtime.plugin_runner import PluginRunner
+from nexus_tw.runtime.walltime import wall
 from nexus_tw.telemetry.outages import Outage
 
 PRUNE_EVERY: Final = 60.0  # s
@@ -33,7 +34,7 @@ class Retention:
     @property
     def since(self) -> float:
         """Return the time (s since the epoch) of the oldest sample that is kept; 0 if everything is."""
-        return self._clock.seconds() - self.seconds if self.seconds else 0.0
+        return wall(self._clock) - self.seconds if self.seconds else 0.0
 
     def start(self) -> None:
         """Remove old samples every minute from now on; the store has been started."""

@@ -23,6 +23,7 @@ from nexus_tw.model.settings import Limits
 from nexus_tw.protocols.frames import MANY
 from nexus_tw.runtime.guard import Guard
 from nexus_tw.runtime.turn import Turn
+from nexus_tw.runtime.walltime import wall
 from nexus_tw.transport.admission import Admitted
 from nexus_tw.transport.bucket import TokenBucket
 from nexus_tw.transport.connections import Connections, Full
@@ -372,7 +373,7 @@ class Conversation:
         if self.principal is None:
             return self.door.limits.auth
         expires = self.principal.expires
-        return None if expires is None else max(0.0, expires - self.door.clock.seconds())
+        return None if expires is None else max(0.0, expires - wall(self.door.clock))
 
     def _look(self, mark: float, looks: int) -> None:
         # Checks are counted, not seconds: after a pause of this process, input that arrived meanwhile has to be read first.

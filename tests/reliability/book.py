@@ -28,6 +28,7 @@ class Book:
     def __init__(self) -> None:
         self.acknowledged: dict[Stream, list[int]] = {}
         self.refused = 0
+        self.unannounced = 0  # of the server's own events, those that somebody missed and was not told of
         self.faults: list[str] = []
         self._at: dict[tuple[str, str], tuple[str, int]] = {}
 
@@ -52,11 +53,20 @@ class Book:
         if known != (source, number):
             self.fault(f"{event_type} has {known} and {(source, number)} at {position}")
 
-    def check(self, watchers: Iterable[Watcher]) -> None:
+    def check(self, watchers: Iterable[Watcher], announced: str = "") -> None:
+        """Find what each watcher has missed in silence. Events of the type `announced` are the server's own: what was
+        acknowledged is stored, and whether it was announced is counted only."""
         for watcher in watchers:
             for stream, numbers in self.acknowledged.items():
                 if stream[0] in watcher.types:
-                    watcher.check(stream, numbers)
+                    missed = watcher.missed(stream, numbers)
+                    if stream[0] == announced:
+                        self.unannounced += len(missed)
+                        continue
+                    for number in missed:
+                        self.fault(
+                            f"{watcher.name} was never sent {stream[1]} {number}, which was acknowledged, nor told of a gap"
+                        )
 
 
 class Watcher:
@@ -158,17 +168,19 @@ class Watcher:
 
     # ---
 
-    def check(self, stream: Stream, acknowledged: Iterable[int]) -> None:
-        """Every acknowledged event was seen, or lies in a gap."""
+    def missed(self, stream: Stream, acknowledged: Iterable[int]) -> list[int]:
+        """Return the acknowledged events that were neither seen nor lie in a gap."""
         if unsaid := self._unsaid.pop(stream[0], None):
             self.fault(f"was not told that nothing is missing in {stream[0]} at the beginning of {unsaid}")
         seen, gaps = self._seen.get(stream, []), self._gaps_before.get(stream, set())
         place = 0
+        missed = []
         for number in acknowledged:
             while place < len(seen) and seen[place] < number:
                 place += 1
             if (place == len(seen) or seen[place] != number) and place not in gaps:
-                self.fault(f"was never sent {stream[1]} {number}, which was acknowledged, nor told of a gap")
+                missed.append(number)
+        return missed
 
     def fault(self, text: str) -> None:
         self._book.fault(f"{self.name} {text}")

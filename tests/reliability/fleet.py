@@ -184,7 +184,7 @@ class Fleet:
     async def check(self) -> None:
         """Fails if anything was lost, repeated, misplaced or not told."""
         await self.settled()
-        self.book.check([one.watcher for one in self.subscribers])
+        self.book.check([one.watcher for one in self.subscribers], TELEMETRY)
         for sender in self.senders:
             sender.stop()
         for subscriber in self.subscribers:
@@ -211,6 +211,7 @@ class Fleet:
                 "refused": self.book.refused,
                 "samples acknowledged": samples,
                 "delivered": sum(watcher.events for watcher in watchers),
+                "announcements missed": self.book.unannounced,
                 "gaps told": sum(watcher.gaps for watcher in watchers),
                 "returns without a gap": sum(watcher.recoveries for watcher in watchers),
                 "ready after": [round(seconds, 2) for seconds in self.ready_after],

@@ -65,6 +65,16 @@ def test_a_silent_gap_is_found_by_position_and_by_what_was_acknowledged() -> Non
     assert "never sent p 2" in by_acknowledgement
 
 
+def test_what_was_missed_of_the_servers_own_events_is_counted() -> None:
+    case = Case()
+    case.acknowledge(1, 2, 3)
+    case.see(1)
+    case.see(3, "e:2")
+    case.book.faults.clear()
+    case.book.check([case.watcher], TYPE)
+    assert (case.book.faults, case.book.unannounced) == ([], 1)
+
+
 def test_a_duplicate_is_found_also_under_a_new_position() -> None:
     case = Case()
     case.see(1)

@@ -17,6 +17,7 @@ from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Role
 from nexus_tw.model.settings import WampCra as Settings
 from nexus_tw.model.times import format_millis
+from nexus_tw.runtime.walltime import wall
 
 WAMPCRA: Final = "wampcra"
 
@@ -77,7 +78,7 @@ class WampCra:
             "authmethod": WAMPCRA,
             "authprovider": _PROVIDER,
             "nonce": b64encode(self._random(_NONCE)).decode(),
-            "timestamp": format_millis(int(self._clock.seconds() * 1000)),
+            "timestamp": format_millis(int(wall(self._clock) * 1000)),
             "session": hello.session,
         }
         return _Signed(user, msgspec.json.encode(challenge).decode())

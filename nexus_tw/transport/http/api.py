@@ -20,6 +20,7 @@ from nexus_tw.model.settings import Limits
 from nexus_tw.model.times import Timestamps
 from nexus_tw.runtime.failures import forget_trace
 from nexus_tw.runtime.spread import Spread
+from nexus_tw.runtime.walltime import wall
 from nexus_tw.transport.http.answers import Answer, encode
 from nexus_tw.transport.http.exchange import Exchange
 from nexus_tw.transport.http.idempotency import Idempotency
@@ -63,10 +64,10 @@ class Api:
     def __init__(self, verbs: Verbs, limits: Limits, clock: IReactorTime, metrics: Metrics) -> None:
         self._verbs = verbs
         self._limits = limits
-        self._now = now = clock.seconds
+        self._clock = clock
         self._spread = Spread(clock)
         self._timestamps = Timestamps()
-        self._idempotency = Idempotency(now, metrics, limits)
+        self._idempotency = Idempotency(clock.seconds, metrics, limits)
 
     def routes(self) -> Routes:
         """Return the handlers of events and broadcasts."""
@@ -141,7 +142,7 @@ class Api:
 
         def ok(position: Position | None) -> None:
             at = msgspec.UNSET if position is None else position.text
-            done.callback(PublishedEvent(event.event_type, self._timestamps.text(self._now()), at))
+            done.callback(PublishedEvent(event.event_type, self._timestamps.text(wall(self._clock)), at))
 
         payload = Payload.of_value(bytes(event.data))
         self._verbs.publish(principal, event.event_type, payload, ok, done.callback)

@@ -27,6 +27,7 @@ from zope.interface import implementer
 
 from nexus_tw.model.errors import ConfigError
 from nexus_tw.model.settings import Tls
+from nexus_tw.runtime.walltime import wall
 from nexus_tw.transport.listening.tls_halves import HalfCloseable
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class Certificates:
 
     def _judge(self, certificate: x509.Certificate) -> None:
         """Warn about a certificate outside its validity, but use it: clients that pin it may still connect."""
-        now, member = self._clock.seconds(), self._members.certificate
+        now, member = wall(self._clock), self._members.certificate
         ends = certificate.not_valid_after_utc
         if certificate.not_valid_before_utc.timestamp() > now:
             begins = certificate.not_valid_before_utc.isoformat()

@@ -1,0 +1,27 @@
+"""Two kinds of time: the time of day, which somebody may set, and the reactor's, which only passes.
+
+A reactor of Twisted has one for both, so that after a step of the clock by an hour its timers would be an hour early or late.
+With `keep_steady` the reactor's own time, by which timers run and durations are measured, begins as the time of day and goes on
+steadily; `wall` returns the time of day.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+
+
+def keep_steady(reactor: Any) -> None:
+    """Make the reactor's time steady from now on."""
+    if not hasattr(reactor, "wall"):
+        began, monotonic = time.time() - time.monotonic(), time.monotonic
+        reactor.wall = time.time
+        reactor.seconds = lambda: began + monotonic()
+
+
+def wall(clock: IReactorTime) -> float:
+    """Return the time of day in seconds since the epoch. A clock that has one kind of time only tells that."""
+    now: float = getattr(clock, "wall", clock.seconds)()
+    return now
