@@ -158,14 +158,15 @@ class Link:
         return data
 
     def frames(self, data: bytes) -> list[bytes]:
-        """Return the text messages that `data` completes, without the server's heartbeat."""
+        """Return the text messages that `data` completes, without the server's heartbeat and without its notices that nothing
+        is missing."""
         data = self.rest + data
         found, used = wire.cut(data)
         self.rest = data[used:]
         texts = []
         for opcode, payload in found:
             if opcode == wire.TEXT:
-                if payload != b'{"type":"ping"}':
+                if payload != b'{"type":"ping"}' and not _is_well(payload):
                     texts.append(payload)
             elif opcode == wire.PING:
                 self.send(wire.masked(wire.FIN | wire.PONG, payload))
@@ -175,6 +176,10 @@ class Link:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def _is_well(payload: bytes) -> bool:
+    return payload.startswith(b'{"type":"continuity"') and decode(payload)["recovered"] is True
 
 
 def _kind(message: Message) -> object:

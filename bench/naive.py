@@ -16,7 +16,7 @@ import msgspec
 
 import nexus_tw.app.service
 import nexus_tw.protocols.native.session
-import nexus_tw.realm.realm
+import nexus_tw.pubsub.service
 import nexus_tw.transport.conversation
 import nexus_tw.transport.outbox
 from nexus_tw.interfaces.peers import Encoding
@@ -40,7 +40,7 @@ def without_direct() -> None:
 
 
 def without_turn() -> None:
-    _replace(nexus_tw.realm.realm, "Hub", ImmediateHub)
+    _replace(nexus_tw.pubsub.service, "Hub", ImmediateHub)
     _replace(nexus_tw.transport.conversation, "Outbox", ImmediateOutbox)
 
 
@@ -49,7 +49,7 @@ def without_cohorts() -> None:
 
 
 def without_groups() -> None:
-    _replace(nexus_tw.realm.realm, "Hub", AskingHub)
+    _replace(nexus_tw.pubsub.service, "Hub", AskingHub)
 
 
 def without_commit() -> None:
