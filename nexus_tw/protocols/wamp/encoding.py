@@ -41,14 +41,8 @@ class WampFrames:
             found = self._others[features] = WampFrames(self.codec, self._transport, self.frame, features)
         return found
 
-    def event(self, event: Event, subscription: Subscription) -> bytes:
-        return self._event(event, subscription, {})
-
-    def retained(self, event: Event, subscription: Subscription) -> bytes:
-        """Return a ready frame for a retained event, as `event` does for a live one."""
-        return self._event(event, subscription, {"retained": True})
-
-    def _event(self, event: Event, subscription: Subscription, details: dict[str, Any]) -> bytes:
+    def event(self, event: Event, subscription: Subscription, retained: bool = False) -> bytes:
+        details: dict[str, Any] = {"retained": True} if retained else {}
         if not subscription.pattern.exact:
             details["topic"] = event.type
         metadata = event.metadata

@@ -30,7 +30,7 @@ def subscribe(session: WampSession, message: Subscribe) -> None:
     def retained(events: Sequence[Event]) -> None:
         subscription = verbs.subscription(pattern)
         for event in events:
-            frame = session.encoding.retained(event, subscription)
+            frame = session.encoding.event(event, subscription, retained=True)
             if frame:
                 session.link.write(frame)
 
