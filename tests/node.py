@@ -145,7 +145,7 @@ class Node:
                 f"{name}: subscriptions": [subscriptions._clients, subscriptions._interests, subscriptions.lines._lines],
                 f"{name}: cursors": [
                     list(realm._cursors),
-                    realm._cursors._stalled,
+                    realm._cursors.filler._stalled,
                     realm._cursors.unplaced,
                     list(realm._cursors._recorders._index),
                 ],

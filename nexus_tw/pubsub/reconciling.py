@@ -15,7 +15,8 @@ from nexus_tw.model.errors import NexusError
 from nexus_tw.model.names import EVERYTHING, Pattern, is_reserved
 from nexus_tw.model.positions import Position
 from nexus_tw.pubsub.arriving import Arrivals
-from nexus_tw.pubsub.cursors import LIVE_ONLY, Cursor, Cursors
+from nexus_tw.pubsub.cursor import Cursor
+from nexus_tw.pubsub.cursors import LIVE_ONLY, Cursors
 from nexus_tw.pubsub.hub import Hub
 from nexus_tw.pubsub.reading import NO_EPOCH
 
@@ -73,7 +74,7 @@ class Reconciler:
         self._tell_live_only(wild)
         if not any(True for _ in self._cursors):
             self._tell_wild()
-        self._cursors.resume()
+        self._cursors.filler.resume()
         types = {cursor.event_type: None for cursor in self._cursors}
         types.update((pattern.text, None) for pattern in patterns if pattern.exact)
         asked = wild if len(wild) <= APART else [EVERYTHING]
@@ -91,7 +92,7 @@ class Reconciler:
                 self._arrivals.gap_under(pattern)
         for event_type in sorted(self._cursors.live_only):
             if self._hub.wanted(event_type) and self._cursors.get(event_type) is None:
-                self._cursors.tell_gap(event_type, None)
+                self._cursors.outlet.gap(event_type, None)
         self._cursors.live_only.clear()
 
     def _tops(self, number: int, types: Collection[str], tops: dict[str, Position] | NexusError) -> None:
@@ -111,11 +112,11 @@ class Reconciler:
             if cursor is not None:
                 self._cursors.drop(cursor)
             if self._hub.wanted(event_type):
-                self._cursors.tell_gap(event_type, None)
+                self._cursors.outlet.gap(event_type, None)
         elif cursor is None:
             if self._hub.wanted(event_type):
                 self._cursors.place(event_type, top)
-                self._cursors.tell_gap(event_type, top)
+                self._cursors.outlet.gap(event_type, top)
         else:
             fresh = self._is_fresh(event_type)
             cursor.lost = None  # what was told before was told to others
@@ -123,9 +124,9 @@ class Reconciler:
             if cursor.position != top or cursor.filling:
                 renewed = top.epoch if cursor.epoch != top.epoch else ""
                 self._left += 1
-                self._cursors.fill(cursor, partial(self._filled, self._round, cursor, renewed, fresh))
+                self._cursors.filler.fill(cursor, partial(self._filled, self._round, cursor, renewed, fresh))
             elif fresh:
-                self._cursors.tell_complete(cursor)
+                self._cursors.outlet.complete(cursor)
 
     def _filled(self, number: int, cursor: Cursor, renewed: str, fresh: bool) -> None:
         if number != self._round:
@@ -133,7 +134,7 @@ class Reconciler:
         if renewed and cursor.lost is not None and cursor.lost.epoch == renewed:
             self._tell_wild()  # whole types may have come and gone
         if fresh:
-            self._cursors.tell_complete(cursor)
+            self._cursors.outlet.complete(cursor)
         self._answered()
 
     def _tell_wild(self) -> None:
@@ -156,11 +157,11 @@ class Reconciler:
                 epoch = NO_EPOCH if self._is_fresh(event_type) else self._cursors.beginning(top.epoch)
                 if epoch == NO_EPOCH:
                     self._cursors.place(event_type, top)
-                    self._cursors.tell_gap(event_type, top)
+                    self._cursors.outlet.gap(event_type, top)
                 else:
                     cursor = self._cursors.place(event_type, Position(epoch, 0))
                     self._left += 1
-                    self._cursors.fill(cursor, partial(self._filled, self._round, cursor, "", False))
+                    self._cursors.filler.fill(cursor, partial(self._filled, self._round, cursor, "", False))
         self._answered()
 
     def _answered(self) -> None:

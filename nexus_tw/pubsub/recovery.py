@@ -8,93 +8,36 @@ without gap or duplicate, in order. If any missed event of a type is gone, the c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
-from nexus_tw.interfaces.peers import Fail, Peer
 from nexus_tw.interfaces.plugins import IBus
 from nexus_tw.interfaces.realm import Placed
 from nexus_tw.model.errors import INTERNAL, NexusError
-from nexus_tw.model.events import Event
-from nexus_tw.model.filters import Facts, Filter
 from nexus_tw.model.metrics import Metrics
-from nexus_tw.model.names import EVERYTHING, Pattern, is_reserved
-from nexus_tw.model.notices import ContinuityNotice
+from nexus_tw.model.names import Pattern, is_reserved
 from nexus_tw.model.positions import NOWHERE, Position
-from nexus_tw.pubsub.cursors import Cursor, Cursors
+from nexus_tw.pubsub.cursor import Cursor
+from nexus_tw.pubsub.cursors import Cursors
 from nexus_tw.pubsub.fan import Fan
-from nexus_tw.pubsub.groups import Bucket
-from nexus_tw.pubsub.holdings import Holding
+from nexus_tw.pubsub.joining import Joining
 from nexus_tw.pubsub.reading import NO_EPOCH, Catalogue, Past, Reads, likest
 from nexus_tw.pubsub.recorders import BYTES, Gap, Recorder, Recorders, type_of
+from nexus_tw.pubsub.replay import Replay
 from nexus_tw.runtime.guard import Guard
 from nexus_tw.runtime.spread import Spread
 
 UNSEEN: Final = 1024  # types unknown to one subscriber whose beginnings are read; for others a gap is reported
 WITNESSES: Final = 8  # epochs of a subscriber that reveal whether it has seen a type
 TRIES: Final = 3  # reads of one type for one subscriber
-STEP: Final = 65536  # bytes of missed events that a peer gets in one step
-PAUSE: Final = 0.05  # seconds until it is checked again whether a peer has read
-PATIENCE: Final = 200  # checks, after which it gets the next step anyway, and is closed if that is too much
 
 AWAY: Final = NexusError("bus_unavailable", "The event bus is away")
 
-Places = Mapping[str, Position]
-
 _TOLD: Final = -1  # of a broken recorder: the gap was reported to the peer
-_NOBODY: Final = Bucket(EVERYTHING, 0, 0)  # a recovering peer gets an event once, not once for each subscription
-
-_log: Final = Logger()
 _guarded: Final = Guard(__name__, "A subscriber could not be given its place in the history")
-
-
-class Joining:
-    """A peer that subscribes, with the callbacks for each step."""
-
-    __slots__ = ("condition", "fail", "holding", "join", "joined", "ok", "over", "patterns", "peer", "present", "since")
-
-    def __init__(
-        self,
-        peer: Peer,
-        patterns: list[Pattern],
-        condition: Filter | None,
-        since: Places | None,
-        holding: Holding,
-        present: Callable[[], bool],
-        ok: Callable[[Placed], None],
-        join: Callable[[], bool],
-        joined: Callable[[], None],
-        fail: Fail,
-        over: Callable[[], None],
-    ) -> None:
-        """`present` returns whether the peer is still there; `join` puts it into its cohort, unless it is gone; `joined` is
-        called after that and the answer to the client. `over` is called at the end of a recovery that took longer than
-        `Recovery.begin`."""
-        self.peer = peer
-        self.patterns = patterns
-        self.condition = condition
-        self.since = since
-        self.holding = holding
-        self.present = present
-        self.ok = ok
-        self.join = join
-        self.joined = joined
-        self.fail = fail
-        self.over = over
-
-    def finish(self, placed: Placed) -> None:
-        """Join and tell the client its positions: no event was missed."""
-        if self.join():
-            self.ok(placed)
-            self.joined()
-
-    def covers(self, event_type: str) -> bool:
-        """Return whether one of its patterns selects the type."""
-        return any(pattern.matches(event_type) and pattern.selects(event_type) for pattern in self.patterns)
 
 
 class Recovery:
@@ -152,6 +95,7 @@ class _Attempt:
         self._metrics = recovery.metrics
         self._joining = joining
         self._patterns = patterns
+        self._replay = Replay(joining, recovery.spread, recovery.clock, recovery.metrics)
         self._recorders: dict[Recorder, int] = {}  # and how many entries of each are done with
         self._recorded: list[Pattern] = []
         self._since: dict[str, Position] = {}
@@ -299,7 +243,7 @@ class _Attempt:
                 if cursor is None:
                     self._read(name)
                 else:
-                    self._cursors.fill(cursor, partial(self._retry, name))
+                    self._cursors.filler.fill(cursor, partial(self._retry, name))
             return
         exact = [pattern.text for pattern in self._patterns if pattern.exact]
         names = dict.fromkeys((*self._since, *self._followed, *self._tops, *exact))
@@ -308,7 +252,7 @@ class _Attempt:
         if nowhere:  # it will be known once the gap is filled, or told
             self._left = len(nowhere)
             for cursor in nowhere:
-                self._cursors.fill(cursor, self._answered)
+                self._cursors.filler.fill(cursor, self._answered)
             return
         positions: dict[str, Position] = {}
         recovered = dict.fromkeys(self._without, False)
@@ -341,13 +285,13 @@ class _Attempt:
         if missed:
             self._told = True
             self._joining.ok(placed)
-            self._recovery.spread.work(self._run(self._replay([*unknown, *missed])))
+            self._replay.begin([*unknown, *missed], self._passed, self._replayed)
         else:
             self._told = True
             self._stop_recording()
             self._joining.finish(placed)
             if unknown and self._joining.present():
-                self._joining.peer.deliver(b"".join(map(self._frame, unknown)))
+                self._joining.peer.deliver(b"".join(map(self._replay.frame, unknown)))
             self._end()
 
     def _retry(self, name: str) -> None:
@@ -363,7 +307,7 @@ class _Attempt:
         if not past.recovered or self._tries[name] >= TRIES:
             return True
         if cursor is None:
-            return not self._cursors.place_at_top(name, past.top).filling
+            return self._cursors.place_at_top(name, past.top).filling is None
         if cursor.epoch != past.top.epoch or (cursor.filling and cursor.offset < past.top.offset):
             return False
         if cursor.offset >= past.top.offset:
@@ -433,83 +377,17 @@ class _Attempt:
                 positions[name] = Position(cursor.epoch, 0) if recovered[name] else cursor.position
                 missed += events if recovered[name] else ()
 
-    # --- replay
-
-    def _run(self, steps: Iterator[bool]) -> Iterator[None]:
-        """Run these steps; a step that yields True requests a pause."""
-        for pause in steps:
-            if pause:
-                self._recovery.clock.callLater(PAUSE, lambda: self._recovery.spread.work(self._run(steps)))
-                return
-            yield
-
-    def _replay(self, missed: list[Fan | Gap]) -> Iterator[bool]:
-        """Deliver the missed events to the peer, and those that pass meanwhile, until it can join."""
-        joining = self._joining
-        passed = False
+    def _replayed(self) -> None:
+        """Join: the peer has all events that it missed."""
+        self._stop_recording()
         try:
-            while missed:
-                for frames in self._frames(missed, passed):
-                    looks = 0
-                    while joining.present() and not joining.peer.room(len(frames)) and looks < PATIENCE:
-                        looks += 1
-                        yield True
-                    if not joining.present():
-                        break
-                    joining.peer.deliver(frames)
-                    yield False
-                missed, passed = self._passed() if joining.present() else [], True
-            self._stop_recording()
-            if joining.join():
-                joining.joined()
+            if self._joining.join():
+                self._joining.joined()
         except Exception:
-            joining.peer.close(INTERNAL)  # it has lost events
+            self._joining.peer.close(INTERNAL)  # it gets no more events
             raise
         finally:
             self._end()
-
-    def _frames(self, missed: list[Fan | Gap], passed: bool) -> Iterator[bytes]:
-        """Yield the frames of what the peer gets of this, some together; of what has `passed`, by all its subscriptions."""
-        frames: list[bytes] = []
-        size = 0
-        for entry in missed:
-            frame = self._frame(entry, passed)
-            frames.append(frame)
-            size += len(frame)
-            if size >= STEP:
-                yield b"".join(frames)
-                frames, size = [], 0
-        if size:
-            yield b"".join(frames)
-
-    def _frame(self, entry: Fan | Gap, passed: bool = False) -> bytes:
-        peer = self._joining.peer
-        encoding = peer.encoding
-        if isinstance(entry, Gap):
-            return encoding.notice(ContinuityNotice(entry.event_type, entry.position))
-        event = entry.event
-        rule = None if event.metadata is None else event.metadata.rule
-        if rule is not None and not rule.admits(peer):
-            return b""
-        try:
-            if not self._wants(event, passed):
-                return b""
-            frame = entry.frame(encoding, _NOBODY)
-        except Exception:
-            _log.failure("An event that a client missed could not be encoded")
-            return entry.gap(encoding)
-        if frame:
-            self._metrics.events_replayed += 1
-        return frame
-
-    def _wants(self, event: Event, passed: bool) -> bool:
-        joining, condition = self._joining, self._joining.condition
-        if condition is None and joining.covers(event.type):
-            return True
-        facts = Facts(event.payload.value)
-        if condition is not None and condition.matches(facts) and joining.covers(event.type):
-            return True
-        return passed and joining.holding.wants(event.type, facts)
 
     def _passed(self) -> list[Fan | Gap]:
         """Return the entries recorded since the last call."""

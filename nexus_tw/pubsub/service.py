@@ -53,7 +53,7 @@ class PubSub:
         recovery = Recovery(bus, self.cursors, reads, recorders, spread, clock, metrics)
         self.subscriptions = Subscriptions(bus, self.hub, limits, metrics, self.meta, self.cursors, recovery)
         self.arrivals = Arrivals(self.hub, self.subscriptions, roster, metrics)
-        self.cursors.start(self.arrivals)
+        self.cursors.outlet.start(self.arrivals)
         self.nodes = Nodes(bus, clock, everybody, self.arrivals, self.cursors.gap)
         self.publications = Publications(bus, limits, metrics, self.nodes.tell_gap)
         self.reconciler = Reconciler(bus, self.hub, self.cursors, self.arrivals, history.everything)

@@ -23,9 +23,10 @@ from nexus_tw.pubsub.cursors import Cursors
 from nexus_tw.pubsub.groups import Bucket, Subscriber
 from nexus_tw.pubsub.holdings import Holding
 from nexus_tw.pubsub.hub import Hub
+from nexus_tw.pubsub.joining import Joining, Places
 from nexus_tw.pubsub.meta_events import Meta
 from nexus_tw.pubsub.order import Lines
-from nexus_tw.pubsub.recovery import AWAY, Joining, Places, Recovery
+from nexus_tw.pubsub.recovery import AWAY, Recovery
 from nexus_tw.runtime.guard import Guard
 
 WILDCARDS: Final = 32768  # patterns of a realm and process; Redis compares all of them with every published event

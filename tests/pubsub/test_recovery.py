@@ -12,17 +12,18 @@ from twisted.internet.task import Clock
 from nexus_tw.bus.bounds import Bounds
 from nexus_tw.interfaces.peers import Subscription
 from nexus_tw.interfaces.realm import Placed, SubscribeReply, SubscribeRequest
-from nexus_tw.model.errors import NexusError
+from nexus_tw.model.errors import INTERNAL, NexusError
 from nexus_tw.model.events import Event, EventMetadata, Rule, encode_metadata
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.positions import Position
 from nexus_tw.model.settings import History, Kept, Limits
 from nexus_tw.presence.sessions import Roster
-from nexus_tw.pubsub.cursors import AGAIN, TRIES, Cursors
+from nexus_tw.pubsub.cursors import Cursors
+from nexus_tw.pubsub.filling import AGAIN, TRIES
 from nexus_tw.pubsub.hub import Hub
 from nexus_tw.pubsub.reading import Reads
 from nexus_tw.pubsub.recorders import Recorders
-from nexus_tw.pubsub.recovery import PATIENCE, PAUSE, STEP
+from nexus_tw.pubsub.replay import PATIENCE, PAUSE, STEP
 from nexus_tw.pubsub.service import PubSub
 from nexus_tw.runtime.spread import Spread
 from nexus_tw.runtime.turn import Turn
@@ -197,6 +198,22 @@ def test_one_that_goes_while_it_recovers_leaves_nothing(world: World, peer: Reco
     assert (world.metrics.recovery_buffered, world.metrics.cursors) == (0, 0)
 
 
+def test_one_whose_replay_fails_is_closed_and_leaves_nothing(
+    world: World, peer: RecordingPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_size: int) -> bool:
+        raise ValueError("broken")
+
+    monkeypatch.setattr(peer, "room", fail)
+    world.put("a", b"1")
+    world.subscribe(peer, "a", since={"a": "t0.a:0"})
+    world.turn()
+    assert peer.closed == [INTERNAL] and peer.delivered == []
+    world.pubsub.subscriptions.gone(peer)
+    assert world.bus.subscribed == set()
+    assert (world.metrics.recovery_buffered, world.metrics.cursors) == (0, 0)
+
+
 def test_of_too_many_types_a_plain_subscriber_gets_no_positions_and_one_that_recovers_is_refused(
     world: World, peer: RecordingPeer
 ) -> None:
@@ -272,7 +289,7 @@ def test_what_comes_twice_or_late_is_delivered_once(world: World, peer: Recordin
 def test_if_too_much_waits_the_history_is_read_once_more(world: World, peer: RecordingPeer) -> None:
     world.subscribe(peer, "a")
     world.past.at_once = False
-    world.pubsub.cursors._room = 2000
+    world.pubsub.cursors.filler._room = 2000
     world.put("a", *(b"%d" % number for number in range(1, 20)))
     world.bus.live.popleft()
     world.turn()
