@@ -170,6 +170,8 @@ class Node:
             wire.drop()
         await until(lambda: all(wire.over for wire in self.wires))
         await self.connected(0)
+        # The end of a plain HTTP connection arrives on its own.
+        await until(lambda: not self.server.connections.visits)
         realms: list[Any] = list(self.server.realms.values())
         await until(lambda: not any(len(realm._spread) for realm in realms))
         left = self.left()
