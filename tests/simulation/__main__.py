@@ -26,8 +26,9 @@ def main() -> int:
         if failure is not None:
             print(failure)
             return 1
-        if (seed + 1) % 1000 == 0:
-            print(f"{seed + 1 - options.first} seeds, up to {seed}: nothing was violated", flush=True)
+        done = seed + 1 - options.first
+        if done % 1000 == 0 or done == options.seeds:
+            print(f"{done} seeds, up to {seed}: nothing was violated", flush=True)
     return 0
 
 

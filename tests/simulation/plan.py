@@ -24,9 +24,6 @@ class Step(NamedTuple):
     what: str
     arguments: tuple[Any, ...] = ()
 
-    def __repr__(self) -> str:
-        return f"{self.at:8.3f} {self.what} {' '.join(map(str, self.arguments))}"
-
 
 class Plan(NamedTuple):
     """A run."""

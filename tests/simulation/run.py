@@ -11,7 +11,7 @@ from zope.interface import implementer
 from tests.simulation.fleet import Fleet, MakeServer
 from tests.simulation.judge import Violation
 from tests.simulation.nodes import MakeCore
-from tests.simulation.plan import Plan, Step, plan
+from tests.simulation.plan import Plan, plan
 from tests.simulation.server import Server
 
 STEPS: Final = 70  # of a run, about
@@ -19,19 +19,18 @@ TOLD: Final = 40  # lines of a story, the last ones
 
 
 class Failure(NamedTuple):
-    """A seed in which a promise was not kept: what was violated, and how it came to that."""
+    """A run in which a promise was not kept: what was violated, a short plan that does it, and how it came to that."""
 
-    seed: int
     what: str
-    steps: tuple[Step, ...]
+    plan: Plan
     story: list[str]
 
     def __str__(self) -> str:
-        steps = "\n".join(map(repr, self.steps))
+        steps = "\n".join([f"{step.at:8.3f} {step.what} {' '.join(map(str, step.arguments))}" for step in self.plan.steps])
         left_out = len(self.story) - TOLD
         story = "\n".join(self.story[-TOLD:])
         told = f"(the last {TOLD} lines of {len(self.story)})\n" if left_out > 0 else ""
-        return f"seed {self.seed}: {self.what}\nsteps that matter:\n{steps}\nstory:\n{told}{story}"
+        return f"seed {self.plan.seed}: {self.what}\nsteps that matter:\n{steps}\nstory:\n{told}{story}"
 
 
 @implementer(ILogObserver)
@@ -53,8 +52,7 @@ class Simulation:
 
     def violation(self, seed: int) -> str | None:
         """What is violated in the run of that seed."""
-        violation, _ = self._attempt(plan(seed, self._steps))
-        return None if violation is None else str(violation)
+        return self.of(plan(seed, self._steps))
 
     def told(self, seed: int) -> tuple[str | None, list[str]]:
         """The same, and all that happened."""
@@ -69,7 +67,12 @@ class Simulation:
             return None
         short = self._shortened(whole, violation.promise)
         shorter, story = self._attempt(short, told=True)
-        return Failure(seed, str(shorter), short.steps, story)
+        return Failure(str(shorter), short, story)
+
+    def of(self, plan: Plan) -> str | None:
+        """What is violated in this run."""
+        violation, _ = self._attempt(plan)
+        return None if violation is None else str(violation)
 
     def _attempt(self, attempted: Plan, told: bool = False) -> tuple[Violation | None, list[str]]:
         fleet = Fleet(attempted, self._core, self._server, told)
