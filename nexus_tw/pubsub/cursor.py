@@ -44,12 +44,13 @@ class Filling:
 class Cursor:
     """The position of this node in the history of one type."""
 
-    __slots__ = ("due", "epoch", "event_type", "filling", "held", "left", "lost", "mark", "offset", "used")
+    __slots__ = ("due", "epoch", "event_type", "filling", "held", "left", "lost", "mark", "offset", "seen", "used")
 
     def __init__(self, event_type: str, position: Position) -> None:
         self.event_type = event_type
         self.epoch, self.offset = position
         self.used = True
+        self.seen = False  # events of an epoch before this one were delivered
         self.held = True  # until it is dropped
         self.filling: Filling | None = None
         self.lost: Position | None = None  # the last position up to which a gap was reported

@@ -178,12 +178,13 @@ class Filler:
             return
         if past.recovered:
             yield from self._deliver(cursor, filling, past)
-        elif not cursor.offset and cursor.epoch != past.top.epoch and past.top.offset:
+        elif not cursor.offset and not cursor.seen and cursor.epoch != past.top.epoch and past.top.offset:
             # Nobody here has seen any event of it: what the new epoch has is delivered behind the gap.
             self._outlet.lost(cursor, Position(past.top.epoch, 0))
             self._ask(cursor, filling)
             return
         else:
+            cursor.seen = cursor.seen or cursor.offset > 0
             self._outlet.lost(cursor, filling.after_gap(past.top))
         yield from self._drain(cursor, filling)
         if cursor.filling is not filling:
