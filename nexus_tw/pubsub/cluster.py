@@ -1,4 +1,8 @@
-"""Messages between nodes over the bus, apart from events: broadcasts and gaps."""
+"""Messages between nodes over the bus, apart from events: broadcasts and gaps.
+
+A message reaches the nodes that are connected at that moment. So a node that comes back says for how long it was away, and the
+others repeat to it the gaps that they told meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,8 @@ _guarded: Final = Guard(__name__, "A broadcast could not be handed to a client")
 ANY: Final = ""  # event type of a gap that concerns more types than are kept one by one
 GAPS: Final = 1024  # types of lost events that are kept until every node has been told
 AGAIN: Final = 0.25  # seconds until a gap that the bus refused is sent again
+UNNOTICED: Final = 5.0  # seconds for which a node may have been away before it noticed
+OVERLAP: Final = 0.5  # seconds for which it may have missed messages after it was back by its own clock
 PATIENCE: Final = 2.0  # seconds to wait for the other nodes' numbers of recipients of a broadcast
 
 
@@ -50,8 +56,18 @@ class Gap(msgspec.Struct, tag="gap", gc=False):
     event_type: str
 
 
+class Back(msgspec.Struct, tag="back", gc=False):
+    """The node `origin` was away, from `lost` seconds ago until `back` seconds ago. With `answer` it may have missed the same
+    message of others, as it has just come back."""
+
+    origin: str
+    lost: float
+    back: float
+    answer: bool
+
+
 _encode: Final = msgspec.json.Encoder().encode
-_decode: Final = msgspec.json.Decoder(Spread | Reached | Gap).decode
+_decode: Final = msgspec.json.Decoder(Spread | Reached | Gap | Back).decode
 
 
 class _Tally:
@@ -92,6 +108,9 @@ class Nodes:
         self._number = 0
         self._gaps: dict[str, None] = {}  # event types of gaps not sent yet
         self._telling: IDelayedCall | None = None
+        self._told_at: dict[str, float] = {}  # when gaps were told last, by event type
+        self._lost_at: float | None = None  # when the last outage began, and when it ended
+        self._back_at: float | None = None
 
     def broadcast(self, data: msgspec.Raw, ok: Callable[[int], None], fail: Fail) -> None:
         """Send JSON to all clients of all nodes; `ok` gets the number of recipients on nodes that answered in time."""
@@ -140,8 +159,34 @@ class Nodes:
         if isinstance(nodes, NexusError):
             self._gaps[event_type] = None
             self._schedule(AGAIN)
+            return
+        if len(self._told_at) >= GAPS and event_type not in self._told_at:
+            self._told_at.clear()
+            event_type = ANY
+        self._told_at[event_type] = self._clock.seconds()
+
+    def _say_back(self, node: str | None) -> None:
+        """Tell one node, or all, when this one was away."""
+        if self._lost_at is not None and self._back_at is not None:
+            now = self._clock.seconds()
+            back = Back(self._bus.node, now - self._lost_at, now - self._back_at, node is None)
+            self._bus.send(node, _encode(back), lambda _nodes: None)
+
+    def _repeat(self, back: Back) -> None:
+        """Another node was away: repeat the gaps that it may have missed."""
+        now = self._clock.seconds()
+        first, last = now - back.lost - UNNOTICED, now - back.back + OVERLAP
+        for event_type, told in list(self._told_at.items()):
+            if first <= told <= last:
+                self._bus.send(back.origin, _encode(Gap(event_type)), lambda _nodes: None)
+        if back.answer and self._back_at is not None and self._back_at >= first:
+            self._say_back(back.origin)
 
     # --- from the bus
+
+    def lost(self) -> None:
+        """The bus is unreachable."""
+        self._lost_at, self._back_at = self._clock.seconds(), None
 
     def message(self, body: bytes) -> None:
         """Handle a message of another node, or of this one."""
@@ -165,10 +210,14 @@ class Nodes:
                 self._arrivals.gap_anywhere()
             else:
                 self._gap(message.event_type)
+        elif type(message) is Back and message.origin != self._bus.node:
+            self._repeat(message)
 
     def restored(self) -> None:
-        """Send the gaps that could not be sent while the bus was unreachable."""
+        """Send the gaps that could not be sent while the bus was unreachable, and ask for those of others."""
+        self._back_at = self._clock.seconds()
         self._tell_gaps()
+        self._say_back(None)
 
     # ---
 

@@ -15,12 +15,18 @@ class Listener:
         self.event = cursors.event
         self.carried = cursors.carried
         self.message = nodes.message
-        self.lost = reconciler.lost
         self._publications = publications
         self._nodes = nodes
         self._reconciler = reconciler
 
+    def lost(self) -> None:
+        self._nodes.lost()
+        self._reconciler.lost()
+
     def restored(self) -> None:
-        # Gaps first: a queued event must not arrive before the notice that earlier ones are missing.
+        self._reconciler.restored(self._caught_up)
+
+    def _caught_up(self) -> None:
+        # Gaps after what was missed and before what waited: they are told as behind the one, and the other follows them.
         self._nodes.restored()
-        self._reconciler.restored(self._publications.restored)
+        self._publications.restored()

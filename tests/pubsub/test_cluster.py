@@ -320,3 +320,75 @@ def test_gaps_of_too_many_types_become_one_of_any(clock: Clock, monkeypatch: pyt
         clock.advance(0)
     told = b"".join(peer.delivered)
     assert told.count(b"continuity") == 2 and b'"x"' in told and b'"y.*"' in told
+
+
+def sent_to(bus: HandBus, kind: str) -> list[tuple[str | None, Any]]:
+    messages = [(node, msgspec.json.decode(body)) for node, body in bus.sent]
+    return [(node, message) for node, message in messages if message["type"] == kind]
+
+
+def back(lost: float, back: float = 0, answer: bool = True) -> bytes:
+    return msgspec.json.encode({"type": "back", "origin": "other", "lost": lost, "back": back, "answer": answer})
+
+
+def test_a_node_that_comes_back_says_how_long_it_was_away(clock: Clock) -> None:
+    bus = HandBus()
+    node = Node(clock, bus)
+    node.listener.lost()
+    clock.advance(7)
+    node.listener.restored()
+    assert sent_to(bus, "back") == [(None, {"type": "back", "origin": bus.node, "lost": 7, "back": 0, "answer": True})]
+
+
+def test_gaps_that_were_told_while_another_node_was_away_are_repeated_to_it_alone(clock: Clock) -> None:
+    bus = HandBus()
+    node = Node(clock, bus)
+    for event_type in ("before", "meanwhile"):
+        node.nodes.tell_gap(event_type)
+        clock.advance(0)
+        clock.advance(100)
+    bus.sent.clear()
+    node.nodes.message(back(lost=150))
+    assert bus.sent == [("other", a_gap("meanwhile"))]
+    bus.sent.clear()
+    node.nodes.message(back(lost=150, back=120))
+    assert bus.sent == [], "it was back before"
+
+
+def test_two_nodes_that_come_back_one_after_the_other_learn_of_each_others_gaps(clock: Clock) -> None:
+    """The first one's messages reach nobody; it answers the second one, which may have told gaps before it was lost itself."""
+    bus = HandBus()
+    node = Node(clock, bus)
+    node.listener.lost()
+    clock.advance(3)
+    node.listener.restored()
+    clock.advance(1)
+    bus.sent.clear()
+    node.nodes.message(back(lost=2))
+    ((to, message),) = sent_to(bus, "back")
+    assert (to, message["lost"], message["back"], message["answer"]) == ("other", 4, 1, False)
+    bus.sent.clear()
+    node.nodes.message(back(lost=2, answer=False))
+    assert not bus.sent, "an answer is not answered"
+
+
+def test_a_node_does_not_answer_itself(clock: Clock) -> None:
+    bus = HandBus()
+    node = Node(clock, bus)
+    node.nodes.tell_gap("a")
+    clock.advance(0)
+    bus.sent.clear()
+    node.nodes.message(back(lost=9).replace(b"other", bus.node.encode()))
+    assert not bus.sent
+
+
+def test_remembered_gaps_of_too_many_types_become_one_of_any(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GAPS", 3)
+    bus = HandBus()
+    node = Node(clock, bus)
+    for number in range(5):
+        node.nodes.tell_gap(f"t{number}")
+        clock.advance(0)
+    bus.sent.clear()
+    node.nodes.message(back(lost=9))
+    assert (("other", a_gap(ANY)) in bus.sent) and len(bus.sent) <= 3

@@ -65,7 +65,8 @@ def test_gaps_that_the_bus_could_not_take_are_told_to_every_node_before_an_event
     assert told == []
     bus.available = True
     listener.restored()
-    assert told == [b'{"type":"gap","event_type":"a"}', b"1"]
+    back = b'{"type":"back","origin":"%b","lost":0.0,"back":0.0,"answer":true}' % bus.node.encode()
+    assert told == [b'{"type":"gap","event_type":"a"}', back, b"1"]
 
 
 def test_every_node_gets_an_event_once_and_in_the_same_order() -> None:

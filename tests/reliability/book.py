@@ -28,7 +28,7 @@ class Book:
     def __init__(self) -> None:
         self.acknowledged: dict[Stream, list[int]] = {}
         self.refused = 0
-        self.unannounced = 0  # of the server's own events, those that somebody missed and was not told of
+        self.unannounced = 0  # of the server's own events, those that somebody missed and was told of later
         self.faults: list[str] = []
         self._at: dict[tuple[str, str], tuple[str, int]] = {}
 
@@ -54,15 +54,15 @@ class Book:
             self.fault(f"{event_type} has {known} and {(source, number)} at {position}")
 
     def check(self, watchers: Iterable[Watcher], announced: str = "") -> None:
-        """Find what each watcher has missed in silence. Events of the type `announced` are the server's own: what was
-        acknowledged is stored, and whether it was announced is counted only."""
+        """Find what each watcher has missed in silence. Of events of the type `announced`, which are the server's own, a gap
+        may be told later than the next one."""
         for watcher in watchers:
             for stream, numbers in self.acknowledged.items():
                 if stream[0] in watcher.types:
-                    missed = watcher.missed(stream, numbers)
+                    missed, silently = watcher.missed(stream, numbers)
                     if stream[0] == announced:
                         self.unannounced += len(missed)
-                        continue
+                        missed = silently
                     for number in missed:
                         self.fault(
                             f"{watcher.name} was never sent {stream[1]} {number}, which was acknowledged, nor told of a gap"
@@ -88,6 +88,7 @@ class Watcher:
         # By stream, before which numbers there was a gap: the places in the list above.
         self._gaps_before: dict[Stream, set[int]] = {}
         self._gaps_at: dict[Stream, int] = {}
+        self._gaps_told: dict[Stream, list[int]] = {}  # with each of the events seen, how many gaps of its type came before
 
     @property
     def since(self) -> dict[str, str] | None:
@@ -139,6 +140,7 @@ class Watcher:
             self._gaps_at[stream] = gaps
             self._gaps_before.setdefault(stream, set()).add(len(seen))
         seen.append(number)
+        self._gaps_told.setdefault(stream, []).append(gaps)
 
     def continuity(self, message: Message) -> None:
         name, text = message["eventType"], message.get("position")
@@ -168,19 +170,24 @@ class Watcher:
 
     # ---
 
-    def missed(self, stream: Stream, acknowledged: Iterable[int]) -> list[int]:
-        """Return the acknowledged events that were neither seen nor lie in a gap."""
+    def missed(self, stream: Stream, acknowledged: Iterable[int]) -> tuple[list[int], list[int]]:
+        """Return the acknowledged events that were neither seen nor lie in a gap, and those of them after which no gap was told
+        at all."""
         if unsaid := self._unsaid.pop(stream[0], None):
             self.fault(f"was not told that nothing is missing in {stream[0]} at the beginning of {unsaid}")
         seen, gaps = self._seen.get(stream, []), self._gaps_before.get(stream, set())
         place = 0
-        missed = []
+        missed: list[int] = []
+        silently: list[int] = []
         for number in acknowledged:
             while place < len(seen) and seen[place] < number:
                 place += 1
             if (place == len(seen) or seen[place] != number) and place not in gaps:
                 missed.append(number)
-        return missed
+                told = self._gaps_told[stream][place - 1] if place else 0
+                if told == self._gaps.get(stream[0], 0):
+                    silently.append(number)
+        return missed, silently
 
     def fault(self, text: str) -> None:
         self._book.fault(f"{self.name} {text}")

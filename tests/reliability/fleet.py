@@ -211,7 +211,7 @@ class Fleet:
                 "refused": self.book.refused,
                 "samples acknowledged": samples,
                 "delivered": sum(watcher.events for watcher in watchers),
-                "announcements missed": self.book.unannounced,
+                "announcements told missing later": self.book.unannounced,
                 "gaps told": sum(watcher.gaps for watcher in watchers),
                 "returns without a gap": sum(watcher.recoveries for watcher in watchers),
                 "ready after": [round(seconds, 2) for seconds in self.ready_after],
