@@ -60,7 +60,8 @@ class Cursors:
         self._most = most
         self._cursors: dict[str, Cursor] = {}
         self.whole = True  # no cursor was dropped since this was set
-        self.live_only: set[str] = set()  # types without history whose events were delivered
+        self.live_only: set[str] = set()  # types without history whose events were delivered since the bus was away
+        self.missing: set[str] = set()  # those before, of which no gap was reported yet
         # Epochs known before an outage, while it is unknown which types had their first event during it: types without a cursor
         # are then read from their beginning. Otherwise None.
         self.witnesses: Collection[str] | None = None
@@ -128,6 +129,9 @@ class Cursors:
         """Return whether to deliver the first event of a type that has no cursor."""
         wanted = self._hub.wanted(event_type)
         if position is None:
+            if wanted and event_type in self.missing:  # the link is there again, and an event came before the reconciliation
+                self.missing.discard(event_type)
+                self.outlet.gap(event_type, None)
             if wanted and event_type not in self.live_only and len(self.live_only) <= LIVE_ONLY:
                 self.live_only.add(event_type)
         elif wanted and (self.witnesses is not None or (self.whole and position.offset > 1)):
@@ -216,6 +220,9 @@ class Cursors:
         """The bus is away: what arrived during a gap may be gone from the history that it has when it comes back."""
         for cursor in self:
             self.filler.forget(cursor)
+        if len(self.missing) <= LIVE_ONLY:
+            self.missing |= self.live_only
+        self.live_only.clear()
 
     # ---
 

@@ -87,13 +87,13 @@ class Reconciler:
 
     def _tell_live_only(self, wild: Iterable[Pattern]) -> None:
         """Types without history have lost what was published."""
-        if not self._keeps_all or len(self._cursors.live_only) > LIVE_ONLY:
+        missing, self._cursors.missing = self._cursors.missing, set()
+        if not self._keeps_all or len(missing) > LIVE_ONLY:
             for pattern in wild:
                 self._arrivals.gap_under(pattern)
-        for event_type in sorted(self._cursors.live_only):
+        for event_type in sorted(missing):
             if self._hub.wanted(event_type) and self._cursors.get(event_type) is None:
                 self._cursors.outlet.gap(event_type, None)
-        self._cursors.live_only.clear()
 
     def _tops(self, number: int, types: Collection[str], tops: dict[str, Position] | NexusError) -> None:
         if number != self._round or isinstance(tops, NexusError):
