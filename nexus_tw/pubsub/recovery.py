@@ -273,6 +273,8 @@ class _Attempt:
                 positions[name] = cursor.position
         for name, since in self._followed.items():
             recovered[name] = name in positions and (positions[name] == since or holding.has_had(name, since))
+            if recovered[name]:
+                holding.remember(name, since)
         self._born(positions, recovered, missed)
         unknown = [Gap(one.pattern.text, None) for one in self._recorders if one.broken and not one.pattern.exact]
         if missed:
