@@ -209,7 +209,7 @@ class Judge:
             if place.uid and place is not claim and self.owed(place):
                 raise Violation("gaps", f"{place} is missing, and said to have come")
         elif claim is not None and claim.position is not None:
-            self._excused(event_type, claim.position, message)
+            self._excused(claim.position, place, message)
         self._put(place, position)
 
     def _put(self, place: Place, position: Position) -> None:
@@ -219,8 +219,12 @@ class Judge:
         for pair in self.of(place.event_type):
             pair.place(place.event_type)
 
-    def _excused(self, event_type: str, since: Position, message: dict[str, Any]) -> None:
+    def _excused(self, since: Position, told: Place, message: dict[str, Any]) -> None:
         """Nothing is told to be lost that is there. A node may know of events that went, and were none of the client's."""
+        event_type = told.event_type
+        known = self._truth.at(event_type, since)
+        if known is None or not told.follows(known):
+            return  # the history was another one, at least when this was said
         log = self._server.data.logs.get(event_type)
         if log is None or not since.offset or not Server.missed(self._server, event_type, since).recovered:
             return
@@ -262,7 +266,7 @@ class Judge:
             if since and event_type not in asked["events"] and event_type not in recovered:
                 raise Violation("recovery", f"nothing was said about {event_type}, which a pattern recovers: {message}")
             if event_type in since and not recovered[event_type]:
-                self._not_recovered(event_type, asked, message, known)
+                self._not_recovered(place, asked, message, known)
             elif event_type in since:
                 self._recovered.setdefault(event_type, (asked.get("filters"), since[event_type]))
             if known:
@@ -287,11 +291,12 @@ class Judge:
         for place, position in starts:
             self._put(place, position)
 
-    def _not_recovered(self, event_type: str, asked: dict[str, Any], message: dict[str, Any], known: bool) -> None:
+    def _not_recovered(self, place: Place, asked: dict[str, Any], message: dict[str, Any], known: bool) -> None:
         """What is followed already is not recovered again, unless it was recovered in the same way."""
+        event_type = place.event_type
         since = asked["since"][event_type]
         if not known or self._recovered.get(event_type) == (asked.get("filters"), since):
-            self._excused(event_type, Position.parse(since, "since"), message)
+            self._excused(Position.parse(since, "since"), place, message)
 
     def _from_beginning(self, place: Place, message: dict[str, Any]) -> bool:
         """All of a type comes to a client that has never seen it."""
