@@ -73,7 +73,8 @@ class History:
         self._cost += grown
         metrics = self._metrics
         metrics.history_bytes += grown
-        metrics.history_events += 1 - dropped
+        if dropped != 1:  # a full log drops one for each that comes
+            metrics.history_events += 1 - dropped
         position = _new(Position, (log.epoch, log.offset))
         if log.events is None:  # an event that alone exceeds the bound
             self._emptied(event_type)

@@ -18,6 +18,7 @@ from nexus_tw.model.policy import Principal
 from nexus_tw.model.positions import Position
 from nexus_tw.model.settings import Limits
 
+OWN_TYPES: Final = 16  # event types of the server's own whose answers are remembered
 OUTBOX_BYTES: Final = 67108864  # in addition to limits.outbox, which bounds the number of events
 
 
@@ -33,6 +34,7 @@ class Publications:
         self._metrics = metrics
         self._outbox: Shelf[int, tuple[str, bytes]] = Shelf(limits, "outbox", OUTBOX_BYTES)
         self._announced = 0
+        self._sent: dict[str, Callable[[Position | NexusError | None], None]] = {}  # by event type
 
     def publish(
         self,
@@ -84,6 +86,11 @@ class Publications:
         self._tell_gap(event_type)
 
     def _send(self, event_type: str, data: bytes) -> None:
+        self._bus.publish(event_type, data, self._sent.get(event_type) or self._answer_of(event_type))
+
+    def _answer_of(self, event_type: str) -> Callable[[Position | NexusError | None], None]:
+        """Return what the bus tells the outcome of the server's own events of this type. They have few types."""
+
         def done(taken: Position | NexusError | None) -> None:
             if isinstance(taken, NexusError):
                 self._metrics.events_dropped["bus"] += 1
@@ -91,7 +98,9 @@ class Publications:
             else:
                 self._metrics.events_published += 1
 
-        self._bus.publish(event_type, data, done)
+        if len(self._sent) < OWN_TYPES:
+            self._sent[event_type] = done
+        return done
 
     def restored(self) -> None:
         """Send the events in the outbox: the bus is reachable again."""

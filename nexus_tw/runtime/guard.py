@@ -30,6 +30,10 @@ class Guard:
             except Exception:
                 self._log.failure("{what}", what=self._what)
 
+    def failed(self) -> None:
+        """Log the exception that is being handled; for loops over so many that a call more for each would be felt."""
+        self._log.failure("{what}", what=self._what)
+
     def __call__(self, function: Callable[..., object], *arguments: Any) -> bool:
         """Call the function. Return whether it returned; log the exception if it raised one."""
         try:

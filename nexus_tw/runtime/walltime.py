@@ -8,6 +8,7 @@ steadily; `wall` returns the time of day.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -23,5 +24,10 @@ def keep_steady(reactor: Any) -> None:
 
 def wall(clock: IReactorTime) -> float:
     """Return the time of day in seconds since the epoch. A clock that has one kind of time only tells that."""
-    now: float = getattr(clock, "wall", clock.seconds)()
-    return now
+    return wall_of(clock)()
+
+
+def wall_of(clock: IReactorTime) -> Callable[[], float]:
+    """Return the function that `wall` asks, for places that ask often."""
+    found: Callable[[], float] = getattr(clock, "wall", clock.seconds)
+    return found

@@ -26,7 +26,7 @@ from nexus_tw.model.settings import Limits
 from nexus_tw.model.times import format_millis, parse_millis
 from nexus_tw.runtime.guard import Guard
 from nexus_tw.runtime.plugin_runner import PluginRunner
-from nexus_tw.runtime.walltime import wall
+from nexus_tw.runtime.walltime import wall_of
 from nexus_tw.telemetry.events import RECEIVED, received
 from nexus_tw.telemetry.ledger import Ledger
 from nexus_tw.telemetry.outages import Outage
@@ -44,7 +44,7 @@ Announce = Callable[[str, bytes, str], None]
 
 # A waiting sample: the row to store, the metrics as sent, the callbacks for the answer, and the account that it counts for.
 # A tuple, since one is made for every message.
-_Entry = tuple[Sample, bytes, Ok, Fail, str]
+_Entry = tuple[Sample, bytes, Ok, Fail, str, int]
 
 _guarded: Final = Guard(__name__, "Stored telemetry could not be announced or acknowledged")
 
@@ -69,6 +69,7 @@ class Telemetry:
         self._guest = PluginRunner("The store")
         self._announce = announce
         self._clock = clock
+        self._wall = wall_of(clock)
         self._metrics = metrics
         self._depth = limits.depth
         self._retention = Retention(store, self._guest, clock, retention)
@@ -91,7 +92,7 @@ class Telemetry:
 
     async def load(self) -> None:
         """Charge for what was stored before; the store has been started."""
-        await self._ledger.load(self._retention.since, wall(self._clock))
+        await self._ledger.load(self._retention.since, self._wall())
 
     def start(self) -> None:
         """Remove what is older than `retention` from now on; the store has been started."""
@@ -125,7 +126,7 @@ class Telemetry:
             principal.require("telemetry", agent_id)
             sent = bytes(metrics)
             flat = flatten(sent, self._depth)
-            now = int(wall(self._clock) * 1000)
+            now = int(self._wall() * 1000)
             millis = now if timestamp is None else self._measured(timestamp, now)
             size = _size(sent, flat)
             if self._held >= WAITING or self._held_bytes + size > WAITING_BYTES:
@@ -136,17 +137,19 @@ class Telemetry:
                 self._metrics.telemetry_failed += 1
                 self._metrics.shares_refused["samples"] += 1
                 raise _failed("rate_limited", "too much of this subject is waiting to be stored")
-            try:
-                self._ledger.take(account, agent_id, len(flat), now / 1000)
-            except NexusError as error:
-                raise _failed(error.code, error.message) from None
+            if account or self._ledger.of_agents:
+                try:
+                    self._ledger.take(account, agent_id, len(flat), now / 1000)
+                except NexusError as error:
+                    raise _failed(error.code, error.message) from None
         except NexusError as error:
             fail(error)
             return False
         self._held += 1
         self._held_bytes += size
-        self._shares.count(account, size + SAMPLE)
-        self._waiting.append((Sample(agent_id, millis, flat), sent, ok, fail, account))
+        if account:
+            self._shares.count(account, size + SAMPLE)
+        self._waiting.append((Sample(agent_id, millis, flat), sent, ok, fail, account, size))
         if not self._committing and self._turn is None:
             self._turn = self._clock.callLater(0, self._begin)
         return True
@@ -217,10 +220,10 @@ class Telemetry:
 
     def _settle(self, batch: Sequence[_Entry], failure: NexusError | None) -> None:
         left: dict[str, int] = {}
-        for sample, sent, _, _, account in batch:
-            size = _size(sent, sample.metrics)
+        for _, _, _, _, account, size in batch:
             self._held_bytes -= size
-            left[account] = left.get(account, 0) + size + SAMPLE
+            if account:
+                left[account] = left.get(account, 0) + size + SAMPLE
         for account, weight in left.items():
             self._shares.give_back(account, weight)
         self._held -= len(batch)
@@ -228,13 +231,20 @@ class Telemetry:
         if failure is None:
             self._metrics.telemetry_stored += len(batch)
             # Events first: the bus of a lone node then delivers them in the turn in which the answers leave.
-            for sample, sent, _, _, account in batch:
-                _guarded(self._announce, RECEIVED, received(sample, sent), account)
-            for sample, _, ok, _, _ in batch:
-                _guarded(ok, sample.timestamp)
+            announce = self._announce
+            for sample, sent, _, _, account, _ in batch:
+                try:
+                    announce(RECEIVED, received(sample, sent), account)
+                except Exception:
+                    _guarded.failed()
+            for sample, _, ok, _, _, _ in batch:
+                try:
+                    ok(sample.timestamp)
+                except Exception:
+                    _guarded.failed()
         else:
             self._metrics.telemetry_failed += len(batch)
-            for sample, _, _, fail, account in batch:
+            for sample, _, _, fail, account, _ in batch:
                 self._ledger.give_back(account, sample.agent_id, len(sample.metrics))
                 _guarded(fail, failure)
         while self._settling and self._settling[0][0] <= self._answered:

@@ -30,6 +30,11 @@ class Ledger:
         self._outage = Outage("Saving the counts of telemetry quotas")
 
     @property
+    def of_agents(self) -> bool:
+        """Return whether agents have quotas."""
+        return bool(self._limits.agent_telemetry_rate or self._limits.agent_telemetry_kept)
+
+    @property
     def due(self) -> bool:
         """Return whether so much was stored that counts should be saved."""
         return bool(self._subjects.due or self._agents.due)
@@ -38,8 +43,7 @@ class Ledger:
         """Charge bytes that are going to be stored. Raise `rate_limited` or `limit_exceeded`, and charge nobody then.
 
         `account` is that of the subject; empty for one without quotas."""
-        limits = self._limits
-        of_agents = limits.agent_telemetry_rate or limits.agent_telemetry_kept
+        of_agents = self.of_agents
         if of_agents:
             self._agents.take(agent_id, size, now)
         if account:
