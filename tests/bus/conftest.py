@@ -15,6 +15,7 @@ from nexus_tw.bus.history import History
 from nexus_tw.bus.memory import MemoryBroker
 from nexus_tw.bus.redis.address import parse
 from nexus_tw.bus.redis.bus import RedisBus
+from nexus_tw.bus.retained import Retained
 from nexus_tw.model import settings
 from nexus_tw.model.metrics import Metrics
 from tests.bus.nodes import Faults, FaultyBus, Make, MemoryFaults, Node, Pair, RedisFaults
@@ -53,7 +54,7 @@ def make(request: pytest.FixtureRequest, bus_metrics: Metrics) -> Make:
         def made(node: str, realm: str = "nexus", history: settings.History = SHIPPED) -> FaultyBus:
             if realm not in brokers:
                 kept = History(Bounds(history), bus_metrics) if request.param == "memory" else None
-                brokers[realm] = MemoryBroker(reactor, kept)
+                brokers[realm] = MemoryBroker(reactor, kept, retained=Retained(bus_metrics))
             return FaultyBus(brokers[realm], node)
 
         return made

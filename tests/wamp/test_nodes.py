@@ -143,6 +143,36 @@ async def test_who_discloses_itself_is_known_on_each_node(nodes: Nodes) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_retained_event_is_the_same_on_each_node(nodes: Nodes) -> None:
+    publisher = await nodes.peer(0, "msgpack", user="ticket-user")
+    topic = f"{TOPIC}.retained"
+    await publisher.publish(topic, ["before"], retain=True)
+    publication = await publisher.publish(topic, [1, b"\0"], {"three": 3}, retain=True, disclose_me=True)
+    await publisher.publish(topic, ["not retained"])
+    await publisher.publish(f"{topic}.secret", ["secret"], retain=True, eligible_authrole=["nobody"])
+    for node in (0, 1):
+        for match, asked in (("exact", topic), ("prefix", f"{topic}")):
+            subscriber = await nodes.peer(node, "cbor")
+            await subscriber.subscribe(asked, match=match, get_retained=True)
+            event = await subscriber.event()
+            assert (event.args, event.kwargs, event.publication) == ([1, b"\0"], {"three": 3}, publication)
+            assert event.details["retained"] is True and event.details["publisher_authid"] == "ticket-user"
+            live = await publisher.publish(topic, ["live"])
+            event = await subscriber.event()
+            assert (event.args, event.publication) == (["live"], live)
+            assert "retained" not in event.details
+
+
+@pytest_twisted.ensureDeferred
+async def test_event_retention_is_announced(nodes: Nodes) -> None:
+    for node in (0, 1):
+        peer = await connect(nodes.servers[node].port)
+        nodes.made.append(peer)
+        welcome = await peer.hello("realm1")
+        assert welcome[2]["roles"]["broker"]["features"]["event_retention"] is True
+
+
+@pytest_twisted.ensureDeferred
 async def test_json_clients_and_other_programs_get_the_value_and_nothing_else(nodes: Nodes) -> None:
     publisher = await nodes.peer(0, realm="nexus", user="admin")
     subscriber = await nodes.peer(1, "cbor", realm="nexus", user="admin")

@@ -13,11 +13,14 @@ from nexus_tw.bus.redis.connection import guarded, refused
 from nexus_tw.bus.redis.scripts import PUBLISH, Call, bulk
 from nexus_tw.bus.redis.twins import lengths
 from nexus_tw.model.errors import NexusError
+from nexus_tw.model.events import account_retaining
 from nexus_tw.model.positions import Position
 
 # Redis does nothing else while it carries out a script.
 MAX_EVENTS: Final = 256
 MAX_BYTES: Final = 4194304
+
+DAY: Final = 86400000  # ms
 
 Done = Callable[[Position | NexusError | None], None]
 
@@ -35,7 +38,9 @@ def new_birth() -> bytes:
 class Form:
     """Writes calls of the script."""
 
-    def __init__(self, channels: Channels, bounds: Bounds) -> None:
+    def __init__(self, channels: Channels, bounds: Bounds, retained: Callable[[int, int, int], None]) -> None:
+        """`retained` gets number and bytes of the retained events after some were published, and how many had to go."""
+        self.retained = retained
         self._channels = channels
         self._bounds = bounds
         self._call = Call(PUBLISH, channels.prefix, b"")
@@ -48,7 +53,12 @@ class Form:
     def command(self, runs: Sequence[_Run]) -> bytes:
         """Return the call that publishes these."""
         keys, words, count = [], [bulk(new_birth())], 1
-        for run in runs:
+        retained: list[bytes] = []
+        for number_of_run, run in enumerate(runs, 1):
+            if run.retain is not None:
+                # The script counts from 1, and two words and five more of the run come before the first data.
+                numbers = (number_of_run, run.retain, count + 8 + run.retain, self._kept_for(run.event_type))
+                retained += [*(bulk(b"%d" % each) for each in numbers), bulk(run.said[run.retain])]
             key_words, head = self._heads(run.event_type)
             keys.append(key_words)
             number = b"%d" % len(run.data)
@@ -56,7 +66,14 @@ class Form:
             words += [b"$%d\r\n%b\r\n" % (len(data), data) for data in run.data]
             words.append(bulk(lengths(run.said)))
             count += 6 + len(run.data)
-        return self._call.written(2 * len(runs), b"".join(keys), count, b"".join(words))
+        words += retained
+        return self._call.written(2 * len(runs), b"".join(keys), count + len(retained), b"".join(words))
+
+    def _kept_for(self, event_type: str) -> int:
+        """Return how many ms a retained event of the type is kept: as long as the state of its history, at least."""
+        kept = self._bounds.of(event_type)
+        assert kept is not None
+        return max(DAY, int(2 * kept.age * 1000))
 
     def _head(self, event_type: str) -> tuple[bytes, bytes]:
         """Return the keys of a type, and the words at the start of each of its runs."""
@@ -71,13 +88,14 @@ class Form:
 class _Run:
     """Consecutive events of one type."""
 
-    __slots__ = ("data", "done", "event_type", "said", "size")
+    __slots__ = ("data", "done", "event_type", "retain", "said", "size")
 
     def __init__(self, event_type: str) -> None:
         self.event_type = event_type
         self.data: list[bytes] = []
         self.said: list[bytes] = []
         self.done: list[Done] = []
+        self.retain: int | None = None  # the place of the last one that is to be retained
         self.size = 0
 
 
@@ -98,6 +116,8 @@ class Batch:
         if not self._runs or self._runs[-1].event_type != event_type:
             self._runs.append(_Run(event_type))
         run = self._runs[-1]
+        if metadata and account_retaining(metadata) is not None:
+            run.retain = len(run.data)
         run.data.append(data)
         run.said.append(metadata)
         run.done.append(done)
@@ -111,6 +131,8 @@ class Batch:
 
     def answered(self, reply: Any) -> None:
         """Report the outcome to each publisher."""
+        if isinstance(reply, list) and len(reply) > len(self._runs):
+            self._form.retained(*reply[len(self._runs) :])
         for number, run in enumerate(self._runs):
             if isinstance(reply, NexusError):
                 error = reply

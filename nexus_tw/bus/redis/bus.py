@@ -32,12 +32,13 @@ from nexus_tw.bus.redis.connection import BATCH, Publisher, Unreachable, away, g
 from nexus_tw.bus.redis.connector import Door, Place
 from nexus_tw.bus.redis.history import RedisHistory
 from nexus_tw.bus.redis.link import PATIENCE, Link
+from nexus_tw.bus.redis.retained import RedisRetained
 from nexus_tw.bus.redis.sentinel import Sentinels
 from nexus_tw.bus.redis.sources import Change, Sources
 from nexus_tw.bus.redis.timeline import Denied, opened
 from nexus_tw.bus.redis.twins import Twin, Twins
 from nexus_tw.bus.redis.writer import Writer, canaries
-from nexus_tw.interfaces.plugins import BusListener, IBus, IHistory
+from nexus_tw.interfaces.plugins import BusListener, IBus, IHistory, IRetained
 from nexus_tw.model import payloads
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
@@ -113,8 +114,9 @@ class RedisBus:
         self._bounds = Bounds(history or History(count=0))
         self._past = RedisHistory(self._channels, self._bounds, reactor, metrics, self._ready)
         self.history: IHistory | None = self._past if self._bounds.any else None
-        self.retained = None
-        self._form = Form(self._channels, self._bounds)
+        self._retained = RedisRetained(self._channels, metrics, self._ready)
+        self.retained: IRetained | None = self._retained if self._bounds.any else None
+        self._form = Form(self._channels, self._bounds, self._retained.count)
         self._writer: Writer | None = None
         self._adopts = adopt
         self._adoption: Adoption | None = None
@@ -349,12 +351,13 @@ class RedisBus:
         except Denied as error:
             if self.history is not None:
                 self._log.warn("History is off on the bus at {address}: {why}", address=self._name, why=str(error))
-            self.history = None
+            self.history = self.retained = None
             return b""
         if self.history is None:
             self._log.info("History is on again on the bus at {address}", address=self._name)
         self._past.opened(timeline)
-        self.history = self._past
+        self._retained.opened(timeline)
+        self.history, self.retained = self._past, self._retained
         self._form.opened(timeline)
         self._writer = Writer(publisher, names, bounds, metrics, self._form)
         if self._adopts:

@@ -6,7 +6,8 @@ events (JSON without an envelope), `about:TYPE` metadata for Nexus nodes about t
 bus works, `marks` marks by which nodes agree on names for events of other programs.
 
 The history is in keys: `type:{TYPE}` has the state of a type, `log:{TYPE}` its last events; `types`, `logs` and `sizes` are
-indices of these; `timeline` and `run` identify this Redis. The scripts describe the contents.
+indices of these; `timeline` and `run` identify this Redis. `retained:{TYPE}` has the retained event of a type, `retained` and
+`retained:sizes` are the indices of these. The scripts describe the contents.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Channels:
         self.timeline = prefix + b"timeline"
         self.run = prefix + b"run"
         self.types = prefix + b"types"
+        self.retained = prefix + b"retained"
         # Each event needs these, so they are cached, for each realm separately: its name need not be part of the key.
         self.event_type_of = lru_cache(maxsize=KEPT)(self._event_type_of)
         self.event_head = lru_cache(maxsize=KEPT)(self._event_head)
@@ -67,6 +69,10 @@ class Channels:
     def list_of(self, event_type: str) -> bytes:
         """Return the key of a type's history."""
         return b"%blog:{%b}" % (self.prefix, event_type.encode())
+
+    def retained_of(self, event_type: str) -> bytes:
+        """Return the key of the retained event of a type."""
+        return b"%bretained:{%b}" % (self.prefix, event_type.encode())
 
     def adopted(self, event_type: str, mark: bytes) -> bytes:
         """Return the key of the number of foreign events after a mark that have a place in the history."""

@@ -9,6 +9,14 @@ from typing import Final
 
 # Event types of a realm that the index knows. Past that, those that were used longest ago are forgotten with their history.
 MAX_TYPES: Final = 100_000
+# Retained events of a realm; past these bounds those that would expire first are dropped.
+MAX_RETAINED: Final = 2048
+MAX_RETAINED_BYTES: Final = 16777216  # each with `RETAINED_COST` more
+RETAINED_COST: Final = 512
+
+_CONSTANTS: Final = f"""local MAX_TYPES = {MAX_TYPES}
+local MAX_RETAINED, MAX_RETAINED_BYTES, RETAINED_COST = {MAX_RETAINED}, {MAX_RETAINED_BYTES}, {RETAINED_COST}
+"""
 
 
 class Script:
@@ -17,19 +25,21 @@ class Script:
     def __init__(self, *parts: str) -> None:
         texts = [files(__name__).joinpath(f"{part}.lua").read_text() for part in parts]
         self.name = parts[-1]
-        self.text = "".join([f"local MAX_TYPES = {MAX_TYPES}\n", *texts]).encode()
+        self.text = "".join([_CONSTANTS, *texts]).encode()
         self.sha = sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 
 OPEN: Final = Script("open")
 CANARY: Final = Script("timeline", "same", "canary")
-PUBLISH: Final = Script("timeline", "clock", "birth", "mark", "publish")
+PUBLISH: Final = Script("timeline", "clock", "birth", "mark", "retain", "publish")
 ADOPT: Final = Script("timeline", "same", "clock", "birth", "mark", "adopt")
 TOPS: Final = Script("timeline", "same", "clock", "birth", "tops")
 KNOWN: Final = Script("timeline", "same", "known")
 READ: Final = Script("timeline", "same", "clock", "since", "read")
 PAGE: Final = Script("timeline", "same", "clock", "since", "page")
-SCRIPTS: Final = (OPEN, CANARY, PUBLISH, ADOPT, TOPS, KNOWN, READ, PAGE)
+RETAINED_TYPES: Final = Script("timeline", "same", "retained_types")
+RETAINED: Final = Script("timeline", "same", "retained")
+SCRIPTS: Final = (OPEN, CANARY, PUBLISH, ADOPT, TOPS, KNOWN, READ, PAGE, RETAINED_TYPES, RETAINED)
 
 
 def bulk(word: bytes) -> bytes:

@@ -2,8 +2,10 @@
 -- KEYS: timeline; then for each run: hash, list
 -- ARGV: timeline, prefix, birth for new types; then for each run: about channel, event channel, bounds as
 --   "count,age in ms,bytes,bytes of all types", bytes of this run, n, n times data,
---   '' or the lengths of what is said of each, joined by commas, then a line feed and all of that in a row
--- Gives for each run the position of its first event, or what Redis refused it for after '-'.
+--   '' or the lengths of what is said of each, joined by commas, then a line feed and all of that in a row;
+--   then for each event to retain: number of its run, its place in that, number of its data here, ms to keep it, what is said of it
+-- Gives for each run the position of its first event, or what Redis refused it for after '-'; after that, if any event was
+-- retained: number and bytes of all retained events, and how many were dropped for others.
 --
 -- A type is a hash and a list, which always ends at the offset `s`.
 -- t: timeline of the last event, b: birth, p: earlier timelines and where they ended, f: not its first birth
@@ -61,5 +63,22 @@ for k = 2, #KEYS, 2 do
     out[#out + 1] = '-' .. sent.err
   end
   a = to + 2
+end
+if ARGV[a] then
+  local count, bytes, evicted = nil, nil, 0
+  for i = a, #ARGV, 5 do
+    local epoch, first = string.match(out[tonumber(ARGV[i])], '^([^-].*):(%d+)$')
+    if epoch then
+      local event_type = string.sub(KEYS[2 * ARGV[i]], #prefix + 7, -2)
+      local at, dropped = epoch .. ':' .. string.format('%.0f', first + ARGV[i + 1]), nil
+      count, bytes, dropped = retain(event_type, at, ARGV[i + 4], ARGV[tonumber(ARGV[i + 2])], ARGV[i + 3])
+      evicted = evicted + dropped
+    end
+  end
+  if count then
+    out[#out + 1] = count
+    out[#out + 1] = bytes
+    out[#out + 1] = evicted
+  end
 end
 return out
