@@ -221,7 +221,7 @@ class Realm:
     def retained(
         self, reader: Recipient, pattern: Pattern, placed: Placed, done: Callable[[Sequence[Event]], None]
     ) -> None:
-        find_retained(self.bus, reader, pattern, placed, done)
+        find_retained(self.bus, self._cursors, reader, pattern, placed, done)
 
     def history(
         self, reader: Recipient, rights: Principal, request: HistoryRequest, ok: Callable[[HistoryPage], None], fail: Fail

@@ -23,11 +23,14 @@ def subscribe(session: WampSession, message: Subscribe) -> None:
         verbs.subscribe(session, rights, SubscribeRequest((pattern,)), SubscribeReply(ok, fail))
 
     def ok(placed: Placed) -> None:
-        session.send(SUBSCRIBED, message.request, verbs.subscription(pattern).number)
+        number = verbs.subscription(pattern).number
+        session.send(SUBSCRIBED, message.request, number)
         if message.options.get_retained:
-            verbs.retained(session, pattern, placed, retained)
+            verbs.retained(session, pattern, placed, partial(retained, number))
 
-    def retained(events: Sequence[Event]) -> None:
+    def retained(number: int, events: Sequence[Event]) -> None:
+        if verbs.subscribed(session, number) is None:  # it was given up, or the session has ended
+            return
         subscription = verbs.subscription(pattern)
         for event in events:
             frame = session.encoding.event(event, subscription, retained=True)

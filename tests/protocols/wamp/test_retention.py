@@ -10,7 +10,7 @@ from nexus_tw.bus import open_bus
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.settings import History
 from tests.protocols.wamp.rules.core import Speaker, World
-from tests.wamp.peer import EVENT, SUBSCRIBE, SUBSCRIBED
+from tests.wamp.peer import EVENT, SUBSCRIBE, SUBSCRIBED, UNSUBSCRIBE
 
 
 @pytest.fixture
@@ -85,3 +85,87 @@ def test_only_recipients_of_the_publication_get_it_retained(world: World) -> Non
     assert subscribe(world.join("other"), "for.one", get_retained=True) == []
     assert subscribe(publisher, "own", get_retained=True) == [], "it excluded itself"
     assert len(subscribe(world.join("other"), "secret", get_retained=True)) == 1, "it announced the mode"
+
+
+class Late:
+    """Retained events that are answered when the test says so."""
+
+    def __init__(self, retained: Any) -> None:
+        self._retained = retained
+        self._waiting: list[tuple[list[Any], Any]] = []
+
+    def get(self, pattern: Any, done: Any) -> None:
+        found: list[Any] = []
+        self._retained.get(pattern, found.extend)
+        self._waiting.append((found, done))
+
+    def answer(self) -> int:
+        """Answer as things were when it was asked. Return the number of answers."""
+        waiting, self._waiting = self._waiting, []
+        for found, done in waiting:
+            done(found)
+        return len(waiting)
+
+
+@pytest.fixture
+def late(world: World) -> Late:
+    bus: Any = world.realms["nexus"].bus
+    bus.retained = late = Late(bus.retained)
+    return late
+
+
+def asking(speaker: Speaker, topic: str, **options: Any) -> int:
+    """Subscribe, with the answer about retained events outstanding. Return the subscription."""
+    speaker.say(SUBSCRIBE, speaker.next(), {"get_retained": True, **options}, topic)
+    ((code, _, subscription),) = speaker.heard()
+    assert code == SUBSCRIBED
+    return int(subscription)
+
+
+def test_a_late_answer_comes_unless_a_newer_event_replaced_it(world: World, late: Late) -> None:
+    publisher, one, other = world.join("pub"), world.join("one"), world.join("other")
+    for topic in ("a.x", "a.y"):
+        publisher.publish(topic, [1], retain=True)
+    world.run()
+    asking(one, "a.x")
+    asking(other, "a.", match="prefix")
+    publisher.publish("a.x", [2], retain=True)
+    publisher.publish("a.y", [2])
+    world.run()
+    assert [event[4] for event in one.heard()] == [[2]]
+    assert [event[4] for event in other.heard()] == [[2], [2]]
+    assert late.answer() == 2
+    assert one.heard() == other.heard() == [], "asked again"
+    assert late.answer() == 3
+    assert one.heard() == []
+    ((*_, details, args),) = other.heard()
+    assert (details["topic"], details["retained"], args) == ("a.y", True, [1])
+    assert late.answer() == 0
+
+
+def test_a_type_that_never_rests_is_asked_for_three_times(world: World, late: Late) -> None:
+    publisher, one = world.join("pub"), world.join("one")
+    publisher.publish("a", [0], retain=True)
+    world.run()
+    asking(one, "a")
+    for number in (1, 2, 3):
+        publisher.publish("a", [number])
+        world.run()
+        assert late.answer() == 1
+    assert [event[4] for event in one.heard()] == [[1], [2], [3], [0]]
+    assert late.answer() == 0
+
+
+@pytest.mark.parametrize("way", ["unsubscribed", "gone"])
+def test_a_late_answer_for_nobody_is_dropped(world: World, late: Late, way: str) -> None:
+    publisher, one = world.join("pub"), world.join("one")
+    publisher.publish("a", [0], retain=True)
+    world.run()
+    subscription = asking(one, "a")
+    if way == "gone":
+        one.line.lose()
+    else:
+        one.say(UNSUBSCRIBE, one.next(), subscription)
+        one.heard()
+    assert late.answer() == 1
+    assert one.heard() == []
