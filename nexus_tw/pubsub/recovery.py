@@ -14,6 +14,7 @@ from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
 
+from nexus_tw.interfaces.peers import Peer
 from nexus_tw.interfaces.plugins import IBus
 from nexus_tw.interfaces.realm import Placed
 from nexus_tw.model.errors import INTERNAL, NexusError
@@ -61,6 +62,12 @@ class Recovery:
         self.clock = clock
         self.metrics = metrics
         self.catalogue = Catalogue(bus)
+        self.attempts: dict[Peer, _Attempt] = {}
+
+    def gone(self, peer: Peer) -> None:
+        """The peer has left: record nothing more for it, as its subscriptions on the bus may end now."""
+        if peer in self.attempts:
+            self.attempts[peer].leave()
 
     def begin(self, joining: Joining) -> bool:
         """Have the peer join. Return True if that is done already; otherwise `over` is called once it is."""
@@ -80,7 +87,7 @@ class Recovery:
             if len(found) == len(known) and all(cursor.known for cursor in found):
                 joining.finish(Placed({cursor.event_type: cursor.position for cursor in found}))
                 return True
-        attempt = _Attempt(self, joining, patterns)
+        attempt = self.attempts[joining.peer] = _Attempt(self, joining, patterns)
         if not _guarded(attempt.begin):
             attempt.give_up()
         return attempt.done
@@ -145,6 +152,13 @@ class _Attempt:
                 recorders.end(recorder)
             else:
                 self._recorders[recorder] = len(recorder.entries)
+
+    def leave(self) -> None:
+        """The peer is gone; one that is being given what it missed is found gone at the next step."""
+        if not self.done and not self._told:
+            self._stop_recording()
+            self._joining.join()
+            self._end()
 
     def give_up(self) -> None:
         """Tell the client that its request failed."""
@@ -420,6 +434,7 @@ class _Attempt:
         if self.done:
             return
         self.done = True
+        self._recovery.attempts.pop(self._joining.peer, None)
         self._stop_recording()
         if not self._joining.present():
             self._cursors.tidy(self._recorded)

@@ -117,6 +117,7 @@ class Subscriptions:
         self.lines.leave(peer)
         subscriber = self._clients.pop(peer, None)
         if subscriber is not None:
+            self._recovery.gone(peer)
             held = list(subscriber.pairs)
             buckets = subscriber.buckets(held)
             self._lighten(subscriber, subscriber.weight)
