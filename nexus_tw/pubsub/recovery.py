@@ -188,23 +188,20 @@ class _Attempt:
             self._cursors.whole = False  # some types have no cursor
             known = {}
         given = self._joining.since
-        exact = {pattern.text for pattern in self._patterns}
-        unseen: dict[str, Position] = {}
-        for name, top in known.items():
-            if given is None:
-                self._tops[name] = top
-            elif name not in self._since and name not in self._followed and name not in exact:
-                unseen[name] = top
+        asked = (self._since, self._followed, {pattern.text for pattern in self._patterns})
+        unseen = {name: top for name, top in known.items() if not any(name in names for names in asked)}
+        if given is None:
+            self._tops.update(known)
+            unseen = {}
         epochs = list(dict.fromkeys(place.epoch for place in (given or {}).values()))[-WITNESSES:]
         for count, (name, top) in enumerate(unseen.items()):
             epoch = likest(epochs, top.epoch) if count < UNSEEN else NO_EPOCH
             if self._joining.holding.follows(name):
-                self._tops[name] = top
-                self._followed[name] = Position(epoch, 0)
-                continue
-            self._since[name] = Position(epoch, 0)
-            self._left += 1
-            self._read(name)
+                self._tops[name], self._followed[name] = top, Position(epoch, 0)
+            else:
+                self._since[name] = Position(epoch, 0)
+                self._left += 1
+                self._read(name)
         self._answered()
 
     def _read(self, name: str) -> None:
