@@ -17,7 +17,7 @@ Request = tuple[str, Position]
 _guarded: Final = Guard(__name__, "An answer of the history could not be handled")
 
 
-class _Answers:
+class Answers:
     """The answers to one request for several positions."""
 
     def __init__(self, count: int, done: Callable[[list[Missed] | NexusError], None]) -> None:
@@ -55,7 +55,7 @@ class Requests:
         if len(self._waiting) + len(requests) > MAX_WAITING:
             done(NexusError("bus_unavailable", f"The event bus is behind: more than {MAX_WAITING} positions wait to be read"))
             return
-        answers = _Answers(len(requests), done)
+        answers = Answers(len(requests), done)
         for place, request in enumerate(requests):
             self._waiting.setdefault(request, []).append(partial(answers.take, place))
 

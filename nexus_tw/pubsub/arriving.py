@@ -5,7 +5,7 @@ The bus is the only way into the hub, so that one node behaves like many, and no
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -20,7 +20,6 @@ from nexus_tw.model.positions import Position
 from nexus_tw.presence.sessions import Roster
 from nexus_tw.pubsub.groups import Subscriber
 from nexus_tw.pubsub.hub import Hub
-from nexus_tw.pubsub.subscribing import Subscriptions
 
 BROADCAST: Final = "nexus.broadcast"  # the topic of broadcasts, for clients that do not get them without a subscription
 CONTINUITY: Final = "nexus.continuity"  # the topic of gaps, for clients whose dialect has no message for them
@@ -29,9 +28,10 @@ CONTINUITY: Final = "nexus.continuity"  # the topic of gaps, for clients whose d
 class Arrivals:
     """Passes what arrives from the bus to the subscribers on this node."""
 
-    def __init__(self, hub: Hub, subscriptions: Subscriptions, roster: Roster, metrics: Metrics) -> None:
+    def __init__(self, hub: Hub, clients: Mapping[Peer, Subscriber], roster: Roster, metrics: Metrics) -> None:
+        """`clients` has the place of each subscribed peer in the hub."""
         self._hub = hub
-        self._subscriptions = subscriptions
+        self._clients = clients
         self._roster = roster
         self._metrics = metrics
 
@@ -56,7 +56,7 @@ class Arrivals:
         if event.metadata is None or event.metadata.rule is None:
             return []
         peers = map(self._roster.get, event.metadata.rule.exclude)
-        clients = [self._subscriptions.subscriber(peer) for peer in peers if peer is not None]
+        clients = [self._clients.get(peer) for peer in peers if peer is not None]
         return [client for client in clients if client is not None]
 
     def gap(self, event_type: str, position: Position | None = None) -> None:
@@ -86,8 +86,8 @@ class Arrivals:
 
     def broadcast(self, data: bytes, told: Collection[Peer]) -> int:
         """Deliver a broadcast to its subscribers on this node, except those in `told`. Return their number."""
-        buckets = map(self._subscriptions.subscription, self._hub.interested(BROADCAST))
-        subscribers = {peer for bucket in buckets for peer in bucket.peers()}
+        buckets = map(self._hub.bucket, self._hub.interested(BROADCAST))
+        subscribers = {peer for bucket in buckets if bucket is not None for peer in bucket.peers()}
         others = subscribers.difference(told)
         if others:
             rule = Rule(exclude=[peer.number for peer in subscribers - others])

@@ -25,7 +25,7 @@ from nexus_tw.model.positions import Position
 from nexus_tw.pubsub.cursor import Cursor, Live
 from nexus_tw.pubsub.filling import Filler
 from nexus_tw.pubsub.hub import Hub
-from nexus_tw.pubsub.outlet import Outlet
+from nexus_tw.pubsub.outlet import Outlet, Sink
 from nexus_tw.pubsub.reading import NO_EPOCH, Past, Reads, likest
 from nexus_tw.pubsub.recorders import Recorders
 from nexus_tw.runtime.spread import Spread
@@ -42,6 +42,7 @@ class Cursors:
         self,
         bus: IBus,
         hub: Hub,
+        sink: Sink,
         reads: Reads,
         recorders: Recorders,
         spread: Spread,
@@ -50,9 +51,9 @@ class Cursors:
         metrics: Metrics,
         most: int = MOST,
     ) -> None:
-        """`bounds` has the bounds of each type's history, from which it follows how often subscribers with filters get
-        positions."""
-        self.outlet = Outlet(recorders, bounds, clock.seconds, metrics)
+        """`sink` receives what passes; `bounds` has the bounds of each type's history, from which it follows how often
+        subscribers with filters get positions."""
+        self.outlet = Outlet(sink, recorders, bounds, clock.seconds, metrics)
         self.filler = Filler(bus, self.outlet, reads, spread, clock, metrics, self.drop)
         self._hub = hub
         self._recorders = recorders

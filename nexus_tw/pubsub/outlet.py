@@ -31,28 +31,26 @@ class Sink(Protocol):
 class Outlet:
     """Passes everything to the recorders and to the sink."""
 
-    def __init__(self, recorders: Recorders, bounds: Bounds, now: Callable[[], float], metrics: Metrics) -> None:
+    def __init__(
+        self, sink: Sink, recorders: Recorders, bounds: Bounds, now: Callable[[], float], metrics: Metrics
+    ) -> None:
         """`bounds` has the bounds of each type's history, from which it follows how often subscribers with filters get
         positions."""
         self._recorders = recorders
         self._bounds = bounds
         self._now = now
         self._metrics = metrics
-        self._sink: Sink | None = None
-
-    def start(self, sink: Sink) -> None:
-        """Deliver to this sink from now on."""
         self._sink = sink
 
     def event(self, event_type: str, data: bytes, metadata: bytes, position: Position | None) -> None:
         if self._recorders:
             self._recorders.event(event_type, data, metadata, position)
-        self._sink.event(event_type, data, metadata, position)  # type: ignore[union-attr]
+        self._sink.event(event_type, data, metadata, position)
 
     def carried(self, event: Event) -> None:
         if self._recorders:
             self._recorders.carried(event)
-        self._sink.carried(event)  # type: ignore[union-attr]
+        self._sink.carried(event)
 
     def live(self, event_type: str, live: Live) -> None:
         """Deliver an event that was buffered."""
@@ -67,7 +65,7 @@ class Outlet:
         cursor.left -= size
         if cursor.offset >= cursor.mark or cursor.left < 0 or self._now() >= cursor.due:
             self.renew(cursor)
-            self._sink.complete(cursor.event_type, cursor.position, filtered=True)  # type: ignore[union-attr]
+            self._sink.complete(cursor.event_type, cursor.position, filtered=True)
 
     def renew(self, cursor: Cursor) -> None:
         """Schedule the next position for subscribers with filters: after a quarter of the history's length."""
@@ -82,7 +80,7 @@ class Outlet:
         self._metrics.gaps_told += 1
         if self._recorders:
             self._recorders.gap(event_type, position)
-        self._sink.gap(event_type, position)  # type: ignore[union-attr]
+        self._sink.gap(event_type, position)
 
     def lost(self, cursor: Cursor, position: Position) -> None:
         """Move the cursor to this position, and report that events are missing up to there."""
@@ -94,5 +92,5 @@ class Outlet:
     def complete(self, cursor: Cursor) -> None:
         """Report to all subscribers of the type that no event is missing up to here, unless a gap up to here was reported."""
         if cursor.position != cursor.lost:
-            self._sink.complete(cursor.event_type, cursor.position)  # type: ignore[union-attr]
+            self._sink.complete(cursor.event_type, cursor.position)
             self.renew(cursor)

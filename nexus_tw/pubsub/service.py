@@ -16,6 +16,7 @@ from nexus_tw.presence.sessions import Roster
 from nexus_tw.pubsub.arriving import Arrivals
 from nexus_tw.pubsub.cluster import Nodes
 from nexus_tw.pubsub.cursors import Cursors
+from nexus_tw.pubsub.groups import Subscriber
 from nexus_tw.pubsub.hub import Hub
 from nexus_tw.pubsub.listener import Listener
 from nexus_tw.pubsub.meta_events import Meta
@@ -49,11 +50,11 @@ class PubSub:
         self.hub = Hub(end_of_turn, metrics, partial(wall, clock))
         self.meta = Meta(self.hub)
         reads, recorders = Reads(bus, end_of_turn), Recorders(metrics)
-        self.cursors = Cursors(bus, self.hub, reads, recorders, spread, clock, Bounds(history), metrics)
+        clients: dict[Peer, Subscriber] = {}
+        self.arrivals = Arrivals(self.hub, clients, roster, metrics)
+        self.cursors = Cursors(bus, self.hub, self.arrivals, reads, recorders, spread, clock, Bounds(history), metrics)
         recovery = Recovery(bus, self.cursors, reads, recorders, spread, clock, metrics)
-        self.subscriptions = Subscriptions(bus, self.hub, limits, metrics, self.meta, self.cursors, recovery)
-        self.arrivals = Arrivals(self.hub, self.subscriptions, roster, metrics)
-        self.cursors.outlet.start(self.arrivals)
+        self.subscriptions = Subscriptions(bus, self.hub, clients, limits, metrics, self.meta, self.cursors, recovery)
         self.nodes = Nodes(bus, clock, everybody, self.arrivals, self.cursors.gap)
         self.publications = Publications(bus, limits, metrics, self.nodes.tell_gap)
         self.reconciler = Reconciler(bus, self.hub, self.cursors, self.arrivals, history.everything)

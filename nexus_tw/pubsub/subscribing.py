@@ -60,8 +60,17 @@ class Subscriptions:
     """The subscriptions of a realm's clients on this node."""
 
     def __init__(
-        self, bus: IBus, hub: Hub, limits: Limits, metrics: Metrics, meta: Meta, cursors: Cursors, recovery: Recovery
+        self,
+        bus: IBus,
+        hub: Hub,
+        clients: dict[Peer, Subscriber],
+        limits: Limits,
+        metrics: Metrics,
+        meta: Meta,
+        cursors: Cursors,
+        recovery: Recovery,
     ) -> None:
+        """`clients` is filled here, with the place of each subscribed peer in the hub."""
         self._meta = meta
         self._cursors = cursors
         self._recovery = recovery
@@ -71,7 +80,7 @@ class Subscriptions:
         self._filters = Budget("filters", "filters_all", limits, metrics)
         self._wildcards = Budget("wildcards", WILDCARDS, limits, metrics)
         self._interests: dict[str, _Interest] = {}
-        self._clients: dict[Peer, Subscriber] = {}
+        self._clients = clients
         self.lines = Lines(limits, metrics)
 
     def subscribe(self, peer: Peer, rights: Principal, request: SubscribeRequest, reply: SubscribeReply) -> None:
@@ -124,10 +133,6 @@ class Subscriptions:
             self._hub.remove(subscriber)
             self._release(held)
             self._tell_left(peer, buckets)
-
-    def subscriber(self, peer: Peer) -> Subscriber | None:
-        """Return the peer's state in the hub; None if it never subscribed."""
-        return self._clients.get(peer)
 
     def subscription(self, pattern: Pattern) -> Bucket:
         """Return the subscription of a pattern that has subscribers on this node."""

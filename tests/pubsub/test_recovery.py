@@ -18,6 +18,7 @@ from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.positions import Position
 from nexus_tw.model.settings import History, Kept, Limits
 from nexus_tw.presence.sessions import Roster
+from nexus_tw.pubsub.arriving import Arrivals
 from nexus_tw.pubsub.cursors import Cursors
 from nexus_tw.pubsub.filling import AGAIN, TRIES
 from nexus_tw.pubsub.hub import Hub
@@ -341,7 +342,16 @@ def test_beyond_the_bound_the_cursor_not_used_for_longest_is_forgotten() -> None
     hub = Hub(waiting.append, metrics, clock.seconds)
     spread = Spread(clock)
     cursors = Cursors(
-        bus, hub, Reads(bus, waiting.append), Recorders(metrics), spread, clock, Bounds(History()), metrics, most=3
+        bus,
+        hub,
+        Arrivals(hub, {}, Roster(), metrics),
+        Reads(bus, waiting.append),
+        Recorders(metrics),
+        spread,
+        clock,
+        Bounds(History()),
+        metrics,
+        most=3,
     )
     for name in "abc":
         cursors.place(name, Position("e", 0)).used = name != "b"

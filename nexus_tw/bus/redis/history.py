@@ -16,6 +16,7 @@ from nexus_tw.bus.redis.channels import Channels
 from nexus_tw.bus.redis.connection import Publisher, away, guarded
 from nexus_tw.bus.redis.entries import stored
 from nexus_tw.bus.redis.scripts import KNOWN, PAGE, READ, TOPS, Call, bulk
+from nexus_tw.bus.requests import Answers
 from nexus_tw.interfaces.plugins import IHistory
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
@@ -33,27 +34,6 @@ _NONE: Final = b"$0\r\n\r\n"
 _NOWHERE: Final = Position("-", 0)  # of a type that has no history
 
 Request = tuple[str, Position]
-
-
-class _Reading:
-    """Positions that were requested together."""
-
-    def __init__(self, count: int, done: Callable[[list[Missed] | NexusError], None]) -> None:
-        self._answers: list[Missed | None] = [None] * count
-        self._left = count
-        self._done = done
-
-    def answer(self, place: int, missed: Missed | NexusError) -> None:
-        if self._left <= 0:
-            return
-        if isinstance(missed, NexusError):
-            self._left = 0
-            self._done(missed)
-            return
-        self._answers[place] = missed
-        self._left -= 1
-        if not self._left:
-            self._done([answer for answer in self._answers if answer is not None])
 
 
 @implementer(IHistory)
@@ -155,11 +135,11 @@ class RedisHistory:
         if not requests:
             done([])
             return
-        reading = _Reading(len(requests), done)
+        reading = Answers(len(requests), done)
         for place, request in enumerate(requests):
             if not self._waiting:
                 self._turn.add(self._begin)
-            self._waiting.setdefault(request, []).append(partial(reading.answer, place))
+            self._waiting.setdefault(request, []).append(partial(reading.take, place))
 
     def page(
         self, event_type: str, since: Position | None, limit: int, done: Callable[[Missed | NexusError], None]
