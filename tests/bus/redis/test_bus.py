@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import pytest_twisted
 import txredisapi
-from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from nexus_tw.bus.redis import connection, link
@@ -67,14 +66,6 @@ def node() -> Iterator[Callable[..., Node]]:
     yield make
     for one in made:
         pytest_twisted.blockon(one.bus.stop())
-
-
-@pytest.fixture
-def gate(redis: RedisServer) -> Iterator[Gate]:
-    made = Gate(redis.port)
-    pytest_twisted.blockon(Deferred.fromCoroutine(made.open()))
-    yield made
-    pytest_twisted.blockon(Deferred.fromCoroutine(made.close()))
 
 
 def url_of(server: RedisServer) -> str:

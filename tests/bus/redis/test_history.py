@@ -35,28 +35,6 @@ def redis() -> Iterator[RedisServer]:
     yield from running()
 
 
-@pytest.fixture
-def keeper() -> Iterator[Callable[..., Keeper]]:
-    """Makes nodes that are stopped after the test."""
-    made: list[Keeper] = []
-
-    def make(*arguments: Any, **named: Any) -> Keeper:
-        made.append(Keeper(*arguments, **named))
-        return made[-1]
-
-    yield make
-    for one in made:
-        pytest_twisted.blockon(one.bus.stop())
-
-
-@pytest.fixture
-def gate(redis: RedisServer) -> Iterator[Gate]:
-    made = Gate(redis.port)
-    pytest_twisted.blockon(Deferred.fromCoroutine(made.open()))
-    yield made
-    pytest_twisted.blockon(Deferred.fromCoroutine(made.close()))
-
-
 def type_key(event_type: str) -> str:
     return f"nexus:type:{{{event_type}}}"
 

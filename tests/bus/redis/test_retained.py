@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,35 +23,8 @@ PERSISTENT = ("--appendonly", "yes", "--appendfsync", "always")
 
 
 @pytest.fixture
-def server() -> Iterator[Callable[..., RedisServer]]:
-    made: list[RedisServer] = []
-
-    def make(*options: str) -> RedisServer:
-        made.append(RedisServer(options=options))
-        made[-1].start()
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
-
-
-@pytest.fixture
 def redis(server: Callable[..., RedisServer]) -> RedisServer:
     return server()
-
-
-@pytest.fixture
-def keeper() -> Iterator[Callable[..., Keeper]]:
-    made: list[Keeper] = []
-
-    def make(*arguments: Any, **named: Any) -> Keeper:
-        made.append(Keeper(*arguments, **named))
-        return made[-1]
-
-    yield make
-    for one in made:
-        pytest_twisted.blockon(one.bus.stop())
 
 
 def consistent(redis: RedisServer) -> int:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 import pytest_twisted
@@ -15,34 +14,6 @@ from nexus_tw.model.positions import Position
 from tests.bus.recording import placed, subscribed, until
 from tests.bus.redis.keeping import Keeper, texts
 from tests.redis_server import RedisServer, SentinelServer
-
-
-@pytest.fixture
-def keeper() -> Iterator[Callable[..., Keeper]]:
-    made: list[Keeper] = []
-
-    def make(*arguments: Any, **named: Any) -> Keeper:
-        made.append(Keeper(*arguments, **named))
-        return made[-1]
-
-    yield make
-    for one in made:
-        pytest_twisted.blockon(one.bus.stop())
-
-
-@pytest.fixture
-def server() -> Iterator[Callable[..., RedisServer]]:
-    """Starts servers that are gone after the test."""
-    made: list[RedisServer] = []
-
-    def make(*options: str) -> RedisServer:
-        made.append(RedisServer(options=options))
-        made[-1].start()
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def numbers(first: int, last: int) -> list[bytes]:
