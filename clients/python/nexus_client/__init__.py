@@ -1,0 +1,1 @@
+"""A client of Nexus for Python: events, telemetry and commands over one connection that is kept up."""
