@@ -1,0 +1,39 @@
+"""All commands: one line of help each, so that `nexus --help` imports none of them.
+
+A new command is a module `commands/NAME.py` (a dash becomes an underscore) with a click command `command`, and its line here.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final
+
+import click
+
+COMMANDS: Final = {
+    "completion": "Print the script that completes commands and options in a shell.",
+    "context": "Keep addresses and tokens of servers under names.",
+}
+
+
+class Registry(click.Group):
+    """A group that imports the module of a command when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(f"nexus_client.cli.commands.{cmd_name.replace('-', '_')}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def examples(*lines: str) -> str:
+    """Return the end of a help text: examples, one a line, kept as they are written."""
+    return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
