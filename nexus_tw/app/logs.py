@@ -35,8 +35,11 @@ LEVELS: Final = {"debug": LogLevel.debug, "info": LogLevel.info, "warn": LogLeve
 
 _PRIORITIES: Final = {LogLevel.debug: 7, LogLevel.info: 6, LogLevel.warn: 4, LogLevel.error: 3, LogLevel.critical: 2}
 
-# Messages of the libraries about each port and factory at level info; Nexus logs its addresses itself.
-_CHATTER: Final = re.compile(r"^(Starting factory|Stopping factory|\(\S+ Port \S+ Closed\)|.{0,200} starting on )")
+# Messages of the libraries about each port, each factory and themselves at level info; Nexus logs its addresses itself.
+_CHATTER: Final = re.compile(
+    r"^(Starting factory|Stopping factory|\(\S+ Port \S+ Closed\)|.{0,200} starting on "
+    r"|twistd \S+ \(.*\) starting up|reactor class: |Main loop terminated|Server Shut Down)"
+)
 
 _STRUCK: Final = "***"
 _SECRETS: Final = (

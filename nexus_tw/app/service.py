@@ -1,44 +1,32 @@
-"""The service that `twistd` runs: a node, or the parent of several, and its listening endpoints."""
+"""The service that `twistd` runs: a node, or the parent of several."""
 
 from __future__ import annotations
 
 import gc
-import os
-import resource
 import signal
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from twisted.application.service import IService, Service
-from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.error import ReactorNotRunning
-from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from nexus_tw import __version__, auth
 from nexus_tw.app import logs, workers
 from nexus_tw.app.checks import open_to_pages
 from nexus_tw.app.config import Configuration
 from nexus_tw.app.launch import Launch, TwistdLaunch
+from nexus_tw.app.node import Node
 from nexus_tw.app.reload import Reload
-from nexus_tw.app.server import Server
 from nexus_tw.app.terminal import Terminal
-from nexus_tw.bus import open_bus
-from nexus_tw.commands import handlers
-from nexus_tw.commands.threads import Threads
 from nexus_tw.model.errors import ConfigError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.settings import Settings
-from nexus_tw.realm.authorization import procedure_of
-from nexus_tw.runtime import plugins
 from nexus_tw.runtime.walltime import keep_steady
-from nexus_tw.store import open_store
-from nexus_tw.transport.listening.endpoints import ListeningEndpoint, listener, plain
-from nexus_tw.transport.listening.listen import listen
+from nexus_tw.transport.listening.endpoints import listener, plain
 
-RESERVED: Final = 64  # file descriptors for everything that is not a client
 # Young objects between two collections. With the default of 700 a busy server traverses its connections many times a second.
 COLLECT_AFTER: Final = (50000, 20, 50)
 
@@ -120,6 +108,10 @@ class RunnerService(Service):
 
     def _succeeded(self, _none: None) -> None:
         self._launch.succeeded()
+        # The objects of now are permanent: the collector need not check them again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*COLLECT_AFTER)
         if self._settings is not None:
             self._warn(self._settings.held)
 
@@ -177,112 +169,3 @@ class RunnerService(Service):
         else:
             self._log.info("SIGHUP: the configuration is taken")
         self._warn(settings)
-
-
-class Node:
-    """One node and its listening endpoints."""
-
-    _log = Logger()
-
-    def __init__(
-        self, reactor: Any, configuration: Configuration, listeners: list[ListeningEndpoint], metrics: Metrics
-    ) -> None:
-        settings = configuration.settings
-        self._configuration = configuration
-        self._listeners = listeners
-        self._ports: list[IListeningPort] = []
-        name = node_name()
-        if settings.python_path and _imports(settings):
-            plugins.search(settings.python_path)
-        self._threads = Threads(reactor, settings.limits, metrics)
-        self._server = Server(
-            reactor,
-            settings,
-            {
-                realm: open_bus(settings.bus.url, reactor, metrics, name, realm, settings.history, settings.bus.adopt)
-                for realm in settings.realms
-            },
-            open_store(settings.store.url, reactor),
-            auth.build(settings, configuration.token, reactor),
-            handlers.load(settings.commands, self._threads),
-            metrics,
-            raise_descriptor_limit() - RESERVED,
-            self._threads,
-        )
-
-    async def start(self) -> None:
-        await self._server.start()
-        for each in self._listeners:
-            if each.certificates is not None:
-                each.certificates.watch()
-        self._ports = [await listen(each.text, each.endpoint, self._server.doors) for each in self._listeners]
-        settings = self._configuration.settings
-        self._log.info(
-            "Nexus {version} listens on {listen}; bus {bus}, store {store}",
-            version=__version__,
-            listen=", ".join(settings.listen),
-            bus=settings.bus.url.partition(":")[0],
-            store=settings.store.url.partition(":")[0],
-        )
-        if self._configuration.one_off:
-            self._greet()
-        # The objects of now are permanent: the collector need not check them again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*COLLECT_AFTER)
-
-    async def take(self, settings: Settings) -> None:
-        self.reconfigure(settings)
-
-    def reconfigure(self, settings: Settings) -> None:
-        """Like `take`, at once."""
-        prepared = [each.prepared(settings.tls) for each in self._listeners]
-        self._server.reconfigure(settings, self._configuration.token)
-        self._threads.take(settings.limits)
-        for take in filter(None, prepared):
-            take()
-
-    async def stop(self) -> None:
-        if self._ports:
-            self._log.info("Shutting down, with {count} connections", count=len(self._server.connections))
-        for each in self._listeners:
-            if each.certificates is not None:
-                each.certificates.unwatch()
-        await self._server.drain()
-        for port in self._ports:
-            await maybeDeferred(port.stopListening)
-        await self._threads.stop()
-        await self._server.stop()
-        if self._ports:
-            self._log.info("Nexus has ended")
-
-    def _greet(self) -> None:
-        # Neither a token nor [auth] is configured: a first look. The only place that prints a token.
-        port = next((port for port in (getattr(port.getHost(), "port", None) for port in self._ports) if port), None)
-        self._log.info(
-            "Open http://localhost:{port}/ with the token {token} (made for this run, with all rights; "
-            "NEXUS_TOKEN or [auth] give one that lasts)",
-            port=port or "?",
-            token=self._configuration.token,
-            one_off=True,
-        )
-
-
-def _imports(settings: Settings) -> bool:
-    """Return whether the file names Python functions."""
-    functions = [realm.authorizer for realm in settings.realms.values() if realm.authorizer]
-    return bool(settings.commands) or any(procedure_of(function) is None for function in functions)
-
-
-def node_name() -> str:
-    """Return a name that no other node has."""
-    return f"{os.uname().nodename}-{os.getpid()}-{os.urandom(4).hex()}"
-
-
-def raise_descriptor_limit() -> int:
-    """Raise the limit of open files as far as allowed, and return it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # some systems report a hard limit that they do not grant
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        soft = hard
-    return soft if soft > 0 else 1 << 20

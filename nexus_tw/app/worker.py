@@ -12,7 +12,8 @@ from twisted.logger import Logger, globalLogBeginner
 
 from nexus_tw.app import logs, workers
 from nexus_tw.app.config import Configuration
-from nexus_tw.app.service import Node, RunnerService
+from nexus_tw.app.node import Node
+from nexus_tw.app.service import RunnerService
 from nexus_tw.app.sink import Stream
 from nexus_tw.model.errors import ConfigError
 from nexus_tw.model.metrics import Metrics

@@ -1,13 +1,14 @@
 """Handlers: commands that the server itself executes, in the operator's Python functions.
 
-They are named in the configuration (`[[commands]]`) and by installed packages (entry point group `nexus.commands`; the entry
-point's name is the command's). The configuration takes precedence. `nexus_tw.interfaces.plugins` has a handler's contract.
+They are named in the configuration (`[[commands]]`), by an application that Nexus is embedded in, and by installed packages
+(entry point group `nexus.commands`; the entry point's name is the command's). A package's command gives way to one of the same
+name. `nexus_tw.interfaces.plugins` has a handler's contract.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -38,12 +39,18 @@ HELD: Final = 67108864  # bytes of the arguments of plain calls that the handler
 _log = Logger()
 
 
-def load(commands: Sequence[ConfiguredCommand], threads: Threads) -> dict[str, Handler]:
+def load(
+    commands: Sequence[ConfiguredCommand], threads: Threads, own: Mapping[str, Handler] | None = None
+) -> dict[str, Handler]:
     """Return the handler of each command. Raise a `ConfigError` that names an unusable setting or entry point.
 
-    Handlers with `thread = true` are executed in `threads`.
+    Handlers with `thread = true` are executed in `threads`. `own` are those of an application that Nexus is embedded in.
     """
     handlers: dict[str, Handler] = {}
+    for name, function in (own or {}).items():
+        where = f"commands[{name!r}]"
+        check_free(where, name, handlers)
+        handlers[name] = plugins.fitting(where, WHAT, function, PARAMETERS)
     for index, command in enumerate(commands):
         check_free(f"commands[{index}].name", command.name, handlers)
         where = f"commands[{index}].handler"

@@ -50,6 +50,12 @@ def load(where: str, what: str, reference: str, parameters: tuple[str, ...]) -> 
     return _checked(where, what, reference, parameters, lambda: resolve_name(reference))
 
 
+def fitting(where: str, what: str, function: Any, parameters: tuple[str, ...]) -> Callable[..., Any]:
+    """Return the function if it takes these parameters; else raise like `load`."""
+    reference = f"{getattr(function, '__module__', '?')}:{getattr(function, '__qualname__', function)}"
+    return _checked(where, what, reference, parameters, lambda: function)
+
+
 class EntryPoints:
     """A group of entry points in installed packages; each names a function that takes the same parameters."""
 

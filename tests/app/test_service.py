@@ -82,7 +82,7 @@ def test_a_variable_with_one_underscore_ends_the_start_with_one_line(tmp_path: P
 def test_the_production_file_without_any_auth_refuses_to_start_and_prints_no_token(tmp_path: Path) -> None:
     ended = start(tmp_path, "--config", str(ROOT / "conf" / "production.toml"), NEXUS_TOKEN="")
     assert_refused(ended, "auth", "NEXUS_TOKEN", "[[auth.keys]]")
-    assert "with the token" not in ended.stdout + ended.stderr
+    assert "NEXUS_TOKEN=" not in ended.stdout + ended.stderr
 
 
 def test_a_short_token_where_other_machines_can_connect_ends_the_start_with_one_line(tmp_path: Path) -> None:

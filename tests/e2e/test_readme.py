@@ -17,7 +17,7 @@ from tests.e2e.chromium import Chromium
 from tests.e2e.server import FOREIGN, ROOT, Child, free_port, until
 
 INSTALL = 300  # s for pip to make the environment of a new clone
-ONE_OFF = re.compile(r"\btoken ([\w-]{43})\b")
+ONE_OFF = re.compile(r"^ +export NEXUS_TOKEN=([\w-]{43})$", re.MULTILINE)
 
 
 class Reader:

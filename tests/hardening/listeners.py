@@ -12,7 +12,7 @@ import sys
 import time
 from typing import Final
 
-from nexus_tw.app.service import raise_descriptor_limit
+from nexus_tw.app.node import raise_descriptor_limit
 from tests.client import TEXT, frame, handshake
 
 TYPE: Final = "slow.readers"

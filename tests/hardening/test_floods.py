@@ -11,7 +11,7 @@ import pytest_twisted
 from twisted.internet.defer import ensureDeferred, gatherResults
 from twisted.internet.task import deferLater
 
-from nexus_tw.app.service import raise_descriptor_limit
+from nexus_tw.app.node import raise_descriptor_limit
 from tests.client import Wire, handshake
 from tests.conftest import LONG
 from tests.node import TOKEN, Nodes, clock, limited, until

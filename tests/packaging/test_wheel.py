@@ -123,8 +123,8 @@ def test_the_wheel_with_what_it_declares_serves_from_an_empty_environment(wheel:
     with subprocess.Popen(command, cwd=tmp_path, env=env, text=True, stdout=subprocess.PIPE, stderr=both) as server:
         try:
             assert server.stdout is not None
-            output = next(line for line in server.stdout if "Open http" in line or line.startswith("nexus:"))
-            assert "with the token" in output
+            output = next(line for line in server.stdout if "A first look" in line or line.startswith("nexus:"))
+            assert output.endswith(" and type\n")
             with urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=10) as answer:
                 assert answer.status == 200
         finally:
