@@ -14,7 +14,7 @@ import pytest_twisted
 from tests.e2e.agent import connect
 from tests.e2e.server import NexusServer, clock, until
 
-ONE_OFF = re.compile(r"(?i)\btoken\s+([\w-]{43})\b")
+ONE_OFF = re.compile(r"export NEXUS_TOKEN=([\w-]{43})")
 
 
 @pytest.fixture
