@@ -44,11 +44,13 @@ class State(Effect, frozen=True):
     """The client's state has changed: `connecting`, `connected`, `waiting` or `closed`.
 
     `retry_in`: with `waiting`, seconds until the next attempt. `error`: with `closed`, why; None if `stop` was called.
+    `reason`: with `waiting`, what ended the attempt, for people.
     """
 
     state: str
     retry_in: float | None = None
     error: Stopped | None = None
+    reason: str = ""
 
 
 class Subscribed(Effect, frozen=True):

@@ -1,0 +1,122 @@
+"""One stream of events: what it asks for and how far it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from nexus_client.core.matching import Filter, Pattern, parse_pattern
+from nexus_client.core.messages import Garbage, parse_position
+from nexus_client.events import Gap
+
+TYPES: Final = 100_000  # how many event types a stream keeps a position of
+
+
+class Mark:
+    """How far a stream has come in the history of one type."""
+
+    __slots__ = ("epoch", "offset")
+
+    def __init__(self, epoch: str, offset: int) -> None:
+        self.epoch = epoch
+        self.offset = offset
+
+    @property
+    def position(self) -> str:
+        return f"{self.epoch}:{self.offset}"
+
+    def reaches(self, epoch: str, offset: int) -> bool:
+        """Return whether everything up to that position has been delivered."""
+        return self.epoch == epoch and self.offset >= offset
+
+
+class Stream:
+    """A stream.
+
+    `marks` are its positions by type. `returning`: events before its present connection are owed to it, or a `Gap`. `live`:
+    the present connection's server has accepted it. `bare`: the types that it has received without a position; of `covered`
+    ones it is known, or was told, what the return to the present connection has cost.
+    """
+
+    __slots__ = ("bare", "covered", "filter", "key", "live", "marks", "number", "patterns", "returning", "where")
+
+    def __init__(
+        self, number: int, patterns: Sequence[str], where: Mapping[str, Any] | None, since: Mapping[str, str] | None
+    ) -> None:
+        if isinstance(patterns, str) or not patterns:
+            raise ValueError("patterns: expected a list of one or more patterns")
+        self.number = number
+        self.patterns: tuple[Pattern, ...] = tuple(parse_pattern(text) for text in dict.fromkeys(patterns))
+        self.where = where or None
+        self.filter = Filter(where) if where else None
+        self.key = self.filter.key if self.filter else None
+        self.marks: dict[str, Mark] = {}
+        self.returning = since is not None
+        self.live = False
+        self.bare: set[str] = set()
+        self.covered: set[str] = set()
+        for name, position in (since or {}).items():
+            try:
+                self.marks[name] = Mark(*parse_position(position))
+            except Garbage:
+                raise ValueError(f"since.{name}: {position!r} is no position") from None
+
+    def selects(self, type: str) -> bool:
+        return any(pattern.selects(type) for pattern in self.patterns)
+
+    def overlaps(self, other: Stream) -> bool:
+        return any(mine.overlaps(theirs) for mine in self.patterns for theirs in other.patterns)
+
+    def gap(self, type: str, reason: str, position: str | None) -> Gap:
+        """Return the gap from the present mark of the type to that position."""
+        mark = self.marks.get(type)
+        return Gap(type, reason, position, mark.position if mark else None)
+
+    def accept(self, positions: Mapping[str, str] | None, recovered: Mapping[str, bool], sent: Mapping[str, str]) -> list[Gap]:
+        """The server has accepted the stream; return what the return has cost.
+
+        `positions` and `recovered` are those of the reply (None: there is no history), `sent` the `since` of the request.
+        """
+        gaps: list[Gap] = []
+        for name, position in (positions or {}).items():
+            if not self.selects(name):
+                continue
+            epoch, offset = parse_position(position)
+            mark = self.marks.get(name)
+            if mark is not None and mark.reaches(epoch, offset):
+                continue
+            exact = mark is None or mark.position == sent.get(name)
+            if self.returning and not (exact and recovered.get(name, False)):
+                gaps.append(self.gap(name, "reconnect", position))
+            self.marks[name] = Mark(epoch, offset)
+        if self.returning:
+            gaps += self._unkept(positions)
+        self.live = True
+        return gaps
+
+    def _unkept(self, positions: Mapping[str, str] | None) -> list[Gap]:
+        """Return gaps for the types that have no history: whether events were missed is not known."""
+        if positions is None:
+            self.covered |= self.bare
+            self.covered |= {pattern.text for pattern in self.patterns}
+            return [self.gap(pattern.text, "reconnect", None) for pattern in self.patterns]
+        told = {pattern.text: None for pattern in self.patterns if pattern.exact} | dict.fromkeys(sorted(self.bare))
+        missing = [name for name in told if name not in positions]
+        self.covered.update(missing)
+        return [self.gap(name, "reconnect", None) for name in missing]
+
+    def uncovered(self, type: str) -> bool:
+        """Return whether an event without a position may follow others of its type that were missed; only once."""
+        if type in self.covered or (self.covered and any(p.text in self.covered and p.selects(type) for p in self.patterns)):
+            new = False
+        else:
+            new = self.returning
+            self.covered.add(type)
+        self.bare.add(type)
+        return new
+
+    def lost(self) -> None:
+        """The connection has ended."""
+        self.returning = self.returning or self.live or bool(self.marks)
+        self.live = False
+        self.covered.clear()
