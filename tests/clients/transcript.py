@@ -7,14 +7,14 @@ from itertools import count
 from typing import Any
 
 import msgspec
-
 from nexus_client import errors
 from nexus_client.core import effects
 from nexus_client.core.core import Core
 from nexus_client.core.options import Options, Sample
 from nexus_client.events import Event
 
-# Inputs whose name in transcripts is not the method's.
+STEP = {"at", "do", "receive", "receiveText", "expect", "deadline", "state", "positions", "returns", "raises", "why"}
+# Inputs and arguments whose name in transcripts is not that of the method.
 NAMES = {"tokenFailed": "token_failed"}
 ARGUMENTS = {"commandId": "command_id"}
 
@@ -39,7 +39,7 @@ def run(transcript: dict[str, Any]) -> None:
     attempt = 0
     for place, step in enumerate(transcript["steps"]):
         where = f"step {place}: {json.dumps(step)[:200]}"
-        unknown = step.keys() - {"at", "do", "receive", "receiveText", "expect", "deadline", "state", "positions", "returns", "raises", "why"}
+        unknown = step.keys() - STEP
         assert not unknown, f"{where}: unknown members {unknown}"
         now = float(step["at"])
         perform(core, now, attempt, step, where)
@@ -71,18 +71,19 @@ def perform(core: Core, now: float, attempt: int, step: dict[str, Any], where: s
         if len(arguments) > most:
             named = {ARGUMENTS.get(key, key): value for key, value in arguments.pop().items()}
     if name == "batch":
-        arguments = [
-            [Sample(s["id"], s["agentId"], s["timestamp"], msgspec.json.encode(s["metrics"])) for s in arguments[0]]
-        ]
+        arguments = [[Sample(s["id"], s["agentId"], s["timestamp"], msgspec.json.encode(s["metrics"])) for s in arguments[0]]]
     method = getattr(core, NAMES.get(name, name))
+    raised = None
+    result = None
     try:
         result = method(now, *arguments, **named)
-    except Exception as error:
-        assert type(error).__name__ == step.get("raises"), f"{where}: {error!r}"
-    else:
-        assert "raises" not in step, f"{where}: raised nothing"
-        if "returns" in step:
-            assert result == step["returns"], f"{where}: returned {result}"
+    except (errors.NexusError, TypeError, ValueError) as error:
+        if "raises" not in step:
+            raise
+        raised = type(error).__name__
+    assert raised == step.get("raises"), f"{where}: raised {raised}"
+    if "returns" in step:
+        assert result == step["returns"], f"{where}: returned {result}"
 
 
 def plain(effect: effects.Effect) -> dict[str, Any]:
@@ -109,7 +110,13 @@ def plain(effect: effects.Effect) -> dict[str, Any]:
         case effects.Broadcast(data):
             return {"broadcast": data}
         case effects.Invoke(execution, command, parameters, caller, agent, attempt, deadline):
-            invoke = {"invoke": execution, "command": command, "parameters": parameters, "attempt": attempt, "deadline": deadline}
+            invoke = {
+                "invoke": execution,
+                "command": command,
+                "parameters": parameters,
+                "attempt": attempt,
+                "deadline": deadline,
+            }
             return invoke | _given({"caller": caller, "agent": agent})
         case effects.CancelInvocation(execution, reason):
             return {"cancelInvocation": execution, "reason": reason}

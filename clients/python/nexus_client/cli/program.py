@@ -89,4 +89,3 @@ def _forget_output() -> None:
 @click.version_option(package_name="nexus-client", prog_name=NAME)
 def nexus() -> None:
     """Work with a Nexus server: events, telemetry and commands from the shell."""
-
