@@ -8,10 +8,11 @@ import re
 import stat
 import tempfile
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
+from nexus_client.cli import toml
 from nexus_client.cli.failures import Failure, of_system
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -67,13 +68,9 @@ class Contexts:
 
     def save(self) -> None:
         """Write the file: for its owner alone, and whole or not at all. Raise `Failure` if that is impossible."""
-        text = "# Kept by `nexus context`.\n" + (f"current = {_quoted(self.current)}\n" if self.current else "")
-        for name, context in sorted(self.known.items()):
-            text += f"\n[contexts.{_quoted(name)}]\n"
-            for member in fields(Context):
-                value = getattr(context, member.name)
-                if value:
-                    text += f"{member.name} = {'true' if value is True else _quoted(value)}\n"
+        kept = {name: {each: value for each, value in asdict(context).items() if value} for name, context in self.known.items()}
+        tree = {**({"current": self.current} if self.current else {}), "contexts": kept}
+        text = "".join(f"{line.text}\n" for line in toml.lines(tree))
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=".contexts-")  # its mode is 0600
@@ -115,9 +112,3 @@ def _content(path: Path, content: dict[str, Any]) -> tuple[str, dict[str, Contex
                 raise Failure(f"{path}: contexts.{name}.{member}: is unknown, or of the wrong type")
         known[name] = Context(**table)
     return current, known
-
-
-def _quoted(text: str) -> str:
-    """Return a string of TOML."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + re.sub("[\x00-\x1f\x7f]", lambda match: f"\\u{ord(match[0]):04x}", escaped) + '"'

@@ -11,6 +11,8 @@ from typing import Final
 import click
 
 COMMANDS: Final = {
+    "token": "Make and read API keys and JSON Web Tokens; nothing is sent anywhere.",
+    "check-config": "Check a server's configuration file as its start would.",
     "completion": "Print the script that completes commands and options in a shell.",
     "context": "Keep addresses and tokens of servers under names.",
 }
