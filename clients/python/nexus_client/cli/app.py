@@ -63,6 +63,12 @@ def with_server(function: Callable[..., Any]) -> Callable[..., Any]:
     return found
 
 
+def with_curl(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the flag --curl."""
+    text = "Print the line of curl or websocat that would do it, and send nothing."
+    return click.option("--curl", is_flag=True, help=text)(function)
+
+
 def complete_context(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return the names of contexts that begin so, for the shell."""
     try:

@@ -11,6 +11,9 @@ from typing import Final
 import click
 
 COMMANDS: Final = {
+    "status": "Tell whether the server is there and ready, its version, and whether it takes the token.",
+    "history": "Show the past events of one type that the server still has, oldest first.",
+    "broadcast": "Send one message to every session on every node.",
     "token": "Make and read API keys and JSON Web Tokens; nothing is sent anywhere.",
     "check-config": "Check a server's configuration file as its start would.",
     "completion": "Print the script that completes commands and options in a shell.",

@@ -41,7 +41,7 @@ def command(output: Output, file: str, show: bool) -> None:
 
     try:
         configuration = load({"config": file}, os.environ)
-        make(configuration, {}, lambda: configuration)
+        make(_without_inherited(configuration), {}, lambda: configuration)
     except ConfigError as error:
         raise Failure(str(error), code="config") from None
     settings = configuration.settings
@@ -55,6 +55,17 @@ def command(output: Output, file: str, show: bool) -> None:
     listen, bus, store = ", ".join(settings.listen), _scheme(settings.bus.url), _scheme(settings.store.url)
     what = f"; listens on {listen}, bus {bus}, store {store}, roles {', '.join(settings.roles) or 'none'}"
     output.record({}, (f"{file}: ", ""), ("is in order", "green"), (what, ""))
+
+
+def _without_inherited(configuration: Any) -> Any:
+    """Return the configuration without the sockets that systemd gives to the server's process, and to no other."""
+    import dataclasses
+
+    import msgspec
+
+    settings = configuration.settings
+    listen = tuple(each for each in settings.listen if not each.startswith("systemd:"))
+    return dataclasses.replace(configuration, settings=msgspec.structs.replace(settings, listen=listen))
 
 
 def masked(settings: Any) -> dict[str, Any]:
@@ -72,7 +83,8 @@ def masked(settings: Any) -> dict[str, Any]:
     for entry in tree["auth"]["jwt"]:
         entry["jwks"] = redact(entry["jwks"])
     # Tables of the section itself, as in the file.
-    tree["history"] |= tree["history"].pop("patterns")
+    patterns = tree["history"].pop("patterns")
+    tree["history"] |= {name: {key: each for key, each in kept.items() if each is not None} for name, kept in patterns.items()}
     return tree
 
 
