@@ -16,3 +16,7 @@ FILES = sorted(path for path in TRANSCRIPTS.glob("*.json") if path.name != "matc
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_transcript(path: Path) -> None:
     run(json.loads(path.read_text()))
+
+
+def test_there_are_transcripts() -> None:
+    assert len(FILES) >= 60
