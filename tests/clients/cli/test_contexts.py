@@ -75,7 +75,7 @@ def test_a_wrong_file_is_told_with_the_member_that_is_wrong(home: Path, text: st
 
 
 def test_what_is_kept_is_read_again_whatever_its_characters(home: Path) -> None:
-    url, token = "http://localhost/a\"b\\c", 'k"e\\y-äöü-\x7f'
+    url, token = 'http://localhost/a"b\\c', 'k"e\\y-äöü-\x7f'
     run("add", "odd.name-1", "--url", url, "--token", token)
     from nexus_client.cli.contexts import Contexts
 

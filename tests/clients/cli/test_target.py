@@ -41,7 +41,16 @@ def test_addresses_of_all_forms_are_understood(url: str, http: str, websocket: s
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://host", "http://", "http://u:hush@host", "http://host/?token=hush", "http://host/#token=hush", "http://h:x", "http://[::1"]
+    "url",
+    [
+        "ftp://host",
+        "http://",
+        "http://u:hush@host",
+        "http://host/?token=hush",
+        "http://host/#token=hush",
+        "http://h:x",
+        "http://[::1",
+    ],
 )
 def test_an_address_that_is_none_is_refused_without_telling_its_secret(url: str) -> None:
     with pytest.raises(click.UsageError) as told:

@@ -127,13 +127,31 @@ def test_a_server_takes_a_minted_token(pems: Path) -> None:
 
 
 def test_claims_are_what_the_options_say() -> None:
-    options = ("--audience", "fleet", "--expires", "2d", "--not-before", "10m", "--jti", "j-1", "--role-claim", "https://x/role")
+    options = (
+        "--audience",
+        "fleet",
+        "--expires",
+        "2d",
+        "--not-before",
+        "10m",
+        "--jti",
+        "j-1",
+        "--role-claim",
+        "https://x/role",
+    )
     claims = told("mint", "--secret", SECRET, *WHO, *options, "--claim", "level=3", "--claim", "team=a b")["claims"]
     issued = claims.pop("iat")
     assert abs(issued - time.time()) < 60
     assert claims == {
-        "iss": "https://id.example", "sub": "alice", "aud": "fleet", "exp": issued + 172_800, "nbf": issued + 600,
-        "jti": "j-1", "https://x/role": "operator", "level": 3, "team": "a b",
+        "iss": "https://id.example",
+        "sub": "alice",
+        "aud": "fleet",
+        "exp": issued + 172_800,
+        "nbf": issued + 600,
+        "jti": "j-1",
+        "https://x/role": "operator",
+        "level": 3,
+        "team": "a b",
     }
 
 

@@ -18,7 +18,7 @@ _MISSING: Final = object()
 
 
 def _short(text: str) -> bool:
-    return len(text) <= 255 and len(text.encode("utf-8", "surrogatepass")) <= 255
+    return len(text) <= 255 and len(text.encode("utf-8", "replace")) <= 255
 
 
 def check_name(text: str, member: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -33,9 +32,9 @@ class Message(msgspec.Struct):
     attempt: int = 1
     deadline: str = ""
     timestamp: str = ""
-    heartbeat: dict[str, float] = {}
-    limits: dict[str, float] = {}
-    reconnect: bool | dict[str, float] | None = None
+    heartbeat: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
+    reconnect: bool | dict[str, Any] | None = None
     delay: float | None = None
     code: int | str = ""
     reason: str = ""
@@ -44,34 +43,30 @@ class Message(msgspec.Struct):
     status: str = "success"
 
 
-class _Typed(msgspec.Struct):
-    type: str
-
-
-# The members without which a message has no meaning.
-_NEEDED: Final[dict[str, tuple[str, ...]]] = {
-    "connected": ("timestamp",),
-    "event": ("eventType",),
-    "continuity": ("eventType",),
-    "command": ("commandId", "command", "deadline"),
-    "command_cancel": ("commandId",),
-    "subscribed": (),
-    "unsubscribed": (),
-    "registered": (),
-    "unregistered": (),
-    "published": (),
-    "telemetry_ack": (),
-    "command_progress": (),
-    "command_result": (),
-    "error": (),
-    "broadcast": (),
-    "disconnect": (),
-    "ping": (),
-    "pong": (),
+# The members of each message: first those without which it has no meaning.
+_MEMBERS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "connected": (("timestamp",), ("heartbeat", "limits", "reconnect")),
+    "event": (("eventType",), ("data", "position")),
+    "continuity": (("eventType",), ("position", "recovered")),
+    "command": (("commandId", "command", "deadline"), ("parameters", "caller", "agentId", "attempt")),
+    "command_cancel": (("commandId",), ("reason", "agentId")),
+    "subscribed": ((), ("id", "positions", "recovered")),
+    "unsubscribed": ((), ("id", "events")),
+    "registered": ((), ("id",)),
+    "unregistered": ((), ("id", "commands")),
+    "published": ((), ("id", "position")),
+    "telemetry_ack": ((), ("id",)),
+    "command_progress": ((), ("id", "agentId", "data")),
+    "command_result": ((), ("id", "agentId", "data")),
+    "error": ((), ("id", "code", "message", "retryable")),
+    "broadcast": ((), ("data",)),
+    "disconnect": ((), ("code", "reason", "reconnect", "delay")),
+    "ping": ((), ("delay",)),
+    "pong": ((), ()),
 }
 
 _message: Final = msgspec.json.Decoder(Message).decode
-_typed: Final = msgspec.json.Decoder(_Typed).decode
+_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -79,26 +74,28 @@ def decode(text: str | bytes) -> Message | None:
     """Return the message; None if its type is unknown. Raise `Garbage` if it is none."""
     try:
         message = _message(text)
-    except msgspec.ValidationError as error:
-        if _type_of(text) in _NEEDED:
-            raise Garbage(f"a message of the server has the wrong form: {error}") from None
-        return None
+    except msgspec.ValidationError:
+        message = _known_members(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Garbage("a message of the server is not JSON") from None
-    needed = _NEEDED.get(message.type)
-    if needed is None:
+    members = _MEMBERS.get(message.type)
+    if members is None:
         return None
-    for member in needed:
+    for member in members[0]:
         if not getattr(message, member):
             raise Garbage(f"a message of the server, {message.type}, lacks {member}")
     return message
 
 
-def _type_of(text: str | bytes) -> str:
+def _known_members(text: str | bytes) -> Message:
+    """Return the message with those members only that its type has: others may have any form."""
     try:
-        return _typed(text).type
-    except msgspec.ValidationError:
-        raise Garbage("a message of the server is no object with a type") from None
+        found = _object(text)
+        kind = found.get("type")
+        needed, others = _MEMBERS.get(kind, ((), ())) if isinstance(kind, str) else ((), ())
+        return msgspec.convert({name: found[name] for name in ("type", *needed, *others) if name in found}, Message)
+    except msgspec.ValidationError as error:
+        raise Garbage(f"a message of the server has the wrong form: {error}") from None
 
 
 def encode(message: dict[str, Any]) -> str:
@@ -131,8 +128,12 @@ def parse_time(timestamp: str) -> float:
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
-def seconds(milliseconds: float | None, otherwise: float, most: float = 3600.0) -> float:
-    """Return a number of milliseconds from the server as seconds within reason; `otherwise` if there is none."""
-    if milliseconds is None or not math.isfinite(milliseconds):
-        return otherwise
+def number(members: dict[str, Any], name: str, otherwise: float) -> float:
+    """Return a member that is a number, not negative; `otherwise` if there is none."""
+    value = members.get(name)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else otherwise
+
+
+def seconds(milliseconds: float, most: float = 3600.0) -> float:
+    """Return a number of milliseconds from the server as seconds within reason."""
     return min(max(milliseconds / 1000, 0.0), most)

@@ -57,9 +57,11 @@ class Stream:
         self.covered: set[str] = set()
         for name, position in (since or {}).items():
             try:
-                self.marks[name] = Mark(*parse_position(position))
+                mark = Mark(*parse_position(position))
             except Garbage:
                 raise ValueError(f"since.{name}: {position!r} is no position") from None
+            if self.selects(name):
+                self.marks[name] = mark
 
     def selects(self, type: str) -> bool:
         return any(pattern.selects(type) for pattern in self.patterns)
@@ -90,30 +92,35 @@ class Stream:
                 gaps.append(self.gap(name, "reconnect", position))
             self.marks[name] = Mark(epoch, offset)
         if self.returning:
-            gaps += self._unkept(positions)
+            gaps += self._forgotten(positions, recovered) if positions is not None else self._without_history()
         self.live = True
         return gaps
 
-    def _unkept(self, positions: Mapping[str, str] | None) -> list[Gap]:
-        """Return gaps for the types that have no history: whether events were missed is not known."""
-        if positions is None:
-            self.covered |= self.bare
-            self.covered |= {pattern.text for pattern in self.patterns}
-            return [self.gap(pattern.text, "reconnect", None) for pattern in self.patterns]
-        told = {pattern.text: None for pattern in self.patterns if pattern.exact} | dict.fromkeys(sorted(self.bare))
-        missing = [name for name in told if name not in positions]
+    def _forgotten(self, positions: Mapping[str, str], recovered: Mapping[str, bool]) -> list[Gap]:
+        """Return gaps for the types of which the server has no history, or has none any more."""
+        exact = (pattern.text for pattern in self.patterns if pattern.exact)
+        gone = dict.fromkeys((*exact, *self.marks, *sorted(self.bare)))
+        missing = [name for name in gone if name not in positions and not recovered.get(name, False)]
+        gaps = [self.gap(name, "reconnect", None) for name in missing]
+        for name in missing:
+            self.marks.pop(name, None)
         self.covered.update(missing)
-        return [self.gap(name, "reconnect", None) for name in missing]
+        return gaps
+
+    def _without_history(self) -> list[Gap]:
+        """Return a gap for each pattern: the server keeps no history at all."""
+        gaps = [self.gap(pattern.text, "reconnect", None) for pattern in self.patterns]
+        self.marks.clear()
+        self.covered.update(pattern.text for pattern in self.patterns)
+        return gaps
 
     def uncovered(self, type: str) -> bool:
         """Return whether an event without a position may follow others of its type that were missed; only once."""
-        if type in self.covered or (self.covered and any(p.text in self.covered and p.selects(type) for p in self.patterns)):
-            new = False
-        else:
-            new = self.returning
-            self.covered.add(type)
         self.bare.add(type)
-        return new
+        if type in self.covered or any(pattern.text in self.covered and pattern.selects(type) for pattern in self.patterns):
+            return False
+        self.covered.add(type)
+        return self.returning
 
     def lost(self) -> None:
         """The connection has ended."""
