@@ -87,6 +87,8 @@ SCALARS = st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([0.0,
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(KEYS, inner, max_size=2), max_leaves=5
 )
+    SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(KEYS, inner, max_size=2), max_leaves=5
+)
 
 
 @given(st.dictionaries(KEYS, VALUES, max_size=2), VALUES)
