@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nexus_client.core.matching import Filter, check_name, parse_pattern
+
 from nexus_tw.model import filters, names
 from nexus_tw.model.errors import NexusError
 
@@ -85,8 +86,6 @@ def test_patterns_that_select_the_same_name_overlap(one: str, other: str, name: 
 KEYS = st.sampled_from(["a", "b", "a.b", "gt", "in", "exists", "ne", "prefix", "lte"])
 SCALARS = st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([0.0, 1.0, 0.5, "", "a", "ab", "1"])
 VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(KEYS, inner, max_size=2), max_leaves=5
-)
     SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(KEYS, inner, max_size=2), max_leaves=5
 )
 
