@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from nexus_client.core.matching import Filter, Pattern, parse_pattern
+from nexus_client.core.matching import Filter, parse_pattern
 from nexus_client.core.stream import Stream
 
 CACHED: Final = 10_000  # event types
+
+Pair = tuple[str, str | None]  # a pattern, and the key of a filter; None: no filter
 
 
 class Route:
@@ -26,30 +28,29 @@ class Route:
 
 
 class Routes:
-    """What was asked of the present connection, as pairs of a pattern and the key of a filter (None: no filter)."""
+    """What the server may send on the present connection: it was asked for, and its end was not confirmed."""
 
     def __init__(self) -> None:
-        self._pairs: dict[str, list[str | None]] = {}
+        self._pairs: dict[str, list[str | None]] = {}  # by pattern, the keys of its filters
         self._cache: dict[str, Route] = {}
 
-    def asked(self, patterns: Iterable[Pattern], key: str | None) -> None:
+    def add(self, pairs: Iterable[Pair]) -> None:
         self._cache.clear()
-        for pattern in patterns:
-            self._pairs.setdefault(pattern.text, []).append(key)
+        for pattern, key in pairs:
+            self._pairs.setdefault(pattern, []).append(key)
 
-    def refused(self, patterns: Iterable[Pattern], key: str | None) -> None:
+    def remove(self, pairs: Iterable[Pair]) -> None:
         self._cache.clear()
-        for pattern in patterns:
-            keys = self._pairs.get(pattern.text, [])
+        for pattern, key in pairs:
+            keys = self._pairs.get(pattern, [])
             if key in keys:
                 keys.remove(key)
             if not keys:
-                self._pairs.pop(pattern.text, None)
+                self._pairs.pop(pattern, None)
 
-    def ended(self, patterns: Iterable[str]) -> list[str]:
-        """The patterns are no longer wanted; return those that were asked for."""
-        self._cache.clear()
-        return [pattern for pattern in patterns if self._pairs.pop(pattern, None) is not None]
+    def of(self, patterns: Iterable[str]) -> list[Pair]:
+        """Return all pairs with one of these patterns."""
+        return [(pattern, key) for pattern in patterns for key in self._pairs.get(pattern, ())]
 
     def clear(self) -> None:
         self._pairs.clear()

@@ -87,12 +87,18 @@ class Stream:
             mark = self.marks.get(name)
             if mark is not None and mark.reaches(epoch, offset):
                 continue
-            exact = mark is None or mark.position == sent.get(name)
-            if self.returning and not (exact and recovered.get(name, False)):
-                gaps.append(self.gap(name, "reconnect", position))
+            if self.returning:
+                whole = recovered.get(name, False)
+                if whole and mark is not None and mark.epoch == epoch:
+                    continue  # what follows the mark comes, or does not match
+                if not whole or (mark is not None and mark.position != sent.get(name)):
+                    gaps.append(self.gap(name, "reconnect", position))
             self.marks[name] = Mark(epoch, offset)
         if self.returning:
             gaps += self._forgotten(positions, recovered) if positions is not None else self._without_history()
+            if positions is not None and not any(recovered.get(name, False) for name in sent):
+                # Nothing shows that it is still the same history: types that came and went with the old one are unknown.
+                gaps += [self.gap(pattern.text, "reconnect", None) for pattern in self.patterns if not pattern.exact]
         self.live = True
         return gaps
 

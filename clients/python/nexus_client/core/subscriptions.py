@@ -7,9 +7,9 @@ from typing import Any
 
 from nexus_client.core.effects import Deliver, End, Report, Subscribed
 from nexus_client.core.link import Link
-from nexus_client.core.matching import Pattern, parse_pattern
+from nexus_client.core.matching import parse_pattern
 from nexus_client.core.messages import Message, encode, numbered, parse_position
-from nexus_client.core.routes import Route, Routes
+from nexus_client.core.routes import Pair, Route, Routes
 from nexus_client.core.stats import Stats
 from nexus_client.core.stream import TYPES, Mark, Stream
 from nexus_client.errors import NexusError, Overloaded, RequestError
@@ -31,8 +31,12 @@ class Asking:
         self.due: float | None = None
 
     @property
-    def patterns(self) -> list[Pattern]:
-        return list({pattern.text: pattern for stream in self.streams for pattern in stream.patterns}.values())
+    def patterns(self) -> list[str]:
+        return list(dict.fromkeys(pattern.text for stream in self.streams for pattern in stream.patterns))
+
+    @property
+    def pairs(self) -> list[Pair]:
+        return [(pattern, self.key) for pattern in self.patterns]
 
 
 class Subscriptions:
@@ -65,9 +69,10 @@ class Subscriptions:
         if stream is None:
             return
         wanted = {pattern.text for other in self._streams.values() for pattern in other.patterns}
-        unwanted = self._routes.ended(pattern.text for pattern in stream.patterns if pattern.text not in wanted)
-        if self._link.up and unwanted:
-            self._link.say(type="unsubscribe", events=unwanted, id=self._link.number())
+        self._routes.changed()
+        pairs = self._routes.of(pattern.text for pattern in stream.patterns if pattern.text not in wanted)
+        if self._link.up and pairs:
+            self._unask(pairs)
         self._link.emit(End(number, error))
 
     def close_all(self, error: NexusError | None) -> None:
@@ -164,9 +169,9 @@ class Subscriptions:
 
     def ended(self, message: Message) -> None:
         """An administrator has ended subscriptions."""
-        gone = set(self._routes.ended(message.events))
+        self._routes.remove(self._routes.of(message.events))
         for stream in list(self._streams.values()):
-            if any(pattern.text in gone for pattern in stream.patterns):
+            if any(pattern.text in message.events for pattern in stream.patterns):
                 self.close(stream.number, RequestError("unsubscribed", "an administrator ended the subscription"))
 
     # The requests.
@@ -175,7 +180,7 @@ class Subscriptions:
         asking.streams = [stream for stream in asking.streams if stream.number in self._streams]
         if not asking.streams:
             return
-        message: dict[str, Any] = {"type": "subscribe", "events": [pattern.text for pattern in asking.patterns]}
+        message: dict[str, Any] = {"type": "subscribe", "events": asking.patterns}
         if asking.where is not None:
             message["filters"] = asking.where
         if asking.returning:
@@ -190,14 +195,24 @@ class Subscriptions:
             too_large = f"subscribe has {excess} bytes, more than {self._link.limit}"
             self._refuse(now, asking, RequestError("too_large", too_large))
             return
-        self._routes.asked(asking.patterns, asking.key)
-        number = self._link.number()
-        self._link.ask(number, numbered(text, number), lambda now, message: self._answered(now, number, asking, message))
+        number, pairs = self._link.number(), asking.pairs
+        self._routes.add(pairs)
+        self._link.ask(number, numbered(text, number), lambda now, message: self._answered(now, number, asking, pairs, message))
 
-    def _answered(self, now: float, number: int, asking: Asking, message: Message) -> None:
+    def _unask(self, pairs: list[Pair]) -> None:
+        number = self._link.number()
+        text = encode({"type": "unsubscribe", "events": list(dict.fromkeys(pattern for pattern, _ in pairs))})
+
+        def answered(_now: float, _reply: Message) -> None:
+            self._link.settled(number)
+            self._routes.remove(pairs)  # until then events come that were sent before
+
+        self._link.ask(number, numbered(text, number), answered)
+
+    def _answered(self, now: float, number: int, asking: Asking, pairs: list[Pair], message: Message) -> None:
         self._link.settled(number)
         if message.type == "error":
-            self._routes.refused(asking.patterns, asking.key)
+            self._routes.remove(pairs)
             self._refuse(now, asking, RequestError(str(message.code), message.message, message.retryable))
             return
         recovered = message.recovered if isinstance(message.recovered, dict) else {}
