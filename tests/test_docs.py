@@ -29,7 +29,7 @@ from tests.test_layers import FLOORS
 
 ROOT: Final = Path(__file__).parents[1]
 DOCS: Final = ROOT / "docs"
-DOCUMENTS: Final = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+DOCUMENTS: Final = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
 DECISIONS: Final = sorted((DOCS / "decisions").glob("*.md"))
 
 CLIENT: Final = {str(kind.__struct_config__.tag): kind for kind in messages.ClientMessage.__subclasses__()}

@@ -12,7 +12,6 @@ from typing import Any, Final
 import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -97,8 +96,9 @@ class NexusService(Service):
         return told
 
     @property
-    def addresses(self) -> list[IAddress]:
-        """Return the addresses on which it listens, in the order of `listen`; none before it has started."""
+    def addresses(self) -> list[Any]:
+        """The addresses on which it listens (`IPv4Address` with its `port`, and the like), in the order of `listen`; none
+        before it has started."""
         return [port.getHost() for port in self._node.ports]
 
     def publish(self, event_type: str, data: Any) -> Deferred[str | None]:

@@ -26,7 +26,7 @@ def embedded(directory: Path, **options: Any) -> NexusService:
 
 async def client_of(service: NexusService) -> Client:
     (address,) = service.addresses
-    wire = await dial(TCP4ClientEndpoint(reactor, "127.0.0.1", address.port))  # type: ignore[attr-defined]  # IPv4Address
+    wire = await dial(TCP4ClientEndpoint(reactor, "127.0.0.1", address.port))
     wire.write(handshake(token=TOKEN))
     return await greeted(wire)
 

@@ -1,0 +1,202 @@
+"""The programs in examples/, run as their headers say, against a real server. examples/moving has tests of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+import pytest_twisted
+import treq
+from twisted.web.http_headers import Headers
+
+from tests.e2e.agent import connect
+from tests.e2e.server import FOREIGN, ROOT, TWISTD, Child, NexusServer, answers, free_port, until
+
+EXAMPLES = ROOT / "examples"
+
+
+class Shell:
+    """Starts programs as a reader would, and ends them after the test."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._children: list[Child] = []
+
+    def start(self, *command: str, **environ: str) -> Child:
+        env = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+        child = Child(f"{len(self._children)}-{Path(command[-1]).name[:20]}", self.directory)
+        self._children.append(child)
+        child.spawn(list(command), env | {"PYTHONUNBUFFERED": "1"} | environ, self.directory)
+        return child
+
+    def leave(self) -> None:
+        for child in reversed(self._children):
+            child.discard()
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    shell = Shell(tmp_path)
+    yield shell
+    shell.leave()
+
+
+@pytest_twisted.async_yield_fixture(scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    server = NexusServer(tmp_path_factory.mktemp("examples"))
+    await server.start()
+    yield server
+    server.discard()
+
+
+# --- backend
+
+
+class Careless(BaseHTTPRequestHandler):
+    """A proxy that passes the first request on and loses the answer; later ones it passes both ways."""
+
+    target = ""
+    keys: list[str]
+
+    def do_POST(self) -> None:
+        self.keys.append(self.headers["Idempotency-Key"])
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        headers = {name: self.headers[name] for name in ("Authorization", "Idempotency-Key", "Content-Type")}
+        with urlopen(Request(self.target + self.path, body, headers), timeout=10) as answer:
+            answered = answer.read()
+        if len(self.keys) > 1:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answered)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log nothing."""
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_backend_publishes_once_although_the_first_answer_is_lost(shell: Shell, server: NexusServer) -> None:
+    watcher = await connect(server.ws, server.token)
+    watcher.tell(type="subscribe", events=["order.*"])
+    await watcher.next("subscribed")
+    handler = type("Handler", (Careless,), {"target": server.http, "keys": []})
+    proxy = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    Thread(target=proxy.serve_forever, daemon=True).start()
+    try:
+        script = str(EXAMPLES / "backend" / "publish.py")
+        command = [sys.executable, script, f"http://127.0.0.1:{proxy.server_port}", "order.placed", '{"number": 1}']
+        backend = shell.start(*command, NEXUS_TOKEN=server.token)
+        assert await backend.ended() == 0, backend.output
+        first, second = handler.keys  # type: ignore[attr-defined]  # made above
+        assert first == second
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+    assert (await treq.post(
+        f"{server.http}/api/v1/events",
+        json={"eventType": "order.closed", "data": None},
+        headers=Headers({"Authorization": [f"Bearer {server.token}"]}),
+        persistent=False,
+    )).code == 200
+    event = await watcher.next("event")
+    assert (event["data"], f"{event['position']}\n") == ({"number": 1}, backend.output)
+    assert (await watcher.next("event"))["eventType"] == "order.closed", "no second order.placed"
+    await watcher.leave()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_backend_says_what_the_server_refuses(shell: Shell, server: NexusServer) -> None:
+    script = str(EXAMPLES / "backend" / "publish.py")
+    for token, event_type, reason in (
+        ("wrong", "order.placed", "unauthorized: "),
+        (server.token, "order..placed", "invalid_message: "),
+    ):
+        backend = shell.start(sys.executable, script, server.http, event_type, "1", NEXUS_TOKEN=token)
+        assert await backend.ended() == 1
+        assert backend.output.startswith(f"publish.py: {reason}"), backend.output
+
+
+# --- wamp
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_wamp_client_calls_an_agent_that_speaks_json_and_is_called_by_it(shell: Shell, server: NexusServer) -> None:
+    agent = await connect(server.ws, server.token)
+    agent.tell(type="register", agentId="agent-001", commands=["deploy"])
+    await agent.next("registered")
+    script = str(EXAMPLES / "wamp" / "watch.py")
+    url = f"{server.ws.removesuffix('/api/v1/events')}/ws"
+    watch = shell.start(
+        sys.executable, script, url, "agent-001", "deploy", '{"version": "1.2.3"}', NEXUS_TOKEN=server.token
+    )
+    command = await agent.next("command", 30)
+    assert command["parameters"] == {"version": "1.2.3"}
+    agent.tell(type="command_progress", commandId=command["commandId"], data={"percent": 50})
+    agent.tell(type="command_result", commandId=command["commandId"], data={"version": "1.2.3"})
+    await until(lambda: "result {'version': '1.2.3'}" in watch.output, what=watch.output)
+    assert "progress {'percent': 50}" in watch.output
+    agent.tell(type="command", command="watch.who")
+    assert (await agent.next("command_result"))["data"]["result"]["session"] > 0
+    agent.tell(type="publish", eventType="task.updated", data={"taskId": "task-1", "status": "completed"})
+    await until(lambda: "task-1 is completed" in watch.output, what=watch.output)
+    await agent.leave()
+
+
+# --- a Twisted application
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_application_serves_commands_and_its_own_page(shell: Shell) -> None:
+    nexus, web = free_port(), free_port()
+    tac = shell.directory / "shop.tac"
+    for path in (EXAMPLES / "twisted_app").glob("*"):
+        if path.suffix in (".tac", ".py"):
+            (shell.directory / path.name).write_bytes(path.read_bytes())
+    (header,) = re.findall(r"twistd (-n --pidfile= -y shop\.tac)$", tac.read_text(), re.MULTILINE)
+    shop = shell.start(
+        *TWISTD[:3],
+        *header.split(),
+        NEXUS_TOKEN="the-token-of-the-shop",
+        SHOP_NEXUS=f"tcp:{nexus}:interface=127.0.0.1",
+        SHOP_WEB=f"tcp:{web}:interface=127.0.0.1",
+        PYTHONPATH=str(ROOT),
+    )
+    await until(lambda: (answers(nexus) and answers(web)) or not shop.running, 30, shop.output)
+    client = await connect(f"ws://127.0.0.1:{nexus}/api/v1/events", "the-token-of-the-shop")
+    watcher = await connect(f"ws://127.0.0.1:{nexus}/api/v1/events", "the-token-of-the-shop")
+    watcher.tell(type="subscribe", events=["order.*"])
+    await watcher.next("subscribed")
+    client.tell(type="command", command="order.place", parameters={"item": "tea"})
+    order = {"number": 1, "item": "tea", "by": "admin"}
+    assert (await client.next("command_result"))["data"]["result"] == order
+    assert (await watcher.next("event"))["data"] == order
+    page = await treq.get(f"http://127.0.0.1:{web}/", persistent=False)
+    assert await treq.text_content(page) == "1 orders\n"
+    await client.leave()
+    await watcher.leave()
+    assert await shop.stop() in (0, -15)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_application_whose_nexus_cannot_start_ends_and_says_why(shell: Shell) -> None:
+    for path in (EXAMPLES / "twisted_app").glob("*"):
+        if path.suffix in (".tac", ".py"):
+            (shell.directory / path.name).write_bytes(path.read_bytes())
+    (shell.directory / "shop.db").write_bytes(b"no database at all, " * 50)
+    shop = shell.start(
+        *TWISTD[:3],
+        *["-n", "--pidfile=", "-y", "shop.tac"],
+        NEXUS_TOKEN="the-token-of-the-shop",
+        SHOP_NEXUS=f"tcp:{free_port()}:interface=127.0.0.1",
+        SHOP_WEB=f"tcp:{free_port()}:interface=127.0.0.1",
+        PYTHONPATH=str(ROOT),
+    )
+    await shop.ended()
+    assert "Nexus cannot start: " in shop.output
