@@ -6,6 +6,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
+from configparser import ConfigParser
 from dataclasses import fields
 from hashlib import sha256
 from pathlib import Path
@@ -344,6 +345,29 @@ def test_decisions_are_numbered_without_a_gap_and_all_are_listed() -> None:
         assert title.startswith(f"# {number:04}: ")
         assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["Question", "Choice", "Rejected"]
         assert f"* [{title[2:]}](decisions/{decision.name})" in ARCHITECTURE
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    pages = {name_of(page) for page in DOCS.glob("*.md")}
+    assert pages <= set(_LINK.findall(README))
+
+
+def test_the_code_on_embedding_is_that_of_the_example() -> None:
+    example = "".join(path.read_text() for path in sorted((ROOT / "examples" / "twisted_app").glob("*.*")))
+    blocks = re.findall(r"^```python\n(.*?)^```$", text_of(DOCS / "embedding.md"), re.DOTALL | re.MULTILINE)
+    assert blocks
+    for block in blocks:
+        # A page may leave lines of the file out between two others, but none that stand in the block differ.
+        assert all(line in example for line in block.split("\n\n"))
+
+
+def test_the_dependencies_in_the_readme_are_those_that_are_installed() -> None:
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    lines = setup["options"]["install_requires"].split("\n")
+    installed = {re.split(r"[\[ ]", line)[0] for line in lines if line and not line.startswith("#")}
+    told = {name.strip() for cells in rows(section(README, "## Dependencies"))[2:] for name in cells[0].split(",")}
+    assert told == installed
 
 
 # --- all documents
