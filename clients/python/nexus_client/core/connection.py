@@ -66,6 +66,7 @@ class Connection:
 
     def woke(self, now: float) -> None:
         if self._retry_at is not None:
+            self._retry.hasten(now)
             self._retry_at = max(now, self._hold)
             self._retry_if_due(now)
         elif self._connected:
@@ -98,7 +99,7 @@ class Connection:
     def token_failed(self, now: float, attempt: int, error: str) -> None:
         if self._is_present(attempt):
             self._link.emit(Report("token", f"no token could be obtained: {error}"))
-            self._over(now, self._retry.wait(), "no token")
+            self._over(now, self._retry.wait(now), "no token")
 
     def opened(self, now: float, attempt: int) -> None:
         present = self._attempt
@@ -117,13 +118,13 @@ class Connection:
             self._over(now, Forbidden(f"the server refuses the connection: {reason}"))
         elif certificate or status in NO_NEXUS:
             if self._stats.connections:
-                self._over(now, self._retry.wait(steep=True), reason)
+                self._over(now, self._retry.wait(now, steep=True), reason)
             else:
                 self._over(now, Unreachable(f"no Nexus at this address: {reason}"))
         else:
             after = min(max(retry_after or 0.0, 0.0), LONGEST_HOLD)
             self._hold = now + after
-            self._over(now, self._retry.wait(after=after, steep=bool(after)), reason)
+            self._over(now, self._retry.wait(now, after=after, steep=bool(after)), reason)
 
     def received(self, now: float, attempt: int, text: str | bytes) -> None:
         present = self._attempt
@@ -159,14 +160,14 @@ class Connection:
             reason = announced.reason or reason
         why = f"{code} {reason}".rstrip()
         if present.phase is Phase.CLOSING:
-            self._over(now, self._retry.wait(steep=True), "a violation of the protocol")
+            self._over(now, self._retry.wait(now, steep=True), "a violation of the protocol")
         elif code in TOKEN_CLOSES:
             self._refuse_token(now, f"the server closed the connection: {why}")
         elif error := fatal(code, reason, announced is None or announced.reconnect is not False):
             self._over(now, error)
         else:
             delay = seconds(announced.delay) if announced and announced.delay is not None else None
-            self._over(now, self._retry.wait(delay, steep=code == TOO_MANY_ERRORS or present.connected_at is None), why)
+            self._over(now, self._retry.wait(now, delay, steep=code == TOO_MANY_ERRORS or present.connected_at is None), why)
 
     @property
     def _connected(self) -> bool:
@@ -215,7 +216,7 @@ class Connection:
 
     def _refuse_token(self, now: float, text: str) -> None:
         if self._tokens.refuse():
-            self._over(now, self._retry.wait(steep=True), text)
+            self._over(now, self._retry.wait(now, steep=True), text)
         else:
             self._over(now, Unauthorized(text))
 

@@ -18,17 +18,21 @@ def backoff(failures: int) -> float:
 class Retry:
     """The waits between attempts to connect.
 
-    Each is drawn evenly from a window that begins at 0, so that the clients of a server that went down do not return at once
-    ("full jitter"). `delay` is the window that the server wishes; after the first failure the window is at least that of the
-    back-off.
+    The time after a loss is divided into windows, with one attempt in each. The first window is `delay`, which the server
+    wishes; later ones are at least those of the back-off. The attempt's place in its window is drawn once for each loss,
+    evenly, and stays the same in all windows. So the clients of a server that went down are spread evenly over the first
+    window, and no later second has more attempts. A new draw after each failure would make them more frequent: clients that
+    draw an early place twice meet those that drew a late one.
     """
 
     def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
         self.delay = DELAY
         self.failures = 0
+        self._place: float | None = None
+        self._end = 0.0  # of the last attempt's window
 
-    def wait(self, delay: float | None = None, steep: bool = False, after: float = 0.0) -> float:
+    def wait(self, now: float, delay: float | None = None, steep: bool = False, after: float = 0.0) -> float:
         """Return the seconds until the next attempt, and count a failure.
 
         `delay`: the window that the server named for this return. `steep`: apply the back-off the first time already.
@@ -38,9 +42,20 @@ class Retry:
         if self.failures or steep:
             window = max(window, backoff(self.failures))
         self.failures += 1
-        return after + self._random() * window
+        begin = now + after
+        if self._place is None:
+            self._place = self._random()
+        else:
+            begin = max(begin, self._end)
+        self._end = begin + window
+        return begin + self._place * window - now
+
+    def hasten(self, now: float) -> None:
+        """The next attempt is made before its time."""
+        self._end = now
 
     def ended(self, lasted: float) -> None:
         """A connection has ended after so many seconds."""
+        self._place = None
         if lasted >= STABLE:
             self.failures = 0
