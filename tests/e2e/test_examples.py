@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -17,7 +18,8 @@ import pytest_twisted
 import treq
 from twisted.web.http_headers import Headers
 
-from tests.e2e.agent import connect
+from tests.e2e.agent import Agent, connect
+from tests.e2e.chromium import Chromium, Tab
 from tests.e2e.server import FOREIGN, ROOT, TWISTD, Child, NexusServer, answers, free_port, until
 
 EXAMPLES = ROOT / "examples"
@@ -200,3 +202,64 @@ async def test_an_application_whose_nexus_cannot_start_ends_and_says_why(shell: 
     )
     await shop.ended()
     assert "Nexus cannot start: " in shop.output
+
+
+# --- a page
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_page_shows_agents_and_sends_commands_and_returns_after_a_restart(shell: Shell) -> None:
+    port = free_port()
+    server = NexusServer(shell.directory, env={"NEXUS_HTTP__ORIGINS": f"http://localhost:{port}"})
+    browser = Chromium(shell.directory)
+    browser.launch()
+    await server.start()
+    text = (EXAMPLES / "browser" / "index.html").read_text()
+    (command,) = re.findall(r"^ +python3 (-m http\.server 8000 .*)$", text, re.MULTILINE)
+    arguments = command.replace("8000", str(port)).replace("examples/", f"{EXAMPLES}/").split()
+    pages = shell.start(sys.executable, *arguments)
+    try:
+        agent = await connect(server.ws, server.token)
+        await until(lambda: answers(port) or not pages.running, what=pages.output)
+        tab = await browser.tab()
+        await tab.show(f"http://localhost:{port}/")
+        await tab.evaluate(filled("login", url=server.http, token=server.token))
+        await tab.evaluate(seen("state.textContent === 'connected'"))
+        await play_agent(agent, tab)
+        await server.kill()
+        await tab.evaluate(seen("state.textContent.startsWith('waiting')"))
+        await server.start()
+        await tab.evaluate(seen("state.textContent === 'connected'"))
+        # The memory bus has lost its history with the process, and the page says so in its place.
+        await tab.evaluate(seen("document.querySelector('#events .gap') !== null"))
+        await play_agent(await connect(server.ws, server.token), tab)
+        assert server.token not in await tab.evaluate("document.body.textContent")
+    finally:
+        browser.discard()
+        server.discard()
+
+
+async def play_agent(agent: Agent, tab: Tab) -> None:
+    """Register an agent whose sample and answer the page shows."""
+    agent.tell(type="register", agentId="agent-001", commands=["deploy"])
+    await agent.next("registered")
+    agent.tell(type="telemetry", agentId="agent-001", metrics={"cpu": 45.2})
+    await tab.evaluate(seen("""agents.rows[0]?.textContent === 'agent-001online{"cpu":45.2}'"""))
+    await tab.evaluate(filled("order", agent="agent-001", command="deploy", parameters='{"version": "1.2.3"}'))
+    command = await agent.next("command")
+    agent.tell(type="command_progress", commandId=command["commandId"], data={"percent": 50})
+    await tab.evaluate(seen("""order.elements.answer.value === '… {"percent":50}'"""))
+    agent.tell(type="command_result", commandId=command["commandId"], data={"done": command["parameters"]})
+    await tab.evaluate(seen("""order.elements.answer.value === '{"done":{"version":"1.2.3"}}'"""))
+
+
+def filled(form: str, **values: str) -> str:
+    """Fill in a form of the page and send it."""
+    fill = "".join(f"{form}.elements.{name}.value = {json.dumps(value)};" for name, value in values.items())
+    return f"{fill} {form}.requestSubmit()"
+
+
+def seen(condition: str) -> str:
+    """A promise that is kept once the condition holds on the page."""
+    look = f"const look = () => {{ if ({condition}) resolve(); else setTimeout(look, 20); }}; look();"
+    return f"new Promise((resolve) => {{ {look} }})"
