@@ -22,12 +22,26 @@ class Cable:
 
     def __init__(self, target: int) -> None:
         self.node = TCP4ClientEndpoint(clock, "127.0.0.1", target)
-        self.ends: list[_End] = []
+        self.ends: list[End] = []
         self._fillers: list[socket.socket] = []
-        factory = Factory.forProtocol(lambda: _Front(self))
+        self.port = 0
+        self._listening: Any = None
+        self.listen()
+
+    def listen(self) -> None:
+        """Accept connections, on the same port each time."""
+        factory = Factory.forProtocol(self.front)
         factory.noisy = False
-        self._listening: Any = clock.listenTCP(0, factory, BACKLOG, "127.0.0.1")
-        self.port: int = self._listening.getHost().port
+        self._listening = clock.listenTCP(self.port, factory, BACKLOG, "127.0.0.1")
+        self.port = self._listening.getHost().port
+
+    def front(self) -> End:
+        """Return the end towards the proxy, for a new connection."""
+        return Front(self)
+
+    def back(self, front: End) -> End:
+        """Return the end towards the node."""
+        return Node(self, front)
 
     def cut(self) -> None:
         """Let nothing pass in either direction, and do not even refuse new connections: their SYN is dropped."""
@@ -58,40 +72,43 @@ class Cable:
         self._listening.stopListening()
 
 
-class _End(Protocol):
+class End(Protocol):
     """Half of a connection."""
 
     transport: Any
 
-    def __init__(self, cable: Cable, other: _End | None = None) -> None:
-        self._cable = cable
+    def __init__(self, cable: Cable, other: End | None = None) -> None:
+        self.cable = cable
         self.other = other
 
     def connectionMade(self) -> None:
-        self._cable.ends.append(self)
+        self.cable.ends.append(self)
 
     def dataReceived(self, data: bytes) -> None:
         assert self.other is not None
         self.other.transport.write(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._cable.ends.remove(self)
+        self.cable.ends.remove(self)
         if self.other is not None:
             self.other.transport.loseConnection()
 
 
-class _Front(_End):
+class Front(End):
     def connectionMade(self) -> None:
         super().connectionMade()
         self.transport.pauseProducing()
-        factory = Factory.forProtocol(lambda: _Node(self._cable, self))
+        factory = Factory.forProtocol(lambda: self.cable.back(self))
         factory.noisy = False
-        self._cable.node.connect(factory).addErrback(lambda _: self.transport.abortConnection())
+        self.cable.node.connect(factory).addErrback(lambda _: self.transport.abortConnection())
 
 
-class _Node(_End):
+class Node(End):
     def connectionMade(self) -> None:
         super().connectionMade()
         assert self.other is not None
+        if self.other not in self.cable.ends:
+            self.transport.abortConnection()
+            return
         self.other.other = self
         self.other.transport.resumeProducing()

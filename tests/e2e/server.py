@@ -49,6 +49,7 @@ class Child:
     """A process with its output in a file; whatever starts one must stop it."""
 
     descriptors: Sequence[int] = ()  # that are left open for it, beside its output
+    stdin: int = subprocess.DEVNULL
 
     def __init__(self, name: str, directory: Path) -> None:
         self._name = name
@@ -62,12 +63,18 @@ class Child:
                 command,
                 env=dict(env),
                 cwd=cwd,
-                stdin=subprocess.DEVNULL,
+                stdin=self.stdin,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 pass_fds=self.descriptors,
                 start_new_session=True,  # so that what it starts can be ended with it
             )
+
+    def write(self, data: bytes) -> None:
+        """Write to its standard input, which must be a pipe."""
+        assert self._process is not None and self._process.stdin is not None
+        self._process.stdin.write(data)
+        self._process.stdin.flush()
 
     @property
     def pid(self) -> int:
@@ -139,6 +146,7 @@ class NexusServer(Child):
         self._twistd = twistd
         self._env = dict(env or {})
         self._directory = directory
+        self.database = directory / f"{name}.db"  # unless the environment names another
         self.token = token
         self.port = free_port()
         self._listen = ["--listen", f"tcp:{self.port}:interface=127.0.0.1"] if listen else []
@@ -150,7 +158,7 @@ class NexusServer(Child):
         env = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
         env |= {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", "NEXUS_TOKEN": self.token, **self._env}
         if "NEXUS_STORE" not in env:
-            env["NEXUS_STORE"] = f"sqlite:{self._directory / self._name}.db"
+            env["NEXUS_STORE"] = f"sqlite:{self.database}"
         self.spawn([*TWISTD, *self._twistd, "nexus", *self._listen, *self._args], env, self._directory)
 
     async def ready(self, seconds: float = 20) -> None:
