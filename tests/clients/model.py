@@ -53,9 +53,9 @@ class Server:
         self.away = False  # the bus is
         self.samples: dict[str, int] = {}  # how often each was stored
 
-    @property
-    def epoch(self) -> str:
-        return f"run-{self.run}"
+    def epoch(self, name: str) -> str:
+        """Return the epoch of a type; before its first event that of all types without one."""
+        return f"run-{self.run}.{list(self.logs).index(name) if name in self.logs else '-'}"
 
     def connect(self) -> Session:
         session = Session()
@@ -76,7 +76,7 @@ class Server:
         if not name.startswith("bare."):
             log = self.logs.setdefault(name, [])
             log.append(data)
-            position = {"position": f"{self.epoch}:{len(log)}"}
+            position = {"position": f"{self.epoch(name)}:{len(log)}"}
         for session in self.sessions:
             if session.wants(name, data):
                 session.say(type="event", eventType=name, data=data, **position)
@@ -93,7 +93,7 @@ class Server:
         self.oldest[name] = len(log) + 1
         for session in self.sessions:
             if session.follows(name):
-                position = f"{self.epoch}:{len(log)}"
+                position = f"{self.epoch(name)}:{len(log)}"
                 session.say(type="continuity", eventType=name, position=position, recovered=False)
 
     def handle(self, session: Session, message: dict[str, Any]) -> None:
@@ -127,7 +127,7 @@ class Server:
         positions: dict[str, str] = {}
         recovered: dict[str, bool] = {}
         missed: list[tuple[str, Any, str]] = []
-        witness = any(position.startswith(f"{self.epoch}:") for position in (since or {}).values())
+        witness = any(position.startswith(f"run-{self.run}.") for position in (since or {}).values())
         named = {event for event in events if "*" not in event} | (since or {}).keys()
         for name in sorted(named | self.logs.keys()):
             if not any(selects(pattern, name) for pattern in events):
@@ -136,22 +136,24 @@ class Server:
                 if since is not None and name in since:
                     recovered[name] = False
                 continue
-            top = len(self.logs.get(name, []))
-            positions[name] = f"{self.epoch}:{top}"
+            top, present = len(self.logs.get(name, [])), self.epoch(name)
+            positions[name] = f"{present}:{top}"
             if since is None or (name not in since and name not in self.logs):
                 continue
-            epoch, _, offset = since.get(name, f"{self.epoch if witness else 'none'}:0").rpartition(":")
+            epoch, _, offset = since.get(name, f"{present if witness else 'none'}:0").rpartition(":")
             start = int(offset)
+            if epoch == f"run-{self.run}.-" and start == 0:
+                epoch = present
             if session.follows(name):
                 identity, first_epoch, first = session.recovered.get(name, ("none", "", 0))
                 had = identity in (None, where) and first_epoch == epoch and first <= start
-                recovered[name] = had or (epoch == self.epoch and start == top)
+                recovered[name] = had or (epoch == present and start == top)
             else:
-                recovered[name] = epoch == self.epoch and self.oldest.get(name, 1) - 1 <= start <= top
+                recovered[name] = epoch == present and self.oldest.get(name, 1) - 1 <= start <= top
                 if recovered[name]:
-                    positions[name] = f"{self.epoch}:{start}"
+                    positions[name] = f"{present}:{start}"
                     log = self.logs.get(name, [])
-                    missed += [(name, log[at - 1], f"{self.epoch}:{at}") for at in range(start + 1, top + 1)]
+                    missed += [(name, log[at - 1], f"{present}:{at}") for at in range(start + 1, top + 1)]
             if recovered[name]:
                 session.recovered.setdefault(name, (where, epoch, start))
         session.pairs += [(event, where) for event in events]

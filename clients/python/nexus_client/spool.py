@@ -47,6 +47,11 @@ class Spool:
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether its methods need no disk."""
+        return self._path is None
+
     def open(self) -> None:
         """Open the file. Raise `OSError` if that is not possible; the text names the path and the reason."""
         try:

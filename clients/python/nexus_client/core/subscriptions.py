@@ -147,7 +147,9 @@ class Subscriptions:
                     self._gap(stream, name, "skipped", _before(epoch, offset))
                 mark.offset = offset
             else:
-                self._gap(stream, name, "skipped", _before(epoch, offset))
+                # A type has its epoch from its first event on; the position before that names another one.
+                if mark.offset or (offset != 1 and (complete or owed)):
+                    self._gap(stream, name, "skipped", _before(epoch, offset))
                 mark.epoch = epoch
                 mark.offset = offset
             if test is None or test.matches(event.data):
