@@ -310,6 +310,7 @@ async def test_a_client_survives_a_restart_and_says_what_it_may_have_missed(make
         await until(lambda: nexus.state != "connected")
         waiting = nexus.publish("task.a", 2, timeout=30)
         await server.start()
+        nexus.woke()
         await waiting
         await until(lambda: 2 in items.data())
         assert [type(item) for item in items if item.type == "task.a"] == [Event, Gap, Event]

@@ -107,6 +107,11 @@ class Nexus(Service):
             stop(None)
         return self._closed.wait().addErrback(lambda failure: failure.trap(Stopped) and None)
 
+    def woke(self) -> None:
+        """The network or the machine is back: try again at once, or check the connection if there is one."""
+        self._core.woke(self._now())
+        self._work()
+
     def connected(self) -> Deferred[None]:
         """Return a Deferred that fires once there is a connection; with the error if there will be none."""
         return self._connected.wait()
