@@ -187,6 +187,13 @@ async def test_the_application_serves_commands_and_its_own_page(shell: Shell) ->
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_applications_own_tests_pass(shell: Shell) -> None:
+    tested = shell.start(sys.executable, "-m", "pytest", "-q", str(EXAMPLES / "twisted_app"))
+    assert await tested.ended(60) == 0, tested.output
+    assert "3 passed" in tested.output
+
+
+@pytest_twisted.ensureDeferred
 async def test_an_application_whose_nexus_cannot_start_ends_and_says_why(shell: Shell) -> None:
     for path in (EXAMPLES / "twisted_app").glob("*"):
         if path.suffix in (".tac", ".py"):
