@@ -17,11 +17,12 @@ find_python() {
 }
 
 # Print a digest of everything that the installation depends on, including the path, as the scripts in .venv/bin contain it.
-fingerprint() { { printf '%s\n' "$PWD" "$1"; cat setup.cfg pyproject.toml nexus_tw/__init__.py; } | sha256sum; }
+fingerprint() { { printf '%s\n' "$PWD" "$1"; cat setup.cfg pyproject.toml nexus_tw/__init__.py clients/python/pyproject.toml; } | sha256sum; }
 
-# ensure_environment [EXTRA]: make .venv with the project and its EXTRA; install again if the fingerprint has changed.
+# ensure_environment [EXTRA]: make .venv with the project and its EXTRA, and the client with its command line beside it (for
+# tests with its Twisted part too); install again if the fingerprint has changed.
 ensure_environment() {
-    local extra=${1:-} python stamp=.venv/installed${1:+-$1} log=.venv/install.log
+    local extra=${1:-} python client=clients/python[cli${1:+,twisted}] stamp=.venv/installed${1:+-$1} log=.venv/install.log
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(fingerprint "$extra")" ] && .venv/bin/python -c '' 2>/dev/null; then
         return
     fi
@@ -37,7 +38,7 @@ ensure_environment() {
     say "installing nexus-tw${extra:+ with what the tests need} into .venv"
     # Editable, so that a change of the code applies at once; in compat mode, as twistd finds no plugin in the default one.
     if ! .venv/bin/python -m pip install --disable-pip-version-check --quiet --editable ".${extra:+[$extra]}" \
-        --config-settings editable_mode=compat >"$log" 2>&1; then
+        --editable "$client" --config-settings editable_mode=compat >"$log" 2>&1; then
         grep -i 'error' "$log" | tail -n 5 >&2 || true
         die "pip could not install what Nexus needs; is there a network? The whole story: $PWD/$log"
     fi

@@ -366,6 +366,9 @@ def test_the_dependencies_in_the_readme_are_those_that_are_installed() -> None:
     setup.read(ROOT / "setup.cfg")
     lines = setup["options"]["install_requires"].split("\n")
     installed = {re.split(r"[\[ ]", line)[0] for line in lines if line and not line.startswith("#")}
+    client = tomllib.loads(text_of(ROOT / "clients" / "python" / "pyproject.toml"))["project"]
+    lines = [*client["dependencies"], *client["optional-dependencies"]["cli"]]
+    installed |= {re.split(r"[\[ ]", line)[0] for line in lines}
     told = {name.strip() for cells in rows(section(README, "## Dependencies"))[2:] for name in cells[0].split(",")}
     assert told == installed
 
