@@ -287,5 +287,5 @@ class Clients(RuleBasedStateMachine):
         assert not self.watchers
 
 
-Clients.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Clients.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestClients = Clients.TestCase
