@@ -42,7 +42,7 @@ class Connection:
         times = [
             self._retry_at,
             self._attempt.deadline if self._attempt else None,
-            self._liveness.deadline() if self._connected else None,
+            self._liveness.deadline() if self._live else None,
             self._parts.deadline(),
         ]
         self._asked = min((time for time in times if time is not None), default=None)
@@ -69,7 +69,7 @@ class Connection:
             self._retry.hasten(now)
             self._retry_at = max(now, self._hold)
             self._retry_if_due(now)
-        elif self._connected:
+        elif self._live:
             self._probe(now)
 
     def tick(self, now: float) -> None:
@@ -79,9 +79,9 @@ class Connection:
         if attempt is not None and attempt.deadline is not None and attempt.deadline <= now:
             self._drop(attempt)
         self._retry_if_due(now)
-        if self._connected and late:
+        if self._live and late:
             self._probe(now)
-        elif self._connected and self._liveness.deadline() <= now:
+        elif self._live and self._liveness.deadline() <= now:
             if self._liveness.probing and attempt is not None:
                 self._drop(attempt)
             else:
@@ -170,8 +170,9 @@ class Connection:
             self._over(now, self._retry.wait(now, delay, steep=code == TOO_MANY_ERRORS or present.connected_at is None), why)
 
     @property
-    def _connected(self) -> bool:
-        return self._attempt is not None and self._attempt.phase is Phase.CONNECTED
+    def _live(self) -> bool:
+        """Whether there is a connection whose end the server has not announced."""
+        return self._attempt is not None and self._attempt.phase is Phase.CONNECTED and self._link.up
 
     def _is_present(self, attempt: int) -> bool:
         return self._attempt is not None and self._attempt.number == attempt

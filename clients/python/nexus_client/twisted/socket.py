@@ -73,8 +73,9 @@ class Socket(WebSocketClientProtocol):
             self.owner.lost(1006, self._detail())
 
     def say(self, text: str) -> None:
-        """Send a text message."""
-        self.sendMessage(text.encode())
+        """Send a text message, unless the socket is closing: then `lost` will follow."""
+        if self.state == self.STATE_OPEN:
+            self.sendMessage(text.encode())
 
     def bid_farewell(self, code: int, reason: str) -> None:
         """Begin the closing handshake."""
