@@ -58,6 +58,7 @@ class Child:
 
     def spawn(self, command: list[str], env: Mapping[str, str], cwd: Path) -> None:
         assert not self.running, f"{self._name} is running already"
+        self._hang_up()
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
                 command,
@@ -113,9 +114,14 @@ class Child:
 
     def discard(self) -> None:
         """End the process and its children at once, in any state; for clean-up without waiting."""
+        self._hang_up()
         if self.running:
             os.killpg(self.pid, signal.SIGKILL)
             self.wait(10)
+
+    def _hang_up(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
 
     def wait(self, seconds: float) -> None:
         """Wait without the reactor."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import socket
+from collections import Counter
 from typing import Any
 
 from tests.e2e.cable import Cable, End, Front, Node, clock
 
 ESTABLISHED = 1  # the state of a socket whose other end is open, first byte of Linux' tcp_info
+TYPE = re.compile(rb'"type":"(\w+)"')
 TINY = 1e-6  # s: keeps calls of one time in their order
 
 
@@ -22,9 +25,10 @@ class Wire(Cable):
         self.arrivals: list[float] = []
         self.most = 0
         self.answer: bytes | None = None
-        self.pings = 0  # of the server that have passed
+        self.seen: Counter[str] = Counter()  # messages to the client, by their type
         self._rate = 0.0
         self._latency = 0.0
+        self._refusing = False
         self._frozen: tuple[type[End], ...] = ()
         super().__init__(target)
         self.url = f"http://127.0.0.1:{self.port}"
@@ -85,6 +89,17 @@ class Wire(Cable):
         """Refuse connections until `listen`; open ones end by a reset."""
         self.reset()
         await self._listening.stopListening()
+        self._refusing = True
+
+    def listen(self) -> None:
+        super().listen()
+        self._refusing = False
+
+    def discard(self) -> None:
+        if self._refusing:
+            self.reset()
+        else:
+            super().discard()
 
     # What the ends ask.
 
@@ -123,7 +138,7 @@ class _Slow(End):
 
     def _pass(self, data: bytes) -> None:
         if isinstance(self, ServerEnd):
-            self.cable.pings += data.count(b'"type":"ping"')
+            self.cable.seen.update(found.decode() for found in TYPE.findall(data))
         if self.other is not None and self.other in self.cable.ends:
             self.other.transport.write(data)
 
