@@ -12,9 +12,9 @@ DELAY = 10.0  # s: what a node with that many clients tells them
 WISH = CLIENTS / DELAY  # attempts a second
 
 
-def storm(end: str, away: float) -> tuple[Counts, float]:
+def storm(end: str, away: float, clients: int = CLIENTS) -> tuple[Counts, float]:
     """Return the attempts after the node's end, and how long after its return everybody was back."""
-    one = Storm(CLIENTS, DELAY)
+    one = Storm(clients, clients / WISH)
     one.start()
     one.wait(60)
     one.forget()
@@ -42,6 +42,14 @@ def test_after_a_drain_no_second_has_twice_the_mean(away: float) -> None:
     assert counts.attempts > CLIENTS
     assert counts.ratio < 2
     assert back < 16
+
+
+@pytest.mark.parametrize("away", [0.5, 2, 10])
+def test_few_clients_that_a_drain_has_spread_do_not_meet_later(away: float) -> None:
+    counts, back = storm("drain", away, 1000)
+    assert counts.attempts > 1000
+    assert counts.ratio < 1.5
+    assert back < 6
 
 
 def test_a_storm_would_be_found() -> None:

@@ -18,11 +18,11 @@ def backoff(failures: int) -> float:
 class Retry:
     """The waits between attempts to connect.
 
-    The time after a loss is divided into windows, with one attempt in each. The first window is `delay`, which the server
-    wishes; later ones are at least those of the back-off. The attempt's place in its window is drawn once for each loss,
-    evenly, and stays the same in all windows. So the clients of a server that went down are spread evenly over the first
-    window, and no later second has more attempts. A new draw after each failure would make them more frequent: clients that
-    draw an early place twice meet those that drew a late one.
+    The time after a loss is divided into windows, with one attempt in each. The first window is the delay that the server
+    wishes; no later one is shorter, nor shorter than the back-off. The attempt's place in its window is drawn once for each
+    loss, evenly, and stays the same in all windows. So the clients of a server that went down are spread evenly over the
+    first window, and no later second has more attempts. A new draw after each failure would make them more frequent: clients
+    that draw an early place twice meet those that drew a late one.
     """
 
     def __init__(self, random: Callable[[], float]) -> None:
@@ -30,7 +30,8 @@ class Retry:
         self.delay = DELAY
         self.failures = 0
         self._place: float | None = None
-        self._end = 0.0  # of the last attempt's window
+        self._window = 0.0  # the last attempt's
+        self._end = 0.0  # of that window
 
     def wait(self, now: float, delay: float | None = None, steep: bool = False, after: float = 0.0) -> float:
         """Return the seconds until the next attempt, and count a failure.
@@ -47,6 +48,8 @@ class Retry:
             self._place = self._random()
         else:
             begin = max(begin, self._end)
+            window = max(window, self._window)
+        self._window = window
         self._end = begin + window
         return begin + self._place * window - now
 
