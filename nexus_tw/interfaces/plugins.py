@@ -180,6 +180,20 @@ class IStore(Interface):
         """Remove samples older than `before` (ms), in steps that do not delay commits. Return the number of removed samples."""
 
 
+class IOnce(Interface):
+    """Optional for stores: stores a sample with an id once, however often it is sent. Fails as `IStore` does.
+
+    An id belongs to its agent. It is kept as long as its sample: `prune` removes both.
+    """
+
+    def commit_once(samples: Sequence[Sample], ids: Sequence[str | None]) -> Awaitable[Sequence[int]]:
+        """Store samples as `IStore.commit` does, one of the two at a time; `ids[n]` is the id of `samples[n]`, or None.
+
+        Leave out a sample whose id is stored for its agent already, or belongs to an earlier sample of that agent in
+        `samples`. Return the indexes of those left out.
+        """
+
+
 class Tally(NamedTuple):
     """The bytes of telemetry stored for a holder in the span of time that began at `began` (ms since the epoch)."""
 

@@ -74,6 +74,14 @@ class SubscribeReply(NamedTuple):
     fail: Fail
 
 
+class SubmittedSample(NamedTuple):
+    """One of several samples of a message: `timestamp` is ISO 8601, `metrics` JSON; with an `id` it is stored once."""
+
+    timestamp: str
+    metrics: Raw
+    id: str | None = None
+
+
 class HistoryRequest(NamedTuple):
     """A request for past events of one type, oldest first."""
 
@@ -222,7 +230,19 @@ class Verbs(Protocol):
 
     def submit(
         self, peer: Peer, agent_id: str, metrics: Raw, timestamp: str | None, ok: Callable[[int], None], fail: Fail
-    ) -> None: ...
+    ) -> bool:
+        """Submit a sample. Return whether it was accepted; then `ok` is called once it is on the disk."""
+
+    def submit_batch(
+        self,
+        peer: Peer,
+        agent_id: str,
+        samples: Sequence[SubmittedSample],
+        done: Callable[[int, int], None],
+        fail: Fail,
+    ) -> bool:
+        """Submit several samples, all or none. Return whether they were accepted. `done` is called once they are on the disk,
+        with the number of those stored and of those whose id had been stored before."""
 
     def command(self, peer: Peer, request: CommandRequest, reply: CommandReply) -> None: ...
 

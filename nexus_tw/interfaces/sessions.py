@@ -30,6 +30,9 @@ class Link(Protocol):
         """Charge a message that is sent again, of about `size` bytes, to the client's rate, so that reading is delayed.
         Return False if it does not fit into the send queue."""
 
+    def count(self, messages: int) -> None:
+        """Charge so many messages to the client's rate, besides the one that is being handled, which stands for them."""
+
     def identified(self, principal: Principal) -> None:
         """Set the authenticated principal: the connection counts for its subject, is logged with it, and ends when it expires.
 

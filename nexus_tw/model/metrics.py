@@ -82,6 +82,7 @@ class Metrics:
     # telemetry
     telemetry_stored: int = 0
     telemetry_failed: int = 0
+    telemetry_repeated: int = 0
     telemetry_refused: Counter[str] = field(default_factory=Counter)  # by the exhausted quota of the subject or agent
     telemetry_commits: int = 0
     # commands

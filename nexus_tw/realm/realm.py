@@ -28,6 +28,7 @@ from nexus_tw.interfaces.realm import (
     HistoryRequest,
     OpenCall,
     Placed,
+    SubmittedSample,
     SubscribeReply,
     SubscribeRequest,
 )
@@ -232,10 +233,26 @@ class Realm:
 
     def submit(
         self, peer: Peer, agent_id: str, metrics: Raw, timestamp: str | None, ok: Callable[[int], None], fail: Fail
-    ) -> None:
+    ) -> bool:
         assert self.telemetry is not None
-        if self.telemetry.submit(peer.principal, agent_id, metrics, timestamp, ok, fail):
+        accepted = self.telemetry.submit(peer.principal, agent_id, metrics, timestamp, ok, fail)
+        if accepted:
             self._presence.acts(peer, agent_id)
+        return accepted
+
+    def submit_batch(
+        self,
+        peer: Peer,
+        agent_id: str,
+        samples: Sequence[SubmittedSample],
+        done: Callable[[int, int], None],
+        fail: Fail,
+    ) -> bool:
+        assert self.telemetry is not None
+        accepted = self.telemetry.submit_batch(peer.principal, agent_id, samples, done, fail)
+        if accepted:
+            self._presence.acts(peer, agent_id)
+        return accepted
 
     # --- commands and calls
 

@@ -82,6 +82,7 @@ class Conversation:
         "door",
         "dry_since",
         "expires",
+        "further",
         "heard",
         "last_call",
         "life",
@@ -112,7 +113,7 @@ class Conversation:
         self.session: Session | None = None  # set while the client's messages are processed
         self.answers = True
         self.noted = False
-        self.received = 0
+        self.received = self.further = 0  # further: messages that others stood for, not metered yet
         self.opened = 0.0
         self.heard = self.next_ping = self.expires = 0.0
         self.slot = -1
@@ -186,7 +187,8 @@ class Conversation:
                     bucket.spend(0, now)
                     if bucket.slack > RECOVERED:  # it had paused, however large the present input is
                         self.dry_since = None
-                wait = bucket.spend(messages, now)
+                further, self.further = self.further, 0
+                wait = bucket.spend(messages + further, now)
                 if wait:
                     self._kept_empty(now)
         if self.unmetered >= GRAIN:
@@ -313,6 +315,9 @@ class Conversation:
         self.principal = principal
         self.bound(self.admitted.message)
         self.door.pulse.renew(self, self._lifetime())
+
+    def count(self, messages: int) -> None:
+        self.further += messages
 
     def charge(self, size: int) -> None:
         """Count these bytes as if the client had sent them."""

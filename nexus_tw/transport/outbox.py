@@ -33,6 +33,8 @@ class OutboxOwner(Protocol):
 
     def charge(self, size: int) -> None: ...
 
+    def count(self, messages: int) -> None: ...
+
     def identified(self, principal: Principal) -> None: ...
 
     def note(self, text: str) -> None: ...
@@ -137,6 +139,9 @@ class Outbox:
             self._owner.charge(size)
             return True
         return False
+
+    def count(self, messages: int) -> None:
+        self._owner.count(messages)
 
     def identified(self, principal: Principal) -> None:
         self._owner.identified(principal)

@@ -461,6 +461,59 @@ async def test_metrics_are_a_non_empty_object_of_numbers_booleans_strings_and_ob
     assert "metrics" in reply["message"]
 
 
+def samples(*ids: str | None, **more: Any) -> dict[str, Any]:
+    """Return a message with a sample for each of these ids; its metrics tell which it is."""
+    at = format_millis(int(clock.seconds() * 1000))
+    given = [{"timestamp": at, "metrics": {"n": number}} for number in range(len(ids))]
+    given = [each if id_ is None else {**each, "id": id_} for each, id_ in zip(given, ids, strict=True)]
+    return {"type": "telemetry", "agentId": "a", "samples": given, **more}
+
+
+@pytest_twisted.ensureDeferred
+async def test_samples_that_are_sent_again_after_a_reconnect_are_stored_and_announced_once(nodes: Nodes) -> None:
+    node = await nodes()
+    watcher, client = await node.client(), await node.client()
+    await watcher.subscribe("telemetry.received")
+    reply = await client.ask(**samples("s-1", "s-2", "s-2", None))
+    shaped(reply, "timestamp", "id", "stored", "duplicates")
+    assert (reply["type"], reply["stored"], reply["duplicates"]) == ("telemetry_ack", 3, 1)
+    again = await (await node.client()).ask(**samples("s-1", "new", "s-2"))
+    assert (again["stored"], again["duplicates"]) == (1, 2)
+    other = await client.ask(**{**samples("s-1"), "agentId": "b"})
+    assert (other["stored"], other["duplicates"]) == (1, 0), "an id belongs to its agent"
+    told = [(await watcher.expect("event"))["data"] for _ in range(5)]
+    assert [(data["agentId"], data["metrics"]["n"]) for data in told] == [("a", 0), ("a", 1), ("a", 3), ("a", 1), ("b", 0)]
+    assert await watcher.heard() == []
+    store: Any = node.server._store
+    assert [len(await store.samples(agent, 0, 2**60, 10)) for agent in "ab"] == [4, 1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_bad_sample_refuses_all_of_its_message_and_is_named(nodes: Nodes) -> None:
+    node = await nodes()
+    client = await node.client()
+    message = samples("s-1", "s-2", "s-3")
+    message["samples"][2]["metrics"] = {"cpu": None}
+    reply = await client.ask(**message)
+    assert (reply["type"], reply["code"]) == ("error", "invalid_message")
+    assert reply["message"].startswith("Invalid message format: samples[2].metrics.cpu: ")
+    many = await client.ask(**samples(*[None] * 1001))
+    assert (many["code"], many["retryable"]) == ("limit_exceeded", False)
+    assert many["message"] == "Telemetry submission failed: samples: more than 1000 in one message"
+    store: Any = node.server._store
+    assert await store.samples("a", 0, 2**60, 10) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_sample_of_a_message_counts_in_the_rate_of_messages(nodes: Nodes) -> None:
+    node = await nodes(Settings(limits=Limits(rate=50)))
+    client = await node.client()
+    await client.ask(**samples(*[None] * 45))
+    assert node.metrics.reads_paused == 0
+    await client.ask(**samples(*[None] * 45))
+    assert node.metrics.reads_paused == 1
+
+
 # --- command
 
 

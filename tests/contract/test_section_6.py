@@ -17,9 +17,11 @@ from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 from nexus_tw.interfaces.plugins import Sample
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.settings import History, Settings
+from nexus_tw.model.times import format_millis
 from nexus_tw.store.sqlite.store import SqliteStore
 from nexus_tw.transport.backlog import HARD
 from tests.client import TEXT, dial, frame, greeted, handshake
+from tests.contract.shapes import shaped
 from tests.e2e.server import NexusServer
 from tests.node import Nodes, clock, limited, small_buffers, turns
 
@@ -205,6 +207,26 @@ async def test_telemetry_is_acknowledged_after_its_commit_and_not_before(nodes: 
     held.callback(None)
     await client.expect("telemetry_ack", id=1)
     await watcher.expect("event")
+
+
+@pytest_twisted.ensureDeferred
+async def test_with_ack_received_telemetry_is_acknowledged_before_its_commit(nodes: Nodes) -> None:
+    store = HeldStore(str(nodes.directory / "held.db"), clock)
+    node = await nodes(store=store)
+    client = await node.client()
+    held: Deferred[None] = Deferred()
+    store.held = held
+    one: dict[str, Any] = {"metrics": {"x": 1}, "timestamp": format_millis(int(clock.seconds() * 1000))}
+    for taken in (one, {"samples": [one, one]}):
+        reply = await client.ask(type="telemetry", agentId="a", ack="received", **taken)
+        assert reply["type"] == "telemetry_ack"
+        shaped(reply, "timestamp", "id")
+    assert await store.samples("a", 0, 2**60, 10) == []
+    store.held = None
+    held.callback(None)
+    await client.ask(type="telemetry", agentId="a", metrics={"x": 1})
+    assert len(await store.samples("a", 0, 2**60, 10)) == 4
+    assert await client.heard() == []
 
 
 @pytest_twisted.ensureDeferred

@@ -29,6 +29,7 @@ class RecordingLink:
         self.finished: list[Close] = []
         self.probes: list[Callable[[], None]] = []
         self.closed: list[Close] = []
+        self.counted = 0
 
     def write(self, data: bytes) -> None:
         if not self.closed:
@@ -43,6 +44,9 @@ class RecordingLink:
 
     def affords(self, size: int) -> bool:
         return True
+
+    def count(self, messages: int) -> None:
+        self.counted += messages
 
     def identified(self, principal: Principal) -> None:
         if self.refusal is not None:

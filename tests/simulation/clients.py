@@ -58,6 +58,9 @@ class Wire:
     def affords(self, size: int) -> bool:
         return self.room(size)
 
+    def count(self, messages: int) -> None:
+        raise AssertionError("no message stands for others")
+
     def identified(self, principal: Principal) -> None:
         raise NotImplementedError
 

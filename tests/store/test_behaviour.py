@@ -17,7 +17,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from zope.interface.verify import verifyObject
 
-from nexus_tw.interfaces.plugins import IStore, ITallies, Sample, Tally
+from nexus_tw.interfaces.plugins import IOnce, IStore, ITallies, Sample, Tally
 from nexus_tw.model.errors import NexusError
 from nexus_tw.store import open_store
 
@@ -197,6 +197,59 @@ async def test_a_closed_store_says_so_and_closes_only_once(store: IStore) -> Non
         with pytest.raises(NexusError) as caught:
             await attempt
         assert caught.value.code == "store_unavailable"
+
+
+# --- samples with ids, where the store keeps them
+
+
+@pytest.fixture
+def once(store: IStore) -> IStore:
+    if not IOnce.providedBy(store):
+        pytest.skip("it keeps no ids")
+    assert verifyObject(IOnce, store)
+    return store
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_sample_with_an_id_is_stored_once_for_its_agent(once: Any) -> None:
+    assert list(await once.commit_once(rows("a", 1, 2), ["x", "\u00e9 \"'"])) == []
+    assert list(await once.commit_once(rows("a", 2, 3, 1), ["\u00e9 \"'", "new", "x"])) == [0, 2]
+    assert list(await once.commit_once(rows("b", 1), ["x"])) == []
+    assert await once.samples("a", 0, FOREVER, 10) == rows("a", 1, 2, 3)
+    assert await once.samples("b", 0, FOREVER, 10) == rows("b", 1)
+
+
+@pytest_twisted.ensureDeferred
+async def test_of_samples_with_one_id_in_one_commit_the_first_is_stored(once: Any) -> None:
+    samples = [*rows("a", 1, 2), *rows("b", 3), *rows("a", 4, 5)]
+    assert list(await once.commit_once(samples, ["x", "x", "x", None, "x"])) == [1, 4]
+    assert await once.samples("a", 0, FOREVER, 10) == rows("a", 1, 4)
+    assert await once.samples("b", 0, FOREVER, 10) == rows("b", 3)
+
+
+@pytest_twisted.ensureDeferred
+async def test_samples_without_an_id_are_stored_as_often_as_they_come(once: Any) -> None:
+    for _ in range(2):
+        assert list(await once.commit_once(rows("a", 1, 1), [None, None])) == []
+    await once.commit(rows("a", 1))
+    assert len(await once.samples("a", 0, FOREVER, 10)) == 5
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_ids_are_told_apart(once: Any) -> None:
+    many = range(2500)
+    ids = [f"id-{number}" for number in many]
+    await once.commit_once(rows("a", *many[::2]), ids[::2])
+    assert list(await once.commit_once(rows("a", *many), ids)) == list(many[::2])
+    assert await once.samples("a", 0, FOREVER, 10000) == rows("a", *many)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_id_goes_with_its_sample(once: Any) -> None:
+    await once.commit_once(rows("a", 1, 5), ["x", "y"])
+    assert await once.prune(3) == 1
+    assert list(await once.commit_once(rows("a", 6, 7), ["x", "y"])) == [1]
+    assert await once.samples("a", 0, FOREVER, 10) == rows("a", 5, 6)
 
 
 # --- counts that outlive a restart, where the store provides them

@@ -24,8 +24,9 @@ from twisted.internet.error import ProcessDone
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-from nexus_tw.interfaces.plugins import Sample
+from nexus_tw.interfaces.plugins import Sample, Tally
 from nexus_tw.model.errors import ConfigError, NexusError
+from nexus_tw.store.sqlite.samples import _FIND_STORED
 from nexus_tw.store.sqlite.schema import MIGRATIONS
 from nexus_tw.store.sqlite.store import SqliteStore
 
@@ -197,6 +198,40 @@ async def test_the_version_is_written_and_a_second_start_changes_nothing(store: 
     with sqlite3.connect(path) as other:
         assert other.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
     other.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_file_of_the_version_before_ids_keeps_its_samples_and_takes_ids(path: Path) -> None:
+    path.parent.mkdir()
+    with sqlite3.connect(path) as old:  # as that version left it
+        old.executescript("""
+            CREATE TABLE agents (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+            CREATE TABLE samples (
+                id INTEGER PRIMARY KEY, agent INTEGER NOT NULL, timestamp INTEGER NOT NULL, metrics TEXT NOT NULL);
+            CREATE INDEX samples_by_agent ON samples (agent, timestamp);
+            CREATE TABLE tallies (
+                began INTEGER NOT NULL, holder TEXT NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (began, holder)) WITHOUT ROWID;
+            INSERT INTO agents VALUES (7, 'a');
+            INSERT INTO samples VALUES (1, 7, 1, '{"n":1}'), (2, 7, 1, '{"n":1}');
+            INSERT INTO tallies VALUES (1, '"subject s"', 14);
+            PRAGMA user_version=2;
+        """)
+    old.close()
+    store = SqliteStore(str(path), reactor)
+    await store.start()
+    assert await store.samples("a", 0, 2, 10) == ONE * 2
+    assert await store.tallies(0, 10) == [Tally("subject s", 1, 14)]
+    assert [await store.commit_once(ONE, ["s-1"]) for _ in range(2)] == [[], [0]]
+    assert await count(store) == 3
+    await store.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_ids_are_looked_up_by_their_index(store: SqliteStore, path: Path) -> None:
+    with sqlite3.connect(path) as other:
+        plan = " ".join(str(row) for row in other.execute(f"EXPLAIN QUERY PLAN {_FIND_STORED}", ("[]",)))
+    other.close()
+    assert "USING COVERING INDEX samples_by_sent_id (agent=? AND sent_id=?)" in plan
 
 
 # --- what can be wrong at the start -----------------------------------------------------------------------------------

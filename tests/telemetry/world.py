@@ -9,7 +9,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from nexus_tw.interfaces.plugins import IStore, Sample
+from nexus_tw.interfaces.plugins import IOnce, IStore, Sample
+from nexus_tw.interfaces.realm import SubmittedSample
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.policy import ADMIN, Principal
@@ -59,13 +60,27 @@ class RecordingStore:
             ended.errback(error)
 
 
+@implementer(IOnce)
+class RememberingStore(RecordingStore):
+    """Also records the ids of samples. `ends` tells which were stored before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: list[list[str | None]] = []
+        self.repeated: list[int] = []
+
+    def commit_once(self, samples: Any, ids: Any) -> Deferred[Any]:
+        self.ids.append(list(ids))
+        return self.commit(samples).addCallback(lambda _none: self.repeated)
+
+
 class World:
     """The service under test, its clock and store, and all its callbacks, in order."""
 
     def __init__(self, retention: float = 0, store: Any = None, clock: Any = None, **limits: int) -> None:
         self.clock = clock or Clock()
         self.clock.advance(NOW)
-        self.store = store or RecordingStore()
+        self.store: Any = store or RecordingStore()
         self.metrics = Metrics()
         self.said: list[tuple[Any, ...]] = []
         self.principal = Principal("admin", "admin", ADMIN)
@@ -86,6 +101,15 @@ class World:
             Raw(metrics),
             timestamp,
             lambda millis: self.said.append(("ok", name, millis)),
+            lambda error: self.said.append(("fail", name, error.code, error.message)),
+        )
+
+    def batch(self, *samples: SubmittedSample, agent_id: str = "a", name: Any = "batch") -> bool:
+        return self.telemetry.submit_batch(
+            self.principal,
+            agent_id,
+            samples,
+            lambda stored, repeated: self.said.append(("ok", name, stored, repeated)),
             lambda error: self.said.append(("fail", name, error.code, error.message)),
         )
 

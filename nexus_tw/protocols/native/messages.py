@@ -16,6 +16,7 @@ from nexus_tw.model.commands import EMPTY_OBJECT, NULL
 Id = str | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None
 Duration = Annotated[float, Meta(ge=0, le=86400)]  # seconds
 
+NOTHING: Final = Raw(b"null")  # an absent member; a `null` that was sent is another object
 LONGEST_ID: Final = 255  # characters of a `commandId`
 
 
@@ -57,12 +58,21 @@ class Publish(ClientMessage, tag="publish"):
     data: Raw
 
 
+class TelemetrySample(Struct, gc=False):
+    timestamp: str
+    metrics: Raw
+    id: str | None = None
+
+
 class Telemetry(ClientMessage, tag="telemetry"):
-    """`{agentId, metrics: {NAME: number, boolean, string or object of these}, timestamp?}`."""
+    """`{agentId, metrics: {NAME: number, boolean, string or object of these}, timestamp?, ack?: stored or received}`, or with
+    `samples: [{timestamp, metrics, id?}, ..]` instead of `metrics` and `timestamp`."""
 
     agent_id: str
-    metrics: Raw
+    metrics: Raw = NOTHING
     timestamp: str | None = None
+    samples: list[TelemetrySample] | None = None
+    ack: Literal["stored", "received"] = "stored"
 
 
 class Command(ClientMessage, tag="command"):
@@ -199,9 +209,12 @@ class Published(ServerMessage, tag="published"):
 
 
 class TelemetryAck(ServerMessage, tag="telemetry_ack"):
-    """`{timestamp}`: the sample is committed and synced."""
+    """`{timestamp, stored?, duplicates?}`: the samples are committed and synced, or with `ack: received` accepted. With the
+    counts if there were several samples, and they are committed."""
 
     timestamp: str
+    stored: int | None = None
+    duplicates: int | None = None
 
 
 class CommandInvocation(ServerMessage, tag="command"):

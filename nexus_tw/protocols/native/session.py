@@ -28,6 +28,7 @@ from nexus_tw.protocols.native import messages
 from nexus_tw.protocols.native.commands import answer_of, progress_message, progress_of, request_of, result_message
 from nexus_tw.protocols.native.encoding import JSON_TEXT, JsonText
 from nexus_tw.protocols.native.probe import probe
+from nexus_tw.protocols.native.telemetry import metrics_of, take
 
 WELCOME: Final = "Connected to Nexus API WebSocket"
 NOT_TEXT: Final = Close(1003, "Text frames only", False)
@@ -340,6 +341,17 @@ class JsonSession:
 
     def _telemetry(self, message: messages.Telemetry) -> None:
         id_ = message.id
+        if message.samples is not None or message.ack == "received":
+            if message.samples:
+                self._link.count(len(message.samples) - 1)
+
+            def answer(stored: int | None, duplicates: int | None) -> None:
+                now = self._dialect.timestamp()
+                self.send(messages.TelemetryAck(timestamp=now, stored=stored, duplicates=duplicates, id=id_))
+
+            take(self._dialect.verbs, self, message, answer)
+            return
+        metrics = metrics_of(message)
         ok: Callable[[int], None]
         if id_ is None:
             ok = self._acknowledge
@@ -349,7 +361,7 @@ class JsonSession:
                 self.send(messages.TelemetryAck(timestamp=self._dialect.timestamp(), id=id_))
 
         self._dialect.verbs.submit(
-            self, message.agent_id, message.metrics, message.timestamp, ok, self._failing(id_)
+            self, message.agent_id, metrics, message.timestamp, ok, self._failing(id_)
         )
 
     def _acknowledge(self, _millis: int) -> None:

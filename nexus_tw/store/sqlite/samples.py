@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -23,6 +23,15 @@ _ADD_SAMPLES: Final = {
     rows: f"INSERT INTO samples (agent, timestamp, metrics) VALUES {', '.join(['(?, ?, ?)'] * rows)}"  # noqa: S608
     for rows in (1024, 256, 64, 16, 4, 2, 1)
 }
+_ADD_WITH_IDS: Final = {
+    rows: f"INSERT INTO samples (agent, timestamp, metrics, sent_id) VALUES {', '.join(['(?, ?, ?, ?)'] * rows)}"  # noqa: S608
+    for rows in _ADD_SAMPLES
+}
+# CROSS: looks up each id, whatever the planner believes about sizes.
+_FIND_STORED: Final = """
+    SELECT json_group_array(given.key) FROM json_each(?) AS given CROSS JOIN samples
+    ON samples.agent = json_extract(given.value, '$[0]') AND samples.sent_id = json_extract(given.value, '$[1]')
+"""
 # A lone sample of a known agent, the usual case on a server that keeps up.
 _ADD_SAMPLE: Final = "INSERT INTO samples (agent, timestamp, metrics) SELECT id, ?, ? FROM agents WHERE name = ?"
 _READ: Final = """
@@ -43,6 +52,7 @@ _PRUNE_AGENTS: Final = """
 """
 
 _Ids: Final = msgspec.json.Decoder(dict[str, int])
+_Indexes: Final = msgspec.json.Decoder(list[int])
 _Rows: Final = msgspec.json.Decoder(list[tuple[int, int, str]])
 
 
@@ -84,16 +94,49 @@ def insert(connection: sqlite3.Connection, samples: Sequence[Sample], agents: Ag
     try:
         ids = agents.ids(connection, {sample.agent_id for sample in samples})
         rows = [(ids[agent_id], timestamp, metrics.decode()) for agent_id, timestamp, metrics in samples]
-        start = 0
-        for size, statement in _ADD_SAMPLES.items():
-            while len(rows) - start >= size:
-                connection.execute(statement, tuple(chain.from_iterable(rows[start : start + size])))
-                start += size
+        _add(connection, _ADD_SAMPLES, rows)
         connection.execute("COMMIT")
     except BaseException:
         agents.forget()  # those created in it do not exist
         roll_back(connection)
         raise
+
+
+def insert_once(
+    connection: sqlite3.Connection, samples: Sequence[Sample], sent_ids: Sequence[str | None], agents: Agents
+) -> list[int]:
+    """Insert all samples whose id is new for their agent in one transaction, or none. Return the indexes of the others."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        ids = agents.ids(connection, {sample.agent_id for sample in samples})
+        keys = [(ids[sample.agent_id], sent_id) for sample, sent_id in zip(samples, sent_ids, strict=True)]
+        (found,) = connection.execute(_FIND_STORED, (msgspec.json.encode(keys).decode(),)).fetchone()
+        repeated = set(_Indexes.decode(found))
+        seen: set[tuple[int, str | None]] = set()
+        rows = []
+        for index, (key, (_, timestamp, metrics)) in enumerate(zip(keys, samples, strict=True)):
+            if index in repeated or key in seen:
+                repeated.add(index)
+                continue
+            agent, sent_id = key
+            if sent_id is not None:
+                seen.add(key)
+            rows.append((agent, timestamp, metrics.decode(), sent_id))
+        _add(connection, _ADD_WITH_IDS, rows)
+        connection.execute("COMMIT")
+    except BaseException:
+        agents.forget()  # those created in it do not exist
+        roll_back(connection)
+        raise
+    return sorted(repeated)
+
+
+def _add(connection: sqlite3.Connection, statements: dict[int, str], rows: Sequence[tuple[Any, ...]]) -> None:
+    start = 0
+    for size, statement in statements.items():
+        while len(rows) - start >= size:
+            connection.execute(statement, tuple(chain.from_iterable(rows[start : start + size])))
+            start += size
 
 
 def _insert_one(connection: sqlite3.Connection, sample: Sample) -> bool:

@@ -21,6 +21,11 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """CREATE TABLE tallies (
             began INTEGER NOT NULL, holder TEXT NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (began, holder)) WITHOUT ROWID""",
     ),
+    (
+        # The id that the sender gave a sample. Partial: samples without one cost this index nothing.
+        "ALTER TABLE samples ADD COLUMN sent_id TEXT",
+        "CREATE UNIQUE INDEX samples_by_sent_id ON samples (agent, sent_id) WHERE sent_id IS NOT NULL",
+    ),
 )
 
 

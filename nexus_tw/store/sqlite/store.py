@@ -17,16 +17,16 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from nexus_tw.interfaces.plugins import IStore, ITallies, Sample, Tally
+from nexus_tw.interfaces.plugins import IOnce, IStore, ITallies, Sample, Tally
 from nexus_tw.model.errors import ConfigError, NexusError
 from nexus_tw.store.sqlite.lane import MEMORY, Lane
-from nexus_tw.store.sqlite.samples import Agents, insert, prune, read
+from nexus_tw.store.sqlite.samples import Agents, insert, insert_once, prune, read
 from nexus_tw.store.sqlite.tallies import prune_tallies, read_tallies, tally
 
 BUSY: Final = 2.0  # s to wait for another process to release the file
 
 
-@implementer(IStore, ITallies)
+@implementer(IStore, IOnce, ITallies)
 class SqliteStore:
     """An `IStore` over the file at `path`, created with its directory if missing; `:memory:` is for tests.
 
@@ -57,6 +57,9 @@ class SqliteStore:
 
     def commit(self, samples: Sequence[Sample]) -> Deferred[None]:
         return self._writer.run(partial(insert, samples=samples, agents=self._agents))
+
+    def commit_once(self, samples: Sequence[Sample], ids: Sequence[str | None]) -> Deferred[list[int]]:
+        return self._writer.run(partial(insert_once, samples=samples, sent_ids=ids, agents=self._agents))
 
     def samples(self, agent_id: str, since: int, until: int, limit: int) -> Deferred[list[Sample]]:
         return self._reader.run(partial(read, agent_id=agent_id, since=since, until=until, limit=limit))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from nexus_tw.commands.callees import PeerExecutor
 from nexus_tw.commands.invocations import Invocations, PendingInvocation
 from nexus_tw.commands.registry import SharedRegistration
 from nexus_tw.interfaces.peers import Fail, Peer
-from nexus_tw.interfaces.realm import CommandReply, Placed, SubscribeReply, SubscribeRequest, Verbs
+from nexus_tw.interfaces.realm import CommandReply, Placed, SubmittedSample, SubscribeReply, SubscribeRequest, Verbs
 from nexus_tw.model.commands import CommandAnswer, CommandRequest, Outcome, ProgressReport, ResultReport
 from nexus_tw.model.errors import SHUTTING_DOWN, TOO_MANY_ERRORS, NexusError
 from nexus_tw.model.events import EventMetadata
@@ -117,9 +117,22 @@ class RecordingVerbs:
 
     def submit(
         self, peer: Peer, agent_id: str, metrics: Raw, timestamp: str | None, ok: Callable[[int], None], fail: Fail
-    ) -> None:
+    ) -> bool:
         self.asked.append(("telemetry", agent_id, bytes(metrics), timestamp))
         self._answer(lambda: ok(123), fail)
+        return self.refusal is None
+
+    def submit_batch(
+        self,
+        peer: Peer,
+        agent_id: str,
+        samples: Sequence[SubmittedSample],
+        done: Callable[[int, int], None],
+        fail: Fail,
+    ) -> bool:
+        self.asked.append(("samples", agent_id, *((each.timestamp, bytes(each.metrics), each.id) for each in samples)))
+        self._answer(lambda: done(len(samples) - 1, 1), fail)
+        return self.refusal is None
 
     def command(self, peer: Peer, request: CommandRequest, reply: CommandReply) -> None:
         self.replies.append(reply)
@@ -527,13 +540,26 @@ def test_a_fault_of_the_server_is_told_as_one(world: World) -> None:
 STRING, LIST, OBJECT, NUMBER, ANY = "string", "list", "object", "number", "any"
 
 # The contract's table: of each member what it may be; the first message of a type is a whole one.
+ONE = {"timestamp": "2026-01-31T12:00:00Z", "metrics": {"x": 1}}
+
+
+def samples(*given: Any) -> dict[str, Any]:
+    return {"type": "telemetry", "agentId": "a", "samples": list(given)}
+
+
 MEMBERS: dict[str, dict[str, set[str]]] = {
     "subscribe": {"events": {LIST}, "filters": {OBJECT, "null"}, "since": {OBJECT, "null"}},
     "unsubscribe": {"events": {LIST}},
     "ping": {},
     "pong": {},
     "publish": {"eventType": {STRING}, "data": {ANY}},
-    "telemetry": {"agentId": {STRING}, "metrics": {ANY}, "timestamp": {STRING, "null"}},
+    "telemetry": {
+        "agentId": {STRING},
+        "metrics": {ANY},
+        "timestamp": {STRING, "null"},
+        "samples": {LIST, "null"},
+        "ack": {"ack"},
+    },
     "command": {
         "command": {STRING},
         "parameters": {ANY},
@@ -569,6 +595,27 @@ VALUES: dict[str, Any] = {
     OBJECT: {"a": "b"},
 }
 KINDS = [kind for kind in vars(messages).values() if isinstance(kind, type) and issubclass(kind, messages.ClientMessage)]
+
+
+def test_several_samples_are_acknowledged_with_their_counts_and_count_as_so_many_messages(world: World) -> None:
+    (told,) = world.send(**samples({**ONE, "id": "s-1"}, ONE, ONE), id=4)
+    assert told == {"type": "telemetry_ack", "timestamp": TIMESTAMP, "stored": 2, "duplicates": 1, "id": 4}
+    plain = ("2026-01-31T12:00:00Z", b'{"x": 1}')
+    assert world.verbs.asked == [("samples", "a", (*plain, "s-1"), (*plain, None), (*plain, None))]
+    assert world.link.counted == 2
+
+
+@pytest.mark.parametrize("message", [samples(ONE, ONE), {"type": "telemetry", "agentId": "a", "metrics": {"x": 1}}])
+def test_with_ack_received_telemetry_is_acknowledged_when_it_is_accepted_and_once(
+    world: World, message: dict[str, Any]
+) -> None:
+    world.verbs.patient = True
+    assert world.send(**message, ack="received", id=1) == [{"type": "telemetry_ack", "timestamp": TIMESTAMP, "id": 1}]
+    world.verbs.refusal = NexusError("store_unavailable", "too late to tell")
+    for answer in world.verbs.answers:
+        answer()
+    world.verbs.patient = False
+    assert [told["code"] for told in world.send(**message, ack="received", id=2)] == ["store_unavailable"]
 
 
 def test_these_tests_know_every_message_and_member() -> None:
@@ -625,6 +672,13 @@ def test_a_member_that_is_missing_is_named(world: World, tag: str, member: str) 
         ({"type": "unsubscribe", "events": [None]}, invalid("events[0]: expected str, got null")),
         ({"type": "register", "commands": [["a"]]}, invalid("commands[0]: expected str, got array")),
         ({"type": "command", "command": "a", "target": [1]}, invalid("target[0]: expected str, got int")),
+        (samples("a"), invalid("samples[0]: expected object, got str")),
+        (samples({}), invalid("samples[0].timestamp: is missing")),
+        (samples({"timestamp": "2026-01-31"}), invalid("samples[0].metrics: is missing")),
+        (samples(ONE, {**ONE, "id": 5}), invalid("samples[1].id: expected str | null, got int")),
+        ({**samples(ONE), "metrics": {}}, invalid("samples: not together with metrics or timestamp")),
+        ({**samples(ONE), "timestamp": "2026-01-31"}, invalid("samples: not together with metrics or timestamp")),
+        ({**samples(ONE), "ack": "never"}, invalid("ack: invalid enum value 'never'")),
         ({"type": "command", "command": "a", "timeout": 0}, invalid("timeout: expected float > 0.0")),
         ({"type": "command", "command": "a", "timeout": 86401}, invalid("timeout: expected float <= 86400.0")),
         ({"type": "command", "command": "a", "ttl": -1}, invalid("ttl: expected float >= 0.0")),

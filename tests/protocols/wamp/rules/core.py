@@ -76,6 +76,9 @@ class Line:
     def affords(self, size: int) -> bool:
         return True
 
+    def count(self, messages: int) -> None:
+        raise AssertionError("no message stands for others")
+
     def identified(self, principal: Principal) -> None:
         if self.refusal is not None:
             raise self.refusal
