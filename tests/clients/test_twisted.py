@@ -181,6 +181,28 @@ async def test_consumers_may_be_of_any_kind_and_are_called_one_at_a_time(make: M
 
 
 @pytest_twisted.ensureDeferred
+async def test_positions_after_the_end_are_those_of_what_was_given(make: Make) -> None:
+    nexus = make()
+    gate: Deferred[None] = Deferred()
+    items = Items()
+
+    def consume(item: Event | Gap) -> Deferred[None] | None:
+        items.append(item)
+        return gate if len(items) == 2 else None
+
+    stream = await subscribed(nexus, "task.ends", consume)
+    positions = [await nexus.publish("task.ends", number) for number in range(3)]
+    await items.reach(2)
+    await until(lambda: nexus.stats.events == 3)
+    stream.close()
+    assert stream.positions["task.ends"] == positions[1]
+    gate.callback(None)
+    await stream.ended()
+    assert stream.positions["task.ends"] == positions[1]
+    assert items.data() == [0, 1]
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_consumer_that_is_too_slow_gets_a_gap(make: Make) -> None:
     nexus = make(queue=2)
     gate: Deferred[None] = Deferred()

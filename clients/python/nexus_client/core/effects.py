@@ -67,10 +67,14 @@ class Deliver(Effect, frozen=True):
 
 
 class End(Effect, frozen=True):
-    """A stream has ended and gets no more items; what is queued may still be read. `error`: why, None after `unsubscribe`."""
+    """A stream has ended and gets no more items; what is queued may still be read. `error`: why, None after `unsubscribe`.
+
+    `positions` are its last ones, as `Core.positions` returned them until now.
+    """
 
     stream: int
     error: NexusError | None
+    positions: dict[str, str]
 
 
 class Broadcast(Effect, frozen=True):

@@ -63,6 +63,11 @@ class Stream:
             if self.selects(name):
                 self.marks[name] = mark
 
+    @property
+    def positions(self) -> dict[str, str]:
+        """Return, by type, the position up to which the stream has been delivered."""
+        return {name: mark.position for name, mark in self.marks.items()}
+
     def selects(self, type: str) -> bool:
         return any(pattern.selects(type) for pattern in self.patterns)
 

@@ -73,17 +73,17 @@ class Subscriptions:
         pairs = self._routes.of(pattern.text for pattern in stream.patterns if pattern.text not in wanted)
         if self._link.up and pairs:
             self._unask(pairs)
-        self._link.emit(End(number, error))
+        self._link.emit(End(number, error, stream.positions))
 
     def close_all(self, error: NexusError | None) -> None:
-        for number in self._streams:
-            self._link.emit(End(number, error))
+        for number, stream in self._streams.items():
+            self._link.emit(End(number, error, stream.positions))
         self._streams.clear()
         self._routes.clear()
 
     def positions(self, number: int) -> dict[str, str]:
         stream = self._streams.get(number)
-        return {name: mark.position for name, mark in stream.marks.items()} if stream else {}
+        return stream.positions if stream else {}
 
     # The connection's side.
 

@@ -298,9 +298,9 @@ class Nexus(Service):
             case effects.Subscribed(stream):
                 if stream in self._subscriptions:
                     self._subscriptions[stream].accept()
-            case effects.End(stream, error):
+            case effects.End(stream, error, positions):
                 if stream in self._subscriptions:
-                    self._subscriptions.pop(stream).end(error)
+                    self._subscriptions.pop(stream).end(error, positions)
             case effects.Invoke():
                 self._handlers.invoke(effect)
             case effects.CancelInvocation(execution):

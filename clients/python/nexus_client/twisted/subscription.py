@@ -34,13 +34,14 @@ class Subscription:
         self._busy = False
         self._error: NexusError | None = None
         self._over = False
+        self._last: dict[str, str] | None = None  # what was known at the end
         self._accepted: Outcome[None] = Outcome()
         self._ended: Outcome[None] = Outcome()
 
     @property
     def positions(self) -> dict[str, str]:
         """By event type, the position up to which the consumer was given everything; to be saved, and given as `since`."""
-        return self._queue.positions(self._known())
+        return self._queue.positions(self._known() if self._last is None else self._last)
 
     @property
     def dropped(self) -> int:
@@ -57,6 +58,8 @@ class Subscription:
 
     def close(self) -> None:
         """End it; the consumer is given nothing more."""
+        if self._last is None:
+            self._last = self.positions
         self._queue = Queue()
         self._close()
 
@@ -70,8 +73,10 @@ class Subscription:
         if not self._busy:
             self._consume()
 
-    def end(self, error: NexusError | None) -> None:
+    def end(self, error: NexusError | None, positions: dict[str, str]) -> None:
         self._over = True
+        if self._last is None:
+            self._last = positions
         self._error = error
         if not self._busy:
             self._consume()
