@@ -124,7 +124,13 @@ class Server:
         self.telemetry = realm.telemetry
 
         json = JsonDialect(
-            realm, settings.heartbeat, limits, metrics, partial(wall, reactor), lambda: secrets.token_urlsafe(12)
+            realm,
+            settings.heartbeat,
+            limits,
+            metrics,
+            partial(wall, reactor),
+            lambda: secrets.token_urlsafe(12),
+            self.connections.return_window,
         )
         introductions = self._introductions = Introductions(
             settings.realms, settings.auth, settings.roles, authenticators, metrics, reactor, limits

@@ -93,10 +93,13 @@ class Session(Protocol):
 class Dialect(Protocol):
     """A protocol over WebSocket or RawSocket, in frames of that transport. Makes sessions."""
 
-    heartbeat: bytes  # frames sent to every connection at each interval
     # Whether its sessions authenticate clients without a token themselves (WAMP's HELLO). Until a session has called
     # `Link.identified`, the connection is unauthenticated; it is closed with 1008 after `limits.auth`.
     introduces: bool
+
+    @property
+    def heartbeat(self) -> bytes:
+        """The frames to send to a connection at each interval."""
 
     def session(self, link: Link, principal: Principal | None, address: str) -> Session:
         """Make a session. `principal` is None only if the dialect `introduces`."""

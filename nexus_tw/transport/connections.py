@@ -19,6 +19,8 @@ from nexus_tw.transport.bucket import TokenBucket
 from nexus_tw.transport.rates import Rates
 
 BATCH: Final = 0.1  # s between two batches of a drain
+RETURNS: Final = 500  # connections/s that a node takes back beside its other work
+RETURN: Final = 1000  # ms over which clients spread their return at least
 PACE: Final = 1000  # connections/s closed if the drain allows it; faster only if it must be
 
 _guarded: Final = Guard(__name__, "A connection could not be let go")
@@ -91,6 +93,11 @@ class Connections:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def return_window(self) -> int:
+        """Return the time in ms over which these clients should spread their return, if all are lost at once."""
+        rate = min(RETURNS, self._limits.connect_rate or RETURNS)
+        return max(RETURN, 1000 * len(self._open) // rate)
 
     def __iter__(self) -> Iterator[Open]:
         return iter(tuple(self._open))
@@ -182,9 +189,11 @@ class Connections:
         closed. A small fleet is closed at once: batches exist so that other nodes can take the clients, not to delay the end.
         """
         self.draining = True
+        # No sooner than a restart takes: those that return at once would find nobody.
+        close = SHUTTING_DOWN._replace(delay=max(SHUTTING_DOWN.delay, self.return_window()))
         timer = self._clock.callLater(seconds, self._drop)
         for visitor in tuple(self._visits):
-            _guarded(visitor.close, SHUTTING_DOWN)
+            _guarded(visitor.close, close)
         waiting = list(self._open)
         self._random.shuffle(waiting)
         batches = max(1, min(int(seconds * 0.7 / BATCH), -(-len(waiting) // int(PACE * BATCH))))
@@ -194,7 +203,7 @@ class Connections:
                 await self._sleep(BATCH)
             await settled()
             for connection in waiting[start : start + size]:
-                _guarded(connection.close, SHUTTING_DOWN)
+                _guarded(connection.close, close)
         if self._open:
             self._empty = Deferred()
             await self._empty

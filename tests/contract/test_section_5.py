@@ -24,9 +24,10 @@ from tests.node import TOKEN, Nodes, clock, limited, with_roles
 @pytest_twisted.ensureDeferred
 async def test_connected_is_the_first_message(nodes: Nodes) -> None:
     client = await (await nodes()).client()
-    welcome = shaped(client.welcome, "clientId", "timestamp", "message", "heartbeat", "limits", "user")
+    welcome = shaped(client.welcome, "clientId", "timestamp", "message", "heartbeat", "limits", "user", "reconnect")
     assert welcome["message"] == "Connected to Nexus API WebSocket"
     assert welcome["heartbeat"] == {"interval": 30, "timeout": 60}
+    assert welcome["reconnect"] == {"delay": 1000}
     assert welcome["limits"] == {"message": 262144, "subscriptions": 128, "registrations": 1024, "rate": 10000}
     assert welcome["user"] == {"subject": "admin", "role": "admin"}
 

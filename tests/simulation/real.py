@@ -30,7 +30,7 @@ class RealCore(Core):
             "nexus", settings.Realm(), bus, end_of_turn, clock, chance, limits, self._metrics, {}, lambda: (), history
         )
         self._dialect = JsonDialect(
-            realm, settings.Heartbeat(), limits, self._metrics, clock.seconds, lambda: str(next(numbers))
+            realm, settings.Heartbeat(), limits, self._metrics, clock.seconds, lambda: str(next(numbers)), lambda: 1000
         )
         bus.start(realm.listener)
 

@@ -26,10 +26,12 @@ class Connection:
         self.stubborn = stubborn
         self.audience: Peer | None = None
         self.closed: list[float] = []
+        self.delay = 0  # ms, that it was closed with
         self.dropped: list[float] = []
 
     def close(self, close: Close) -> None:
-        assert close == SHUTTING_DOWN
+        assert close._replace(delay=SHUTTING_DOWN.delay) == SHUTTING_DOWN
+        self.delay = close.delay
         self.closed.append(self.world.clock.seconds())
         if not self.stubborn:
             self.world.connections.remove(self)
@@ -229,6 +231,28 @@ def test_a_fleet_too_large_for_the_pace_is_let_go_in_time() -> None:
     world.run(0.8)
     assert drained.called
     assert max(connection.closed[0] for connection in connections) < 0.75
+
+
+@pytest.mark.parametrize(
+    ("connections", "limits", "window"),
+    [(0, {}, 1000), (500, {}, 1000), (3000, {}, 6000), (300, {"connect_rate": 100}, 3000), (900, {"connect_rate": 9000}, 1800)],
+)
+def test_clients_return_within_a_time_that_grows_with_their_number(
+    connections: int, limits: dict[str, int], window: int
+) -> None:
+    world = World(**limits)
+    for _ in range(connections):
+        world.open()
+    assert world.connections.return_window() == window
+
+
+@pytest.mark.parametrize(("connections", "delay"), [(10, SHUTTING_DOWN.delay), (5000, 10_000)])
+def test_all_that_are_drained_are_told_the_window_of_the_whole_fleet(connections: int, delay: int) -> None:
+    world = World()
+    told = [world.open() for _ in range(connections)]
+    world.drain(10)
+    world.run(10)
+    assert {connection.delay for connection in told} == {delay}
 
 
 def test_each_batch_waits_until_what_its_clients_sent_is_answered() -> None:

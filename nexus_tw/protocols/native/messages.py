@@ -154,8 +154,12 @@ class User(Struct, gc=False):
     role: str
 
 
+class Reconnect(Struct, gc=False):
+    delay: int
+
+
 class Connected(ServerMessage, tag="connected"):
-    """`{clientId, timestamp, message, heartbeat: {interval, timeout} s, limits, user}`."""
+    """`{clientId, timestamp, message, heartbeat: {interval, timeout} s, limits, user, reconnect: {delay: ms}}`."""
 
     client_id: str
     timestamp: str
@@ -163,6 +167,7 @@ class Connected(ServerMessage, tag="connected"):
     heartbeat: HeartbeatTimes
     limits: ConnectionLimits
     user: User
+    reconnect: Reconnect
 
 
 class Subscribed(ServerMessage, tag="subscribed"):
@@ -191,7 +196,9 @@ class Event(ServerMessage, tag="event"):
 
 
 class ServerPing(ServerMessage, tag="ping"):
-    """`{}`; any frame answers it."""
+    """`{delay?: ms}`; any frame answers it. With `delay` after that of `connected.reconnect` has changed."""
+
+    delay: int | None = None
 
 
 class ServerPong(ServerMessage, tag="pong"):

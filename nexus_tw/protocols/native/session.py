@@ -23,11 +23,11 @@ from nexus_tw.model.policy import Principal
 from nexus_tw.model.positions import Position
 from nexus_tw.model.settings import Heartbeat, Limits
 from nexus_tw.model.times import Timestamps, format_millis
-from nexus_tw.protocols import frames
 from nexus_tw.protocols.native import messages
 from nexus_tw.protocols.native.commands import answer_of, progress_message, progress_of, request_of, result_message
 from nexus_tw.protocols.native.encoding import JSON_TEXT, JsonText
 from nexus_tw.protocols.native.probe import probe
+from nexus_tw.protocols.native.returning import Returning
 from nexus_tw.protocols.native.telemetry import metrics_of, take
 
 WELCOME: Final = "Connected to Nexus API WebSocket"
@@ -57,8 +57,6 @@ class JsonDialect:
     """Makes JSON sessions, and holds their shared state."""
 
     encoding: JsonText = JSON_TEXT
-    # Both pings: a browser answers the WebSocket ping by itself, an agent of the guide answers the message.
-    heartbeat = JSON_TEXT.message(messages.ServerPing()) + frames.frame(frames.PING, b"")
     introduces = False
 
     def __init__(
@@ -69,8 +67,9 @@ class JsonDialect:
         metrics: Metrics,
         now: Callable[[], float],
         new_id: Callable[[], str],
+        delay: Callable[[], int],
     ) -> None:
-        """`now` returns seconds since the epoch; `new_id` returns a unique id for a connection."""
+        """`now` returns seconds since the epoch, `new_id` a unique id for a connection, `delay` that of `connected` (ms)."""
         self.verbs = verbs
         self.metrics = metrics
         self.now = now
@@ -80,6 +79,11 @@ class JsonDialect:
         self._heartbeat = messages.HeartbeatTimes(heartbeat.interval, heartbeat.timeout)
         self._timestamps = Timestamps()
         self._ack = (-1, b"")
+        self._returning = Returning(delay, heartbeat.interval, now)
+
+    @property
+    def heartbeat(self) -> bytes:
+        return self._returning.ping
 
     def session(self, link: Link, principal: Principal | None, address: str) -> JsonSession:
         assert principal is not None
@@ -102,6 +106,7 @@ class JsonDialect:
             heartbeat=self._heartbeat,
             limits=messages.ConnectionLimits(limits.message, limits.subscriptions, limits.registrations, limits.rate),
             user=messages.User(principal.subject, principal.role),
+            reconnect=messages.Reconnect(self._returning.delay),
         )
 
     def telemetry_ack(self) -> bytes:
@@ -344,12 +349,7 @@ class JsonSession:
         if message.samples is not None or message.ack == "received":
             if message.samples:
                 self._link.count(len(message.samples) - 1)
-
-            def answer(stored: int | None, duplicates: int | None) -> None:
-                now = self._dialect.timestamp()
-                self.send(messages.TelemetryAck(timestamp=now, stored=stored, duplicates=duplicates, id=id_))
-
-            take(self._dialect.verbs, self, message, answer)
+            take(self._dialect.verbs, self, message, self._dialect.timestamp)
             return
         metrics = metrics_of(message)
         ok: Callable[[int], None]

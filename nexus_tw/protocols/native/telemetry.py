@@ -12,10 +12,10 @@ from nexus_tw.interfaces.realm import SubmittedSample, Verbs
 from nexus_tw.model.errors import NexusError, invalid
 from nexus_tw.protocols.native import messages
 
-Answer = Callable[[int | None, int | None], None]  # stored and duplicates; None for an acknowledgement without counts
-
 
 class Sender(Peer, Protocol):
+    def send(self, message: messages.ServerMessage) -> None: ...
+
     def fail(self, error: NexusError, id_: messages.Id = None) -> None: ...
 
 
@@ -26,12 +26,15 @@ def metrics_of(message: messages.Telemetry) -> Raw:
     return message.metrics
 
 
-def take(verbs: Verbs, sender: Sender, message: messages.Telemetry, answer: Answer) -> None:
-    """Submit a message of several samples, or with `ack: received`. Call `answer`, or the sender's `fail`."""
+def take(verbs: Verbs, sender: Sender, message: messages.Telemetry, now: Callable[[], str]) -> None:
+    """Submit a message of several samples, or with `ack: received`, and answer it; `now` returns a timestamp."""
     at_once = message.ack == "received"
     accepted = False
 
-    def done(stored: int | None, duplicates: int | None) -> None:
+    def answer(stored: int | None = None, duplicates: int | None = None) -> None:
+        sender.send(messages.TelemetryAck(timestamp=now(), stored=stored, duplicates=duplicates, id=message.id))
+
+    def done(stored: int | None = None, duplicates: int | None = None) -> None:
         if not at_once:
             answer(stored, duplicates)
 
@@ -42,7 +45,7 @@ def take(verbs: Verbs, sender: Sender, message: messages.Telemetry, answer: Answ
     samples = message.samples
     if samples is None:
         accepted = verbs.submit(
-            sender, message.agent_id, metrics_of(message), message.timestamp, lambda _millis: done(None, None), fail
+            sender, message.agent_id, metrics_of(message), message.timestamp, lambda _millis: done(), fail
         )
     elif message.metrics is not messages.NOTHING or message.timestamp is not None:
         raise invalid("samples", "not together with metrics or timestamp")
@@ -50,4 +53,4 @@ def take(verbs: Verbs, sender: Sender, message: messages.Telemetry, answer: Answ
         submitted = [SubmittedSample(sample.timestamp, sample.metrics, sample.id) for sample in samples]
         accepted = verbs.submit_batch(sender, message.agent_id, submitted, done, fail)
     if at_once and accepted:
-        answer(None, None)
+        answer()

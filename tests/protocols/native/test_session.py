@@ -172,10 +172,17 @@ def _keep_their_shape(verbs: RecordingVerbs) -> Verbs:
 class World:
     def __init__(self, **limits: int) -> None:
         self.now = NOW
+        self.delay = 1000
         self.verbs = RecordingVerbs()
         self.metrics = Metrics()
         self.dialect = JsonDialect(
-            self.verbs, Heartbeat(), Limits(**limits), self.metrics, lambda: self.now, iter("abcdef").__next__
+            self.verbs,
+            Heartbeat(),
+            Limits(**limits),
+            self.metrics,
+            lambda: self.now,
+            iter("abcdef").__next__,
+            lambda: self.delay,
         )
         self.link = RecordingLink()
         self.session = self.dialect.session(self.link, principal("agent-1"), "10.0.0.1")
@@ -219,6 +226,7 @@ def test_a_client_is_welcomed_with_all_it_needs_to_know() -> None:
             "heartbeat": {"interval": 30.0, "timeout": 60.0},
             "limits": {"message": 1000, "subscriptions": 7, "registrations": 9, "rate": 50},
             "user": {"subject": "agent-1", "role": "test"},
+            "reconnect": {"delay": 1000},
         }
     ]
 

@@ -272,7 +272,7 @@ class World:
             rules, settings.Auth(), {}, auth.build(Settings(), "the-token", self.clock), self.metrics, self.clock, self.limits
         )
         self._json = JsonDialect(
-            self.realms[DEFAULT_REALM], Heartbeat(), self.limits, self.metrics, self.clock.seconds, self._name
+            self.realms[DEFAULT_REALM], Heartbeat(), self.limits, self.metrics, self.clock.seconds, self._name, lambda: 1000
         )
         self._dialects = {
             name: WampDialect(
