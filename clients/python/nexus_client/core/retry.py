@@ -8,6 +8,7 @@ from typing import Final
 LONGEST: Final = 30.0  # seconds: the largest window of the back-off
 STABLE: Final = 30.0  # seconds of a connection after which the back-off begins anew
 DELAY: Final = 1.0  # seconds: the server's delay until it says otherwise
+SPREAD: Final = 1.0  # seconds over which those are spread who were refused until the same time
 
 
 def backoff(failures: int) -> float:
@@ -43,15 +44,19 @@ class Retry:
         if self.failures or steep:
             window = max(window, backoff(self.failures))
         self.failures += 1
-        begin = now + after
         if self._place is None:
             self._place = self._random()
+            begin, spread = now, window
         else:
-            begin = max(begin, self._end)
+            # The place has spread this client's attempts, and so their refusals.
             window = max(window, self._window)
+            begin, spread = max(now, self._end), SPREAD
+        wait = begin - now + self._place * window
+        if after:
+            wait = max(wait, after + self._place * spread)
         self._window = window
-        self._end = begin + window
-        return begin + self._place * window - now
+        self._end = now + wait + (1 - self._place) * window
+        return wait
 
     def hasten(self, now: float) -> None:
         """The next attempt is made before its time."""
