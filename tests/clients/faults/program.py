@@ -34,6 +34,7 @@ Fact = dict[str, Any]
 PATIENCE = 30.0  # s for anything, on a busy machine
 
 COMMANDS = {
+    "python": [sys.executable, "-m", "tests.clients.faults.driver"],
     "twisted": [sys.executable, "-m", "tests.clients.faults.driver_twisted"],
 }
 

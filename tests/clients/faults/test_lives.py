@@ -1,4 +1,4 @@
-"""Processes that sleep, slow consumers, replaced agents, and commands that outlive their connections."""
+"""Clocks that jump, processes that sleep, slow consumers, replaced agents, and commands that outlive their connections."""
 
 from __future__ import annotations
 
@@ -12,9 +12,32 @@ from tests.clients.faults.program import PATIENCE
 from tests.clients.faults.wire import Wire
 from tests.e2e.server import until
 
+HOUR = 3600
 LETTERS = 100_000
 MANY = 80  # events of so many letters: more than the server and the kernels' buffers hold
 SLOW = ": 4001 Slow consumer"  # in the server's log
+
+
+async def jump(bed: Bed, by: int) -> None:
+    """The clock ends no connection, and no sample is lost for it."""
+    client = await bed.watch(agent=bed.agent)
+    await client.result(client.tell("clock", by=by))
+    # Two heartbeats: timers of before the jump and of after it have run.
+    pings = bed.wire.seen["ping"]
+    await until(lambda: bed.wire.seen["ping"] > pings + 1, what="for two heartbeats")
+    await client.result(client.tell("telemetry", first=1, last=3))
+    await bed.flows(client)
+    await bed.check(client)
+    assert len(bed.wire.arrivals) == 1
+    assert bed.stored() == {1: 1, 2: 1, 3: 1}
+
+
+async def jump_ahead(bed: Bed) -> None:
+    await jump(bed, HOUR)
+
+
+async def jump_back(bed: Bed) -> None:
+    await jump(bed, -HOUR)
 
 
 async def sleep(bed: Bed) -> None:
@@ -100,7 +123,7 @@ async def commands(bed: Bed) -> None:
         far.discard()
 
 
-@scenarios(sleep, slow_consumer, replaced, commands)
+@scenarios(jump_ahead, jump_back, sleep, slow_consumer, replaced, commands)
 @pytest_twisted.ensureDeferred
 async def test_clients_go_on_or_say_why_not(scenario: Scenario, language: str, side_by_side: SideBySide) -> None:
     await side_by_side(scenario, language)
