@@ -1,0 +1,203 @@
+"""Programs that execute commands: parameters go in as JSON, lines come out as progress, the last one is the result."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from nexus_client.cli.parsing import value
+
+LINE: Final = 131_072  # bytes of a line of output; a message of the protocol holds little more
+TAIL: Final = 1_000  # characters of the end of standard error that a failure tells
+PARAMETER: Final = 65_536  # bytes of one parameter in the environment; the kernel's own bound is near
+PARAMETERS: Final = 262_144  # bytes of all of them
+GRACE: Final = 5.0  # s between SIGTERM and SIGKILL
+LINGER: Final = 1.0  # s that output is read after the program has ended and left it open to others
+_OTHER: Final = re.compile(r"[^A-Z0-9]+")
+
+
+class ProgramFailed(Exception):
+    """The program did not succeed; the text is for the caller of the command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to run for a command, and how long it has to end after SIGTERM."""
+
+    arguments: Sequence[str]
+    grace: float = GRACE
+
+    async def execute(
+        self,
+        parameters: Any,
+        facts: Mapping[str, str],
+        progress: Callable[[Any], Awaitable[None]],
+        log: Callable[[str], None],
+    ) -> Any:
+        """Run it once. Return its result: the last line of its output, as JSON if it is JSON; None without output.
+
+        `facts` are further variables. `progress` gets every line but the last, `log` every line of standard error. Raise
+        `ProgramFailed` if it cannot be started or its exit status is not 0. If cancelled, end it with its process group:
+        SIGTERM, then SIGKILL.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            transport, protocol = await loop.subprocess_exec(
+                _Watched, *self.arguments, env=environment(parameters, facts), start_new_session=True
+            )
+        except OSError as error:
+            raise ProgramFailed(f"cannot start {self.arguments[0]}: {error.strerror}") from None
+        stdin, stdout, stderr = protocol.stdin, protocol.stdout, protocol.stderr
+        assert stdin is not None and stdout is not None and stderr is not None
+        results, tail = _Results(progress), _Tail(log)
+        work = (
+            asyncio.create_task(_feed(stdin, json.dumps(parameters).encode() + b"\n")),
+            asyncio.create_task(results.read(stdout)),
+            asyncio.create_task(tail.read(stderr)),
+        )
+        reading = asyncio.gather(*work)
+        try:
+            ended = asyncio.create_task(protocol.exited.wait())
+            await asyncio.wait((ended, reading), return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()  # a line that is too long
+                await ended
+            else:
+                # Its output may have been left to a program in the background.
+                await asyncio.wait(work, timeout=LINGER)
+            status = transport.get_returncode()
+        finally:
+            await asyncio.shield(self._end(transport.get_pid(), protocol.exited))
+            for each in work:
+                each.cancel()
+            await asyncio.gather(*work, reading, return_exceptions=True)
+            transport.close()
+        if status:
+            raise ProgramFailed(tail.text or _ending(self.arguments[0], status))
+        return results.last
+
+    async def _end(self, group: int, exited: asyncio.Event) -> None:
+        """End the process group if its first process still runs."""
+        for number, seconds in ((signal.SIGTERM, self.grace), (signal.SIGKILL, None)):
+            if exited.is_set():
+                return
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, number)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(exited.wait(), seconds)
+
+
+class _Watched(asyncio.subprocess.SubprocessStreamProtocol):
+    """The streams of a process, and its end: `Process.wait` also waits for whoever else holds its output open."""
+
+    def __init__(self) -> None:
+        super().__init__(65_536, asyncio.get_running_loop())
+        self.exited = asyncio.Event()
+
+    def process_exited(self) -> None:
+        super().process_exited()
+        self.exited.set()
+
+
+def environment(parameters: Any, facts: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a program: ours without the token, `facts`, and NEXUS_PARAM_NAME of each parameter.
+
+    Text is passed as it is, other values as JSON. What no variable can hold (NUL, too long) is left out; it is in the JSON
+    on standard input.
+    """
+    found = {name: text for name, text in os.environ.items() if name != "NEXUS_TOKEN"} | dict(facts)
+    room = PARAMETERS
+    for name, member in parameters.items() if isinstance(parameters, dict) else ():
+        variable = f"NEXUS_PARAM_{_OTHER.sub('_', name.upper())}"
+        text = member if isinstance(member, str) else json.dumps(member)
+        size = len(text.encode("utf-8", "surrogatepass"))
+        if "\0" in text or size > min(PARAMETER, room) or variable in found or not _is_text(text):
+            continue
+        room -= size
+        found[variable] = text
+    return found
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+async def _feed(stdin: asyncio.StreamWriter, content: bytes) -> None:
+    """Write to the program; it need not read."""
+    with contextlib.suppress(ConnectionError):
+        stdin.write(content)
+        await stdin.drain()
+    with contextlib.suppress(ConnectionError):
+        stdin.close()
+        await stdin.wait_closed()
+
+
+class _Results:
+    """The lines of a program's output that are not empty. The last one is held back, the others are progress."""
+
+    def __init__(self, progress: Callable[[Any], Awaitable[None]]) -> None:
+        self._progress = progress
+        self._held: str | None = None
+
+    @property
+    def last(self) -> Any:
+        """The last line, as JSON if it is JSON; None if there was none."""
+        return None if self._held is None else value(self._held)
+
+    async def read(self, stdout: asyncio.StreamReader) -> None:
+        async for line in _lines(stdout):
+            if line.strip():
+                held, self._held = self._held, line
+                if held is not None:
+                    await self._progress(value(held))
+
+
+async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
+    """Yield the lines of a stream. Raise `ProgramFailed` for one that is too long."""
+    rest = b""
+    while chunk := await stream.read(65_536):
+        *whole, rest = (rest + chunk).split(b"\n")
+        if any(len(line) > LINE for line in (*whole, rest)):
+            raise ProgramFailed(f"its output has a line of more than {LINE} bytes")
+        for line in whole:
+            yield line.decode("utf-8", "replace")
+    if rest:
+        yield rest.decode("utf-8", "replace")
+
+
+class _Tail:
+    """The end of a program's standard error, which is passed on as it comes."""
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self._log = log
+        self.text = ""
+
+    async def read(self, stderr: asyncio.StreamReader) -> None:
+        rest = ""
+        while chunk := await stderr.read(65_536):
+            text = chunk.decode("utf-8", "replace")
+            self.text = (self.text + text)[-TAIL:]
+            *whole, rest = (rest + text).split("\n")
+            for line in whole:
+                self._log(line)
+            rest = rest[-LINE:]
+        if rest:
+            self._log(rest)
+        self.text = self.text.strip()
+
+
+def _ending(name: str, status: int) -> str:
+    if status < 0:
+        return f"{name} was ended by {signal.Signals(-status).name}"
+    return f"{name} failed with exit status {status}"
