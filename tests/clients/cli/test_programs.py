@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -39,6 +40,26 @@ def test_lines_are_progress_and_the_last_one_is_the_result() -> None:
     execution = Execution("echo 10; echo; echo 'half done'; echo '{\"at\": 3}'; printf '{\"done\": true}'")
     assert execution.result() == {"done": True}
     assert execution.progress == [10, "half done", {"at": 3}]
+
+
+def test_a_line_is_progress_as_soon_as_the_program_goes_on_working() -> None:
+    execution = Execution("echo working; cat >/dev/null; read go <\"$NEXUS_PARAM_FIFO\"; echo done")
+
+    async def steps(directory: Path) -> Any:
+        fifo = directory / "fifo"
+        os.mkfifo(fifo)
+        execution._parameters = {"fifo": str(fifo)}
+        task = asyncio.create_task(execution.run())
+        async with asyncio.timeout(20):
+            while not execution.progress:
+                await asyncio.sleep(0.01)
+        assert execution.progress == ["working"]
+        await asyncio.to_thread(fifo.write_text, "go\n")
+        return await task
+
+    with TemporaryDirectory() as directory:
+        assert asyncio.run(steps(Path(directory))) == "done"
+    assert execution.progress == ["working"]
 
 
 @pytest.mark.parametrize(

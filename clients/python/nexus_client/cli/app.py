@@ -16,6 +16,8 @@ from nexus_client.cli.target import Target, find
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from nexus_client import Nexus
+
 Result = TypeVar("Result")
 
 
@@ -30,6 +32,12 @@ class App:
     def target(self) -> Target:
         """The server. Raise `WrongUsage` or `Failure` if options, environment and context do not give one."""
         return find(self._options)
+
+    def client(self, **options: Any) -> Nexus:
+        """Return a client of the server, not started yet; `options` are those of `nexus_client.Nexus`."""
+        from nexus_client import Nexus
+
+        return Nexus(self.target.websocket, token=self.target.credentials(), tls=self.target.tls(), **options)
 
     def run(self, main: Coroutine[Any, Any, Result]) -> Result:
         """Run a coroutine to its end; Ctrl-C and SIGTERM cancel it."""

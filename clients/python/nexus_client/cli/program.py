@@ -54,6 +54,14 @@ class Program(Registry):
         except OSError as error:
             failures.tell(failures.Failure(failures.of_system(error)), as_json)
             return FAILED
+        except Exception as error:
+            if sys.flags.dev_mode:
+                raise
+            hint = "python -X dev -m nexus_client … shows where; please report it"
+            failures.tell(
+                failures.Failure(f"a fault of nexus itself: {type(error).__name__}: {error}", hint, "internal"), as_json
+            )
+            return FAILED
         return 0
 
 

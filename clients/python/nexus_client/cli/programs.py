@@ -19,6 +19,7 @@ TAIL: Final = 1_000  # characters of the end of standard error that a failure te
 PARAMETER: Final = 65_536  # bytes of one parameter in the environment; the kernel's own bound is near
 PARAMETERS: Final = 262_144  # bytes of all of them
 GRACE: Final = 5.0  # s between SIGTERM and SIGKILL
+HOLD: Final = 0.2  # s that a line waits for the end of the program, which makes it the result
 LINGER: Final = 1.0  # s that output is read after the program has ended and left it open to others
 _OTHER: Final = re.compile(r"[^A-Z0-9]+")
 
@@ -43,7 +44,7 @@ class Program:
     ) -> Any:
         """Run it once. Return its result: the last line of its output, as JSON if it is JSON; None without output.
 
-        `facts` are further variables. `progress` gets every line but the last, `log` every line of standard error. Raise
+        `facts` are further variables. `progress` gets the lines before it, `log` every line of standard error. Raise
         `ProgramFailed` if it cannot be started or its exit status is not 0. If cancelled, end it with its process group:
         SIGTERM, then SIGKILL.
         """
@@ -144,11 +145,13 @@ async def _feed(stdin: asyncio.StreamWriter, content: bytes) -> None:
 
 
 class _Results:
-    """The lines of a program's output that are not empty. The last one is held back, the others are progress."""
+    """The lines of a program's output that are not empty. All are progress but one that the program ends with at once."""
 
     def __init__(self, progress: Callable[[Any], Awaitable[None]]) -> None:
         self._progress = progress
         self._held: str | None = None
+        self._told = True
+        self._telling = asyncio.Lock()
 
     @property
     def last(self) -> Any:
@@ -156,11 +159,29 @@ class _Results:
         return None if self._held is None else value(self._held)
 
     async def read(self, stdout: asyncio.StreamReader) -> None:
-        async for line in _lines(stdout):
-            if line.strip():
-                held, self._held = self._held, line
-                if held is not None:
-                    await self._progress(value(held))
+        later: asyncio.Task[None] | None = None
+        try:
+            async for line in _lines(stdout):
+                if line.strip():
+                    async with self._telling:
+                        if later is not None:
+                            later.cancel()
+                        await self._tell()
+                        self._held, self._told = line, False
+                    later = asyncio.create_task(self._tell_later())
+        finally:
+            if later is not None:
+                later.cancel()
+
+    async def _tell_later(self) -> None:
+        await asyncio.sleep(HOLD)
+        async with self._telling:
+            await self._tell()
+
+    async def _tell(self) -> None:
+        if not self._told:
+            self._told = True
+            await self._progress(self.last)
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:

@@ -12,7 +12,12 @@ import click
 
 COMMANDS: Final = {
     "status": "Tell whether the server is there and ready, its version, and whether it takes the token.",
+    "subscribe": "Show events as they happen, in their order.",
+    "publish": "Publish an event, or one for each line of JSON on standard input.",
     "history": "Show the past events of one type that the server still has, oldest first.",
+    "telemetry": "Send samples of AGENT, and return when the server has stored them.",
+    "command": "Send a command and show its progress and result.",
+    "serve-command": "Execute the command NAME by running PROGRAM, until Ctrl-C.",
     "broadcast": "Send one message to every session on every node.",
     "token": "Make and read API keys and JSON Web Tokens; nothing is sent anywhere.",
     "check-config": "Check a server's configuration file as its start would.",

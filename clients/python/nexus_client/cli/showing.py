@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from nexus_client.cli.output import Output
-from nexus_client.cli.words import compact
+from nexus_client.cli.words import compact, now
 
 
 def event(output: Output, kind: str, data: Any, position: str | None, timestamp: str | None = None) -> None:
     """Write one event; its time is that of the server where it tells one, else now."""
     record: dict[str, Any] = {"type": "event", "eventType": kind, "data": data}
     record |= {name: value for name, value in (("position", position), ("timestamp", timestamp)) if value is not None}
-    time = timestamp.partition("T")[2] if timestamp else datetime.now().astimezone().strftime("%H:%M:%S.%f")[:-3]
+    time = timestamp.partition("T")[2] if timestamp else now()
     output.record(record, (time, "dim"), ("  ", ""), (kind, "cyan"), (f"  {compact(data)}", ""))
 
 

@@ -31,6 +31,11 @@ def ago(seconds: float) -> str:
     return " ".join(parts[:2]) or "0 seconds"
 
 
+def now() -> str:
+    """Return the time of day where the reader is, with milliseconds."""
+    return datetime.now().astimezone().strftime("%H:%M:%S.%f")[:-3]
+
+
 def moment(timestamp: float) -> str:
     """Return a Unix time as UTC, in the form of the protocol without fractions."""
     return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

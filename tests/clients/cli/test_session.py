@@ -1,0 +1,262 @@
+"""The commands that hold a session, as real processes against a real server."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.clients.cli.program import Program, Running, wait_for
+from tests.e2e.server import NexusServer, free_port
+
+
+def told(running: Running) -> list[dict[str, Any]]:
+    """Return the JSON lines on standard error."""
+    return [json.loads(line) for line in running.err.splitlines()]
+
+
+def subscribed(program: Program, *arguments: str) -> Running:
+    """Start `nexus subscribe` and wait until it receives events: an agent comes online for it to see."""
+    running = program.start("subscribe", "probe", *arguments, "--json")
+    while not running.out:
+        program("publish", "probe", "1")
+    return running
+
+
+def events(running: Running) -> list[dict[str, Any]]:
+    return [each for each in running.records() if each.get("eventType") != "probe"]
+
+
+def serving(program: Program, server: NexusServer, name: str, line: str, *options: str) -> Running:
+    """Start `nexus serve-command` for a shell's line and wait until the server knows it."""
+    running = program.start("serve-command", name, *options, "--json", "--", "sh", "-c", line)
+    command = ("command", name, "--timeout", "5", "--json")
+    wait_for(lambda: program.start(*command, "probe=1").process.wait(20) == 0, f"{name} to be served")
+    return running
+
+
+# --- subscribe and publish
+
+
+def test_what_is_published_is_shown_in_order_with_its_position(program: Program) -> None:
+    watcher = subscribed(program, "cli.**", "--where", "n>=2")
+    program("publish", "cli.one", "n=1", "text=below")
+    single = program("publish", "cli.one", "n=2", 'text="1"', "--json").records()[0]
+    lines = "".join(f'{{"n": {number}}}\n' for number in range(3, 60)) + "\n"
+    several = program("publish", "cli.two", "--json", stdin=lines).records()
+    watcher.until(lambda: len(events(watcher)) == 58, "58 events")
+    watcher.interrupt()
+    assert watcher.ended() == 130
+    assert watcher.err == ""
+    shown = events(watcher)
+    assert shown[0] == {"type": "event", "eventType": "cli.one", "data": {"n": 2, "text": "1"}, "position": single["position"]}
+    assert [each["data"]["n"] for each in shown[1:]] == list(range(3, 60))
+    assert [each["position"] for each in several] == [each["position"] for each in shown[1:]]
+
+
+def test_positions_are_saved_and_the_next_run_goes_on_from_them(program: Program, tmp_path: Path) -> None:
+    file = str(tmp_path / "seen.json")
+    both = ("--since", file, "--save", file)
+    first = program.start("subscribe", "cli.resumed", *both, "--count", "1", "--json")
+    while first.process.poll() is None:
+        program("publish", "cli.resumed", "0")
+    assert first.ended() == 0
+    seen = first.records()[0]["position"]
+    assert json.loads(Path(file).read_text()) == {"cli.resumed": seen}
+    program("publish", "cli.resumed", "--json", stdin="1\n2\n3\n")
+    history = program("history", "cli.resumed", "--since", seen, "--json").records()
+    second = program("subscribe", "cli.resumed", *both, "--count", str(len(history)), "--json")
+    assert [each["position"] for each in second.records()] == [each["position"] for each in history]
+    gone = program.start("subscribe", "cli.resumed", "--since", '{"cli.resumed": "other:1"}', "--json")
+    gone.until(lambda: gone.records(), "the gap")
+    gone.interrupt(signal.SIGTERM)
+    assert gone.ended() == 143
+    gap = gone.records()[0]
+    assert (gap["type"], gap["eventType"], gap["reason"]) == ("gap", "cli.resumed", "reconnect")
+
+
+def test_a_line_that_is_no_json_is_named_and_those_before_it_are_published(program: Program) -> None:
+    running = program("publish", "cli.lines", "--json", stdin="1\n\n{broken\n3\n", status=2)
+    assert "line 3: '{broken" in told(running)[-1]["message"]
+    assert len(running.records()) == 1
+    assert len(program("history", "cli.lines", "--json").records()) == 1
+
+
+def test_a_closed_pipe_ends_it_quietly(program: Program) -> None:
+    done = program.shell("(while :; do echo 1; sleep 0.05; done) | nexus publish cli.pipe 2>err | head -n 1; cat err >&2")
+    assert done.stdout.startswith("published cli.pipe")
+    assert done.stderr == ""
+
+
+def test_a_refusal_ends_with_its_code_and_the_token_is_nowhere(program: Program) -> None:
+    running = program("publish", "nexus.reserved", "1", "--json", status=1)
+    assert told(running)[0]["code"] == "forbidden"
+    for command in (("publish", "a.b", "1"), ("subscribe", "a.b")):
+        running = program(*command, "--token", "hush-hush", "--json", status=1)
+        assert told(running)[-1]["code"] == "unauthorized"
+        assert "hush" not in running.err
+    assert "hint: give a valid token" in program("subscribe", "a.b", "--token", "hush", status=1).err
+
+
+def test_an_address_where_nobody_listens_fails_at_once(program: Program) -> None:
+    running = program("subscribe", "a.b", "--url", f"http://127.0.0.1:{free_port()}", "--json", status=1)
+    assert told(running)[-1]["code"] == "unreachable"
+
+
+# --- commands
+
+
+def test_a_shell_is_an_agent(program: Program, server: NexusServer) -> None:
+    answer = '{\\"to\\": \\"$NEXUS_PARAM_WHO\\", \\"by\\": \\"$NEXUS_CALLER\\"}'
+    line = f'test -n "$NEXUS_PARAM_PROBE" && exit; echo 50; sleep 0.3; echo "{answer}"'
+    agent = serving(program, server, "greet", line, "--agent", "shell-1")
+    running = program("command", "greet", "who=it's me", "--target", "shell-1")
+    assert json.loads(running.out) == {"to": "it's me", "by": "admin"}
+    assert running.err == "shell-1  50\n"
+    records = program("command", "greet", "who=x", "--target", "shell-1", "--id", "greet-1", "--json").records()
+    assert records[0] == {"type": "command_progress", "agentId": "shell-1", "data": 50}
+    assert records[1]["result"] == {"to": "x", "by": "admin"}
+    again = program("command", "greet", "who=x", "--target", "shell-1", "--id", "greet-1", "--json").records()
+    assert again[-1] == records[1]
+    started = [each for each in agent.records() if each["type"] == "started"]
+    both = program("command", "greet", "who=y", "--target", "shell-1", "--target", "shell-2", "--json", status=1).records()
+    results = [each for each in both if each["type"] == "command_result"]
+    assert [(each["agentId"], each["status"], each.get("code")) for each in results] == [
+        ("shell-1", "success", None),
+        ("shell-2", "error", "agent_offline"),
+    ]
+    assert len([each for each in agent.records() if each["type"] == "started"]) == len(started) + 1
+    agent.interrupt()
+    assert agent.ended() == 130
+
+
+def test_a_program_that_fails_fails_the_command_with_its_last_words(program: Program, server: NexusServer) -> None:
+    agent = serving(program, server, "fail", 'test -n "$NEXUS_PARAM_PROBE" && exit; echo disk full >&2; exit 3')
+    running = program("command", "fail", "--json", status=1)
+    assert (told(running)[0]["code"], told(running)[0]["message"]) == ("failed", "Command execution failed: disk full")
+    assert [each["message"] for each in told(agent) if each["type"] == "stderr"] == ["disk full"]
+    agent.interrupt(signal.SIGTERM)
+    assert agent.ended() == 143
+
+
+def test_ctrl_c_cancels_the_command_and_ends_the_program_behind_it(program: Program, server: NexusServer, tmp_path: Path) -> None:
+    farewell = tmp_path / "farewell"
+    trap = f"trap 'echo bye >{farewell}; exit' TERM"
+    line = f'test -n "$NEXUS_PARAM_PROBE" && exit; {trap}; echo 1; while :; do sleep 0.05; done'
+    agent = serving(program, server, "endless", line)
+    caller = program.start("command", "endless", "--json")
+    caller.until(lambda: caller.records(), "progress")
+    caller.interrupt()
+    assert caller.ended() == 130
+    assert told(caller)[-1]["status"] == "cancelled"
+    wait_for(farewell.exists, "the program's end")
+    wait_for(lambda: agent.records()[-1]["type"] == "cancelled", "the agent to say so")
+    # An agent that is ended ends what it runs, too.
+    farewell.unlink()
+    caller = program.start("command", "endless", "--json")
+    caller.until(lambda: caller.records(), "progress")
+    agent.interrupt()
+    assert agent.ended() == 130
+    assert farewell.exists()
+
+
+def test_a_command_that_nobody_serves_is_told_with_a_hint(program: Program) -> None:
+    running = program("command", "nobody.serves.this", status=1)
+    assert "nexus serve-command" in running.err
+
+
+# --- telemetry
+
+
+def test_samples_are_stored_and_told(program: Program) -> None:
+    watcher = subscribed(program, "telemetry.received", "--where", 'agentId={"prefix": "cli-"}')
+    assert program("telemetry", "cli-1", "cpu=45.2", "disk.used=0.5", "state=idle").out == "stored 1 of 1 samples of cli-1\n"
+    lines = '{"cpu": 1}\n{"timestamp": "%s", "metrics": {"cpu": 2}}\n'
+    from datetime import UTC, datetime
+
+    then = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    record = program("telemetry", "cli-2", "--stdin", "--json", stdin=lines % then).records()[0]
+    assert record == {"type": "telemetry", "agentId": "cli-2", "stored": 2, "kept": 0}
+    watcher.until(lambda: len(events(watcher)) == 3, "3 samples")
+    watcher.interrupt()
+    watcher.ended()
+    data = [each["data"] for each in events(watcher)]
+    assert [(each["agentId"], each["metrics"]) for each in data] == [
+        ("cli-1", {"cpu": 45.2, "disk.used": 0.5, "state": "idle"}),
+        *(("cli-2", {"cpu": number}) for number in (1, 2)),
+    ]
+    assert data[2]["timestamp"] == then
+
+
+def test_samples_wait_in_a_spool_until_the_server_is_there(program: Program) -> None:
+    away = f"http://127.0.0.1:{free_port()}"
+    spool = ("--spool", "samples.db")
+    running = program("telemetry", "cli-3", "cpu=1", *spool, "--wait", "0.1", "--url", away)
+    assert "1 samples stay in samples.db" in running.err
+    watcher = subscribed(program, "telemetry.received", "--where", "agentId=cli-3")
+    assert program("telemetry", "cli-3", "cpu=2", *spool, "--json").records()[0]["kept"] == 0
+    watcher.until(lambda: len(events(watcher)) == 2, "2 samples")
+    watcher.interrupt()
+    watcher.ended()
+    assert [each["data"]["metrics"]["cpu"] for each in events(watcher)] == [1, 2]
+
+
+def test_a_sample_that_the_server_refuses_is_told(program: Program) -> None:
+    running = program("telemetry", "cli-4", "cpu=null", "--json", status=1)
+    assert told(running)[-1]["code"] == "invalid_message"
+    assert running.records()[0]["stored"] == 0
+
+
+# --- what is sent
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("subscribe", "a.**", "b", "--where", "n>1"),
+        ("subscribe", "a", "--since", '{"a": "x:1"}'),
+        ("publish", "a.b", "text=it's"),
+        ("telemetry", "a-1", "cpu=1"),
+        ("command", "deploy", "version=1", "--target", "a-1", "--id", "c-1"),
+        ("serve-command", "deploy", "--agent", "a-1", "--", "true"),
+    ],
+)
+def test_curl_prints_a_line_that_a_shell_can_read_and_sends_nothing(program: Program, command: tuple[str, ...]) -> None:
+    away = ("--url", f"https://127.0.0.1:{free_port()}", "--token", "hush", "--insecure")
+    running = program(command[0], *away, "--curl", *command[1:])
+    assert "hush" not in running.out
+    line = running.out
+    fake = 'websocat() { echo websocat "$@"; cat; }; curl() { echo curl "$@"; }; NEXUS_TOKEN=the-token; '
+    done = program.shell(fake + line)
+    assert done.stderr == ""
+    assert "Authorization: Bearer the-token" in done.stdout
+    for text in re.findall(r"^\{.*\}$", done.stdout, re.MULTILINE):
+        json.loads(text)
+
+
+def test_curl_publishes_and_subscribes_like_the_command(program: Program) -> None:
+    assert "published" in program.shell(program("publish", "cli.curl", "n=1", "--curl").out).stdout
+    line = program("subscribe", "cli.curl", "--where", "n=2", "--curl").out.strip()
+    watcher = program.shell(f"{line} | grep -m 1 '^retry'")
+    assert watcher.stdout.startswith("retry: ")
+
+
+# --- people
+
+
+def test_people_on_a_terminal_get_colours_and_tables(program: Program) -> None:
+    program("publish", "cli.pty", "text=\x1b[31mred")
+    shown = program.on_terminal("history", "cli.pty")
+    assert "\x1b[36mcli.pty" in shown
+    assert "\\u001b[31mred" in shown
+    program("context", "add", "dev", "--url", "http://localhost:3000", "--token", "a-token-of-some-length")
+    table = program.on_terminal("context", "list")
+    assert re.search(r"\x1b\[1mname", table)
+    assert "a-to… (22 characters)" in table
+    assert "\x1b[31m" in program.on_terminal("context", "use", "nothing")
+    program.env["NO_COLOR"] = "1"
+    assert "\x1b[3" not in program.on_terminal("history", "cli.pty")
