@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 from click.testing import CliRunner
 from nexus_client.cli.program import nexus
 from nexus_client.cli.registry import COMMANDS
+
+ROOT = Path(__file__).parents[3]
 
 
 def commands(group: click.Group = nexus, name: str = "") -> dict[str, click.Command]:
@@ -50,6 +54,60 @@ def test_every_help_teaches_by_examples(name: str) -> None:
     result = CliRunner().invoke(nexus, [*name.split(), "--help"])
     assert result.exit_code == 0
     assert "Examples:" in result.output
+
+
+def written(text: str, after: str) -> list[list[str]]:
+    """Return the arguments of each `nexus` that begins a line, or follows `&&` or a pipe, behind this prompt."""
+    found = []
+    for line in text.split("\n"):
+        if line.startswith(after):
+            lexer = shlex.shlex(line.removeprefix(after), posix=True, punctuation_chars=True)
+            lexer.whitespace_split = True
+            words: list[str] = []
+            for word in [*lexer, ";"]:
+                if set(word) <= set("|&;<>()"):
+                    if words and words[0] == "nexus":
+                        found.append(words[1:])
+                    words = [] if word in ("|", "&&", ";", "||") else [*words[:1], *words[1:], ">"]
+                else:
+                    words.append(word)
+    return found
+
+
+def check_usage(arguments: list[str]) -> None:
+    """Fail if the program would not understand these arguments."""
+    if ">" in arguments:
+        arguments = arguments[: arguments.index(">")]
+    group: click.Command = nexus
+    context = click.Context(nexus, info_name="nexus")
+    while isinstance(group, click.Group):
+        name, *arguments = arguments
+        found = group.get_command(context, name)
+        assert found is not None, name
+        group, context = found, click.Context(found, context, name)
+    group.make_parser(context).parse_args(list(arguments))
+
+
+def test_every_example_in_a_help_text_is_understood() -> None:
+    count = 0
+    for command in [nexus, *commands().values()]:
+        for line in (command.epilog or "").split("\n"):
+            # What is said about an example stands behind several spaces.
+            for arguments in written(re.split(r"\s{3,}", line.strip())[0], ""):
+                check_usage(arguments)
+                count += 1
+    assert count > 30
+
+
+def test_every_example_in_the_documentation_is_understood_and_no_command_is_left_out() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text()
+    found = written(text, "$ ")
+    assert len(found) > 20
+    for arguments in found:
+        check_usage(arguments)
+    shown = {arguments[0] for arguments in found}
+    assert shown <= set(COMMANDS)
+    assert {f"## `nexus {name}`" for name in shown} <= set(text.split("\n"))
 
 
 def test_help_imports_no_command_and_nothing_heavy() -> None:

@@ -19,12 +19,14 @@ def told(running: Running) -> list[dict[str, Any]]:
     return [json.loads(line) for line in running.err.splitlines()]
 
 
-def subscribed(program: Program, *arguments: str) -> Running:
-    """Start `nexus subscribe` and wait until it receives events: an agent comes online for it to see."""
-    running = program.start("subscribe", "probe", *arguments, "--json")
-    while not running.out:
-        program("publish", "probe", "1")
-    return running
+def subscribed(program: Program, pattern: str, *arguments: str) -> Running:
+    """Start `nexus subscribe` and wait until it receives events."""
+    running = program.start("subscribe", pattern, "probe", *arguments, "--json")
+    for _ in range(50):
+        program("publish", "probe", "probe=true", "n=2", "agentId=cli-3")
+        if running.out:
+            return running
+    raise AssertionError(f"50 events did not reach it: {running.err}")
 
 
 def events(running: Running) -> list[dict[str, Any]]:
@@ -62,8 +64,10 @@ def test_positions_are_saved_and_the_next_run_goes_on_from_them(program: Program
     file = str(tmp_path / "seen.json")
     both = ("--since", file, "--save", file)
     first = program.start("subscribe", "cli.resumed", *both, "--count", "1", "--json")
-    while first.process.poll() is None:
+    for _ in range(50):
         program("publish", "cli.resumed", "0")
+        if first.process.poll() is not None:
+            break
     assert first.ended() == 0
     seen = first.records()[0]["position"]
     assert json.loads(Path(file).read_text()) == {"cli.resumed": seen}
@@ -72,7 +76,7 @@ def test_positions_are_saved_and_the_next_run_goes_on_from_them(program: Program
     second = program("subscribe", "cli.resumed", *both, "--count", str(len(history)), "--json")
     assert [each["position"] for each in second.records()] == [each["position"] for each in history]
     gone = program.start("subscribe", "cli.resumed", "--since", '{"cli.resumed": "other:1"}', "--json")
-    gone.until(lambda: gone.records(), "the gap")
+    gone.until(gone.records, "the gap")
     gone.interrupt(signal.SIGTERM)
     assert gone.ended() == 143
     gap = gone.records()[0]
@@ -143,13 +147,13 @@ def test_a_program_that_fails_fails_the_command_with_its_last_words(program: Pro
     assert agent.ended() == 143
 
 
-def test_ctrl_c_cancels_the_command_and_ends_the_program_behind_it(program: Program, server: NexusServer, tmp_path: Path) -> None:
+def test_ctrl_c_cancels_the_command_and_ends_the_program(program: Program, server: NexusServer, tmp_path: Path) -> None:
     farewell = tmp_path / "farewell"
     trap = f"trap 'echo bye >{farewell}; exit' TERM"
     line = f'test -n "$NEXUS_PARAM_PROBE" && exit; {trap}; echo 1; while :; do sleep 0.05; done'
     agent = serving(program, server, "endless", line)
     caller = program.start("command", "endless", "--json")
-    caller.until(lambda: caller.records(), "progress")
+    caller.until(caller.records, "progress")
     caller.interrupt()
     assert caller.ended() == 130
     assert told(caller)[-1]["status"] == "cancelled"
@@ -158,7 +162,7 @@ def test_ctrl_c_cancels_the_command_and_ends_the_program_behind_it(program: Prog
     # An agent that is ended ends what it runs, too.
     farewell.unlink()
     caller = program.start("command", "endless", "--json")
-    caller.until(lambda: caller.records(), "progress")
+    caller.until(caller.records, "progress")
     agent.interrupt()
     assert agent.ended() == 130
     assert farewell.exists()
@@ -241,8 +245,8 @@ def test_curl_prints_a_line_that_a_shell_can_read_and_sends_nothing(program: Pro
 def test_curl_publishes_and_subscribes_like_the_command(program: Program) -> None:
     assert "published" in program.shell(program("publish", "cli.curl", "n=1", "--curl").out).stdout
     line = program("subscribe", "cli.curl", "--where", "n=2", "--curl").out.strip()
-    watcher = program.shell(f"{line} | grep -m 1 '^retry'")
-    assert watcher.stdout.startswith("retry: ")
+    first = f'exec 3< <(exec {line}); watcher=$!; IFS= read -r -t 20 said <&3; echo "$said"; kill "$watcher"'
+    assert program.shell(first).stdout.startswith("retry: ")
 
 
 # --- people

@@ -58,27 +58,26 @@ class Program:
         stdin, stdout, stderr = protocol.stdin, protocol.stdout, protocol.stderr
         assert stdin is not None and stdout is not None and stderr is not None
         results, tail = _Results(progress), _Tail(log)
+        output = asyncio.create_task(results.read(stdout))
         work = (
+            output,
             asyncio.create_task(_feed(stdin, json.dumps(parameters).encode() + b"\n")),
-            asyncio.create_task(results.read(stdout)),
             asyncio.create_task(tail.read(stderr)),
         )
-        reading = asyncio.gather(*work)
+        ended = asyncio.create_task(protocol.exited.wait())
         try:
-            ended = asyncio.create_task(protocol.exited.wait())
-            await asyncio.wait((ended, reading), return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
-                reading.result()  # a line that is too long
-                await ended
-            else:
-                # Its output may have been left to a program in the background.
-                await asyncio.wait(work, timeout=LINGER)
+            await asyncio.wait((ended, output), return_when=asyncio.FIRST_COMPLETED)
+            if output.done():
+                output.result()  # a line that is too long
+            await ended
+            # Its output may have been left to a program in the background.
+            await asyncio.wait(work, timeout=LINGER)
             status = transport.get_returncode()
         finally:
             await asyncio.shield(self._end(transport.get_pid(), protocol.exited))
-            for each in work:
+            for each in (ended, *work):
                 each.cancel()
-            await asyncio.gather(*work, reading, return_exceptions=True)
+            await asyncio.gather(ended, *work, return_exceptions=True)
             transport.close()
         if status:
             raise ProgramFailed(tail.text or _ending(self.arguments[0], status))
