@@ -210,9 +210,25 @@ def test_samples_wait_in_a_spool_until_the_server_is_there(program: Program) -> 
 
 
 def test_a_sample_that_the_server_refuses_is_told(program: Program) -> None:
-    running = program("telemetry", "cli-4", "cpu=null", "--json", status=1)
-    assert told(running)[-1]["code"] == "invalid_message"
+    old = ("--timestamp", "2001-01-01T00:00:00Z")
+    running = program("telemetry", "cli-4", "cpu=1", *old, "--json", status=1)
+    assert told(running)[-1]["code"] == "limit_exceeded"
     assert running.records()[0]["stored"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("telemetry", "a-1", "cpu=null"), "metrics.cpu: expected a number"),
+        (("telemetry", "a 1", "cpu=1"), "agent: "),
+        (("telemetry", "a-1", "cpu=1", "--timestamp", "noon"), "'noon' is not ISO 8601"),
+        (("subscribe", "a..b"), "a..b"),
+        (("publish", "a b", "1"), "type: "),
+        (("command", "a b"), "command: "),
+    ],
+)
+def test_what_cannot_be_is_wrong_usage(program: Program, arguments: tuple[str, ...], says: str) -> None:
+    assert says in program(*arguments, status=2).err
 
 
 # --- what is sent

@@ -34,9 +34,13 @@ class App:
         return find(self._options)
 
     def client(self, **options: Any) -> Nexus:
-        """Return a client of the server, not started yet; `options` are those of `nexus_client.Nexus`."""
+        """Return a client of the server, not started yet; `options` are those of `nexus_client.Nexus`.
+
+        Raise `Failure` if the token's file cannot be read.
+        """
         from nexus_client import Nexus
 
+        self.target.current_token()
         return Nexus(self.target.websocket, token=self.target.credentials(), tls=self.target.tls(), **options)
 
     def run(self, main: Coroutine[Any, Any, Result]) -> Result:

@@ -45,12 +45,17 @@ async def _lines(file: int) -> AsyncIterator[bytes]:
         yield b"".join(rest)
 
 
+def _tell(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
 async def _read(file: int) -> bytes:
     """Return the next bytes of a pipe, terminal or file; none at its end."""
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
     try:
-        loop.add_reader(file, lambda: ready.done() or ready.set_result(None))
+        loop.add_reader(file, _tell, ready)
     except PermissionError:
         pass  # a regular file is always ready, and epoll does not take it
     else:

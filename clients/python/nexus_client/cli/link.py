@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from nexus_client.cli.app import App
-from nexus_client.cli.failures import Failure
+from nexus_client.cli.failures import Failure, WrongUsage
 from nexus_client.cli.reaching import refused
 from nexus_client.errors import NexusError, RequestError, Stopped, Unauthorized, Unsent
 
 if TYPE_CHECKING:
-    from nexus_client import Nexus
+    from nexus_client import Nexus, State
 
 
 @asynccontextmanager
@@ -27,7 +28,7 @@ async def connected(app: App, patient: bool = False, **options: Any) -> AsyncIte
     first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     told = {"state": "", "before": False}
 
-    def changed(state: Any) -> None:
+    def changed(state: State) -> None:
         if state.state == "connected":
             if told["before"]:
                 app.output.note("connected again", "green", type="state", state="connected")
@@ -47,15 +48,46 @@ async def connected(app: App, patient: bool = False, **options: Any) -> AsyncIte
 
     nexus.on_state(changed)
     try:
-        async with nexus:
-            if not patient:
-                await first
-            yield nexus
+        with _reporting(app):
+            async with nexus:
+                if not patient:
+                    await first
+                yield nexus
     except NexusError as error:
         raise explained(app, error) from None
+    except ValueError as error:  # a name, a pattern, a filter or a metric that cannot be
+        raise WrongUsage(str(error)) from None
     finally:
         if first.done() and not first.cancelled():
             first.exception()  # it has been told
+
+
+@contextmanager
+def _reporting(app: App) -> Iterator[None]:
+    """Tell what the client reports to its log."""
+    log = logging.getLogger("nexus_client")
+    handler = _Notes(app)
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = True
+
+
+class _Notes(logging.Handler):
+    """Warnings as notes, and what failed within the client; that it has stopped is told by the command's own failure."""
+
+    def __init__(self, app: App) -> None:
+        super().__init__(logging.WARNING)
+        self._output = app.output
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno == logging.WARNING:
+            self._output.note(record.getMessage(), "yellow", type="log")
+        elif record.exc_info and record.exc_info[1] is not None:
+            self._output.note(f"{record.getMessage()}: {record.exc_info[1]!r}", "red", type="log")
 
 
 def _unreachable(app: App, reason: str) -> Failure:

@@ -54,9 +54,9 @@ class Target:
             raise Failure(f"{self.token_file}: does not hold one token and nothing else")
         return token
 
-    def credentials(self) -> str | Callable[[], str | None] | None:
-        """Return the token for a client: a callable that reads its file again if it is in one."""
-        return self.current_token if self.token_file else self.token or None
+    def credentials(self) -> str | Callable[[], str] | None:
+        """Return the token for a client: a function that reads its file again if it is in one."""
+        return (lambda: self.current_token() or "") if self.token_file else self.token or None
 
     def tls(self) -> ssl.SSLContext | None:
         """Return how to verify the server; None for what is usual. Raise `Failure` if the CA's certificate cannot be read."""

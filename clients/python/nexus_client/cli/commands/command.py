@@ -16,6 +16,8 @@ from nexus_client.cli.words import compact
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from nexus_client import Run
+
 LAST_WORD: Final = 5.0  # s that a cancelled command has to say how it ended
 
 
@@ -87,7 +89,7 @@ async def _call(app: App, name: str, parameters: Any, target: str | list[str] | 
     return _show(app, name, options["command_id"], result, isinstance(target, list))
 
 
-async def _outcome(app: App, call: Any) -> Any:
+async def _outcome(app: App, call: Run) -> Any:
     """Show the progress of a call. Return its result."""
     async for step in call.progress:
         record = {"type": "command_progress", "agentId": step.agent, "data": step.data}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
 from typing import Any, Final
 
 import click
@@ -77,7 +78,7 @@ async def _send(app: App, agent: str, sample: Sample | None, spool: str | None, 
         async for metrics, timestamp in _samples(sample):
             # With a file the samples of a lost connection wait there, not here.
             await tally.room(lambda: spool is None or nexus.state == "connected")
-            tally.add((await nexus.telemetry(metrics, timestamp=timestamp)).stored)
+            tally.add((await nexus.telemetry(metrics, at=_time(timestamp))).stored)
         await tally.settled(wait)
         _tell(app, agent, tally, spool, wait)
 
@@ -109,6 +110,16 @@ async def _samples(sample: Sample | None) -> AsyncIterator[Sample]:
         if isinstance(given.get("metrics"), dict) and given.keys() <= {"metrics", "timestamp"}:
             metrics, timestamp = given["metrics"], given.get("timestamp")
         yield metrics, timestamp
+
+
+def _time(timestamp: Any) -> datetime | None:
+    """Return when a sample was measured; None for now. Raise `WrongUsage` if that is no time."""
+    if timestamp is None:
+        return None
+    try:
+        return datetime.fromisoformat(timestamp)
+    except (TypeError, ValueError):
+        raise WrongUsage(f"timestamp: {timestamp!r} is not ISO 8601", hint="such as 2026-01-31T12:00:00Z") from None
 
 
 class Tally:
