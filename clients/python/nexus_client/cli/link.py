@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from nexus_client.cli.app import App
 from nexus_client.cli.failures import Failure, WrongUsage
+from nexus_client.cli.http import ask
 from nexus_client.cli.reaching import refused
 from nexus_client.errors import NexusError, RequestError, Stopped, Unauthorized, Unsent
 
 if TYPE_CHECKING:
     from nexus_client import Nexus, State
+
+_ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 
 
 @asynccontextmanager
@@ -25,41 +30,59 @@ async def connected(app: App, patient: bool = False, **options: Any) -> AsyncIte
     the client come as `Failure`.
     """
     nexus = app.client(**options)
-    first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    told = {"state": "", "before": False}
-
-    def changed(state: State) -> None:
-        if state.state == "connected":
-            if told["before"]:
-                app.output.note("connected again", "green", type="state", state="connected")
-            told["before"] = True
-            if not first.done():
-                first.set_result(None)
-        elif state.state == "waiting":
-            if not first.done() and not patient:
-                first.set_exception(_unreachable(app, state.reason))
-            else:
-                what = "no connection" if told["state"] == "waiting" or not told["before"] else "the connection is lost"
-                again = f"{what}: {state.reason or 'closed'}; next attempt in {state.retry_in:.1f} s"
-                app.output.note(again, "yellow", type="state", state="waiting", retryIn=state.retry_in)
-        elif state.state == "closed" and not first.done():
-            first.set_exception(explained(app, state.error or Stopped("the client was closed")))
-        told["state"] = state.state
-
-    nexus.on_state(changed)
+    watch = Watch(app)
+    nexus.on_state(watch.changed)
     try:
         with _reporting(app):
             async with nexus:
                 if not patient:
-                    await first
+                    await watch.first()
+                watch.chatty = True
                 yield nexus
     except NexusError as error:
         raise explained(app, error) from None
     except ValueError as error:  # a name, a pattern, a filter or a metric that cannot be
         raise WrongUsage(str(error)) from None
-    finally:
-        if first.done() and not first.cancelled():
-            first.exception()  # it has been told
+
+
+class Watch:
+    """Notices what becomes of the connection. Once it is `chatty` it tells that on standard error."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._last: State | None = None
+        self._been = False  # connected before
+        self._changed = asyncio.Event()
+        self.chatty = False
+
+    async def first(self) -> None:
+        """Wait for the first attempt. Raise why there is no connection: `Failure`, or what stopped the client."""
+        while self._last is None or self._last.state == "connecting":
+            self._changed.clear()
+            await self._changed.wait()
+        if self._last.state == "closed":
+            raise self._last.error or Stopped("the client was closed")
+        if self._last.state != "connected":
+            # Ask again, in a way that tells refusal, an unknown name, TLS and firewalls apart.
+            await asyncio.to_thread(ask, self._app.target, "GET", "/health/live")
+            why = plain(self._last.reason)
+            raise Failure(
+                f"{self._app.target.http()} answers, but gives no session: {why}", "nexus status says more", "unreachable"
+            )
+
+    def changed(self, state: State) -> None:
+        """Take the client's new state."""
+        before, self._last = self._last, state
+        self._changed.set()
+        output = self._app.output
+        if state.state == "connected":
+            if self._been:
+                output.note("connected again", "green", type="state", state="connected")
+            self._been = True
+        elif state.state == "waiting" and self.chatty:
+            what = "the connection is lost" if before is not None and before.state == "connected" else "no connection"
+            again = f"{what}: {plain(state.reason)}; next attempt in {state.retry_in or 0.0:.1f} s"
+            output.note(again, "yellow", type="state", state="waiting", retryIn=state.retry_in)
 
 
 @contextmanager
@@ -90,10 +113,10 @@ class _Notes(logging.Handler):
             self._output.note(f"{record.getMessage()}: {record.exc_info[1]!r}", "red", type="log")
 
 
-def _unreachable(app: App, reason: str) -> Failure:
-    where = f"cannot reach {app.target.http()}"
-    hint = "is it running? bin/serve starts it; --url names another one" if app.target.origin == "default" else ""
-    return Failure(f"{where}: {reason or 'the connection was closed'}", hint or "nexus status says more", "unreachable")
+def plain(reason: str) -> str:
+    """Return why an attempt ended, with the system's words for its errors: `connection refused`."""
+    number = _ERRNO.search(reason)
+    return os.strerror(int(number[1])).lower() if number else reason or "the connection was closed"
 
 
 def explained(app: App, error: NexusError) -> Failure:

@@ -80,6 +80,8 @@ async def _send(app: App, agent: str, sample: Sample | None, spool: str | None, 
             await tally.room(lambda: spool is None or nexus.state == "connected")
             tally.add((await nexus.telemetry(metrics, at=_time(timestamp))).stored)
         await tally.settled(wait)
+        if nexus.state == "closed":
+            await nexus.closed()  # says why
         _tell(app, agent, tally, spool, wait)
 
 
@@ -129,6 +131,7 @@ class Tally:
         self.count = self.stored = self.waiting = 0
         self.error: BaseException | None = None  # the first one
         self._moved = asyncio.Event()
+        self._over = False
 
     def add(self, stored: Awaitable[None]) -> None:
         """Count a sample, and watch for its acknowledgement."""
@@ -145,7 +148,7 @@ class Tally:
         """Wait until none is on its way, or the time is over."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
-        while self.waiting and loop.time() < end:
+        while self.waiting and not self._over and loop.time() < end:
             await self._next(end - loop.time())
 
     async def _next(self, seconds: float) -> None:
@@ -159,7 +162,8 @@ class Tally:
             return
         error = outcome.exception()
         if isinstance(error, Stopped):
-            return  # it stays in the spool
+            self._over = True  # what is not stored stays in the spool
+            return
         self.waiting -= 1
         if error is None:
             self.stored += 1
