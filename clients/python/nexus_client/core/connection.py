@@ -246,7 +246,7 @@ class Connection:
         link.clock = parse_time(message.timestamp) - now
         link.limit = int(number(message.limits, "message", MESSAGE))
         wishes = message.reconnect if isinstance(message.reconnect, dict) else {}
-        self._retry.delay = seconds(number(wishes, "delay", DELAY * 1000))
+        self._retry.greeted(seconds(number(wishes, "delay", DELAY * 1000)))
         self._liveness.begin(now, number(message.heartbeat, "interval", 0.0))
         attempt.turn(Phase.CONNECTED, None)
         attempt.connected_at = now
@@ -264,7 +264,7 @@ class Connection:
     def _message(self, now: float, attempt: Attempt, message: Message) -> None:
         if message.type == "ping":
             if message.delay is not None:
-                self._retry.delay = seconds(message.delay)
+                self._retry.wished(seconds(message.delay))
             if self._link.up:
                 self._link.say(type="pong")
         elif message.type == "disconnect":

@@ -28,8 +28,9 @@ class Retry:
 
     def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
-        self.delay = DELAY
         self.failures = 0
+        self._delay = DELAY
+        self._told = DELAY  # by the present connection
         self._place: float | None = None
         self._window = 0.0  # the last attempt's
         self._end = 0.0  # of that window
@@ -40,7 +41,7 @@ class Retry:
         `delay`: the window that the server named for this return. `steep`: apply the back-off the first time already.
         `after`: seconds to wait in any case (`Retry-After`).
         """
-        window = self.delay if delay is None else delay
+        window = self._delay if delay is None else delay
         if self.failures or steep:
             window = max(window, backoff(self.failures))
         self.failures += 1
@@ -58,6 +59,19 @@ class Retry:
         self._end = now + wait + (1 - self._place) * window
         return wait
 
+    def greeted(self, delay: float) -> None:
+        """A server has accepted the connection and wishes this delay, as things are.
+
+        While its other clients are still on their way, it knows of few: until the connection has lasted, a longer delay
+        of before stays.
+        """
+        self._told = delay
+        self._delay = max(self._delay, delay) if self.failures else delay
+
+    def wished(self, delay: float) -> None:
+        """The server wishes another delay, in mid-session."""
+        self._delay = self._told = delay
+
     def hasten(self, now: float) -> None:
         """The next attempt is made before its time."""
         self._end = now
@@ -67,3 +81,4 @@ class Retry:
         self._place = None
         if lasted >= STABLE:
             self.failures = 0
+            self._delay = self._told
