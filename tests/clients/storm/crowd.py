@@ -11,6 +11,7 @@ Each line of standard input is answered with a line of JSON:
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import resource
@@ -84,6 +85,7 @@ def main(url: str, token: str, size: str) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     logging.disable()
+    gc.disable()  # of thousands of clients it takes long, and attempts that wait for it come at once
     asyncio.run(Crowd(url, token, int(size)).run())
 
 

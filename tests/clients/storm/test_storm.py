@@ -10,7 +10,7 @@ import pytest_twisted
 from tests.clients.storm.run import Storm
 from tests.conftest import LONG
 
-DELAY = 1.0  # s that a node with so many clients tells them; the back-off's windows are longer
+DELAY = 1.0  # s: the shortest that a node tells its clients, and those that came first know no other
 CLIENTS, PROCESSES = (4000, 2) if LONG else (1000, 1)
 
 

@@ -41,7 +41,11 @@ class Retry:
         `delay`: the window that the server named for this return. `steep`: apply the back-off the first time already.
         `after`: seconds to wait in any case (`Retry-After`).
         """
-        window = self._delay if delay is None else delay
+        if delay is None:
+            window = self._delay
+        else:
+            window = delay
+            self._delay = max(self._delay, delay)
         if self.failures or steep:
             window = max(window, backoff(self.failures))
         self.failures += 1
@@ -63,7 +67,7 @@ class Retry:
         """A server has accepted the connection and wishes this delay, as things are.
 
         While its other clients are still on their way, it knows of few: until the connection has lasted, a longer delay
-        of before stays.
+        of before stays, also that of a farewell.
         """
         self._told = delay
         self._delay = max(self._delay, delay) if self.failures else delay
