@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import pytest_twisted
@@ -13,9 +11,8 @@ from tests.clients.faults.bed import Bed, Scenario, node_in, scenarios
 from tests.clients.faults.conftest import SideBySide
 from tests.clients.faults.program import COMMANDS
 from tests.e2e.nginx import Nginx
-from tests.e2e.server import NexusServer
+from tests.e2e.server import Child
 from tests.redis_server import RedisServer
-from tests.redis_server import redis_server as redis_server
 
 MANY = 100
 
@@ -45,42 +42,47 @@ async def test_a_node_gets_its_client_back(scenario: Scenario, language: str, si
     await side_by_side(scenario, language)
 
 
-@pytest.fixture
-def nodes(tmp_path: Path, redis_server: RedisServer) -> Iterator[list[NexusServer]]:
-    """Two nodes with one history."""
-    made = [node_in(tmp_path, "--bus", redis_server.url, name=name) for name in ("one", "two")]
-    for node in made:
-        node.launch()
-    yield made
-    for node in made:
-        node.discard()
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_rolling_restart_behind_nginx_loses_nothing(tmp_path: Path, nodes: list[NexusServer]) -> None:
-    front = Nginx(tmp_path, [node.port for node in nodes])
+async def behind_nginx(bed: Bed) -> None:
+    """Two nodes with one history are restarted one after the other; clients of all languages are behind the proxy."""
+    redis = RedisServer()
+    children: list[Child] = []
     beds: list[Bed] = []
     try:
+        redis.start()
+        nodes = [node_in(bed.directory, "--bus", redis.url, name=name) for name in ("one", "two")]
+        children += nodes
+        for node in nodes:
+            node.launch()
         for node in nodes:
             await node.ready()
+        front = Nginx(bed.directory, [node.port for node in nodes])
+        children.append(front)
         await front.start()
         clients = []
         for language in COMMANDS:
-            bed = Bed(tmp_path, language, nodes[1], front.port)
-            beds.append(bed)
-            url = f"https://localhost:{bed.wire.port}"
-            clients.append(await bed.watch(url=url, authority=str(front.authority)))
+            each = Bed(bed.directory, language, nodes[1], front.port)
+            beds.append(each)
+            clients.append(await each.watch(url=f"https://localhost:{each.wire.port}", authority=str(front.authority)))
         for number, node in enumerate(nodes):
-            for bed in beds:
-                await bed.source.connect(nodes[1 - number])
+            for each in beds:
+                await each.source.connect(nodes[1 - number])
             await node.stop()
             await node.start()
-            for bed, client in zip(beds, clients, strict=True):
-                await bed.flows(client)
-        for bed, client in zip(beds, clients, strict=True):
-            await bed.check(client)
-        assert sum(len(bed.wire.arrivals) for bed in beds) > len(beds), "nobody had to move"
+            for each, client in zip(beds, clients, strict=True):
+                await each.flows(client)
+        for each, client in zip(beds, clients, strict=True):
+            await each.check(client)
+        assert sum(len(each.wire.arrivals) for each in beds) > len(beds), "nobody had to move"
     finally:
-        for bed in beds:
-            bed.discard()
-        front.discard()
+        for each in beds:
+            each.discard()
+        for child in reversed(children):
+            child.discard()
+        redis.close()
+
+
+@scenarios(behind_nginx)
+@pytest.mark.parametrize("language", ["all"])
+@pytest_twisted.ensureDeferred
+async def test_a_rolling_restart_loses_nothing(scenario: Scenario, language: str, side_by_side: SideBySide) -> None:
+    await side_by_side(scenario, language)

@@ -14,7 +14,7 @@ DELAY = 1.0  # s: the shortest that a node tells its clients, and those that cam
 CLIENTS, PROCESSES = (4000, 2) if LONG else (1000, 1)
 
 
-@pytest.mark.parametrize("end", ["stop", "kill"])
+@pytest.mark.parametrize("end", [pytest.param("stop", marks=pytest.mark.long), "kill"])
 @pytest_twisted.ensureDeferred
 async def test_all_come_back(tmp_path: Path, end: str) -> None:
     storm = Storm(tmp_path, CLIENTS, PROCESSES)

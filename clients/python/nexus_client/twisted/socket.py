@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from nexus_client.address import Address
 
 REASON: Final = 123  # bytes of a close frame's reason: RFC 6455 section 5.5
+LINGER: Final = 2.0  # seconds from the end of the closing handshake until the socket is dropped
 
 
 class Owner(Protocol):
@@ -48,6 +49,7 @@ class Socket(WebSocketClientProtocol):
         super().__init__()
         self._is_open = False
         self._cause: Failure | None = None
+        self._leaving: Any = None
 
     def onOpen(self) -> None:
         self._is_open = True
@@ -59,8 +61,17 @@ class Socket(WebSocketClientProtocol):
         else:
             self.owner.received(payload)
 
+    def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> Any:
+        answer = super().onCloseFrame(code, reasonRaw)
+        if self._leaving is None:
+            # The server ends the connection now, if it has received the answer.
+            self._leaving = self.factory.reactor.callLater(LINGER, self.abort)
+        return answer
+
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008 - Twisted's own default
         self._cause = reason
+        if self._leaving is not None and self._leaving.active():
+            self._leaving.cancel()
         super().connectionLost(reason)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
