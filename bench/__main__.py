@@ -1,4 +1,4 @@
-"""`python -m bench`: runs the comparison, the switches and hostile clients, and writes the results into their pages."""
+"""`python -m bench`: runs the comparison, the switches, clients and hostile ones, and writes the results into their pages."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import msgspec
 
 from bench import plot, report
 from bench.cells import CELLS
+from bench.clients import command as clients
 from bench.dialects import HISTORY, JSON, WAMP, Dialect
 from bench.harm import command as harm
 from bench.harm.page import rows as harm_rows
@@ -38,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _list()
     if options.command == "report":
         return _report(options.results, options.page)
+    if options.command == "clients":
+        return clients.execute(options)
     if options.command.startswith("harm"):
         return harm.execute(options)
     cells = _cells(options)
@@ -66,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     page = commands.add_parser("report", help="tables and plot out of such files, written into a page")
     page.add_argument("results", nargs="*", type=Path, default=[RESULTS], help=f"[{RESULTS.relative_to(ROOT)}]")
     page.add_argument("--page", type=Path, default=PAGE, help=f"[{PAGE.relative_to(ROOT)}]; the plots go beside it")
+    clients.add_parser(commands)
     harm.add_parsers(commands)
     return parser
 

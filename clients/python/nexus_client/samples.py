@@ -33,6 +33,8 @@ def _check(metrics: Mapping[str, Any], member: str) -> None:
     for name, value in metrics.items():
         if not name:
             raise ValueError(f"{member}: a name must not be empty")
+        if type(value) is float and math.isfinite(value):
+            continue  # most are, and asking for a Mapping takes longer
         if isinstance(value, Mapping):
             _check(value, f"{member}.{name}")
         elif not isinstance(value, bool | int | float | str):

@@ -5,6 +5,7 @@ All methods block and may be called from any thread, one at a time.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,7 @@ CREATE TABLE IF NOT EXISTS samples (
 )
 """
 _NEXT: Final = "SELECT place, id, agent, timestamp, metrics FROM samples WHERE place > ? ORDER BY place LIMIT ?"
+_REMOVE: Final = "DELETE FROM samples WHERE id IN (SELECT value FROM json_each(?)) RETURNING size"
 _SIZE: Final = 64  # bytes of a row beside its texts
 
 
@@ -111,9 +113,8 @@ class Spool:
         """Remove samples; unknown ids are ignored."""
         count, size = self._count, self._bytes
         with _Transaction(self._open()) as database:
-            for name in ids:
-                for (length,) in database.execute("DELETE FROM samples WHERE id = ? RETURNING size", (name,)).fetchall():
-                    count, size = count - 1, size - length
+            for (length,) in database.execute(_REMOVE, (json.dumps(list(ids)),)).fetchall():
+                count, size = count - 1, size - length
         self._count, self._bytes = count, size
 
     def _open(self) -> sqlite3.Connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import logging
 import random
 import ssl
@@ -84,6 +85,7 @@ class Nexus:
         self._connected = asyncio.Event()
         self._closed = asyncio.Event()
         self._error: Stopped | None = None
+        self._ids = map(f"{uuid.uuid4()}-{{}}".format, itertools.count())  # of samples
         self._tasks: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._rearming = False
@@ -256,7 +258,7 @@ class Nexus:
         Metrics are numbers, booleans, strings and objects of these, by name or as one object. `at`: when it was measured, now
         by default. Raise `OSError` if the spool cannot be written, `ValueError` for wrong metrics.
         """
-        sample = make_sample(str(uuid.uuid4()), agent or self._agent, {**(metrics or {}), **named}, at)
+        sample = make_sample(next(self._ids), agent or self._agent, {**(metrics or {}), **named}, at)
         if self._core.state == "closed":
             raise self._error or Stopped("the client was closed")
         return await self._telemetry.add(sample)

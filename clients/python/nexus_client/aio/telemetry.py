@@ -21,18 +21,40 @@ _log = logging.getLogger("nexus_client")
 class Recorded:
     """A sample that is in the spool."""
 
-    def __init__(self, id: str, outcome: asyncio.Future[None]) -> None:
+    def __init__(self, id: str) -> None:
         self.id = id
-        self._outcome = outcome
+        self._waiting: list[asyncio.Future[None]] = []
+        self._over = False
+        self._error: NexusError | None = None
 
     @property
     def stored(self) -> asyncio.Future[None]:
-        """Await it: it ends once the server has stored the sample.
+        """A future that ends once the server has stored the sample.
 
         It fails with `SampleDropped` if the spool was full, with `RequestError` if the server refuses the sample, and with
         `Stopped` if the client ends before; a spool on disk still sends it after the next start.
         """
-        return asyncio.shield(self._outcome)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._over:
+            self._tell(future)
+        else:
+            self._waiting.append(future)
+        return future
+
+    def settle(self, error: NexusError | None) -> None:
+        """The client's word on what has become of it."""
+        self._over = True
+        self._error = error
+        for future in self._waiting:
+            if not future.done():
+                self._tell(future)
+        self._waiting.clear()
+
+    def _tell(self, future: asyncio.Future[None]) -> None:
+        if self._error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(self._error)
 
 
 class Telemetry:
@@ -44,7 +66,7 @@ class Telemetry:
         self._batch = batch
         self._thread = None if spool.in_memory else ThreadPoolExecutor(1, "nexus-spool")
         self._adding: list[tuple[Sample, asyncio.Future[Recorded]]] = []
-        self._outcomes: dict[str, asyncio.Future[None]] = {}
+        self._recorded: dict[str, Recorded] = {}
         self._removed: list[str] = []  # by the server's word, but still in the spool
         self._tasks: set[asyncio.Task[None]] = set()
         self._fetching: asyncio.Task[None] | None = None
@@ -100,7 +122,7 @@ class Telemetry:
             if not waiting.done():
                 waiting.set_exception(error)
         self._adding.clear()
-        for name in list(self._outcomes):
+        for name in list(self._recorded):
             self._tell(name, error)
         self._moved.set()
         await self._run(self._spool.close)
@@ -122,11 +144,10 @@ class Telemetry:
                 if not waiting.done():
                     waiting.set_exception(error)
         else:
-            loop = asyncio.get_running_loop()
             for sample, waiting in batch:
-                outcome = self._outcomes[sample.id] = loop.create_future()
+                recorded = self._recorded[sample.id] = Recorded(sample.id)
                 if not waiting.done():
-                    waiting.set_result(Recorded(sample.id, outcome))
+                    waiting.set_result(recorded)
             for name in dropped:
                 self._tell(name, SampleDropped("the spool was full"))
             self._spooled()
@@ -161,14 +182,9 @@ class Telemetry:
                 self.settle([], None)
 
     def _tell(self, id: str, error: NexusError | None) -> None:
-        outcome = self._outcomes.pop(id, None)
-        if outcome is None:
-            return
-        if error is None:
-            outcome.set_result(None)
-        else:
-            outcome.set_exception(error)
-            outcome.exception()  # nobody has to ask for it
+        recorded = self._recorded.pop(id, None)
+        if recorded is not None:
+            recorded.settle(error)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
