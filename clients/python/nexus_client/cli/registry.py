@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "telemetry": "Send samples of AGENT, and return when the server has stored them.",
     "command": "Send a command and show its progress and result.",
     "serve-command": "Execute the command NAME by running PROGRAM, until Ctrl-C.",
+    "demo": "Simulate a fleet of agents until Ctrl-C.",
     "broadcast": "Send one message to every session on every node.",
     "token": "Make and read API keys and JSON Web Tokens; nothing is sent anywhere.",
     "check-config": "Check a server's configuration file as its start would.",
