@@ -1,6 +1,7 @@
 /** The bounded queue between a stream and its consumer. */
 
 import { Gap } from "../events.js";
+import { Fifo } from "../fifo.js";
 import { before } from "./messages.js";
 
 export const LIMIT = 10_000;
@@ -10,9 +11,8 @@ export const LIMIT = 10_000;
  * their types follows the queued items. It is live again as soon as there is room.
  */
 export class Queue {
-  #items = [];
-  #first = 0; // the index of the oldest item: what was taken is cut off now and then
-  #lost = new Map();
+  #items = new Fifo();
+  #lost = new Map(); // the gap of each type
   #limit;
   dropped = 0;
 
@@ -21,30 +21,23 @@ export class Queue {
   }
 
   get length() {
-    return this.#items.length - this.#first + this.#lost.size;
+    return this.#items.length + this.#lost.size;
   }
 
   /** Add an item, or drop it if there is no room. */
   put(item) {
-    if (this.#items.length - this.#first >= this.#limit) {
+    if (this.#items.length >= this.#limit) {
       this.#drop(item);
-      return;
+    } else {
+      this.#tell();
+      this.#items.push(item);
     }
-    this.#tell();
-    this.#items.push(item);
   }
 
-  /** Remove and return the oldest item; null if there is none. */
+  /** Remove and return the oldest item; undefined if there is none. */
   take() {
-    if (this.#first === this.#items.length) this.#tell();
-    if (this.#first === this.#items.length) return null;
-    const item = this.#items[this.#first];
-    this.#items[this.#first++] = undefined;
-    if (this.#first * 2 > this.#items.length) {
-      this.#items.splice(0, this.#first);
-      this.#first = 0;
-    }
-    return item;
+    if (!this.#items.length) this.#tell();
+    return this.#items.shift();
   }
 
   /**
@@ -54,7 +47,7 @@ export class Queue {
   positions(delivered) {
     const positions = new Map(Object.entries(delivered));
     const seen = new Set();
-    for (const item of [...this.#items.slice(this.#first), ...this.#lost.values()]) {
+    for (const item of [...this.#items, ...this.#lost.values()]) {
       if (seen.has(item.type) || !(item instanceof Gap || item.position !== null)) continue;
       seen.add(item.type);
       const position = sinceOf(item);
@@ -71,14 +64,12 @@ export class Queue {
   }
 
   #tell() {
-    if (this.#lost.size) {
-      this.#items.push(...this.#lost.values());
-      this.#lost.clear();
-    }
+    for (const gap of this.#lost.values()) this.#items.push(gap);
+    this.#lost.clear();
   }
 }
 
-/** Return the position at which a stream is before this item. */
+/** Return the position at which a stream is before this item; null if it is not known. */
 function sinceOf(item) {
   if (item instanceof Gap) return item.since;
   return item.position === null ? null : before(item.position);
