@@ -49,8 +49,11 @@ class HAProxy(Proxy):
         """`haproxy -c`"""
         return subprocess.run(["haproxy", "-c", "-f", str(self._conf)], capture_output=True, text=True, check=False, timeout=30)
 
-    async def start(self) -> None:
+    def launch(self) -> None:
         self.spawn(["haproxy", "-db", "-f", str(self._conf)], os.environ, self._directory)
+
+    async def start(self) -> None:
+        self.launch()
         await until(lambda: answers(self.port), what=f"for haproxy:\n{self.output}")
 
     @property

@@ -32,6 +32,10 @@ class Proxy(Child):
         """Have the proxy itself check its configuration."""
         raise NotImplementedError
 
+    def launch(self) -> None:
+        """Start the proxy without waiting."""
+        raise NotImplementedError
+
     async def start(self) -> None:
         """Start the proxy, and wait until it serves."""
         raise NotImplementedError

@@ -12,6 +12,7 @@ import click
 
 COMMANDS: Final = {
     "status": "Tell whether the server is there and ready, its version, and whether it takes the token.",
+    "doctor": "Check the way to a server: name, TLS, proxies, clocks, token, latency.",
     "subscribe": "Show events as they happen, in their order.",
     "publish": "Publish an event, or one for each line of JSON on standard input.",
     "history": "Show the past events of one type that the server still has, oldest first.",
