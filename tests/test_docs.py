@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from configparser import ConfigParser
 from dataclasses import fields
 from hashlib import sha256
+from html import unescape
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args, get_origin
 
@@ -350,6 +351,12 @@ def test_decisions_are_numbered_without_a_gap_and_all_are_listed() -> None:
 def test_every_page_is_linked_from_the_readme() -> None:
     pages = {name_of(page) for page in DOCS.glob("*.md")}
     assert pages <= set(_LINK.findall(README))
+
+
+def test_the_picture_shows_commands_of_the_tour() -> None:
+    shown = [unescape(text).replace("\xa0", " ") for text in re.findall(r">\$&#160;([^<]*)<", text_of(DOCS / "tour.svg"))]
+    assert len(shown) > 1
+    assert all(f"{command}\n" in README for command in shown)
 
 
 def test_the_code_on_embedding_is_that_of_the_example() -> None:

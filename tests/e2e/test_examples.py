@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -209,6 +211,77 @@ async def test_an_application_whose_nexus_cannot_start_ends_and_says_why(shell: 
     )
     await shop.ended()
     assert "Nexus cannot start: " in shop.output
+
+
+# --- an agent under systemd
+
+
+class Unit:
+    """The example's unit, with the folders of its installation in a folder of the test."""
+
+    def __init__(self, directory: Path) -> None:
+        self.opt = directory / "opt"
+        (self.opt / "bin").mkdir(parents=True)
+        python = self.opt / "bin" / "python"
+        python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        python.chmod(0o755)
+        shutil.copy(EXAMPLES / "systemd" / "agent.py", self.opt)
+        self.file = directory / "nexus-agent.service"
+        self.file.write_text((EXAMPLES / "systemd" / self.file.name).read_text().replace("/opt/nexus-agent", str(self.opt)))
+
+    def settings(self, name: str) -> list[str]:
+        return re.findall(rf"^{name}=(.*)$", self.file.read_text(), re.MULTILINE)
+
+
+def test_systemd_finds_nothing_wrong_with_the_unit_of_the_agent(tmp_path: Path) -> None:
+    command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(Unit(tmp_path).file)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_agent_of_the_unit_reports_executes_and_outlives_a_kill_of_the_server(shell: Shell) -> None:
+    server = NexusServer(shell.directory)
+    await server.start()
+    unit = Unit(shell.directory)
+    credentials, state = shell.directory / "credentials", shell.directory / "state"
+    credentials.mkdir()
+    state.mkdir()
+    (name,) = [each.partition(":")[0] for each in unit.settings("LoadCredential")]
+    (credentials / name).write_text(f"{server.token}\n")
+    environ = dict(each.split("=", 1) for each in unit.settings("Environment"))
+    assert environ.keys() == {"NEXUS_URL"}
+    (command,) = unit.settings("ExecStart")
+    try:
+        agent = shell.start(
+            *command.split(),
+            NEXUS_URL=server.http,
+            CREDENTIALS_DIRECTORY=str(credentials),
+            STATE_DIRECTORY=str(state),
+            AGENT_ID="machine-7",
+            INTERVAL="0.1",
+        )
+        await reports(server, agent)
+        await server.kill()
+        await server.start()
+        await reports(server, agent)
+        assert (state / "spool.db").exists()
+        assert await agent.stop() == 0, agent.output
+        assert server.token not in agent.output
+    finally:
+        server.discard()
+
+
+async def reports(server: NexusServer, agent: Child) -> None:
+    """Its samples arrive, and it executes its command."""
+    watcher = await connect(server.ws, server.token)
+    watcher.tell(type="subscribe", events=["telemetry.received"])
+    sample = await watcher.next("event", 30)
+    assert sample["data"]["agentId"] == "machine-7", agent.output
+    assert sample["data"]["metrics"]["load"].keys() == {"1m", "5m", "15m"}
+    watcher.tell(type="command", command="uptime", target="machine-7")
+    assert (await watcher.next("command_result"))["data"]["result"]["agent"] > 0
+    await watcher.leave()
 
 
 # --- a page
