@@ -90,9 +90,14 @@ def has_users(settings: Settings) -> bool:
     )
 
 
-def check_first_look(settings: Settings, file: str | None) -> None:
+def is_first_look(settings: Settings, file: str | None) -> bool:
+    """Return whether somebody may be trying Nexus: there is neither a configuration file nor a shared bus."""
+    return not file and settings.bus.url.startswith("memory:")
+
+
+def check_first_look(first_look: bool) -> None:
     """Raise if a printed token would stay in an installation's log, or be valid for only one of several nodes."""
-    if file or not settings.bus.url.startswith("memory:"):
+    if not first_look:
         raise ConfigError(
             "auth: nobody could come in: set NEXUS_TOKEN, or write [[auth.keys]] or the like; a token is made and printed "
             "for a first look only, which has neither a configuration file nor a shared bus"

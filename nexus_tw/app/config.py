@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from nexus_tw.app.checks import check, check_first_look, has_users
+from nexus_tw.app.checks import check, check_first_look, has_users, is_first_look
 from nexus_tw.app.conversion import convert
 from nexus_tw.app.draft import Draft, read
 from nexus_tw.app.variables import check_variables, with_secrets
@@ -37,6 +37,8 @@ class Configuration:
     token: str | None = field(repr=False)
     # Whether the token was made for this start, and has to be printed.
     one_off: bool
+    # Whether there is neither a file nor a shared bus: somebody may be trying it.
+    first_look: bool = False
 
 
 def load(options: Mapping[str, Any], environ: Mapping[str, str]) -> Configuration:
@@ -56,11 +58,12 @@ def load(options: Mapping[str, Any], environ: Mapping[str, str]) -> Configuratio
         check_variables(written, environ)
         settings = with_secrets(written, environ)
         check(settings, token)
+        first_look = is_first_look(settings, file)
         one_off = token is None and not has_users(settings)
         if one_off:
-            check_first_look(settings, file)
+            check_first_look(first_look)
     except ConfigError as error:
         raise draft.blame(error) from None
     if file and not settings.python_path:
         settings = msgspec.structs.replace(settings, python_path=str(Path(file).parent.resolve()))
-    return Configuration(settings, secrets.token_urlsafe(32) if one_off else token, one_off)
+    return Configuration(settings, secrets.token_urlsafe(32) if one_off else token, one_off, first_look)

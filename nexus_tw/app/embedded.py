@@ -7,6 +7,7 @@ with its own endpoints, store and bus.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -63,6 +64,8 @@ class NexusService(Service):
         keep_steady(reactor)
         self._reactor = reactor
         listeners = [listener(reactor, text, settings.tls) for text in settings.listen]
+        # An application says itself how to begin.
+        configuration = replace(configuration, first_look=False)
         self._node = Node(reactor, configuration, listeners, Metrics(), commands)
         self._began = False
         self._outcome: Failure | None = None

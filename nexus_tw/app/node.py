@@ -82,7 +82,7 @@ class Node:
             bus=settings.bus.url.partition(":")[0],
             store=settings.store.url.partition(":")[0],
         )
-        if self._configuration.one_off:
+        if self._configuration.first_look:
             self._greet()
 
     async def take(self, settings: Settings) -> None:
@@ -111,12 +111,12 @@ class Node:
             self._log.info("Nexus has ended")
 
     def _greet(self) -> None:
-        token = self._configuration.token
-        assert token is not None
+        one_off = self._configuration.one_off
+        token = self._configuration.token if one_off else None
         addresses = [port.getHost() for port in self.ports]
         port = next((address.port for address in addresses if hasattr(address, "port")), None)
-        # Neither a token nor [auth] is configured: a first look. The only place that prints a token.
-        self._log.info("{greeting}", greeting=greeting.first_steps(token, port, greeting.companion()), one_off=True)
+        # The only place that prints a token: one that was made because neither a token nor [auth] is configured.
+        self._log.info("{greeting}", greeting=greeting.first_steps(token, port, greeting.companion()), one_off=one_off)
 
 
 def _imports(settings: Settings) -> bool:

@@ -38,3 +38,9 @@ def test_another_port_is_told_and_without_a_command_line_curl_will_do() -> None:
         "export NEXUS_URL=http://localhost:4000",
         'curl -H "Authorization: Bearer $NEXUS_TOKEN" http://localhost:4000/metrics',
     ]
+
+
+def test_a_token_that_was_given_is_not_told() -> None:
+    first, *steps = greeting.first_steps(None, 3000, ".venv/bin/nexus").splitlines()
+    assert "set NEXUS_TOKEN" in first
+    assert steps == [".venv/bin/nexus demo --agents 5"]
