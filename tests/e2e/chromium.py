@@ -133,22 +133,33 @@ class Chromium(Child):
         """Start it without waiting."""
         program = shutil.which("chromium") or shutil.which("google-chrome")
         assert program, "there is no chromium; bin/test installs it"
+        (self._profile / "DevToolsActivePort").unlink(missing_ok=True)  # of a run that was killed
         self.spawn([program, *FLAGS, *self._flags, f"--user-data-dir={self._profile}", url], os.environ, self._directory)
 
     async def tab(self) -> Tab:
         """Its page."""
-        listening = self._profile / "DevToolsActivePort"
-        await until(lambda: listening.exists() and listening.read_text(), PATIENCE, f"for the browser:\n{self.output}")
-        port = listening.read_text().split("\n")[0]
         urls: list[str] = []
         end = clock.seconds() + PATIENCE
         # The browser listens before it has opened its first page.
         while not urls:
             assert clock.seconds() < end, f"the browser opened no page:\n{self.output}"
-            answer = await treq.get(f"http://127.0.0.1:{port}/json/list", timeout=PATIENCE, persistent=False)
-            tabs = json.loads(await treq.content(answer))
+            tabs = await self._told("GET", "list")
             urls = [tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page"]
-        factory = WebSocketClientFactory(urls[0])
+        return await self._tab(urls[0])
+
+    async def another(self) -> Tab:
+        """Another page, in front of the others."""
+        return await self._tab((await self._told("PUT", "new"))["webSocketDebuggerUrl"])
+
+    async def _told(self, method: str, what: str) -> Any:
+        listening = self._profile / "DevToolsActivePort"
+        await until(lambda: listening.exists() and listening.read_text(), PATIENCE, f"for the browser:\n{self.output}")
+        port = listening.read_text().split("\n")[0]
+        answer = await treq.request(method, f"http://127.0.0.1:{port}/json/{what}", timeout=PATIENCE, persistent=False)
+        return json.loads(await treq.content(answer))
+
+    async def _tab(self, url: str) -> Tab:
+        factory = WebSocketClientFactory(url)
         factory.protocol = Tab
         factory.noisy = False
         factory.number = 0

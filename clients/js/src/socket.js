@@ -1,6 +1,8 @@
 /** One WebSocket: a browser's, Node's own, or one of npm's `ws`. */
 
-const LINGER = 15; // seconds that a dropped socket has to end, where it cannot be destroyed
+// Seconds that a dropped socket has to end by a handshake, where it cannot be destroyed. After that the other end is dead, or so
+// slow that it is of no use; Chromium would wait for a minute. What it still receives is not heard.
+const LINGER = 3;
 const OPEN = 1;
 const CALM = 64 * 1024; // bytes that may wait to be sent while others write on
 const GLANCE = 0.02; // seconds between looks at how much waits

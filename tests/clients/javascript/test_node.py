@@ -10,6 +10,4 @@ from tests.clients.javascript.world import AGENT, Server, run_node
 @pytest.mark.parametrize("socket", ["ws", "global"])
 def test_sessions(server: Server, socket: str) -> None:
     own = ["--experimental-websocket"] if socket == "global" else []
-    run_node(
-        *own, "session.test.mjs", NEXUS_URL=server.http, NEXUS_TOKEN=server.token, NEXUS_AGENT=AGENT, SOCKET=socket
-    )
+    run_node(*own, "session.test.mjs", NEXUS_URL=server.http, NEXUS_TOKEN=server.token, NEXUS_AGENT=AGENT, SOCKET=socket)
