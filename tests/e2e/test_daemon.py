@@ -201,13 +201,15 @@ async def daemon(request: Any, tmp_path: Path, redis_server: RedisServer) -> Any
 @pytest_twisted.ensureDeferred
 async def test_twistd_returns_when_the_daemon_listens_and_workers_log_where_it_logs(daemon: Daemon) -> None:
     assert await alive(daemon.port) == 200
-    assert daemon.log.read_text().count(" listens on ") == max(1, len(daemon.workers()))
+    nodes = max(1, len(daemon.workers()))
+    # One worker answers before the other listens, and a thread writes the log.
+    await until(lambda: daemon.log.read_text().count(" listens on ") == nodes, 20)
     client = await connect(daemon.port)
     await daemon.stop()
     assert await client.closed() == (1000, "Server shutting down")
-    text = daemon.log.read_text()
-    assert text.count(" Nexus has ended") == text.count(" listens on ")
-    assert "Traceback" not in text
+    # The file of the process id is removed before the thread has written the last lines.
+    await until(lambda: daemon.log.read_text().count(" Nexus has ended") == nodes, 20)
+    assert "Traceback" not in daemon.log.read_text()
 
 
 @pytest_twisted.ensureDeferred
