@@ -4,7 +4,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import WS from "ws";
 import { Nexus } from "../../../clients/js/src/index.js";
 
-export const { NEXUS_URL: url, NEXUS_TOKEN: token, NEXUS_AGENT: agentToken, SOCKET = "ws" } = process.env;
+export const { NEXUS_URL: url, NEXUS_TOKEN: token, NEXUS_AGENT: agentToken, NEXUS_WSS: wss, SOCKET = "ws" } = process.env;
 export const WebSocket = SOCKET === "ws" ? WS : globalThis.WebSocket;
 
 const PATIENCE = 20; // seconds

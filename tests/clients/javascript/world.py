@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.clients.aio.world import TlsServer as Server
 
-__all__ = ["AGENT", "CLIENT", "CONFIG", "Server", "run_node"]
+__all__ = ["AGENT", "CLIENT", "CONFIG", "HERE", "Server", "run_node"]
 
 HERE = Path(__file__).parent
 CLIENT = HERE.parents[2] / "clients" / "js"
@@ -33,10 +34,16 @@ hash = "sha256:{hashlib.sha256(AGENT.encode()).hexdigest()}"
 """
 
 
-def run_node(*arguments: str, cwd: Path = HERE, **env: str) -> str:
+def run_node(*arguments: str, cwd: Path = HERE, env: Mapping[str, str] | None = None) -> str:
     """Run a program on Node to its end, which must be a good one; return what it said."""
     done = subprocess.run(
-        ["node", *arguments], cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=60, check=False
+        ["node", *arguments],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
