@@ -110,7 +110,7 @@ async def test_five_minutes_go_as_they_are_described(reader: Reader, serving: Ch
     assert await commanded.ended(PATIENCE) == 0, commanded.output
     assert "1.2.3" in commanded.output
     assert "50" in commanded.output, "its progress"
-    await until(lambda: re.search(r"task\.updated.*completed.*agent-001", watcher.output), what=watcher.output)
+    await until(lambda: re.search(r"task\.updated.*completed.*agent-100", watcher.output), what=watcher.output)
 
     # Nothing is lost.
     await reader.interrupt(serving)
@@ -121,7 +121,8 @@ async def test_five_minutes_go_as_they_are_described(reader: Reader, serving: Ch
     await until(lambda: len(numbers("stored", agent.output)) >= measured + 4, PATIENCE, f"{agent.output}\n{again.output}")
     stored = numbers("stored", agent.output)
     assert stored == list(range(1, len(stored) + 1))
-    assert not ONE_OFF.search(again.output), "the token is the same"
+    assert reader.token not in again.output, "the token is the same, and is not printed again"
+    assert NEXT.search(again.output), again.output
     await until(lambda: "may be missing" in watcher.output, PATIENCE, watcher.output)
 
     # Nothing is missed.
@@ -160,9 +161,9 @@ async def the_page_shows_the_fleet(reader: Reader, serve_page: str) -> None:
         filled = {"url": f"http://localhost:{reader.port}", "token": reader.token}
         fill = "".join(f"login.elements.{name}.value = {json.dumps(value)};" for name, value in filled.items())
         await tab.evaluate(f"{fill} login.requestSubmit()")
-        await tab.evaluate(seen("document.getElementById('agents').textContent.includes('agent-001')"))
+        await tab.evaluate(seen("document.getElementById('agents').textContent.includes('agent-100')"))
         assert await tab.evaluate("state.textContent") == "connected"
-        order = {"agent": "agent-001", "command": "deploy", "parameters": '{"version": "9.9.9"}'}
+        order = {"agent": "agent-100", "command": "deploy", "parameters": '{"version": "9.9.9"}'}
         fill = "".join(f"order.elements.{name}.value = {json.dumps(value)};" for name, value in order.items())
         await tab.evaluate(f"{fill} order.requestSubmit()")
         await tab.evaluate(seen("""order.elements.answer.value === '{"version":"9.9.9"}'"""))

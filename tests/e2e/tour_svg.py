@@ -34,7 +34,7 @@ LINES = 8  # of the events
 PATIENCE = 60.0  # s
 DEMO = ["demo", "--agents", "5"]
 SUBSCRIBE = ["subscribe", "telemetry.*", "task.**", "agent.status"]
-COMMAND = ["command", "deploy", '{"version": "1.2.3"}', "--target", "agent-001"]
+COMMAND = ["command", "deploy", '{"version": "1.2.3"}', "--target", "agent-100"]
 
 
 class Terminal:
