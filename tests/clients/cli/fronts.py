@@ -27,7 +27,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "no upgrade": f"{_HOST} {_PASS}",
     "buffering": f"{_UPGRADE} {_HOST} proxy_ignore_headers X-Accel-Buffering; {_PASS}",
     "compressing": f"{_UPGRADE} {_HOST} gzip on; gzip_types text/event-stream; gzip_min_length 0; {_PASS}",
-    "impatient": f"{_UPGRADE} {_HOST} proxy_read_timeout 1s; {_PASS}",
+    "impatient": f"{_UPGRADE} {_HOST} proxy_read_timeout 2s; {_PASS}",
     "no authorization": f'{_UPGRADE} {_HOST} proxy_set_header Authorization ""; {_PASS}',
     "no subprotocol": f'{_UPGRADE} {_HOST} proxy_set_header Sec-WebSocket-Protocol ""; {_PASS}',
     "other host": f"{_UPGRADE} proxy_set_header Host other.example; {_PASS}",

@@ -134,11 +134,11 @@ def test_a_fault_of_a_proxy_is_found_and_nothing_else(
 def test_a_proxy_that_cuts_idle_connections_is_found_by_patience(doctor: Doctor, faults: Faults) -> None:
     url = ("--url", f"http://127.0.0.1:{faults.ports['impatient']}")
     assert "failed" not in kinds(doctor(*url))
-    found = doctor(*url, "--patient", "3", status=1)
+    found = doctor(*url, "--patient", "4", status=1)
     assert kinds(found)["failed"] == {"idle", "idle-stream"}
-    assert found["lively"]["seconds"] == 3
+    assert found["lively"]["seconds"] == 4
     for check in ("idle", "idle-stream"):
-        assert 1 <= found[check]["seconds"] < 3
+        assert 1 <= found[check]["seconds"] < 4
         assert "was cut after" in found[check]["message"]
         assert "above heartbeat.interval (30 s): proxy_read_timeout" in found[check]["hint"]
 

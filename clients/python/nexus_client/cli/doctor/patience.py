@@ -29,7 +29,7 @@ class Held:
 async def examine(report: Report, place: Place, seconds: float, connected: dict[str, Any], streams: bool) -> None:
     """Hold a silent connection, one with pings and a silent event stream, all for so many seconds at most."""
     interval = float(connected["heartbeat"]["interval"])
-    between = min(interval, seconds) / 4
+    between = min(interval, seconds) / 8
     holds: dict[str, Callable[[], Awaitable[Held]]] = {
         "idle": lambda: _websocket(place, seconds, None),
         "lively": lambda: _websocket(place, seconds, between),
