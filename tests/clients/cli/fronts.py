@@ -1,21 +1,28 @@
-"""nginx with one deliberate fault on each of its ports, in front of a server."""
+"""What may stand before a server: nginx with one deliberate fault on each of its ports, a wrong clock, a relay that lies."""
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import re
 import signal
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+from websockets.sync.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from tests.certificates import Issued, authority, issue
 from tests.e2e.nginx import TEMPORARY
 from tests.e2e.server import Child, free_port
 
+SUBPROTOCOL: Final = Subprotocol("nexus.v1.json")
 _UPGRADE: Final = "proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;"
 _HOST: Final = "proxy_set_header Host $http_host;"
 _PASS: Final = "proxy_pass http://127.0.0.1:{port};"
@@ -147,3 +154,42 @@ class Liar:
 
     def _earlier(self, match: re.Match[bytes]) -> bytes:
         return match[1] + b"%04d" % (int(match[2]) - self.YEARS)
+
+
+class Meddler:
+    """Relays WebSockets to a server, and lets `change` decide what the client gets instead of each message of the server."""
+
+    def __init__(self, server: str, change: Callable[[dict[str, Any]], list[dict[str, Any]]]) -> None:
+        self._server = server
+        self._change = change
+        self._listening = serve(self._relay, "127.0.0.1", 0, subprotocols=[SUBPROTOCOL])
+        self.port: int = self._listening.socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._listening.serve_forever)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._listening.shutdown()
+        self._thread.join(10)
+
+    def _relay(self, client: ServerConnection) -> None:
+        assert client.request is not None
+        headers = {"Authorization": client.request.headers["Authorization"]}
+        with connect(self._server, subprotocols=[SUBPROTOCOL], additional_headers=headers, proxy=None) as server:
+            back = threading.Thread(target=self._back, args=(server, client))
+            back.start()
+            try:
+                for message in client:
+                    server.send(message)
+            except ConnectionClosed:
+                pass
+            server.close()
+            back.join(10)
+
+    def _back(self, server: ClientConnection, client: ServerConnection) -> None:
+        try:
+            for message in server:
+                for each in self._change(json.loads(message)):
+                    client.send(json.dumps(each))
+        except ConnectionClosed:
+            pass
+        client.close()

@@ -15,6 +15,7 @@ from nexus_client.cli.target import Target, find
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+    from ssl import SSLContext
 
     from nexus_client import Nexus
 
@@ -41,7 +42,16 @@ class App:
         from nexus_client import Nexus
 
         self.target.current_token()
-        return Nexus(self.target.websocket, token=self.target.credentials(), tls=self.target.tls(), **options)
+        return Nexus(self.target.websocket, token=self.target.credentials(), tls=self._tls, **options)
+
+    @functools.cached_property
+    def _tls(self) -> SSLContext | None:
+        """How all clients verify the server; to read the system's authorities takes longer than to connect."""
+        if not self.target.secure:
+            return None
+        import ssl
+
+        return self.target.tls() or ssl.create_default_context()
 
     def run(self, main: Coroutine[Any, Any, Result]) -> Result:
         """Run a coroutine to its end; Ctrl-C and SIGTERM cancel it."""

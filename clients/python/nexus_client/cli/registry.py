@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "serve-command": "Execute the command NAME by running PROGRAM, until Ctrl-C.",
     "demo": "Simulate a fleet of agents until Ctrl-C.",
     "broadcast": "Send one message to every session on every node.",
+    "bench": "Put load on a server, and count exactly what comes back.",
     "token": "Make and read API keys and JSON Web Tokens; nothing is sent anywhere.",
     "check-config": "Check a server's configuration file as its start would.",
     "completion": "Print the script that completes commands and options in a shell.",

@@ -1,0 +1,1 @@
+"""`nexus bench`: load on a running server, counted exactly."""
