@@ -36,6 +36,7 @@ PATIENCE = 30.0  # s for anything, on a busy machine
 COMMANDS = {
     "python": [sys.executable, "-m", "tests.clients.faults.driver"],
     "twisted": [sys.executable, "-m", "tests.clients.faults.driver_twisted"],
+    "node": ["node", str(Path(__file__).with_name("driver.mjs"))],
 }
 
 
