@@ -37,12 +37,13 @@ class Browser:
     tabs: list[Tab] = field(default_factory=list)
 
     async def open(self, agent: str, spool: str = "", url: str = "") -> Tab:
-        """Open a page in a tab of its own; return once its script runs."""
+        """Open a page in a tab of its own; return once it has subscribed."""
         tab = await (self.chromium.another() if self.tabs else self.chromium.tab())
         self.tabs.append(tab)
         given = {"url": url or self.server.http, "token": self.server.token, "agent": agent, "spool": spool}
         await tab.show(f"{self.pages.origin}/index.html?{urlencode(given)}")
         await holds(tab, "globalThis.page")
+        await tab.evaluate("page.stream.accepted()")
         return tab
 
     async def publish(self, name: str, *data: Any) -> None:

@@ -18,8 +18,10 @@ nexus.on("state", ({ state }) => states.push(state));
 nexus.on("error", ({ kind, message }) => problems.push(`${kind}: ${message}`));
 nexus.command("title", (_call, { title }) => (document.title = title));
 
+const stream = nexus.subscribe("page.**");
+
 async function watch() {
-  for await (const item of nexus.subscribe("page.**")) seen.push(item instanceof Gap ? item.reason : item.data);
+  for await (const item of stream) seen.push(item instanceof Gap ? item.reason : item.data);
 }
 
 globalThis.page = {
@@ -28,6 +30,7 @@ globalThis.page = {
   problems,
   seen,
   stored,
+  stream,
   watching: watch(),
   // Spool samples with these numbers; say when each is stored.
   async measure(first, last) {
