@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+import random
 import signal
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from nexus_client import Nexus
 from nexus_client.cli.device import COOL, HOT, Device, Moment
+from nexus_client.cli.fleet import Fleet
+from nexus_client.cli.motion import FASTEST, ROUND, Motion
+from nexus_client.cli.overview import Overview, line
+from nexus_client.cli.tally import WINDOW, Rates
 from nexus_client.samples import make_sample
 
 from tests.clients.cli.program import Program
+from tests.clients.looped import looped, started, until
+from tests.e2e.server import NexusServer
 
 
-def life(seed: int, steps: int, seconds: float = 1.0, name: str = "agent-001") -> list[Moment]:
+def life(seed: int, seconds: float, every: float = 1.0, name: str = "agent-001") -> list[Moment]:
     device = Device(name, seed)
-    return [device.step(seconds) for _ in range(steps)]
+    return [device.until(number * every) for number in range(1, round(seconds / every) + 1)]
+
+
+def alarms(moments: list[Moment]) -> list[tuple[str, dict[str, Any]]]:
+    return [event for moment in moments for event in moment.events]
+
+
+def absences(moments: list[Moment], every: float) -> list[float]:
+    """Return when the network came back, of the absences that were seen."""
+    return sorted({round((number + 1) * every + moment.away, 3) for number, moment in enumerate(moments) if moment.away})
 
 
 @given(seed=st.integers(0, 10_000))
@@ -23,30 +47,127 @@ def test_a_life_is_the_same_for_the_same_seed_and_name(seed: int) -> None:
     assert life(seed, 50) != life(seed, 50, name="agent-002")
 
 
-@given(seed=st.integers(0, 10_000), seconds=st.sampled_from([0.1, 1.0, 10.0]))
-def test_what_it_measures_can_be_sent_and_alarms_come_in_turn(seed: int, seconds: float) -> None:
+@given(seed=st.integers(0, 10_000), every=st.sampled_from([0.1, 0.7, 3.0, 60.0]))
+@settings(deadline=None)
+def test_faults_come_at_the_same_times_however_often_it_is_looked_at(seed: int, every: float) -> None:
+    usual, other = life(seed, 420), life(seed, 420, every)
+    assert alarms(other) == alarms(usual)
+    seen = absences(other, every)
+    assert set(seen) <= set(absences(usual, 1.0))  # the shortest one lasts 3 s
+    assert every > 3 or seen == absences(usual, 1.0)
+    assert other[-1].metrics == usual[-1].metrics
+
+
+@given(seed=st.integers(0, 1_000))
+@settings(deadline=None, max_examples=20)
+def test_commands_change_no_faults(seed: int) -> None:
+    device, restarted = Device("agent-001", seed), []
+    for second in range(1, 301):
+        if second % 7 == 0:
+            device.restart()
+        restarted.append(device.until(second))
+    assert alarms(restarted) == alarms(life(seed, 300))
+    assert set(absences(life(seed, 300), 1.0)) <= set(absences(restarted, 1.0))
+
+
+@given(seed=st.integers(0, 10_000), every=st.sampled_from([0.5, 1.0, 10.0]))
+@settings(deadline=None)
+def test_what_it_measures_can_be_sent_and_alarms_come_in_turn(seed: int, every: float) -> None:
     expected = "alarm.raised"
-    for moment in life(seed, 300, seconds):
+    for moment in life(seed, 300, every):
         make_sample("1", "agent-001", moment.metrics, None)
         assert 0 < moment.metrics["cpu"] <= 100 and 0.15 <= moment.metrics["battery"]["level"] <= 1
         for kind, data in moment.events:
             assert kind == expected
-            assert data["value"] >= HOT if kind == "alarm.raised" else data["value"] <= COOL
+            assert data["value"] >= HOT - 0.1 if kind == "alarm.raised" else data["value"] <= COOL + 0.1
             expected = "alarm.cleared" if kind == "alarm.raised" else "alarm.raised"
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(deadline=None)
+def test_it_drives_no_faster_than_it_says_and_stays_near_its_home(seed: int) -> None:
+    motion = Motion(random.Random(seed))
+    home = motion.position()
+    before, moved = home, 0.0
+    for _ in range(600):
+        motion.go(1.0)
+        here = motion.position()
+        step = distance(before, here)
+        assert step <= FASTEST + 3  # positions are rounded to a metre or so
+        assert abs(step - here["speed"]) <= 3
+        assert distance(home, here) <= ROUND + 1000  # it needs room to turn
+        before, moved = here, moved + step
+    assert moved > 100
+
+
+def distance(a: dict[str, float], b: dict[str, float]) -> float:
+    """Return metres, on a plane that is good enough for a town."""
+    east = (b["lon"] - a["lon"]) * math.cos(math.radians(a["lat"]))
+    return math.hypot(b["lat"] - a["lat"], east) * 111_320
 
 
 def test_faults_happen_within_minutes() -> None:
     fleet = [life(1, 300, name=f"agent-{number:03}") for number in range(5)]
-    assert {kind for each in fleet for moment in each for kind, _ in moment.events} == {"alarm.raised", "alarm.cleared"}
+    assert {kind for each in fleet for kind, _ in alarms(each)} == {"alarm.raised", "alarm.cleared"}
     assert any(moment.away for each in fleet for moment in each)
 
 
 def test_a_restart_makes_it_leave_once() -> None:
     device = Device("agent-001", 1)
-    device.step(1)
+    device.until(1)
     device.restart()
-    assert 1 <= device.step(1).away <= 2
-    assert device.step(1).metrics["uptime"] == 1
+    away = device.until(2).away
+    assert 1 <= away <= 2
+    assert not device.until(3).away
+    assert device.until(10).metrics["uptime"] == round(8 - away)
+
+
+def test_rates_are_those_of_the_last_seconds() -> None:
+    rates = Rates()
+    assert rates.look(100.0, 50, 0) == (0.0, 0.0)
+    assert rates.look(102.0, 70, 1) == (10.0, 0.5)
+    assert rates.look(100.0 + WINDOW, 70, 1) == (20 / WINDOW, 1 / WINDOW)
+    assert rates.look(102.0 + WINDOW, 70, 1) == (0.0, 0.0)
+    assert rates.look(1000.0, 70, 101)[1] == pytest.approx(100 / (1000 - 107))
+
+
+@looped
+async def test_agents_go_on_measuring_while_the_server_is_gone(tmp_path: Path) -> None:
+    """Who is connected is counted as it is, and an alarm that waits for the server holds nothing up."""
+    server = NexusServer(tmp_path)
+    await started(server)
+    devices = [Alarming(f"agent-00{number}", 1) for number in (1, 2, 3)]
+    fleet = Fleet(lambda agent: Nexus(server.ws, token=server.token, agent=agent), [*devices], 0.02, lambda *_: None)
+    tally = fleet.tally
+    running = asyncio.create_task(fleet.run())
+    try:
+        await until(lambda: tally.states["connected"] == 3 and tally.stored >= 10 and tally.events >= 10)
+        server.discard()
+        await until(lambda: not tally.states["connected"])
+        measured, stored = tally.samples, tally.stored
+        await until(lambda: tally.samples >= measured + 50)
+        assert (tally.stored, tally.states["connected"]) == (stored, 0)
+        assert tally.states["waiting"] + tally.states["connecting"] == 3
+        events = tally.events
+        await started(server)
+        await until(lambda: tally.states["connected"] == 3 and tally.events > events and tally.stored > measured + 50)
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        server.discard()
+    assert running.cancelled()
+    assert +tally.states == {"away": 3}
+    assert tally.stored == tally.samples  # also those that were measured while it was gone
+    with closing(sqlite3.connect(server.database)) as database:
+        assert database.execute("SELECT count(*) FROM samples").fetchone() == (tally.stored,)
+
+
+class Alarming(Device):
+    """Has an alarm each time, and a network that does not fail."""
+
+    def until(self, time: float) -> Moment:
+        event = "alarm.raised", {"agentId": self.name, "value": 90.0}
+        return Moment({"cpu": 1.0}, (event,), 0.0, math.inf)
 
 
 def test_a_fleet_is_watched_commanded_and_ended(program: Program) -> None:
@@ -71,5 +192,33 @@ def test_a_fleet_is_watched_commanded_and_ended(program: Program) -> None:
 
 def test_a_fleet_ends_after_its_time_and_a_wrong_token_is_told_once(program: Program) -> None:
     assert "2 agents: " in program("demo", "--agents", "2", "--duration", "0.5s").out
+    shown = program.on_terminal("demo", "--agents", "2", "--duration", "2s")
+    for words in ("2 connected", "samples/s", "0 overheated, 0 away", "2 agents: "):
+        assert words in shown
     refused = program("demo", "--agents", "50", "--token", "not-the-token-of-it", status=1)
     assert refused.err.count("Unauthorized") == 1
+
+
+def test_a_line_tells_how_the_fleet_is() -> None:
+    fleet = Fleet(Nexus, [Device("agent-001", 1)], 1.0, lambda *_: None)
+    overview = Overview(fleet)
+    assert line(overview.look(0.0)) == "nobody yet; 0.0 samples/s, 0.0 events/s, 0 overheated, 0 commands answered"
+    fleet.tally.turn("agent-001", "connecting")
+    fleet.tally.turn("agent-001", "connected")
+    fleet.tally.stored, fleet.tally.events, fleet.tally.commands, fleet.devices[0].alarm = 5_000, 2, 3, True
+    words = "1 connected; 1,250.0 samples/s, 0.5 events/s, 1 overheated, 3 commands answered"
+    assert line(overview.look(4.0)) == words
+
+
+@pytest.mark.long
+def test_one_process_runs_a_thousand_agents(program: Program) -> None:
+    demo = program("demo", "--agents", "1000", "--interval", "5", "--duration", "45", "--seed", "1", "--json")
+    looks = [each for each in demo.records() if each["type"] == "status"]
+    assert len(looks) == 4
+    states = looks[-1]["states"]
+    assert states["connected"] + states["away"] == 1000 and states["connected"] > 900
+    assert looks[-1]["samplesPerSecond"] > 100
+    told = demo.records()[-1]
+    assert told["samples"] > 5_000
+    left = sum(1 for each in demo.records() if each["type"] == "left")
+    assert left > 50 and told["events"] > 20
