@@ -59,9 +59,9 @@ class Running:
     def interrupt(self, number: signal.Signals = signal.SIGINT) -> None:
         self.process.send_signal(number)
 
-    def ended(self) -> int:
+    def ended(self, seconds: float = 20) -> int:
         """Wait for the end. Return the exit status; no traceback has been printed."""
-        status = self.process.wait(20)
+        status = self.process.wait(seconds)
         assert "Traceback" not in self.err, self.err
         return status
 

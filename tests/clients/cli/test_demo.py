@@ -212,11 +212,12 @@ def test_a_line_tells_how_the_fleet_is() -> None:
 
 @pytest.mark.long
 def test_one_process_runs_a_thousand_agents(program: Program) -> None:
-    demo = program("demo", "--agents", "1000", "--interval", "5", "--duration", "45", "--seed", "1", "--json")
+    demo = program.start("demo", "--agents", "1000", "--interval", "5", "--duration", "45", "--seed", "1", "--json")
+    assert demo.ended(180) == 0, demo.err
     looks = [each for each in demo.records() if each["type"] == "status"]
     assert len(looks) == 4
     states = looks[-1]["states"]
-    assert states["connected"] + states["away"] == 1000 and states["connected"] > 900
+    assert sum(states.values()) == 1000 and states["connected"] > 800, states
     assert looks[-1]["samplesPerSecond"] > 100
     told = demo.records()[-1]
     assert told["samples"] > 5_000

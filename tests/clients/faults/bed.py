@@ -90,7 +90,7 @@ class Bed:
 
     def watcher(self, **options: Any) -> Program:
         """Start a client that subscribes to the publisher's events."""
-        program = self.program("watcher", watcher=Watcher("client", [self.type], self.book), **options)
+        program = self.program("watcher", watcher=Watcher("client", [self.type], self.book, hears=False), **options)
         program.tell("subscribe", patterns=[self.type])
         return program
 

@@ -36,7 +36,22 @@ async def stopped_and_killed(bed: Bed) -> None:
     assert bed.stored() == Counter(range(1, 4 * MANY + 1))
 
 
-@scenarios(stopped_and_killed)
+async def before_its_publisher(bed: Bed) -> None:
+    """It is back before the first event of its type: that one's epoch is another than the position that it was told."""
+    await bed.alone()
+    client = await bed.watch()
+    await bed.node.kill()
+    await bed.node.start()
+    gap = await client.fact("gap")
+    assert gap["position"].endswith(":0")
+    await bed.source.connect(bed.node)
+    await bed.flows(client)
+    first = next(fact for fact in client.facts[client.facts.index(gap) :] if fact["fact"] == "event")
+    assert first["position"].endswith(":1") and first["position"][:-1] != gap["position"][:-1]
+    await bed.check(client, gaps=1)
+
+
+@scenarios(stopped_and_killed, before_its_publisher)
 @pytest_twisted.ensureDeferred
 async def test_a_node_gets_its_client_back(scenario: Scenario, language: str, side_by_side: SideBySide) -> None:
     await side_by_side(scenario, language)
