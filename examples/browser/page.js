@@ -1,35 +1,58 @@
 // What index.html does: agents and events as they come, and commands to agents.
-import { Link } from "./link.js";
+import { Gap, Nexus } from "nexus-client";
 
 const SHOWN = 100; // events in the list
+const PATIENCE = 60; // s that a command may wait for an agent that is away
 const page = Object.fromEntries(["login", "state", "order", "agents", "events"].map((id) => [id, document.getElementById(id)]));
-let link = null;
+let nexus = null;
 
 page.login.addEventListener("submit", (submitted) => {
   submitted.preventDefault();
-  link?.close();
   const { url, token } = Object.fromEntries(new FormData(page.login));
-  link = new Link(url, token, ["telemetry.received", "agent.status", "task.updated"], {
-    state: (text) => (page.state.textContent = text),
-    event: show,
-    // A page that must be right would now ask its backend for the present state.
-    gap: (type) => line(`events of ${type} may be missing here`, "gap"),
-  });
+  nexus?.close();
+  try {
+    const client = (nexus = new Nexus(url, { token }));
+    client.on("state", (state) => client === nexus && tell(state));
+    watch(client);
+  } catch (error) {
+    page.state.textContent = error.message; // of a malformed address or token
+  }
 });
 
 page.order.addEventListener("submit", async (submitted) => {
   submitted.preventDefault();
   const { agent, command, parameters } = Object.fromEntries(new FormData(page.order));
   const { answer } = page.order.elements;
+  answer.value = "…";
   try {
-    const progress = (step) => (answer.value = `… ${JSON.stringify(step)}`);
-    answer.value = JSON.stringify(await link.call(command, JSON.parse(parameters), agent, progress));
+    if (nexus === null) throw new Error("not connected");
+    // The client sends it again if the connection is lost; the agent executes it once.
+    const run = nexus.call(command, { target: agent, parameters: JSON.parse(parameters), ttl: PATIENCE });
+    for await (const { data } of run.progress) answer.value = `… ${JSON.stringify(data)}`;
+    answer.value = JSON.stringify(await run);
   } catch (error) {
     answer.value = error.message;
   }
 });
 
-function show(type, data) {
+function tell({ state, retryIn, reason, error }) {
+  const more = { waiting: `, again in ${retryIn?.toFixed(1)} s: ${reason}`, closed: `: ${error?.message}` };
+  page.state.textContent = state + (more[state] ?? "");
+}
+
+async function watch(client) {
+  try {
+    for await (const item of client.subscribe(["telemetry.received", "agent.status", "task.updated"])) {
+      // A page that must be right would now ask its backend for the present state.
+      if (item instanceof Gap) line(`events of ${item.type} may be missing here`, "gap");
+      else show(item);
+    }
+  } catch (error) {
+    line(error.message, "gap");
+  }
+}
+
+function show({ type, data }) {
   const { agentId, metrics, status } = data;
   if (type === "telemetry.received") cells(agentId)[2].textContent = JSON.stringify(metrics);
   if (type === "agent.status") cells(agentId)[1].textContent = status;

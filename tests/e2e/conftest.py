@@ -1,4 +1,5 @@
-"""An agent behind nginx and a browser, idle while the other tests run, so that their real seconds are spent only once."""
+"""Clients for tests; and an agent behind nginx and a browser, idle while the other tests run, so that their real seconds are
+spent only once."""
 
 from __future__ import annotations
 
@@ -13,12 +14,22 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+import pytest_twisted
 
 from tests.e2e.chromium import Chromium, Pages
+from tests.e2e.clients import Clients
 from tests.e2e.nginx import Nginx
 from tests.e2e.server import ROOT, Child, NexusServer
 
 PAGES = Path(__file__).parent / "pages"
+
+
+@pytest_twisted.async_yield_fixture
+async def clients() -> Any:
+    """Make clients that are closed after the test."""
+    made = Clients()
+    yield made
+    await made.leave()
 
 
 @dataclass

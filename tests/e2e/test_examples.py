@@ -18,10 +18,11 @@ from urllib.request import Request, urlopen
 import pytest
 import pytest_twisted
 import treq
+from nexus_client.twisted import Nexus
 from twisted.web.http_headers import Headers
 
-from tests.e2e.agent import Agent, connect
 from tests.e2e.chromium import Chromium, Tab
+from tests.e2e.clients import Clients, Orders, listen
 from tests.e2e.server import FOREIGN, ROOT, TWISTD, Child, NexusServer, answers, free_port, until
 
 EXAMPLES = ROOT / "examples"
@@ -86,10 +87,10 @@ class Careless(BaseHTTPRequestHandler):
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_backend_publishes_once_although_the_first_answer_is_lost(shell: Shell, server: NexusServer) -> None:
-    watcher = await connect(server.ws, server.token)
-    watcher.tell(type="subscribe", events=["order.*"])
-    await watcher.next("subscribed")
+async def test_the_backend_publishes_once_although_the_first_answer_is_lost(
+    shell: Shell, server: NexusServer, clients: Clients
+) -> None:
+    orders = await listen(await clients.connect(server), "order.*")
     handler = type("Handler", (Careless,), {"target": server.http, "keys": []})
     proxy = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     Thread(target=proxy.serve_forever, daemon=True).start()
@@ -109,10 +110,9 @@ async def test_the_backend_publishes_once_although_the_first_answer_is_lost(shel
         headers=Headers({"Authorization": [f"Bearer {server.token}"]}),
         persistent=False,
     )).code == 200
-    event = await watcher.next("event")
-    assert (event["data"], f"{event['position']}\n") == ({"number": 1}, backend.output)
-    assert (await watcher.next("event"))["eventType"] == "order.closed", "no second order.placed"
-    await watcher.leave()
+    placed = await orders.next()
+    assert (placed.data, f"{placed.position}\n") == ({"number": 1}, backend.output)
+    assert (await orders.next()).type == "order.closed", "no second order.placed"
 
 
 @pytest_twisted.ensureDeferred
@@ -131,33 +131,32 @@ async def test_the_backend_says_what_the_server_refuses(shell: Shell, server: Ne
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_wamp_client_calls_an_agent_that_speaks_json_and_is_called_by_it(shell: Shell, server: NexusServer) -> None:
-    agent = await connect(server.ws, server.token)
-    agent.tell(type="register", agentId="agent-001", commands=["deploy"])
-    await agent.next("registered")
+async def test_the_wamp_client_calls_an_agent_that_speaks_json_and_is_called_by_it(
+    shell: Shell, server: NexusServer, clients: Clients
+) -> None:
+    orders = Orders()
+    agent = await clients.connect(server, agent="agent-001", commands={"deploy": orders.handle})
     script = str(EXAMPLES / "wamp" / "watch.py")
     url = f"{server.ws.removesuffix('/api/v1/events')}/ws"
     watch = shell.start(
         sys.executable, script, url, "agent-001", "deploy", '{"version": "1.2.3"}', NEXUS_TOKEN=server.token
     )
-    command = await agent.next("command", 30)
-    assert command["parameters"] == {"version": "1.2.3"}
-    agent.tell(type="command_progress", commandId=command["commandId"], data={"percent": 50})
-    agent.tell(type="command_result", commandId=command["commandId"], data={"version": "1.2.3"})
+    order = await orders.next(30)
+    assert order.parameters == {"version": "1.2.3"}
+    order.progress({"percent": 50})
+    order.result.callback({"version": "1.2.3"})
     await until(lambda: "result {'version': '1.2.3'}" in watch.output, what=watch.output)
     assert "progress {'percent': 50}" in watch.output
-    agent.tell(type="command", command="watch.who")
-    assert (await agent.next("command_result"))["data"]["result"]["session"] > 0
-    agent.tell(type="publish", eventType="task.updated", data={"taskId": "task-1", "status": "completed"})
+    assert (await agent.call("watch.who"))["session"] > 0
+    await agent.publish("task.updated", {"taskId": "task-1", "status": "completed"})
     await until(lambda: "task-1 is completed" in watch.output, what=watch.output)
-    await agent.leave()
 
 
 # --- a Twisted application
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_application_serves_commands_and_its_own_page(shell: Shell) -> None:
+async def test_the_application_serves_commands_and_its_own_page(shell: Shell, clients: Clients) -> None:
     nexus, web = free_port(), free_port()
     tac = shell.directory / "shop.tac"
     for path in (EXAMPLES / "twisted_app").glob("*"):
@@ -173,18 +172,13 @@ async def test_the_application_serves_commands_and_its_own_page(shell: Shell) ->
         PYTHONPATH=str(ROOT),
     )
     await until(lambda: (answers(nexus) and answers(web)) or not shop.running, 30, shop.output)
-    client = await connect(f"ws://127.0.0.1:{nexus}/api/v1/events", "the-token-of-the-shop")
-    watcher = await connect(f"ws://127.0.0.1:{nexus}/api/v1/events", "the-token-of-the-shop")
-    watcher.tell(type="subscribe", events=["order.*"])
-    await watcher.next("subscribed")
-    client.tell(type="command", command="order.place", parameters={"item": "tea"})
+    client, watcher = [await clients.connect(f"http://127.0.0.1:{nexus}", "the-token-of-the-shop") for _ in range(2)]
+    orders = await listen(watcher, "order.*")
     order = {"number": 1, "item": "tea", "by": "admin"}
-    assert (await client.next("command_result"))["data"]["result"] == order
-    assert (await watcher.next("event"))["data"] == order
+    assert await client.call("order.place", {"item": "tea"}) == order
+    assert (await orders.next()).data == order
     page = await treq.get(f"http://127.0.0.1:{web}/", persistent=False)
     assert await treq.text_content(page) == "1 orders\n"
-    await client.leave()
-    await watcher.leave()
     assert await shop.stop() in (0, -15)
 
 
@@ -240,7 +234,9 @@ def test_systemd_finds_nothing_wrong_with_the_unit_of_the_agent(tmp_path: Path) 
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_agent_of_the_unit_reports_executes_and_outlives_a_kill_of_the_server(shell: Shell) -> None:
+async def test_the_agent_of_the_unit_reports_executes_and_outlives_a_kill_of_the_server(
+    shell: Shell, clients: Clients
+) -> None:
     server = NexusServer(shell.directory)
     await server.start()
     unit = Unit(shell.directory)
@@ -261,10 +257,10 @@ async def test_the_agent_of_the_unit_reports_executes_and_outlives_a_kill_of_the
             AGENT_ID="machine-7",
             INTERVAL="0.1",
         )
-        await reports(server, agent)
+        await reports(await clients.connect(server), agent)
         await server.kill()
         await server.start()
-        await reports(server, agent)
+        await reports(await clients.connect(server), agent)
         assert (state / "spool.db").exists()
         assert await agent.stop() == 0, agent.output
         assert server.token not in agent.output
@@ -272,23 +268,19 @@ async def test_the_agent_of_the_unit_reports_executes_and_outlives_a_kill_of_the
         server.discard()
 
 
-async def reports(server: NexusServer, agent: Child) -> None:
+async def reports(watcher: Nexus, agent: Child) -> None:
     """Its samples arrive, and it executes its command."""
-    watcher = await connect(server.ws, server.token)
-    watcher.tell(type="subscribe", events=["telemetry.received"])
-    sample = await watcher.next("event", 30)
-    assert sample["data"]["agentId"] == "machine-7", agent.output
-    assert sample["data"]["metrics"]["load"].keys() == {"1m", "5m", "15m"}
-    watcher.tell(type="command", command="uptime", target="machine-7")
-    assert (await watcher.next("command_result"))["data"]["result"]["agent"] > 0
-    await watcher.leave()
+    sample = (await (await listen(watcher, "telemetry.received")).next(30)).data
+    assert sample["agentId"] == "machine-7", agent.output
+    assert sample["metrics"]["load"].keys() == {"1m", "5m", "15m"}
+    assert (await watcher.call("uptime", target="machine-7"))["agent"] > 0
 
 
 # --- a page
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_page_shows_agents_and_sends_commands_and_returns_after_a_restart(shell: Shell) -> None:
+async def test_the_page_shows_agents_and_sends_commands_and_returns_after_a_restart(shell: Shell, clients: Clients) -> None:
     port = free_port()
     server = NexusServer(shell.directory, env={"NEXUS_HTTP__ORIGINS": f"http://localhost:{port}"})
     browser = Chromium(shell.directory)
@@ -299,37 +291,49 @@ async def test_the_page_shows_agents_and_sends_commands_and_returns_after_a_rest
     arguments = command.replace("8000", str(port)).replace("examples/", f"{EXAMPLES}/").split()
     pages = shell.start(sys.executable, *arguments)
     try:
-        agent = await connect(server.ws, server.token)
         await until(lambda: answers(port) or not pages.running, what=pages.output)
         tab = await browser.tab()
         await tab.show(f"http://localhost:{port}/")
         await tab.evaluate(filled("login", url=server.http, token=server.token))
         await tab.evaluate(seen("state.textContent === 'connected'"))
-        await play_agent(agent, tab)
+        orders = Orders()
+        agent = await clients.connect(server, agent="agent-001", commands={"deploy": orders.handle})
+        await the_page_shows(agent, tab)
+        await tab.evaluate(filled("order", **ORDER))
+        await is_carried_out(orders, tab)
+
         await server.kill()
-        await tab.evaluate(seen("state.textContent.startsWith('waiting')"))
+        await tab.evaluate(seen("state.textContent.startsWith('waiting, again in ')"))
+        await tab.evaluate(filled("order", **ORDER))
         await server.start()
         await tab.evaluate(seen("state.textContent === 'connected'"))
         # The memory bus has lost its history with the process, and the page says so in its place.
         await tab.evaluate(seen("document.querySelector('#events .gap') !== null"))
-        await play_agent(await connect(server.ws, server.token), tab)
+        # What was ordered while the server was away reaches the agent, once both have returned.
+        await is_carried_out(orders, tab)
+        await the_page_shows(agent, tab)
         assert server.token not in await tab.evaluate("document.body.textContent")
     finally:
         browser.discard()
         server.discard()
 
 
-async def play_agent(agent: Agent, tab: Tab) -> None:
-    """Register an agent whose sample and answer the page shows."""
-    agent.tell(type="register", agentId="agent-001", commands=["deploy"])
-    await agent.next("registered")
-    agent.tell(type="telemetry", agentId="agent-001", metrics={"cpu": 45.2})
-    await tab.evaluate(seen("""agents.rows[0]?.textContent === 'agent-001online{"cpu":45.2}'"""))
-    await tab.evaluate(filled("order", agent="agent-001", command="deploy", parameters='{"version": "1.2.3"}'))
-    command = await agent.next("command")
-    agent.tell(type="command_progress", commandId=command["commandId"], data={"percent": 50})
+ORDER = {"agent": "agent-001", "command": "deploy", "parameters": '{"version": "1.2.3"}'}
+
+
+async def the_page_shows(agent: Nexus, tab: Tab) -> None:
+    """Report another sample, which the page shows beside the agent's state."""
+    load = agent.stats.stored + 0.5
+    await agent.telemetry(load=load)
+    await tab.evaluate(seen(f"""agents.rows[0]?.textContent === 'agent-001online{{"load":{load}}}'"""))
+
+
+async def is_carried_out(orders: Orders, tab: Tab) -> None:
+    """Carry out the page's order, which shows how far it is."""
+    order = await orders.next(30)
+    order.progress({"percent": 50})
     await tab.evaluate(seen("""order.elements.answer.value === '… {"percent":50}'"""))
-    agent.tell(type="command_result", commandId=command["commandId"], data={"done": command["parameters"]})
+    order.result.callback({"done": order.parameters})
     await tab.evaluate(seen("""order.elements.answer.value === '{"done":{"version":"1.2.3"}}'"""))
 
 
