@@ -187,6 +187,8 @@ class Server:
             "ready": lambda: self.unready() is None,
             "threads_running": lambda: threads.running,
             "threads_waiting": lambda: threads.waiting,
+            "timers": lambda: len(reactor.getDelayedCalls()),
+            **{name: partial(self._held, name) for name in ("agents", "commands_open", "registrations", "subscriptions")},
         }
         status = Status(metrics, gauges, http, self.unready)
         api = Api(realm, limits, reactor, metrics)
@@ -196,6 +198,9 @@ class Server:
             return BoundedSite(Root(routes, admission, upgrade), reactor, limits.headers, BODY_MESSAGES * limits.message)
 
         self.doors = Doors(reactor, admission, doorway, make_site, limits, rawsockets, streams)
+
+    def _held(self, name: str) -> int:
+        return sum(realm.sizes[name] for realm in self.realms.values())
 
     def unready(self) -> str | None:
         """Return why this node should receive no new clients; None if it should."""

@@ -40,6 +40,10 @@ class CommandBook:
         self._counts = Budget("commands", "commands", limits, metrics)
         self._bytes = Budget("command_bytes", MAX_BYTES, limits, metrics)
 
+    def __len__(self) -> int:
+        """Return the number of commands that have not ended."""
+        return len(self._live)
+
     def find(self, command_id: str) -> CommandRecord | None:
         """Return the command of that id, or None if it is not remembered."""
         self._forget_old()

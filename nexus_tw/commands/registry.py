@@ -69,6 +69,11 @@ class Registry:
     def __iter__(self) -> Iterator[SharedRegistration]:
         return iter(self._registrations)
 
+    @property
+    def size(self) -> int:
+        """The number of registrations of all connections: one for each connection, agent and pattern."""
+        return sum(map(len, self._peers.values()))
+
     def serve(self, name: str, executor: Executor) -> None:
         """Have the server itself execute this name."""
         self._own[name] = executor

@@ -58,6 +58,11 @@ class Commands:
             clock, announce, presence, spread, registry, self._book, metrics, journal, disclose
         )
 
+    @property
+    def open(self) -> int:
+        """The number of commands that have not ended."""
+        return len(self._book)
+
     def left(self, peer: Peer) -> None:
         """Remove all callers at a connection that is gone."""
         self._book.left(peer)

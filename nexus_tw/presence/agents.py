@@ -51,6 +51,10 @@ class Presence:
         self._peers: Multimap[str, Peer] = Multimap()
         self._registered: dict[str, Peer] = {}
 
+    def __len__(self) -> int:
+        """Return the number of agents that are online at this node."""
+        return len(self._peers)
+
     def acts(self, peer: Peer, agent_id: str) -> bool:
         """Have the connection represent this agent, whose id is a name. Return whether it does.
 

@@ -93,6 +93,7 @@ class Realm:
         self._spread = Spread(clock)
         self._pages = Pages(bus, clock)
         pubsub = PubSub(bus, end_of_turn, clock, self._spread, limits, metrics, history, self._roster, everybody)
+        self._hub = pubsub.hub
         self._meta = pubsub.meta
         self._subscriptions = pubsub.subscriptions
         self._cursors = pubsub.cursors
@@ -150,6 +151,16 @@ class Realm:
         """Finish the deferred work for clients that have left; no client is connected any more."""
         self._spread.finish()
         self._cursors.stop()
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """What clients have here at present, by what it is. Counted anew, so for metrics and no more often."""
+        return {
+            "agents": len(self._presence),
+            "commands_open": self._commands.open,
+            "registrations": self._registry.size,
+            "subscriptions": sum(bucket.subscribers for bucket in self._hub.buckets()),
+        }
 
     @property
     def remembers(self) -> bool:

@@ -316,6 +316,20 @@ async def test_cancelling_the_deferred_cancels_the_command(make: Make) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_client_closes_with_a_command_that_was_just_cancelled(make: Make) -> None:
+    agent, caller = make(agent="agent-hanging"), make()
+    agent.command("hang")(lambda call: Deferred())
+    await agent.connected()
+    await caller.connected()
+    result = caller.call("hang", target="agent-hanging", ttl=5)
+    result.cancel()
+    with pytest.raises(CancelledError):
+        await result
+    await caller.close()
+    assert caller.state == "closed"
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_client_survives_a_restart_and_says_what_it_may_have_missed(make: Make, tmp_path: Path) -> None:
     server = NexusServer(tmp_path)
     await server.start()

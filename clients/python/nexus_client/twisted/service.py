@@ -281,7 +281,9 @@ class Nexus(Service):
                 if self._attempt is not None:
                     self._attempt.send(text)
             case effects.Settle(request, result, error):
-                waiting, _ = self._requests.pop(request)
+                waiting, _ = self._requests.pop(request, (None, None))
+                if waiting is None:
+                    return  # its Deferred was cancelled
                 if error is None:
                     waiting.callback(result)
                 else:
@@ -306,7 +308,7 @@ class Nexus(Service):
             case effects.CancelInvocation(execution):
                 self._handlers.cancel(execution)
             case effects.Progress(request, _, data):
-                progress = self._requests[request][1]
+                _, progress = self._requests.get(request, (None, None))
                 if progress is not None:
                     self._tell(progress, data)
             case effects.Fetch(limit):
@@ -349,6 +351,8 @@ class Nexus(Service):
         number = begin()
 
         def cancel(_: Deferred[Any]) -> None:
+            # The Deferred fails with `CancelledError` now, and cannot take an answer any more.
+            self._requests.pop(number, None)
             self._core.cancel(self._now(), number)
             self._work()
 
