@@ -8,6 +8,7 @@ connections, subscriptions, registrations, keys in Redis, and by how much their 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import tempfile
 from pathlib import Path
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("--agents", type=int, default=40, help="ids of agents, of which clients take one by chance")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    logging.disable()  # of clients, which say whenever another one takes their id
 
     async def run() -> None:
         faults = await soak(options.minutes, options.clients, options.agents, options.seed)
