@@ -94,6 +94,9 @@ class RunnerService(Service):
         self._launch.began()
         if self._settings is not None:
             self._terminal = Terminal()
+        if self._lines is not None:
+            # twistd ends by the signal that stopped the reactor: without the interpreter's own end, and so without `atexit`.
+            self._reactor.addSystemEventTrigger("after", "shutdown", self._lines.sink.farewell)
         for number, work in ((signal.SIGUSR1, self._rotate), (signal.SIGHUP, self._reload)):
             signal.signal(number, lambda *_, work=work: self._reactor.callFromThread(work))
         # In the first turn of the reactor: asyncio's loop runs only from then on, and stores and buses may need it.

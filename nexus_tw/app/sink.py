@@ -21,7 +21,7 @@ from nexus_tw.model.metrics import Metrics
 
 WAITING: Final = 1048576  # bytes queued at most, including those being written
 PATIENCE: Final = 0.5  # s to wait for a line to be written while no reactor runs that this could block
-FAREWELL: Final = 1.0  # s for the queue when the process ends
+FAREWELL: Final = 3.0  # s for the queue when the process ends
 FILE: Final = 10_000_000  # bytes of a log file; at most ten older ones are kept
 OLDER: Final = 10
 
@@ -129,7 +129,7 @@ class Sink:
         self._most = waiting
         self._pid = 0
         self._begin()
-        atexit.register(self.flush, FAREWELL)
+        atexit.register(self.farewell)
 
     def _begin(self) -> None:
         self._changed = threading.Condition()  # reentrant: a signal's handler may log
@@ -172,6 +172,11 @@ class Sink:
             return True
         with self._changed:
             return self._changed.wait_for(lambda: not self._size, seconds)
+
+    def farewell(self) -> None:
+        """Wait until all lines are written, at most `FAREWELL`: the process ends now. Wait in vain but once."""
+        if not self._stuck:
+            self._stuck = not self.flush(FAREWELL)
 
     def _later(self, work: Callable[[], None]) -> None:
         self._live()

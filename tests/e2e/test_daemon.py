@@ -8,6 +8,7 @@ import pty
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.threads import deferToThread
 
 from tests.client import Client, dial, greeted, handshake, request
-from tests.e2e.server import FOREIGN, ROOT, TWISTD, clock, free_port, until
+from tests.e2e.server import FOREIGN, ROOT, TWISTD, answers, clock, free_port, until
 from tests.redis_server import RedisServer, redis_server
 
 __all__ = ["redis_server"]
@@ -67,12 +68,7 @@ async def test_the_log_does_not_stop_the_server_where_standard_output_is_a_pipe_
     ) as server:
         os.close(writing)
         try:
-
-            def up() -> bool:
-                with socket.socket() as probe:
-                    return probe.connect_ex(("127.0.0.1", port)) == 0
-
-            await until(up, 20)
+            await until(lambda: answers(port), 20)
             for _ in range(2 * smallest // 80):  # a line for each, of more than 80 bytes
                 (await connect(port)).wire.drop()
             assert await alive(port) == 200
@@ -82,6 +78,44 @@ async def test_the_log_does_not_stop_the_server_where_standard_output_is_a_pipe_
         finally:
             server.kill()
             os.close(reading)
+
+
+# twistd whose log falls behind: no line is written from the start of the reactor to its end.
+BEHIND = """
+import threading
+from twisted.internet import reactor
+from nexus_tw.app import sink
+from twisted.scripts.twistd import run
+
+ended = threading.Event()
+reactor.addSystemEventTrigger("after", "shutdown", ended.set)
+
+class Behind(sink.Stream):
+    def write(self, data):
+        if reactor.running:
+            ended.wait()
+        super().write(data)
+
+sink.Stream = Behind
+run()
+"""
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_last_lines_are_written_before_the_process_ends_by_its_signal(tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-c", BEHIND, "-n", "--pidfile=", "nexus", "--listen", f"tcp:{port}:interface=127.0.0.1"]
+    with subprocess.Popen(
+        command, env=environment(tmp_path), cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    ) as server:
+        try:
+            await until(lambda: answers(port), 20)
+            server.send_signal(signal.SIGTERM)
+            said, _ = await deferToThread(server.communicate, timeout=60)
+        finally:
+            server.kill()
+    assert server.returncode == -signal.SIGTERM
+    assert said.count(b" listens on ") == said.count(b" Nexus has ended") == 1
 
 
 # --- a start that fails
@@ -207,9 +241,10 @@ async def test_twistd_returns_when_the_daemon_listens_and_workers_log_where_it_l
     client = await connect(daemon.port)
     await daemon.stop()
     assert await client.closed() == (1000, "Server shutting down")
-    # The file of the process id is removed before the thread has written the last lines.
-    await until(lambda: daemon.log.read_text().count(" Nexus has ended") == nodes, 20)
-    assert "Traceback" not in daemon.log.read_text()
+    # The last line is written before the file of the process id is removed.
+    log = daemon.log.read_text()
+    assert log.count(" Nexus has ended") == nodes
+    assert "Traceback" not in log
 
 
 @pytest_twisted.ensureDeferred
