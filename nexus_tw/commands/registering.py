@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.interfaces import IReactorTime
 
 from nexus_tw.commands.invocations import Invocations
 from nexus_tw.commands.registry import ROUNDROBIN, Registry, SharedRegistration
 from nexus_tw.commands.tasks import Commands
-from nexus_tw.interfaces.peers import Peer, Registration
+from nexus_tw.interfaces.peers import Fail, Peer, Registration
 from nexus_tw.model.errors import ALREADY_REGISTERED, NexusError
 from nexus_tw.model.names import Pattern, check_name, is_reserved
 from nexus_tw.model.policy import Principal
@@ -43,32 +45,50 @@ class Registrar:
         self._meta = meta
         self._limits = limits
 
-    def register(self, peer: Peer, commands: list[str], agent_id: str | None) -> None:
+    def register(
+        self, peer: Peer, commands: list[str], agent_id: str | None, ok: Callable[[], None], fail: Fail
+    ) -> None:
         """Let the connection execute these commands, in turn with others, as the given agent or else as its own client id.
 
-        Raise `invalid_message`, `forbidden` or `limit_exceeded`; then nothing has changed. An agent id requires the right to
-        send telemetry for it: a client that may not represent an agent must not get its commands either. If another connection
-        holds the id, the right to all commands that this one has registered is required, too. An empty list requires the right
-        to register anything. Commands that wait for this agent are handed over in the next reactor turn, after the reply to
-        this.
+        Fail with `invalid_message`, `forbidden` or `limit_exceeded`; then nothing has changed. An agent id requires the right
+        to send telemetry for it: a client that may not represent an agent must not get its commands either. If another
+        connection holds the id, the right to all commands that this one has registered is required, too. An empty list requires
+        the right to register anything. Commands that wait for this agent are handed over in the next reactor turn, after the
+        reply to this.
         """
         most = self._limits.registrations
-        # Before checking each: thousands of new names in one message would delay all clients.
-        if 0 < most < len(commands) and most < len(set(commands)):
-            raise _too_many(most)
-        patterns = [Pattern.parse(check_name(name, "commands")) for name in commands]
-        self._register(peer, peer.principal, patterns, ROUNDROBIN, agent_id)
+        try:
+            # Before checking each: thousands of new names in one message would delay all clients.
+            if 0 < most < len(commands) and most < len(set(commands)):
+                raise _too_many(most)
+            patterns = [Pattern.parse(check_name(name, "commands")) for name in commands]
+            self._register(peer, peer.principal, patterns, ROUNDROBIN, agent_id)
+        except NexusError as error:
+            fail(error)
+            return
+        ok()
 
     def register_procedure(
-        self, peer: Peer, rights: Principal, pattern: Pattern, invoke: str, agent_id: str | None
-    ) -> Registration:
+        self,
+        peer: Peer,
+        rights: Principal,
+        pattern: Pattern,
+        invoke: str,
+        agent_id: str | None,
+        ok: Callable[[Registration], None],
+        fail: Fail,
+    ) -> None:
         """Let the connection execute this procedure, or all of a pattern, with others by the invocation policy `invoke`.
 
-        Raise what `register` does, and `ALREADY_REGISTERED` or `POLICY_CONFLICT` if others have registered it with another
+        Fail with what `register` does, and `ALREADY_REGISTERED` or `POLICY_CONFLICT` if others have registered it with another
         policy.
         """
-        (registration,) = self._register(peer, rights, [pattern], invoke, agent_id)
-        return registration
+        try:
+            (registration,) = self._register(peer, rights, [pattern], invoke, agent_id)
+        except NexusError as error:
+            fail(error)
+            return
+        ok(registration)
 
     def unregister(self, peer: Peer, commands: list[str]) -> None:
         """Remove these registrations of the connection, for all its agents. It may finish its current executions."""

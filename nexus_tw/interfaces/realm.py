@@ -250,11 +250,22 @@ class Verbs(Protocol):
 
     def call(self, peer: Peer, rights: Principal, request: CallRequest, reply: CallReply) -> OpenCall: ...
 
-    def register(self, peer: Peer, commands: list[str], agent_id: str | None) -> None: ...
+    def register(
+        self, peer: Peer, commands: list[str], agent_id: str | None, ok: Callable[[], None], fail: Fail
+    ) -> None:
+        """Register commands, all or none. No later request of the peer takes effect before this one."""
 
     def register_procedure(
-        self, peer: Peer, rights: Principal, pattern: Pattern, invoke: str, agent_id: str | None
-    ) -> Registration: ...
+        self,
+        peer: Peer,
+        rights: Principal,
+        pattern: Pattern,
+        invoke: str,
+        agent_id: str | None,
+        ok: Callable[[Registration], None],
+        fail: Fail,
+    ) -> None:
+        """Register a procedure, or all of a pattern. No later request of the peer takes effect before this one."""
 
     def make_way(self, peer: Peer, pattern: Pattern, agent_id: str | None, act: Callable[[], None]) -> None:
         """Check whether another connection of the peer's subject that has registered this pattern still answers, close it if

@@ -130,6 +130,19 @@ class Lines:
             line.held = False
             line.go_on()
 
+    def block(self, peer: Peer, begin: Callable[[Callable[[], None]], None]) -> None:
+        """Call `begin`, and block the line until the function that it is passed is called, perhaps before it returns."""
+        over = False
+
+        def done() -> None:
+            nonlocal over
+            over = True
+            self.release(peer)
+
+        begin(done)
+        if not over:
+            self.hold(peer)
+
     def leave(self, peer: Peer) -> None:
         """Clear the line of a client that is gone: its remaining requests take effect without waiting."""
         line = self._lines.get(peer)

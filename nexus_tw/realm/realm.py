@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import partial
 from random import Random
-from typing import Final
+from typing import Final, ParamSpec
 
 from msgspec import Raw
 from twisted.internet.interfaces import IReactorTime
@@ -59,6 +59,8 @@ from nexus_tw.runtime.guard import Guard
 from nexus_tw.runtime.plugin_runner import PluginRunner
 from nexus_tw.runtime.spread import Spread
 from nexus_tw.telemetry.intake import Announce, Telemetry
+
+P = ParamSpec("P")
 
 _guarded: Final = Guard(__name__, "A session that has ended could not be forgotten")
 
@@ -276,13 +278,30 @@ class Realm:
     def call(self, peer: Peer, rights: Principal, request: CallRequest, reply: CallReply) -> OpenCall:
         return self._calls.call(peer, rights, request, reply)
 
-    def register(self, peer: Peer, commands: list[str], agent_id: str | None) -> None:
-        self._registrar.register(peer, commands, agent_id)
+    def register(
+        self, peer: Peer, commands: list[str], agent_id: str | None, ok: Callable[[], None], fail: Fail
+    ) -> None:
+        def begin(done: Callable[[], None]) -> None:
+            self._registrar.register(peer, commands, agent_id, _then(ok, done), _then(fail, done))
+
+        self._subscriptions.lines.block(peer, begin)
 
     def register_procedure(
-        self, peer: Peer, rights: Principal, pattern: Pattern, invoke: str, agent_id: str | None
-    ) -> Registration:
-        return self._registrar.register_procedure(peer, rights, pattern, invoke, agent_id)
+        self,
+        peer: Peer,
+        rights: Principal,
+        pattern: Pattern,
+        invoke: str,
+        agent_id: str | None,
+        ok: Callable[[Registration], None],
+        fail: Fail,
+    ) -> None:
+        def begin(done: Callable[[], None]) -> None:
+            self._registrar.register_procedure(
+                peer, rights, pattern, invoke, agent_id, _then(ok, done), _then(fail, done)
+            )
+
+        self._subscriptions.lines.block(peer, begin)
 
     def make_way(self, peer: Peer, pattern: Pattern, agent_id: str | None, act: Callable[[], None]) -> None:
         namesakes = self._registry.namesakes(peer, pattern)
@@ -316,3 +335,11 @@ class Realm:
 
     def result(self, peer: Peer, answer: CommandAnswer) -> None:
         self._answers.result(peer, answer)
+
+
+def _then(first: Callable[P, None], after: Callable[[], None]) -> Callable[P, None]:
+    def both(*arguments: P.args, **named: P.kwargs) -> None:
+        first(*arguments, **named)
+        after()
+
+    return both

@@ -31,20 +31,20 @@ def test_an_empty_list_of_commands_or_a_harmless_one_takes_no_agent_id_from_its_
     intruder = RecordingPeer(who=principal("intruder", Role(telemetry=("**",), register=register)))
     for commands in ([], ["harmless"], ["deploy"]):
         with refusal("forbidden"):
-            world.registrar.register(intruder, commands, "agent-1")
+            world.register(intruder, commands, "agent-1")
     assert real.closed == [] and world.presence.peers("agent-1") == [real]
     succeed(world, real)
     assert reply.answer["status"] == "success"
     newer = world.agent("agent-1", "restart")
     assert real.closed == [REPLACED], "who may register its commands takes the id"
-    world.registrar.register(newer, [], "agent-1")
+    world.register(newer, [], "agent-1")
     assert newer.closed == []
 
 
 def test_who_may_not_register_a_command_registers_none_of_them(world: World) -> None:
     peer = RecordingPeer(who=principal("a", Role(register=("deploy",))))
     with refusal("forbidden"):
-        world.registrar.register(peer, ["deploy", "stop"], None)
+        world.register(peer, ["deploy", "stop"], None)
     with refusal("no_such_command"):
         world.call()
     assert world.presence.agents() == []
@@ -52,9 +52,9 @@ def test_who_may_not_register_a_command_registers_none_of_them(world: World) -> 
 
 def test_to_register_as_an_agent_takes_the_right_to_send_its_telemetry(world: World) -> None:
     peer = RecordingPeer(who=principal("a", Role(register=("**",), telemetry=("{subject}",))))
-    world.registrar.register(peer, ["deploy"], "a")
+    world.register(peer, ["deploy"], "a")
     with refusal("forbidden"):
-        world.registrar.register(peer, ["deploy"], "b")
+        world.register(peer, ["deploy"], "b")
     assert world.presence.agents() == ["a"]
 
 
@@ -71,7 +71,7 @@ def test_to_register_as_an_agent_takes_the_right_to_send_its_telemetry(world: Wo
 )
 def test_names_that_cannot_be_registered(world: World, name: str, agent_id: str | None, code: str) -> None:
     with refusal(code):
-        world.registrar.register(RecordingPeer(), ["fine", name], agent_id)
+        world.register(RecordingPeer(), ["fine", name], agent_id)
     with refusal("no_such_command"):
         world.call("fine")
 
@@ -79,23 +79,23 @@ def test_names_that_cannot_be_registered(world: World, name: str, agent_id: str 
 def test_what_the_server_executes_nobody_else_can() -> None:
     world = World({"deploy": lambda call: None})
     with pytest.raises(NexusError, match="executed by the server itself") as caught:
-        world.registrar.register(RecordingPeer(), ["deploy"], None)
+        world.register(RecordingPeer(), ["deploy"], None)
     assert caught.value.code == "forbidden"
 
 
 def test_the_registrations_of_one_connection_are_bounded() -> None:
     world = World(limits=Limits(subscriptions=1, registrations=2))
     peer = world.agent("a", "one", "two")
-    world.registrar.register(peer, ["one", "two", "one"], "a")
+    world.register(peer, ["one", "two", "one"], "a")
     with refusal("limit_exceeded"):
-        world.registrar.register(peer, ["one"], "b")
+        world.register(peer, ["one"], "b")
     world.registrar.unregister(peer, ["two"])
-    world.registrar.register(peer, ["one"], "b")
+    world.register(peer, ["one"], "b")
 
 
 def test_registering_nothing_leaves_nothing_behind(world: World) -> None:
     peer = RecordingPeer()
-    world.registrar.register(peer, [], None)
+    world.register(peer, [], None)
     assert not world.registry.held(peer) and not list(world.registry)
 
 

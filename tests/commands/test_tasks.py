@@ -24,7 +24,7 @@ from nexus_tw.model.settings import Limits, Role
 from nexus_tw.protocols.native.messages import CommandCancel, CommandInvocation
 from nexus_tw.pubsub.groups import Subscriber
 from nexus_tw.runtime.spread import STEPS
-from tests.commands.world import Turns, World, refusal, succeed
+from tests.commands.world import Turns, World, raising, refusal, succeed
 from tests.recording import RecordingPeer, RecordingReply, principal
 
 FINAL = {"completed", "failed", "cancelled", "expired"}
@@ -77,7 +77,7 @@ def test_agents_take_turns_at_a_command_without_a_target(world: World) -> None:
 
 def test_a_connection_of_several_agents_is_told_which_is_meant_and_says_which_it_speaks_of(world: World) -> None:
     gateway = world.agent("a")
-    world.registrar.register(gateway, ["deploy"], "b")
+    world.register(gateway, ["deploy"], "b")
     reply = world.call(target=["a", "b"], command_id="c")
     assert [invocation.agent_id for invocation in gateway.got(CommandInvocation)] == ["a", "b"]
     world.answers.result(gateway, CommandAnswer(command_id="c", data=Raw(b"2"), agent_id="b"))
@@ -221,7 +221,7 @@ def test_a_command_waits_for_its_agent_and_is_handed_over_after_the_registration
     reply = world.call(target=target, ttl=10.0)
     world.clock.advance(9)
     peer = RecordingPeer()
-    world.registrar.register(peer, ["deploy"], "a")
+    world.register(peer, ["deploy"], "a")
     assert peer.sent == [], "the reply to its registration comes first"
     world.turn()
     assert len(peer.got(CommandInvocation)) == 1
@@ -251,7 +251,7 @@ def test_a_command_that_nobody_came_for_expires(world: World) -> None:
 def test_an_agent_that_came_and_went_within_one_turn_is_not_given_anything(world: World) -> None:
     reply = world.call(ttl=10.0)
     peer = RecordingPeer()
-    world.registrar.register(peer, ["deploy"], "a")
+    world.register(peer, ["deploy"], "a")
     world.lose(peer)
     world.turn()
     assert peer.sent == [] and reply.ends == 0
@@ -266,7 +266,7 @@ def test_a_long_queue_is_handed_over_in_batches_in_its_order() -> None:
         here.call(command_id=f"c{number}", target="a", ttl=10.0)
     here.turn()
     batches.clear()
-    here.registrar.register(peer, ["deploy"], "a")
+    here.register(peer, ["deploy"], "a")
     here.turn()
     assert batches == [STEPS, 2 * STEPS, 2 * STEPS + 1], "what was handed over by the end of each turn"
     assert [told.command_id for told in peer.got(CommandInvocation)] == [f"c{number}" for number in range(2 * STEPS + 1)]
@@ -540,7 +540,7 @@ def test_a_long_command_is_cancelled_at_once_and_its_executors_are_told_a_few_in
     peer = RecordingPeer()
     targets = [f"a{number}" for number in range(10 * STEPS)]
     for target in targets:
-        here.registrar.register(peer, ["deploy"], target)
+        here.register(peer, ["deploy"], target)
     here.turn()
     reply = here.call(target=targets, command_id="x")
     here.turn()
@@ -850,7 +850,7 @@ def test_policies_are_kept_and_a_refusal_changes_nothing(world: World) -> None:
     with pytest.raises(NexusError, check=lambda error: error.uri == ALREADY_REGISTERED.uri):
         world.procedure(two, Pattern.parse("deploy"), agent="a")
     with pytest.raises(NexusError, check=lambda error: error.uri == POLICY_CONFLICT.uri):
-        world.registrar.register(two, ["stop", "deploy"], "a")
+        world.register(two, ["stop", "deploy"], "a")
     assert world.presence.agents() == [one.client_id]
     with refusal("no_such_command"):
         world.call("stop")
@@ -875,9 +875,9 @@ def test_a_procedure_takes_the_right_to_all_that_it_stands_for(world: World, pat
     peer = RecordingPeer()
     rights = principal(role=Role(register=("task.**", "wamp.**", "nexus.**")))
     with refusal(code):
-        world.registrar.register_procedure(peer, rights, pattern, "single", None)
+        world.registrar.register_procedure(peer, rights, pattern, "single", None, lambda _: None, raising)
     assert not world.registry.held(peer)
-    world.registrar.register_procedure(peer, rights, Pattern.prefixed("task."), "single", None)
+    world.registrar.register_procedure(peer, rights, Pattern.prefixed("task."), "single", None, lambda _: None, raising)
 
 
 def test_patterns_count_as_registrations() -> None:
@@ -959,7 +959,7 @@ class Anything(RuleBasedStateMachine):
         peer = RecordingPeer()
         self.peers.append(peer)
         self.read[peer] = 0
-        self.world.registrar.register(peer, [command], agent_id)
+        self.world.register(peer, [command], agent_id)
         for replaced in [other for other in self.peers if other.closed]:
             # Its attempts are given up before the new connection gets any.
             self._gone(replaced)

@@ -80,15 +80,22 @@ class World:
         """Return a connection that executes these commands (`deploy`) as that agent."""
         peer = RecordingPeer()
         peer.multi_agent = self.registry.multi_agent
-        self.registrar.register(peer, list(commands or ("deploy",)), agent_id)
+        self.register(peer, list(commands or ("deploy",)), agent_id)
         self.turn()
         return peer
 
     def procedure(self, peer: RecordingPeer, pattern: Pattern, invoke: str = "single", agent: str | None = None) -> int:
         """Register this like a WAMP client. Return the registration's number."""
-        registration = self.registrar.register_procedure(peer, peer.principal, pattern, invoke, agent)
+        numbers: list[int] = []
+        self.registrar.register_procedure(
+            peer, peer.principal, pattern, invoke, agent, lambda made: numbers.append(made.number), raising
+        )
         self.turn()
-        return registration.number
+        return numbers[0]
+
+    def register(self, peer: RecordingPeer, commands: list[str], agent_id: str | None) -> None:
+        """Register these. Raise the error if that is refused."""
+        self.registrar.register(peer, commands, agent_id, lambda: None, raising)
 
     def call(
         self,
@@ -129,6 +136,10 @@ class Turns(Clock):
         if getattr(callable, "__func__", None) is Spread._next:
             return super().callLater(delay, run)
         return super().callLater(delay, callable, *args, **kw)
+
+
+def raising(error: NexusError) -> None:
+    raise error
 
 
 def refusal(code: str) -> Any:

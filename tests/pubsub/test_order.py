@@ -48,6 +48,19 @@ def peer() -> RecordingPeer:
     return RecordingPeer()
 
 
+def test_a_request_that_is_answered_later_blocks_the_line_until_then(peer: RecordingPeer) -> None:
+    lines = Lines(Limits(), Metrics())
+    done: list[str] = []
+    answer: list[Callable[[], None]] = []
+    lines.block(peer, lambda over: over())
+    assert not lines.waits(peer), "answered at once"
+    lines.block(peer, answer.append)
+    lines.place(peer).ready(partial(done.append, "later"))
+    assert done == [] and lines.waits(peer)
+    answer[0]()
+    assert done == ["later"] and peer not in lines.waiting
+
+
 def test_a_client_has_a_line_only_while_something_of_it_waits(peer: RecordingPeer) -> None:
     lines = Lines(Limits(waiting=0), Metrics())
     done: list[str] = []

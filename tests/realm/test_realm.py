@@ -7,7 +7,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from nexus_tw.bus.memory import MemoryBroker, MemoryBus
-from nexus_tw.interfaces.peers import Peer
+from nexus_tw.interfaces.peers import Peer, Registration
 from nexus_tw.interfaces.realm import AuthorizeRequest, CallRequest, SubscribeReply, SubscribeRequest, Verbs
 from nexus_tw.model import payloads
 from nexus_tw.model.commands import CommandRequest
@@ -67,6 +67,17 @@ class World:
         realm.call(peer, peer.principal, request, reply)
         return reply
 
+    def register(self, realm: Realm, peer: Peer, commands: list[str], agent_id: str | None) -> None:
+        realm.register(peer, commands, agent_id, lambda: None, self.raising)
+
+    def procedure(self, realm: Realm, peer: Peer, pattern: Pattern) -> Registration:
+        made: list[Registration] = []
+        realm.register_procedure(peer, peer.principal, pattern, "single", None, made.append, self.raising)
+        return made[0]
+
+    def raising(self, error: NexusError) -> None:
+        raise error
+
     def authorize(self, realm: Realm, peer: Peer, uri: str) -> None:
         request = AuthorizeRequest("publish", uri)
         realm.authorize(peer, request, self.said.append, lambda error: self.said.append(error.code))
@@ -92,7 +103,7 @@ def test_what_happens_in_one_realm_is_not_seen_in_another(world: World) -> None:
     here, there = world.join(one), world.join(other)
     for realm, peer in ((one, here), (other, there)):
         world.subscribe(realm, peer, "**", "wamp.registration.**")
-    one.register(here, ["deploy"], "a")
+    world.register(one, here, ["deploy"], "a")
     world.publish(one, "a.b")
     world.run()
     told = b"".join(here.delivered)
@@ -110,8 +121,8 @@ def test_of_a_session_that_is_gone_nothing_is_left_and_it_goes_once(world: World
     watcher, caller, peer = (world.join(realm) for _ in range(3))
     world.subscribe(realm, watcher, "wamp.session.on_leave")
     world.subscribe(realm, peer, "a", "b.*")
-    realm.register(peer, ["deploy"], "a")
-    realm.register_procedure(peer, peer.principal, Pattern.prefixed("x."), "single", None)
+    world.register(realm, peer, ["deploy"], "a")
+    world.procedure(realm, peer, Pattern.prefixed("x."))
     command, call = RecordingReply(), world.call(realm, caller, "x.y")
     realm.command(caller, CommandRequest(command="deploy"), command)
     assert len(peer.invocations) == 2
@@ -142,7 +153,7 @@ def test_subscriptions_and_registrations_are_found_by_their_numbers_by_who_has_t
     world.subscribe(realm, peer, "a.*")
     number = realm.subscription(Pattern.parse("a.*")).number
     assert realm.subscribed(peer, number) == Pattern.parse("a.*") and realm.subscribed(other, number) is None
-    registration = realm.register_procedure(peer, peer.principal, Pattern.wildcard("a..b"), "single", None)
+    registration = world.procedure(realm, peer, Pattern.wildcard("a..b"))
     assert realm.registered(peer, registration.number) == Pattern.wildcard("a..b")
     assert realm.registered(other, registration.number) is None and realm.registered(peer, registration.number + 1) is None
     world.call(realm, other, "a.x.b")
@@ -219,9 +230,9 @@ def test_subscriptions_and_registrations_are_bounded_apart(
 
     def register(name: str) -> None:
         if wamp:
-            realm.register_procedure(peer, peer.principal, Pattern.parse(name), "single", None)
+            world.procedure(realm, peer, Pattern.parse(name))
         else:
-            realm.register(peer, [name], None)
+            world.register(realm, peer, [name], None)
 
     for number in range(subscriptions + 1):
         subscribe(f"x{number}")
@@ -243,7 +254,7 @@ def test_without_an_authorizer_a_clients_own_rights_are_all_it_has(world: World)
 def test_a_procedure_of_the_realm_may_allow_what_the_grants_do_not(world: World) -> None:
     realm = world.realm(authorizer="procedure:com.authorize")
     authorizer, peer = world.join(realm), world.join(realm, principal("sally", Role(publish=("granted",))))
-    realm.register_procedure(authorizer, authorizer.principal, Pattern.parse("com.authorize"), "single", None)
+    world.procedure(realm, authorizer, Pattern.parse("com.authorize"))
     for uri, answer in (("yes", b"true"), ("no", b"false"), ("map", b'{"args":[{"allow":true}],"kwargs":{}}')):
         world.authorize(realm, peer, uri)
         asked = authorizer.invocations[-1]
@@ -259,7 +270,7 @@ def test_an_authorizer_that_is_not_there_or_fails_allows_nothing(world: World) -
     peer = world.join(realm, principal(role=Role()))
     world.authorize(realm, peer, "a")
     authorizer = world.join(realm)
-    realm.register_procedure(authorizer, authorizer.principal, Pattern.parse("com.authorize"), "single", None)
+    world.procedure(realm, authorizer, Pattern.parse("com.authorize"))
     world.authorize(realm, peer, "b")
     authorizer.invocations[-1].error(NexusError("failed", "it did"))
     world.authorize(realm, peer, "c")

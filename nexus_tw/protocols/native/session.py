@@ -374,10 +374,12 @@ class JsonSession:
         self._dialect.verbs.cancel(self, message.command_id, _Reply(self, message.id))
 
     def _register(self, message: messages.Register) -> None:
-        self._dialect.verbs.register(self, message.commands, message.agent_id)
-        self.send(
-            messages.Registered(commands=message.commands, timestamp=self._dialect.timestamp(), id=message.id)
-        )
+        def ok() -> None:
+            self.send(
+                messages.Registered(commands=message.commands, timestamp=self._dialect.timestamp(), id=message.id)
+            )
+
+        self._dialect.verbs.register(self, message.commands, message.agent_id, ok, self._failing(message.id))
 
     def _unregister(self, message: messages.Unregister) -> None:
         self._dialect.verbs.unregister(self, message.commands)

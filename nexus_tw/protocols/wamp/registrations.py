@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
+from nexus_tw.interfaces.peers import Registration
 from nexus_tw.interfaces.realm import AuthorizeRequest
-from nexus_tw.model.errors import NOT_REGISTERED, NexusError
+from nexus_tw.model.errors import NOT_REGISTERED
 from nexus_tw.model.policy import Principal
 from nexus_tw.protocols.wamp.messages import REGISTERED, UNREGISTERED, Register, Unregister
 from nexus_tw.protocols.wamp.session import OVER, WampSession
@@ -31,10 +32,10 @@ def register(session: WampSession, message: Register) -> None:
     def settle(rights: Principal) -> None:
         if session.expected is OVER:
             return
-        try:
-            registration = verbs.register_procedure(session, rights, pattern, options.invoke, options.agent)
-        except NexusError as error:
-            fail(error)
+        verbs.register_procedure(session, rights, pattern, options.invoke, options.agent, registered, fail)
+
+    def registered(registration: Registration) -> None:
+        if session.expected is OVER:
             return
         if options.disclose_caller:
             session.disclosing = session.disclosing or set()

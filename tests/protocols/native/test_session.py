@@ -142,8 +142,15 @@ class RecordingVerbs:
         self._ask("cancel", command_id)
         reply.error(NexusError("cancelled", "Command execution failed: cancelled"), command_id)
 
-    def register(self, peer: Peer, commands: list[str], agent_id: str | None) -> None:
-        self._ask("register", commands, agent_id)
+    def register(
+        self, peer: Peer, commands: list[str], agent_id: str | None, ok: Callable[[], None], fail: Fail
+    ) -> None:
+        try:
+            self._ask("register", commands, agent_id)
+        except NexusError as error:
+            fail(error)
+            return
+        ok()
 
     def unregister(self, peer: Peer, commands: list[str]) -> None:
         self._ask("unregister", commands)
