@@ -135,6 +135,17 @@ export interface Step {
   data: any;
 }
 
+/** What became of a command at one of several agents. */
+export type Outcome =
+  | { agentId: string; status: "success"; result: any }
+  | { agentId: string; status: string; message: string; code: string };
+
+/** Whom the server takes a client for. */
+export interface User {
+  readonly subject: string;
+  readonly role: string;
+}
+
 export type Handler<P = any> = (call: Call, parameters: P) => unknown;
 
 /** A client of Nexus. It begins to connect at the end of the present turn, and stays connected until it is closed. */
@@ -146,6 +157,9 @@ export declare class Nexus {
   constructor(url: string, options?: NexusOptions);
 
   readonly state: StateName;
+
+  /** Whom the server took this client for when it connected last; null before that. */
+  readonly user: User | null;
 
   /** Counters, which only rise. */
   readonly stats: Readonly<Stats>;
@@ -280,6 +294,11 @@ export declare class Run<T = any> implements Promise<T> {
   private constructor();
   /** What the handler reports until the command ends, however it ends. One iteration takes each step. */
   readonly progress: AsyncIterable<Step>;
+  /**
+   * For a list of targets: the outcome of each agent as it ends, until the command ends, however it ends. One iteration takes
+   * each; the result has them all.
+   */
+  readonly outcomes: AsyncIterable<Outcome>;
   /** Ask the server to cancel the command; its end still comes, mostly as `CommandCancelled`. */
   cancel(): void;
   then: Promise<T>["then"];

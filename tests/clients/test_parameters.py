@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import pytest
 from nexus_client.errors import CommandFailed
 from nexus_client.parameters import Parameters
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from nexus_client import Call
 
 
 class Release(msgspec.Struct):
@@ -32,6 +38,23 @@ def nothing(call: object) -> None:
     """A handler that takes nothing."""
 
 
+def quick(call: Call, version: str) -> Fraction:
+    """A handler whose other types are there for the type checker only."""
+    raise NotImplementedError
+
+
+def hidden(call: Call, ratio: Fraction) -> None:
+    """A handler that needs a type which is not there when it runs."""
+
+
+class Methods:
+    def bound(self, call: Call, count: int) -> None:
+        """A handler that is a method."""
+
+    def __call__(self, call: Call, count: int) -> None:
+        """An object that is a handler."""
+
+
 @pytest.mark.parametrize(
     ("handler", "parameters", "expected"),
     [
@@ -41,6 +64,10 @@ def nothing(call: object) -> None:
         (anything, {"name": [1], "other": None}, {"name": [1], "other": None}),
         (nothing, {}, {}),
         (nothing, None, {}),
+        (quick, {"version": "1"}, {"version": "1"}),
+        (Methods().bound, {"count": 1}, {"count": 1}),
+        (Methods(), {"count": 1}, {"count": 1}),
+        (functools.partial(release), {"release": {"version": "1"}}, {"release": Release("1")}),
     ],
 )
 def test_right_ones(handler: Callable[..., Any], parameters: Any, expected: dict[str, Any]) -> None:
@@ -58,6 +85,7 @@ def test_right_ones(handler: Callable[..., Any], parameters: Any, expected: dict
         (deploy, [1], "parameters: expected an object"),
         (release, {"release": {"force": True}}, "parameter release: Object missing required field `version`"),
         (nothing, {"a": 1}, "unknown parameter a"),
+        (Methods(), {"count": "1"}, "parameter count: Expected `int`, got `str`"),
     ],
 )
 def test_wrong_ones(handler: Callable[..., Any], parameters: Any, reason: str) -> None:
@@ -73,3 +101,10 @@ def test_handlers_that_cannot_be_called() -> None:
     for handler in (without, positional):
         with pytest.raises(TypeError):
             Parameters(handler)
+
+
+def test_a_type_that_is_there_for_the_type_checker_only_is_named() -> None:
+    with pytest.raises(
+        TypeError, match=r"^ratio: its annotation 'Fraction' cannot be evaluated: name 'Fraction' is not defined"
+    ):
+        Parameters(hidden)

@@ -13,14 +13,16 @@ import pytest_twisted
 import treq
 from nexus_client import errors
 from nexus_client.core.effects import State
+from nexus_client.core.user import User
 from nexus_client.events import Event, Gap
 from nexus_client.spool import Spool
 from nexus_client.twisted import Call, Nexus, Subscription
 from twisted.application.service import MultiService
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
@@ -105,6 +107,22 @@ class Items(list[Event | Gap]):
 
     async def reach(self, length: int) -> None:
         await until(lambda: len(self) >= length, what=f"for {length} items: {self}")
+
+
+def test_a_wall_clock_that_is_set_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reactor's time is the wall clock's, that of the client is not."""
+    time = 1000.0
+    monkeypatch.setattr("nexus_client.twisted.service.monotonic", lambda: time)
+    wall = Clock()
+    nexus = Nexus(wall, "http://127.0.0.1:1")
+    failed: list[Failure] = []
+    nexus.publish("a.b", timeout=10).addErrback(failed.append)
+    wall.advance(3600)
+    wall.advance(3600)
+    assert not failed
+    time += 10
+    wall.pump([0, 10, 0])
+    assert [failure.type for failure in failed] == [errors.NotConnected]
 
 
 @pytest.fixture
@@ -266,11 +284,14 @@ async def test_commands_are_executed_by_handlers_of_any_kind(make: Make, logged:
     await until(lambda: agent.stats.connections == 1)
     found = await caller.call("plain", {"version": "1.2"}, target="agent-kinds", ttl=5)
     assert found == {"version": "1.2", "count": 1, "caller": "admin", "attempt": 1}
+    assert caller.user == User("admin", "admin")
     steps: list[Any] = []
     assert await caller.call("coroutine", progress=steps.append) == "done"
     assert steps == [{"percent": 40}, {"percent": 80}]
     assert await caller.call("late") == "late"
-    many = await caller.call("late", target=["agent-kinds", "nobody"])
+    outcomes: list[Any] = []
+    many = await caller.call("late", target=["agent-kinds", "nobody"], outcome=outcomes.append)
+    assert sorted(outcomes, key=lambda each: str(each["agentId"])) == many
     assert [(each["agentId"], each["status"]) for each in many] == [("agent-kinds", "success"), ("nobody", "error")]
     for command, parameters, reason in (
         ("plain", {"version": 5}, "parameter version: Expected `str`, got `int`"),

@@ -13,7 +13,7 @@ from nexus_client.core.core import Core
 from nexus_client.core.options import Options, Sample
 from nexus_client.events import Event
 
-STEP = {"at", "do", "receive", "receiveText", "expect", "deadline", "state", "positions", "returns", "raises", "why"}
+STEP = {"at", "do", "receive", "receiveText", "expect", "deadline", "state", "positions", "user", "returns", "raises", "why"}
 # Inputs and arguments whose name in transcripts is not that of the method.
 NAMES = {"tokenFailed": "token_failed"}
 ARGUMENTS = {"commandId": "command_id"}
@@ -52,6 +52,8 @@ def run(transcript: dict[str, Any]) -> None:
             assert same(deadline, step["deadline"]), f"{where}: deadline {deadline}"
         if "state" in step:
             assert core.state == step["state"], f"{where}: state {core.state}"
+        if "user" in step:
+            assert msgspec.to_builtins(core.user) == step["user"], f"{where}: user {core.user}"
         for stream, positions in step.get("positions", {}).items():
             assert core.positions(int(stream)) == positions, f"{where}: positions {core.positions(int(stream))}"
 
@@ -122,6 +124,8 @@ def plain(effect: effects.Effect) -> dict[str, Any]:
             return {"cancelInvocation": execution, "reason": reason}
         case effects.Progress(request, agent, data):
             return _given({"progress": request, "agent": agent}) | {"data": data}
+        case effects.Outcome(request, outcome):
+            return {"outcome": request, "of": outcome}
         case effects.Settle(request, result, error):
             return _given({"settle": request, "result": result, "error": plain_error(error)})
         case effects.Fetch(limit):

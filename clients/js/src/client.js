@@ -56,6 +56,7 @@ export class Nexus {
     invoke: (invocation) => this.#handlers.invoke(invocation),
     cancelInvocation: ({ execution, reason }) => this.#handlers.cancel(execution, reason),
     progress: ({ request, agent, data }) => this.#runs.get(request)?.report(agent, data),
+    outcome: ({ request, outcome }) => this.#runs.get(request)?.end(outcome),
     fetch: ({ limit }) => this.#telemetry.fetch(limit),
     stored: ({ ids }) => this.#telemetry.settle(ids, null),
     refused: ({ ids, error }) => this.#telemetry.settle(ids, error),
@@ -100,6 +101,10 @@ export class Nexus {
 
   get state() {
     return this.#core.state;
+  }
+
+  get user() {
+    return this.#core.user;
   }
 
   get stats() {

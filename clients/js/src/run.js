@@ -14,8 +14,9 @@ export class Run {
   #result;
   #settle;
   #steps = new Fifo();
+  #outcomes = new Fifo(); // one for each target at most
   #isOver = false;
-  #moved = () => {};
+  #waiting = []; // iterations
 
   /** `cancel` asks the server to cancel the command; so does the abortion of `signal`. */
   constructor(cancel, signal) {
@@ -35,7 +36,15 @@ export class Run {
 
   /** What the handler reports, as `{agent, data}`, until the command ends, however it ends. One iteration takes each step. */
   get progress() {
-    return this.#progress();
+    return this.#taken(this.#steps);
+  }
+
+  /**
+   * For a list of targets: the outcome of each agent as it ends, `{agentId, status, result or message, code}`, until the command
+   * ends, however it ends. One iteration takes each outcome; the result has them all.
+   */
+  get outcomes() {
+    return this.#taken(this.#outcomes);
   }
 
   then(fulfilled, rejected) {
@@ -54,12 +63,16 @@ export class Run {
     return "Run";
   }
 
-  async *#progress() {
+  async *#taken(items) {
     for (;;) {
-      while (this.#steps.length) yield this.#steps.shift();
+      while (items.length) yield items.shift();
       if (this.#isOver) return;
-      await new Promise((resolve) => (this.#moved = resolve));
+      await new Promise((resolve) => this.#waiting.push(resolve));
     }
+  }
+
+  #move() {
+    for (const resolve of this.#waiting.splice(0)) resolve();
   }
 
   // The client's side.
@@ -67,13 +80,18 @@ export class Run {
   report(agent, data) {
     if (this.#steps.length >= STEPS) this.#steps.shift();
     this.#steps.push({ agent, data });
-    this.#moved();
+    this.#move();
+  }
+
+  end(outcome) {
+    this.#outcomes.push(outcome);
+    this.#move();
   }
 
   settle(error, result) {
     this.#isOver = true;
     this.#release();
     this.#settle(error, result);
-    this.#moved();
+    this.#move();
   }
 }

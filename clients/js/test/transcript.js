@@ -5,7 +5,7 @@ import { RequestError, Unsent } from "../src/errors.js";
 import { Event } from "../src/events.js";
 import { Core } from "../src/core/core.js";
 
-const STEP = ["at", "do", "receive", "receiveText", "expect", "deadline", "state", "positions", "returns", "raises", "why"];
+const STEP = ["at", "do", "receive", "receiveText", "expect", "deadline", "state", "positions", "user", "returns", "raises", "why"];
 // Python's exceptions for wrong arguments.
 const RAISED = { ValueError: "TypeError" };
 
@@ -32,6 +32,7 @@ export function run(transcript) {
     const deadline = core.deadline();
     if ("deadline" in step) assert.ok(isSame(deadline, step.deadline), `${where}: deadline ${deadline}`);
     if ("state" in step) assert.equal(core.state, step.state, where);
+    if ("user" in step) assert.deepEqual(core.user, step.user, where);
     for (const [stream, positions] of Object.entries(step.positions ?? {})) {
       assert.deepEqual(core.positions(Number(stream)), positions, where);
     }
@@ -88,6 +89,8 @@ function plain({ effect, ...members }) {
       return { cancelInvocation: members.execution, reason: members.reason };
     case "progress":
       return { progress: members.request, ...given({ agent: members.agent }), data: members.data };
+    case "outcome":
+      return { outcome: members.request, of: members.outcome };
     case "settle":
       return { settle: members.request, ...given({ result: members.result, error: plainError(members.error) }) };
     case "fetch":

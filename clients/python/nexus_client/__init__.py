@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nexus_client.aio.telemetry import Recorded
     from nexus_client.core.effects import State
     from nexus_client.core.stats import Stats
+    from nexus_client.core.user import User
     from nexus_client.errors import (
         CommandCancelled,
         CommandError,
@@ -56,6 +57,7 @@ else:
         "Recorded": "aio.telemetry",
         "State": "core.effects",
         "Stats": "core.stats",
+        "User": "core.user",
         "Event": "events",
         "Gap": "events",
         "Spool": "spool",
@@ -104,4 +106,5 @@ __all__ = [
     "Unauthorized",
     "Unreachable",
     "Unsent",
+    "User",
 ]

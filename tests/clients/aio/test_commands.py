@@ -14,7 +14,7 @@ import nexus_client
 import pytest
 from nexus_client import Call, Step
 
-from tests.clients.aio.world import Make, data, take
+from tests.clients.aio.world import AGENT, Make, data, take
 from tests.clients.looped import looped, until, within
 from tests.e2e.server import NexusServer
 
@@ -80,6 +80,42 @@ async def test_commands_are_executed_by_coroutines_and_plain_functions(make: Mak
         with pytest.raises(nexus_client.CommandError) as unknown:
             await within(caller.call("plain"))
         assert unknown.value.code == "no_such_command"
+
+
+@looped
+async def test_the_outcome_of_each_of_several_agents_comes_as_it_ends(make: Make) -> None:
+    released = asyncio.Event()
+    async with make(agent="agent-quick") as quick, make(agent="agent-slow") as slow, make() as caller:
+
+        @quick.command("go")
+        async def go(call: Call) -> int:
+            return 1
+
+        @slow.command("go")
+        async def wait(call: Call) -> None:
+            await released.wait()
+            raise nexus_client.CommandFailed("too late")
+
+        await within(quick.connected())
+        await within(slow.connected())
+        run = caller.call("go", target=["agent-quick", "agent-slow"], ttl=5)
+        outcomes = aiter(run.outcomes)
+        assert await within(anext(outcomes)) == {"agentId": "agent-quick", "status": "success", "result": 1}
+        assert not run.done()
+        released.set()
+        late = await within(anext(outcomes))
+        assert (late["agentId"], late["status"], late["code"]) == ("agent-slow", "error", "failed")
+        assert [each async for each in outcomes] == []
+        assert (await within(run))[1] == late
+
+
+@looped
+async def test_it_knows_whom_the_server_takes_it_for(make: Make) -> None:
+    nexus = make(token=AGENT)
+    assert nexus.user is None
+    async with nexus:
+        await within(nexus.connected())
+        assert nexus.user == nexus_client.User("a-1", "agent")
 
 
 @looped

@@ -43,11 +43,14 @@ def publish(kind: str, count: int) -> list[str]:
 def test_the_status_tells_version_readiness_and_whether_the_token_is_taken(server: NexusServer) -> None:
     record = json.loads(run("status", "--json").stdout)
     assert (record["ready"], record["access"], record["url"], record["from"]) == (True, "accepted", server.http, "NEXUS_URL")
+    assert (record["subject"], record["role"]) == ("admin", "admin")
     assert record["version"] == "0.1.0"
     assert record["counts"].keys() >= {"connections", "events_published_total"}
     refused = json.loads(run("status", "--json", "--token", "wrong", status=1).stdout)
     assert (refused["ready"], refused["access"], refused["version"]) == (True, "refused", "0.1.0")
     assert "counts" not in refused
+    assert "subject" not in refused
+    assert "token is accepted, for admin with the role admin\n" in run("status").stdout
     assert "token is refused" in run("status", "--token", "wrong", status=1).stdout
 
 

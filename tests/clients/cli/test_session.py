@@ -172,12 +172,28 @@ def test_a_shell_is_an_agent(program: Program, server: NexusServer) -> None:
     both = program("command", "greet", "who=y", "--target", "shell-1", "--target", "shell-2", "--json", status=1).records()
     results = [each for each in both if each["type"] == "command_result"]
     assert [(each["agentId"], each["status"], each.get("code")) for each in results] == [
+        ("shell-2", "error", "agent_offline"),  # who is away has ended already
         ("shell-1", "success", None),
-        ("shell-2", "error", "agent_offline"),
     ]
     assert len([each for each in agent.records() if each["type"] == "started"]) == len(started) + 1
     agent.interrupt()
     assert agent.ended() == 130
+
+
+def test_each_of_several_agents_has_a_line_as_it_ends(program: Program, server: NexusServer, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    probe = 'test -n "$NEXUS_PARAM_PROBE" && exit; '
+    serving(program, server, "step", f"{probe}echo 1", "--agent", "step-1")
+    slow = program.start(
+        *("serve-command", "step", "--agent", "step-2", "--json", "--"),
+        *("sh", "-c", f"until test -e {gate}; do sleep 0.1; done; echo no >&2; exit 1"),
+    )
+    slow.until(lambda: "serving" in slow.err, "its start")
+    both = program.start("command", "step", "--target", "step-1", "--target", "step-2", "--ttl", "20")
+    both.until(lambda: both.out == "step-1  success  1\n", "the first outcome")
+    gate.touch()
+    assert both.ended() == 1
+    assert both.out == "step-1  success  1\nstep-2  error  failed: Command execution failed: no\n"
 
 
 def test_a_program_that_fails_fails_the_command_with_its_last_words(program: Program, server: NexusServer) -> None:

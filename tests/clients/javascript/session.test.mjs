@@ -77,6 +77,19 @@ test("commands: results, progress, failures, cancellation", async () => {
   assert.deepEqual(await call("bare"), {});
   const several = await nexus.call("bare", { target: ["a-1", "a-9"], parameters: { n: 1 } });
   assert.deepEqual(several.map(({ agentId, status }) => [agentId, status]), [["a-1", "success"], ["a-9", "error"]]);
+  assert.deepEqual(nexus.user, { subject: "admin", role: "admin" });
+
+  let release;
+  nexus.command("gate", () => new Promise((resolve) => (release = resolve)));
+  const gated = nexus.call("gate", { target: ["a-1", "a-9"] });
+  const outcomes = gated.outcomes[Symbol.asyncIterator]();
+  const { value: first } = await outcomes.next();
+  assert.deepEqual([first.agentId, first.code], ["a-9", "agent_offline"]);
+  while (!release) await new Promise(setImmediate);
+  release("open");
+  assert.deepEqual((await outcomes.next()).value, { agentId: "a-1", status: "success", result: "open" });
+  assert.equal((await outcomes.next()).done, true);
+  assert.deepEqual((await gated)[1], first);
 
   const failed = await failure(call("fail"));
   assert.equal(failed.name, "CommandError");

@@ -9,6 +9,7 @@ import { Garbage, decode, number, parseTime, seconds } from "./messages.js";
 import { DELAY, Retry } from "./retry.js";
 import { earliest } from "./times.js";
 import { Tokens } from "./tokens.js";
+import { userOf } from "./user.js";
 import { NO_NEXUS, TOKEN_CLOSES, TOO_MANY_ERRORS, fatal } from "./verdicts.js";
 
 const LATE = 5; // seconds: a timer that is later shows that the machine slept
@@ -28,6 +29,7 @@ export class Connection {
   #liveness = new Liveness();
   state = "idle";
   stopped = null;
+  user = null;
 
   constructor(link, parts, stats, renewable, random) {
     this.#link = link;
@@ -249,7 +251,7 @@ export class Connection {
     this.#close(now, attempt, code, text);
   }
 
-  #greeted(now, attempt, { timestamp, limits, reconnect, heartbeat }) {
+  #greeted(now, attempt, { timestamp, limits, reconnect, heartbeat, user }) {
     const link = this.#link;
     link.clock = parseTime(timestamp) - now;
     link.limit = Math.floor(number(limits, "message", MESSAGE));
@@ -259,6 +261,7 @@ export class Connection {
     attempt.turn(Phase.CONNECTED, null);
     attempt.connectedAt = now;
     this.#tokens.accepted();
+    this.user = userOf(user);
     this.#stats.connections++;
     this.#turn("connected");
     link.up = true;

@@ -52,6 +52,11 @@ export class Core {
     return this.#connection.state;
   }
 
+  /** Whom the server took this client for when it connected last; null before that, or if the server did not tell. */
+  get user() {
+    return this.#connection.user;
+  }
+
   // The client's life.
 
   /** Begin to connect, and stay connected. Has an effect once. */

@@ -59,6 +59,12 @@ export const cancelInvocation = (execution, reason) => ({ effect: "cancelInvocat
 export const progress = (request, agent, data) => ({ effect: "progress", request, agent, data });
 
 /**
+ * One of several agents has ended a command that this client has called; told once for each, before `settle`. `outcome` is as
+ * in the result of `settle`.
+ */
+export const outcome = (request, outcome) => ({ effect: "outcome", request, outcome });
+
+/**
  * A request has ended: with `result` if `error` is null. The result of `publish` is the position or null, that of `call` what
  * the handler returned; for a list of targets the list of `{agentId, status, result or message, code}`.
  */

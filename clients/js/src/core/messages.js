@@ -17,7 +17,9 @@ const id = [orNull(either(isNumber, isText)), null];
 const position = [orNull(isText), null];
 const agentId = [orNull(isText), null];
 const data = [isAny, null];
-const reason = [isText, ""];
+const text = [isText, ""];
+const reason = text;
+const code = [either(Number.isInteger, isText), ""];
 const needed = [isText];
 
 // The members that each message has: how each is tested, and its default; without a default the message must have it.
@@ -25,6 +27,7 @@ const MEMBERS = {
   connected: {
     timestamp: needed,
     heartbeat: [isObject, {}],
+    user: [isAny, null],
     limits: [isObject, {}],
     reconnect: [orNull(either(isFlag, isObject)), null],
   },
@@ -51,11 +54,11 @@ const MEMBERS = {
   published: { id, position },
   telemetry_ack: { id },
   command_progress: { id, agentId, data },
-  command_result: { id, agentId, data },
-  error: { id, code: [either(Number.isInteger, isText), ""], message: [isText, ""], retryable: [isFlag, false] },
+  command_result: { id, agentId, data, status: [isText, "success"], code, message: text },
+  error: { id, code, message: text, retryable: [isFlag, false] },
   broadcast: { data },
   disconnect: {
-    code: [either(Number.isInteger, isText), ""],
+    code,
     reason,
     reconnect: [orNull(either(isFlag, isObject)), null],
     delay: [orNull(isNumber), null],

@@ -10,7 +10,7 @@ import {
   RequestError,
   Timeout,
 } from "../errors.js";
-import { progress, settle } from "./effects.js";
+import { outcome, progress, settle } from "./effects.js";
 import { encode, numbered } from "./messages.js";
 import { Agenda } from "./times.js";
 
@@ -21,9 +21,11 @@ const COMMAND_ERRORS = new Map([
 
 /**
  * A request that waits. `sent`: the server may have received it. `due`: when to send it again on this connection. `commandId`
- * is null for an event. `listed`: the command has a list of targets. `cancelled`: the application wants no result.
+ * is null for an event. `listed`: the command has a list of targets. `ended`: those of them whose outcome was told.
+ * `cancelled`: the application wants no result.
  */
 class Request {
+  ended = new Set();
   sent = false;
   cancelled = false;
   due = null;
@@ -36,6 +38,12 @@ class Request {
     this.commandId = commandId;
     this.listed = listed;
   }
+}
+
+/** Return what became of a command at one of several agents, in the form of the list of all. */
+function outcomeOf({ agentId, status, data, message, code }) {
+  if (status === "success") return { agentId, status, result: data?.result ?? null };
+  return { agentId, status, message, code };
 }
 
 /** All requests that wait, each until it is settled, once. */
@@ -170,9 +178,29 @@ export class Requests {
     } else if (message.type === "error") {
       const Kind = COMMAND_ERRORS.get(message.code) ?? CommandError;
       this.#settle(request, new Kind(String(message.code), message.message, message.retryable));
-    } else if (message.type === "command_result" && !(request.listed && message.agentId !== null)) {
-      this.#settle(request, null, message.data?.[request.listed ? "results" : "result"] ?? null);
+    } else if (message.type === "command_result") {
+      this.#resulted(request, message);
     }
+  }
+
+  #resulted(request, message) {
+    if (!request.listed) {
+      this.#settle(request, null, message.data?.result ?? null);
+    } else if (message.agentId !== null) {
+      this.#ended(request, outcomeOf(message));
+    } else {
+      const results = message.data?.results ?? null;
+      for (const told of Array.isArray(results) ? results : []) this.#ended(request, told);
+      this.#settle(request, null, results);
+    }
+  }
+
+  /** Tell the outcome of one agent, unless that was told before. */
+  #ended(request, told) {
+    const agent = told?.agentId;
+    if (typeof agent !== "string" || request.ended.has(agent)) return;
+    request.ended.add(agent);
+    this.#link.emit(outcome(request.number, told));
   }
 
   #expire(request) {

@@ -26,6 +26,7 @@ from nexus_client.core.core import Core
 from nexus_client.core.options import Options, Sample
 from nexus_client.core.queue import LIMIT
 from nexus_client.core.stats import Stats
+from nexus_client.core.user import User
 from nexus_client.errors import NexusError, Stopped
 from nexus_client.samples import make_sample
 from nexus_client.spool import Spool
@@ -103,6 +104,7 @@ class Nexus:
             effects.Invoke: self._handlers.invoke,
             effects.CancelInvocation: lambda effect: self._handlers.cancel(effect.execution),
             effects.Progress: self._report,
+            effects.Outcome: lambda effect: self._requests[effect.request].end(effect.outcome),
             effects.Fetch: lambda effect: self._telemetry.fetch(effect.limit),
             effects.Stored: lambda effect: self._telemetry.settle(effect.ids, None),
             effects.Refused: lambda effect: self._telemetry.settle(effect.ids, effect.error),
@@ -170,6 +172,11 @@ class Nexus:
     def state(self) -> str:
         """`idle`, `connecting`, `connected`, `waiting` or `closed`."""
         return self._core.state
+
+    @property
+    def user(self) -> User | None:
+        """The `subject` and `role` that the server gave this client when it connected last; None before that."""
+        return self._core.user
 
     @property
     def stats(self) -> Stats:

@@ -14,6 +14,7 @@ from nexus_client.core.parts import Parts
 from nexus_client.core.retry import DELAY, Retry
 from nexus_client.core.stats import Stats
 from nexus_client.core.tokens import Tokens
+from nexus_client.core.user import User, user_of
 from nexus_client.core.verdicts import NO_NEXUS, TOKEN_CLOSES, TOO_MANY_ERRORS, fatal
 from nexus_client.errors import Forbidden, Stopped, Unauthorized, Unreachable
 
@@ -30,6 +31,7 @@ class Connection:
         self._stats = stats
         self.state = "idle"
         self.stopped: Stopped | None = None
+        self.user: User | None = None
         self._attempt: Attempt | None = None
         self._retry_at: float | None = None
         self._hold = 0.0  # not to retry before, whatever happens
@@ -251,6 +253,7 @@ class Connection:
         attempt.turn(Phase.CONNECTED, None)
         attempt.connected_at = now
         self._tokens.accepted()
+        self.user = user_of(message.user)
         self._stats.connections += 1
         self._turn("connected")
         link.up = True

@@ -13,6 +13,7 @@ from nexus_client.core.matching import check_name
 from nexus_client.core.options import Options, Sample
 from nexus_client.core.parts import Parts
 from nexus_client.core.stats import Stats
+from nexus_client.core.user import User
 
 GRACE: Final = 30.0  # seconds beside a command's own times until its caller gives up
 
@@ -48,6 +49,11 @@ class Core:
     def state(self) -> str:
         """`idle` (not started), `connecting`, `connected`, `waiting` or `closed`."""
         return self._connection.state
+
+    @property
+    def user(self) -> User | None:
+        """Whom the server took this client for when it connected last; None before that, or if the server did not tell."""
+        return self._connection.user
 
     # The client's life.
 

@@ -114,6 +114,16 @@ class Progress(Effect, frozen=True):
     data: Any
 
 
+class Outcome(Effect, frozen=True):
+    """One of several agents has ended a command that this client has called; told once for each, before `Settle`.
+
+    `outcome` is as in the result of `Settle`.
+    """
+
+    request: int
+    outcome: dict[str, Any]
+
+
 class Settle(Effect, frozen=True):
     """A request has ended: with `result` if `error` is None.
 

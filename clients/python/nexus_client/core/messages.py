@@ -33,6 +33,7 @@ class Message(msgspec.Struct):
     deadline: str = ""
     timestamp: str = ""
     heartbeat: dict[str, Any] = {}
+    user: Any = None
     limits: dict[str, Any] = {}
     reconnect: bool | dict[str, Any] | None = None
     delay: float | None = None
@@ -45,7 +46,7 @@ class Message(msgspec.Struct):
 
 # The members of each message: first those without which it has no meaning.
 _MEMBERS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
-    "connected": (("timestamp",), ("heartbeat", "limits", "reconnect")),
+    "connected": (("timestamp",), ("heartbeat", "limits", "reconnect", "user")),
     "event": (("eventType",), ("data", "position")),
     "continuity": (("eventType",), ("position", "recovered")),
     "command": (("commandId", "command", "deadline"), ("parameters", "caller", "agentId", "attempt")),
@@ -57,7 +58,7 @@ _MEMBERS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "published": ((), ("id", "position")),
     "telemetry_ack": ((), ("id",)),
     "command_progress": ((), ("id", "agentId", "data")),
-    "command_result": ((), ("id", "agentId", "data")),
+    "command_result": ((), ("id", "agentId", "data", "status", "code", "message")),
     "error": ((), ("id", "code", "message", "retryable")),
     "broadcast": ((), ("data",)),
     "disconnect": ((), ("code", "reason", "reconnect", "delay")),

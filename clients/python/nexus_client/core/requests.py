@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
+from typing import Any
 
-from nexus_client.core.effects import Progress, Settle
+from nexus_client.core.effects import Outcome, Progress, Settle
 from nexus_client.core.link import Link
 from nexus_client.core.messages import Message, encode, numbered
 from nexus_client.errors import (
@@ -26,11 +27,11 @@ _COMMAND_ERRORS = {"cancelled": CommandCancelled, "timeout": CommandTimeout}
 class Request:
     """A request that waits. `sent`: the server may have received it. `due`: when to send it again on this connection.
 
-    `command_id` is None for an event. `listed`: the command has a list of targets. `cancelled`: the application wants no
-    result.
+    `command_id` is None for an event. `listed`: the command has a list of targets. `ended`: those of them whose
+    outcome was told. `cancelled`: the application wants no result.
     """
 
-    __slots__ = ("cancelled", "command_id", "deadline", "due", "failures", "listed", "number", "sent", "text")
+    __slots__ = ("cancelled", "command_id", "deadline", "due", "ended", "failures", "listed", "number", "sent", "text")
 
     def __init__(self, number: int, text: str, deadline: float, command_id: str | None = None, listed: bool = False) -> None:
         self.number = number
@@ -38,6 +39,7 @@ class Request:
         self.deadline = deadline
         self.command_id = command_id
         self.listed = listed
+        self.ended: set[str] = set()
         self.sent = False
         self.cancelled = False
         self.due: float | None = None
@@ -168,9 +170,24 @@ class Requests:
         elif message.type == "error":
             error = _COMMAND_ERRORS.get(str(message.code), CommandError)
             self._settle(request, error(str(message.code), message.message, message.retryable))
-        elif message.type == "command_result" and not (request.listed and message.agentId is not None):
+        elif message.type == "command_result":
             data = message.data if isinstance(message.data, dict) else {}
-            self._settle(request, None, data.get("results" if request.listed else "result"))
+            if not request.listed:
+                self._settle(request, None, data.get("result"))
+            elif message.agentId is not None:
+                self._ended(request, _outcome(message.agentId, message, data))
+            else:
+                results = data.get("results")
+                for outcome in results if isinstance(results, list) else ():
+                    self._ended(request, outcome)
+                self._settle(request, None, results)
+
+    def _ended(self, request: Request, outcome: Any) -> None:
+        """Tell the outcome of one agent, unless that was told before."""
+        agent = outcome.get("agentId") if isinstance(outcome, dict) else None
+        if isinstance(agent, str) and agent not in request.ended:
+            request.ended.add(agent)
+            self._link.emit(Outcome(request.number, outcome))
 
     def _expire(self, request: Request) -> None:
         if request.command_id is None and not request.sent:
@@ -182,3 +199,10 @@ class Requests:
         self._pending.pop(request.number, None)
         self._link.settled(request.number)
         self._link.emit(Settle(request.number, result, error))
+
+
+def _outcome(agent: str, message: Message, data: dict[str, Any]) -> dict[str, Any]:
+    """Return what became of a command at one of several agents, in the form of the list of all."""
+    if message.status == "success":
+        return {"agentId": agent, "status": "success", "result": data.get("result")}
+    return {"agentId": agent, "status": message.status, "message": message.message, "code": message.code}

@@ -19,14 +19,23 @@ Token = str | Callable[[], "str | Deferred[str] | Awaitable[str]"] | None
 
 
 class Attempt:
-    """Attempt `number` of the core. `after` is called after each report, for what the core wants then."""
+    """Attempt `number` of the core. `now` gives the core's time, `after` is called after each report."""
 
     def __init__(
-        self, number: int, core: Core, reactor: Any, address: Address, token: Token, tls: Any, after: Callable[[], None]
+        self,
+        number: int,
+        core: Core,
+        reactor: Any,
+        now: Callable[[], float],
+        address: Address,
+        token: Token,
+        tls: Any,
+        after: Callable[[], None],
     ) -> None:
         self._number = number
         self._core = core
         self._reactor = reactor
+        self._now = now
         self._address = address
         self._token = token
         self._tls = tls
@@ -66,7 +75,7 @@ class Attempt:
             self.lost(1006, "given up")
         else:
             # The text of an exception may hold what it was about.
-            self._core.token_failed(self._now, self._number, failure.type.__name__ if failure.type else "failure")
+            self._core.token_failed(self._now(), self._number, failure.type.__name__ if failure.type else "failure")
             self._after()
 
     def _connect(self, token: str | None) -> Deferred[Any] | None:
@@ -74,7 +83,7 @@ class Attempt:
         if self._dropped:
             self.lost(1006, "given up")
             return None
-        if token is not None and not self._core.token(self._now, self._number, token):
+        if token is not None and not self._core.token(self._now(), self._number, token):
             self._after()
             return None
         endpoint: Any = HostnameEndpoint(self._reactor, self._address.host, self._address.port)
@@ -100,26 +109,22 @@ class Attempt:
 
     # What the socket reports.
 
-    @property
-    def _now(self) -> float:
-        return float(self._reactor.seconds())
-
     def opened(self) -> None:
-        self._core.opened(self._now, self._number)
+        self._core.opened(self._now(), self._number)
         self._after()
 
     def received(self, text: bytes) -> None:
-        self._core.received(self._now, self._number, text)
+        self._core.received(self._now(), self._number, text)
         self._after()
 
     def binary(self) -> None:
-        self._core.binary(self._now, self._number)
+        self._core.binary(self._now(), self._number)
         self._after()
 
     def lost(self, code: int, reason: str) -> None:
-        self._core.lost(self._now, self._number, code, reason)
+        self._core.lost(self._now(), self._number, code, reason)
         self._after()
 
     def refused(self, status: int | None, retry_after: float | None, detail: str, certificate: bool) -> None:
-        self._core.refused(self._now, self._number, status, retry_after, detail, certificate)
+        self._core.refused(self._now(), self._number, status, retry_after, detail, certificate)
         self._after()

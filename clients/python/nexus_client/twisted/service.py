@@ -6,7 +6,8 @@ import random
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from time import monotonic
+from typing import Any, Final, NamedTuple, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -19,6 +20,7 @@ from nexus_client.core.core import Core
 from nexus_client.core.options import Options
 from nexus_client.core.queue import LIMIT
 from nexus_client.core.stats import Stats
+from nexus_client.core.user import User
 from nexus_client.errors import Stopped
 from nexus_client.samples import make_sample
 from nexus_client.spool import Spool
@@ -29,6 +31,16 @@ from nexus_client.twisted.subscription import Consumer, Subscription
 from nexus_client.twisted.telemetry import Recorded, Telemetry
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+GLANCE: Final = 5.0  # seconds between looks at the wall clock, at most
+
+
+class _Waiting(NamedTuple):
+    """Who waits for a request."""
+
+    result: Deferred[Any]
+    progress: Callable[[Any], Any] | None
+    outcome: Callable[[dict[str, Any]], Any] | None
 
 
 class Nexus(Service):
@@ -70,7 +82,7 @@ class Nexus(Service):
         self._core = Core(options, random.random, lambda: str(uuid.uuid4()))
         self._attempt: Attempt | None = None
         self._subscriptions: dict[int, Subscription] = {}
-        self._requests: dict[int, tuple[Deferred[Any], Callable[[Any], Any] | None]] = {}
+        self._requests: dict[int, _Waiting] = {}
         self._handlers = Handlers(self._succeeded, self._failed, self._progressed, self._now)
         self._telemetry = Telemetry(Spool() if spool is None else spool, reactor, self._spooled, self._batch)
         self._states: list[Callable[[effects.State], Any]] = []
@@ -80,6 +92,7 @@ class Nexus(Service):
         self._timer: Any = None
         self._rearming: Any = None
         self._working = False
+        self._offset: float = reactor.seconds() - self._now()  # of the wall clock
 
     # The service.
 
@@ -124,6 +137,11 @@ class Nexus(Service):
     def state(self) -> str:
         """`idle`, `connecting`, `connected`, `waiting` or `closed`."""
         return self._core.state
+
+    @property
+    def user(self) -> User | None:
+        """The `subject` and `role` that the server gave this client when it connected last; None before that."""
+        return self._core.user
 
     @property
     def stats(self) -> Stats:
@@ -171,7 +189,7 @@ class Nexus(Service):
 
         Fails with `NotConnected`, `ConnectionLost`, `Timeout` (see their `maybe_sent`) or `RequestError`.
         """
-        return self._request(lambda: self._core.publish(self._now(), type, data, timeout), None)
+        return self._request(lambda: self._core.publish(self._now(), type, data, timeout))
 
     # Commands.
 
@@ -186,17 +204,19 @@ class Nexus(Service):
         retries: int = 0,
         command_id: str | None = None,
         progress: Callable[[Any], Any] | None = None,
+        outcome: Callable[[dict[str, Any]], Any] | None = None,
     ) -> Deferred[Any]:
         """Call a command and return a Deferred of its result; for a list of targets, of the list of their outcomes.
 
-        Cancelling the Deferred cancels the command. `progress` is called with what the handler reports. Fails with
-        `CommandError` and `Timeout`.
+        Cancelling the Deferred cancels the command. `progress` is called with what the handler reports, `outcome` for a list of
+        targets with `{agentId, status, result or message, code}` of each agent as it ends. Fails with `CommandError` and
+        `Timeout`.
         """
 
         def request() -> int:
             return self._core.call(self._now(), command, parameters, target, timeout, ttl, retries, command_id)
 
-        return self._request(request, progress)
+        return self._request(request, progress, outcome)
 
     def command(self, name: str) -> Callable[[F], F]:
         """Return a decorator: the function executes this command from now on.
@@ -236,7 +256,8 @@ class Nexus(Service):
     # What the core wants.
 
     def _now(self) -> float:
-        return float(self._reactor.seconds())
+        """Return the core's time. The reactor's is that of the wall clock, which may be set."""
+        return monotonic()
 
     def _start(self) -> None:
         self._core.start(self._now())
@@ -264,11 +285,18 @@ class Nexus(Service):
     def _rearm(self) -> None:
         self._rearming = None
         deadline = self._core.deadline()
+        waits = [] if deadline is None else [max(0.0, deadline - self._now())]
+        if self._core.state not in ("idle", "closed"):
+            waits.append(GLANCE)
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        self._timer = None if deadline is None else self._reactor.callLater(max(0.0, deadline - self._now()), self._tick)
+        self._timer = self._reactor.callLater(min(waits), self._tick) if waits else None
 
     def _tick(self) -> None:
+        offset = self._reactor.seconds() - self._now()
+        if abs(offset - self._offset) > GLANCE:  # the machine slept, while the core's clock stood still
+            self._core.woke(self._now())
+        self._offset = offset
         self._core.tick(self._now())
         self._work()
 
@@ -281,15 +309,17 @@ class Nexus(Service):
                 if self._attempt is not None:
                     self._attempt.send(text)
             case effects.Settle(request, result, error):
-                waiting, _ = self._requests.pop(request, (None, None))
+                waiting = self._requests.pop(request, None)
                 if waiting is None:
                     return  # its Deferred was cancelled
                 if error is None:
-                    waiting.callback(result)
+                    waiting.result.callback(result)
                 else:
-                    waiting.errback(Failure(error))
+                    waiting.result.errback(Failure(error))
             case effects.Connect(attempt):
-                self._attempt = Attempt(attempt, self._core, self._reactor, self._address, self._token, self._tls, self._work)
+                self._attempt = Attempt(
+                    attempt, self._core, self._reactor, self._now, self._address, self._token, self._tls, self._work
+                )
                 self._attempt.begin()
             case effects.Close(code, reason) if self._attempt is not None:
                 self._attempt.close(code, reason)
@@ -308,9 +338,11 @@ class Nexus(Service):
             case effects.CancelInvocation(execution):
                 self._handlers.cancel(execution)
             case effects.Progress(request, _, data):
-                _, progress = self._requests.get(request, (None, None))
-                if progress is not None:
-                    self._tell(progress, data)
+                if request in self._requests:
+                    self._tell(self._requests[request].progress, data)
+            case effects.Outcome(request, outcome):
+                if request in self._requests:
+                    self._tell(self._requests[request].outcome, outcome)
             case effects.Fetch(limit):
                 self._telemetry.fetch(limit)
             case effects.Stored(ids):
@@ -344,10 +376,16 @@ class Nexus(Service):
         for callback in self._states:
             self._tell(callback, state)
 
-    def _tell(self, callback: Callable[[Any], Any], what: Any) -> None:
-        deferred(callback, what).addErrback(lambda failure: self._log.failure("a callback failed", failure))
+    def _tell(self, callback: Callable[[Any], Any] | None, what: Any) -> None:
+        if callback is not None:
+            deferred(callback, what).addErrback(lambda failure: self._log.failure("a callback failed", failure))
 
-    def _request(self, begin: Callable[[], int], progress: Callable[[Any], Any] | None) -> Deferred[Any]:
+    def _request(
+        self,
+        begin: Callable[[], int],
+        progress: Callable[[Any], Any] | None = None,
+        outcome: Callable[[dict[str, Any]], Any] | None = None,
+    ) -> Deferred[Any]:
         number = begin()
 
         def cancel(_: Deferred[Any]) -> None:
@@ -356,10 +394,10 @@ class Nexus(Service):
             self._core.cancel(self._now(), number)
             self._work()
 
-        waiting: Deferred[Any] = Deferred(cancel)
-        self._requests[number] = waiting, progress
+        result: Deferred[Any] = Deferred(cancel)
+        self._requests[number] = _Waiting(result, progress, outcome)
         self._work()
-        return waiting
+        return result
 
     # What handlers and the spool report.
 

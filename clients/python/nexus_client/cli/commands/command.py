@@ -14,8 +14,6 @@ from nexus_client.cli.registry import examples
 from nexus_client.cli.words import compact
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from nexus_client import Run
 
 LAST_WORD: Final = 5.0  # s that a cancelled command has to say how it ended
@@ -58,8 +56,8 @@ def command(
 ) -> None:
     """Send a command and show its progress and result.
 
-    The result goes to standard output, progress to standard error. Ctrl-C cancels the command. Exit status 1 if it fails, on
-    any of several targets.
+    The result goes to standard output, progress to standard error. Of several targets each has a line, as it ends. Ctrl-C
+    cancels the command. Exit status 1 if it fails, on any of several targets.
     """
     given = parsing.data(parameters, "parameters") if parameters else {}
     to: str | list[str] | None = None if not target else target[0] if len(target) == 1 else list(dict.fromkeys(target))
@@ -79,25 +77,43 @@ async def _call(app: App, name: str, parameters: Any, target: str | list[str] | 
 
     async with connected(app) as nexus:
         call = nexus.call(name, parameters, target=target, **options)
-        outcome = asyncio.create_task(_outcome(app, call))
+        outcome = asyncio.create_task(_outcome(app, call, options["command_id"]))
         try:
             result = await asyncio.shield(outcome)
         except asyncio.CancelledError:
             call.cancel()
             await _cancelled(app, outcome)
             raise
-    return _show(app, name, options["command_id"], result, isinstance(target, list))
+    if isinstance(target, list):
+        return all(each["status"] == "success" for each in result)
+    record = {"type": "command_result", "commandId": options["command_id"], "command": name, "status": "success"}
+    app.output.record(record | {"result": result}, (result if isinstance(result, str) else compact(result), ""))
+    return True
 
 
-async def _outcome(app: App, call: Run) -> Any:
-    """Show the progress of a call. Return its result."""
+async def _outcome(app: App, call: Run, command_id: str) -> Any:
+    """Show the progress of a call, and how each of several agents ended. Return its result."""
+    await asyncio.gather(_progress(app, call), _ends(app, call, command_id))
+    return await call
+
+
+async def _ends(app: App, call: Run, command_id: str) -> None:
+    async for each in call.outcomes:
+        record = {"type": "command_result", "commandId": command_id, **each}
+        if each["status"] == "success":
+            words, style = compact(each["result"]), ""
+        else:
+            words, style = f"{each['code']}: {each['message']}", "red"
+        app.output.record(record, (f"{each['agentId']}  ", ""), (f"{each['status']}  ", style or "green"), (words, style))
+
+
+async def _progress(app: App, call: Run) -> None:
     async for step in call.progress:
         record = {"type": "command_progress", "agentId": step.agent, "data": step.data}
         if app.output.json:
             app.output.record({name: value for name, value in record.items() if value is not None})
         else:
             app.output.note(f"{step.agent or 'server'}  {compact(step.data)}")
-    return await call
 
 
 async def _cancelled(app: App, outcome: asyncio.Task[Any]) -> None:
@@ -114,14 +130,3 @@ async def _cancelled(app: App, outcome: asyncio.Task[Any]) -> None:
         app.output.note("no answer to the cancellation; it may still run", "red", type="command_result", status="unknown")
     else:
         app.output.note("not cancelled: it had succeeded", "yellow", type="command_result", status="success")
-
-
-def _show(app: App, name: str, command_id: str, result: Any, several: bool) -> bool:
-    """Show a result, or those of several agents. Return whether all have succeeded."""
-    if several:
-        rows: list[Mapping[str, Any]] = [{"type": "command_result", "commandId": command_id, **each} for each in result]
-        app.output.table(("agentId", "status", "result", "code", "message"), rows)
-        return all(each["status"] == "success" for each in result)
-    record = {"type": "command_result", "commandId": command_id, "command": name, "status": "success", "result": result}
-    app.output.record(record, (result if isinstance(result, str) else compact(result), ""))
-    return True

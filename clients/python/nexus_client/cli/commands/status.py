@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from nexus_client.cli import http, requests
 from nexus_client.cli.app import App, with_curl, with_server
+from nexus_client.cli.failures import Failure
 from nexus_client.cli.reaching import refused
 from nexus_client.cli.registry import examples
 from nexus_client.cli.target import Target
+
+if TYPE_CHECKING:
+    from nexus_client import User
 
 READY: Final = "/health/ready"
 HISTORY: Final = "/api/v1/history"  # asked without an event type: refused for the token, or for that
@@ -36,7 +40,7 @@ _COUNTS: Final = (
 @with_server
 @click.pass_context
 def command(context: click.Context, app: App, curl: bool) -> None:
-    """Tell whether the server is there and ready, its version, and whether it takes the token.
+    """Tell whether the server is there and ready, its version, whether it takes the token, and for whom.
 
     Exit status 1 if it is not ready or does not take the token. Counts are shown to roles that may read /metrics.
     """
@@ -56,6 +60,8 @@ def command(context: click.Context, app: App, curl: bool) -> None:
         record["reason"] = health["reason"]
     if record["ready"]:
         record["access"] = _access(target)
+        if record["access"] != "refused" and (user := _user(app)) is not None:
+            record |= {"subject": user.subject, "role": user.role}
         record |= _figures(target)
     if app.output.json:
         app.output.record(record)
@@ -70,6 +76,21 @@ def _access(target: Target) -> str:
     if not target.current_token():
         return "anonymous"
     return "refused" if http.ask(target, "GET", HISTORY).status == 401 else "accepted"
+
+
+def _user(app: App) -> User | None:
+    """Return whom the server takes this client for; None if it gives it no session."""
+
+    async def greeted() -> User | None:
+        from nexus_client.cli.link import connected
+
+        async with connected(app) as nexus:
+            return nexus.user
+
+    try:
+        return app.run(greeted())
+    except Failure:
+        return None
 
 
 def _figures(target: Target) -> dict[str, Any]:
@@ -95,6 +116,7 @@ def _show(app: App, record: dict[str, Any]) -> None:
         word = {"anonymous": "not given: --token-file, NEXUS_TOKEN or nexus context add"}.get(
             record["access"], record["access"]
         )
-        app.output.record({}, ("token is ", ""), (word, styles[record["access"]]))
+        who = f", for {record['subject']} with the role {record['role']}" if "subject" in record else ""
+        app.output.record({}, ("token is ", ""), (word, styles[record["access"]]), (who, ""))
     for name, count in record.get("counts", {}).items():
         app.output.record({}, (f"  {name.removesuffix('_total').replace('_', ' '):<20}", "dim"), (f"{count:>12,}", ""))
