@@ -37,6 +37,12 @@ class Events:
         assert isinstance(item, Event), item
         return item
 
+    async def past_gaps(self, seconds: float = PATIENCE) -> Event:
+        """Wait for the next event, whatever is missing before it."""
+        while isinstance(item := await self.item(seconds), Gap):
+            pass
+        return item
+
 
 async def listen(client: Nexus, *patterns: str, **options: Any) -> Events:
     """Subscribe; return once the server has accepted it. `options` are those of `Nexus.subscribe`."""

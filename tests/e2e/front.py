@@ -8,9 +8,11 @@ import ssl
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from nexus_client.twisted import Nexus
 from twisted.internet.threads import deferToThread
 
 from tests.e2e.agent import Agent, connect
+from tests.e2e.clients import Clients
 from tests.e2e.proxy import Proxy
 from tests.e2e.server import NexusServer
 
@@ -35,6 +37,9 @@ class Front(Generic[P]):
 
     async def agent(self, **options: Any) -> Agent:
         return await connect(self.proxy.wss, self.token, authority=self.proxy.authority, **options)
+
+    async def client(self, clients: Clients) -> Nexus:
+        return await clients.connect(self.proxy.https, self.token, authority=self.proxy.authority)
 
     async def ask(self, method: str, path: str, body: Any = None, address: str = "127.0.0.1", **headers: str) -> Answer:
         """Send a request over https from a local address, with the token in its header."""

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from tests.e2e.agent import connect
 from tests.e2e.chromium import Chromium, Pages
+from tests.e2e.clients import Clients
 from tests.e2e.conftest import PAGES, Idle
 from tests.e2e.server import NexusServer
 
@@ -67,14 +67,13 @@ async def test_a_page_of_another_origin_is_refused_though_it_has_the_token(attem
 
 @pytest.mark.last
 @pytest_twisted.ensureDeferred
-async def test_a_page_that_sent_nothing_for_150_s_is_still_connected_and_hears_an_event(idle_process: Idle) -> None:
+async def test_a_page_that_sent_nothing_for_150_s_is_still_connected_and_hears_an_event(
+    idle_process: Idle, clients: Clients
+) -> None:
     tab = await idle_process.browser.tab()
     # Counted by the page, which may have begun long before this test.
     idle = f"({(PAGES / 'sleep.js').read_text()})({IDLE})"
     assert await tab.evaluate(idle, IDLE + 30) == {"closed": None, "events": []}, idle_process.server.output
-    publisher = await connect(idle_process.server.ws, idle_process.server.token)
-    publisher.tell(type="publish", eventType="idle.page", data="wake up")
-    await publisher.next("published")
-    await publisher.leave()
+    await (await clients.connect(idle_process.server)).publish("idle.page", "wake up")
     assert await tab.evaluate("heard") == "wake up"
     assert await tab.evaluate("seen.closed") is None

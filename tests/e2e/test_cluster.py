@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ from typing import Any
 import pytest
 import pytest_twisted
 import treq
-from twisted.internet.defer import ensureDeferred, gatherResults
+from nexus_client.errors import RequestError
+from nexus_client.events import Gap
+from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.web.http_headers import Headers
 
 from tests.e2e.agent import Agent, connect
+from tests.e2e.clients import PATIENCE, Clients, listen
 from tests.e2e.foreign import join
 from tests.e2e.server import NexusServer, clock, until
 from tests.redis_server import RedisServer
@@ -44,9 +48,6 @@ class Cluster:
             persistent=False,
         )
         return answer.code, json.loads(await treq.content(answer))
-
-    async def agent(self, node: int) -> Agent:
-        return await connect(self.nodes[node].ws, self.nodes[node].token)
 
     async def status(self, node: int, wanted: int, seconds: float) -> None:
         """Wait until `/health/ready` answers with that status; fail if that takes longer."""
@@ -81,8 +82,9 @@ async def running(cluster: Cluster) -> Any:
     yield cluster
 
 
-async def subscriber(cluster: Cluster, node: int, *subscriptions: dict[str, Any]) -> Agent:
-    agent = await cluster.agent(node)
+async def subscriber(node: NexusServer, *subscriptions: dict[str, Any]) -> Agent:
+    """A connection on which whatever the server sends twice is seen twice: our clients would not let that through."""
+    agent = await connect(node.ws, node.token)
     for members in subscriptions:
         agent.tell(type="subscribe", **members)
         await agent.next("subscribed")
@@ -98,11 +100,6 @@ async def events(agent: Agent) -> list[tuple[str, Any]]:
     return heard
 
 
-async def leave(*agents: Agent) -> None:
-    for agent in agents:
-        await agent.leave()
-
-
 WAYS: dict[str, list[dict[str, Any]]] = {
     "by type": [{"events": [TYPE]}],
     "by pattern": [{"events": ["build.*"]}],
@@ -114,12 +111,14 @@ WAYS: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest_twisted.ensureDeferred
-async def test_whoever_publishes_each_subscriber_on_each_node_hears_it_exactly_once(running: Cluster) -> None:
+async def test_whoever_publishes_each_subscriber_on_each_node_hears_it_exactly_once(
+    running: Cluster, clients: Clients
+) -> None:
     foreign = await join(running.redis.port)
     await foreign.subscribe(TYPE)
     places = [(way, node) for way in WAYS for node in (0, 1)]
-    agents = {place: await subscriber(running, place[1], *WAYS[place[0]]) for place in places}
-    publishers = [await running.agent(node) for node in (0, 1)]
+    agents = {place: await subscriber(running.nodes[place[1]], *WAYS[place[0]]) for place in places}
+    publishers = [await clients.connect(node) for node in running.nodes]
 
     async def publish(by: str, event_type: str, data: Any) -> None:
         if by == "foreign":
@@ -128,16 +127,14 @@ async def test_whoever_publishes_each_subscriber_on_each_node_hears_it_exactly_o
             body = {"eventType": event_type, "data": data}
             assert (await running.ask(int(by[-1]), "POST", "/api/v1/events", body))[0] == 200
         else:
-            publisher = publishers[int(by[-1])]
-            publisher.tell(type="publish", eventType=event_type, data=data)
-            await publisher.next("published")
+            await publishers[int(by[-1])].publish(event_type, data)
 
     published: list[tuple[str, Any]] = []
     for number in range(ROUNDS):
-        for by in ("json 0", "json 1", "http 0", "http 1", "foreign"):
+        for by in ("client 0", "client 1", "http 0", "http 1", "foreign"):
             published.append((TYPE, {"by": by, "round": number}))
             await publish(by, *published[-1])
-    await publish("json 0", OTHER, {"round": 1})
+    await publish("client 0", OTHER, {"round": 1})
     for _ in range(2):
         await foreign.publish(TYPE, LAST)
 
@@ -156,100 +153,98 @@ async def test_whoever_publishes_each_subscriber_on_each_node_hears_it_exactly_o
     await until(lambda: len(foreign.heard) >= len(published + end), what="for what another program hears")
     assert foreign.heard == published + end
     foreign.leave()
-    await leave(*agents.values(), *publishers)
+    for agent in agents.values():
+        await agent.leave()
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_the_server_itself_tells_is_heard_on_the_other_node_and_by_others_on_redis(running: Cluster) -> None:
+async def test_what_the_server_itself_tells_is_heard_on_the_other_node_and_by_others_on_redis(
+    running: Cluster, clients: Clients
+) -> None:
     foreign = await join(running.redis.port)
     await foreign.subscribe("telemetry.received")
-    watcher = await subscriber(running, 1, {"events": ["telemetry.received"]})
-    agent = await running.agent(0)
-    agent.tell(type="telemetry", agentId="agent-001", metrics={"cpu": 1})
-    await agent.next("telemetry_ack")
-    data = (await watcher.next("event"))["data"]
+    samples = await listen(await clients.connect(running.nodes[1]), "telemetry.received")
+    agent = await clients.connect(running.nodes[0], agent="agent-001")
+    await (await agent.telemetry(cpu=1)).stored()
+    data = (await samples.next()).data
     assert (data["agentId"], data["metrics"]) == ("agent-001", {"cpu": 1})
     await until(lambda: foreign.heard, what="for what another program hears")
     assert foreign.heard == [("telemetry.received", data)]
     foreign.leave()
-    await leave(watcher, agent)
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_is_not_json_on_an_event_channel_disturbs_nobody(running: Cluster) -> None:
-    watcher = await subscriber(running, 0, {"events": [TYPE]})
+async def test_what_is_not_json_on_an_event_channel_disturbs_nobody(running: Cluster, clients: Clients) -> None:
+    builds = await listen(await clients.connect(running.nodes[0]), TYPE)
     running.redis.ask("PUBLISH", f"nexus:events:{TYPE}", b"{not json \xff")
     running.redis.ask("PUBLISH", f"nexus:events:{TYPE}", b"1")
-    assert (await watcher.next("event"))["data"] == 1
+    assert (await builds.next()).data == 1
     await until(lambda: "Dropped what was published" in running.nodes[0].output, what="the line in the log")
     assert running.nodes[0].output.count("Dropped what was published") == 1
-    await leave(watcher)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_broadcast_reaches_the_clients_of_all_nodes_and_counts_them(running: Cluster) -> None:
-    agents = [await running.agent(node) for node in (0, 0, 1)]
+async def test_a_broadcast_reaches_the_clients_of_all_nodes_and_counts_them(running: Cluster, clients: Clients) -> None:
+    told: list[Deferred[Any]] = []
+    for node in (0, 0, 1):
+        told.append(Deferred())
+        (await clients.connect(running.nodes[node])).on_broadcast(told[-1].callback)
     assert await running.ask(1, "POST", "/api/v1/broadcast", {"data": "hello"}) == (200, {"recipients": 3})
-    for agent in agents:
-        assert (await agent.next("broadcast"))["data"] == "hello"
-    await leave(*agents)
+    assert await gatherResults(told).addTimeout(PATIENCE, clock) == ["hello"] * 3
 
 
 @pytest_twisted.ensureDeferred
-async def test_while_redis_is_away_it_is_said_and_afterwards_all_is_as_before(running: Cluster) -> None:
-    watchers = [await subscriber(running, node, {"events": [TYPE, "telemetry.*"]}) for node in (0, 1)]
-    agent = await running.agent(0)
+async def test_while_redis_is_away_it_is_said_and_afterwards_all_is_as_before(running: Cluster, clients: Clients) -> None:
+    streams = [await listen(await clients.connect(node), TYPE, "telemetry.*") for node in running.nodes]
+    agent = await clients.connect(running.nodes[0], agent="agent-001")
     running.redis.kill()
     await gatherResults([ensureDeferred(running.status(node, 503, 5)) for node in (0, 1)])
 
-    agent.tell(type="publish", eventType=TYPE, data="lost", id=1)
-    error = await agent.next("error")
-    assert (error["code"], error["retryable"], error["id"]) == ("bus_unavailable", True, 1)
+    with pytest.raises(RequestError) as refused:
+        await agent.publish(TYPE, "lost")
+    assert (refused.value.code, refused.value.retryable) == ("bus_unavailable", True)
     status, problem = await running.ask(1, "POST", "/api/v1/events", {"eventType": TYPE, "data": "lost"})
     assert (status, problem["code"]) == (503, "bus_unavailable")
-    agent.tell(type="telemetry", agentId="agent-001", metrics={"cpu": 1})
-    await agent.next("telemetry_ack")
+    await (await agent.telemetry(cpu=1)).stored()
 
     running.redis.start()
     await gatherResults([ensureDeferred(running.status(node, 200, 2)) for node in (0, 1)])
-    for watcher in watchers:
-        gap = await watcher.next("continuity")
+    for stream in streams:
+        gap = await stream.item()
         # The pattern, or a type of it that another node began meanwhile.
-        assert gap["eventType"] in (TYPE, "telemetry.*", "telemetry.received") and gap["recovered"] is False
-    received = (await watchers[0].next("event"))["data"]
+        assert isinstance(gap, Gap) and gap.type in (TYPE, "telemetry.*", "telemetry.received") and gap.reason == "server"
+    received = (await streams[0].past_gaps()).data
     assert (received["agentId"], received["metrics"]) == ("agent-001", {"cpu": 1})
-    agent.tell(type="publish", eventType=TYPE, data="found")
-    await agent.next("published")
-    for watcher in watchers:
-        while (heard := await watcher.next("event"))["eventType"] != TYPE:
-            assert heard["data"] == received
-        assert heard["data"] == "found"
-    await leave(agent, *watchers)
+    await agent.publish(TYPE, "found")
+    for stream in streams:
+        while (heard := await stream.past_gaps()).type != TYPE:
+            assert heard.data == received
+        assert heard.data == "found"
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_a_node_missed_while_its_link_was_cut_comes_in_order_and_once(running: Cluster) -> None:
-    watchers = [await subscriber(running, node, {"events": [events]}) for node, events in ((0, TYPE), (1, "build.*"))]
-    publishers = [await running.agent(node) for node in (0, 1)]
+async def test_what_a_node_missed_while_its_link_was_cut_comes_in_order_and_once(running: Cluster, clients: Clients) -> None:
+    watchers = [await clients.connect(node) for node in running.nodes]
+    streams = [await listen(watcher, pattern) for watcher, pattern in zip(watchers, (TYPE, "build.*"), strict=True)]
+    publishers = [await clients.connect(node) for node in running.nodes]
     sent = 0
     for number in range(40):
         if number % 10 == 5:
             for kind in ("normal", "pubsub"):
                 running.redis.ask("CLIENT", "KILL", "TYPE", kind)
-        publisher = publishers[number % 2]
-        publisher.tell(type="publish", eventType=TYPE, data=number, id=number)
-        sent += (await publisher.answer(number))["type"] == "published"
+        with suppress(RequestError):
+            await publishers[number % 2].publish(TYPE, number)
+            sent += 1
     for node in (0, 1):
         await running.status(node, 200, 5)
-    publishers[0].tell(type="publish", eventType=TYPE, data=LAST)
-    last = (await publishers[0].next("published"))["position"]
-    for watcher in watchers:
-        positions = [(await watcher.next("event"))["position"]]
+    last = await publishers[0].publish(TYPE, LAST)
+    for watcher, stream in zip(watchers, streams, strict=True):
+        positions = [str((await stream.next()).position)]
         while positions[-1] != last:
-            positions.append((await watcher.next("event"))["position"])
+            positions.append(str((await stream.next()).position))
         offsets = [int(position.rpartition(":")[2]) for position in positions]
         assert offsets == list(range(1, len(offsets) + 1)) and len(offsets) > sent
-    await leave(*publishers, *watchers)
+        assert watcher.stats.duplicates == 0, "the server itself sends each once"
 
 
 @pytest_twisted.ensureDeferred
@@ -263,21 +258,18 @@ async def test_a_redis_that_hangs_is_noticed_like_one_that_is_gone(running: Clus
 
 
 @pytest_twisted.ensureDeferred
-async def test_without_redis_at_the_start_a_node_says_so_once_serves_its_own_and_finds_it_later(cluster: Cluster) -> None:
+async def test_without_redis_at_the_start_a_node_says_so_once_serves_its_own_and_finds_it_later(
+    cluster: Cluster, clients: Clients
+) -> None:
     node = cluster.nodes[0]
     await node.start()
     status, problem = await cluster.ask(0, "GET", "/health/ready")
     assert status == 503, problem
-    watcher = await subscriber(cluster, 0, {"events": [TYPE]})
-    agent = await cluster.agent(0)
-    agent.tell(type="register", agentId="agent-001", commands=["deploy"])
-    await agent.next("registered")
-    agent.tell(type="telemetry", agentId="agent-001", metrics={"cpu": 1})
-    await agent.next("telemetry_ack")
-    watcher.tell(type="command", command="deploy", target="agent-001")
-    command = await agent.next("command")
-    agent.tell(type="command_result", commandId=command["commandId"], data="done")
-    assert (await watcher.next("command_result"))["data"]["result"] == "done"
+    watcher = await clients.connect(node)
+    builds = await listen(watcher, TYPE)
+    agent = await clients.connect(node, agent="agent-001", commands={"deploy": lambda call: "done"})
+    await (await agent.telemetry(cpu=1)).stored()
+    assert await watcher.call("deploy", target="agent-001") == "done"
     said = [line for line in node.output.splitlines() if "bus" in line.lower() and "listens" not in line]
     assert len(said) == 1, node.output
     assert f"127.0.0.1:{cluster.redis.port}" in said[0]
@@ -286,6 +278,5 @@ async def test_without_redis_at_the_start_a_node_says_so_once_serves_its_own_and
     await cluster.status(0, 200, 2)
     foreign = await join(cluster.redis.port)
     await foreign.publish(TYPE, "hello")
-    assert (await watcher.next("event"))["data"] == "hello"
+    assert (await builds.past_gaps()).data == "hello"
     foreign.leave()
-    await leave(watcher, agent)

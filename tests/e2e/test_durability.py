@@ -13,12 +13,16 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from nexus_client.errors import Stopped
+from nexus_client.twisted import Nexus
 from twisted.internet.defer import Deferred, gatherResults
 
 from tests.e2e.agent import Agent, connect
-from tests.e2e.server import NexusServer, clock
+from tests.e2e.clients import PATIENCE, Clients
+from tests.e2e.server import NexusServer, clock, until
 
 CONNECTIONS = 5
+CLIENTS = 2
 AHEAD = 50  # samples of a connection that wait for their acknowledgement at any time
 ENOUGH = 2000  # acknowledgements until the process is killed
 ROUNDS = 10 if os.environ.get("NEXUS_TEST_LONG") == "1" else 3
@@ -74,11 +78,45 @@ class Load:
                     self._send(index, number + AHEAD)
 
 
+class Fleet:
+    """Clients that measure on, whether there is a server or not: always so many samples ahead of what is stored."""
+
+    def __init__(self) -> None:
+        self.stored: set[tuple[str, int]] = set()
+        self._clients: list[Nexus] = []
+
+    def _measure(self, index: int, number: int) -> None:
+        name = f"client-{index}"
+
+        def stored(_: None) -> None:
+            self.stored.add((name, number))
+            self._measure(index, number + AHEAD)
+
+        measured = self._clients[index].telemetry(agent=name, number=number)
+        measured.addCallback(lambda recorded: recorded.stored()).addCallbacks(stored, lambda failure: failure.trap(Stopped))
+
+    async def gather(self, server: NexusServer, clients: Clients) -> None:
+        """Let all connect to the server, which has just started; wait until it has stored more."""
+        before = len(self.stored)
+        for client in self._clients:
+            client.woke()
+            await client.connected().addTimeout(PATIENCE, clock)
+        while (index := len(self._clients)) < CLIENTS:
+            self._clients.append(await clients.connect(server))
+            for number in range(AHEAD):
+                self._measure(index, number)
+        await until(lambda: len(self.stored) > before)
+
+
 @pytest_twisted.ensureDeferred
-async def test_every_sample_acknowledged_before_a_kill_is_in_the_database(server: NexusServer, tmp_path: Path) -> None:
+async def test_every_sample_acknowledged_before_a_kill_is_in_the_database(
+    server: NexusServer, tmp_path: Path, clients: Clients
+) -> None:
     acknowledged: set[tuple[str, int]] = set()
+    fleet = Fleet()
     for round_ in range(ROUNDS):
         await server.start()
+        await fleet.gather(server, clients)
         load = Load([await connect(server.ws, server.token) for _ in range(CONNECTIONS)], round_)
         runs = gatherResults([Deferred.fromCoroutine(load.run(index)) for index in range(CONNECTIONS)])
         await load.enough.addTimeout(30, clock)
@@ -87,7 +125,11 @@ async def test_every_sample_acknowledged_before_a_kill_is_in_the_database(server
         assert len(load.acknowledged) >= ENOUGH
         acknowledged |= load.acknowledged
     # Once, at the end: what reads the file before the server does would mend it, and each start is to do that by itself.
-    assert acknowledged <= stored(tmp_path)
+    kept = stored(tmp_path)
+    assert acknowledged | fleet.stored <= kept
+    for index in range(CLIENTS):
+        numbers = {number for name, number in kept if name == f"client-{index}"}
+        assert numbers == set(range(len(numbers))), "none was left out when they were sent again"
 
 
 async def submit(agent: Agent, number: int, **metrics: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 
-from tests.e2e.agent import connect
+from tests.e2e.clients import Clients
 from tests.e2e.server import FOREIGN, ROOT, Child, NexusServer
 from tests.redis_server import RedisServer, redis_server
 
@@ -169,7 +169,7 @@ def open_store(url, reactor):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_store_of_ones_own_may_await_asyncio(tutorial: Tutorial) -> None:
+async def test_a_store_of_ones_own_may_await_asyncio(tutorial: Tutorial, clients: Clients) -> None:
     info = tutorial.site / "shelf-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shelf\nVersion: 1.0\n")
@@ -179,10 +179,8 @@ async def test_a_store_of_ones_own_may_await_asyncio(tutorial: Tutorial) -> None
     server = tutorial.server("--reactor=asyncio", PYTHONPATH=f"{ROOT}:{tutorial.site}", NEXUS_STORE="shelf:")
     try:
         await server.start()
-        agent = await connect(server.ws, TOKEN)
-        agent.tell(type="telemetry", agentId="agent-1", metrics={"cpu": 1})
-        assert "timestamp" in await agent.next("telemetry_ack")
-        await agent.leave()
+        agent = await clients.connect(server, agent="agent-1")
+        await (await agent.telemetry(cpu=1)).stored()
         assert await server.stop() in (0, -15)
     finally:
         server.discard()

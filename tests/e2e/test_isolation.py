@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from nexus_client.twisted import Nexus
 from twisted.internet.endpoints import TCP4ClientEndpoint
 
 from nexus_tw.model.settings import Limits
 from tests.client import Client, Ended, Wire, dial, frame, greeted, handshake
-from tests.e2e.agent import Agent, connect
+from tests.e2e.clients import Clients, Events, listen
 from tests.e2e.server import NexusServer, clock, until
 
 TYPE = "build.done"
@@ -34,8 +35,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NexusServer]:
 class Others:
     """A watcher and a publisher."""
 
-    def __init__(self, watcher: Agent, publisher: Agent) -> None:
+    def __init__(self, watcher: Nexus, events: Events, publisher: Nexus) -> None:
         self._watcher = watcher
+        self._events = events
         self._publisher = publisher
         self._number = 0
 
@@ -44,27 +46,24 @@ class Others:
         for _ in range(times):
             self._number += 1
             data = {"number": self._number, "filling": filling}
-            self._publisher.tell(type="publish", eventType=TYPE, data=data, id=self._number)
-            assert (await self._publisher.answer(self._number))["type"] == "published"
-            assert (await self._watcher.next("event"))["data"] == data
+            await self._publisher.publish(TYPE, data)
+            assert (await self._events.next()).data == data
 
-    async def leave(self) -> None:
-        for agent in (self._watcher, self._publisher):
-            assert agent.over is None
-            await agent.leave()
+    def kept(self) -> None:
+        """They are connected by their first connection, and heard nothing twice."""
+        for client in (self._watcher, self._publisher):
+            assert (client.state, client.stats.attempts, client.stats.duplicates) == ("connected", 1, 0)
 
 
 @pytest_twisted.async_yield_fixture
-async def others(server: NexusServer) -> Any:
+async def others(server: NexusServer, clients: Clients) -> Any:
     await server.ready()
-    watcher, publisher = await connect(server.ws, server.token), await connect(server.ws, server.token)
-    watcher.tell(type="subscribe", events=[TYPE])
-    await watcher.next("subscribed")
-    both = Others(watcher, publisher)
+    watcher, publisher = await clients.connect(server), await clients.connect(server)
+    both = Others(watcher, await listen(watcher, TYPE), publisher)
     await both.work(1)
     yield both
     await both.work(1)
-    await both.leave()
+    both.kept()
 
 
 async def raw(server: NexusServer) -> Wire:

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from nexus_client.twisted import Nexus
 from twisted.internet.threads import deferToThread
 
-from tests.e2e.agent import Agent, connect
+from tests.e2e.clients import Clients, listen
 from tests.e2e.conftest import Idle
 from tests.e2e.front import Front
 from tests.e2e.nginx import Nginx
-from tests.e2e.server import NexusServer, clock, free_port, until
+from tests.e2e.server import NexusServer, free_port, until
 
 TOKEN = "Kq3-a-token-that-is-easy-to-find"
 IDLE = 100.0  # seconds; longer than any time-out between an agent and Nexus
@@ -115,43 +116,30 @@ async def test_a_body_as_long_as_nexus_takes_gets_through_and_a_longer_one_does_
 
 
 @pytest_twisted.ensureDeferred
-async def test_while_one_node_is_down_the_other_serves_and_afterwards_both_do(front: Front[Nginx]) -> None:
-    first = await front.agent()
+async def test_while_one_node_is_down_the_other_serves_and_afterwards_both_do(front: Front[Nginx], clients: Clients) -> None:
+    first = await front.client(clients)
     # Nobody else is connected, so the next one goes to the other node (least_conn).
-    second = await front.agent()
-    agents = {0: first, 1: second}
-    served = {index: await _serving(front, agent) for index, agent in agents.items()}
-    assert set(served.values()) == {0, 1}
+    second = await front.client(clients)
+    served = {await _serving(front, each, clients): each for each in (first, second)}
+    assert set(served) == {0, 1}
+    lost, kept = served[0], served[1]
     await front.nodes[0].kill()
-    lost = next(agent for index, agent in agents.items() if served[index] == 0)
-    kept = next(agent for index, agent in agents.items() if served[index] == 1)
-    await lost.closed.addTimeout(5, clock)
-    returned = await front.agent()
-    assert await _serving(front, returned) == 1
-    assert kept.over is None
+    await until(lambda: lost.stats.connections == 2, what="for the client's return")
+    assert await _serving(front, lost, clients) == 1
+    assert (lost.stats.attempts, kept.stats.attempts) == (2, 1)
     await front.nodes[0].start()
     # Preferred at once, as the one with fewer connections.
-    newcomer = await front.agent()
-    assert await _serving(front, newcomer) == 0
-    for agent in (kept, returned, newcomer):
-        await agent.leave()
+    newcomer = await front.client(clients)
+    assert await _serving(front, newcomer, clients) == 0
 
 
-async def _serving(front: Front[Nginx], agent: Agent) -> int:
-    """Return the node to which an agent is connected: the one whose event it receives."""
-    agent.tell(type="subscribe", events=["which.node"])
-    await agent.next("subscribed")
+async def _serving(front: Front[Nginx], client: Nexus, clients: Clients) -> int:
+    """Return the node to which a client is connected: the one whose event it receives."""
+    told = await listen(client, "which.node")
     for index, node in enumerate(front.nodes):
         if node.running:
-            await _publish(node, {"index": index})
-    return int((await agent.next("event"))["data"]["index"])
-
-
-async def _publish(node: NexusServer, data: Any) -> None:
-    other = await connect(node.ws, node.token)
-    other.tell(type="publish", eventType="which.node", data=data)
-    await other.next("published")
-    await other.leave()
+            await (await clients.connect(node)).publish("which.node", index)
+    return int((await told.next()).data)
 
 
 @pytest_twisted.async_yield_fixture
@@ -210,7 +198,7 @@ async def test_nginx_says_at_once_why_a_websocket_found_no_node_and_quotes_no_to
 
 @pytest.mark.last
 @pytest_twisted.ensureDeferred
-async def test_an_agent_that_was_idle_for_100_s_is_still_connected(idle_process: Idle) -> None:
+async def test_an_agent_that_was_idle_for_100_s_is_still_connected(idle_process: Idle, clients: Clients) -> None:
     await until(idle_process.said, 30, "for the idle agent")
     opened = idle_process.said()[0]
     assert opened["event"] == "open", idle_process.agent.output
@@ -218,8 +206,6 @@ async def test_an_agent_that_was_idle_for_100_s_is_still_connected(idle_process:
     await until(lambda: time.monotonic() - idle_process.began > IDLE + opened["at"], IDLE + 30)
     assert len(idle_process.said()) == 1, idle_process.agent.output
     assert idle_process.agent.running
-    other = await connect(idle_process.server.ws, idle_process.server.token)
-    other.tell(type="publish", eventType="idle.end", data="wake up")
-    await other.leave()
+    await (await clients.connect(idle_process.server)).publish("idle.end", "wake up")
     await until(lambda: len(idle_process.said()) > 1, 10, "for the event")
     assert (idle_process.said()[1]["event"], idle_process.said()[1]["data"]) == ("event", "wake up")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest_twisted
 
 from tests.certificates import authority, issue
-from tests.e2e.agent import connect
+from tests.e2e.clients import Clients
 from tests.e2e.server import ROOT, Child, NexusServer, free_port, until
 
 CLIENTS = Path(__file__).parent / "clients"
@@ -67,7 +67,9 @@ async def test_agent_and_watcher_work_by_wss_with_the_token_in_a_header(nodes: N
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_that_comes_back_is_told_to_before_a_restart_and_served_after_it(nodes: Nodes) -> None:
+async def test_a_client_that_comes_back_is_told_to_before_a_restart_and_served_after_it(
+    nodes: Nodes, clients: Clients
+) -> None:
     child = nodes.run("returning.mjs", nodes.wss, nodes.server.token, "build.done")
 
     def said() -> list[dict[str, Any]]:
@@ -88,9 +90,7 @@ async def test_a_client_that_comes_back_is_told_to_before_a_restart_and_served_a
         await has_said({"closed": 1006, "reason": ""})
         await nodes.server.start()
         await has_said({"subscribed": "build.done"}, 3)
-        publisher = await connect(nodes.server.ws, nodes.server.token)
-        publisher.tell(type="publish", eventType="build.done", data=1)
+        await (await clients.connect(nodes.server)).publish("build.done", 1)
         await has_said({"event": 1})
-        await publisher.leave()
     finally:
         child.discard()

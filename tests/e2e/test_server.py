@@ -12,6 +12,7 @@ import pytest
 import pytest_twisted
 
 from tests.e2e.agent import connect
+from tests.e2e.clients import Clients
 from tests.e2e.server import NexusServer, clock, until
 
 ONE_OFF = re.compile(r"export NEXUS_TOKEN=([\w-]{43})")
@@ -43,11 +44,11 @@ async def test_sigterm_ends_it_cleanly_after_telling_clients(make: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_every_line_of_a_json_log_is_an_object(make: Any) -> None:
+async def test_every_line_of_a_json_log_is_an_object(make: Any, clients: Clients) -> None:
     server = make(env={"NEXUS_LOG__FORMAT": "json"})
     await server.start()
-    agent = await connect(server.ws, server.token)
-    await agent.leave()
+    client = await clients.connect(server)
+    await client.close()
     await server.stop()
     lines = [json.loads(line) for line in server.output.splitlines()]
     assert lines
@@ -75,13 +76,12 @@ async def test_a_wrong_setting_stops_the_start_with_one_line_that_names_it(
 
 
 @pytest_twisted.ensureDeferred
-async def test_without_a_token_one_is_made_and_printed_once(make: Any) -> None:
+async def test_without_a_token_one_is_made_and_printed_once(make: Any, clients: Clients) -> None:
     server = make(env={"NEXUS_TOKEN": ""})
     await server.start()
     await until(lambda: ONE_OFF.search(server.output), what=server.output)
     found = ONE_OFF.search(server.output)
     assert found is not None
-    agent = await connect(server.ws, found[1])
-    await agent.leave()
+    await clients.connect(server.http, found[1])
     await server.stop()
     assert server.output.count(found[1]) == 1
