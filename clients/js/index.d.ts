@@ -123,7 +123,7 @@ export interface Recorded {
   readonly id: string;
   /**
    * Fulfilled once the server has stored the sample. Rejected with `SampleDropped` if the spool was full, with `RequestError`
-   * if the server refuses the sample, and with `Stopped` if the client ends before; an `IndexedDBSpool` still sends it later.
+   * if the server refuses the sample, and with `Stopped` if the client ends before; a spool on disk still sends it later.
    * A failure that nobody waits for is no unhandled rejection.
    */
   readonly stored: Promise<void>;

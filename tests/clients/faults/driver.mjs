@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import WebSocket from "ws";
 import { Gap, Nexus } from "../../../clients/js/src/index.js";
+import { FileSpool } from "../../../clients/js/src/spool/file.js";
 
 const say = (fact, members) => process.stdout.write(JSON.stringify({ fact, ...members }) + "\n");
 const options = JSON.parse(process.argv[2]);
@@ -23,7 +24,8 @@ const token =
     return given.length ? given.shift() : new Promise((resolve) => asking.push(resolve));
   });
 
-const nexus = new Nexus(options.url, { token, agent: options.agent, WebSocket: Socket });
+const spool = options.spool ? new FileSpool(options.spool) : undefined;
+const nexus = new Nexus(options.url, { token, agent: options.agent, WebSocket: Socket, spool });
 nexus.on("state", ({ state, retryIn, error, reason }) => say("state", { state, retryIn, error: error?.name ?? null, reason }));
 
 const hold = (number) => {

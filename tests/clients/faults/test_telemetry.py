@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pytest
 import pytest_twisted
 
 from tests.clients.faults.bed import Bed, Scenario, scenarios
@@ -33,7 +32,7 @@ async def without_a_server(bed: Bed) -> None:
 
 
 async def killed_client(bed: Bed) -> None:
-    """What is spooled survives the client where the spool is a file; in JavaScript it is not."""
+    """What is spooled in a file survives the client."""
     await bed.wire.refuse()
     client = bed.program(agent=bed.agent, spool=str(bed.directory / "spool.db"))
     for number in range(4):
@@ -57,7 +56,6 @@ async def test_every_sample_is_stored_once(scenario: Scenario, language: str, si
 
 
 @scenarios(killed_client)
-@pytest.mark.parametrize("language", ["python"])
 @pytest_twisted.ensureDeferred
 async def test_a_spool_on_disk_survives_its_client(scenario: Scenario, language: str, side_by_side: SideBySide) -> None:
     await side_by_side(scenario, language)

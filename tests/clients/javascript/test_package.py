@@ -36,7 +36,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
 
 def test_it_has_what_is_needed_and_nothing_else(package: tuple[Path, list[str]]) -> None:
     sources = [str(path.relative_to(CLIENT)) for path in (CLIENT / "src").rglob("*.js")]
-    assert sorted(package[1]) == sorted([*sources, "LICENSE", "README.md", "index.d.ts", "package.json"])
+    assert sorted(package[1]) == sorted([*sources, "LICENSE", "README.md", "file.d.ts", "index.d.ts", "package.json"])
     manifest = json.loads((CLIENT / "package.json").read_text())
     assert not any("ependencies" in member for member in manifest)
 
@@ -48,8 +48,9 @@ def test_its_version_is_that_of_the_python_client() -> None:
 
 def test_what_it_exports_is_what_its_types_say(package: tuple[Path, list[str]]) -> None:
     folder = package[0]
-    declared = re.findall(r"^export declare class (\w+)", (CLIENT / "index.d.ts").read_text(), re.M)
-    assert json.loads(run_node("--eval", NAMES, cwd=folder)) == sorted(declared)
+    for module, types in (("nexus-client", "index.d.ts"), ("nexus-client/file", "file.d.ts")):
+        declared = re.findall(r"^export declare class (\w+)", (CLIENT / types).read_text(), re.M)
+        assert json.loads(run_node("--eval", NAMES.replace("nexus-client", module), cwd=folder)) == sorted(declared)
     for name in ("usage.ts", "tsconfig.json"):
         shutil.copy(CLIENT / "test" / "types" / name, folder)
     run_node(str(TESTS / "node_modules" / "typescript" / "bin" / "tsc"), "-p", ".", cwd=folder)

@@ -12,6 +12,7 @@ import {
   type Step,
   Unsent,
 } from "nexus-client";
+import { FileSpool } from "nexus-client/file";
 
 const nexus = new Nexus("https://fleet.example", {
   token: async () => "token",
@@ -23,6 +24,7 @@ const nexus = new Nexus("https://fleet.example", {
 new Nexus("ws://localhost:3000");
 const spool: Spool = new MemorySpool({ size: 1 });
 spool satisfies Spool;
+new Nexus("ws://localhost:3000", { spool: new FileSpool("/var/lib/agent/spool", { samples: 1 }) });
 
 const off: () => void = nexus.on("state", ({ state, retryIn, error }) => {
   const name: "connecting" | "connected" | "waiting" | "closed" = state;
@@ -57,6 +59,10 @@ export async function use(signal: AbortSignal): Promise<void> {
     console.log(agent, data);
   }
   const { times } = await run;
+  const many = nexus.call("blink", { target: ["web-7", "web-8"] });
+  for await (const outcome of many.outcomes) {
+    console.log(outcome.agentId, outcome.status === "success", nexus.user?.role);
+  }
   const first: Promise<number> = run.then((result) => result.times + times);
   run.cancel();
   await Promise.all([first, run]);
