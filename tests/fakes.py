@@ -25,6 +25,7 @@ class HandBus:
         self.node = node
         self.history: IHistory | None = None
         self.retained = None
+        self.roll = None
         self.available = True
         self.confirms = True  # subscriptions stand at once
         self.takes = True  # publications and messages are taken at once

@@ -18,7 +18,7 @@ ROOT = Path(nexus_tw.__file__).parent
 FLOORS = {
     0: "model",  # values and rules: no clock, no socket, no Twisted
     1: "interfaces runtime net",  # seams, and what all services run on
-    2: "protocols bus store auth presence telemetry",  # each for itself
+    2: "protocols bus store auth presence telemetry fleet",  # each for itself
     3: "pubsub",
     4: "commands",
     5: "realm",

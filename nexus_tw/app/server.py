@@ -269,6 +269,7 @@ class Server:
         await self._outside.awaited(self._store.start())
         for realm in self.realms.values():
             await self._outside.awaited(realm.bus.start(realm.listener))
+            realm.start()
         await self.telemetry.load()
         self.telemetry.start()
         self._pulse.start()

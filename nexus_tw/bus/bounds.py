@@ -1,4 +1,4 @@
-"""The bounds of the history of each event type, by `[history]`."""
+"""The bounds of what a bus keeps: the history of each event type, by `[history]`, and the roll of the fleet."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from nexus_tw.model.settings import History
 
 CACHED: Final = 16384  # event types with cached bounds
 MAX_KNOWN: Final = 10000  # types whose positions one pattern may return
+MAX_NODES: Final = 1000  # of a realm's fleet
+MAX_BURIED: Final = 1000  # nodes that are known to be buried; the oldest are forgotten
 
 
 @dataclass(frozen=True, slots=True)

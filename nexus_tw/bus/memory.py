@@ -15,9 +15,10 @@ from zope.interface import implementer
 
 from nexus_tw.bus.history import History
 from nexus_tw.bus.memory_history import MemoryHistory, away
+from nexus_tw.bus.memory_roll import MemoryRoll, Roll
 from nexus_tw.bus.retained import MemoryRetained, Retained
 from nexus_tw.interfaces.carriers import EventListener, ICarrier
-from nexus_tw.interfaces.plugins import BusListener, IBus, IHistory, IRetained, RetainedEvent
+from nexus_tw.interfaces.plugins import BusListener, IBus, IHistory, IRetained, IRoll, RetainedEvent
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.events import Event, EventMetadata, account_retaining, encode_metadata
 from nexus_tw.model.names import Pattern
@@ -51,6 +52,7 @@ class MemoryBroker:
         retained: Retained | None = None,
     ) -> None:
         """Without `history` no events are kept, without `retained` none is retained."""
+        self.roll = Roll()
         self._retained = retained
         self._clock = clock
         self._history = history
@@ -73,6 +75,9 @@ class MemoryBroker:
 
     def retained_for(self, bus: MemoryBus) -> IRetained | None:
         return None if self._retained is None else MemoryRetained(self._retained, lambda: bus.available)
+
+    def roll_for(self, bus: MemoryBus) -> IRoll:
+        return MemoryRoll(self.roll, lambda: bus.available)
 
     def join(self, bus: MemoryBus) -> None:
         self._nodes[bus.node] = bus
@@ -180,6 +185,7 @@ class MemoryBus:
         self.available = False
         self.history = broker.history_for(self)
         self.retained = broker.retained_for(self)
+        self.roll = broker.roll_for(self)
         self._broker = broker
         self._wanted: PatternIndex[Pattern] = PatternIndex(some)
         self._listener: BusListener | None = None

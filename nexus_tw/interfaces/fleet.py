@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 PATIENCE: Final = 2.0  # seconds for the answers to a question
+# What may wait for one member, told and not acknowledged.
+MAX_WAITING: Final = 65536
+MAX_WAITING_BYTES: Final = 16777216
 
 
 class Part(Protocol):
@@ -27,7 +30,10 @@ class Part(Protocol):
 
     def left(self, node: str, heir: bool) -> None:
         """A node is gone and will not come back under this name: forget what it has told. What it was doing for the whole fleet
-        is taken over by the `heir`, one node of all; if the heir is lost too, another one is called for the same node."""
+        is taken over by the `heir`, one node of all; if the heir is lost too, another one is called for the same node.
+
+        With `heir` it may be a node that never joined here, or that left long ago. A part that cannot take over within this
+        call asks for time by `Fleet.hold`."""
 
     def fenced(self) -> None:
         """This node has been out of touch with the bus for so long that the others may soon take over what it does: stop what
@@ -35,7 +41,8 @@ class Part(Protocol):
 
     def renewed(self) -> None:
         """What this node has put on the bus is gone: put it there again, under the present `Fleet.node`. The bus has lost its
-        data, or the others had given this node up; in that case its name is new, and all others are `joined` after this."""
+        data, or the others had given this node up. In that case its name is new, all others have `left` before this, and those
+        that are there are `joined` after it."""
 
 
 class Fleet(Protocol):
@@ -56,16 +63,24 @@ class Fleet(Protocol):
         """Tell one other member, or all if `node` is None.
 
         What is told to a member arrives there once and in order, also if the bus is away for a while, unless one of the two
-        leaves. What is told to a node that is no member is dropped.
+        leaves. What is told to a node that is no member is dropped. A member for which too much waits (`MAX_WAITING`,
+        `MAX_WAITING_BYTES`) is given up: it is buried and comes back under another name; if this node is itself out of touch
+        with the bus, it gives up its own name. So nothing is ever left out between two names.
         """
 
     def room(self, node: str, size: int) -> bool:
-        """Return whether a member can be told `size` more bytes now; False if it is no member, or is not reached in time."""
+        """Return whether a member can be told `size` more bytes now; False if it is no member, or has acknowledged nothing for
+        some seconds. Ask this where a refusal is possible; a quarter of the room is kept for what must be told."""
 
     def ask(
         self, nodes: list[str] | None, part: str, body: bytes, done: Callable[[Mapping[str, bytes]], None]
     ) -> None:
         """Ask these nodes, or all if `nodes` is None, this one included. Call `done` once, with the answers by node, when all
-        have answered or left, or after `PATIENCE`."""
+        have answered or left, or after `PATIENCE`; perhaps before this returns."""
+
+    def hold(self, node: str) -> Callable[[], None]:
+        """Called by a part from within `left` as the heir: return the function to call once what that node was doing is taken
+        over. Until all who asked have called theirs, another node does it again if this one is lost. A second call of it does
+        nothing."""
 
 

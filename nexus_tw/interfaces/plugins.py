@@ -7,8 +7,9 @@ others. An `Awaitable` may be a Deferred or a coroutine.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from zope.interface import Attribute, Interface
 
@@ -17,21 +18,6 @@ if TYPE_CHECKING:
     from nexus_tw.model.names import Pattern
     from nexus_tw.model.policy import Principal
     from nexus_tw.model.positions import Missed, Position
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 class BusListener(Protocol):
@@ -69,6 +55,9 @@ class IBus(Interface):
 
     retained: IRetained | None = Attribute(
         "The retained events; None if the bus keeps none. A bus that never keeps any may leave it out, as it may `history`."
+    )
+    roll: IRoll | None = Attribute(
+        "The roll of the fleet; without one, each node is a fleet of its own. A bus may leave it out, as it may `history`."
     )
 
     def start(listener: BusListener) -> Awaitable[None]:
@@ -148,6 +137,49 @@ class IHistory(Interface):
     ) -> None:
         """Pass to `done` the first events after `since` (None: the oldest in the history), at most `limit`; `top` is the
         position of the type's last event, even if that is not among them, and `NOWHERE` for a type without history."""
+
+
+LEFT: Final = -1  # beats of a node that has left the fleet by itself
+
+
+class Beats(NamedTuple):
+    """The roll of a fleet, as a node reads it when it beats."""
+
+    epoch: str  # another one once the bus may have lost what was put on it
+    beats: Mapping[str, int]  # by node, its own among them; empty if it was buried
+    buried: frozenset[str]  # of the nodes it asked for, and itself, those that were buried
+    legacy: Sequence[str]  # buried nodes whose heir it is, until `settle`
+
+
+class Burial(Enum):
+    """What became of the attempt to bury a node."""
+
+    MINE = "mine"  # it is buried, by this attempt
+    ANOTHERS = "another's"  # it was buried before
+    REFUSED = "refused"  # its beats are others than those observed, or the heir is buried itself
+
+
+class IRoll(Interface):
+    """The roll of a fleet: the beats of its nodes, and who was buried. Nothing in it ever expires by time.
+
+    Nodes have names that are used by one node only, once for ever. Every `done` is called exactly once, with
+    `bus_unavailable` if the bus is away or the roll is full; then it is unknown whether it was carried out. The roll carries
+    out what it is told in the order of the calls of a node, after what the node has sent and published before.
+    """
+
+    def beat(node: str, known: Sequence[str], done: Callable[[Beats | NexusError], None]) -> None:
+        """Raise this node's beats by one, from 0 if it is not in the roll, and read the roll; a node that was buried is told
+        just that. `known` are the nodes it wants to know of whether they were buried."""
+
+    def bury(node: str, beats: int | None, heir: str, done: Callable[[Burial | NexusError], None]) -> None:
+        """Remove a node for good if its beats are these: 0 if it is not in the roll, any if None. The heir takes over from it,
+        and from every node that it was to inherit from and has not settled."""
+
+    def settle(node: str, heir: str, done: Callable[[NexusError | None], None]) -> None:
+        """Strike a buried node out of this heir's legacy."""
+
+    def leave(node: str, done: Callable[[NexusError | None], None]) -> None:
+        """Set this node's beats to `LEFT`: the others may bury it at once."""
 
 
 class Sample(NamedTuple):

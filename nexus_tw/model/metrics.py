@@ -52,7 +52,7 @@ LABELS: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
 # Fields that say what is there now.
 GAUGES: Final = (
     *("bus_globs", "cursors", "recovery_buffered", "history_types", "history_events", "history_bytes"),
-    *("retained_events", "retained_bytes"),
+    *("retained_events", "retained_bytes", "fleet_members", "mail_waiting_bytes"),
 )
 
 
@@ -118,6 +118,14 @@ class Metrics:
     retained_events: int = 0
     retained_bytes: int = 0
     retained_evicted: int = 0  # since there was no room
+    # fleet
+    fleet_members: int = 0  # other nodes
+    fleet_burials: int = 0  # of other nodes, by this one
+    fleet_fencings: int = 0  # times that this node was out of touch with the bus
+    mail_sent: int = 0
+    mail_resent: int = 0
+    mail_waiting_bytes: int = 0  # not acknowledged by the nodes that they are for
+    mail_invalid: int = 0
     # log
     log_lines_dropped: int = 0  # because its reader or disk did not keep up
     log_lines_withheld: Counter[str] = field(default_factory=Counter)  # by topic: too many of one client

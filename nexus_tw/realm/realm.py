@@ -18,6 +18,7 @@ from nexus_tw.commands.procedures import ProcedureExecutor
 from nexus_tw.commands.registering import Registrar
 from nexus_tw.commands.registry import Registry
 from nexus_tw.commands.tasks import Commands
+from nexus_tw.fleet.fleet import BusFleet
 from nexus_tw.interfaces.peers import Fail, Invocation, Peer, Registration, Subscription
 from nexus_tw.interfaces.plugins import Handler, IBus
 from nexus_tw.interfaces.realm import (
@@ -49,6 +50,7 @@ from nexus_tw.pubsub.retaining import find_retained
 from nexus_tw.pubsub.service import PubSub
 from nexus_tw.realm.authorization import Authorization, authorizer_of
 from nexus_tw.realm.event_history import EventHistory
+from nexus_tw.realm.listener import RealmListener
 from nexus_tw.realm.meta_api import MetaApi
 from nexus_tw.realm.permissions import Permissions
 from nexus_tw.realm.questions import Questions
@@ -90,6 +92,7 @@ class Realm:
         self.strict = rules.uris == "strict"
         self.discloses = rules.disclose
         self.bus = bus
+        self.fleet = BusFleet(bus, end_of_turn, clock, metrics)
         self._roster = Roster()
         self._journal = ClientLog("calls", clock, metrics)
         self._spread = Spread(clock)
@@ -101,7 +104,7 @@ class Realm:
         self._cursors = pubsub.cursors
         self._nodes = pubsub.nodes
         self._publications = pubsub.publications
-        self.listener = pubsub.listener
+        self.listener = RealmListener(pubsub.listener, self.fleet)
         self.waiting: Container[Peer] = self._subscriptions.lines.waiting
         self._presence = Presence(self._publications.announce, clock, limits, metrics, self._spread)
         self._invocations = Invocations(limits)
@@ -149,10 +152,15 @@ class Realm:
             runner = PluginRunner(f"The handler of {command}", "give it `thread = true`")
             self._registry.serve(command, HandlerExecutor(partial(runner.run, handler), held))
 
+    def start(self) -> None:
+        """Join the other nodes; called once the bus is started."""
+        self.fleet.start()
+
     def stop(self) -> None:
-        """Finish the deferred work for clients that have left; no client is connected any more."""
+        """Finish the deferred work for clients that have left, and leave the other nodes; no client is connected any more."""
         self._spread.finish()
         self._cursors.stop()
+        self.fleet.stop()
 
     @property
     def sizes(self) -> Mapping[str, int]:

@@ -57,6 +57,7 @@ class PretendedFleet:
         self.node = name
         self.members: dict[str, float] = {}
         self.full: set[str] = set()  # nodes without room
+        self.held: list[str] = []  # nodes whose legacy is being taken over, once for each part
         self._world = world
         self._parts: dict[str, Part] = {}
 
@@ -95,6 +96,10 @@ class PretendedFleet:
                 self._world.nodes[name].questioned(self.node, part, body, back)
 
             self._world.put(name, put)
+
+    def hold(self, node: str) -> Callable[[], None]:
+        self.held.append(node)
+        return lambda: self.held.remove(node) if node in self.held else None
 
     # --- for the world
 

@@ -162,6 +162,7 @@ class SimulatedBus:
         self.clock = clock
         self.history: IHistory | None = SimulatedHistory(self, server)
         self.retained = None
+        self.roll = None
         self.reads = 0
         self.up_since = 0.0
         self._time = time

@@ -33,12 +33,13 @@ from nexus_tw.bus.redis.connector import Door, Place
 from nexus_tw.bus.redis.history import RedisHistory
 from nexus_tw.bus.redis.link import PATIENCE, Link
 from nexus_tw.bus.redis.retained import RedisRetained
+from nexus_tw.bus.redis.roll import RedisRoll
 from nexus_tw.bus.redis.sentinel import Sentinels
 from nexus_tw.bus.redis.sources import Change, Sources
 from nexus_tw.bus.redis.timeline import Denied, opened
 from nexus_tw.bus.redis.twins import Twin, Twins
 from nexus_tw.bus.redis.writer import Writer, canaries
-from nexus_tw.interfaces.plugins import BusListener, IBus, IHistory, IRetained
+from nexus_tw.interfaces.plugins import BusListener, IBus, IHistory, IRetained, IRoll
 from nexus_tw.model import payloads
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
@@ -116,6 +117,8 @@ class RedisBus:
         self.history: IHistory | None = self._past if self._bounds.any else None
         self._retained = RedisRetained(self._channels, metrics, self._ready)
         self.retained: IRetained | None = self._retained if self._bounds.any else None
+        self._roll = RedisRoll(self._channels, self._ready)
+        self.roll: IRoll | None = self._roll
         self._form = Form(self._channels, self._bounds, self._retained.count)
         self._writer: Writer | None = None
         self._adopts = adopt
@@ -344,17 +347,21 @@ class RedisBus:
         names, bounds, metrics = self._channels, self._bounds, self._metrics
         self._adoption = None
         self._writer = Writer(publisher, names, bounds, metrics, None)
-        if not bounds.any:
-            return b""
         try:
             timeline = await opened(publisher, names, token_hex(4))
         except Denied as error:
-            if self.history is not None:
-                self._log.warn("History is off on the bus at {address}: {why}", address=self._name, why=str(error))
-            self.history = self.retained = None
+            if self.roll is not None:
+                what = "History is off, and" if bounds.any else "Since scripts are refused,"
+                said = "{what} nodes do not know each other on the bus at {address}: {why}"
+                self._log.warn(said, what=what, address=self._name, why=str(error))
+            self.history = self.retained = self.roll = None
             return b""
-        if self.history is None:
-            self._log.info("History is on again on the bus at {address}", address=self._name)
+        if self.roll is None:
+            self._log.info("Scripts are accepted again on the bus at {address}", address=self._name)
+        self._roll.opened(timeline)
+        self.roll = self._roll
+        if not bounds.any:
+            return timeline
         self._past.opened(timeline)
         self._retained.opened(timeline)
         self.history, self.retained = self._past, self._retained

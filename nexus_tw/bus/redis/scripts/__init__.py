@@ -39,7 +39,14 @@ READ: Final = Script("timeline", "same", "clock", "since", "read")
 PAGE: Final = Script("timeline", "same", "clock", "since", "page")
 RETAINED_TYPES: Final = Script("timeline", "same", "retained_types")
 RETAINED: Final = Script("timeline", "same", "retained")
-SCRIPTS: Final = (OPEN, CANARY, PUBLISH, ADOPT, TOPS, KNOWN, READ, PAGE, RETAINED_TYPES, RETAINED)
+BEAT: Final = Script("timeline", "same", "beat")
+BURY: Final = Script("timeline", "same", "clock", "bury")
+SETTLE: Final = Script("timeline", "same", "settle")
+LEAVE: Final = Script("timeline", "same", "leave")
+SCRIPTS: Final = (
+    *(OPEN, CANARY, PUBLISH, ADOPT, TOPS, KNOWN, READ, PAGE, RETAINED_TYPES, RETAINED),
+    *(BEAT, BURY, SETTLE, LEAVE),
+)
 
 
 def bulk(word: bytes) -> bytes:

@@ -1,0 +1,1 @@
+"""The fleet: which nodes share a realm's bus, and reliable messages between them."""
