@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from nexus_client.twisted import Nexus
 from twisted.internet.threads import deferToThread
 
 from tests.e2e.agent import connect
@@ -27,6 +28,7 @@ from tests.e2e.server import NexusServer, free_port, until
 
 TOKEN = "Rr7-a-token-that-is-easy-to-find"
 CLIENTS = 21
+FLEET = 6  # further ones, with our own client
 FRONTS: dict[str, Any] = {"nginx": Nginx, "haproxy": HAProxy}
 # In the words of each front: a node that refuses connections, and one that does not answer.
 REFUSED = {"nginx": "connect() failed (111: Connection refused)", "haproxy": "Layer4 connection problem"}
@@ -112,20 +114,28 @@ def test_haproxy_accepts_the_shipped_file_without_a_warning(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("kind", FRONTS)
 @pytest_twisted.ensureDeferred
-async def test_a_rolling_restart_behind_a_shipped_front_locks_nobody_out(houses: Any, kind: str) -> None:
+async def test_a_rolling_restart_behind_a_shipped_front_locks_nobody_out(houses: Any, kind: str, clients: Clients) -> None:
     house = await houses.build(kind)
     await house.fill(CLIENTS)
+    front = Front(house.front, house.nodes, TOKEN)
+    fleet = [await front.client(clients) for _ in range(FLEET)]
     for number, node in enumerate(house.nodes):
         # Clients wait as long as they are asked to (`delay` of `disconnect`): here until the node is gone.
         house.clients.hold()
         await node.stop()
         house.clients.release()
+        for client in fleet:
+            client.woke()  # or it would return anywhere within the time that it was asked to wait
         await house.clients.complete()
+        await until(lambda: _connected(fleet))
         await house.passed_over(number)
         await node.start()
         await house.seen(number)
     assert house.clients.refusals == []
     assert set(house.clients.ends) == {(1000, "Server shutting down")}, "the front cuts nobody off"
+    # All have left the second node, and some the first.
+    await until(lambda: _connections(fleet) > 2 * FLEET and _connected(fleet))
+    assert all(client.stats.attempts == client.stats.connections for client in fleet)
     assert REFUSED[kind] in house.front.explained
     assert TOKEN not in house.front.explained
 
@@ -138,18 +148,15 @@ async def test_nodes_whose_process_is_gone_one_after_the_other_lock_nobody_out(
     house = await houses.build(kind)
     front = Front(house.front, house.nodes, TOKEN)
     fleet = [await front.client(clients) for _ in range(CLIENTS)]
-
-    def connections() -> int:
-        return sum(client.stats.connections for client in fleet)
-
     for number, node in enumerate(house.nodes):
-        before = connections()
+        before = _connections(fleet)
         await node.kill()
-        await until(lambda before=before: connections() > before and all(client.state == "connected" for client in fleet), 30)
+        await until(lambda before=before: _connections(fleet) > before and _connected(fleet), 30)
         await house.passed_over(number)
         await node.start()
         await house.seen(number)
-    assert connections() > CLIENTS + CLIENTS, "each has lost the second node, and some the first"
+    # All have lost the second node, and some the first.
+    await until(lambda: _connections(fleet) > 2 * CLIENTS and _connected(fleet))
     assert all(client.stats.attempts == client.stats.connections for client in fleet)
     assert REFUSED[kind] in house.front.explained
 
@@ -238,6 +245,15 @@ def _asked(connection: http.client.HTTPConnection) -> int:
     response = connection.getresponse()
     response.read()
     return response.status
+
+
+def _connected(fleet: list[Nexus]) -> bool:
+    return all(client.state == "connected" for client in fleet)
+
+
+def _connections(fleet: list[Nexus]) -> int:
+    """How many connections they have had."""
+    return sum(client.stats.connections for client in fleet)
 
 
 async def _clients_of(house: House, node: NexusServer) -> Sequence[Any]:
