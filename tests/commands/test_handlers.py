@@ -226,7 +226,7 @@ def test_a_code_that_is_not_in_the_table_becomes_failed(logged: list[LogEvent]) 
     assert (Run(handler).error.code, Run(handler).error.message) == ("failed", "no such code")
 
 
-@pytest.mark.parametrize("result", [object(), "\ud800", {(1, 2): 3}, {1: object()}], ids=repr)
+@pytest.mark.parametrize("result", [object(), "\ud800", {(1, 2): 3}, {1: object()}], ids=["object", "half", "key", "value"])
 def test_a_result_that_is_no_json_is_a_failure(result: Any, logged: list[LogEvent]) -> None:
     assert Run(lambda _: result).error.code == "failed"
     assert len(logged) == 1

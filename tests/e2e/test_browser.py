@@ -1,4 +1,4 @@
-"""A real browser: which pages it may connect from, and that one which only listens stays connected."""
+"""A real browser: which pages it may connect from."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ import pytest
 import pytest_twisted
 
 from tests.e2e.chromium import Chromium, Pages
-from tests.e2e.clients import Clients
-from tests.e2e.conftest import PAGES, Idle
+from tests.e2e.conftest import PAGES
 from tests.e2e.server import NexusServer
-
-IDLE = 150  # s; more than twice the heartbeat's time-out
 
 Attempt = Callable[[str], Awaitable[str]]
 
@@ -63,17 +60,3 @@ async def test_a_page_of_the_servers_own_host_and_port_may_connect(attempt_from:
 @pytest_twisted.ensureDeferred
 async def test_a_page_of_another_origin_is_refused_though_it_has_the_token(attempt_from: Attempt) -> None:
     assert await attempt_from("unlisted") == "closed 1006"
-
-
-@pytest.mark.last
-@pytest_twisted.ensureDeferred
-async def test_a_page_that_sent_nothing_for_150_s_is_still_connected_and_hears_an_event(
-    idle_process: Idle, clients: Clients
-) -> None:
-    tab = await idle_process.browser.tab()
-    # Counted by the page, which may have begun long before this test.
-    idle = f"({(PAGES / 'sleep.js').read_text()})({IDLE})"
-    assert await tab.evaluate(idle, IDLE + 30) == {"closed": None, "events": []}, idle_process.server.output
-    await (await clients.connect(idle_process.server)).publish("idle.page", "wake up")
-    assert await tab.evaluate("heard") == "wake up"
-    assert await tab.evaluate("seen.closed") is None

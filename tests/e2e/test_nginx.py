@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,11 @@ from nexus_client.twisted import Nexus
 from twisted.internet.threads import deferToThread
 
 from tests.e2e.clients import Clients, listen
-from tests.e2e.conftest import Idle
 from tests.e2e.front import Front
 from tests.e2e.nginx import Nginx
 from tests.e2e.server import NexusServer, free_port, until
 
 TOKEN = "Kq3-a-token-that-is-easy-to-find"
-IDLE = 100.0  # seconds; longer than any time-out between an agent and Nexus
 
 
 @pytest_twisted.async_yield_fixture(scope="module")
@@ -194,18 +191,3 @@ async def test_nginx_says_at_once_why_a_websocket_found_no_node_and_quotes_no_to
     await until(lambda: deserted.proxy.log("access").count("\n") == 4, what="for the access log")
     assert deserted.proxy.explained == told
     assert TOKEN not in _logs(deserted.proxy)
-
-
-@pytest.mark.last
-@pytest_twisted.ensureDeferred
-async def test_an_agent_that_was_idle_for_100_s_is_still_connected(idle_process: Idle, clients: Clients) -> None:
-    await until(idle_process.said, 30, "for the idle agent")
-    opened = idle_process.said()[0]
-    assert opened["event"] == "open", idle_process.agent.output
-    # Counted by the agent's process, which may have begun long before this test.
-    await until(lambda: time.monotonic() - idle_process.began > IDLE + opened["at"], IDLE + 30)
-    assert len(idle_process.said()) == 1, idle_process.agent.output
-    assert idle_process.agent.running
-    await (await clients.connect(idle_process.server)).publish("idle.end", "wake up")
-    await until(lambda: len(idle_process.said()) > 1, 10, "for the event")
-    assert (idle_process.said()[1]["event"], idle_process.said()[1]["data"]) == ("event", "wake up")

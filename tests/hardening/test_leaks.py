@@ -51,7 +51,7 @@ async def visit(node: Node, number: int) -> None:
 
 
 async def forget_cancelled_calls() -> None:
-    """Twisted keeps calls that were cancelled, some dozens, until they are more than fifty and more than half of all, or due."""
+    """Twisted keeps cancelled calls until they are due, or more than fifty and more than half of all."""
     calls: Any = reactor
     for _ in range(100 + len(calls.getDelayedCalls())):
         calls.callLater(3600, turns).cancel()

@@ -132,7 +132,9 @@ async def test_a_decompression_bomb_is_not_unpacked(nodes: Nodes) -> None:
 
 
 @pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("body", [EVENT, gzip.compress(EVENT)[:-3], gzip.compress(EVENT) + b"more", b""])
+@pytest.mark.parametrize(
+    "body", [EVENT, gzip.compress(EVENT)[:-3], gzip.compress(EVENT) + b"more", b""], ids=["plain", "cut", "more", "empty"]
+)
 async def test_a_body_that_is_not_what_it_is_called_is_refused(nodes: Nodes, body: bytes) -> None:
     node = await nodes()
     response = await node.http("POST", "/api/v1/events", TOKEN, body, ["Content-Encoding: gzip"])
