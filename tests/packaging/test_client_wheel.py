@@ -29,7 +29,7 @@ def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_module_and_nothing_else_is_in_the_wheel(wheel: Path) -> None:
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    files = (path for path in (PROJECT / "nexus_client").rglob("*") if path.is_file() and path.suffix != ".pyc")
+    files = (path for path in (PROJECT / "nexus_client").rglob("*") if path.is_file() and path.parent.name != "__pycache__")
     assert packed == {str(path.relative_to(PROJECT)) for path in files}
     assert "nexus_client/py.typed" in packed
 

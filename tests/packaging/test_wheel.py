@@ -74,7 +74,7 @@ def test_the_dashboard_and_other_files_beside_modules_are_in_the_wheel(wheel: Pa
     beside = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "nexus_tw").rglob("*")
-        if path.is_file() and path.suffix != ".pyc" and path.name != "dropin.cache"
+        if path.is_file() and path.parent.name != "__pycache__" and path.name != "dropin.cache"
     }
     assert not beside - packed
 
