@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -15,12 +15,15 @@ from nexus_tw.auth.certificates import CertificateAuthenticator
 from nexus_tw.auth.jwt import JwtAuthenticator
 from nexus_tw.auth.keys import KeyAuthenticator
 from nexus_tw.auth.plugin import PluginAuthenticator, plugin
+from nexus_tw.auth.revocations import Revocations
 from nexus_tw.interfaces.plugins import Credentials, IAuthenticator
 from nexus_tw.model.errors import NexusError, Unauthorized
 from nexus_tw.model.policy import ADMIN, Principal
 from nexus_tw.model.settings import Auth, Role, Settings
 from nexus_tw.net.https import https_agent
 from nexus_tw.runtime.failures import forget_trace, untraced
+
+REVOKED: Final = "its credentials are revoked"
 
 
 class Authenticators:
@@ -32,6 +35,15 @@ class Authenticators:
         """`plugins` are asked last."""
         self._plugins = tuple(plugins)
         self._authenticators = (*authenticators, *plugins)
+        self._revocations: Revocations | None = None
+
+    def heed(self, revocations: Revocations) -> None:
+        """From now on refuse clients whose credentials are revoked."""
+        self._revocations = revocations
+
+    def revoked(self, principal: Principal) -> bool:
+        """Return whether the credentials of this principal are revoked."""
+        return self._revocations is not None and self._revocations.refuses(principal)
 
     def take(self, authenticators: Sequence[IAuthenticator], roles: Mapping[str, Role]) -> None:
         """From now on, ask these before the plug-ins, and look up the plug-ins' roles in `roles`."""
@@ -53,6 +65,8 @@ class Authenticators:
         for authenticator in self._authenticators:
             principal = await self._answer(authenticator, credentials)
             if principal is not None:
+                if self.revoked(principal):
+                    raise Unauthorized(REVOKED)
                 return principal
         if credentials.token is None:
             raise Unauthorized("the name of its certificate is not configured")

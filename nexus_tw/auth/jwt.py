@@ -109,11 +109,23 @@ class Issuer:
         for name in ("nbf", "iat"):
             if name in claims and _time(claims, name) > now + settings.leeway:
                 raise InvalidToken(f"its {name} is in the future")
+        # For revocations: a token that does not say when it was issued may be old, and the issuer's clock may be ahead.
+        issued = max(0.0, _time(claims, "iat") - settings.leeway) if "iat" in claims else 0.0
+        token_id = claims.get("jti")
         subject = claims.get("sub")
         if not isinstance(subject, str) or not is_subject(subject):
             raise InvalidToken("its sub is no usable subject")
         role = self._role(_claim(claims, settings.role_claim))
-        return Principal(subject, role, self._roles[role], expires, basis=basis_of(settings, role), issuer=self._name)
+        return Principal(
+            subject,
+            role,
+            self._roles[role],
+            expires,
+            basis=basis_of(settings, role),
+            issuer=self._name,
+            issued=issued,
+            token_id=token_id if isinstance(token_id, str) else "",
+        )
 
     def _role(self, claim: Any) -> str:
         """Return the configured role in a claim. The claim may be a list, mostly of other services' roles."""

@@ -79,13 +79,30 @@ class PluginAuthenticator:
             self._refuse(f"returned a subject that is not 1 to {MAX_SUBJECT} printable characters")
         issuer = f"plugin:{self._name}"
         if not answer.named:
-            return Principal(subject, answer.role, answer.rights, answer.expires, issuer=issuer)
+            return Principal(
+                subject,
+                answer.role,
+                answer.rights,
+                answer.expires,
+                issuer=issuer,
+                issued=answer.issued,
+                token_id=answer.token_id,
+            )
         role_name: object = answer.role
         role = self._roles.get(role_name) if isinstance(role_name, str) else None
         if role is None:
             self._refuse(f"returned the role {answer.role!r}, which is not in [roles]")
         basis = basis_of(self._name, answer.role)
-        return Principal(subject, answer.role, role, answer.expires, basis=basis, issuer=issuer)
+        return Principal(
+            subject,
+            answer.role,
+            role,
+            answer.expires,
+            basis=basis,
+            issuer=issuer,
+            issued=answer.issued,
+            token_id=answer.token_id,
+        )
 
     def _refuse(self, why: str) -> NoReturn:
         self._log.error("The authenticator {name} {why}", name=self._name, why=why)

@@ -245,6 +245,24 @@ class ITallies(Interface):
         """Return all tallies that began at `since` (ms) or later, of the `most` holders with the largest totals."""
 
 
+class IRevoked(Interface):
+    """Optional for buses and stores: keeps revocations (`nexus_tw.model.revocations`), each a record under a key. A bus keeps
+    them for all nodes. Where it does not, a store keeps them for this node over a restart.
+
+    They fail with `bus_unavailable` or `store_unavailable`. What has been answered survives what published events, or
+    acknowledged telemetry, survive.
+    """
+
+    def revoke(key: str, record: bytes) -> Awaitable[None]:
+        """Keep this record, in place of one under the same key."""
+
+    def unrevoke(keys: Sequence[str]) -> Awaitable[None]:
+        """Remove these records; keys without one change nothing."""
+
+    def revoked() -> Awaitable[list[bytes]]:
+        """Return all records."""
+
+
 class Credentials(NamedTuple):
     """A client's credentials: a bearer token, a verified client certificate's common name, or both."""
 

@@ -70,6 +70,10 @@ class Session(Protocol):
     def peer(self) -> Peer | None:
         """The client as a recipient of broadcasts; None if, or as long as, it gets none. Read for each broadcast."""
 
+    @property
+    def client(self) -> Peer | None:
+        """The client as a member of a realm; None as long as it has joined none."""
+
     def begin(self) -> None:
         """Begin the session: the connection is open."""
 

@@ -46,7 +46,7 @@ LABELS: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
     "commands_ended": ("status", ("completed", "failed", "cancelled", "expired")),
     "recoveries": ("outcome", ("complete", "incomplete")),
     "history_trimmed": ("bound", ("count", "age", "bytes", "total", "types")),
-    "log_lines_withheld": ("about", ("calls", "refusals")),
+    "log_lines_withheld": ("about", ("administration", "calls", "refusals")),
 }
 
 # Fields that say what is there now.

@@ -86,6 +86,9 @@ class Principal:
     principal, and the server looks up the role. `basis` identifies the configuration entry that authenticated it, and is equal
     only for the same entry; None if there is no such entry, as with an authenticator of the operator's own.
 
+    `issued` is when its token was issued (seconds since the epoch), None for credentials without such a time, and `token_id`
+    the id of the token (`jti`), if it has one: revocations refer to these.
+
     `subject` is shown to others and replaces `{subject}`. Two issuers may use the same one for different clients, so
     ownership goes by `identity`; shares of budgets are counted by `account`.
     """
@@ -97,6 +100,7 @@ class Principal:
         "basis",
         "expires",
         "identity",
+        "issued",
         "issuer",
         "metrics",
         "named",
@@ -104,6 +108,7 @@ class Principal:
         "rights",
         "role",
         "subject",
+        "token_id",
     )
 
     def __init__(
@@ -116,6 +121,8 @@ class Principal:
         basis: Hashable | None = None,
         issuer: str = "",
         account: str = "",
+        issued: float | None = None,
+        token_id: str = "",
     ) -> None:
         """`issuer` is the authority that asserts the subject: empty for the configuration file and the token of the start,
         whose author is the same. `account` is given if one client can obtain any number of subjects."""
@@ -127,6 +134,8 @@ class Principal:
         self.role = role_name
         self.expires = expires
         self.basis = basis
+        self.issued = issued
+        self.token_id = token_id
         self.regrant(NOTHING if role is None else role)
 
     def regrant(self, role: Role) -> None:

@@ -136,6 +136,10 @@ class Presence:
         """Return the connections that represent this agent, oldest first; empty if it is offline."""
         return self._peers.all(agent_id)
 
+    def ids(self, peer: Peer) -> list[str]:
+        """Return the ids of the agents that this connection represents."""
+        return list(self._ids.get(peer, ()))
+
     def agents(self) -> list[str]:
         """Return the ids of all online agents, oldest first."""
         return list(self._peers)

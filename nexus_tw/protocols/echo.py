@@ -20,6 +20,8 @@ class EchoSession:
     def peer(self) -> None:
         return None
 
+    client = peer
+
     def begin(self) -> None:
         pass
 

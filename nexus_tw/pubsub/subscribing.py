@@ -149,6 +149,11 @@ class Subscriptions:
                     return bucket.pattern
         return None
 
+    def count(self, peer: Peer) -> int:
+        """Return how many (pattern, filter) pairs the peer subscribes to."""
+        subscriber = self._clients.get(peer)
+        return 0 if subscriber is None else len(subscriber)
+
     def _too_many(self) -> NexusError:
         return NexusError("limit_exceeded", f"More than {self._limits.subscriptions} subscriptions")
 

@@ -203,6 +203,12 @@ class Realm:
     def queue(self, peer: Peer, size: int, act: Callable[[], None]) -> None:
         self._subscriptions.lines.place(peer, size).ready(act)
 
+    def holdings(self, peer: Peer) -> tuple[list[str], int] | None:
+        """Return the agents that the session represents and the number of its subscriptions; None if it is not a member."""
+        if self._roster.get(peer.number) is not peer:
+            return None
+        return self._presence.ids(peer), self._subscriptions.count(peer)
+
     # --- publish and subscribe
 
     def subscribe(self, peer: Peer, rights: Principal, request: SubscribeRequest, reply: SubscribeReply) -> None:

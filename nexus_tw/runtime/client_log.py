@@ -43,6 +43,10 @@ class ClientLog:
         called = quoted(command_id) if command_id else None
         self._write(account, subject, line, subject=subject, command=command, outcome=outcome, command_id=called)
 
+    def administered(self, account: str, subject: str, what: str) -> None:
+        """Log what an administrator did; `what` quotes whatever is not the server's own."""
+        self._write(account, quoted(subject), "{subject} {what}", subject=quoted(subject), what=what)
+
     def _write(self, key: str, name: str, line: str, **values: Any) -> None:
         """Write a line (a format of Twisted's logger) caused by this key, called `name`."""
         now = self._clock.seconds()

@@ -304,6 +304,14 @@ class Conversation:
     def audience(self) -> Peer | None:
         return None if self.session is None else self.session.peer
 
+    @property
+    def client(self) -> Peer | None:
+        return None if self.session is None else self.session.client
+
+    @property
+    def waiting(self) -> int:
+        return 0 if self.outbox is None else self.outbox.waiting()
+
     def identified(self, principal: Principal) -> None:
         if self.session is None:  # it left during its authentication
             return

@@ -97,7 +97,7 @@ class ReferenceCore(Core):
 class ReferenceSession:
     """One client."""
 
-    peer = None
+    peer = client = None
 
     def __init__(self, core: ReferenceCore, link: Link, principal: Principal) -> None:
         self._core = core

@@ -103,6 +103,7 @@ class Session:
         self.link = link
         self.who = who
         self.peer: Peer | None = None
+        self.client: Peer | None = None
         self.ended = 0
         self.overruns = 0
 
@@ -132,7 +133,7 @@ class Session:
         except NexusError as error:
             self.say(b"refused " + error.code.encode())
         else:
-            self.peer = RecordingPeer(subject)
+            self.peer = self.client = RecordingPeer(subject)
             self.say(b"hello " + subject.encode())
 
     def broken(self, _payload: bytes) -> None:

@@ -67,7 +67,7 @@ class Transport(StringTransport):
 class EchoingSession:
     """Notes what comes and sends it back; does what some messages say."""
 
-    peer = None
+    peer = client = None
 
     def __init__(self, link: Link, received: list[tuple[bytes, bool]], pushes: bool) -> None:
         self._link = link

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from nexus_tw.auth import Authenticators
+from nexus_tw.auth import REVOKED, Authenticators
 from nexus_tw.auth.wamp import cryptosign, scram, wampcra
 from nexus_tw.auth.wamp.anonymous import Anonymous
 from nexus_tw.auth.wamp.methods import (
@@ -125,7 +125,16 @@ class Introductions:
         `details` are as the client sent them; `session` is the id that WELCOME will carry; `principal` is the one
         authenticated at the upgrade, if any; `address` is the client's.
         """
-        introduction = Introduction(self._metrics, self._journal, address, self._clock, self._limits.auth, welcomed, refused)
+        introduction = Introduction(
+            self._metrics,
+            self._journal,
+            address,
+            self._clock,
+            self._limits.auth,
+            self._authenticators.revoked,
+            welcomed,
+            refused,
+        )
         try:
             methods = self._realms.get(realm)
             if methods is None:
@@ -155,6 +164,7 @@ class Introduction:
         "_patience",
         "_pending",
         "_refused",
+        "_revoked",
         "_round",
         "_welcomed",
     )
@@ -167,9 +177,11 @@ class Introduction:
         address: str,
         clock: IReactorTime,
         patience: float,
+        revoked: Callable[[Principal], bool],
         welcomed: Callable[[Welcome], None],
         refused: Callable[[Refusal], None],
     ) -> None:
+        self._revoked = revoked
         self._metrics = metrics
         self._journal = journal
         self._address = address
@@ -192,9 +204,15 @@ class Introduction:
         pending = self._pending = Deferred.fromCoroutine(current.answer(signature, extra))
         if not pending.called:
             pending.addTimeout(self._patience, self._clock, _took_too_long)
+        pending.addCallback(self._check)
         pending.addCallbacks(self.welcome, self._fail)
         # An exception of a callback is a fault of ours: it must appear in the log now, not at the next garbage collection.
         pending.addErrback(lambda failure: self._log.failure("Introducing a client", failure=failure))
+
+    def _check(self, welcome: Welcome) -> Welcome:
+        if self._revoked(welcome.principal):
+            raise unauthorized(REVOKED)
+        return welcome
 
     def abandon(self) -> None:
         """Stop: the client is gone, so no callback is called any more and no look-up continues."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
 from secrets import token_hex
@@ -27,7 +27,7 @@ from nexus_tw.bus.bounds import Bounds
 from nexus_tw.bus.redis.address import Address
 from nexus_tw.bus.redis.adoption import MARK, Adoption
 from nexus_tw.bus.redis.batch import Form
-from nexus_tw.bus.redis.channels import Channels, Source, publish_command, publish_head
+from nexus_tw.bus.redis.channels import Channels, Source, command, publish_command, publish_head
 from nexus_tw.bus.redis.connection import BATCH, Publisher, Unreachable, away, guarded
 from nexus_tw.bus.redis.connector import Door, Place
 from nexus_tw.bus.redis.history import RedisHistory
@@ -39,7 +39,7 @@ from nexus_tw.bus.redis.sources import Change, Sources
 from nexus_tw.bus.redis.timeline import Denied, opened
 from nexus_tw.bus.redis.twins import Twin, Twins
 from nexus_tw.bus.redis.writer import Writer, canaries
-from nexus_tw.interfaces.plugins import BusListener, IBus, IHistory, IRetained, IRoll
+from nexus_tw.interfaces.plugins import BusListener, IBus, IHistory, IRetained, IRevoked, IRoll
 from nexus_tw.model import payloads
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
@@ -69,7 +69,7 @@ class _Subscription:
         self.waiters: list[tuple[Pattern, Callable[[], None]]] = []
 
 
-@implementer(IBus)
+@implementer(IBus, IRevoked)
 class RedisBus:
     """A node on Redis. If Redis is unreachable at the start, the listener is told by `lost`, as at any other time."""
 
@@ -169,6 +169,35 @@ class RedisBus:
         if self._adoption is not None:
             self._adoption.drop(pattern)
         self._change(self._sources.drop(pattern))
+
+    # --- IRevoked
+
+    def revoke(self, key: str, record: bytes) -> Deferred[None]:
+        return self._asked(command(b"HSET", (self._channels.revocations, key.encode(), record)), int).addCallback(_none)
+
+    def unrevoke(self, keys: Sequence[str]) -> Deferred[None]:
+        words = (self._channels.revocations, *(key.encode() for key in keys))
+        return self._asked(command(b"HDEL", words), int).addCallback(_none)
+
+    def revoked(self) -> Deferred[list[bytes]]:
+        return self._asked(command(b"HVALS", (self._channels.revocations,)), list)
+
+    def _asked(self, words: bytes, kind: type) -> Deferred[Any]:
+        """Return the answer of Redis to a command; fail with `bus_unavailable`."""
+        answer: Deferred[Any] = Deferred()
+
+        def done(reply: Any) -> None:
+            if isinstance(reply, NexusError):
+                answer.errback(reply)
+            else:
+                answer.callback(reply)
+
+        publisher = self._publisher(done)
+        if publisher is not None:
+            publisher.query(words, done, kind)
+        return answer
+
+    # ---
 
     def _change(self, change: Change) -> None:
         """Change the subscriptions on Redis. It carries out all of this in order, so what replaces others is there before they
@@ -453,4 +482,8 @@ class RedisBus:
 
 
 def _nothing() -> None:
+    pass
+
+
+def _none(_answer: object) -> None:
     pass

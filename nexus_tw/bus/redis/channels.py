@@ -7,7 +7,7 @@ bus works, `marks` marks by which nodes agree on names for events of other progr
 
 The history is in keys: `type:{TYPE}` has the state of a type, `log:{TYPE}` its last events; `types`, `logs` and `sizes` are
 indices of these; `timeline` and `run` identify this Redis. `retained:{TYPE}` has the retained event of a type, `retained` and
-`retained:sizes` are the indices of these. The scripts describe the contents.
+`retained:sizes` are the indices of these. The scripts describe the contents. `revocations` is a hash of revoked credentials.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Channels:
         self.run = prefix + b"run"
         self.types = prefix + b"types"
         self.retained = prefix + b"retained"
+        self.revocations = prefix + b"revocations"
         # Each event needs these, so they are cached, for each realm separately: its name need not be part of the key.
         self.event_type_of = lru_cache(maxsize=KEPT)(self._event_type_of)
         self.event_head = lru_cache(maxsize=KEPT)(self._event_head)

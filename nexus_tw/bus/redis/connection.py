@@ -132,7 +132,7 @@ class Connection(txredisapi.RedisProtocol):
 class Put:
     """A command on its way to Redis: its callback, and its weight until it is answered."""
 
-    __slots__ = ("command", "count", "done", "kind", "replies", "size")
+    __slots__ = ("command", "count", "done", "kind", "replies", "scripted", "size")
 
     def __init__(
         self, command: bytes | Callable[[], bytes], done: Callable[[Any], None], kind: type, replies: int, size: int
@@ -143,6 +143,7 @@ class Put:
         self.replies = replies
         self.size = size
         self.count = 1
+        self.scripted = False  # whether an answer of its kind means that Redis has the scripts
 
 
 class Publisher(Connection):
@@ -193,8 +194,13 @@ class Publisher(Connection):
         """Send a call of a script; a function as `command` is called when it is sent. Call `done` once with the result,
         which is of that `kind`, or with `bus_unavailable`."""
         put = Put(command, done, kind, 1, size if callable(command) else len(command))
+        put.scripted = kind is list
         self._put(put)
         return put
+
+    def query(self, command: bytes, done: Callable[[Any], None], kind: type) -> None:
+        """Send any other command. Call `done` once with the answer, which is of that `kind`, or with `bus_unavailable`."""
+        self._put(Put(command, done, kind, 1, len(command)))
 
     def last(self, put: Put) -> bool:
         """Return whether this is the last command, and not sent yet."""
@@ -246,7 +252,7 @@ class Publisher(Connection):
         if isinstance(reply, Exception) and str(reply).startswith("NOSCRIPT"):
             self._unscripted.append(put)
         else:
-            self._overtaken = self._overtaken or (bool(self._unscripted) and put.kind is list)
+            self._overtaken = self._overtaken or (bool(self._unscripted) and put.scripted)
             self._answer(put, reply)
         if self._unscripted and not self._unacked and not self._why:
             self._load()
@@ -255,7 +261,7 @@ class Publisher(Connection):
         self._bytes -= put.size
         self._count -= put.count
         if type(reply) is put.kind:
-            if put.kind is list:
+            if put.scripted:
                 self._loads = 0
         else:
             if isinstance(reply, Exception) and str(reply).startswith("TIMELINE"):

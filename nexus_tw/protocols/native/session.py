@@ -188,6 +188,8 @@ class JsonSession:
     def peer(self) -> JsonSession:
         return self
 
+    client = peer
+
     def begin(self) -> None:
         self._dialect.verbs.join(self)
         self.send(self._dialect.connected(self.client_id, self.principal))

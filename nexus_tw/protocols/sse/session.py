@@ -146,6 +146,10 @@ class StreamSession:
     def peer(self) -> StreamSession | None:
         return self if self._accepted else None
 
+    @property
+    def client(self) -> StreamSession:
+        return self
+
     def begin(self) -> None:
         verbs, request = self._dialect.verbs, self._request
         verbs.join(self)

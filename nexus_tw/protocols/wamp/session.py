@@ -102,6 +102,10 @@ class WampSession:
     def peer(self) -> None:
         return None  # broadcasts come as events
 
+    @property
+    def client(self) -> WampSession | None:
+        return self if self.joined else None
+
     def begin(self) -> None:
         pass  # the client sends the first message
 

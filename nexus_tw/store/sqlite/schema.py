@@ -26,6 +26,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "ALTER TABLE samples ADD COLUMN sent_id TEXT",
         "CREATE UNIQUE INDEX samples_by_sent_id ON samples (agent, sent_id) WHERE sent_id IS NOT NULL",
     ),
+    ("CREATE TABLE revocations (key BLOB PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID",),
 )
 
 

@@ -17,16 +17,17 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from nexus_tw.interfaces.plugins import IOnce, IStore, ITallies, Sample, Tally
+from nexus_tw.interfaces.plugins import IOnce, IRevoked, IStore, ITallies, Sample, Tally
 from nexus_tw.model.errors import ConfigError, NexusError
 from nexus_tw.store.sqlite.lane import MEMORY, Lane
+from nexus_tw.store.sqlite.revocations import read_revoked, revoke, unrevoke
 from nexus_tw.store.sqlite.samples import Agents, insert, insert_once, prune, read
 from nexus_tw.store.sqlite.tallies import prune_tallies, read_tallies, tally
 
 BUSY: Final = 2.0  # s to wait for another process to release the file
 
 
-@implementer(IStore, IOnce, ITallies)
+@implementer(IStore, IOnce, ITallies, IRevoked)
 class SqliteStore:
     """An `IStore` over the file at `path`, created with its directory if missing; `:memory:` is for tests.
 
@@ -69,6 +70,15 @@ class SqliteStore:
 
     def tallies(self, since: int, most: int) -> Deferred[list[Tally]]:
         return self._reader.run(partial(read_tallies, since=since, most=most))
+
+    def revoke(self, key: str, record: bytes) -> Deferred[None]:
+        return self._writer.run(partial(revoke, key=key, record=record))
+
+    def unrevoke(self, keys: Sequence[str]) -> Deferred[None]:
+        return self._writer.run(partial(unrevoke, keys=keys))
+
+    def revoked(self) -> Deferred[list[bytes]]:
+        return self._reader.run(read_revoked)
 
     async def prune(self, before: int) -> int:
         removed, seen = 0, 0

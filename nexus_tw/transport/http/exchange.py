@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -27,6 +28,8 @@ class Exchange:
         self.opening: Opening = request.opening
         self.headers = self.opening.headers
         self._body: bytes | None = None
+        self.collection, _, member = self.opening.address.rpartition("/")
+        self.member = unquote(member)  # the last segment of the path, as in `/api/v1/connections/ID`
 
     @property
     def address(self) -> str:

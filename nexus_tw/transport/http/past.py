@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from typing import Final
-
 import msgspec
 from twisted.internet.defer import Deferred
 
@@ -15,12 +12,8 @@ from nexus_tw.model.positions import Position
 from nexus_tw.model.times import format_millis
 from nexus_tw.transport.http.answers import Answer, encode
 from nexus_tw.transport.http.exchange import Exchange
+from nexus_tw.transport.http.pages import limit_of
 from nexus_tw.transport.http.routes import Routes
-
-LIMIT: Final = 100  # events of an answer, by default
-MAX_LIMIT: Final = 1000
-
-_NUMBER: Final = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 
 
 class Told(msgspec.Struct, rename="camel", gc=False):
@@ -57,7 +50,7 @@ class Past:
         if event_type is None:
             raise invalid("eventType", "is missing")
         since = exchange.parameter("since")
-        request = HistoryRequest(event_type, None if since is None else Position.parse(since, "since"), _limit(exchange))
+        request = HistoryRequest(event_type, None if since is None else Position.parse(since, "since"), limit_of(exchange))
         read: Deferred[HistoryPage | NexusError] = Deferred()
         self._verbs.history(Reader(principal), principal, request, read.callback, read.callback)
         page = await read
@@ -65,15 +58,6 @@ class Past:
             raise NexusError(page.code, page.message)
         events = [_told(past) for past in page.events]
         return Answer(200, encode({"events": events, "position": page.position.text, "recovered": page.recovered}))
-
-
-def _limit(exchange: Exchange) -> int:
-    given = exchange.parameter("limit")
-    if given is None:
-        return LIMIT
-    if _NUMBER.fullmatch(given) is None or int(given) > MAX_LIMIT:
-        raise invalid("limit", f"must be an integer from 1 to {MAX_LIMIT}")
-    return int(given)
 
 
 def _told(past: PastEvent) -> Told:

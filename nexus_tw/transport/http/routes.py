@@ -30,7 +30,10 @@ _WHOLE: Final = ("*", "/")  # the whole server: the form of RFC 9112 section 3.2
 
 Handler = Callable[[Exchange], Awaitable[Answer]]
 Routes = Mapping[str, Mapping[str, Handler]]
-"""Handlers by path and method."""
+"""Handlers by path and method. A path that ends with `MEMBER` stands for those with any one segment in its place, which the
+handler reads as `Exchange.member`."""
+
+MEMBER: Final = "/*"
 
 
 class Root(Resource):
@@ -88,6 +91,8 @@ class Root(Resource):
     async def _routed(self, exchange: Exchange) -> Answer:
         method, address = exchange.opening.method, exchange.opening.address
         methods = self._routes.get(address)
+        if methods is None:
+            methods = self._routes.get(exchange.collection + MEMBER) if exchange.member else None
         if method == "OPTIONS" and (methods is not None or address in _WHOLE):
             return self._options(exchange, methods)
         if methods is None:

@@ -11,7 +11,7 @@ import pytest_twisted
 from nexus_tw.bus import open_bus
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.settings import History, Role, Settings
-from nexus_tw.transport.http.past import LIMIT, MAX_LIMIT
+from nexus_tw.transport.http.pages import LIMIT, MAX_LIMIT
 from tests.client import Response
 from tests.node import TOKEN, Node, Nodes, clock, with_roles
 
