@@ -52,7 +52,7 @@ LABELS: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
 # Fields that say what is there now.
 GAUGES: Final = (
     *("bus_globs", "cursors", "recovery_buffered", "history_types", "history_events", "history_bytes"),
-    *("retained_events", "retained_bytes", "fleet_members", "mail_waiting_bytes"),
+    *("retained_events", "retained_bytes", "fleet_members", "mail_waiting_bytes", "meta_mirrored"),
 )
 
 
@@ -126,6 +126,7 @@ class Metrics:
     mail_resent: int = 0
     mail_waiting_bytes: int = 0  # not acknowledged by the nodes that they are for
     mail_invalid: int = 0
+    meta_mirrored: int = 0  # sessions and subscriptions of other nodes, for clients that subscribe to meta events
     # log
     log_lines_dropped: int = 0  # because its reader or disk did not keep up
     log_lines_withheld: Counter[str] = field(default_factory=Counter)  # by topic: too many of one client

@@ -23,13 +23,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable
 from functools import partial
-from itertools import count
 from typing import Final, NoReturn
 
 from nexus_tw.interfaces.peers import Encoding
 from nexus_tw.model.errors import INTERNAL
 from nexus_tw.model.events import Event, Rule
 from nexus_tw.model.filters import Facts, Filter
+from nexus_tw.model.ids import number_of
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.pattern_index import PatternIndex, selecting
@@ -50,7 +50,6 @@ class Hub:
         self._buckets: PatternIndex[Bucket] = PatternIndex(selecting, ROUTES_BYTES)
         self._cohorts: dict[tuple[Hashable, frozenset[Group]], Cohort] = {}
         self._dirty: deque[Cohort] = deque()
-        self._numbers = count(1)
         self._by_number: dict[int, Bucket] = {}
 
     def subscribe(self, subscriber: Subscriber, pairs: Iterable[tuple[Pattern, Filter | None]]) -> None:
@@ -235,7 +234,7 @@ class Hub:
     def _bucket(self, pattern: Pattern) -> Bucket:
         bucket = self._buckets.get(pattern)
         if bucket is None:
-            bucket = Bucket(pattern, next(self._numbers), int(self._now() * 1000))
+            bucket = Bucket(pattern, number_of(pattern, self._by_number), int(self._now() * 1000))
             self._by_number[bucket.number] = bucket
             self._buckets.put(pattern, bucket)
         return bucket

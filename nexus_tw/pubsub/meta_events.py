@@ -1,88 +1,82 @@
 """Meta events about sessions, subscriptions and registrations (WAMP: session, subscription and registration meta API).
 
-They do not use the bus: their ids are valid on this node only, and without subscribers they cost no work. There are no meta
-events about subscriptions to meta events.
+They do not use the bus: each node tells the others that have subscribers to a meta topic (`nexus_tw.pubsub.watching`), and where
+there are none they cost no work. There are no meta events about subscriptions to meta events.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
-
-import msgspec
-
 from nexus_tw.interfaces.peers import Peer, Registration, Subscription
-from nexus_tw.model.events import Event
-from nexus_tw.model.payloads import Payload
-from nexus_tw.model.times import format_millis
+from nexus_tw.pubsub.facts import (
+    ON_CREATE,
+    ON_DELETE,
+    ON_JOIN,
+    ON_LEAVE,
+    ON_SUBSCRIBE,
+    ON_UNSUBSCRIBE,
+    SessionFacts,
+    SubscriptionFacts,
+    registration_details,
+)
 from nexus_tw.pubsub.hub import Hub
-
-_encode: Final = msgspec.json.Encoder().encode
+from nexus_tw.pubsub.watching import Watching, is_meta, tell
 
 
 class Meta:
-    """Publishes the meta events of a realm to subscribers on this node."""
+    """Publishes the meta events of a realm that have their cause on this node."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, watching: Watching) -> None:
         self._hub = hub
+        self._watching = watching
 
     def joined(self, peer: Peer) -> None:
-        if self._hub.wanted("wamp.session.on_join"):
-            self._tell("wamp.session.on_join", session_details(peer))
+        if self._hub.wanted(ON_JOIN):
+            tell(self._hub, ON_JOIN, SessionFacts.of(peer).details)
+        if self._watching.others:
+            self._watching.session_joined(SessionFacts.of(peer))
 
     def left(self, peer: Peer) -> None:
-        if self._hub.wanted("wamp.session.on_leave"):
-            self._tell("wamp.session.on_leave", peer.number, peer.principal.subject, peer.principal.role)
+        if self._hub.wanted(ON_LEAVE):
+            tell(self._hub, ON_LEAVE, peer.number, peer.principal.subject, peer.principal.role)
+        if self._watching.others:
+            self._watching.session_left(SessionFacts.of(peer))
 
     def subscribed(self, peer: Peer, subscription: Subscription, created: bool) -> None:
-        if _watches(subscription):
+        if is_meta(subscription.pattern):
             return
-        if created and self._hub.wanted("wamp.subscription.on_create"):
-            self._tell("wamp.subscription.on_create", peer.number, details(subscription))
-        self._changed("wamp.subscription.on_subscribe", peer, subscription)
+        if created:
+            if self._hub.wanted(ON_CREATE) and not self._watching.elsewhere(subscription.number):
+                tell(self._hub, ON_CREATE, peer.number, SubscriptionFacts.of(subscription).details)
+            if self._watching.others:
+                self._watching.created(peer.number, SubscriptionFacts.of(subscription))
+        self._changed(ON_SUBSCRIBE, peer, subscription)
 
     def unsubscribed(self, peer: Peer, subscription: Subscription, deleted: bool) -> None:
-        if _watches(subscription):
+        if is_meta(subscription.pattern):
             return
-        self._changed("wamp.subscription.on_unsubscribe", peer, subscription)
+        self._changed(ON_UNSUBSCRIBE, peer, subscription)
         if deleted:
-            self._changed("wamp.subscription.on_delete", peer, subscription)
+            if self._hub.wanted(ON_DELETE) and not self._watching.elsewhere(subscription.number):
+                tell(self._hub, ON_DELETE, peer.number, subscription.number)
+            if self._watching.others:
+                self._watching.deleted(peer.number, SubscriptionFacts.of(subscription))
 
     def registered(self, peer: Peer, registration: Registration, created: bool) -> None:
         if created and self._hub.wanted("wamp.registration.on_create"):
-            self._tell("wamp.registration.on_create", peer.number, details(registration, invoke=registration.invoke))
-        self._changed("wamp.registration.on_register", peer, registration)
+            tell(self._hub, "wamp.registration.on_create", peer.number, registration_details(registration))
+        self._registration("wamp.registration.on_register", peer, registration)
 
     def unregistered(self, peer: Peer, registration: Registration, deleted: bool) -> None:
-        self._changed("wamp.registration.on_unregister", peer, registration)
+        self._registration("wamp.registration.on_unregister", peer, registration)
         if deleted:
-            self._changed("wamp.registration.on_delete", peer, registration)
+            self._registration("wamp.registration.on_delete", peer, registration)
 
-    def _changed(self, topic: str, peer: Peer, what: Subscription | Registration) -> None:
+    def _changed(self, topic: str, peer: Peer, subscription: Subscription) -> None:
         if self._hub.wanted(topic):
-            self._tell(topic, peer.number, what.number)
+            tell(self._hub, topic, peer.number, subscription.number)
+        if self._watching.others:
+            self._watching.changed(topic, peer.number, subscription.number)
 
-    def _tell(self, topic: str, *args: Any) -> None:
-        data = _encode({"args": args, "kwargs": {}})
-        self._hub.event(Event(topic, Payload.of_value(data, "pair")))
-
-
-def _watches(subscription: Subscription) -> bool:
-    return subscription.pattern.text.startswith("wamp.")
-
-
-def session_details(peer: Peer) -> dict[str, Any]:
-    """Return a session's details: `{session, authid, authrole, authmethod, authprovider, transport}`."""
-    return {
-        "session": peer.number,
-        "authid": peer.principal.subject,
-        "authrole": peer.principal.role,
-        "authmethod": peer.authmethod,
-        "authprovider": peer.authprovider,
-        "transport": {"peer": peer.address, "protocol": peer.encoding.name},
-    }
-
-
-def details(what: Subscription | Registration, **more: Any) -> dict[str, Any]:
-    """Return the details of a subscription or registration: `{id, created, uri, match}`, and those in `more` (`invoke`)."""
-    match, uri = what.pattern.policy
-    return {"id": what.number, "created": format_millis(what.created), "uri": uri, "match": match, **more}
+    def _registration(self, topic: str, peer: Peer, registration: Registration) -> None:
+        if self._hub.wanted(topic):
+            tell(self._hub, topic, peer.number, registration.number)

@@ -8,6 +8,7 @@ from functools import partial
 from twisted.internet.interfaces import IReactorTime
 
 from nexus_tw.bus.bounds import Bounds
+from nexus_tw.interfaces.fleet import Fleet
 from nexus_tw.interfaces.peers import Peer
 from nexus_tw.interfaces.plugins import IBus
 from nexus_tw.model.metrics import Metrics
@@ -26,6 +27,7 @@ from nexus_tw.pubsub.reconciling import Reconciler
 from nexus_tw.pubsub.recorders import Recorders
 from nexus_tw.pubsub.recovery import Recovery
 from nexus_tw.pubsub.subscribing import Subscriptions
+from nexus_tw.pubsub.watching import Watching
 from nexus_tw.runtime.spread import Spread
 from nexus_tw.runtime.walltime import wall
 
@@ -36,6 +38,7 @@ class PubSub:
     def __init__(
         self,
         bus: IBus,
+        fleet: Fleet,
         end_of_turn: Callable[[Callable[[], None]], None],
         clock: IReactorTime,
         spread: Spread,
@@ -48,13 +51,14 @@ class PubSub:
         """`end_of_turn` calls its argument at the end of the reactor turn; `everybody` returns the peers that get
         broadcasts."""
         self.hub = Hub(end_of_turn, metrics, partial(wall, clock))
-        self.meta = Meta(self.hub)
+        self.watching = Watching(fleet, self.hub, roster, clock, metrics)
+        self.meta = Meta(self.hub, self.watching)
         reads, recorders = Reads(bus, end_of_turn), Recorders(metrics)
         clients: dict[Peer, Subscriber] = {}
         self.arrivals = Arrivals(self.hub, clients, roster, metrics)
         self.cursors = Cursors(bus, self.hub, self.arrivals, reads, recorders, spread, clock, Bounds(history), metrics)
         recovery = Recovery(bus, self.cursors, reads, recorders, spread, clock, metrics)
-        self.subscriptions = Subscriptions(bus, self.hub, clients, limits, metrics, self.meta, self.cursors, recovery)
+        self.subscriptions = Subscriptions(bus, self.hub, clients, limits, metrics, self.meta, self.watching, self.cursors, recovery)
         self.nodes = Nodes(bus, clock, everybody, self.arrivals, self.cursors.gap)
         self.publications = Publications(bus, limits, metrics, self.nodes.tell_gap)
         self.reconciler = Reconciler(bus, self.hub, self.cursors, self.arrivals, history.everything)

@@ -27,6 +27,7 @@ from nexus_tw.pubsub.joining import Joining, Places
 from nexus_tw.pubsub.meta_events import Meta
 from nexus_tw.pubsub.order import Lines
 from nexus_tw.pubsub.recovery import AWAY, Recovery
+from nexus_tw.pubsub.watching import Watching, selects_meta
 from nexus_tw.runtime.guard import Guard
 
 WILDCARDS: Final = 32768  # patterns of a realm and process; Redis compares all of them with every published event
@@ -40,16 +41,20 @@ class _Interest:
     A pattern with a wildcard counts for the account that requested it first, as long as it has any subscriber.
     """
 
-    __slots__ = ("account", "count", "pattern", "standing", "waiters")
+    __slots__ = ("account", "count", "missing", "pattern", "standing", "waiters")
 
     def __init__(self, pattern: Pattern, account: str) -> None:
         self.pattern = pattern
         self.account = account
         self.count = 0
+        self.missing = 1  # confirmations
         self.standing = False
         self.waiters: list[Callable[[], None]] = []
 
     def stands(self) -> None:
+        self.missing -= 1
+        if self.missing:
+            return
         self.standing = True
         waiters, self.waiters = self.waiters, []
         for waiter in waiters:
@@ -67,11 +72,13 @@ class Subscriptions:
         limits: Limits,
         metrics: Metrics,
         meta: Meta,
+        watching: Watching,
         cursors: Cursors,
         recovery: Recovery,
     ) -> None:
         """`clients` is filled here, with the place of each subscribed peer in the hub."""
         self._meta = meta
+        self._watching = watching
         self._cursors = cursors
         self._recovery = recovery
         self._bus = bus
@@ -283,6 +290,9 @@ class Subscriptions:
         interest = self._interests.get(pattern.text)
         if interest is None:
             interest = self._interests[pattern.text] = _Interest(pattern, account)
+            if selects_meta(pattern):
+                interest.missing += 1
+                self._watching.watch(pattern, interest.stands)
             self._bus.subscribe(pattern, interest.stands)
         interest.count += 1
         return interest
@@ -296,6 +306,8 @@ class Subscriptions:
                 del self._interests[text]
                 if not interest.pattern.exact:
                     self._wildcards.give_back(interest.account)
+                if selects_meta(interest.pattern):
+                    self._watching.unwatch(interest.pattern)
                 self._bus.unsubscribe(interest.pattern)
                 ended.append(interest.pattern)
         if ended:
