@@ -15,10 +15,11 @@ from twisted.web.server import Request, Site
 
 from nexus_tw import auth
 from nexus_tw.auth import Authenticators
+from nexus_tw.auth.revocations import Revocations
 from nexus_tw.auth.standing import Standing
 from nexus_tw.auth.wamp.introductions import Introductions
 from nexus_tw.commands.threads import Threads
-from nexus_tw.interfaces.plugins import Handler, IBus, IStore
+from nexus_tw.interfaces.plugins import Handler, IBus, IRevoked, IStore
 from nexus_tw.interfaces.sessions import Dialect
 from nexus_tw.model.budgets import follow
 from nexus_tw.model.errors import REVOKED, Close
@@ -44,6 +45,7 @@ from nexus_tw.transport.connections import Connections, Open
 from nexus_tw.transport.conversation import Conversation
 from nexus_tw.transport.door import Doors
 from nexus_tw.transport.heartbeat import Pulse
+from nexus_tw.transport.http.administration import Administration
 from nexus_tw.transport.http.api import Api
 from nexus_tw.transport.http.past import Past
 from nexus_tw.transport.http.routes import Root
@@ -51,7 +53,9 @@ from nexus_tw.transport.http.site import BoundedSite
 from nexus_tw.transport.http.status import Status
 from nexus_tw.transport.http.stream import EventStreams
 from nexus_tw.transport.opening import EVENTS
+from nexus_tw.transport.oversight import Oversight
 from nexus_tw.transport.rawsocket import RawSockets
+from nexus_tw.transport.revoking import Revoking
 from nexus_tw.transport.websocket import Doorway
 
 WAMP = "/ws"
@@ -174,6 +178,11 @@ class Server:
             StreamDialect(realm, random, lambda: secrets.token_urlsafe(12)),
             random,
         )
+        revocations = Revocations(reactor)
+        authenticators.heed(revocations)
+        keeper = next((one for one in (realm.bus, store) if IRevoked.providedBy(one)), None)
+        self._revoking = Revoking(realm.fleet, self.connections, revocations, keeper, self._outside.awaited, reactor)
+        self._oversight = Oversight(realm.fleet, self.connections, self.realms, reactor)
         admission = Admission(
             ways, authenticators, self.connections, http, metrics, reactor, limits
         )
@@ -187,12 +196,14 @@ class Server:
             "ready": lambda: self.unready() is None,
             "threads_running": lambda: threads.running,
             "threads_waiting": lambda: threads.waiting,
+            "revocations": lambda: len(revocations),
             "timers": lambda: len(reactor.getDelayedCalls()),
             **{name: partial(self._held, name) for name in ("agents", "commands_open", "registrations", "subscriptions")},
         }
         status = Status(metrics, gauges, http, self.unready)
         api = Api(realm, limits, reactor, metrics)
-        routes = {**status.routes(), **api.routes(), **Past(realm).routes()}
+        administration = Administration(self._oversight, self._revoking, reactor, metrics)
+        routes = {**status.routes(), **api.routes(), **Past(realm).routes(), **administration.routes()}
 
         def make_site(upgrade: Callable[[Request], None]) -> Site:
             return BoundedSite(Root(routes, admission, upgrade), reactor, limits.headers, BODY_MESSAGES * limits.message)
@@ -270,6 +281,7 @@ class Server:
         for realm in self.realms.values():
             await self._outside.awaited(realm.bus.start(realm.listener))
             realm.start()
+        await self._revoking.start()
         await self.telemetry.load()
         self.telemetry.start()
         self._pulse.start()
@@ -284,6 +296,8 @@ class Server:
         self._pulse.stop()
         for review in self._reviews:
             review.cancel()
+        self._revoking.stop()
+        self._oversight.stop()
         await self.telemetry.stop()
         for realm in self.realms.values():
             realm.stop()

@@ -1,7 +1,7 @@
 """Meta events about sessions, subscriptions and registrations (WAMP: session, subscription and registration meta API).
 
-They do not use the bus: each node tells the others that have subscribers to a meta topic (`nexus_tw.pubsub.watching`), and where
-there are none they cost no work. There are no meta events about subscriptions to meta events.
+They do not use the bus: each node tells the others that have subscribers to a meta topic (`nexus_tw.pubsub.watching`), and
+where there are none they cost no work. There are no meta events about subscriptions to meta events.
 """
 
 from __future__ import annotations

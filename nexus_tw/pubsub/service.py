@@ -58,7 +58,9 @@ class PubSub:
         self.arrivals = Arrivals(self.hub, clients, roster, metrics)
         self.cursors = Cursors(bus, self.hub, self.arrivals, reads, recorders, spread, clock, Bounds(history), metrics)
         recovery = Recovery(bus, self.cursors, reads, recorders, spread, clock, metrics)
-        self.subscriptions = Subscriptions(bus, self.hub, clients, limits, metrics, self.meta, self.watching, self.cursors, recovery)
+        self.subscriptions = Subscriptions(
+            bus, self.hub, clients, limits, metrics, self.meta, self.watching, self.cursors, recovery
+        )
         self.nodes = Nodes(bus, clock, everybody, self.arrivals, self.cursors.gap)
         self.publications = Publications(bus, limits, metrics, self.nodes.tell_gap)
         self.reconciler = Reconciler(bus, self.hub, self.cursors, self.arrivals, history.everything)

@@ -97,9 +97,10 @@ class Realm:
         self._journal = ClientLog("calls", clock, metrics)
         self._spread = Spread(clock)
         self._pages = Pages(bus, clock)
-        pubsub = PubSub(bus, end_of_turn, clock, self._spread, limits, metrics, history, self._roster, everybody)
+        pubsub = PubSub(bus, self.fleet, end_of_turn, clock, self._spread, limits, metrics, history, self._roster, everybody)
         self._hub = pubsub.hub
         self._meta = pubsub.meta
+        self._watching = pubsub.watching
         self._subscriptions = pubsub.subscriptions
         self._cursors = pubsub.cursors
         self._nodes = pubsub.nodes
@@ -140,7 +141,9 @@ class Realm:
             self._publications, self._roster, self.authorize, metrics, limits, rules.disclose
         )
         self.telemetry = telemetry(self._publications.announce) if telemetry is not None else None
-        meta_api = MetaApi(pubsub.hub, self._subscriptions, self._registry, self._registrar, self._roster)
+        meta_api = MetaApi(
+            self.fleet, pubsub.hub, self._subscriptions, self._registry, self._registrar, self._roster
+        )
         event_history = EventHistory(bus, clock, pubsub.hub, self._subscriptions)
         procedures = meta_api.procedures | event_history.procedures | self._testaments.procedures
         if self.telemetry is not None:
@@ -161,6 +164,7 @@ class Realm:
         self._spread.finish()
         self._cursors.stop()
         self.fleet.stop()
+        self._watching.stop()
 
     @property
     def sizes(self) -> Mapping[str, int]:

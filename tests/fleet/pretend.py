@@ -119,3 +119,11 @@ class PretendedFleet:
 
     def questioned(self, node: str, part: str, body: bytes, answer: Callable[[bytes], None]) -> None:
         self._parts[part].asked(node, body, answer)
+
+
+def alone(name: str = "alone") -> PretendedFleet:
+    """Return a node that has the fleet to itself."""
+    world = Pretended()
+    fleet = world.node(name)
+    world.join(fleet)
+    return fleet

@@ -22,6 +22,7 @@ from nexus_tw.pubsub.service import PubSub
 from nexus_tw.runtime.spread import Spread
 from nexus_tw.runtime.turn import Turn
 from tests.fakes import AWAY, HandBus
+from tests.fleet.pretend import alone
 from tests.recording import RecordingEachEncoding, RecordingEncoding, RecordingPeer, principal
 
 NOW = 1_800_000_000.5
@@ -38,6 +39,7 @@ class Node:
         self.roster = Roster()
         pubsub = PubSub(
             bus,
+            alone(),
             Turn(clock).add,
             clock,
             Spread(clock),

@@ -23,6 +23,7 @@ from nexus_tw.presence.sessions import Roster
 from nexus_tw.pubsub.service import PubSub
 from nexus_tw.runtime.spread import Spread
 from nexus_tw.runtime.turn import Turn
+from tests.fleet.pretend import alone
 from tests.pubsub.history_bus import HistoryBus
 from tests.recording import RecordingPeer
 
@@ -170,7 +171,7 @@ class World:
         self.metrics = Metrics()
         self.spread = Spread(self.clock)
         self.pubsub = PubSub(
-            self.bus, Turn(self.clock).add, self.clock, self.spread, Limits(), self.metrics, History(), Roster(), tuple
+            self.bus, alone(), Turn(self.clock).add, self.clock, self.spread, Limits(), self.metrics, History(), Roster(), tuple
         )
         self.bus.listener = self.pubsub.listener
         self.truth = Truth()

@@ -20,12 +20,13 @@ from nexus_tw.pubsub.service import PubSub
 from nexus_tw.runtime.spread import Spread
 from nexus_tw.runtime.turn import Turn
 from tests.fakes import HandBus
+from tests.fleet.pretend import alone
 from tests.pubsub.world import World, continuity
 from tests.recording import RecordingPeer, principal
 
 
 def assembled(bus: Any, clock: Clock) -> PubSub:
-    return PubSub(bus, Turn(clock).add, clock, Spread(clock), Limits(), Metrics(), History(), Roster(), tuple)
+    return PubSub(bus, alone(), Turn(clock).add, clock, Spread(clock), Limits(), Metrics(), History(), Roster(), tuple)
 
 
 def test_when_the_bus_is_back_subscribers_are_told_what_is_missing_before_an_event_that_waited() -> None:

@@ -28,6 +28,7 @@ from nexus_tw.pubsub.replay import PATIENCE, PAUSE, STEP
 from nexus_tw.pubsub.service import PubSub
 from nexus_tw.runtime.spread import Spread
 from nexus_tw.runtime.turn import Turn
+from tests.fleet.pretend import alone
 from tests.pubsub.history_bus import HistoryBus
 from tests.recording import RecordingEncoding, RecordingPeer
 
@@ -53,6 +54,7 @@ class World:
         self.spread = Spread(self.clock)
         self.pubsub = PubSub(
             self.bus,
+            alone(),
             Turn(self.clock).add,
             self.clock,
             self.spread,

@@ -23,6 +23,7 @@ from nexus_tw.pubsub.publishing import Publications
 from nexus_tw.pubsub.service import PubSub
 from nexus_tw.runtime.spread import Spread
 from tests.fakes import HandBus
+from tests.fleet.pretend import alone
 from tests.recording import RecordingPeer
 
 
@@ -40,6 +41,7 @@ class World:
         self.limits = Limits(**limits)
         pubsub = PubSub(
             self.bus,
+            alone(),
             self.waiting.append,
             self.clock,
             Spread(self.clock),
