@@ -25,11 +25,14 @@ from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.settings import Limits
 from nexus_tw.presence.agents import Presence
+from nexus_tw.presence.sessions import Roster
 from nexus_tw.protocols.native.messages import CommandInvocation
 from nexus_tw.pubsub.hub import Hub
 from nexus_tw.pubsub.meta_events import Meta
+from nexus_tw.pubsub.watching import Watching
 from nexus_tw.runtime.client_log import ClientLog
 from nexus_tw.runtime.spread import Spread
+from tests.fleet.pretend import alone
 from tests.recording import RecordingAnnouncer, RecordingPeer, RecordingReply, principal
 
 
@@ -71,7 +74,7 @@ class World:
             self.registry,
             self.invocations,
             self.commands,
-            Meta(self.hub),
+            Meta(self.hub, Watching(alone(), self.hub, Roster(), self.clock, self.metrics)),
             limits,
         )
         self.caller = RecordingPeer(who=principal("caller"))

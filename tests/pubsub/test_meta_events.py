@@ -5,15 +5,20 @@ from typing import Any
 
 import msgspec
 import pytest
+from twisted.internet.task import Clock
 
 from nexus_tw.commands.registry import SharedRegistration
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern, parse_pattern
 from nexus_tw.model.policy import ADMIN, Principal
+from nexus_tw.presence.sessions import Roster
 from nexus_tw.protocols.wamp.uris import pattern_of
+from nexus_tw.pubsub.facts import SessionFacts, SubscriptionFacts
 from nexus_tw.pubsub.groups import Bucket, Subscriber
 from nexus_tw.pubsub.hub import Hub
-from nexus_tw.pubsub.meta_events import Meta, details, session_details
+from nexus_tw.pubsub.meta_events import Meta
+from nexus_tw.pubsub.watching import Watching
+from tests.fleet.pretend import alone
 from tests.recording import RecordingPeer
 
 CREATED = 1_800_000_000_500  # ms
@@ -24,7 +29,7 @@ class World:
     def __init__(self) -> None:
         self.waiting: list[Callable[[], None]] = []
         self.hub = Hub(self.waiting.append, Metrics(), lambda: CREATED / 1000)
-        self.meta = Meta(self.hub)
+        self.meta = Meta(self.hub, Watching(alone(), self.hub, Roster(), Clock(), Metrics()))
         self.watcher = RecordingPeer()
 
     def watch(self, *topics: str) -> None:
@@ -134,9 +139,9 @@ def test_of_those_who_watch_nothing_is_told(world: World, peer: RecordingPeer) -
     ],
 )
 def test_subscriptions_are_told_by_uri_and_match_policy(pattern: Pattern, match: str, uri: str) -> None:
-    assert details(Bucket(pattern, 3, 0)) == {"id": 3, "created": "1970-01-01T00:00:00.000Z", "uri": uri, "match": match}
+    assert SubscriptionFacts.of(Bucket(pattern, 3, 0)).details == {"id": 3, "created": "1970-01-01T00:00:00.000Z", "uri": uri, "match": match}
 
 
 def test_of_a_session_no_more_is_told_than_these(peer: RecordingPeer) -> None:
-    told = session_details(peer)
+    told = SessionFacts.of(peer).details
     assert told.keys() == {"session", "authid", "authrole", "authmethod", "authprovider", "transport"}
