@@ -17,6 +17,7 @@ from nexus_tw.interfaces.peers import Subscription
 from nexus_tw.model.cache import BoundedCache
 from nexus_tw.model.events import Event, EventMetadata, Rule
 from nexus_tw.model.filters import Facts, Filter
+from nexus_tw.model.ids import number_of
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.payloads import Payload
@@ -627,7 +628,7 @@ def test_peers_with_the_same_subscriptions_share_the_frames_of_each(world: World
     assert len({id(peer.delivered[0]) for peer in peers}) == 1
 
 
-def test_a_subscription_keeps_its_number_while_there_is_anybody_and_no_other_has_had_it(world: World) -> None:
+def test_a_subscription_has_the_number_of_its_pattern_and_no_other_has_it(world: World) -> None:
     _, first = world.wamp("a")
     _, second = world.peer("a")
 
@@ -637,12 +638,15 @@ def test_a_subscription_keeps_its_number_while_there_is_anybody_and_no_other_has
         return bucket.number
 
     mine = number()
+    assert mine == number_of(Pattern.parse("a")) != number_of(Pattern.parse("b"))
     world.hub.remove(first)
     assert number() == mine
+    found = world.hub.numbered(mine)
+    assert found is not None and found.pattern == Pattern.parse("a")
     world.hub.remove(second)
-    assert world.hub.bucket(Pattern.parse("a")) is None
+    assert world.hub.bucket(Pattern.parse("a")) is None and world.hub.numbered(mine) is None
     world.wamp("a")
-    assert number() > mine
+    assert number() == mine
 
 
 def test_what_an_encoding_cannot_say_is_not_delivered_in_it_and_in_others_it_is(world: World) -> None:
@@ -667,7 +671,8 @@ def test_a_name_and_a_wildcard_for_that_name_alone_are_two_subscriptions(world: 
     world.hub.subscribe(Subscriber(peer), [(Pattern.parse("a"), None), (Pattern.wildcard("a"), None)])
     world.event("a", b"1")
     world.turns.end()
-    assert peer.delivered == [b"1 a 1\n2 a 1\n"]
+    numbers = [number_of(pattern) for pattern in (Pattern.parse("a"), Pattern.wildcard("a"))]
+    assert peer.delivered == [b"%d a 1\n%d a 1\n" % tuple(numbers)] and numbers[0] != numbers[1]
 
 
 def test_prefixes_of_characters_and_wildcards_are_found(world: World) -> None:
@@ -676,7 +681,9 @@ def test_prefixes_of_characters_and_wildcards_are_found(world: World) -> None:
     for event_type in ("a.b", "a.bx", "a.x.c", "a.bx.c", "b.b", "a"):
         world.event(event_type, b"1")
     world.turns.end()
-    assert b"".join(peer.delivered).splitlines() == [b"1 a.b 1", b"1 a.bx 1", b"2 a.x.c 1", b"1 a.bx.c 1", b"2 a.bx.c 1"]
+    one, two = number_of(Pattern.prefixed("a.b")), number_of(Pattern.wildcard("a..c"))
+    expected = [(one, "a.b"), (one, "a.bx"), (two, "a.x.c"), (one, "a.bx.c"), (two, "a.bx.c")]
+    assert b"".join(peer.delivered).decode().splitlines() == [f"{number} {name} 1" for number, name in expected]
 
 
 def test_reserved_names_come_to_those_who_name_them_and_not_to_those_who_ask_for_everything(world: World) -> None:

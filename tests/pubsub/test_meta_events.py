@@ -139,7 +139,9 @@ def test_of_those_who_watch_nothing_is_told(world: World, peer: RecordingPeer) -
     ],
 )
 def test_subscriptions_are_told_by_uri_and_match_policy(pattern: Pattern, match: str, uri: str) -> None:
-    assert SubscriptionFacts.of(Bucket(pattern, 3, 0)).details == {"id": 3, "created": "1970-01-01T00:00:00.000Z", "uri": uri, "match": match}
+    created = "1970-01-01T00:00:00.000Z"
+    told = SubscriptionFacts.of(Bucket(pattern, 3, 0)).details
+    assert told == {"id": 3, "created": created, "uri": uri, "match": match}
 
 
 def test_of_a_session_no_more_is_told_than_these(peer: RecordingPeer) -> None:

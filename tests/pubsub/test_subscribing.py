@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from nexus_tw.interfaces.realm import Placed, SubscribeReply, SubscribeRequest
+from nexus_tw.model.ids import number_of
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.settings import Role
 from tests.pubsub.world import World
@@ -296,13 +297,14 @@ def test_what_was_missed_cannot_be_asked_for_while_the_bus_is_away(world: World,
 
 def test_patterns_of_wamp_are_subscribed_to_on_the_bus_and_in_the_hub(world: World) -> None:
     peer = RecordingPeer(encoding=RecordingEachEncoding())
-    world.match(peer, "a.b", "prefix")
-    world.match(peer, "a..c", "wildcard")
-    world.match(peer, "a.b", "exact")
+    ways = [("a.b", "prefix"), ("a..c", "wildcard"), ("a.b", "exact")]
+    one, two, three = (number_of(world.match(peer, uri, match)) for uri, match in ways)
     assert world.bus.calls == [("subscribe", "a.b**"), ("subscribe", "a.*.c"), ("subscribe", "a.b")]
     world.event("a.bb.c")
     world.event("a.b")
-    assert sorted(world.told(peer)) == sorted(["1 a.bb.c {}", "2 a.bb.c {}", "1 a.b {}", "3 a.b {}"])
+    assert sorted(world.told(peer)) == sorted(
+        [f"{one} a.bb.c {{}}", f"{two} a.bb.c {{}}", f"{one} a.b {{}}", f"{three} a.b {{}}"]
+    )
 
 
 def test_rights_are_those_that_it_is_given_and_they_must_cover_the_pattern(world: World) -> None:
@@ -342,7 +344,7 @@ def test_subscriptions_are_told_of_to_those_who_watch(world: World) -> None:
     world.subscriptions.gone(two)
     world.turn()
     created = {"created": "1970-01-01T00:00:01.500Z", "match": "exact"}
-    a, b = 5, 6
+    a, b = (number_of(Pattern.parse(text)) for text in "ab")
     told = [line.removeprefix("wamp.subscription.").partition(" ") for line in world.told(watcher)]
     assert [(name, json.loads(data)["args"]) for name, _, data in told] == [
         ("on_create", [one.number, {"id": a, "uri": "a", **created}]),
