@@ -186,7 +186,7 @@ def test_where_nobody_watches_nothing_is_told(fleet: Fleet) -> None:
     one.unwatch("session.on_leave")
     fleet.turn()
     sent: list[bytes] = []
-    two.fleet.tell = lambda _node, _part, body: sent.append(body)  # type: ignore[method-assign]
+    two.fleet.tell = lambda node, part, body: sent.append(body)  # type: ignore[method-assign]
     two.leave(two.join())
     assert sent == [] and not two.watching.others
     assert one.metrics.meta_mirrored == 0

@@ -241,10 +241,12 @@ class World:
         handlers: Mapping[str, Handler] | None = None,
         bus: Callable[[Clock], IBus] | None = None,
         store: Any = None,
+        clock: Clock | None = None,
     ) -> None:
-        """`store` is the store of telemetry of the realm `nexus`; None: it accepts none."""
-        self.clock = Clock()
-        self.clock.advance(NOW)
+        """`store` is the store of telemetry of the realm `nexus`; None: it accepts none. `clock` is that of other nodes."""
+        self.clock = clock or Clock()
+        if clock is None:
+            self.clock.advance(NOW)
         self.metrics = Metrics()
         self.limits = limits or Limits()
         rules = Settings(realms=dict(realms or {})).realms

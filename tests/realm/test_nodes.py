@@ -1,0 +1,173 @@
+"""The meta API over several nodes: each answers for the whole realm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from nexus_tw.bus.memory import MemoryBroker, MemoryBus
+from nexus_tw.interfaces.fleet import PATIENCE
+from nexus_tw.model.times import format_millis
+from nexus_tw.pubsub.watching import SETTLING
+from tests.protocols.wamp.rules.core import Speaker, World
+from tests.realm.asking import events
+from tests.wamp.peer import CALL, ERROR, GOODBYE, RESULT, SUBSCRIBE, SUBSCRIBED, UNSUBSCRIBED
+
+
+class Nodes:
+    """Nodes of one realm on one clock."""
+
+    def __init__(self, count: int) -> None:
+        self.clock = Clock()
+        self.clock.advance(1_800_000_000.5)
+        broker = MemoryBroker(self.clock)
+        self.worlds = [
+            World(bus=lambda _clock, name=f"node-{number}": MemoryBus(broker, name), clock=self.clock)  # type: ignore[misc]
+            for number in range(count)
+        ]
+        for world in self.worlds:
+            world.realms["nexus"].start()
+        self.run(SETTLING)
+
+    def run(self, seconds: float = 0.0) -> None:
+        for _ in range(8):
+            self.clock.advance(seconds / 8)
+
+    def ask(self, speaker: Speaker, procedure: str, *payload: Any) -> Any:
+        """Return the answer of a procedure: its only positional result."""
+        request = speaker.call(procedure, *payload)
+        self.run()
+        message = speaker.now()[-1]
+        assert message[:2] == [RESULT, request], message
+        return message[3][0] if len(message) > 3 else None
+
+    def refused(self, speaker: Speaker, procedure: str, *payload: Any) -> str:
+        """Return the URI of the error."""
+        request = speaker.call(procedure, *payload)
+        self.run()
+        message = speaker.now()[-1]
+        assert message[:3] == [ERROR, CALL, request], message
+        uri: str = message[4]
+        return uri
+
+
+@pytest.fixture
+def nodes() -> Nodes:
+    return Nodes(3)
+
+
+def test_sessions_of_all_nodes_are_counted_listed_and_described(nodes: Nodes) -> None:
+    one, two, three = nodes.worlds
+    here = one.join("here", role_name="a")
+    there, further = two.join("there", role_name="b", codec="cbor"), three.join("further", role_name="b")
+    assert nodes.ask(here, "wamp.session.count") == 3
+    assert nodes.ask(here, "wamp.session.count", [["b"]]) == 2
+    assert sorted(nodes.ask(there, "wamp.session.list")) == sorted([here.number, there.number, further.number])
+    assert nodes.ask(there, "wamp.session.list", [["a"]]) == [here.number]
+    assert nodes.ask(here, "wamp.session.get", [there.number]) == nodes.ask(there, "wamp.session.get", [there.number])
+    assert nodes.ask(here, "wamp.session.get", [further.number])["authid"] == "further"
+    assert nodes.refused(here, "wamp.session.get", [5]) == "wamp.error.no_such_session"
+    further.lose()
+    assert nodes.ask(here, "wamp.session.count") == 2
+
+
+def test_sessions_are_ended_on_whatever_node(nodes: Nodes) -> None:
+    one, two, three = nodes.worlds
+    admin = one.join("ops", role_name="ops")
+    victim, same, agent = two.join("victim"), three.join("ops", role_name="ops"), three.agent("json")
+    guests = [world.join("guest", role_name="guest") for world in nodes.worlds]
+    nodes.ask(admin, "wamp.session.kill", [victim.number], {"reason": "com.enough", "message": "go"})
+    assert victim.heard() == [[GOODBYE, {"message": "go"}, "com.enough"]]
+    assert nodes.refused(admin, "wamp.session.kill", [victim.number]) == "wamp.error.no_such_session"
+    assert nodes.refused(admin, "wamp.session.kill", [admin.number]) == "wamp.error.no_such_session"
+    assert nodes.ask(admin, "wamp.session.kill_by_authid", ["ops"]) == [same.number]
+    assert nodes.ask(admin, "wamp.session.kill_by_authrole", ["guest"]) == 3
+    assert all(one.over for one in (same, *guests))
+    assert nodes.ask(admin, "wamp.session.kill_all") == 1
+    assert agent.line.closed is not None and agent.line.closed.code == 4502
+    assert not admin.over and nodes.ask(admin, "wamp.session.list") == [admin.number]
+
+
+def test_a_subscription_is_one_on_all_nodes(nodes: Nodes) -> None:
+    one, two, three = nodes.worlds
+    first = two.join()
+    exact = first.subscribe("a.b")
+    created = nodes.clock.seconds()
+    nodes.run(5)
+    second, third, idle = three.join(), three.join(), one.join()
+    assert second.subscribe("a.b") == third.subscribe("a.b") == exact
+    prefix = second.subscribe("a", match="prefix")
+    for asking in (first, second, idle):
+        assert nodes.ask(asking, "wamp.subscription.list") == {"exact": [exact], "prefix": [prefix], "wildcard": []}
+        told = nodes.ask(asking, "wamp.subscription.get", [exact])
+        assert told == {"id": exact, "created": format_millis(int(created * 1000)), "uri": "a.b", "match": "exact"}
+        assert sorted(nodes.ask(asking, "wamp.subscription.match", ["a.b"])) == sorted([exact, prefix])
+        assert nodes.ask(asking, "wamp.subscription.match", ["x"]) is None
+        assert nodes.ask(asking, "wamp.subscription.lookup", ["a", {"match": "prefix"}]) == prefix
+        assert nodes.ask(asking, "wamp.subscription.lookup", ["a"]) is None
+        subscribers = nodes.ask(asking, "wamp.subscription.list_subscribers", [exact])
+        assert sorted(subscribers) == sorted([first.number, second.number, third.number])
+        assert nodes.ask(asking, "wamp.subscription.count_subscribers", [exact]) == 3
+        for name in ("get", "list_subscribers", "count_subscribers"):
+            assert nodes.refused(asking, f"wamp.subscription.{name}", [5]) == "wamp.error.no_such_subscription"
+    first.lose()
+    later = nodes.ask(idle, "wamp.subscription.get", [exact])["created"]
+    assert later == format_millis(int((created + 5) * 1000))
+
+
+def test_a_subscriber_is_removed_on_whatever_node(nodes: Nodes) -> None:
+    one, two, three = nodes.worlds
+    admin, victim, other = one.join(), two.join(), three.join()
+    number = victim.subscribe("a")
+    remove = "wamp.subscription.remove_subscriber"
+    assert nodes.refused(admin, remove, [number, other.number]) == "wamp.error.no_such_session"
+    assert nodes.refused(admin, remove, [5, victim.number]) == "wamp.error.no_such_subscription"
+    nodes.ask(admin, remove, [number, victim.number, "com.enough"])
+    assert victim.heard() == [[UNSUBSCRIBED, 0, {"subscription": number, "reason": "com.enough"}]]
+    assert nodes.ask(admin, "wamp.subscription.list") == {"exact": [], "prefix": [], "wildcard": []}
+
+
+def test_an_answer_tells_of_all_nodes_or_is_an_error(nodes: Nodes) -> None:
+    one, two, _ = nodes.worlds
+    here, there = one.join(), two.join()
+    fleet: Any = one.realms["nexus"].fleet
+    silent = fleet._put
+    fleet._put = lambda node, letter: None if node == "node-1" else silent(node, letter)
+    for procedure in ("wamp.session.count", "wamp.subscription.list", "wamp.session.kill_all"):
+        request = here.call(procedure)
+        nodes.run(PATIENCE)
+        assert here.now()[-1][:5] == [ERROR, CALL, request, {}, "wamp.error.unavailable"]
+    assert nodes.ask(here, "wamp.session.get", [here.number])["session"] == here.number, "which this node knows alone"
+    assert not there.over
+
+
+def test_meta_events_reach_subscribers_on_any_node_once(nodes: Nodes) -> None:
+    watchers = [world.join(f"watcher-{number}") for number, world in enumerate(nodes.worlds)]
+    for watcher in watchers:
+        for name in ("session.on_join", "session.on_leave", "subscription.on_create", "subscription.on_delete"):
+            watcher.say(SUBSCRIBE, watcher.next(), {}, f"wamp.{name}")
+        nodes.run()
+        assert [message[0] for message in watcher.now()] == [SUBSCRIBED] * 4
+    guests = [world.join("guest", role_name="visitors") for world in nodes.worlds]
+    (number,) = {guest.subscribe("a") for guest in guests}
+    nodes.run()
+    for guest in guests:
+        guest.lose()
+        nodes.run()
+    for watcher in watchers:
+        told = events(watcher)
+        assert sorted(args[0]["session"] for args in told if isinstance(args[0], dict)) == sorted(
+            guest.number for guest in guests
+        )
+        rest = [args for args in told if not isinstance(args[0], dict)]
+        (created,) = [args for args in rest if isinstance(args[1], dict)]
+        assert created[1]["id"] == number
+        rest.remove(created)
+        assert rest == [
+            [guests[0].number, "guest", "visitors"],
+            [guests[1].number, "guest", "visitors"],
+            [guests[2].number, number],
+            [guests[2].number, "guest", "visitors"],
+        ]
