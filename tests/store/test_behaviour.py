@@ -17,7 +17,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from zope.interface.verify import verifyObject
 
-from nexus_tw.interfaces.plugins import IOnce, IStore, ITallies, Sample, Tally
+from nexus_tw.interfaces.plugins import IOnce, IRevoked, IStore, ITallies, Sample, Tally
 from nexus_tw.model.errors import NexusError
 from nexus_tw.store import open_store
 
@@ -281,3 +281,28 @@ async def test_counts_come_back_from_a_time_on_of_those_that_have_most_until_the
     assert sorted(await counting.tallies(5, 2)) == [Tally("b", 5, 7), Tally("b", 6, 7), Tally("c", 5, 8)]
     await counting.prune(6)
     assert await counting.tallies(0, 10) == [Tally("b", 6, 7)]
+
+
+# --- revocations that outlive a restart, where the store keeps them
+
+
+@pytest_twisted.ensureDeferred
+async def test_revocations_are_kept_replaced_and_removed_by_their_keys(store: IStore, url: str) -> None:
+    if not IRevoked.providedBy(store):
+        pytest.skip("it keeps no revocations")
+    keeper: Any = store
+    assert verifyObject(IRevoked, keeper)
+    assert list(await keeper.revoked()) == []
+    for key, record in (("jti:a", b"1"), ("subject:\u00e4\0", b"\xff2"), ("jti:a", b"3"), ("jti:b", b"4")):
+        await keeper.revoke(key, record)
+    assert sorted(await keeper.revoked()) == [b"3", b"4", b"\xff2"]
+    await keeper.unrevoke(["jti:b", "never", "subject:\u00e4\0"])
+    assert list(await keeper.revoked()) == [b"3"]
+    if "memory" not in url:
+        await keeper.stop()
+        again: Any = open_store(url, reactor)
+        await again.start()
+        assert list(await again.revoked()) == [b"3"]
+        await again.unrevoke(["jti:a"])
+        await again.stop()
+        await keeper.start()
