@@ -107,7 +107,7 @@ async def test_a_form_is_no_carrier_of_tokens(nodes: Nodes) -> None:
         ("/", "GET, HEAD, OPTIONS"),
         ("/api/v1/events", "GET, POST, HEAD, OPTIONS"),
         ("/api/v1/broadcast", "POST, OPTIONS"),
-        ("*", "GET, POST, HEAD, OPTIONS"),
+        ("*", "GET, POST, DELETE, HEAD, OPTIONS"),
     ],
 )
 async def test_options_gets_204_with_allow(nodes: Nodes, target: str, allowed: str) -> None:
