@@ -7,14 +7,14 @@ import sys
 from statistics import median
 from typing import Any
 
-from bench.clients.runs import BARE, CELLS, Run, run
+from bench.clients.runs import CELLS, OURS, Run, run
 from bench.runner import about
 from bench.target import Time
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to the tool's parser."""
-    clients = commands.add_parser("clients", help="the Python client beside the same work on a bare WebSocket")
+    clients = commands.add_parser("clients", help="the clients beside the same work on a bare WebSocket")
     clients.add_argument("cells", nargs="*", choices=[*CELLS, []], metavar="CELL", help=f"of {', '.join(CELLS)} [all]")
     clients.add_argument("--rounds", type=int, default=5, help="[5]")
     clients.add_argument("--seconds", type=float, default=2.0, help="measured in each run [2]")
@@ -22,7 +22,7 @@ def add_parser(commands: Any) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Return 0 if every run was exact and our client reached every bar, else 1."""
+    """Return 0 if every run was exact and the Python client reached every bar, else 1."""
     runs = []
     for each in run(options.cells or list(CELLS), options.rounds, Time(options.seconds, options.warmup)):
         runs.append(each)
@@ -33,7 +33,7 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def missed(runs: list[Run]) -> list[str]:
-    """Return the cells in which our client was slower than the bar."""
+    """Return the cells in which the Python client was slower than the bar."""
     return [cell for cell, ours in _ours(runs).items() if (bar := CELLS[cell].bar) and median(r.rate for r in ours) < bar]
 
 
@@ -66,6 +66,6 @@ def table(runs: list[Run]) -> str:
 def _ours(runs: list[Run]) -> dict[str, list[Run]]:
     ours: dict[str, list[Run]] = {}
     for each in runs:
-        if each.program != BARE and not each.failed:
+        if each.program == OURS and not each.failed:
             ours.setdefault(each.cell, []).append(each)
     return ours

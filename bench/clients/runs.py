@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
+from pathlib import Path
 from threading import Thread
 from typing import IO, Final
 
 import msgspec
 
-from bench.clients.work import AGENT, AHEAD, EVENT, TELL, Result
+from bench.clients.work import AGENT, AHEAD, BATCH, EVENT, FLIGHT, PUBLISHERS, SENDERS, TELL, Result
 from bench.dialects import JSON, TOKEN
 from bench.errors import Inexact, Unable
 from bench.processes import environment, module
@@ -20,14 +22,31 @@ from bench.subjects import Subject
 from bench.target import Target, Time
 
 BARE: Final = "bare"
-PROGRAMS: Final = (BARE, "nexus_client")  # of this package; the first is the baseline
+OURS: Final = "nexus_client"
+NODE: Final = "nexus-client.mjs"
+PROGRAMS: Final = (BARE, OURS, NODE)  # of this package; the first is the baseline
+
+# What work.py has, for programs that cannot import it.
+_WORK: Final = {
+    "NEXUS_BENCH_WORK": msgspec.json.encode(
+        {
+            "TOKEN": TOKEN,
+            "EVENT": EVENT,
+            "AGENT": AGENT,
+            "TELL": TELL,
+            "IN_FLIGHT": BATCH * FLIGHT,
+            "SENDERS": SENDERS,
+            "PUBLISHERS": PUBLISHERS,
+        }
+    ).decode()
+}
 
 _result: Final = msgspec.json.Decoder(Result)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What the clients do. `bar`: what a client of ours must reach, in messages per second."""
+    """What the clients do. `bar`: what the Python client must reach, in messages per second."""
 
     title: str
     unit: str
@@ -74,11 +93,15 @@ def once(cell: str, program: str, time: Time) -> Run:
     try:
         with Subject("nexus").running(cores[0] if len(cores) > 1 else None, JSON) as target:
             arguments = (cell, str(target.address.port), str(time.seconds), str(time.warmup))
-            command = module(f"bench.clients.{program}", *arguments)
+            command = _command(program, *arguments)
             if len(cores) > 1:
                 command = ["taskset", "-c", str(cores[1]), *command]
             with subprocess.Popen(  # noqa: S603 - a command of our own
-                command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                command,
+                env=environment() | _WORK,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
             ) as child:
                 try:
                     return Run(cell, program, _watch(cell, child, target))
@@ -86,6 +109,16 @@ def once(cell: str, program: str, time: Time) -> Run:
                     child.kill()
     except (Inexact, Unable) as error:
         return Run(cell, program, None, str(error))
+
+
+def _command(program: str, *arguments: str) -> list[str]:
+    """Return the command of a program. Raise `Unable` if nothing here can run it."""
+    if program != NODE:
+        return module(f"bench.clients.{program}", *arguments)
+    node = shutil.which("node")
+    if node is None:
+        raise Unable("there is no node")
+    return [node, str(Path(__file__).with_name(program)), *arguments]
 
 
 def _watch(cell: str, child: subprocess.Popen[str], target: Target) -> Result:

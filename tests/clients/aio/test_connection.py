@@ -7,15 +7,19 @@ import json
 import logging
 import ssl
 import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.request import Request, urlopen
 
 import nexus_client
 import pytest
 from nexus_client import Nexus, State, errors
+from websockets.asyncio.client import connect
 
 from tests.clients.aio.world import Make, TlsServer, data, impatient, take
-from tests.clients.looped import looped, node, until, within
+from tests.clients.looped import looped, node, started, until, within
 from tests.e2e.server import NexusServer
 
 
@@ -32,6 +36,40 @@ def test_every_error_is_public() -> None:
     assert kinds <= set(nexus_client.__all__)
 
 
+@looped
+async def test_it_returns_within_the_time_that_a_ping_of_the_server_has_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each client draws its place in that time; here all are in the middle."""
+    monkeypatch.setattr("nexus_client.aio.client.random", SimpleNamespace(random=lambda: 0.5))
+    config = tmp_path / "nexus.toml"
+    config.write_text("[heartbeat]\ninterval = 1\ntimeout = 5\n\n[limits]\nconnect_rate = 4\n")
+    server = NexusServer(tmp_path, "--config", str(config))
+    await started(server)
+    waits: list[float | None] = []
+    try:
+        async with AsyncExitStack() as stack:
+            nexus = Nexus(server.http, token=server.token)
+            nexus.on_state(lambda state: waits.append(state.retry_in) if state.state == "waiting" else None)
+            await stack.enter_async_context(nexus)
+            await within(nexus.connected())
+            header = {"Authorization": f"Bearer {server.token}"}
+            witness = await stack.enter_async_context(connect(server.ws, additional_headers=header, ping_interval=None))
+            assert json.loads(await within(witness.recv()))["reconnect"] == {"delay": 1000}
+            others = [await stack.enter_async_context(Nexus(server.http, token=server.token)) for _ in range(4)]
+            for each in others:
+                await within(each.connected())
+            # Six clients, of which the server takes four in a second: how long it wants depends on when it looked.
+            told, quiet = 1000, 0
+            while told == 1000 or quiet < 2:  # after two more pings each client has had the last change
+                delay = json.loads(await within(witness.recv())).get("delay")
+                told, quiet = (told, quiet + 1) if delay in (None, told) else (delay, 0)
+            assert waits == []
+            server.discard()
+            await until(lambda: waits)
+            assert waits[0] == told / 1000 / 2
+    finally:
+        server.discard()
 
 
 @looped
