@@ -309,8 +309,8 @@ class Membership:
         self.node = self._post.name = numbered(self._bus.node, self._number)
         self._own = 0
         self._log.warn("{why}: this node is {node} in the fleet now", why=why, node=self.node)
-        self._beat()
         self._parts.renewed()
+        self._beat()
 
     def _roll(self) -> IRoll | None:
         return self._bus.roll if self._bus.available else None
