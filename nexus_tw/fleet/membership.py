@@ -90,7 +90,7 @@ class Membership:
     def stop(self) -> None:
         """Leave, so that another node takes over at once."""
         roll = self._bus.roll
-        if roll is not None and self._epoch:
+        if roll is not None and self._timer is not None:
             self._post.flush()
             roll.leave(self.node, _ignored)
             for member in self.members:
