@@ -26,6 +26,7 @@ class HandBus:
         self.history: IHistory | None = None
         self.retained = None
         self.roll = None
+        self.ledger = None
         self.available = True
         self.confirms = True  # subscriptions stand at once
         self.takes = True  # publications and messages are taken at once

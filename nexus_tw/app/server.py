@@ -18,7 +18,9 @@ from nexus_tw.auth import Authenticators
 from nexus_tw.auth.revocations import Revocations
 from nexus_tw.auth.standing import Standing
 from nexus_tw.auth.wamp.introductions import Introductions
+from nexus_tw.commands.stored import StoredLedger
 from nexus_tw.commands.threads import Threads
+from nexus_tw.interfaces.ledger import IKeepsCommands
 from nexus_tw.interfaces.plugins import Handler, IBus, IRevoked, IStore
 from nexus_tw.interfaces.sessions import Dialect
 from nexus_tw.model.budgets import follow
@@ -120,6 +122,7 @@ class Server:
                 self.connections.peers if name == DEFAULT_REALM else tuple,
                 settings.history,
                 telemetry if name == DEFAULT_REALM else None,
+                StoredLedger(store, self._outside, name, reactor, metrics) if IKeepsCommands.providedBy(store) else None,
             )
             for name, rules in settings.realms.items()
         }

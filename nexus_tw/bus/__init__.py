@@ -45,12 +45,13 @@ def open_bus(
             raise ConfigError("bus.url: nothing may follow memory:")
         from nexus_tw.bus.bounds import Bounds
         from nexus_tw.bus.history import History as Histories
+        from nexus_tw.bus.ledger import Ledger
         from nexus_tw.bus.memory import MemoryBroker, MemoryBus
         from nexus_tw.bus.retained import Retained
 
         bounds = Bounds(history or History(count=0))
         kept = Histories(bounds, metrics) if bounds.any else None
-        return MemoryBus(MemoryBroker(reactor, kept, retained=Retained(metrics)), node)
+        return MemoryBus(MemoryBroker(reactor, kept, retained=Retained(metrics), ledger=Ledger(metrics)), node)
     if scheme in _REDIS:
         # Importing its driver installs the process's reactor, which other buses need not wait for.
         from nexus_tw.bus.redis.address import parse
@@ -65,7 +66,7 @@ def open_bus(
 
     def made() -> Any:
         bus = make(url, reactor, metrics, node, realm)
-        for left_out in ("history", "retained", "roll"):
+        for left_out in ("history", "retained", "roll", "ledger"):
             if getattr(bus, left_out, None) is None:
                 with suppress(AttributeError):  # an object that cannot have one fails the next check
                     setattr(bus, left_out, None)

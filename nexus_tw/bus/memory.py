@@ -14,10 +14,12 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from nexus_tw.bus.history import History
+from nexus_tw.bus.ledger import Ledger, MemoryLedger
 from nexus_tw.bus.memory_history import MemoryHistory, away
 from nexus_tw.bus.memory_roll import MemoryRoll, Roll
 from nexus_tw.bus.retained import MemoryRetained, Retained
 from nexus_tw.interfaces.carriers import EventListener, ICarrier
+from nexus_tw.interfaces.ledger import ILedger
 from nexus_tw.interfaces.plugins import BusListener, IBus, IHistory, IRetained, IRoll, RetainedEvent
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.events import Event, EventMetadata, account_retaining, encode_metadata
@@ -50,9 +52,11 @@ class MemoryBroker:
         history: History | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         retained: Retained | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
-        """Without `history` no events are kept, without `retained` none is retained."""
+        """Without `history` no events are kept, without `retained` none is retained, without `ledger` no commands are kept."""
         self.roll = Roll()
+        self._ledger = ledger
         self._retained = retained
         self._clock = clock
         self._history = history
@@ -78,6 +82,9 @@ class MemoryBroker:
 
     def roll_for(self, bus: MemoryBus) -> IRoll:
         return MemoryRoll(self.roll, lambda: bus.available)
+
+    def ledger_for(self, bus: MemoryBus) -> ILedger | None:
+        return None if self._ledger is None else MemoryLedger(self._ledger, lambda: bus.available)
 
     def join(self, bus: MemoryBus) -> None:
         self._nodes[bus.node] = bus
@@ -186,6 +193,7 @@ class MemoryBus:
         self.history = broker.history_for(self)
         self.retained = broker.retained_for(self)
         self.roll = broker.roll_for(self)
+        self.ledger = broker.ledger_for(self)
         self._broker = broker
         self._wanted: PatternIndex[Pattern] = PatternIndex(some)
         self._listener: BusListener | None = None

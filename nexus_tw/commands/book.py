@@ -79,6 +79,29 @@ class CommandBook:
             if peer not in command.peers():
                 self._leave(peer, command)
 
+    def adopt(self, command: CommandRecord) -> None:
+        """Remember an open command that another process has accepted, whether there is room or not."""
+        account = command.account
+        command.size = len(command.parameters) + command.names + command.kept()
+        self._counts.count(account, len(command.executions))
+        self._bytes.count(account, command.size)
+        self._live[command.id] = command
+        self._pending[account] += 1
+
+    def discard(self, command: CommandRecord) -> list[tuple[CommandReply, Peer]]:
+        """Forget an open command. Return the callers that wait for it."""
+        for peer in command.peers():
+            self._leave(peer, command)
+        del self._live[command.id]
+        self._unpend(command.account)
+        self._counts.give_back(command.account, len(command.executions))
+        self._bytes.give_back(command.account, command.size)
+        return command.desert()
+
+    def live(self) -> list[CommandRecord]:
+        """Return the commands that have not ended."""
+        return list(self._live.values())
+
     def left(self, peer: Peer) -> None:
         """Remove all callers at a peer that is gone. Its commands go on."""
         for command in self._awaited.pop(peer, ()):
@@ -125,9 +148,7 @@ class CommandBook:
             self._leave(peer, command)
         account = command.account
         del self._live[command.id]
-        self._pending[account] -= 1
-        if not self._pending[account]:
-            del self._pending[account]
+        self._unpend(account)
         size = len(command.parameters)
         command.size -= size
         self._bytes.give_back(account, size)
@@ -139,6 +160,11 @@ class CommandBook:
             mine = self._ended_of[account] = OrderedDict()
         mine[command.id] = command
         self._make_room(account, 0, 0)
+
+    def _unpend(self, account: str) -> None:
+        self._pending[account] -= 1
+        if not self._pending[account]:
+            del self._pending[account]
 
     def _forget_old(self) -> None:
         before = self._clock.seconds() - DAY

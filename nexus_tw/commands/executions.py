@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -13,11 +14,14 @@ from nexus_tw.commands.book import CommandBook
 from nexus_tw.commands.deadlines import Deadlines
 from nexus_tw.commands.invocations import TOO_LONG, PendingInvocation
 from nexus_tw.commands.outcomes import failed
+from nexus_tw.commands.pen import Pen
 from nexus_tw.commands.registry import Registry
-from nexus_tw.commands.states import State, TaskUpdated
+from nexus_tw.commands.states import UNDER_WAY, State, TaskUpdated
 from nexus_tw.commands.task import CommandRecord, Execution, Work
 from nexus_tw.commands.waiting import Key, Waiting
 from nexus_tw.interfaces.executors import Executor
+from nexus_tw.interfaces.peers import Peer
+from nexus_tw.interfaces.realm import CommandReply
 from nexus_tw.model.errors import UNSUPPORTED, NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
@@ -59,8 +63,11 @@ class Executions:
         metrics: Metrics,
         journal: ClientLog,
         disclose: bool,
+        pen: Pen,
+        node: Callable[[], str],
     ) -> None:
-        """`spread` spreads long work over turns: many targets, many executions that end together.
+        """`spread` spreads long work over turns: many targets, many executions that end together. `pen` writes the ledger,
+        `node` returns the name of this node in the fleet.
 
         With `disclose` WAMP callees learn the caller's identity; agents of the JSON protocol always do.
         """
@@ -73,6 +80,8 @@ class Executions:
         self._metrics = metrics
         self._journal = journal
         self._disclose = disclose
+        self._pen = pen
+        self._node = node
         self._timestamps = Timestamps()
         self._waiting = Waiting(clock, spread, self._serve)
         self._deadlines = Deadlines(clock, spread, self._late)
@@ -91,22 +100,103 @@ class Executions:
             raise _busy(executor)
         return executor
 
-    def start(self, command: CommandRecord, executor: Executor, principal: Principal) -> None:
-        """Hand a command with one execution over, in the turn in which its caller asked for it."""
-        self._hand_over(command.executions[0], executor, principal)
+    def reserve(self, execution: Execution, executor: Executor) -> None:
+        """Note that this executor is going to get the execution, so that it is in the ledger before that happens."""
+        execution.attempt += 1
+        execution.agent_id = executor.agent_id
+        execution.node = getattr(executor, "node", "") or self._node()
+        execution.move(State.RUNNING if executor.local else State.SENT)
+
+    def begin(self, execution: Execution, executor: Executor, principal: Principal | None, attempt: int) -> None:
+        """Hand over an execution that was reserved for the executor as this attempt, unless something has happened to it
+        meanwhile. `principal` are the caller's rights if it is the first attempt."""
+        command = execution.command
+        if execution.state not in UNDER_WAY or execution.attempt != attempt or execution.work is not None:
+            return
+        if self._pen.shared and not (self._registry.stands(executor) and _has_room(executor, command)):
+            self._take_back(execution)
+            return
+        self._tell(command, execution.agent_id, execution.state)
+        self._deadlines.set(execution, command.timeout)
+        execution.work = invocation = PendingInvocation(
+            _Attempt(self, execution),
+            executor,
+            command.name,
+            Payload.of_value(command.parameters),
+            command.caller,
+            self._clock.seconds() + command.timeout,
+            command.id,
+            attempt,
+            self._disclose,
+        )
+        if not executor.local and attempt > command.retries:
+            self._spend(execution)
+        if executor.local and principal is None:
+            principal = command.owner_by_name()
+        try:
+            executor.start(invocation, principal)
+        except NexusError as error:
+            invocation.refused()
+            self.attempt_failed(execution, error)
 
     def start_all(self, command: CommandRecord) -> None:
         """Hand all executions over, or let them wait."""
         self._spread.work(self._place_all(command))
 
-    def cancel(self, command: CommandRecord, error: NexusError) -> None:
-        """End a command and all of its executions with this error."""
+    def cancel(self, command: CommandRecord, error: NexusError, done: Callable[[], None]) -> None:
+        """End a command and all of its executions with this error. Call `done` once its callers have been told."""
         stopped = []
         for execution in command.executions:
             if not execution.ended:
                 stopped.append((execution, execution.work))
                 self._settle(command, execution, State.CANCELLED, error)
+        command.decided = State.CANCELLED
+        cancelled = partial(self._cancelled, command, error, stopped, done)
+        self._pen.write(command, [each for each, _ in stopped], cancelled, (State.CANCELLED, error))
+
+    def drop(self, command: CommandRecord) -> list[tuple[CommandReply, Peer]]:
+        """Forget a command that another node drives. Return the callers that wait for it."""
+        for execution in command.executions:
+            if not execution.ended:
+                work, here = execution.work, execution.node == self._node()
+                self._release(execution)
+                if work is not None and here:
+                    _guarded(work.stop, "cancelled")
+        self._stop_expiry(command)
+        return self._book.discard(command)
+
+    def resume(self, command: CommandRecord, ages: Mapping[int, float]) -> Iterator[None]:
+        """Go on with a command that another process drove, in steps. `ages` is for how long (s) each execution has been in its
+        state."""
+        self._book.adopt(command)
+        for execution in command.executions:
+            if execution.state is State.NEW:
+                self._place(execution, command.expires)
+            elif execution.state is State.QUEUED:
+                self._wait_on(execution, ages[execution.place])
+            elif not execution.ended:
+                self.attempt_lost(execution)
+            yield
+
+    def _wait_on(self, execution: Execution, age: float) -> None:
+        """Let an execution wait for the rest of its time."""
+        command, now = execution.command, self._clock.seconds()
+        until = command.expires
+        if execution.attempt:
+            until = max(until, now - age + command.timeout)
+        self._waiting.add(execution)
+        self._deadlines.set(execution, max(0.0, until - now))
+        self._waiting.retry(execution)
+
+    def _cancelled(
+        self,
+        command: CommandRecord,
+        error: NexusError,
+        stopped: list[tuple[Execution, Work | None]],
+        done: Callable[[], None],
+    ) -> None:
         self._conclude(command, State.CANCELLED, error)
+        done()
         # The command is cancelled now; up to a thousand events and executors are spread over turns.
         self._spread.work(self._tell_cancelled(command, stopped))
 
@@ -138,7 +228,7 @@ class Executions:
         name, target = command.name, execution.target
         executor = self._pick(name, target)
         if executor is not None and _has_room(executor, command):
-            self._hand_over(execution, executor, None)
+            self._hand_over(execution, executor)
         elif until > (now := self._clock.seconds()):
             self._waiting.add(execution)
             if until == command.expires:
@@ -160,46 +250,36 @@ class Executions:
             self._waiting.stall(execution)
             return False
         self._release(execution)
-        self._hand_over(execution, executor, None)
+        self._hand_over(execution, executor)
         return True
 
     def _pick(self, name: str, agent_id: str | None) -> Executor | None:
         executor = self._registry.pick(name, agent_id)
         return executor if executor is not None and executor.interruptible else None
 
-    def _hand_over(self, execution: Execution, executor: Executor, principal: Principal | None) -> None:
-        command = execution.command
-        execution.attempt += 1
-        execution.agent_id = executor.agent_id
-        self._deadlines.set(execution, command.timeout)
-        execution.work = invocation = PendingInvocation(
-            _Attempt(self, execution),
-            executor,
-            command.name,
-            Payload.of_value(command.parameters),
-            command.caller,
-            self._clock.seconds() + command.timeout,
-            command.id,
-            execution.attempt,
-            self._disclose,
-        )
-        if executor.local:
-            self._move(command, execution, State.RUNNING)
-        else:
-            if execution.attempt > command.retries:
-                self._spend(command)
-            self._move(command, execution, State.SENT)
-        try:
-            executor.start(invocation, principal)
-        except NexusError as error:
-            invocation.refused()
-            self.attempt_failed(execution, error)
+    def _hand_over(self, execution: Execution, executor: Executor) -> None:
+        self.reserve(execution, executor)
+        begin = partial(self.begin, execution, executor, None, execution.attempt)
+        self._pen.write(execution.command, (execution,), begin)
 
-    def _spend(self, command: CommandRecord) -> None:
+    def _take_back(self, execution: Execution) -> None:
+        """Place an execution anew that its executor never got."""
+        command = execution.command
+        execution.attempt -= 1
+        execution.agent_id = execution.target
+        until = command.expires
+        if execution.attempt:
+            until = max(until, self._clock.seconds() + command.timeout)
+        self._place(execution, until)
+
+    def _spend(self, execution: Execution) -> None:
         """Count an execution that is not handed over again; after the last, free the parameters."""
-        command.unspent -= 1
-        if not command.unspent:
-            self._book.spend(command)
+        if not execution.spent:
+            execution.spent = True
+            command = execution.command
+            command.unspent -= 1
+            if not command.unspent:
+                self._book.spend(command)
 
     def _waited(self, execution: Execution) -> None:
         if execution.attempt:
@@ -246,37 +326,50 @@ class Executions:
     def _end(self, execution: Execution, state: State, outcome: Raw | NexusError) -> None:
         command = execution.command
         self._settle(command, execution, state, outcome)
-        self._tell(command, execution.agent_id, state)
-        if command.multi_target:
-            command.settled(execution)
-            # A caller may have cancelled the rest meanwhile.
-            if not command.open and command.state is None:
-                self._finish(command, State.COMPLETED, None)
+        if not command.multi_target:
+            error = outcome if isinstance(outcome, NexusError) else None
+            command.decided = state
+            ended = partial(self._ended, command, execution, state, state, error)
+            self._pen.write(command, (execution,), ended, (state, error))
+        elif command.open:
+            self._pen.write(command, (execution,), partial(self._ended, command, execution, state, None, None))
         else:
-            self._finish(command, state, outcome if isinstance(outcome, NexusError) else None)
+            command.decided = State.COMPLETED
+            ended = partial(self._ended, command, execution, state, State.COMPLETED, None)
+            self._pen.write(command, (execution,), ended, (State.COMPLETED, None))
 
     def _settle(self, command: CommandRecord, execution: Execution, state: State, outcome: Raw | NexusError) -> None:
         self._release(execution)
         command.open -= 1
-        if execution.attempt <= command.retries:  # else it was spent when it was handed over
-            self._spend(command)
+        self._spend(execution)
         self._book.settle(execution, outcome)
         execution.move(state)
 
-    def _finish(self, command: CommandRecord, state: State, error: NexusError | None) -> None:
+    def _ended(
+        self, command: CommandRecord, execution: Execution, state: State, last: State | None, error: NexusError | None
+    ) -> None:
+        """Tell that an execution has ended, as the ledger knows now; with `last`, that the command has."""
+        self._tell(command, execution.agent_id, state)
         if command.multi_target:
-            self._tell(command, None, state)
-        self._conclude(command, state, error)
+            command.settled(execution)
+            if last is not None:
+                self._tell(command, None, last)
+        if last is not None:
+            self._conclude(command, last, error)
 
     def _conclude(self, command: CommandRecord, state: State, error: NexusError | None) -> None:
-        if command.timer is not None:
-            command.timer.cancel()
-            command.timer = None
+        self._stop_expiry(command)
         self._book.ended(command)
         self._metrics.commands_ended[state.value] += 1
         outcome = state.value if error is None else f"{state}: {error.code}"
         self._journal.called(command.account, command.caller.authid, command.name, outcome, command.id)
         command.end(state, error)
+
+    @staticmethod
+    def _stop_expiry(command: CommandRecord) -> None:
+        timer, command.timer = command.timer, None
+        if timer is not None:
+            timer.cancel()
 
     def _release(self, execution: Execution) -> None:
         """End waiting, the attempt and its deadline."""
@@ -295,7 +388,7 @@ class Executions:
 
     def _move(self, command: CommandRecord, execution: Execution, state: State) -> None:
         execution.move(state)
-        self._tell(command, execution.agent_id, state)
+        self._pen.write(command, (execution,), partial(self._tell, command, execution.agent_id, state))
 
     def _tell(self, command: CommandRecord, agent_id: str | None, state: State) -> None:
         timestamp = self._timestamps.text(wall(self._clock))

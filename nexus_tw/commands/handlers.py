@@ -138,12 +138,11 @@ class HandlerExecutor:
 class HandlerRun:
     """One run of a handler, and its view of the command (`interfaces.plugins.Invoked`)."""
 
-    attempt = 1  # a handler is lost only together with the server
-
     def __init__(self, invocation: Invocation, caller: Principal, on_end: Callable[[], None]) -> None:
         """`on_end` is called once, as soon as the handler has ended."""
         self.command_id = invocation.command_id
         self.command = invocation.procedure
+        self.attempt = invocation.attempt
         self.parameters: Any = msgspec.json.decode(invocation.payload.parameters)
         self.caller = caller
         invocation.payload = HANDED_ON

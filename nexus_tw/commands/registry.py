@@ -172,6 +172,13 @@ class Registry:
         registration = self._registrations.first(name)
         return None if registration is None else registration.pick(self._random)
 
+    def stands(self, executor: Executor) -> bool:
+        """Return whether an executor that was picked in an earlier turn may still be used: its connection is there."""
+        if not isinstance(executor, PeerExecutor):
+            return True
+        held = self._peers.get(executor.peer)
+        return held is not None and held.get((executor.registration.pattern.text, executor.agent_id)) is executor
+
     def _forget(self, peer: Peer, keys: list[tuple[str, str]]) -> list[tuple[SharedRegistration, bool]]:
         left = []
         for key in keys:

@@ -35,6 +35,9 @@ MOVES: Final[dict[State, frozenset[State]]] = {
 """The states that may follow each state; none follows a final one."""
 
 
+UNDER_WAY: Final = (State.SENT, State.RUNNING)
+
+
 class TaskUpdated(Struct, rename="camel", omit_defaults=True, gc=False):
     """`task.updated`: `{taskId: the commandId, command, agentId?, status, timestamp}`."""
 

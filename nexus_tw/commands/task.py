@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Raw
 from twisted.internet.interfaces import IDelayedCall
 
-from nexus_tw.commands.outcomes import Failure
+from nexus_tw.commands.outcomes import Failure, json_size
 from nexus_tw.commands.states import MOVES, State
 from nexus_tw.interfaces.peers import Caller, Peer, Reason
 from nexus_tw.interfaces.realm import CommandReply
@@ -68,15 +68,22 @@ def digest_of(parameters: Any) -> bytes:
 class Execution:
     """The execution of a command, by one executor or for one of several targets."""
 
-    __slots__ = ("_command", "_outcome", "agent_id", "attempt", "state", "suspect", "target", "timer", "work")
+    __slots__ = (
+        *("_command", "_outcome", "agent_id", "attempt", "node", "place", "spent", "state", "suspect"),
+        *("target", "timer", "told", "work"),
+    )
 
-    def __init__(self, command: CommandRecord, target: str | None) -> None:
+    def __init__(self, command: CommandRecord, place: int, target: str | None) -> None:
         # Weak, since the command refers to it: a refused or removed command is freed at once, with its parameters.
         self._command = ref(command)
         self.target = target  # the agent that must execute it; None: any executor
         self.agent_id = target  # the agent that executes it
+        self.place = place  # among those of the command
         self.attempt = 0
+        self.node = ""  # the node of the executor, while it is carried out
         self.state = State.NEW
+        self.spent = False  # it is not handed over any more
+        self.told = False  # its end is in the ledger, and callers may learn of it
         self.suspect = False  # an agent that was executing it sent a message that was too long
         self._outcome: Raw | NexusError | Failure | None = None
         # Only while it waits or is executed.
@@ -145,14 +152,16 @@ class CommandRecord:
         "__weakref__",
         "_waiters",
         "account",
+        "began",
         "caller",
+        "decided",
         "digest",
         "ended_at",
         "error",
         "executions",
-        "expires",
         "failure",
         "id",
+        "issuer",
         "multi_target",
         "name",
         "open",
@@ -161,8 +170,10 @@ class CommandRecord:
         "retries",
         "size",
         "state",
+        "taken",
         "timeout",
         "timer",
+        "ttl",
         "unspent",
     )
 
@@ -180,6 +191,7 @@ class CommandRecord:
         earlier."""
         self.id = command_id
         self.owner = owner.identity  # not the principal itself, whose grants would be kept for a day
+        self.issuer = owner.issuer
         self.account = owner.account
         self.caller = Caller(session, owner.subject, owner.role)
         self.name = request.command
@@ -188,13 +200,16 @@ class CommandRecord:
         self.digest = digest
         self.timeout = request.timeout
         self.retries = request.retries
-        self.expires = now + request.ttl
+        self.began = now
+        self.ttl = request.ttl
         self.multi_target = isinstance(request.target, list)
-        self.executions = [Execution(self, target) for target in targets]
+        self.executions = [Execution(self, place, target) for place, target in enumerate(targets)]
         self.open = len(self.executions)
         self.unspent = self.open  # executions that may still be handed over, for which the parameters are kept
         self.timer: IDelayedCall | None = None  # until `expires`, for all executions that wait until then
         self.failure: Failure | None = None  # of the target that failed last
+        self.taken = False  # it is in the ledger, as this node's
+        self.decided: State | None = None  # the final state, perhaps not in the ledger yet
         self.state: State | None = None  # the final state
         self.error: NexusError | None = None  # why there is no result
         self.size = 0  # bytes kept
@@ -202,11 +217,31 @@ class CommandRecord:
         self._waiters: list[tuple[CommandReply, Peer]] = []
 
     @property
+    def expires(self) -> float:
+        """The time by the clock until which it waits for an executor."""
+        return self.began + self.ttl
+
+    @property
+    def target(self) -> str | list[str] | None:
+        """The target as it was given."""
+        targets = [execution.target for execution in self.executions]
+        return [target for target in targets if target is not None] if self.multi_target else targets[0]
+
+    @property
     def names(self) -> int:
         """The length of all names of targets."""
         if not self.multi_target:
             return len(self.executions[0].target or "")
         return sum(len(execution.target or "") for execution in self.executions)
+
+    def owner_by_name(self) -> Principal:
+        """Return the caller without its rights, which are known only while it asks."""
+        return Principal(self.caller.authid, self.caller.authrole, issuer=self.issuer, account=self.account)
+
+    def kept(self) -> int:
+        """Return the bytes of the outcomes so far."""
+        results = [each.outcome for each in self.executions if each.ended]
+        return sum(json_size(result) if isinstance(result, Raw) else 0 for result in results)
 
     def check_same(self, request: CommandRequest, targets: list[str | None], digest: bytes) -> None:
         """Raise `invalid_message` if a request with this command's id is for another command, parameters or target."""
@@ -237,7 +272,7 @@ class CommandRecord:
             raise NexusError("limit_exceeded", f"More than {MAX_WAITERS} wait for this command")
         if len(here) >= MAX_WAITERS_EACH:
             raise NexusError("limit_exceeded", f"More than {MAX_WAITERS_EACH} of this connection wait for this command")
-        missed = self.multi_target and not here and any(execution.ended for execution in self.executions)
+        missed = self.multi_target and not here and any(execution.told for execution in self.executions)
         if missed:
             self._check_affordable(reply, 1)
         # First of all: sending may end the peer, which then leaves.
@@ -258,6 +293,11 @@ class CommandRecord:
         """Return the peers at which callers wait."""
         return {peer for _, peer in self._waiters}
 
+    def desert(self) -> list[tuple[CommandReply, Peer]]:
+        """Remove all callers that wait, and return them with their peers."""
+        waiters, self._waiters = self._waiters, []
+        return waiters
+
     def awaited_by(self, reply: CommandReply) -> bool:
         """Return whether an equal caller waits."""
         return any(waiting == reply for waiting, _ in self._waiters)
@@ -269,6 +309,7 @@ class CommandRecord:
 
     def settled(self, execution: Execution) -> None:
         """Send the outcome of one of several targets to all waiting callers."""
+        execution.told = True
         if self._waiters:
             result = self._of_one(execution)
             for reply, _ in list(self._waiters):
@@ -288,7 +329,7 @@ class CommandRecord:
     def _replay(self, reply: CommandReply) -> None:
         if self.multi_target and self.error is None:
             for execution in self.executions:
-                if execution.ended:
+                if execution.told or (self.state is not None and execution.ended):
                     reply.result(self._of_one(execution))
 
     def _answer(self) -> ResultReport | NexusError:

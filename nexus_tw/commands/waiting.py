@@ -49,6 +49,10 @@ class Waiting:
         if keys:
             self._clock.callLater(0, self._try, keys)
 
+    def retry(self, execution: Execution) -> None:
+        """Retry the queue of this execution in the next reactor turn."""
+        self._clock.callLater(0, self._try, [_key(execution)])
+
     def stall(self, execution: Execution) -> None:
         """Retry the queue of this execution after a while: its executor has no room."""
         key = _key(execution)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
+    from nexus_tw.interfaces.ledger import ILedger
     from nexus_tw.model.errors import NexusError
     from nexus_tw.model.names import Pattern
     from nexus_tw.model.policy import Principal
@@ -58,6 +59,11 @@ class IBus(Interface):
     )
     roll: IRoll | None = Attribute(
         "The roll of the fleet; without one, each node is a fleet of its own. A bus may leave it out, as it may `history`."
+    )
+
+    ledger: ILedger | None = Attribute(
+        "The ledger of commands (`nexus_tw.interfaces.ledger`), one for all nodes; None if the bus keeps none. Read it anew "
+        "each time. A bus that never keeps one may leave it out, as it may `history`."
     )
 
     def start(listener: BusListener) -> Awaitable[None]:

@@ -53,6 +53,7 @@ LABELS: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
 GAUGES: Final = (
     *("bus_globs", "cursors", "recovery_buffered", "history_types", "history_events", "history_bytes"),
     *("retained_events", "retained_bytes", "fleet_members", "mail_waiting_bytes", "meta_mirrored"),
+    *("ledger_commands", "ledger_bytes", "ledger_waiting"),
 )
 
 
@@ -89,6 +90,14 @@ class Metrics:
     commands_started: int = 0
     commands_ended: Counter[str] = field(default_factory=Counter)  # by final status
     commands_late: int = 0  # results and progress of attempts that had ended
+    commands_taken_over: int = 0  # from nodes that are gone
+    ledger_commands: int = 0
+    ledger_bytes: int = 0
+    ledger_evicted: int = 0  # since there was no room
+    ledger_scripts: int = 0  # calls by which commands were written into Redis
+    ledger_waiting: int = 0  # commands with something to write while the ledger is away
+    ledger_refused: int = 0  # commands that another node drives now
+    ledger_failed: int = 0  # entries that the store could not keep
     calls: int = 0  # plain calls accepted
     threads_full: int = 0  # commands refused because too many waited for a thread
     authorizer_failures: Counter[str] = field(default_factory=Counter)  # by reason

@@ -19,6 +19,7 @@ from nexus_tw.commands.registering import Registrar
 from nexus_tw.commands.registry import Registry
 from nexus_tw.commands.tasks import Commands
 from nexus_tw.fleet.fleet import BusFleet
+from nexus_tw.interfaces.ledger import ILedger
 from nexus_tw.interfaces.peers import Fail, Invocation, Peer, Registration, Subscription
 from nexus_tw.interfaces.plugins import Handler, IBus
 from nexus_tw.interfaces.realm import (
@@ -84,15 +85,17 @@ class Realm:
         everybody: Callable[[], Iterable[Peer]],
         history: settings.History,
         telemetry: Callable[[Announce], Telemetry] | None = None,
+        ledger: ILedger | None = None,
     ) -> None:
         """`end_of_turn` calls back at the end of the reactor turn; `everybody` returns the peers that get broadcasts;
-        `telemetry` makes the realm's telemetry, None if it takes none. Raise `ConfigError` if the authorizer cannot be
-        imported."""
+        `telemetry` makes the realm's telemetry, None if it takes none; `ledger` keeps commands if the bus keeps them no longer
+        than the process. Raise `ConfigError` if the authorizer cannot be imported."""
         self.name = name
         self.strict = rules.uris == "strict"
         self.discloses = rules.disclose
         self.bus = bus
         self.fleet = BusFleet(bus, end_of_turn, clock, metrics)
+        self._own_ledger = ledger
         self._roster = Roster()
         self._journal = ClientLog("calls", clock, metrics)
         self._spread = Spread(clock)
@@ -120,6 +123,8 @@ class Realm:
             metrics,
             self._journal,
             rules.disclose,
+            self._ledger,
+            lambda: self.fleet.node,
         )
         self._answers = Answers(self._invocations, limits, metrics)
         self._registrar = Registrar(
@@ -155,13 +160,20 @@ class Realm:
             runner = PluginRunner(f"The handler of {command}", "give it `thread = true`")
             self._registry.serve(command, HandlerExecutor(partial(runner.run, handler), held))
 
+    def _ledger(self) -> ILedger | None:
+        shared = self.bus.ledger
+        return shared if self._own_ledger is None or (shared is not None and shared.lasting) else self._own_ledger
+
     def start(self) -> None:
-        """Join the other nodes; called once the bus is started."""
+        """Join the other nodes, and go on with what was left open; called once bus and store are started."""
         self.fleet.start()
+        if self._ledger() is self._own_ledger:
+            self._commands.resume()
 
     def stop(self) -> None:
         """Finish the deferred work for clients that have left, and leave the other nodes; no client is connected any more."""
         self._spread.finish()
+        self._commands.stop()
         self._cursors.stop()
         self.fleet.stop()
         self._watching.stop()

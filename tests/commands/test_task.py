@@ -164,6 +164,7 @@ def test_a_command_repeated_at_one_connection_is_replayed_there_once() -> None:
     one.move(State.SENT)
     one.move(State.COMPLETED)
     one.outcome = Raw(b"1")
+    command.settled(one)
     replies = [RecordingReply() for _ in range(3)]
     for reply in replies:
         command.attach(reply, peer)
@@ -179,6 +180,7 @@ def test_what_cannot_be_told_again_now_is_refused_before_any_of_it_is_made(ended
         execution.move(State.SENT)
         execution.move(State.COMPLETED)
         execution.outcome = Raw(b"1")
+        command.settled(execution)
     if ended:
         command.end(State.COMPLETED, None)
     reply, peer = RecordingReply(), RecordingPeer()
@@ -253,6 +255,7 @@ def test_one_who_is_ended_by_what_it_is_told_first_does_not_wait() -> None:
     first.move(State.SENT)
     first.move(State.COMPLETED)
     first.outcome = NULL
+    command.settled(first)
     reply = RecordingReply()
     reply.result = lambda result: book.left(peer)  # type: ignore[method-assign]
     book.attach(command, reply, peer)

@@ -49,17 +49,18 @@ class Agent(WebSocketClientProtocol):
 
     async def next(self, type_: str, seconds: float = 10) -> dict[str, Any]:
         """Return the next message of that type, skipping others. Raise ConnectionError at the end."""
-        while (message := await self._receive(seconds))["type"] != type_:
+        while (message := await self.receive(seconds))["type"] != type_:
             pass
         return message
 
     async def answer(self, id_: int | str, seconds: float = 10) -> dict[str, Any]:
         """Return the reply with that `id`, skipping other messages. Raise ConnectionError at the end."""
-        while (message := await self._receive(seconds)).get("id") != id_:
+        while (message := await self.receive(seconds)).get("id") != id_:
             pass
         return message
 
-    async def _receive(self, seconds: float) -> dict[str, Any]:
+    async def receive(self, seconds: float) -> dict[str, Any]:
+        """Return the next message. Raise ConnectionError at the end."""
         message = await self._arrived.get().addTimeout(seconds, clock)
         if message is None:
             self._arrived.put(None)

@@ -163,6 +163,7 @@ class SimulatedBus:
         self.history: IHistory | None = SimulatedHistory(self, server)
         self.retained = None
         self.roll = None
+        self.ledger = None
         self.reads = 0
         self.up_since = 0.0
         self._time = time

@@ -31,6 +31,7 @@ from nexus_tw.bus.redis.channels import Channels, Source, command, publish_comma
 from nexus_tw.bus.redis.connection import BATCH, Publisher, Unreachable, away, guarded
 from nexus_tw.bus.redis.connector import Door, Place
 from nexus_tw.bus.redis.history import RedisHistory
+from nexus_tw.bus.redis.ledger import RedisLedger
 from nexus_tw.bus.redis.link import PATIENCE, Link
 from nexus_tw.bus.redis.retained import RedisRetained
 from nexus_tw.bus.redis.roll import RedisRoll
@@ -39,6 +40,7 @@ from nexus_tw.bus.redis.sources import Change, Sources
 from nexus_tw.bus.redis.timeline import Denied, opened
 from nexus_tw.bus.redis.twins import Twin, Twins
 from nexus_tw.bus.redis.writer import Writer, canaries
+from nexus_tw.interfaces.ledger import ILedger
 from nexus_tw.interfaces.plugins import BusListener, IBus, IHistory, IRetained, IRevoked, IRoll
 from nexus_tw.model import payloads
 from nexus_tw.model.errors import NexusError
@@ -119,6 +121,8 @@ class RedisBus:
         self.retained: IRetained | None = self._retained if self._bounds.any else None
         self._roll = RedisRoll(self._channels, self._ready)
         self.roll: IRoll | None = self._roll
+        self._commands = RedisLedger(self._channels, metrics, self._ready)
+        self.ledger: ILedger | None = self._commands
         self._form = Form(self._channels, self._bounds, self._retained.count)
         self._writer: Writer | None = None
         self._adopts = adopt
@@ -372,7 +376,7 @@ class RedisBus:
             await link.closed()
 
     async def _begin_history(self, publisher: Publisher) -> bytes:
-        """Open the history if the user has the rights. Return its timeline, or b""."""
+        """Open history and ledger if the user has the rights. Return the timeline of the history, or b""."""
         names, bounds, metrics = self._channels, self._bounds, self._metrics
         self._adoption = None
         self._writer = Writer(publisher, names, bounds, metrics, None)
@@ -383,12 +387,12 @@ class RedisBus:
                 what = "History is off, and" if bounds.any else "Since scripts are refused,"
                 said = "{what} nodes do not know each other on the bus at {address}: {why}"
                 self._log.warn(said, what=what, address=self._name, why=str(error))
-            self.history = self.retained = self.roll = None
+            self.history = self.retained = self.roll = self.ledger = None
             return b""
         if self.roll is None:
             self._log.info("Scripts are accepted again on the bus at {address}", address=self._name)
         self._roll.opened(timeline)
-        self.roll = self._roll
+        self.roll, self.ledger = self._roll, self._commands
         if not bounds.any:
             return timeline
         self._past.opened(timeline)

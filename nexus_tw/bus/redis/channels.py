@@ -7,7 +7,8 @@ bus works, `marks` marks by which nodes agree on names for events of other progr
 
 The history is in keys: `type:{TYPE}` has the state of a type, `log:{TYPE}` its last events; `types`, `logs` and `sizes` are
 indices of these; `timeline` and `run` identify this Redis. `retained:{TYPE}` has the retained event of a type, `retained` and
-`retained:sizes` are the indices of these. The scripts describe the contents. `revocations` is a hash of revoked credentials.
+`retained:sizes` are the indices of these. `command:{ID}` has a command of the ledger, `commands:…` are the indices of these.
+`revocations` is a hash of revoked credentials. The scripts describe the contents.
 """
 
 from __future__ import annotations
@@ -74,6 +75,10 @@ class Channels:
     def retained_of(self, event_type: str) -> bytes:
         """Return the key of the retained event of a type."""
         return b"%bretained:{%b}" % (self.prefix, event_type.encode())
+
+    def command_of(self, command_id: str) -> bytes:
+        """Return the key of a command."""
+        return b"%bcommand:{%b}" % (self.prefix, command_id.encode())
 
     def adopted(self, event_type: str, mark: bytes) -> bytes:
         """Return the key of the number of foreign events after a mark that have a place in the history."""

@@ -27,6 +27,19 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE UNIQUE INDEX samples_by_sent_id ON samples (agent, sent_id) WHERE sent_id IS NOT NULL",
     ),
     ("CREATE TABLE revocations (key BLOB PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID",),
+    (
+        # The ledger of commands; ids are JSON texts. `began` and `ended` are times of day, `steady` is by the clock of `boot`.
+        """CREATE TABLE commands (
+            realm TEXT NOT NULL, id TEXT NOT NULL, node TEXT NOT NULL, head TEXT NOT NULL, marks TEXT NOT NULL, final TEXT,
+            began INTEGER NOT NULL, boot TEXT NOT NULL, steady INTEGER NOT NULL, ended INTEGER, size INTEGER NOT NULL,
+            PRIMARY KEY (realm, id))""",
+        "CREATE INDEX commands_open ON commands (realm, began) WHERE ended IS NULL",
+        "CREATE INDEX commands_ended ON commands (realm, ended) WHERE ended IS NOT NULL",
+        # What became of commands, for people.
+        """CREATE TABLE audit (
+            id INTEGER PRIMARY KEY, realm TEXT NOT NULL, command TEXT NOT NULL, at INTEGER NOT NULL, line TEXT NOT NULL)""",
+        "CREATE INDEX audit_by_command ON audit (realm, command, id)",
+    ),
 )
 
 

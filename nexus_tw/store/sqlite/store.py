@@ -17,8 +17,10 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from nexus_tw.interfaces.ledger import Entry, IKeepsCommands, Operation
 from nexus_tw.interfaces.plugins import IOnce, IRevoked, IStore, ITallies, Sample, Tally
 from nexus_tw.model.errors import ConfigError, NexusError
+from nexus_tw.store.sqlite.commands import Answer, Commands
 from nexus_tw.store.sqlite.lane import MEMORY, Lane
 from nexus_tw.store.sqlite.revocations import read_revoked, revoke, unrevoke
 from nexus_tw.store.sqlite.samples import Agents, insert, insert_once, prune, read
@@ -27,7 +29,7 @@ from nexus_tw.store.sqlite.tallies import prune_tallies, read_tallies, tally
 BUSY: Final = 2.0  # s to wait for another process to release the file
 
 
-@implementer(IStore, IOnce, ITallies, IRevoked)
+@implementer(IStore, IOnce, ITallies, IRevoked, IKeepsCommands)
 class SqliteStore:
     """An `IStore` over the file at `path`, created with its directory if missing; `:memory:` is for tests.
 
@@ -38,6 +40,7 @@ class SqliteStore:
         self._path = path
         self._writer = Lane(reactor, path, busy, writes=True)
         self._agents = Agents()
+        self._commands = Commands()
         # A database in memory belongs to its connection.
         self._reader = self._writer if path == MEMORY else Lane(reactor, path, busy, writes=False)
 
@@ -80,6 +83,12 @@ class SqliteStore:
     def revoked(self) -> Deferred[list[bytes]]:
         return self._reader.run(read_revoked)
 
+    def record(self, realm: str, operations: Sequence[Operation]) -> Deferred[list[Answer]]:
+        return self._writer.run(partial(self._commands.record, realm=realm, operations=operations))
+
+    def inherit(self, realm: str, left: str | None, node: str, most: int) -> Deferred[list[Entry]]:
+        return self._writer.run(partial(self._commands.inherit, realm=realm, left=left, node=node, most=most))
+
     async def prune(self, before: int) -> int:
         removed, seen = 0, 0
         # Each step queues behind the commits requested meanwhile. Stopping does not wait for a long pruning.
@@ -91,6 +100,7 @@ class SqliteStore:
             seen = last
         if self._writer.open:
             await self._writer.run(partial(prune_tallies, before=before))
+            await self._writer.run(self._commands.prune)
         return removed
 
     def _lanes(self) -> list[Lane]:

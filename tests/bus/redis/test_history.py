@@ -529,7 +529,7 @@ async def test_large_numbers_and_large_batches_are_written_out(redis: RedisServe
 RIGHTS = ["+publish", "+subscribe", "+unsubscribe", "+psubscribe", "+punsubscribe", "+multi", "+exec", "+select"]
 HISTORY_RIGHTS = [
     *("+evalsha", "+script|load", "+info", "+time", "+exists", "+pexpire", "+unlink", "+get", "+set"),
-    *("+hget", "+hset", "+hmget", "+hdel", "+hincrby", "+rpush", "+llen", "+lrange", "+ltrim"),
+    *("+hget", "+hset", "+hmget", "+hdel", "+hincrby", "+hgetall", "+hlen", "+rpush", "+llen", "+lrange", "+ltrim"),
     *("+zadd", "+zcard", "+zrange", "+zrangebyscore", "+zremrangebyscore", "+zrem", "+zscan", "+zscore"),
 ]
 

@@ -13,9 +13,13 @@ MAX_TYPES: Final = 100_000
 MAX_RETAINED: Final = 2048
 MAX_RETAINED_BYTES: Final = 16777216  # each with `RETAINED_COST` more
 RETAINED_COST: Final = 512
+# Commands in the ledger of a realm; past these bounds the oldest ended ones are forgotten.
+MAX_COMMANDS: Final = 100_000
+MAX_COMMAND_BYTES: Final = 268_435_456
 
 _CONSTANTS: Final = f"""local MAX_TYPES = {MAX_TYPES}
 local MAX_RETAINED, MAX_RETAINED_BYTES, RETAINED_COST = {MAX_RETAINED}, {MAX_RETAINED_BYTES}, {RETAINED_COST}
+local MAX_COMMANDS, MAX_COMMAND_BYTES = {MAX_COMMANDS}, {MAX_COMMAND_BYTES}
 """
 
 
@@ -43,9 +47,11 @@ BEAT: Final = Script("timeline", "same", "beat")
 BURY: Final = Script("timeline", "same", "clock", "bury")
 SETTLE: Final = Script("timeline", "same", "settle")
 LEAVE: Final = Script("timeline", "same", "leave")
+LEDGER: Final = Script("timeline", "clock", "ledger")
+INHERIT: Final = Script("timeline", "clock", "inherit")
 SCRIPTS: Final = (
     *(OPEN, CANARY, PUBLISH, ADOPT, TOPS, KNOWN, READ, PAGE, RETAINED_TYPES, RETAINED),
-    *(BEAT, BURY, SETTLE, LEAVE),
+    *(BEAT, BURY, SETTLE, LEAVE, LEDGER, INHERIT),
 )
 
 

@@ -1,0 +1,60 @@
+"""Heritage: takes over the open commands of a node that is gone, or of the process that was here before."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from nexus_tw.commands.entries import record_of
+from nexus_tw.commands.executions import Executions
+from nexus_tw.commands.pen import Pen
+from nexus_tw.interfaces.ledger import Entry
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.runtime.spread import Spread
+
+PORTION: Final = 100  # commands taken over at once
+AGAIN: Final = 1.0  # s until a take-over that the ledger could not answer is tried again
+
+
+class Heritage:
+    """Takes commands over in portions."""
+
+    def __init__(
+        self, clock: IReactorTime, spread: Spread, pen: Pen, executions: Executions, metrics: Metrics
+    ) -> None:
+        self._clock = clock
+        self._spread = spread
+        self._pen = pen
+        self._executions = executions
+        self._metrics = metrics
+        self._retries: dict[str | None, IDelayedCall] = {}
+
+    def take_over(self, left: str | None) -> None:
+        """Take over all open commands of the node `left`; None: of whoever drove them before, on a ledger of one node."""
+
+        def answered(answer: list[Entry] | NexusError) -> None:
+            if isinstance(answer, NexusError):
+                if left not in self._retries:
+                    self._retries[left] = self._clock.callLater(AGAIN, again)
+                return
+            for entry in answer:
+                self._metrics.commands_taken_over += 1
+                command = record_of(entry, self._clock.seconds())
+                ages = {place: mark.age for place, mark in entry.marks.items()}
+                self._spread.work(self._executions.resume(command, ages))
+            if answer:
+                self._spread.call(self.take_over, left)
+
+        def again() -> None:
+            del self._retries[left]
+            self.take_over(left)
+
+        self._pen.inherit(left, PORTION, answered)
+
+    def stop(self) -> None:
+        """Give up take-overs that have not succeeded."""
+        for retry in self._retries.values():
+            retry.cancel()
+        self._retries.clear()

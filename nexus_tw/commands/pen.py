@@ -1,0 +1,224 @@
+"""The pen: writes into the ledger what becomes of the commands that this node drives, in order for each command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from nexus_tw.commands.entries import end_of, entry_of, mark_of
+from nexus_tw.commands.states import State
+from nexus_tw.commands.task import CommandRecord, Execution
+from nexus_tw.interfaces.ledger import Entry, ILedger, Write
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.runtime.guard import Guard
+
+AGAIN: Final = 0.25  # s until what the ledger could not take is written again
+
+ORPHANS: Final = 16384  # commands whose taking failed, and which may have to be removed
+
+Done = Callable[[], None]
+Ending = tuple[State, NexusError | None]  # the final state of a command, and why it has no result
+
+_guarded: Final = Guard(__name__, "What follows an entry in the ledger failed")
+
+
+class _Line:
+    """What is to be written of one command, and who waits for that."""
+
+    __slots__ = ("done", "final", "places", "under_way")
+
+    def __init__(self) -> None:
+        self.places: dict[int, None] = {}
+        self.final = b""
+        self.done: list[Done] = []
+        self.under_way = False
+
+
+class Pen:
+    """Writes. While the ledger is away, it keeps what is to be written, at most once for each command.
+
+    Without a ledger every command is this node's, and nothing is written.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        ledger: Callable[[], ILedger | None],
+        node: Callable[[], str],
+        metrics: Metrics,
+        lost: Callable[[CommandRecord], None],
+    ) -> None:
+        """`node` returns the name under which this node drives now. `lost` gets a command that another node drives."""
+        self._clock = clock
+        self._ledger = ledger
+        self._node = node
+        self._metrics = metrics
+        self._lost = lost
+        self._lines: dict[CommandRecord, _Line] = {}
+        self._behind: dict[CommandRecord, None] = {}  # those whose line could not be written
+        self._orphans: dict[str, None] = {}  # ids of which it is unknown whether they were taken
+        self._retry: IDelayedCall | None = None
+
+    @property
+    def shared(self) -> bool:
+        """Whether there is a ledger, which may know commands that this node does not."""
+        return self._ledger() is not None
+
+    def take(self, command: CommandRecord, done: Callable[[Entry | NexusError | None], None], former: str = "") -> None:
+        """Take a new command, or one that the node `former` drove; see `ILedger.take`."""
+        def answered(answer: Entry | NexusError | None) -> None:
+            if isinstance(answer, NexusError) and answer.kind.retryable and not former:
+                # It may have been taken all the same, and would stay open for ever.
+                self._orphan(command.id)
+            done(answer)
+
+        self._orphans.pop(command.id, None)
+        self._take(command, former, answered)
+
+    def find(self, command_id: str, done: Callable[[Entry | NexusError | None], None]) -> None:
+        """Look a command up. See `ILedger.find`."""
+        ledger = self._ledger()
+        if ledger is None:
+            done(None)
+        else:
+            ledger.find(command_id, done)
+
+    def inherit(self, left: str | None, most: int, done: Callable[[list[Entry] | NexusError], None]) -> None:
+        """Take open commands of another node over. See `ILedger.inherit`."""
+        ledger = self._ledger()
+        if ledger is None:
+            done([])
+        else:
+            ledger.inherit(left, self._node(), most, done)
+
+    def write(self, command: CommandRecord, executions: Iterable[Execution], done: Done, end: Ending | None = None) -> None:
+        """Write how these executions are now, and with `end` how the command ended. Call `done` once that is written; never, if
+        another node drives the command."""
+        if self._ledger() is None:
+            done()
+            return
+        line = self._lines.get(command)
+        if line is None:
+            line = self._lines[command] = _Line()
+        for execution in executions:
+            line.places[execution.place] = None
+        if end is not None:
+            line.final = end_of(*end)
+        line.done.append(done)
+        if not line.under_way:
+            self._send(command, line)
+
+    def forget(self, command: CommandRecord) -> None:
+        """Write nothing more of this command."""
+        self._lines.pop(command, None)
+        if command in self._behind:
+            del self._behind[command]
+            self._metrics.ledger_waiting -= 1
+
+    def stop(self) -> None:
+        """Give up what the ledger could not take."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+
+    # ---
+
+    def _send(self, command: CommandRecord, line: _Line) -> None:
+        places, done = line.places, line.done
+        line.places, line.done, line.under_way = {}, [], True
+
+        def answered(answer: bool | NexusError | None) -> None:
+            if self._lines.get(command) is not line:
+                return
+            if answer is True:
+                self._written(command, line, done)
+            elif answer is False:
+                self._refused(command)
+            else:
+                line.places, line.done = places | line.places, done + line.done
+                if answer is None:
+                    self._put_again(command, line)
+                else:
+                    self._fell_behind(command)
+
+        ledger = self._ledger()
+        if ledger is None:
+            answered(True)
+            return
+        marks = {place: mark_of(command.executions[place]) for place in places}
+        ledger.write(Write(command.id, self._node(), marks, line.final), answered)
+
+    def _written(self, command: CommandRecord, line: _Line, done: list[Done]) -> None:
+        line.under_way = False
+        if not line.done and not line.places:
+            del self._lines[command]
+        for each in done:
+            _guarded(each)
+        if self._lines.get(command) is line and not line.under_way:
+            self._send(command, line)
+
+    def _refused(self, command: CommandRecord) -> None:
+        self.forget(command)
+        self._metrics.ledger_refused += 1
+        self._lost(command)
+
+    def _put_again(self, command: CommandRecord, line: _Line) -> None:
+        """Put a command back into a ledger that has lost it, then write what was to be written."""
+
+        def answered(answer: Entry | NexusError | None) -> None:
+            if self._lines.get(command) is not line:
+                return
+            if answer is None:
+                self._send(command, line)
+            elif isinstance(answer, NexusError):
+                self._fell_behind(command)
+            else:
+                self._refused(command)
+
+        self._take(command, "", answered)
+
+    def _take(self, command: CommandRecord, former: str, done: Callable[[Entry | NexusError | None], None]) -> None:
+        ledger = self._ledger()
+        if ledger is None:
+            done(None)
+        else:
+            ledger.take(entry_of(command, self._node(), self._clock.seconds()), former, done)
+
+    def _fell_behind(self, command: CommandRecord) -> None:
+        self._metrics.ledger_waiting += command not in self._behind
+        self._behind[command] = None
+        self._later()
+
+    def _later(self) -> None:
+        if self._retry is None:
+            self._retry = self._clock.callLater(AGAIN, self._again)
+
+    def _again(self) -> None:
+        self._retry = None
+        behind, self._behind = self._behind, {}
+        self._metrics.ledger_waiting -= len(behind)
+        for command in behind:
+            line = self._lines.get(command)
+            if line is not None:
+                self._send(command, line)
+        orphans, self._orphans = self._orphans, {}
+        ledger = self._ledger()
+        if ledger is not None:
+            for command_id in orphans:
+                self._drop(ledger, command_id)
+
+    def _orphan(self, command_id: str) -> None:
+        while len(self._orphans) >= ORPHANS:
+            del self._orphans[next(iter(self._orphans))]
+        self._orphans[command_id] = None
+        self._later()
+
+    def _drop(self, ledger: ILedger, command_id: str) -> None:
+        def answered(answer: NexusError | None) -> None:
+            if answer is not None:
+                self._orphan(command_id)
+
+        ledger.drop(command_id, self._node(), answered)

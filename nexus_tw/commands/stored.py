@@ -1,0 +1,131 @@
+"""The ledger in the store, for a node whose bus keeps none: one node, whose commands outlive a restart.
+
+While the store fails, commands go on without it, as they would without a ledger; the log says so. What is open then is lost
+with the process, and an id that was used before may be used again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from itertools import islice
+from typing import Any, Final
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from nexus_tw.interfaces.ledger import Drop, Entry, Find, ILedger, Operation, Take, Write, id_of
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.runtime.guard import Guard
+from nexus_tw.runtime.plugin_runner import PluginRunner
+from nexus_tw.runtime.turn import Turn
+from nexus_tw.telemetry.outages import Outage
+
+MOST: Final = 1024  # operations in one transaction
+
+_guarded: Final = Guard(__name__, "What follows an entry in the ledger failed")
+
+MISSED: Final = 16384  # commands of which something is kept until the store works again
+
+Done = Callable[[Any], None]
+
+
+def _nobody(_answer: object) -> None:
+    pass
+
+
+@implementer(ILedger)
+class StoredLedger:
+    """Sends what is asked in a turn to the store together, and the next once that is answered."""
+
+    lasting = True
+
+    def __init__(self, store: Any, guest: PluginRunner, realm: str, clock: IReactorTime, metrics: Metrics) -> None:
+        """`store` provides `IKeepsCommands`; `guest` runs its code."""
+        self._store = store
+        self._guest = guest
+        self._realm = realm
+        self._metrics = metrics
+        self._turn = Turn(clock)
+        self._waiting: list[tuple[Operation, Done]] = []
+        self._under_way = False
+        self._missed: OrderedDict[str, Write] = OrderedDict()  # that failed, for the next transaction
+        self._outage = Outage("Keeping commands in the store")
+
+    def take(self, entry: Entry, former: str, done: Callable[[Entry | NexusError | None], None]) -> None:
+        self._add(Take(entry, former), done)
+
+    def write(self, write: Write, done: Callable[[bool | NexusError | None], None]) -> None:
+        # A command that the store does not have was taken while it failed.
+        self._add(write, lambda answer: done(True if answer is None else answer))
+
+    def drop(self, command_id: str, node: str, done: Callable[[NexusError | None], None]) -> None:
+        self._add(Drop(command_id, node), done)
+
+    def find(self, command_id: str, done: Callable[[Entry | NexusError | None], None]) -> None:
+        self._add(Find(command_id), done)
+
+    def inherit(
+        self, left: str | None, node: str, most: int, done: Callable[[list[Entry] | NexusError], None]
+    ) -> None:
+        def failed(failure: Failure) -> None:
+            self._fails(failure)
+            done(NexusError("store_unavailable", failure.getErrorMessage()))
+
+        self._guest.run(self._store.inherit, self._realm, left, node, most).addCallbacks(done, failed)
+
+    # ---
+
+    def _add(self, operation: Operation, done: Done) -> None:
+        if not self._waiting and not self._under_way:
+            self._turn.add(self._send)
+        self._waiting.append((operation, done))
+
+    def _send(self) -> None:
+        sent, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+        self._under_way = True
+        sent = [*self._again({id_of(operation) for operation, _ in sent}), *sent]
+        operations = [operation for operation, _ in sent]
+
+        def answered(answers: list[Any]) -> None:
+            self._outage.works()
+            finish(answers)
+
+        def failed(failure: Failure) -> None:
+            self._fails(failure)
+            self._metrics.ledger_failed += len(sent)
+            for operation in operations:
+                if isinstance(operation, Write):
+                    self._miss(operation)
+            # As without a ledger: taken, written, unknown.
+            finish([isinstance(operation, Write) or None for operation in operations])
+
+        def finish(answers: list[Any]) -> None:
+            self._under_way = False
+            for (_, done), answer in zip(sent, answers, strict=True):
+                _guarded(done, answer)
+            if self._waiting and not self._under_way:
+                self._send()
+
+        self._guest.run(self._store.record, self._realm, operations).addCallbacks(answered, failed)
+
+    def _miss(self, write: Write) -> None:
+        """Keep for later what could not be written."""
+        before = self._missed.pop(write.command_id, None)
+        if before is not None:
+            write = write._replace(marks={**before.marks, **write.marks}, final=write.final or before.final)
+        elif len(self._missed) >= MISSED:
+            self._missed.popitem(last=False)
+        self._missed[write.command_id] = write
+
+    def _again(self, apart_from: set[str]) -> list[tuple[Operation, Done]]:
+        """Return what could not be written before, except for these commands."""
+        due = [write for write in islice(self._missed.values(), MOST) if write.command_id not in apart_from]
+        for write in due:
+            del self._missed[write.command_id]
+        return [(write, _nobody) for write in due]
+
+    def _fails(self, failure: Failure) -> None:
+        self._outage.fails(failure.getErrorMessage())

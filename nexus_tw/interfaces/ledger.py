@@ -1,0 +1,111 @@
+"""The ledger: the written record of commands, by which each is carried out once, whatever becomes of the node that drives it.
+
+The node that has taken a command *drives* it: it alone writes what becomes of the command's executions and how it ends. Every
+write names its driver, and is refused once the ledger has given the command to another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from nexus_tw.model.errors import NexusError
+
+
+class Mark(NamedTuple):
+    """The state of one execution as its driver wrote it, and for how long (s) it has been that."""
+
+    body: bytes
+    age: float = 0.0
+
+
+class Entry(NamedTuple):
+    """A command in the ledger. `head`, the marks' bodies and `final` are JSON, and mean something to drivers only."""
+
+    command_id: str
+    node: str  # the driver
+    head: bytes  # what never changes
+    marks: Mapping[int, Mark]  # by the place of the execution; none for one that nothing has happened to
+    final: bytes = b""  # how it ended; empty while it is open
+    age: float = 0.0  # s since it was taken
+
+
+class Write(NamedTuple):
+    """What a driver adds to an open command: marks, and with `final` its end."""
+
+    command_id: str
+    node: str
+    marks: Mapping[int, bytes]
+    final: bytes = b""
+
+
+class ILedger(Interface):
+    """Keeps commands: open ones, and ended ones for a day within its bounds, beyond which the oldest ended ones go.
+
+    Every `done` is called once, perhaps before the method returns; with a retryable `NexusError` if the ledger cannot be
+    reached or read: then nothing is known of what became of the request, which may be made again.
+    """
+
+    lasting: bool = Attribute("Whether it survives the end of this process.")
+
+    def take(entry: Entry, former: str, done: Callable[[Entry | NexusError | None], None]) -> None:
+        """Write an open command, in place of one of the same id that `entry.node` or `former` drives. Pass None to `done`; or,
+        with nothing changed, the command of that id that has ended or is another node's; or `limit_exceeded`."""
+
+    def write(write: Write, done: Callable[[bool | NexusError | None], None]) -> None:
+        """Pass to `done` True once it is written, also if it was before; False if another node drives the command; None if
+        there is no such command."""
+
+    def drop(command_id: str, node: str, done: Callable[[NexusError | None], None]) -> None:
+        """Remove an open command that the node drives; do nothing if there is none."""
+
+    def find(command_id: str, done: Callable[[Entry | NexusError | None], None]) -> None:
+        """Pass to `done` the command of that id, or None."""
+
+    def inherit(left: str | None, node: str, most: int, done: Callable[[list[Entry] | NexusError], None]) -> None:
+        """Give at least one and at most `most` open commands of the node `left` (None: of any other) to `node`. Pass them to
+        `done`; an empty list if there are none."""
+
+
+class Take(NamedTuple):
+    """See `ILedger.take`."""
+
+    entry: Entry
+    former: str
+
+
+class Drop(NamedTuple):
+    """See `ILedger.drop`."""
+
+    command_id: str
+    node: str
+
+
+class Find(NamedTuple):
+    """See `ILedger.find`."""
+
+    command_id: str
+
+
+Operation = Take | Write | Drop | Find
+
+
+def id_of(operation: Operation) -> str:
+    """Return the id of the command that an operation is about."""
+    return operation.entry.command_id if isinstance(operation, Take) else operation.command_id
+
+
+class IKeepsCommands(Interface):
+    """Optional for stores: keeps the ledger of a single node, for a bus that does not. Fails as `IStore` does.
+
+    What has been answered survives the end of the process, but not necessarily a power failure.
+    """
+
+    def record(realm: str, operations: Sequence[Operation]) -> Awaitable[Sequence[Entry | bool | NexusError | None]]:
+        """Carry out operations on different commands together. Return the answer to each that `ILedger` prescribes."""
+
+    def inherit(realm: str, left: str | None, node: str, most: int) -> Awaitable[list[Entry]]:
+        """See `ILedger.inherit`."""
