@@ -27,6 +27,7 @@ class HandBus:
         self.retained = None
         self.roll = None
         self.ledger = None
+        self.attendance = None
         self.available = True
         self.confirms = True  # subscriptions stand at once
         self.takes = True  # publications and messages are taken at once

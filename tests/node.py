@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest_twisted
+from msgspec.structs import replace
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
@@ -22,7 +23,7 @@ from nexus_tw.bus.memory import MemoryBus
 from nexus_tw.commands.threads import Threads
 from nexus_tw.interfaces.plugins import Handler, IBus, IStore
 from nexus_tw.model.metrics import Metrics
-from nexus_tw.model.settings import DEFAULT_REALM, Auth, Key, Limits, Role, Settings
+from nexus_tw.model.settings import DEFAULT_REALM, Auth, Key, Limits, Presence, Role, Settings
 from nexus_tw.store.sqlite.store import SqliteStore
 from tests.client import EVENTS, PATIENCE, Client, Response, Wire, dial, greeted, handshake, request
 
@@ -197,8 +198,9 @@ class Nodes:
         authenticators: Authenticators | None = None,
         commands: Mapping[str, Handler] | None = None,
         descriptors: int = 1000,
+        grace: float = 0.0,
     ) -> Node:
-        settings = settings or Settings()
+        settings = replace(settings or Settings(), presence=Presence(grace))
         number = len(self._nodes)
         metrics = Metrics()
         buses: dict[str, IBus] = {

@@ -123,6 +123,7 @@ class Server:
                 settings.history,
                 telemetry if name == DEFAULT_REALM else None,
                 StoredLedger(store, self._outside, name, reactor, metrics) if IKeepsCommands.providedBy(store) else None,
+                settings.presence.grace,
             )
             for name, rules in settings.realms.items()
         }
@@ -292,6 +293,8 @@ class Server:
 
     async def drain(self) -> None:
         """Close every client, after acknowledging its telemetry."""
+        for realm in self.realms.values():
+            realm.drain()
         await self.connections.drain(self._drain, self.telemetry.settled)
 
     async def stop(self) -> None:

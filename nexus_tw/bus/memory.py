@@ -15,12 +15,14 @@ from zope.interface import implementer
 
 from nexus_tw.bus.history import History
 from nexus_tw.bus.ledger import Ledger, MemoryLedger
+from nexus_tw.bus.memory_attendance import MemoryAttendance
 from nexus_tw.bus.memory_history import MemoryHistory, away
 from nexus_tw.bus.memory_roll import MemoryRoll, Roll
 from nexus_tw.bus.retained import MemoryRetained, Retained
 from nexus_tw.interfaces.carriers import EventListener, ICarrier
 from nexus_tw.interfaces.ledger import ILedger
-from nexus_tw.interfaces.plugins import BusListener, IBus, IHistory, IRetained, IRoll, RetainedEvent
+from nexus_tw.interfaces.plugins import BusListener, IAttendance, IBus, IHistory, IRetained, IRoll, RetainedEvent
+from nexus_tw.model.attendance import STATUS, Attendance, Told
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.events import Event, EventMetadata, account_retaining, encode_metadata
 from nexus_tw.model.names import Pattern
@@ -57,6 +59,7 @@ class MemoryBroker:
         """Without `history` no events are kept, without `retained` none is retained, without `ledger` no commands are kept."""
         self.roll = Roll()
         self._ledger = ledger
+        self.attendance = Attendance(self._status, lambda: wall(clock), self.roll.buried)
         self._retained = retained
         self._clock = clock
         self._history = history
@@ -79,6 +82,12 @@ class MemoryBroker:
 
     def retained_for(self, bus: MemoryBus) -> IRetained | None:
         return None if self._retained is None else MemoryRetained(self._retained, lambda: bus.available)
+
+    def attendance_for(self, bus: MemoryBus) -> IAttendance:
+        return MemoryAttendance(self.attendance, lambda: bus.available, lambda: self.roll.epoch)
+
+    def _status(self, told: Told) -> None:
+        self.event(STATUS, told.data, b"")
 
     def roll_for(self, bus: MemoryBus) -> IRoll:
         return MemoryRoll(self.roll, lambda: bus.available)
@@ -194,6 +203,7 @@ class MemoryBus:
         self.retained = broker.retained_for(self)
         self.roll = broker.roll_for(self)
         self.ledger = broker.ledger_for(self)
+        self.attendance = broker.attendance_for(self)
         self._broker = broker
         self._wanted: PatternIndex[Pattern] = PatternIndex(some)
         self._listener: BusListener | None = None

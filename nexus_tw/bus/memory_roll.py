@@ -17,37 +17,38 @@ class Roll:
     """Beats, the buried and their heirs; the same rules as in `nexus_tw/bus/redis/scripts`."""
 
     def __init__(self) -> None:
+        self.buried: dict[str, None] = {}  # oldest first
         self.clear()
 
     def clear(self) -> None:
         """Forget everything, as a bus does that loses its data."""
         self.epoch = token_hex(4)
         self._beats: dict[str, int] = {}
-        self._buried: dict[str, None] = {}  # oldest first
+        self.buried.clear()
         self._legacy: dict[str, str] = {}  # heirs by node
 
     def beat(self, node: str, known: Sequence[str]) -> Beats | None:
         """Return the roll; None if it is full."""
-        if node in self._buried:
+        if node in self.buried:
             return Beats(self.epoch, {}, frozenset((node,)), ())
         if node not in self._beats and len(self._beats) >= MAX_NODES:
             return None
         self._beats[node] = self._beats.get(node, 0) + 1
-        buried = frozenset(name for name in known if name in self._buried)
+        buried = frozenset(name for name in known if name in self.buried)
         return Beats(self.epoch, dict(self._beats), buried, [name for name, heir in self._legacy.items() if heir == node])
 
     def bury(self, node: str, beats: int | None, heir: str) -> Burial:
-        if node in self._buried:
+        if node in self.buried:
             return Burial.ANOTHERS
-        if heir in self._buried or beats not in (None, self._beats.get(node, 0)):
+        if heir in self.buried or beats not in (None, self._beats.get(node, 0)):
             return Burial.REFUSED
         self._beats.pop(node, None)
-        self._buried[node] = None
+        self.buried[node] = None
         self._legacy = {name: heir if old == node else old for name, old in self._legacy.items()}
         self._legacy[node] = heir
-        while len(self._buried) > MAX_BURIED:
-            oldest = next(iter(self._buried))
-            del self._buried[oldest]
+        while len(self.buried) > MAX_BURIED:
+            oldest = next(iter(self.buried))
+            del self.buried[oldest]
             self._legacy.pop(oldest, None)
         return Burial.MINE
 

@@ -38,6 +38,7 @@ class Registrar:
         turns."""
         self._clock = clock
         self._presence = presence
+        presence.evict = self.lost
         self._spread = spread
         self._registry = registry
         self._invocations = invocations
@@ -62,11 +63,9 @@ class Registrar:
             if 0 < most < len(commands) and most < len(set(commands)):
                 raise _too_many(most)
             patterns = [Pattern.parse(check_name(name, "commands")) for name in commands]
-            self._register(peer, peer.principal, patterns, ROUNDROBIN, agent_id)
+            self._register(peer, peer.principal, patterns, ROUNDROBIN, agent_id, lambda _added: ok())
         except NexusError as error:
             fail(error)
-            return
-        ok()
 
     def register_procedure(
         self,
@@ -84,11 +83,9 @@ class Registrar:
         policy.
         """
         try:
-            (registration,) = self._register(peer, rights, [pattern], invoke, agent_id)
+            self._register(peer, rights, [pattern], invoke, agent_id, lambda added: ok(added[0]))
         except NexusError as error:
             fail(error)
-            return
-        ok(registration)
 
     def unregister(self, peer: Peer, commands: list[str]) -> None:
         """Remove these registrations of the connection, for all its agents. It may finish its current executions."""
@@ -101,8 +98,15 @@ class Registrar:
         self._spread.work(self._invocations.lost(peer))
 
     def _register(
-        self, peer: Peer, rights: Principal, patterns: list[Pattern], invoke: str, agent_id: str | None
-    ) -> list[SharedRegistration]:
+        self,
+        peer: Peer,
+        rights: Principal,
+        patterns: list[Pattern],
+        invoke: str,
+        agent_id: str | None,
+        ok: Callable[[list[SharedRegistration]], None],
+    ) -> None:
+        """Register; call `ok` once the agent id is the connection's on all nodes, or raise."""
         registry = self._registry
         holder = None if agent_id is None else self._presence.holder(agent_id)
         replacing = None if holder is peer else holder
@@ -129,6 +133,19 @@ class Registrar:
         replaced = self._presence.registers(peer, agent, agent_id is not None)
         if replaced is not None:
             self.lost(replaced)
+        if agent_id is None:
+            ok(self._add(peer, agent, patterns, invoke))
+            return
+
+        def held() -> None:
+            # Otherwise it is gone, or was replaced in its turn: nobody waits for an answer.
+            if self._presence.holder(agent) is peer:
+                ok(self._add(peer, agent, patterns, invoke))
+
+        self._presence.hold(peer, agent, held)
+
+    def _add(self, peer: Peer, agent: str, patterns: list[Pattern], invoke: str) -> list[SharedRegistration]:
+        registry = self._registry
         added = []
         for pattern in patterns:
             registration, created = registry.add(peer, agent, pattern, invoke, wall(self._clock))

@@ -15,6 +15,7 @@ from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
     from nexus_tw.interfaces.ledger import ILedger
+    from nexus_tw.model.attendance import Held, Outcome, Sure, Told
     from nexus_tw.model.errors import NexusError
     from nexus_tw.model.names import Pattern
     from nexus_tw.model.policy import Principal
@@ -64,6 +65,10 @@ class IBus(Interface):
     ledger: ILedger | None = Attribute(
         "The ledger of commands (`nexus_tw.interfaces.ledger`), one for all nodes; None if the bus keeps none. Read it anew "
         "each time. A bus that never keeps one may leave it out, as it may `history`."
+    )
+    attendance: IAttendance | None = Attribute(
+        "Which agents are connected, for all nodes; without one, each node tells of its own. A bus may leave it out, as it may "
+        "`history`. Read it anew each time."
     )
 
     def start(listener: BusListener) -> Awaitable[None]:
@@ -186,6 +191,39 @@ class IRoll(Interface):
 
     def leave(node: str, done: Callable[[NexusError | None], None]) -> None:
         """Set this node's beats to `LEFT`: the others may bury it at once."""
+
+
+class IAttendance(Interface):
+    """Which agents are connected, to which nodes, and who has registered them; the same for all nodes of a realm.
+
+    The status of an agent changes when a node has its first connection and when no node has any. A step that changes it also
+    publishes `agent.status`, with the data that it was given, as one action. Steps of one node are taken in the order of calls.
+    Every `done` is called exactly once, with `bus_unavailable` while the bus is unreachable; then nobody knows whether the step
+    was taken. Each may be taken again.
+    """
+
+    epoch: str = Attribute("Another one once the bus may have lost what it knew: then nodes tell it again.")
+
+    def come(node: str, agent_id: str, sure: Sure, told: Told, done: Callable[[Outcome | NexusError], None]) -> None:
+        """Note that a node has connections of an agent. `sure` says what it knows of it if the bus knows nothing."""
+
+    def go(node: str, agent_id: str, sure: Sure, told: Told, done: Callable[[Outcome | NexusError], None]) -> None:
+        """Note that a node has no connection of an agent any more."""
+
+    def hold(
+        node: str, agent_id: str, session: int, number: int, done: Callable[[Held | Outcome | NexusError], None]
+    ) -> None:
+        """Note that a connection has registered an agent explicitly. With number 0 it replaces whoever has done so before; with
+        the number of an earlier answer it says so again, and gives way to a later one."""
+
+    def free(agent_id: str, session: int) -> None:
+        """Note that a connection that has registered an agent is gone."""
+
+    def at(node: str, most: int, done: Callable[[list[str] | NexusError], None]) -> None:
+        """Pass to `done` some of the agents of a node, at most `most`; none if it has none."""
+
+    def absent(done: Callable[[dict[str, float] | NexusError], None]) -> None:
+        """Pass to `done` the offline agents that are remembered, each with the time (s since the epoch) since when it is."""
 
 
 class Sample(NamedTuple):

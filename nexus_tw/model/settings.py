@@ -90,6 +90,10 @@ class Heartbeat(Struct, frozen=True, forbid_unknown_fields=True):
     timeout: Seconds = 60.0
 
 
+class Presence(Struct, frozen=True, forbid_unknown_fields=True):
+    grace: SecondsOrNone = 5.0  # for which an agent without a connection is still online, on any node; 0: none
+
+
 class Limits(Struct, forbid_unknown_fields=True):
     """Limits; 0 means no limit. Not frozen: the parts of a running server share one instance, which a reload changes."""
 
@@ -291,6 +295,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     history: History = History()
     store: Store = Store()
     heartbeat: Heartbeat = Heartbeat()
+    presence: Presence = Presence()
     limits: Limits = field(default_factory=Limits)
     tls: Tls = Tls()
     compression: Compression = Compression()

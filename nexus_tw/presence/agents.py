@@ -1,58 +1,56 @@
-"""Presence: the connections that represent each agent id, and the `agent.status` event for the first and after the last.
+"""Presence: the connections of this node that represent each agent id.
 
-From its first `register` or valid `telemetry` for an agent until it closes, a connection represents that agent.
+From its first `register` or valid `telemetry` for an agent until it closes, a connection represents that agent. What the fleet
+hears of that is the business of `attending.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Literal
 
-import msgspec
 from twisted.internet.interfaces import IReactorTime
 
 from nexus_tw.interfaces.peers import Peer
+from nexus_tw.model.attendance import Hold
 from nexus_tw.model.budgets import Budget
 from nexus_tw.model.errors import REPLACED, NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.multimap import Multimap
 from nexus_tw.model.names import check_name
 from nexus_tw.model.settings import Limits
-from nexus_tw.model.times import Timestamps
+from nexus_tw.presence.attending import Attending, Surroundings
 from nexus_tw.runtime.spread import Spread
-from nexus_tw.runtime.walltime import wall
 
 Announce = Callable[[str, bytes, str], None]
 """Publishes an event of the server's own: its type, its JSON, and the account that caused it. Does not raise."""
 
 
-class AgentStatus(msgspec.Struct, rename="camel", gc=False):
-    """`agent.status`: `{agentId, status: online or offline, timestamp}`."""
-
-    agent_id: str
-    status: Literal["online", "offline"]
-    timestamp: str
-
-
 class Presence:
-    """Tracks which agents are online. Every peer passed to it must finally be passed to `gone`, and never after that."""
+    """Tracks which agents have connections. Every peer passed to it must finally be passed to `gone`, and never after that."""
 
     def __init__(
-        self, announce: Announce, clock: IReactorTime, limits: Limits, metrics: Metrics, spread: Spread
+        self,
+        around: Surroundings,
+        displaced: Callable[[str, Hold, int], None],
+        clock: IReactorTime,
+        grace: float,
+        limits: Limits,
+        metrics: Metrics,
+        spread: Spread,
     ) -> None:
+        """`displaced` has another node close the connection that held an agent: see `Attending`. `grace` is in seconds."""
+        self.attending = Attending(around, clock, grace, metrics, displaced, self._outdone)
+        self.evict: Callable[[Peer], None] = _nothing  # ends what a replaced connection executes; set by the registrar
         self._limits = limits
         self._agents = Budget("agents", "agents_all", limits, metrics)
         self._spread = spread
-        self._announce = announce
-        self._clock = clock
-        self._timestamps = Timestamps()
         # Dictionaries, not sets, for a deterministic order of events.
         self._ids: dict[Peer, dict[str, None]] = {}
         self._peers: Multimap[str, Peer] = Multimap()
         self._registered: dict[str, Peer] = {}
 
     def __len__(self) -> int:
-        """Return the number of agents that are online at this node."""
+        """Return the number of agents that have connections on this node."""
         return len(self._peers)
 
     def acts(self, peer: Peer, agent_id: str) -> bool:
@@ -79,7 +77,7 @@ class Presence:
         self._ids[peer] = ids
         ids[agent_id] = None
         if self._peers.add(agent_id, peer):
-            self._tell(peer, agent_id, "online")
+            self.attending.came(agent_id, account)
         return None
 
     def registers(self, peer: Peer, agent_id: str, explicit: bool) -> Peer | None:
@@ -87,8 +85,8 @@ class Presence:
 
         Raise `invalid_message` if the id is no name, and `limit_exceeded` beyond `limits.agents` ids or the subject's share of
         `limits.agents_all`; then nothing has changed. An `explicit` id belongs to the connection that registered it last: the
-        former holder is closed, and returned so that its executions can be ended. A connection that only sends telemetry
-        for the id may stay.
+        former holder on this node is closed, and returned so that its executions can be ended; for one on another node see
+        `hold`. A connection that only sends telemetry for the id may stay.
         """
         check_name(agent_id, "agentId")
         if agent_id not in self._ids.get(peer, ()):
@@ -107,9 +105,28 @@ class Presence:
         older.close(REPLACED)
         return older
 
+    def hold(self, peer: Peer, agent_id: str, done: Callable[[], None]) -> None:
+        """Have the connection, which has registered this explicit id, replace one of another node; then call `done`."""
+        self.attending.hold(agent_id, peer.number, done)
+
     def holder(self, agent_id: str) -> Peer | None:
-        """Return the connection that has registered this explicit id; None if there is none."""
+        """Return the connection of this node that has registered this explicit id; None if there is none."""
         return self._registered.get(agent_id)
+
+    def replaced(self, agent_id: str, session: int, number: int) -> None:
+        """Another node has a connection that registered an explicit id in the place of a session of this node. Close that,
+        unless it has registered the id again since."""
+        own = self.attending.number(agent_id, session)
+        if own is not None and own < number:
+            self._outdone(agent_id, session)
+
+    def _outdone(self, agent_id: str, session: int) -> None:
+        peer = self._registered.get(agent_id)
+        if peer is not None and peer.number == session:
+            del self._registered[agent_id]
+            self.attending.free(agent_id, session)
+            peer.close(REPLACED)
+            self.evict(peer)
 
     def gone(self, peer: Peer) -> None:
         """Remove a connection that has ended; it may be one that never represented an agent.
@@ -121,19 +138,21 @@ class Presence:
             self._spread.work(self._leave(peer, ids))
 
     def _leave(self, peer: Peer, ids: dict[str, None]) -> Iterator[None]:
+        account = peer.principal.account
         for agent_id in ids:
             if self._registered.get(agent_id) is peer:
                 del self._registered[agent_id]
+                self.attending.free(agent_id, peer.number)
             if self._peers.remove(agent_id, peer):
-                self._tell(peer, agent_id, "offline")
-            self._agents.give_back(peer.principal.account)
+                self.attending.went(agent_id, account)
+            self._agents.give_back(account)
             yield
         if len(ids) > len(self._peers):
             self._peers.compact()
             self._registered = dict(self._registered)
 
     def peers(self, agent_id: str) -> list[Peer]:
-        """Return the connections that represent this agent, oldest first; empty if it is offline."""
+        """Return the connections that represent this agent, oldest first; empty if this node has none."""
         return self._peers.all(agent_id)
 
     def ids(self, peer: Peer) -> list[str]:
@@ -141,10 +160,9 @@ class Presence:
         return list(self._ids.get(peer, ()))
 
     def agents(self) -> list[str]:
-        """Return the ids of all online agents, oldest first."""
+        """Return the ids of all agents with connections on this node, oldest first."""
         return list(self._peers)
 
-    def _tell(self, peer: Peer, agent_id: str, status: Literal["online", "offline"]) -> None:
-        timestamp = self._timestamps.text(wall(self._clock))
-        data = msgspec.json.encode(AgentStatus(agent_id, status, timestamp))
-        self._announce("agent.status", data, peer.principal.account)
+
+def _nothing(_peer: Peer) -> None:
+    pass

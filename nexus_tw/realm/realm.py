@@ -10,6 +10,7 @@ from typing import Final, ParamSpec
 from msgspec import Raw
 from twisted.internet.interfaces import IReactorTime
 
+from nexus_tw.bus.memory_attendance import MemoryAttendance
 from nexus_tw.commands.answers import Answers
 from nexus_tw.commands.calls import Calls
 from nexus_tw.commands.handlers import HELD, HandlerExecutor
@@ -35,6 +36,7 @@ from nexus_tw.interfaces.realm import (
     SubscribeRequest,
 )
 from nexus_tw.model import settings
+from nexus_tw.model.attendance import STATUS, Attendance, Hold
 from nexus_tw.model.budgets import Budget
 from nexus_tw.model.commands import CommandAnswer, CommandRequest, ProgressReport
 from nexus_tw.model.errors import NexusError
@@ -45,6 +47,8 @@ from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.positions import Position
 from nexus_tw.presence.agents import Presence
+from nexus_tw.presence.attending import Surroundings
+from nexus_tw.presence.fellows import Fellows
 from nexus_tw.presence.sessions import Roster
 from nexus_tw.pubsub.pages import Pages
 from nexus_tw.pubsub.retaining import find_retained
@@ -61,6 +65,7 @@ from nexus_tw.runtime.client_log import ClientLog
 from nexus_tw.runtime.guard import Guard
 from nexus_tw.runtime.plugin_runner import PluginRunner
 from nexus_tw.runtime.spread import Spread
+from nexus_tw.runtime.walltime import wall
 from nexus_tw.telemetry.intake import Announce, Telemetry
 
 P = ParamSpec("P")
@@ -86,10 +91,12 @@ class Realm:
         history: settings.History,
         telemetry: Callable[[Announce], Telemetry] | None = None,
         ledger: ILedger | None = None,
+        grace: float = 0.0,
     ) -> None:
         """`end_of_turn` calls back at the end of the reactor turn; `everybody` returns the peers that get broadcasts;
         `telemetry` makes the realm's telemetry, None if it takes none; `ledger` keeps commands if the bus keeps them no longer
-        than the process. Raise `ConfigError` if the authorizer cannot be imported."""
+        than the process; `grace` (s) is how long an agent without connections stays online. Raise `ConfigError` if the
+        authorizer cannot be imported."""
         self.name = name
         self.strict = rules.uris == "strict"
         self.discloses = rules.disclose
@@ -108,9 +115,18 @@ class Realm:
         self._cursors = pubsub.cursors
         self._nodes = pubsub.nodes
         self._publications = pubsub.publications
-        self.listener = RealmListener(pubsub.listener, self.fleet)
         self.waiting: Container[Peer] = self._subscriptions.lines.waiting
-        self._presence = Presence(self._publications.announce, clock, limits, metrics, self._spread)
+        fleet, publications = self.fleet, self._publications
+        # A bus that keeps no attendance knows of this node's agents only.
+        own = MemoryAttendance(
+            Attendance(lambda told: publications.announce(STATUS, *told), partial(wall, clock)), lambda: True, lambda: name
+        )
+        around = Surroundings(
+            lambda: bus.attendance or own, lambda: fleet.node, lambda: bool(fleet.members), partial(publications.missed, STATUS)
+        )
+        self._presence = Presence(around, self._displaced, clock, grace, limits, metrics, self._spread)
+        self._fellows = Fellows(fleet, self._presence, around.attendance, clock, grace)
+        self.listener = RealmListener(pubsub.listener, fleet, self._presence.attending.restored)
         self._invocations = Invocations(limits)
         self._registry = Registry(random, self._invocations)
         self._commands = Commands(
@@ -167,16 +183,26 @@ class Realm:
     def start(self) -> None:
         """Join the other nodes, and go on with what was left open; called once bus and store are started."""
         self.fleet.start()
+        self._presence.attending.started()
         if self._ledger() is self._own_ledger:
             self._commands.resume()
+
+    def drain(self) -> None:
+        """Tell the other nodes that this one's clients come to them."""
+        self._fellows.drain()
 
     def stop(self) -> None:
         """Finish the deferred work for clients that have left, and leave the other nodes; no client is connected any more."""
         self._spread.finish()
         self._commands.stop()
+        self._presence.attending.stop()
+        self._fellows.stop()
         self._cursors.stop()
         self.fleet.stop()
         self._watching.stop()
+
+    def _displaced(self, agent_id: str, former: Hold, number: int) -> None:
+        self._fellows.displaced(agent_id, former, number)
 
     @property
     def sizes(self) -> Mapping[str, int]:

@@ -24,7 +24,6 @@ from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.settings import Limits
-from nexus_tw.presence.agents import Presence
 from nexus_tw.presence.sessions import Roster
 from nexus_tw.protocols.native.messages import CommandInvocation
 from nexus_tw.pubsub.hub import Hub
@@ -33,6 +32,7 @@ from nexus_tw.pubsub.watching import Watching
 from nexus_tw.runtime.client_log import ClientLog
 from nexus_tw.runtime.spread import Spread
 from tests.fleet.pretend import alone
+from tests.presence.world import presence_alone
 from tests.recording import RecordingAnnouncer, RecordingPeer, RecordingReply, principal
 
 
@@ -48,7 +48,7 @@ class World:
         self.announced = RecordingAnnouncer()
         self.metrics = Metrics()
         self.spread = Spread(self.clock)
-        self.presence = Presence(self.announced, self.clock, Limits(), self.metrics, self.spread)
+        self.presence = presence_alone(self.announced, self.clock, Limits(), self.metrics, self.spread)
         self.hub = Hub(lambda _callback: None, self.metrics, self.clock.seconds)
         limits = limits or Limits()
         self.invocations = Invocations(Limits())

@@ -8,8 +8,8 @@ from twisted.internet.task import Clock
 from nexus_tw.model.errors import REPLACED, NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.settings import Limits
-from nexus_tw.presence.agents import Presence
 from nexus_tw.runtime.spread import STEPS, Spread
+from tests.presence.world import presence_alone
 from tests.recording import RecordingAnnouncer, RecordingPeer, principal
 
 
@@ -18,7 +18,7 @@ class World:
         self.clock = Clock()
         self.announced = RecordingAnnouncer()
         self.metrics = Metrics()
-        self.presence = Presence(
+        self.presence = presence_alone(
             self.announced, self.clock, Limits(agents=3, agents_all=20), self.metrics, Spread(self.clock)
         )
 
@@ -64,7 +64,7 @@ def test_one_connection_may_act_for_several_agents(world: World) -> None:
 
 def test_the_many_agents_of_one_connection_go_offline_a_few_in_each_turn() -> None:
     clock, announced = Clock(), RecordingAnnouncer()
-    presence = Presence(announced, clock, Limits(), Metrics(), Spread(clock))
+    presence = presence_alone(announced, clock, Limits(), Metrics(), Spread(clock))
     peer, other = RecordingPeer(), RecordingPeer()
     ids = [f"a{number}" for number in range(5 * STEPS)]
     for agent_id in ids:

@@ -22,7 +22,8 @@ class Heard:
 
 def test_mail_goes_to_the_fleet_and_all_else_to_publish_and_subscribe() -> None:
     calls: list[tuple[object, ...]] = []
-    listener = RealmListener(cast(Any, Heard("events", calls)), cast(Any, Heard("fleet", calls)))
+    presence = Heard("presence", calls)
+    listener = RealmListener(cast(Any, Heard("events", calls)), cast(Any, Heard("fleet", calls)), presence.restored)
     assert isinstance(listener, EventListener)
     mail = encode(Envelope("b", "a", Word.MAIL, 0, 1))
     for body in (mail, b"{}", b""):
@@ -33,5 +34,5 @@ def test_mail_goes_to_the_fleet_and_all_else_to_publish_and_subscribe() -> None:
     assert calls == [
         *(("fleet", "message", mail), ("events", "message", b"{}"), ("events", "message", b"")),
         ("events", "event", "a.b", b"1", b""),
-        *(("fleet", "lost"), ("events", "lost"), ("fleet", "restored"), ("events", "restored")),
+        *(("fleet", "lost"), ("events", "lost"), ("presence", "restored"), ("fleet", "restored"), ("events", "restored")),
     ]

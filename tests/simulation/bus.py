@@ -164,6 +164,7 @@ class SimulatedBus:
         self.retained = None
         self.roll = None
         self.ledger = None
+        self.attendance = None
         self.reads = 0
         self.up_since = 0.0
         self._time = time

@@ -35,7 +35,7 @@ class Script:
 
 OPEN: Final = Script("open")
 CANARY: Final = Script("timeline", "same", "canary")
-PUBLISH: Final = Script("timeline", "clock", "birth", "mark", "retain", "publish")
+PUBLISH: Final = Script("timeline", "clock", "birth", "mark", "append", "retain", "publish")
 ADOPT: Final = Script("timeline", "same", "clock", "birth", "mark", "adopt")
 TOPS: Final = Script("timeline", "same", "clock", "birth", "tops")
 KNOWN: Final = Script("timeline", "same", "known")
@@ -49,9 +49,12 @@ SETTLE: Final = Script("timeline", "same", "settle")
 LEAVE: Final = Script("timeline", "same", "leave")
 LEDGER: Final = Script("timeline", "clock", "ledger")
 INHERIT: Final = Script("timeline", "clock", "inherit")
+ATTEND: Final = Script("timeline", "same", "clock", "birth", "mark", "append", "attend")
+AT: Final = Script("timeline", "same", "at")
+ABSENT: Final = Script("timeline", "same", "absent")
 SCRIPTS: Final = (
     *(OPEN, CANARY, PUBLISH, ADOPT, TOPS, KNOWN, READ, PAGE, RETAINED_TYPES, RETAINED),
-    *(BEAT, BURY, SETTLE, LEAVE, LEDGER, INHERIT),
+    *(BEAT, BURY, SETTLE, LEAVE, LEDGER, INHERIT, ATTEND, AT, ABSENT),
 )
 
 

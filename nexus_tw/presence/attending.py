@@ -1,0 +1,387 @@
+"""Attending: what this node tells the fleet of its agents, by `IAttendance`.
+
+An agent whose last connection is gone stays for its grace, so that nobody hears of one that moves to another connection or
+node: for the bus it is here until then. What the bus does not take is told again, until it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from nexus_tw.interfaces.plugins import IAttendance
+from nexus_tw.model.attendance import Held, Hold, Outcome, Sure, Told
+from nexus_tw.model.errors import NexusError
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.times import Timestamps
+from nexus_tw.runtime.walltime import wall
+
+RETRY: Final = 1.0  # s until what the bus has not taken is told again
+SETTLING: Final = 3.0  # s for all nodes to tell again what they know, once the bus may have lost it
+AT_ONCE: Final = 64  # steps in a turn, of those that are not caused by single clients
+# Agents without connections of which the bus is yet to hear; for more of them the grace of the oldest ends at once.
+MOST: Final = 262144
+
+Status = Literal["online", "offline"]
+
+
+class AgentStatus(msgspec.Struct, rename="camel", gc=False):
+    """`agent.status`: `{agentId, status: online or offline, timestamp}`."""
+
+    agent_id: str
+    status: Status
+    timestamp: str
+
+
+class Leaving(NamedTuple):
+    """An agent without connections, until its grace is over."""
+
+    due: float
+    account: str
+
+
+class Debt(NamedTuple):
+    """A step that the bus has not taken: that an agent is here or not, whichever is so when it is taken."""
+
+    account: str
+    known: bool  # whether the agent was told as online before it left
+    reached: bool  # whether the bus may have taken the step all the same
+
+
+class Surroundings(NamedTuple):
+    """What `Attending` needs of the node."""
+
+    attendance: Callable[[], IAttendance]
+    node: Callable[[], str]  # returns its name in the fleet
+    others: Callable[[], bool]  # returns whether there are other nodes
+    missed: Callable[[], None]  # tells all subscribers that changes of status are left out
+
+
+class Attending:
+    """The agents of this node, as the bus is to know them."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        clock: IReactorTime,
+        grace: float,
+        metrics: Metrics,
+        displaced: Callable[[str, Hold, int], None],
+        outdone: Callable[[str, int], None],
+        most: int = MOST,
+    ) -> None:
+        """`displaced` gets an agent, who held it on another node, and the number of the registration that has replaced that;
+        `outdone` an agent and the session of this node whose registration another node has replaced."""
+        self._around = around
+        self._clock = clock
+        self._grace = grace
+        self._metrics = metrics
+        self._displaced = displaced
+        self._outdone = outdone
+        self._most = most
+        self._timestamps = Timestamps()
+        self._here: dict[str, str] = {}  # agents with connections, and the account of the first one
+        self._told: set[str] = set()  # agents that were told as online, and are here or leaving
+        self._leaving: dict[str, Leaving] = {}  # in the order in which they are due
+        self._debts: dict[str, Debt] = {}
+        self._holds: dict[str, Hold] = {}  # explicit registrations; number 0 until it is known
+        self._unheld: dict[str, None] = {}  # those of which the bus does not know
+        self._calling = False  # a step is being passed to the bus
+        self._refused = False  # it was refused at once
+        self._sure_at = 0.0
+        self._epoch = ""
+        self._node = ""
+        self._renamed = False
+        self._repeated = False  # everything has been put again since the link was lost
+        self._stopped = False
+        self._timer: IDelayedCall | None = None
+        self._retry: IDelayedCall | None = None
+
+    def __len__(self) -> int:
+        """Return how many agents are without connections, in their grace or untold."""
+        return len(self._leaving.keys() | (self._debts.keys() - self._here.keys()))
+
+    def stop(self) -> None:
+        """Leave the agents whose grace is not over to the other nodes."""
+        self._stopped = True
+        for timer in (self._timer, self._retry):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._timer = self._retry = None
+
+    # --- agents
+
+    def came(self, agent_id: str, account: str) -> None:
+        """An agent has its first connection on this node."""
+        self._here[agent_id] = account
+        if self._leaving.pop(agent_id, None) is None:
+            self._come(agent_id, account)
+
+    def went(self, agent_id: str, account: str) -> None:
+        """An agent has lost its last connection on this node."""
+        del self._here[agent_id]
+        debt = self._debts.get(agent_id)
+        if debt is not None and not debt.reached and agent_id not in self._told:
+            # It came and went while the bus was away: nobody will hear of it.
+            del self._debts[agent_id]
+            self._around.missed()
+            return
+        if self._stopped:
+            return
+        now = self._clock.seconds()
+        due = max(now + self._grace, self._sure_at)
+        if due <= now:
+            self._go(agent_id, account)
+            return
+        self._leaving[agent_id] = Leaving(due, account)
+        if len(self._leaving) > self._most:
+            oldest = next(iter(self._leaving))
+            self._go(oldest, self._leaving.pop(oldest).account)
+        if self._timer is None:
+            self._timer = self._clock.callLater(due - now, self._expire)
+
+    def _expire(self) -> None:
+        now = self._clock.seconds()
+        self._timer = None
+        for agent_id, leaving in list(islice(self._leaving.items(), AT_ONCE)):
+            if leaving.due > now:
+                break
+            del self._leaving[agent_id]
+            self._go(agent_id, leaving.account)
+        first = next(iter(self._leaving.values()), None)
+        if first is not None:
+            self._timer = self._clock.callLater(max(0.0, first.due - now), self._expire)
+
+    # --- explicit registrations
+
+    def hold(self, agent_id: str, session: int, done: Callable[[], None]) -> None:
+        """A session has registered the agent explicitly, and has replaced whoever did so before on this node. Call `done` once
+        that holds for all nodes; at once while the bus is away, and then they hear of it later."""
+        self._holds[agent_id] = Hold(self._name(), session, 0)
+        self._claim(agent_id, session, done)
+
+    def free(self, agent_id: str, session: int) -> None:
+        """A session that has registered the agent explicitly is gone."""
+        if self.number(agent_id, session) is not None:
+            del self._holds[agent_id]
+            self._unheld.pop(agent_id, None)
+            self._around.attendance().free(agent_id, session)
+
+    def number(self, agent_id: str, session: int) -> int | None:
+        """Return the number of the session's registration of the agent, 0 if that has none yet; None if there is none."""
+        held = self._holds.get(agent_id)
+        return None if held is None or held.session != session else held.number
+
+    def _claim(self, agent_id: str, session: int, done: Callable[[], None]) -> None:
+        def answered(held: Held | Outcome | NexusError) -> None:
+            if self.number(agent_id, session) is None:
+                if isinstance(held, Held) and held.now.session == session:
+                    self._around.attendance().free(agent_id, session)
+            elif not isinstance(held, Held):
+                self._refused = self._refused or self._calling
+                self._unheld[agent_id] = None
+                self._again()
+            elif held.now.session == session:
+                self._holds[agent_id] = held.now
+                if held.former is not None and held.former.node != self._node:
+                    self._displaced(agent_id, held.former, held.now.number)
+            else:
+                self._outdone(agent_id, session)
+            done()
+
+        number = self.number(agent_id, session) or 0
+        self._calling = True
+        self._around.attendance().hold(self._name(), agent_id, session, number, answered)
+        self._calling = False
+
+    # --- the bus and the fleet
+
+    def started(self) -> None:
+        """The bus is started, whether it is reachable or not."""
+        self._name()
+        self._epoch = self._around.attendance().epoch
+
+    def restored(self) -> None:
+        """The bus is reachable again: tell it what it has not taken, and everything if it may have lost its data."""
+        epoch, before = self._around.attendance().epoch, self._epoch
+        self._epoch = epoch
+        if before and epoch != before:
+            self._put_again()
+            self._repeated = True
+        else:
+            self._pay()
+
+    def renewed(self) -> None:
+        """The fleet says that what this node has told the bus is void."""
+        self._name()
+        repeated, self._repeated = self._repeated, False
+        epoch = self._around.attendance().epoch
+        if self._renamed or epoch != self._epoch or not repeated:
+            self._epoch = epoch
+            self._put_again()
+
+    def _name(self) -> str:
+        """Return the node's name in the fleet."""
+        node = self._around.node()
+        if node != self._node:
+            if self._node:
+                # The others had given this node up: its heir tells its agents as offline.
+                self._renamed = True
+                self._told.clear()
+            self._node = node
+        return node
+
+    def _put_again(self) -> None:
+        now = self._clock.seconds()
+        if self._renamed:
+            self._leaving.clear()
+            self._debts.clear()
+        elif self._around.others():
+            self._sure_at = now + SETTLING
+        self._renamed = False
+        for agent_id, debt in self._debts.items():
+            if debt.known and agent_id not in self._here and agent_id not in self._leaving:
+                # Others may have it, and must know first that it was told as online.
+                self._told.add(agent_id)
+                self._leaving[agent_id] = Leaving(now, debt.account)
+        self._leaving = {
+            agent_id: leaving._replace(due=max(leaving.due, self._sure_at))
+            for agent_id, leaving in sorted(self._leaving.items(), key=lambda item: item[1].due)
+        }
+        for agent_id, account in self._here.items():
+            self._debts[agent_id] = Debt(account, False, True)
+        for agent_id, leaving in self._leaving.items():
+            self._debts[agent_id] = Debt(leaving.account, False, True)
+        self._unheld = dict.fromkeys(self._holds)
+        self._pay()
+        if self._leaving and self._timer is None:
+            self._timer = self._clock.callLater(0, self._expire)
+
+    def _again(self) -> None:
+        if self._retry is None and not self._stopped:
+            self._retry = self._clock.callLater(RETRY, self._pay)
+
+    def _pay(self) -> None:
+        """Take the steps that the bus has not taken, a number in each turn."""
+        self._unwind()
+        debts = [partial(self._settle, agent_id) for agent_id in self._debts]
+        holds = [partial(self._claim_again, agent_id) for agent_id in self._unheld]
+        if debts or holds:
+            self._portion(iter([*debts, *holds]))
+
+    def _portion(self, steps: Iterator[Callable[[], None]]) -> None:
+        self._retry = None
+        count = 0
+        for step in islice(steps, AT_ONCE):
+            count += 1
+            self._refused = False
+            step()
+            if self._was_refused():
+                self._again()
+                return
+        if count == AT_ONCE:
+            self._unwind()
+            self._retry = self._clock.callLater(0, self._portion, steps)
+        elif self._debts or self._unheld:
+            self._again()
+
+    def _unwind(self) -> None:
+        if self._retry is not None and self._retry.active():
+            self._retry.cancel()
+        self._retry = None
+
+    def _was_refused(self) -> bool:
+        return self._refused
+
+    def _claim_again(self, agent_id: str) -> None:
+        held = self._holds.get(agent_id)
+        if agent_id in self._unheld and held is not None:
+            del self._unheld[agent_id]
+            self._claim(agent_id, held.session, _nothing)
+
+    def _settle(self, agent_id: str) -> None:
+        debt = self._debts.get(agent_id)
+        if debt is None:
+            return
+        if agent_id in self._here or agent_id in self._leaving:
+            self._come(agent_id, debt.account)
+        else:
+            self._go(agent_id, debt.account, debt.known)
+
+    # --- steps
+
+    def _come(self, agent_id: str, account: str) -> None:
+        node = self._name()
+        self._debts.pop(agent_id, None)
+        sure: Sure = "new"
+        if agent_id in self._told:
+            sure = "known"
+        elif self._clock.seconds() < self._sure_at:
+            sure = "perhaps"
+        self._calling = True
+        told = self._event(agent_id, "online", account)
+        self._around.attendance().come(node, agent_id, sure, told, partial(self._came, agent_id, account))
+        self._calling = False
+
+    def _came(self, agent_id: str, account: str, outcome: Outcome | NexusError) -> None:
+        ours = agent_id in self._here or agent_id in self._leaving
+        if isinstance(outcome, NexusError) or outcome is Outcome.UNSURE or outcome is Outcome.BURIED:
+            self._refused = self._refused or (self._calling and isinstance(outcome, NexusError))
+            if ours:
+                self._debts[agent_id] = Debt(account, False, not self._calling)
+                self._again()
+            return
+        self._count(outcome)
+        if ours:
+            self._told.add(agent_id)
+
+    def _go(self, agent_id: str, account: str, known: bool = False) -> None:
+        node = self._name()
+        known = known or agent_id in self._told
+        # It may be told as offline from now on, so that if it returns this must not be taken for known any more.
+        self._told.discard(agent_id)
+        self._debts.pop(agent_id, None)
+        self._calling = True
+        self.depart(node, agent_id, account, "known" if known else "new", partial(self._gone, agent_id, account, known))
+        self._calling = False
+
+    def depart(
+        self, node: str, agent_id: str, account: str, sure: Sure, done: Callable[[Outcome | NexusError], None]
+    ) -> None:
+        """Tell the bus that a node has no connection of an agent any more, and call `done`."""
+
+        def answered(outcome: Outcome | NexusError) -> None:
+            self._count(outcome)
+            done(outcome)
+
+        self._around.attendance().go(node, agent_id, sure, self._event(agent_id, "offline", account), answered)
+
+    def _gone(self, agent_id: str, account: str, known: bool, outcome: Outcome | NexusError) -> None:
+        if not isinstance(outcome, NexusError) or agent_id in self._here:
+            return
+        self._refused = self._refused or self._calling
+        self._debts[agent_id] = Debt(account, known, True)
+        if len(self._debts) > self._most + len(self._here):
+            del self._debts[next(each for each in self._debts if each not in self._here)]
+            self._around.missed()
+        self._again()
+
+    def _count(self, outcome: Outcome | NexusError) -> None:
+        if outcome is Outcome.TOLD:
+            self._metrics.events_published += 1
+        elif outcome is Outcome.LOST:
+            self._metrics.events_dropped["bus"] += 1
+            self._around.missed()
+
+    def _event(self, agent_id: str, status: Status, account: str) -> Told:
+        timestamp = self._timestamps.text(wall(self._clock))
+        return Told(msgspec.json.encode(AgentStatus(agent_id, status, timestamp)), account)
+
+
+def _nothing() -> None:
+    """Do nothing at the end of a claim that nobody waits for."""
