@@ -167,7 +167,7 @@ class NexusServer(Child):
             env["NEXUS_STORE"] = f"sqlite:{self.database}"
         self.spawn([*TWISTD, *self._twistd, "nexus", *self._listen, *self._args], env, self._directory)
 
-    async def ready(self, seconds: float = 20) -> None:
+    async def ready(self, seconds: float = 60) -> None:
         """Wait until it answers; fail with its output if it ends instead."""
         end = clock.seconds() + seconds
         while not await self._alive():

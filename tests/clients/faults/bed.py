@@ -65,10 +65,10 @@ class Bed:
 
     async def alone(self) -> None:
         """Have a node of its own, which the scenario may end."""
-        self.wire.discard()
         self.node = node_in(self.directory)
-        await self.node.start()
         self._own = [self.node]
+        await self.node.start()
+        self.wire.discard()
         self.wire = Wire(self.node.port)
 
     def program(
