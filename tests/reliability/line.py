@@ -32,12 +32,14 @@ class Line(Protocol):
         self._upgraded = False
         self.opened: Deferred[None] = Deferred()
         self.over = False
+        self.heard = clock.seconds()  # when anything arrived last
 
     def connectionMade(self) -> None:
         self.transport.setTcpNoDelay(True)
         self.transport.write(handshake(token=self._token))
 
     def dataReceived(self, data: bytes) -> None:
+        self.heard = clock.seconds()
         data = self._data + data
         place = 0
         if not self._upgraded:
