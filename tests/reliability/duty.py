@@ -1,8 +1,8 @@
 """What callers were told of their commands, what agents did about them, and what was announced, held against each other.
 
 A command ends once: everybody who asks is told the same end, and exactly one final state is announced. It is executed at most
-once, and once more for each of its `retries`; never by two at a time; each further attempt has a higher number. One that expires
-was executed by nobody. An agent is announced online and offline in turn.
+once, and once more for each of its `retries`; never by two at a time; each further attempt has a higher number.
+One that expires was executed by nobody. An agent is announced online and offline in turn.
 """
 
 from __future__ import annotations
