@@ -16,6 +16,7 @@ from bench.clients import command as clients
 from bench.dialects import HISTORY, JSON, WAMP, Dialect
 from bench.harm import command as harm
 from bench.harm.page import rows as harm_rows
+from bench.nodes import command as nodes
 from bench.peers.crossbar import VARIABLE
 from bench.processes import ROOT
 from bench.runner import Plan, Row, run
@@ -41,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _report(options.results, options.page)
     if options.command == "clients":
         return clients.execute(options)
+    if options.command == "nodes":
+        return nodes.execute(options)
     if options.command.startswith("harm"):
         return harm.execute(options)
     cells = _cells(options)
@@ -70,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     page.add_argument("results", nargs="*", type=Path, default=[RESULTS], help=f"[{RESULTS.relative_to(ROOT)}]")
     page.add_argument("--page", type=Path, default=PAGE, help=f"[{PAGE.relative_to(ROOT)}]; the plots go beside it")
     clients.add_parser(commands)
+    nodes.add_parser(commands)
     harm.add_parsers(commands)
     return parser
 

@@ -1,0 +1,1 @@
+"""Commands within one node and across two: how long they take, how many there are in a second, what they cost."""
