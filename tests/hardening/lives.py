@@ -23,16 +23,23 @@ SERIALIZERS = ("json", "msgpack", "cbor")  # of RawSocket, by number from 1 on
 TROUBLE = ("error", 3, 8)  # what is not passed over: an error, ABORT and ERROR
 
 
+def _trusting() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+TRUSTING = _trusting()  # made before any connection, whose handshake has little time
+
+
 class Visitor:
     """One connection."""
 
     def __init__(self, port: int, secure: bool = False) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
         if secure:
-            context = ssl.create_default_context()
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-            self.socket = context.wrap_socket(self.socket)
+            self.socket = TRUSTING.wrap_socket(self.socket)
         self._read = b""
         self._request = 0
 
