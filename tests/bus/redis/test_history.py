@@ -535,7 +535,7 @@ HISTORY_RIGHTS = [
 
 
 @pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("missing", ["+evalsha", "+script|load", "+info", "+rpush", "+zscan", "~nexus:*"])
+@pytest.mark.parametrize("missing", ["+evalsha", "+script|load", "+info", "+rpush", "+zscan", "+hlen", "~nexus:*"])
 async def test_a_user_who_lacks_a_right_has_no_history_and_events_pass(
     redis: RedisServer, keeper: Callable[..., Keeper], logged: list[str], missing: str
 ) -> None:
@@ -545,8 +545,8 @@ async def test_a_user_who_lacks_a_right_has_no_history_and_events_pass(
     one = keeper(f"redis://nexus:secret@127.0.0.1:{redis.port}/0")
     await one.start()
     assert one.bus.available
-    assert one.bus.history is None
-    assert sum("History is off" in line for line in logged) == 1
+    assert (one.bus.history, one.bus.roll) == (None, None)
+    assert sum("History is off, and nodes do not know each other" in line for line in logged) == 1
     await subscribed(one.bus, "a")
     assert await placed(one.bus, "a", b"1") is None
     assert await placed(one.bus, "a", b"2", b"about") is None
@@ -555,6 +555,7 @@ async def test_a_user_who_lacks_a_right_has_no_history_and_events_pass(
     redis.ask("ACL", "SETUSER", "nexus", missing)
     redis.ask("CLIENT", "KILL", "TYPE", "pubsub")
     await until(lambda: one.heard.changes == ["lost", "restored"])
+    assert one.bus.roll is not None
     assert (await one.publish("a", b"3")).offset == 1
     await one.tops("a", "b")
     await one.known("**")

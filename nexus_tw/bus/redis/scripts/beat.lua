@@ -5,7 +5,7 @@
 local node, beats, buried = ARGV[3], KEYS[2], KEYS[3]
 if call('ZSCORE', buried, node) then return {} end
 call('UNLINK', KEYS[5])
-if call('HEXISTS', beats, node) == 0 and call('HLEN', beats) >= ARGV[4] + 0 then
+if not call('HGET', beats, node) and call('HLEN', beats) >= ARGV[4] + 0 then
   return redis.error_reply('the fleet is full')
 end
 call('HINCRBY', beats, node, 1)
