@@ -25,7 +25,8 @@ class Pair:
     __slots__ = ("_numbered", "_waiting", "acknowledged", "bytes", "flying", "flying_bytes", "owed", "owed_bytes", "received")
 
     def __init__(self) -> None:
-        self._waiting: deque[Letter] = deque()  # not acknowledged, the first `flying` of them sent
+        # What is not acknowledged, with its size; the first `flying` of it is sent.
+        self._waiting: deque[tuple[Letter, int]] = deque()
         self._numbered = 0  # number of the last letter
         self.bytes = 0  # of all that wait
         self.flying = 0
@@ -44,24 +45,25 @@ class Pair:
 
     def put(self, letter: Letter) -> bool:
         """Add a letter. Return False if too much waits."""
-        if self._waiting and (len(self._waiting) >= MAX_WAITING or self.bytes + letter.size > MAX_WAITING_BYTES):
+        size = letter.size
+        if self._waiting and (len(self._waiting) >= MAX_WAITING or self.bytes + size > MAX_WAITING_BYTES):
             return False
-        self._waiting.append(letter)
+        self._waiting.append((letter, size))
         self._numbered += 1
-        self.bytes += letter.size
+        self.bytes += size
         return True
 
     def take(self, most: int) -> tuple[int, Sequence[Letter]]:
         """Return letters to send now, of about `most` bytes, and the number of the first; none if enough is on its way."""
-        first, size = self.acknowledged + self.flying + 1, 0
+        first, left = self.acknowledged + self.flying + 1, min(most, WINDOW_BYTES - self.flying_bytes)
         taken: list[Letter] = []
-        for letter in islice(self._waiting, self.flying, None):
-            if not self.ready or (taken and size + letter.size > most):
+        for letter, size in islice(self._waiting, self.flying, max(self.flying, WINDOW)):
+            if left <= 0 or (taken and size > left):
                 break
             taken.append(letter)
-            size += letter.size
-            self.flying += 1
-            self.flying_bytes += letter.size
+            left -= size
+            self.flying_bytes += size
+        self.flying += len(taken)
         return first, taken
 
     @property
@@ -79,22 +81,22 @@ class Pair:
         if not self.acknowledged < received <= self._numbered:
             return False
         while self.acknowledged < received:
-            letter = self._waiting.popleft()
+            _, size = self._waiting.popleft()
             self.acknowledged += 1
-            self.bytes -= letter.size
+            self.bytes -= size
             if self.flying:
                 self.flying -= 1
-                self.flying_bytes -= letter.size
+                self.flying_bytes -= size
         return True
 
-    def receive(self, first: int, letters: Sequence[Letter]) -> tuple[Sequence[Letter], bool]:
-        """Return those that are new, and whether some before them are missing."""
+    def receive(self, first: int, letters: Sequence[Letter], size: int) -> tuple[Sequence[Letter], bool]:
+        """Take letters of so many bytes together. Return those that are new, and whether some before them are missing."""
         if first > self.received + 1:
             return (), True
         new = letters[self.received + 1 - first :]
         self.received += len(new)
         self.owed += len(letters)
-        self.owed_bytes += sum(letter.size for letter in letters)
+        self.owed_bytes += size if letters else 0
         return new, False
 
     @property

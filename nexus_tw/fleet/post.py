@@ -85,9 +85,10 @@ class Post:
         line = self._lines.get(node)
         if line is None:
             return True
+        before = line.pair.bytes
         if not line.pair.put(letter):
             return False
-        self._metrics.mail_waiting_bytes += letter.size
+        self._metrics.mail_waiting_bytes += line.pair.bytes - before
         self._call_at(node)
         return True
 
@@ -120,7 +121,7 @@ class Post:
         self._acknowledged(node, pair, envelope.received)
         if envelope.word is Word.AGAIN:
             self._again(node, pair)
-        letters, missed = pair.receive(envelope.first, envelope.letters)
+        letters, missed = pair.receive(envelope.first, envelope.letters, len(body))
         if missed and line.complained != pair.received:
             line.complained = pair.received
             self._call_at(node, Word.AGAIN)
