@@ -30,6 +30,7 @@ class HandBus:
         self.attendance = None
         self.available = True
         self.confirms = True  # subscriptions stand at once
+        self.claims = None
         self.takes = True  # publications and messages are taken at once
         self.calls: list[tuple[str, str]] = []  # subscribe or unsubscribe, and the pattern
         self.subscribed: set[str] = set()

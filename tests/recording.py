@@ -206,6 +206,8 @@ class RecordingReply:
 class RecordingHalf:
     """A caller's half (`CallersHalf`): records all calls in order, with payloads as JSON."""
 
+    retried = False
+
     def __init__(self) -> None:
         self.heard: list[Any] = []
 
@@ -223,6 +225,9 @@ class RecordingHalf:
 
     def overran(self, alone: bool) -> None:
         self.heard.append(("overran", alone))
+
+    def returned(self, payload: Payload, busy: bool) -> None:
+        self.heard.append(("returned", payload.data, busy))
 
 
 class RecordingCallReply:

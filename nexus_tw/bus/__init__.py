@@ -66,7 +66,7 @@ def open_bus(
 
     def made() -> Any:
         bus = make(url, reactor, metrics, node, realm)
-        for left_out in ("history", "retained", "roll", "ledger", "attendance"):
+        for left_out in ("history", "retained", "roll", "claims", "ledger", "attendance"):
             if getattr(bus, left_out, None) is None:
                 with suppress(AttributeError):  # an object that cannot have one fails the next check
                     setattr(bus, left_out, None)

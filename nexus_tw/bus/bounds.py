@@ -14,6 +14,7 @@ CACHED: Final = 16384  # event types with cached bounds
 MAX_KNOWN: Final = 10000  # types whose positions one pattern may return
 MAX_NODES: Final = 1000  # of a realm's fleet
 MAX_BURIED: Final = 1000  # nodes that are known to be buried; the oldest are forgotten
+MAX_CLAIMS: Final = 262144  # patterns that are registered on all nodes of a realm together
 
 
 @dataclass(frozen=True, slots=True)

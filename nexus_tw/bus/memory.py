@@ -16,12 +16,13 @@ from zope.interface import implementer
 from nexus_tw.bus.history import History
 from nexus_tw.bus.ledger import Ledger, MemoryLedger
 from nexus_tw.bus.memory_attendance import MemoryAttendance
+from nexus_tw.bus.memory_claims import Claims, MemoryClaims
 from nexus_tw.bus.memory_history import MemoryHistory, away
 from nexus_tw.bus.memory_roll import MemoryRoll, Roll
 from nexus_tw.bus.retained import MemoryRetained, Retained
 from nexus_tw.interfaces.carriers import EventListener, ICarrier
 from nexus_tw.interfaces.ledger import ILedger
-from nexus_tw.interfaces.plugins import BusListener, IAttendance, IBus, IHistory, IRetained, IRoll, RetainedEvent
+from nexus_tw.interfaces.plugins import BusListener, IAttendance, IBus, IClaims, IHistory, IRetained, IRoll, RetainedEvent
 from nexus_tw.model.attendance import STATUS, Attendance, Told
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.events import Event, EventMetadata, account_retaining, encode_metadata
@@ -60,6 +61,7 @@ class MemoryBroker:
         self.roll = Roll()
         self._ledger = ledger
         self.attendance = Attendance(self._status, lambda: wall(clock), self.roll.buried)
+        self.claims = Claims()
         self._retained = retained
         self._clock = clock
         self._history = history
@@ -94,6 +96,9 @@ class MemoryBroker:
 
     def ledger_for(self, bus: MemoryBus) -> ILedger | None:
         return None if self._ledger is None else MemoryLedger(self._ledger, lambda: bus.available)
+
+    def claims_for(self, bus: MemoryBus) -> IClaims:
+        return MemoryClaims(self.claims, lambda: bus.available)
 
     def join(self, bus: MemoryBus) -> None:
         self._nodes[bus.node] = bus
@@ -204,6 +209,7 @@ class MemoryBus:
         self.roll = broker.roll_for(self)
         self.ledger = broker.ledger_for(self)
         self.attendance = broker.attendance_for(self)
+        self.claims: IClaims | None = broker.claims_for(self)
         self._broker = broker
         self._wanted: PatternIndex[Pattern] = PatternIndex(some)
         self._listener: BusListener | None = None

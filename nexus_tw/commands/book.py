@@ -142,6 +142,15 @@ class CommandBook:
             command.size -= size
             self._bytes.give_back(command.account, size)
 
+    def restore(self, command: CommandRecord, parameters: bytes) -> None:
+        """Count an execution again that is handed over once more; these are the parameters."""
+        if not command.unspent:
+            size = len(parameters) - len(command.parameters)
+            command.parameters = parameters
+            command.size += size
+            self._bytes.count(command.account, size)
+        command.unspent += 1
+
     def ended(self, command: CommandRecord) -> None:
         """End the command: free its parameters, and keep it for a day."""
         for peer in command.peers():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from nexus_tw.commands.invocations import HANDED_ON, Invocations
 from nexus_tw.interfaces.peers import Invocation, Peer, Reason, Registration
 from nexus_tw.model.payloads import Payload
@@ -14,7 +16,7 @@ class PeerExecutor:
     A gateway's connection represents several agents, each with an executor of its own.
     """
 
-    __slots__ = ("_invocations", "agent_id", "peer", "registration")
+    __slots__ = ("_invocations", "agent_id", "order", "peer", "place", "registration")
 
     local = False
     interruptible = True
@@ -24,6 +26,18 @@ class PeerExecutor:
         self.peer = peer
         self.agent_id = agent_id
         self.registration = registration
+        # Among all callees of the fleet: by when it registered first, for the policies, and last, for its agent.
+        self.place = self.order = 0
+
+    @property
+    def session(self) -> int:
+        """The session id of the connection."""
+        return self.peer.number
+
+    @property
+    def identity(self) -> str:
+        """Whose connection it is."""
+        return self.peer.principal.identity
 
     @property
     def streams(self) -> bool:
@@ -50,3 +64,7 @@ class PeerExecutor:
 
     def release(self, invocation: Invocation) -> None:
         self._invocations.remove(self.peer, invocation)
+
+    def probe(self, done: Callable[[], None]) -> None:
+        """Check whether the client still answers; see `Peer.probe`."""
+        self.peer.probe(done)

@@ -68,18 +68,18 @@ class Calls:
         """Call the procedure on behalf of the server itself, for at most `timeout` s, whatever the limit of other calls. Raise
         `no_such_command` if it has no executor now."""
         payload = Payload.of_value(msgspec.json.encode({"args": args, "kwargs": {}}), "pair")
-        executor = self._pick(procedure, None, payload)
+        executor = self.pick(procedure, None, payload)
         request = CallRequest(procedure, payload, timeout, False, False, False, None)
         PlainCall(self, reply, False).start(executor, _SERVER, EVERYTHING, procedure, request)
 
     def _take(
         self, peer: Peer, name: str, agent_id: str | None, request: CallRequest, reply: CallReply, noted: Principal | None
     ) -> PlainCall:
-        executor = self._pick(name, agent_id, request.payload)
+        executor = self.pick(name, agent_id, request.payload)
         if request.more and not executor.streams:
             raise _no_parts(name)
         who = peer.principal
-        call = PlainCall(self, reply, request.progressive, noted, name)
+        call = PlainCall(self, reply, request.progressive, noted, name, agent_id)
         call.start(executor, Caller(peer.number, who.subject, who.role), who, name, request)
         return call
 
@@ -98,7 +98,8 @@ class Calls:
         """Return whether the procedure itself checks the caller's rights."""
         return agent_id is None and name.startswith("nexus.") and self._registry.own(name) is not None
 
-    def _pick(self, name: str, agent_id: str | None, payload: Payload) -> Executor:
+    def pick(self, name: str, agent_id: str | None, payload: Payload) -> Executor:
+        """Return the executor for a call now. Raise `no_such_command`, or `rate_limited` if it has no room."""
         executor = self._registry.pick(name, agent_id)
         if executor is None:
             raise NexusError("no_such_command", _nobody(name, agent_id))
@@ -110,16 +111,26 @@ class Calls:
 class PlainCall:
     """The caller's half of one call: provides `nexus_tw.interfaces.realm.OpenCall`, and `CallersHalf` for its executor."""
 
-    __slots__ = ("_calls", "_invocation", "_name", "_noted", "_patience", "_progressive", "_reply", "_timer")
+    __slots__ = ("_agent_id", "_calls", "_invocation", "_name", "_noted", "_patience", "_progressive", "_reply", "_timer")
+
+    retried = False
 
     def __init__(
-        self, calls: Calls, reply: CallReply, progressive: bool, noted: Principal | None = None, name: str = ""
+        self,
+        calls: Calls,
+        reply: CallReply,
+        progressive: bool,
+        noted: Principal | None = None,
+        name: str = "",
+        agent_id: str | None = None,
     ) -> None:
-        """The log about clients gets the outcome of the call by `noted` to this name; no entry if `noted` is None."""
+        """The log about clients gets the outcome of the call by `noted` to this name, of the agent if there is one; no entry if
+        `noted` is None."""
         calls.metrics.calls += 1
         self._calls = calls
         self._noted = noted
         self._name = name
+        self._agent_id = agent_id
         self._reply: CallReply | None = reply
         self._progressive = progressive
         self._invocation: PendingInvocation | None = None
@@ -204,6 +215,35 @@ class PlainCall:
 
     def overran(self, _alone: bool) -> None:
         self.failed(NexusError("too_large", TOO_LONG))
+
+    def returned(self, payload: Payload, busy: bool) -> None:
+        """Hand the call to another callee: the one on another node has left before it got the call."""
+        before = self._invocation
+        assert before is not None
+        if busy:
+            self.failed(_busy(before.procedure))
+        elif before.more:  # further parts may be on their way
+            self.lost()
+        else:
+            try:
+                executor = self._calls.pick(before.procedure, self._agent_id, payload)
+                again = self._invocation = PendingInvocation(
+                    self,
+                    executor,
+                    before.procedure,
+                    payload,
+                    before.caller,
+                    before.deadline,
+                    "",
+                    1,
+                    before.disclosed,
+                    before.progressive,
+                    False,
+                    before.options,
+                )
+                executor.start(again, None)
+            except NexusError as error:
+                self.failed(error)
 
     # ---
 

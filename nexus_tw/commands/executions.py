@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -86,7 +86,7 @@ class Executions:
         self._waiting = Waiting(clock, spread, self._serve)
         self._deadlines = Deadlines(clock, spread, self._late)
 
-    def wake(self, patterns: list[Pattern], agent: str) -> None:
+    def wake(self, patterns: Sequence[Pattern], agent: str) -> None:
         """Hand over the commands that wait for these patterns, which the agent has registered, in the next reactor turn."""
         self._waiting.wake(patterns, agent)
 
@@ -225,11 +225,16 @@ class Executions:
     def _place(self, execution: Execution, until: float) -> None:
         """Hand the execution over, or let it wait until `until` (seconds since the epoch)."""
         command = execution.command
-        name, target = command.name, execution.target
-        executor = self._pick(name, target)
+        executor = self._pick(command.name, execution.target)
         if executor is not None and _has_room(executor, command):
             self._hand_over(execution, executor)
-        elif until > (now := self._clock.seconds()):
+        else:
+            self._stall(execution, executor, until)
+
+    def _stall(self, execution: Execution, executor: Executor | None, until: float) -> None:
+        """Let the execution wait until `until`, if that is not over, for an executor or for the room of this one."""
+        command = execution.command
+        if until > (now := self._clock.seconds()):
             self._waiting.add(execution)
             if until == command.expires:
                 self._deadlines.await_expiry(command, now)
@@ -239,7 +244,8 @@ class Executions:
             if executor is not None:
                 self._waiting.stall(execution)
         else:
-            self._end(execution, State.FAILED, self._nobody(name, target) if executor is None else _busy(executor))
+            nobody = self._nobody(command.name, execution.target) if executor is None else _busy(executor)
+            self._end(execution, State.FAILED, nobody)
 
     def _serve(self, key: Key, execution: Execution) -> bool:
         """Hand over an execution that waits, if its executor is there and has room. Return whether it did."""
@@ -262,15 +268,19 @@ class Executions:
         begin = partial(self.begin, execution, executor, None, execution.attempt)
         self._pen.write(execution.command, (execution,), begin)
 
-    def _take_back(self, execution: Execution) -> None:
-        """Place an execution anew that its executor never got."""
+    def _take_back(self, execution: Execution, busy: bool = False) -> None:
+        """Place an execution anew that its executor never got; with `busy` it waits for room first."""
         command = execution.command
         execution.attempt -= 1
         execution.agent_id = execution.target
         until = command.expires
         if execution.attempt:
             until = max(until, self._clock.seconds() + command.timeout)
-        self._place(execution, until)
+        executor = self._pick(command.name, execution.target) if busy else None
+        if executor is None:
+            self._place(execution, until)
+        else:
+            self._stall(execution, executor, until)
 
     def _spend(self, execution: Execution) -> None:
         """Count an execution that is not handed over again; after the last, free the parameters."""
@@ -322,6 +332,15 @@ class Executions:
         self._release(execution)
         execution.agent_id = execution.target
         self._place(execution, max(command.expires, self._clock.seconds() + command.timeout))
+
+    def attempt_returned(self, execution: Execution, payload: Payload, busy: bool) -> None:
+        """Hand the execution to another callee, without counting the attempt: the one on another node never got it. If it has
+        no room, the execution waits as it does for a callee of this node."""
+        if execution.spent:
+            execution.spent = False
+            self._book.restore(execution.command, payload.data)
+        self._release(execution)
+        self._take_back(execution, busy)
 
     def _end(self, execution: Execution, state: State, outcome: Raw | NexusError) -> None:
         command = execution.command
@@ -420,6 +439,14 @@ class _Attempt:
 
     def lost(self) -> None:
         self._executions.attempt_lost(self._execution)
+
+    @property
+    def retried(self) -> bool:
+        execution = self._execution
+        return execution.attempt <= execution.command.retries
+
+    def returned(self, payload: Payload, busy: bool) -> None:
+        self._executions.attempt_returned(self._execution, payload, busy)
 
     def overran(self, alone: bool) -> None:
         self._executions.attempt_overran(self._execution, alone)

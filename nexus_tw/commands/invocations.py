@@ -31,6 +31,10 @@ _guarded: Final = Guard(__name__, "A caller could not be told that its executor 
 class CallersHalf(Protocol):
     """Receives the progress and the one end of an invocation (`nexus_tw.interfaces.executors`)."""
 
+    @property
+    def retried(self) -> bool:
+        """Whether it hands the command over again if the executor is lost."""
+
     def progressed(self, payload: Payload, options: Options) -> None: ...
 
     def completed(self, payload: Payload, options: Options) -> None: ...
@@ -43,6 +47,10 @@ class CallersHalf(Protocol):
     def overran(self, alone: bool) -> None:
         """End: the executor is gone because of a message that was too long, perhaps the answer. `alone`: it was executing
         nothing else."""
+
+    def returned(self, payload: Payload, busy: bool) -> None:
+        """End: the callee, which is on another node, never got it; these are its arguments. With `busy` it has no room now,
+        else it is gone."""
 
 
 class PendingInvocation:
@@ -144,6 +152,19 @@ class PendingInvocation:
         if half is not None:
             self.end()
             half.overran(alone)
+
+    # --- for executors on other nodes
+
+    @property
+    def retried(self) -> bool:
+        """Whether it is handed over again if the executor is lost."""
+        return self._half is not None and self._half.retried
+
+    def returned(self, payload: Payload, busy: bool) -> None:
+        half = self._half
+        if half is not None:
+            self.end()
+            half.returned(payload, busy)
 
     # --- for the caller's half
 

@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
 
+from nexus_tw.commands.callees import PeerExecutor
+from nexus_tw.commands.claims import Request
+from nexus_tw.commands.fleetwide import Fleetwide
 from nexus_tw.commands.invocations import Invocations
 from nexus_tw.commands.registry import ROUNDROBIN, Registry, SharedRegistration
 from nexus_tw.commands.tasks import Commands
@@ -33,6 +36,7 @@ class Registrar:
         commands: Commands,
         meta: Meta,
         limits: Limits,
+        fleetwide: Fleetwide,
     ) -> None:
         """`commands` has those that wait for an executor; `spread` spreads the ends of executions after a lost connection over
         turns."""
@@ -45,6 +49,10 @@ class Registrar:
         self._commands = commands
         self._meta = meta
         self._limits = limits
+        self._directory = fleetwide.directory
+        self._claims = fleetwide.claims
+        self._claims.connect(self.revoke)
+        self._registering: dict[Peer, Request] = {}  # what is being decided
 
     def register(
         self, peer: Peer, commands: list[str], agent_id: str | None, ok: Callable[[], None], fail: Fail
@@ -63,9 +71,10 @@ class Registrar:
             if 0 < most < len(commands) and most < len(set(commands)):
                 raise _too_many(most)
             patterns = [Pattern.parse(check_name(name, "commands")) for name in commands]
-            self._register(peer, peer.principal, patterns, ROUNDROBIN, agent_id, lambda _added: ok())
         except NexusError as error:
             fail(error)
+            return
+        self._register(peer, peer.principal, patterns, ROUNDROBIN, agent_id, lambda _added: ok(), fail)
 
     def register_procedure(
         self,
@@ -82,19 +91,33 @@ class Registrar:
         Fail with what `register` does, and `ALREADY_REGISTERED` or `POLICY_CONFLICT` if others have registered it with another
         policy.
         """
-        try:
-            self._register(peer, rights, [pattern], invoke, agent_id, lambda added: ok(added[0]))
-        except NexusError as error:
-            fail(error)
+        self._register(peer, rights, [pattern], invoke, agent_id, lambda added: ok(added[0]), fail)
 
     def unregister(self, peer: Peer, commands: list[str]) -> None:
         """Remove these registrations of the connection, for all its agents. It may finish its current executions."""
-        self._left(peer, self._registry.drop(peer, commands))
+        left = self._registry.drop(peer, commands)
+        if left:
+            self._directory.dropped(peer, [registration.pattern.text for registration, _ in left])
+        self._left(peer, left)
+
+    def revoke(self, registration: SharedRegistration, error: NexusError) -> None:
+        """End a registration of all connections of this node, since other nodes have it."""
+        for callee in list(registration.callees):
+            if isinstance(callee, PeerExecutor):
+                peer = callee.peer
+                self.unregister(peer, [registration.pattern.text])
+                peer.unregistered(registration, error.uri)
 
     def lost(self, peer: Peer) -> None:
         """Remove a connection that is gone, with its executions and its waiting callers. A second call does nothing."""
+        request = self._registering.pop(peer, None)
+        if request is not None:
+            request.settle()
         self._commands.left(peer)
-        self._left(peer, self._registry.lost(peer))
+        left = self._registry.lost(peer)
+        if left:
+            self._directory.dropped(peer, None)
+        self._left(peer, left)
         self._spread.work(self._invocations.lost(peer))
 
     def _register(
@@ -105,11 +128,65 @@ class Registrar:
         invoke: str,
         agent_id: str | None,
         ok: Callable[[list[SharedRegistration]], None],
+        fail: Fail,
     ) -> None:
-        """Register; call `ok` once the agent id is the connection's on all nodes, or raise."""
+        try:
+            self._check(peer, rights, patterns, invoke, agent_id)
+        except NexusError as error:
+            fail(error)
+            return
+        request = self._registering[peer] = self._claims.request(patterns)
+        agent = peer.client_id if agent_id is None else agent_id
+        waited = False
+
+        def claimed(error: NexusError | None) -> None:
+            try:
+                if error is not None:
+                    raise error
+                if waited:
+                    self._present(peer, request)
+                    self._check(peer, rights, patterns, invoke, agent_id)
+                replaced = self._presence.registers(peer, agent, agent_id is not None)
+            except NexusError as refused:
+                self._settle(peer, request)
+                fail(refused)
+                return
+            if replaced is not None:
+                self.lost(replaced)
+            if agent_id is None:
+                held()
+            else:
+                self._presence.hold(peer, agent, held)
+
+        def held() -> None:
+            # Otherwise it is gone, or was replaced in its turn: nobody waits for an answer.
+            if self._registering.get(peer) is request and (agent_id is None or self._presence.holder(agent) is peer):
+                added = self._add(peer, agent, patterns, invoke)
+                self._settle(peer, request)
+                ok(added)
+            else:
+                self._settle(peer, request)
+
+        request.decide(invoke, claimed)
+        waited = True
+
+    def _present(self, peer: Peer, request: Request) -> None:
+        """Raise an error if the connection is gone."""
+        if self._registering.get(peer) is not request:
+            raise NexusError("shutting_down", "The session is over")
+
+    def _settle(self, peer: Peer, request: Request) -> None:
+        """End a request: its names are registered, or will not be."""
+        if self._registering.get(peer) is request:
+            del self._registering[peer]
+        request.settle()
+
+    def _check(
+        self, peer: Peer, rights: Principal, patterns: list[Pattern], invoke: str, agent_id: str | None
+    ) -> None:
+        """Raise the error of a registration that is refused whatever other nodes say."""
         registry = self._registry
-        holder = None if agent_id is None else self._presence.holder(agent_id)
-        replacing = None if holder is peer else holder
+        replacing = self._replacing(peer, agent_id)
         for pattern in patterns:
             name = pattern.text
             if is_reserved(name):
@@ -130,35 +207,32 @@ class Registrar:
             # Check the right to the commands taken from the former holder, which need not be among the requested ones.
             for callee in registry.held(replacing).values():
                 rights.require_cover("register", callee.registration.pattern)
-        replaced = self._presence.registers(peer, agent, agent_id is not None)
-        if replaced is not None:
-            self.lost(replaced)
-        if agent_id is None:
-            ok(self._add(peer, agent, patterns, invoke))
-            return
-
-        def held() -> None:
-            # Otherwise it is gone, or was replaced in its turn: nobody waits for an answer.
-            if self._presence.holder(agent) is peer:
-                ok(self._add(peer, agent, patterns, invoke))
-
-        self._presence.hold(peer, agent, held)
 
     def _add(self, peer: Peer, agent: str, patterns: list[Pattern], invoke: str) -> list[SharedRegistration]:
         registry = self._registry
         added = []
+        order = registry.next()
         for pattern in patterns:
-            registration, created = registry.add(peer, agent, pattern, invoke, wall(self._clock))
+            registration, created = registry.add(peer, agent, pattern, invoke, wall(self._clock), order)
             self._meta.registered(peer, registration, created)
             added.append(registration)
             for namesake in registry.namesakes(peer, pattern):
                 namesake.probe(_nothing)  # a dead one would get its share of the calls until its heartbeat times out
+        held = registry.held(peer)
+        self._directory.added(peer, (held[pattern.text, agent] for pattern in patterns))
         self._commands.wake(patterns, agent)
         return added
+
+    def _replacing(self, peer: Peer, agent_id: str | None) -> Peer | None:
+        """Return the connection that is replaced if this one registers as that agent."""
+        holder = None if agent_id is None else self._presence.holder(agent_id)
+        return None if holder is peer else holder
 
     def _left(self, peer: Peer, registrations: list[tuple[SharedRegistration, bool]]) -> None:
         for registration, ended in registrations:
             self._meta.unregistered(peer, registration, ended)
+            if not registration.here:
+                self._claims.dropped(registration)
 
 
 def _nothing() -> None:

@@ -9,7 +9,7 @@ An execution leaves its attempt before the attempt is stopped: later answers of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 from uuid import uuid4
@@ -93,7 +93,7 @@ class Commands:
         """Remove all callers at a connection that is gone."""
         self._book.left(peer)
 
-    def wake(self, patterns: list[Pattern], agent: str) -> None:
+    def wake(self, patterns: Sequence[Pattern], agent: str) -> None:
         """Hand over the commands that wait for these patterns, which the agent has registered, in the next reactor turn."""
         self._executions.wake(patterns, agent)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
@@ -37,7 +37,7 @@ class Waiting:
     def remove(self, execution: Execution) -> None:
         self._queues.remove(_key(execution), execution)
 
-    def wake(self, patterns: list[Pattern], agent: str) -> None:
+    def wake(self, patterns: Sequence[Pattern], agent: str) -> None:
         """Retry the executions that wait for these patterns, which the agent has registered, in the next reactor turn."""
         queues = self._queues
         keys: list[Key] = []

@@ -69,6 +69,10 @@ class Peer(Protocol):
     def streams(self) -> bool:
         """Whether the client accepts further parts of arguments (WAMP: progressive call invocations)."""
 
+    @property
+    def answers(self) -> bool:
+        """Whether the client gives a final answer when it is interrupted."""
+
     def invoke(self, invocation: Invocation) -> None:
         """Have the client execute an invocation. It answers by the invocation's methods, or by the verbs of its dialect."""
 

@@ -70,6 +70,9 @@ class IBus(Interface):
         "Which agents are connected, for all nodes; without one, each node tells of its own. A bus may leave it out, as it may "
         "`history`. Read it anew each time."
     )
+    claims: IClaims | None = Attribute(
+        "Who registers what in the fleet; None if the bus carries no fleet. May be left out, as `history` may."
+    )
 
     def start(listener: BusListener) -> Awaitable[None]:
         """Connect. Fire once connected, or once it is clear that this will take longer (then `available` is false)."""
@@ -119,6 +122,27 @@ class IRetained(Interface):
     def get(pattern: Pattern, done: Callable[[list[RetainedEvent] | NexusError], None]) -> None:
         """Call `done` once, with the retained events of the types that the pattern selects, or with `bus_unavailable`. The
         listener gets every later event of these types after that."""
+
+
+class IClaims(Interface):
+    """The invocation policies of the fleet's registrations, and the nodes with callees: decided once for all nodes.
+
+    Each `done` is called once: with None if it is granted, or with an error; `bus_unavailable` leaves open whether it was
+    carried out. What one node asks for is carried out in that order. Asking again for what a node has changes nothing.
+    """
+
+    def claim(pattern: Pattern, invoke: str, node: str, done: Callable[[NexusError | None], None]) -> None:
+        """Claim the pattern with this invocation policy for a node.
+
+        Refused with `POLICY_CONFLICT` if others have it with another one, with `ALREADY_REGISTERED` if another has it with
+        `single`, and with `limit_exceeded` if there are too many patterns.
+        """
+
+    def release(pattern: Pattern, node: str, done: Callable[[NexusError | None], None]) -> None:
+        """Give up the claim of a node to a pattern, if it has one."""
+
+    def forget(node: str, done: Callable[[NexusError | None], None]) -> None:
+        """Give up all claims of a node that is gone."""
 
 
 class IHistory(Interface):

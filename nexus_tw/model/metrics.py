@@ -54,6 +54,7 @@ GAUGES: Final = (
     *("bus_globs", "cursors", "recovery_buffered", "history_types", "history_events", "history_bytes"),
     *("retained_events", "retained_bytes", "fleet_members", "mail_waiting_bytes", "meta_mirrored"),
     *("ledger_commands", "ledger_bytes", "ledger_waiting"),
+    *("registrations_remote", "claims", "guests", "orphans"),
 )
 
 
@@ -99,6 +100,14 @@ class Metrics:
     ledger_refused: int = 0  # commands that another node drives now
     ledger_failed: int = 0  # entries that the store could not keep
     calls: int = 0  # plain calls accepted
+    registrations_refused: int = 0  # since callees on other nodes have them
+    registrations_remote: int = 0  # callees on other nodes
+    registrations_unknown: int = 0  # of other nodes, beyond the bound
+    invocations_sent: int = 0  # to callees on other nodes
+    claims: int = 0  # patterns that this process has claimed in the fleet
+    guests: int = 0  # invocations of other nodes that callees of this process carry out
+    orphans: int = 0  # of these, commands whose node has left
+    orphans_given_up: int = 0  # commands whose node had left, and which no other node took over
     threads_full: int = 0  # commands refused because too many waited for a thread
     authorizer_failures: Counter[str] = field(default_factory=Counter)  # by reason
     # bus

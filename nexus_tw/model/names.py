@@ -104,6 +104,13 @@ class Pattern:
         # Without an empty component it matches one name only, but remains another subscription than the one to that name.
         return cls(".".join(parts) if "*" in parts else f".{uri}", None, False)
 
+    @classmethod
+    def of_text(cls, text: str) -> Pattern:
+        """Return the pattern that has this text, of whichever protocol it is."""
+        if text.endswith("**"):
+            return cls(text, text[: -len("**")].rpartition(".")[2], False)
+        return cls(text, None, "*" not in text and not text.startswith("."))
+
     @property
     def policy(self) -> tuple[str, str]:
         """WAMP's match policy and URI for the pattern. A pattern with stars and a tail, which WAMP lacks, keeps its text."""

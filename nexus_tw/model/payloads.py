@@ -9,10 +9,12 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from nexus_tw.model.errors import ERRORS, NexusError, invalid
-from nexus_tw.model.serializers import JSON, Codec, Violation
+from nexus_tw.model.serializers import CODECS, JSON, Codec, Violation
 
 Shape = Literal["natural", "value", "pair", "opaque"]
 Arguments = tuple[bytes | None, bytes | None]
+Packed = tuple[Shape, str, bytes | None, bytes | None, bytes | None]
+"""A payload between nodes: shape, name of the serializer, list, map, and the one JSON value that it came as instead."""
 
 _decode: Final = msgspec.json.Decoder().decode
 
@@ -134,6 +136,20 @@ class Payload:
         if type(value) is not bytes and type(value) is not str:
             raise invalid("args", "must be the encrypted payload: binary, or text")
         return cls("opaque", codec, (part, None), None, UNSET)
+
+    @classmethod
+    def unpacked(cls, packed: Packed) -> Payload:
+        """Return the payload that another node has `packed`. Raise `KeyError` if this node lacks its serializer."""
+        shape, origin, args, kwargs, data = packed
+        return cls(shape, CODECS[origin], None if data is not None else (args, kwargs), data, UNSET)
+
+    @property
+    def packed(self) -> Packed:
+        """The payload in the form in which it came, for another node."""
+        came = self._forms.get(self._origin.name)
+        if came is None or (self._origin is JSON and self._data is not None):
+            return self.shape, self._origin.name, None, None, self._data
+        return self.shape, self._origin.name, *came, None
 
     @property
     def size(self) -> int:

@@ -55,7 +55,7 @@ class _Line:
         self.account = peer.principal.account
         self.places: deque[Place] = deque()
         self.bytes = 0
-        self.held = False  # the last request that was carried out has not taken effect yet
+        self.held = 0  # what the last request that was carried out waits for to take effect
         self.leaving = False  # the client is gone: nothing blocks the line any more
         self.running = False
 
@@ -119,28 +119,31 @@ class Lines:
         return place
 
     def hold(self, peer: Peer) -> None:
-        """Block the line: the current request takes effect later, and no later one may overtake it."""
+        """Block the line until as many `release` follow: the current request takes effect later, and no later one may overtake
+        it."""
         line = self._line(peer)
-        line.held = not line.leaving
+        line.held += not line.leaving
 
     def release(self, peer: Peer) -> None:
         """Unblock the line: the request has taken effect."""
         line = self._lines.get(peer)
         if line is not None and line.held:
-            line.held = False
+            line.held -= 1
             line.go_on()
 
     def block(self, peer: Peer, begin: Callable[[Callable[[], None]], None]) -> None:
         """Call `begin`, and block the line until the function that it is passed is called, perhaps before it returns."""
-        over = False
+        over = held = False
 
         def done() -> None:
             nonlocal over
             over = True
-            self.release(peer)
+            if held:
+                self.release(peer)
 
         begin(done)
         if not over:
+            held = True
             self.hold(peer)
 
     def leave(self, peer: Peer) -> None:
@@ -148,7 +151,7 @@ class Lines:
         line = self._lines.get(peer)
         if line is not None:
             line.leaving = True
-            line.held = False
+            line.held = 0
             line.go_on()
 
     def left(self, peer: Peer) -> bool:

@@ -312,8 +312,8 @@ class MetaApi:
         registration = self._registration(payload)
         number = Arguments(payload).number(1, "callee")
         reason = Arguments(payload).take(2, "reason", str, "")
-        callee = next((callee.peer for callee in registration.callees if callee.peer.number == number), None)
-        if callee is None:
+        callee = self._registry.session(number)
+        if callee is None or all(one.session != number for one in registration.callees):
             raise NO_SUCH_SESSION.error("No such session")
         self._registrar.unregister(callee, [registration.pattern.text])
         callee.unregistered(registration, reason)
@@ -357,7 +357,7 @@ def _union(lists: Iterable[list[int]]) -> list[int]:
 
 
 def _callees(registration: SharedRegistration) -> list[int]:
-    return list(dict.fromkeys(callee.peer.number for callee in registration.callees))
+    return list(dict.fromkeys(callee.session for callee in registration.callees))
 
 
 def _administrator(peer: Peer) -> None:

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from nexus_tw.bus.memory_attendance import MemoryAttendance
 from nexus_tw.commands.answers import Answers
 from nexus_tw.commands.calls import Calls
+from nexus_tw.commands.fleetwide import Fleetwide
 from nexus_tw.commands.handlers import HELD, HandlerExecutor
 from nexus_tw.commands.invocations import Invocations
 from nexus_tw.commands.procedures import ProcedureExecutor
@@ -143,6 +144,9 @@ class Realm:
             lambda: self.fleet.node,
         )
         self._answers = Answers(self._invocations, limits, metrics)
+        self._fleetwide = Fleetwide(
+            bus, self.fleet, end_of_turn, clock, self._spread, self._registry, metrics, self._commands.wake
+        )
         self._registrar = Registrar(
             clock,
             self._presence,
@@ -152,6 +156,7 @@ class Realm:
             self._commands,
             self._meta,
             limits,
+            self._fleetwide,
         )
         self._calls = Calls(clock, self._registry, metrics, limits, rules.disclose, self._journal)
         authorizer = authorizer_of(name, rules, Questions(self._calls, limits).ask)
@@ -198,6 +203,7 @@ class Realm:
         self._presence.attending.stop()
         self._fellows.stop()
         self._cursors.stop()
+        self._fleetwide.stop()
         self.fleet.stop()
         self._watching.stop()
 
@@ -361,7 +367,8 @@ class Realm:
 
     def make_way(self, peer: Peer, pattern: Pattern, agent_id: str | None, act: Callable[[], None]) -> None:
         namesakes = self._registry.namesakes(peer, pattern)
-        if not namesakes or (agent_id is not None and namesakes[0] is self._presence.holder(agent_id)):
+        holder = None if agent_id is None else self._presence.holder(agent_id)
+        if not namesakes or (holder is not None and namesakes[0].session == holder.number):
             act()
             return
         lines = self._subscriptions.lines

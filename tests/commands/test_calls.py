@@ -233,9 +233,9 @@ def test_a_handler_is_told_that_nobody_waits(how: str) -> None:
 
 def test_a_json_command_is_executed_by_a_wamp_callee(world: World) -> None:
     agent, callee = world.agent(), world.join()
-    callee.register("restart")
+    number = callee.register("restart")
     agent.say(type="command", command="restart", commandId="c-1", parameters={"delay": 5})
-    assert callee.one() == [INVOCATION, 1, 1, {"receive_progress": True}, [], {"delay": 5}]
+    assert callee.one() == [INVOCATION, 1, number, {"receive_progress": True}, [], {"delay": 5}]
     callee.give(1, [40], progress=True)
     callee.give(1, [1, 2])
     progress, result = agent.heard()
@@ -547,15 +547,15 @@ def test_progress_is_for_who_asks_for_it_of_callees_that_can(world: World) -> No
 
 def test_arguments_come_in_parts_all_to_who_got_the_first(world: World) -> None:
     caller, first, second = world.join(), world.join(), world.join()
-    for callee in (first, second):
-        callee.register("com.stream", invoke="roundrobin")
+    number = first.register("com.stream", invoke="roundrobin")
+    assert second.register("com.stream", invoke="roundrobin") == number
     caller.say(CALL, 1, {"progress": True, "receive_progress": True}, "com.stream", [1])
-    assert first.one() == [INVOCATION, 1, 1, {"receive_progress": True, "progress": True}, [1]]
+    assert first.one() == [INVOCATION, 1, number, {"receive_progress": True, "progress": True}, [1]]
     first.give(1, ["one"], progress=True)
     caller.say(CALL, 1, {"progress": True}, "com.elsewhere", [2], {"k": 1})
-    assert first.one() == [INVOCATION, 1, 1, {"receive_progress": True, "progress": True}, [2], {"k": 1}]
+    assert first.one() == [INVOCATION, 1, number, {"receive_progress": True, "progress": True}, [2], {"k": 1}]
     caller.say(CALL, 1, {}, "com.stream", [3])
-    assert first.one() == [INVOCATION, 1, 1, {"receive_progress": True}, [3]]
+    assert first.one() == [INVOCATION, 1, number, {"receive_progress": True}, [3]]
     first.give(1, ["all"])
     assert [message[1:4] for message in caller.heard()] == [[1, {"progress": True}, ["one"]], [1, {}, ["all"]]]
     assert second.heard() == []

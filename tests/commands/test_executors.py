@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from nexus_tw.commands.handlers import HELD, HandlerExecutor
 from nexus_tw.commands.invocations import Invocations, PendingInvocation
 from nexus_tw.commands.procedures import ProcedureExecutor
 from nexus_tw.commands.registry import SharedRegistration
+from nexus_tw.commands.remotes import RemoteExecutor
 from nexus_tw.interfaces.executors import Executor
 from nexus_tw.interfaces.peers import Invocation, Peer, Reason
 from nexus_tw.interfaces.plugins import Invoked
@@ -26,6 +28,7 @@ from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Limits
 from nexus_tw.runtime.client_log import ClientLog
+from tests.commands.nodes import Nodes
 from tests.commands.world import World
 from tests.recording import RecordingCallReply, RecordingHalf, RecordingPeer, caller, principal
 
@@ -43,15 +46,29 @@ class Known:
         self.peer = RecordingPeer()
         self.results: list[Deferred[Any]] = []
         self.replies: list[CallReply] = []
+        self.far: RecordingPeer | None = None
+        self.turn: Callable[[], None] = lambda: None  # lets arrive what was sent
         self.executor = self._executor(kind)
 
     def _executor(self, kind: str) -> Executor:
         if kind == "callee":
             registration = SharedRegistration(1, Pattern.parse("deploy"), "single", 0)
             return PeerExecutor(Invocations(Limits()), RecordingPeer(), "a", registration)
+        if kind == "remote":
+            return self._remote()
         if kind == "handler":
             return HandlerExecutor(self._handle, Budget("handler_bytes", HELD, Limits(), Metrics()))
         return ProcedureExecutor(self._reply, lambda _number: self.peer)
+
+    def _remote(self) -> Executor:
+        nodes = Nodes("here", "there")
+        self.far = RecordingPeer()
+        nodes["there"].register(self.far, ["deploy"], "a")
+        nodes.deliver()
+        self.turn = nodes.deliver
+        executor = nodes["here"].registry.pick("deploy", None)
+        assert isinstance(executor, RemoteExecutor)
+        return executor
 
     def _handle(self, _invoked: Invoked) -> Deferred[Any]:
         self.results.append(Deferred())
@@ -64,8 +81,12 @@ class Known:
         for result in self.results:
             if not result.called:
                 result.callback(2)
-        if not self.results:
+        if self.far is not None:
+            for there in self.far.invocations:
+                there.result(Payload.of_value(b"2"))
+        elif not self.results:
             invocation.result(Payload.of_value(b"2"))
+        self.turn()
 
 
 class Released:
@@ -82,13 +103,14 @@ class Released:
         monkeypatch.setattr(type(executor), "release", counted)
 
 
-KINDS = pytest.mark.parametrize("kind", ["callee", "handler", "procedure"])
+KINDS = pytest.mark.parametrize("kind", ["callee", "handler", "procedure", "remote"])
 
 
 def started(known: Known) -> tuple[PendingInvocation, RecordingHalf]:
     half, who = RecordingHalf(), principal()
     invocation = PendingInvocation(half, known.executor, "deploy", ONE, caller(known.peer), 5.0)
     known.executor.start(invocation, who)
+    known.turn()
     return invocation, half
 
 

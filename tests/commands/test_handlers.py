@@ -29,6 +29,8 @@ from tests.recording import RecordingHalf, principal
 class Run:
     """A handler that was started, and what the caller's half heard of it."""
 
+    retried = False
+
     def __init__(self, handler: Handler, parameters: Any = None, named: str = "c", held: Budget | None = None) -> None:
         self.progressed_with: list[Any] = []
         self.outcomes: list[Any] = []
@@ -58,6 +60,9 @@ class Run:
 
     def overran(self, alone: bool) -> None:
         self.outcomes.append(("overran", alone))
+
+    def returned(self, _payload: Payload, busy: bool) -> None:
+        self.outcomes.append(("returned", busy))
 
     @property
     def error(self) -> NexusError:

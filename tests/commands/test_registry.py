@@ -11,10 +11,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from nexus_tw.commands.callees import PeerExecutor
 from nexus_tw.commands.invocations import Invocations
-from nexus_tw.commands.registry import Registry, SharedRegistration
+from nexus_tw.commands.registry import Callee, Registry, SharedRegistration
 from nexus_tw.interfaces.peers import Peer
 from nexus_tw.model.cache import BoundedCache
 from nexus_tw.model.errors import ALREADY_REGISTERED, POLICY_CONFLICT, NexusError
+from nexus_tw.model.ids import number_of
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.settings import Limits
 from nexus_tw.protocols.wamp.uris import pattern_of
@@ -39,7 +40,7 @@ class World:
 
     def add(self, peer: RecordingPeer, agent_id: str, *names: str, match: str = "exact", invoke: str = "roundrobin") -> None:
         for name in names:
-            self.registry.add(peer, agent_id, pattern_of(name, match), invoke, 1.5)
+            self.registry.add(peer, agent_id, pattern_of(name, match), invoke, 1.5, self.registry.next())
 
     def pick(self, name: str, agent_id: str | None = None) -> Executor | None:
         callee = self.registry.pick(name, agent_id)
@@ -187,7 +188,7 @@ def test_a_name_goes_before_patterns_and_a_longer_prefix_before_a_shorter_one_an
 
 
 def test_reserved_names_that_nobody_has_are_not_caught_by_patterns(world: World) -> None:
-    world.registry.add(RecordingPeer(), "a", Pattern.prefixed(""), "single", 0.0)
+    world.registry.add(RecordingPeer(), "a", Pattern.prefixed(""), "single", 0.0, 1)
     assert world.registry.find("anything") is not None
     assert world.registry.find("wamp.session.nonsense") is None
     assert not world.registry.any("nexus.nonsense", None)
@@ -243,19 +244,17 @@ def test_an_agent_is_asked_for_what_it_registered_by_name_and_not_for_what_a_pat
     assert world.pick("deploy.x") == Executor(peer, "a") and world.registry.any("deploy.x", None)
 
 
-def test_registrations_have_numbers_of_their_own_and_say_since_when(world: World) -> None:
+def test_registrations_have_the_numbers_of_their_patterns_and_say_since_when(world: World) -> None:
     peer = RecordingPeer()
     world.add(peer, "a", "x", "y")
     world.add(peer, "a", "x", match="prefix")
     registrations = list(world.registry)
-    assert [(each.pattern.policy, each.number, each.created) for each in registrations] == [
-        (("exact", "x"), 1, 1500),
-        (("exact", "y"), 2, 1500),
-        (("prefix", "x"), 3, 1500),
+    assert [(each.pattern.policy, each.created) for each in registrations] == [
+        (("exact", "x"), 1500),
+        (("exact", "y"), 1500),
+        (("prefix", "x"), 1500),
     ]
-    world.registry.drop(peer, ["x"])
-    world.add(peer, "a", "x")
-    assert [each.number for each in world.registry] == [2, 4, 3], "none has had it before"
+    assert [each.number for each in registrations] == [number_of(each.pattern) for each in registrations]
 
 
 # --- against a model
@@ -293,7 +292,7 @@ class RegistryAgainstModel(RuleBasedStateMachine):
             return
         self.registry.check(pattern, invoke)
         executor = Executor(self.peers[place], agent_id)
-        registration, created = self.registry.add(*executor, pattern, invoke, 0.0)
+        registration, created = self.registry.add(executor.peer, executor.agent_id, pattern, invoke, 0.0, self.registry.next())
         assert registration.pattern == pattern and created == (there is None)
         executors = self.held.setdefault(pattern, (invoke, []))[1]
         if executor not in executors:
@@ -353,11 +352,15 @@ class RegistryAgainstModel(RuleBasedStateMachine):
         else:
             assert executor == executors[-1 if invoke == "last" else 0]
 
+    @staticmethod
+    def executor(callee: Callee) -> Executor:
+        assert isinstance(callee, PeerExecutor)
+        return Executor(callee.peer, callee.agent_id)
+
     @invariant()
     def what_is_held_is_known(self) -> None:
         assert {
-            each.pattern: (each.invoke, [Executor(callee.peer, callee.agent_id) for callee in each.callees])
-            for each in self.registry
+            each.pattern: (each.invoke, [self.executor(callee) for callee in each.callees]) for each in self.registry
         } == self.held
         numbers = [each.number for each in self.registry]
         assert len(set(numbers)) == len(numbers)

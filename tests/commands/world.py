@@ -11,12 +11,15 @@ from msgspec import Raw
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 
+from nexus_tw.bus.memory import MemoryBroker, MemoryBus
 from nexus_tw.commands.answers import Answers
+from nexus_tw.commands.fleetwide import Fleetwide
 from nexus_tw.commands.handlers import HELD, HandlerExecutor
 from nexus_tw.commands.invocations import Invocations
 from nexus_tw.commands.registering import Registrar
 from nexus_tw.commands.registry import Registry
 from nexus_tw.commands.tasks import Commands
+from nexus_tw.interfaces.fleet import Fleet
 from nexus_tw.interfaces.plugins import Handler
 from nexus_tw.model.budgets import Budget
 from nexus_tw.model.commands import CommandAnswer, CommandRequest
@@ -31,7 +34,8 @@ from nexus_tw.pubsub.meta_events import Meta
 from nexus_tw.pubsub.watching import Watching
 from nexus_tw.runtime.client_log import ClientLog
 from nexus_tw.runtime.spread import Spread
-from tests.fleet.pretend import alone
+from nexus_tw.runtime.turn import Turn
+from tests.fleet.pretend import Pretended
 from tests.presence.world import presence_alone
 from tests.recording import RecordingAnnouncer, RecordingPeer, RecordingReply, principal
 
@@ -43,8 +47,13 @@ class World:
         limits: Limits | None = None,
         clock: Clock | None = None,
         disclose: bool = False,
+        fleet: Fleet | None = None,
+        broker: MemoryBroker | None = None,
     ) -> None:
         self.clock = clock or Clock()
+        self.fleet = fleet or Pretended().node("one")
+        self.bus = MemoryBus(broker or MemoryBroker(self.clock), self.fleet.node)
+        self.bus.available = True
         self.announced = RecordingAnnouncer()
         self.metrics = Metrics()
         self.spread = Spread(self.clock)
@@ -67,6 +76,16 @@ class World:
             disclose,
         )
         self.answers = Answers(self.invocations, limits, self.metrics)
+        self.fleetwide = Fleetwide(
+            self.bus,
+            self.fleet,
+            Turn(self.clock).add,
+            self.clock,
+            self.spread,
+            self.registry,
+            self.metrics,
+            self.commands.wake,
+        )
         self.registrar = Registrar(
             self.clock,
             self.presence,
@@ -74,8 +93,9 @@ class World:
             self.registry,
             self.invocations,
             self.commands,
-            Meta(self.hub, Watching(alone(), self.hub, Roster(), self.clock, self.metrics)),
+            Meta(self.hub, Watching(self.fleet, self.hub, Roster(), self.clock, self.metrics)),
             limits,
+            self.fleetwide,
         )
         self.caller = RecordingPeer(who=principal("caller"))
 

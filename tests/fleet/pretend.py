@@ -108,6 +108,11 @@ class PretendedFleet:
         for part in self._parts.values():
             part.joined(node)
 
+    def renew(self) -> None:
+        """What this node has put on the bus is gone, or it has got another name."""
+        for part in self._parts.values():
+            part.renewed()
+
     def loses(self, node: str, heir: bool) -> None:
         del self.members[node]
         for part in self._parts.values():

@@ -161,7 +161,7 @@ class SimulatedBus:
         self.available = False
         self.clock = clock
         self.history: IHistory | None = SimulatedHistory(self, server)
-        self.retained = None
+        self.retained = self.claims = None
         self.roll = None
         self.ledger = None
         self.attendance = None

@@ -29,6 +29,7 @@ from nexus_tw.bus.redis.adoption import MARK, Adoption
 from nexus_tw.bus.redis.attendance import RedisAttendance
 from nexus_tw.bus.redis.batch import Form
 from nexus_tw.bus.redis.channels import Channels, Source, command, publish_command, publish_head
+from nexus_tw.bus.redis.claims import RedisClaims
 from nexus_tw.bus.redis.connection import BATCH, Publisher, Unreachable, away, guarded
 from nexus_tw.bus.redis.connector import Door, Place
 from nexus_tw.bus.redis.history import RedisHistory
@@ -42,7 +43,7 @@ from nexus_tw.bus.redis.timeline import Denied, opened
 from nexus_tw.bus.redis.twins import Twin, Twins
 from nexus_tw.bus.redis.writer import Writer, canaries
 from nexus_tw.interfaces.ledger import ILedger
-from nexus_tw.interfaces.plugins import BusListener, IAttendance, IBus, IHistory, IRetained, IRevoked, IRoll
+from nexus_tw.interfaces.plugins import BusListener, IAttendance, IBus, IClaims, IHistory, IRetained, IRevoked, IRoll
 from nexus_tw.model import payloads
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
@@ -126,6 +127,8 @@ class RedisBus:
         self.ledger: ILedger | None = self._commands
         self._attendance = RedisAttendance(self._channels, self._bounds, self._ready)
         self.attendance: IAttendance | None = self._attendance
+        self._claims = RedisClaims(self._channels, reactor, self._ready)
+        self.claims: IClaims | None = self._claims
         self._form = Form(self._channels, self._bounds, self._retained.count)
         self._writer: Writer | None = None
         self._adopts = adopt
@@ -390,13 +393,15 @@ class RedisBus:
                 what = "History is off, and" if bounds.any else "Since scripts are refused,"
                 said = "{what} nodes do not know each other on the bus at {address}: {why}"
                 self._log.warn(said, what=what, address=self._name, why=str(error))
-            self.history = self.retained = self.roll = self.ledger = self.attendance = None
+            self.history = self.retained = self.roll = self.claims = self.ledger = self.attendance = None
             return b""
         if self.roll is None:
             self._log.info("Scripts are accepted again on the bus at {address}", address=self._name)
         self._roll.opened(timeline)
         self._attendance.opened(timeline)
+        self._claims.opened(timeline)
         self.roll, self.ledger, self.attendance = self._roll, self._commands, self._attendance
+        self.claims = self._claims
         if not bounds.any:
             return timeline
         self._past.opened(timeline)

@@ -126,6 +126,7 @@ class JsonSession:
 
     authmethod = authprovider = "token"
     streams = False
+    answers = False
 
     def __init__(self, dialect: JsonDialect, link: Link, principal: Principal, address: str, client_id: str) -> None:
         self._dialect = dialect

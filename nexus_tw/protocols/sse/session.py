@@ -93,6 +93,7 @@ class StreamSession:
 
     authmethod = authprovider = "token"
     streams = False
+    answers = False
 
     def __init__(
         self,

@@ -167,6 +167,10 @@ class WampSession:
     def streams(self) -> bool:
         return self.features.callee.progressive_call_invocations
 
+    @property
+    def answers(self) -> bool:
+        return self.features.callee.call_canceling
+
     def invoke(self, invocation: Invocation) -> None:
         details: dict[str, Any] = {}
         features = self.features.callee

@@ -597,7 +597,7 @@ def test_a_registration_is_left_once_and_only_by_who_has_it(world: World) -> Non
     callee.say(UNREGISTER, 8, registration)
     callee.say(UNREGISTER, 9, registration)
     assert [message[:3] for message in callee.heard()] == [[UNREGISTERED, 8], [ERROR, UNREGISTER, 9]]
-    assert other.register("com.procedure") != registration
+    assert other.register("com.procedure") == registration, "ids are those of the names"
 
 
 def test_a_second_registration_is_told_what_is_in_its_way(world: World) -> None:

@@ -52,9 +52,10 @@ INHERIT: Final = Script("timeline", "clock", "inherit")
 ATTEND: Final = Script("timeline", "same", "clock", "birth", "mark", "append", "attend")
 AT: Final = Script("timeline", "same", "at")
 ABSENT: Final = Script("timeline", "same", "absent")
+CLAIM: Final = Script("timeline", "same", "claim")
 SCRIPTS: Final = (
     *(OPEN, CANARY, PUBLISH, ADOPT, TOPS, KNOWN, READ, PAGE, RETAINED_TYPES, RETAINED),
-    *(BEAT, BURY, SETTLE, LEAVE, LEDGER, INHERIT, ATTEND, AT, ABSENT),
+    *(BEAT, BURY, SETTLE, LEAVE, LEDGER, INHERIT, ATTEND, AT, ABSENT, CLAIM),
 )
 
 
