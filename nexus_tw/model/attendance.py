@@ -99,8 +99,10 @@ class Attendance:
             return Outcome.SAME
         if sure == "perhaps" and not agent.status:
             return Outcome.UNSURE
+        # If another node has told it as offline since, this node's knowledge is out of date.
+        known = sure == "known" and not agent.status
         self._set(agent_id, agent, "online")
-        if sure == "known":
+        if known:
             return Outcome.SAME
         self._publish(told)
         return Outcome.TOLD

@@ -117,6 +117,18 @@ async def test_of_what_was_told_before_the_bus_lost_its_data_nothing_is_told_aga
 
 
 @pytest_twisted.ensureDeferred
+async def test_an_agent_that_another_node_has_told_as_offline_is_told_as_online_by_whoever_knew_better(pair: Pair) -> None:
+    await listening(pair[0])
+    one, two = Agents(pair[0]), Agents(pair[1])
+    # The bus has lost its data: one tells what it knows, while two, to which the agent had moved, is still cut off.
+    assert await one.come("a", "known") is Outcome.SAME
+    assert await one.go("a", "known") is Outcome.TOLD
+    assert await two.come("a", "known") is Outcome.TOLD
+    await settled(*pair)
+    assert heard(pair[0]) == [("a", "offline"), ("a", "online")]
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_later_registration_holds_an_agent_whoever_says_so_first(pair: Pair) -> None:
     one, two = Agents(pair[0]), Agents(pair[1])
     first = await one.hold("a", 11)

@@ -45,8 +45,10 @@ for a = 9, #ARGV, 5 do
       if word == 'perhaps' and was == '' then
         outcome = '?'
       else
-        say(lines, 'online', word ~= 'known' and event)
-        if word ~= 'known' then outcome = '+' end
+        -- If another node has told it as offline since, this node's knowledge is out of date.
+        local known = word == 'known' and was == ''
+        say(lines, 'online', not known and event)
+        if not known then outcome = '+' end
       end
     end
     if new or was ~= lines[1] then keep(agent, lines) end
