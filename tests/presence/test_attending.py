@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from nexus_tw.bus.memory_attendance import MemoryAttendance
-from nexus_tw.model.attendance import Attendance, Told
+from nexus_tw.model.attendance import Attendance, Hold, Told
 from nexus_tw.model.errors import REPLACED
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.settings import Limits
 from nexus_tw.presence.agents import Presence
 from nexus_tw.presence.attending import RETRY, SETTLING, Attending, Surroundings
-from nexus_tw.presence.fellows import AT_ONCE, SILENCE, Fellows
+from nexus_tw.presence.fellows import AT_ONCE, ORDERS, SILENCE, Fellows
 from nexus_tw.runtime.spread import Spread
 from tests.fleet.pretend import Pretended, PretendedFleet
 from tests.recording import RecordingPeer, principal
@@ -287,6 +287,20 @@ def test_who_registers_an_agent_replaces_its_holder_on_any_node(world: World) ->
     world.fleet.deliver()
     assert first.closed == [REPLACED] and ended == [first] and second.closed == []
     assert one.presence.holder("a") is None and two.presence.holder("a") is second
+
+
+def test_a_node_that_is_heard_from_late_is_told_then_whom_it_has_lost(world: World) -> None:
+    one, two = world.node("one"), world.node("two")
+    first = one.peer("a", explicit=True)
+    del two.fleet.members["one"]
+    for number in range(ORDERS + 1):
+        two.fellows.displaced(f"b{number}", Hold("never seen", 1, 1), 2)
+    two.peer("a", explicit=True)
+    world.fleet.deliver()
+    assert first.closed == [] and len(two.fellows._orders) == ORDERS
+    two.fleet.sees("one")
+    world.fleet.deliver()
+    assert first.closed == [REPLACED]
 
 
 def test_an_order_that_is_late_closes_nobody(world: World) -> None:
