@@ -202,7 +202,10 @@ class Server:
             "threads_waiting": lambda: threads.waiting,
             "revocations": lambda: len(revocations),
             "timers": lambda: len(reactor.getDelayedCalls()),
-            **{name: partial(self._held, name) for name in ("agents", "commands_open", "registrations", "subscriptions")},
+            **{
+                name: partial(self._held, name)
+                for name in ("agents", "agents_leaving", "commands_open", "registrations", "subscriptions")
+            },
         }
         status = Status(metrics, gauges, http, self.unready)
         api = Api(realm, limits, reactor, metrics)

@@ -215,6 +215,7 @@ class Realm:
         """What clients have here at present, by what it is. Counted anew, so for metrics and no more often."""
         return {
             "agents": len(self._presence),
+            "agents_leaving": len(self._presence.attending),
             "commands_open": self._commands.open,
             "registrations": self._registry.size,
             "subscriptions": sum(bucket.subscribers for bucket in self._hub.buckets()),
