@@ -64,6 +64,9 @@ WAMP = "/ws"
 BODY_MESSAGES = 16  # messages of the largest size that a request's body may hold
 
 
+HELD = (  # what clients have here
+    *("agents", "agents_leaving", "commands_open", "commands_followed", "registrations", "subscriptions"),
+)
 PARTING = 100  # connections closed at once by a review
 PARTING_PAUSE = 0.1  # s until the next ones
 
@@ -202,10 +205,7 @@ class Server:
             "threads_waiting": lambda: threads.waiting,
             "revocations": lambda: len(revocations),
             "timers": lambda: len(reactor.getDelayedCalls()),
-            **{
-                name: partial(self._held, name)
-                for name in ("agents", "agents_leaving", "commands_open", "registrations", "subscriptions")
-            },
+            **{name: partial(self._held, name) for name in HELD},
         }
         status = Status(metrics, gauges, http, self.unready)
         api = Api(realm, limits, reactor, metrics)

@@ -98,6 +98,10 @@ class CommandBook:
         self._bytes.give_back(command.account, command.size)
         return command.desert()
 
+    def has(self, command: CommandRecord) -> bool:
+        """Return whether this very record is remembered and has not ended."""
+        return self._live.get(command.id) is command
+
     def live(self) -> list[CommandRecord]:
         """Return the commands that have not ended."""
         return list(self._live.values())

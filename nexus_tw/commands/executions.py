@@ -16,6 +16,7 @@ from nexus_tw.commands.invocations import TOO_LONG, PendingInvocation
 from nexus_tw.commands.outcomes import failed
 from nexus_tw.commands.pen import Pen
 from nexus_tw.commands.registry import Registry
+from nexus_tw.commands.remotes import Remotes
 from nexus_tw.commands.states import UNDER_WAY, State, TaskUpdated
 from nexus_tw.commands.task import CommandRecord, Execution, Work
 from nexus_tw.commands.waiting import Key, Waiting
@@ -65,9 +66,10 @@ class Executions:
         disclose: bool,
         pen: Pen,
         node: Callable[[], str],
+        alive: Callable[[str], bool],
     ) -> None:
         """`spread` spreads long work over turns: many targets, many executions that end together. `pen` writes the ledger,
-        `node` returns the name of this node in the fleet.
+        `node` returns the name of this node in the fleet, `alive` whether a node of that name is there.
 
         With `disclose` WAMP callees learn the caller's identity; agents of the JSON protocol always do.
         """
@@ -80,8 +82,10 @@ class Executions:
         self._metrics = metrics
         self._journal = journal
         self._disclose = disclose
+        self.adopting: Remotes | None = None  # takes over what is executed on other nodes
         self._pen = pen
         self._node = node
+        self._alive = alive
         self._timestamps = Timestamps()
         self._waiting = Waiting(clock, spread, self._serve)
         self._deadlines = Deadlines(clock, spread, self._late)
@@ -175,8 +179,34 @@ class Executions:
             elif execution.state is State.QUEUED:
                 self._wait_on(execution, ages[execution.place])
             elif not execution.ended:
-                self.attempt_lost(execution)
+                self._adopt(execution, ages[execution.place])
             yield
+
+    def _adopt(self, execution: Execution, age: float) -> None:
+        """Go on with what an executor is carrying out, if it is on a node that is there."""
+        command, node, agent_id = execution.command, execution.node, execution.agent_id
+        if self.adopting is None or agent_id is None or not self._alive(node):
+            self.attempt_lost(execution)
+            return
+        half = _Attempt(self, execution)
+        execution.work = self.adopting.adopt(node, command.id, agent_id, execution.attempt, command.name, half)
+        self._deadlines.set(execution, max(0.0, command.timeout - age))
+
+    def renamed(self, command: CommandRecord, former: str) -> None:
+        """Note that this node, which was called `former`, has another name: what it executes is under that."""
+        for execution in command.executions:
+            if execution.node == former:
+                execution.node = self._node()
+
+    def fence(self, command: CommandRecord) -> None:
+        """Stop what is executed here and may be given to another executor: another node may be about to do that."""
+        here = self._node()
+        for execution in command.executions:
+            work = execution.work
+            if work is not None and execution.node == here and execution.attempt <= command.retries:
+                self._release(execution)
+                _guarded(work.stop, "cancelled")
+                self.attempt_lost(execution)
 
     def _wait_on(self, execution: Execution, age: float) -> None:
         """Let an execution wait for the rest of its time."""

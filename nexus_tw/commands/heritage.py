@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from nexus_tw.commands.book import CommandBook
 from nexus_tw.commands.entries import record_of
 from nexus_tw.commands.executions import Executions
 from nexus_tw.commands.pen import Pen
@@ -18,21 +20,27 @@ PORTION: Final = 100  # commands taken over at once
 AGAIN: Final = 1.0  # s until a take-over that the ledger could not answer is tried again
 
 
+def _nothing() -> None:
+    pass
+
+
 class Heritage:
     """Takes commands over in portions."""
 
     def __init__(
-        self, clock: IReactorTime, spread: Spread, pen: Pen, executions: Executions, metrics: Metrics
+        self, clock: IReactorTime, spread: Spread, pen: Pen, executions: Executions, book: CommandBook, metrics: Metrics
     ) -> None:
         self._clock = clock
         self._spread = spread
         self._pen = pen
         self._executions = executions
+        self._book = book
         self._metrics = metrics
         self._retries: dict[str | None, IDelayedCall] = {}
 
-    def take_over(self, left: str | None) -> None:
-        """Take over all open commands of the node `left`; None: of whoever drove them before, on a ledger of one node."""
+    def take_over(self, left: str | None, done: Callable[[], None] = _nothing) -> None:
+        """Take over all open commands of the node `left`; None: of whoever drove them before, on a ledger of one node. Call
+        `done` after that."""
 
         def answered(answer: list[Entry] | NexusError) -> None:
             if isinstance(answer, NexusError):
@@ -41,15 +49,19 @@ class Heritage:
                 return
             for entry in answer:
                 self._metrics.commands_taken_over += 1
+                if self._book.find(entry.command_id) is not None:
+                    continue  # it was this node's under an earlier name
                 command = record_of(entry, self._clock.seconds())
                 ages = {place: mark.age for place, mark in entry.marks.items()}
                 self._spread.work(self._executions.resume(command, ages))
             if answer:
-                self._spread.call(self.take_over, left)
+                self._spread.call(self.take_over, left, done)
+            else:
+                done()
 
         def again() -> None:
             del self._retries[left]
-            self.take_over(left)
+            self.take_over(left, done)
 
         self._pen.inherit(left, PORTION, answered)
 

@@ -28,12 +28,13 @@ _guarded: Final = Guard(__name__, "What follows an entry in the ledger failed")
 class _Line:
     """What is to be written of one command, and who waits for that."""
 
-    __slots__ = ("done", "final", "places", "under_way")
+    __slots__ = ("done", "final", "former", "places", "under_way")
 
     def __init__(self) -> None:
         self.places: dict[int, None] = {}
         self.final = b""
         self.done: list[Done] = []
+        self.former: str | None = None  # the name under which this node drove it, and takes it again
         self.under_way = False
 
 
@@ -111,6 +112,16 @@ class Pen:
         if not line.under_way:
             self._send(command, line)
 
+    def renew(self, command: CommandRecord, former: str) -> None:
+        """Put an open command into the ledger again, which may have lost it; this node was called `former`."""
+        if self._ledger() is None:
+            return
+        line = self._lines.setdefault(command, _Line())
+        line.former = former
+        if not line.under_way:
+            line.under_way = True
+            self._put_again(command, line)
+
     def forget(self, command: CommandRecord) -> None:
         """Write nothing more of this command."""
         self._lines.pop(command, None)
@@ -133,7 +144,10 @@ class Pen:
         def answered(answer: bool | NexusError | None) -> None:
             if self._lines.get(command) is not line:
                 return
-            if answer is True:
+            if line.former is not None and not (answer is True and line.final):
+                line.places, line.done = places | line.places, done + line.done
+                self._put_again(command, line)
+            elif answer is True:
                 self._written(command, line, done)
             elif answer is False:
                 self._refused(command)
@@ -153,6 +167,7 @@ class Pen:
 
     def _written(self, command: CommandRecord, line: _Line, done: list[Done]) -> None:
         line.under_way = False
+        line.former = None
         if not line.done and not line.places:
             del self._lines[command]
         for each in done:
@@ -172,13 +187,14 @@ class Pen:
             if self._lines.get(command) is not line:
                 return
             if answer is None:
+                line.former = None
                 self._send(command, line)
             elif isinstance(answer, NexusError):
                 self._fell_behind(command)
             else:
                 self._refused(command)
 
-        self._take(command, "", answered)
+        self._take(command, line.former or "", answered)
 
     def _take(self, command: CommandRecord, former: str, done: Callable[[Entry | NexusError | None], None]) -> None:
         ledger = self._ledger()
@@ -202,7 +218,9 @@ class Pen:
         self._metrics.ledger_waiting -= len(behind)
         for command in behind:
             line = self._lines.get(command)
-            if line is not None:
+            if line is not None and line.former is not None:
+                self._put_again(command, line)
+            elif line is not None:
                 self._send(command, line)
         orphans, self._orphans = self._orphans, {}
         ledger = self._ledger()

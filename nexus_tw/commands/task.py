@@ -261,9 +261,7 @@ class CommandRecord:
         callers wait already, or `MAX_WAITERS_EACH` at this peer; `rate_limited` if the peer cannot take the outcomes now.
         """
         if self.state is not None:
-            self._check_affordable(reply, 2 if self.multi_target else 1)
-            self._replay(reply)
-            self._conclude(reply, self._answer())
+            self.replay(reply)
             return
         here = [waiting for waiting, where in self._waiters if where is peer]
         if reply in here:
@@ -279,6 +277,12 @@ class CommandRecord:
         self._waiters.append((reply, peer))
         if missed:
             self._replay(reply)
+
+    def replay(self, reply: CommandReply) -> None:
+        """Send all outcomes of a command that has ended. Raise `rate_limited` if they cannot be taken now."""
+        self._check_affordable(reply, 2 if self.multi_target else 1)
+        self._replay(reply)
+        self._conclude(reply, self._answer())
 
     def _check_affordable(self, reply: CommandReply, times: int) -> None:
         """Raise `rate_limited` if the caller cannot receive all outcomes, `times` times, now."""

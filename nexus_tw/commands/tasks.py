@@ -19,12 +19,16 @@ from twisted.internet.interfaces import IReactorTime
 from nexus_tw.commands.book import CommandBook
 from nexus_tw.commands.entries import record_of
 from nexus_tw.commands.executions import Executions
+from nexus_tw.commands.following import PART, Following
 from nexus_tw.commands.heritage import Heritage
 from nexus_tw.commands.outcomes import failed
+from nexus_tw.commands.part import CommandsPart
 from nexus_tw.commands.pen import Pen
 from nexus_tw.commands.registry import Registry
+from nexus_tw.commands.remotes import Remotes
 from nexus_tw.commands.task import CommandRecord, digest_of, targets_of
 from nexus_tw.interfaces.executors import Executor
+from nexus_tw.interfaces.fleet import Fleet
 from nexus_tw.interfaces.ledger import Entry, ILedger
 from nexus_tw.interfaces.peers import Peer
 from nexus_tw.interfaces.realm import CommandReply
@@ -59,7 +63,7 @@ class Commands:
         journal: ClientLog,
         disclose: bool = False,
         ledger: Callable[[], ILedger | None] = _none,
-        node: Callable[[], str] = str,
+        fleet: Fleet | None = None,
     ) -> None:
         """`ledger` returns the ledger to use now, None if there is none; for the rest see `Executions`."""
         self._clock = clock
@@ -67,13 +71,40 @@ class Commands:
         self._limits = limits
         self._metrics = metrics
         self._journal = journal
-        self._pen = Pen(clock, ledger, node, metrics, self._lost)
+        self._fleet = fleet
+        self._pen = Pen(clock, ledger, self._node, metrics, self._lost)
         self._book = CommandBook(limits, clock, metrics)
-        self._cancels: dict[CommandRecord, list[tuple[Principal, CommandReply]]] = {}  # of commands being taken
-        self._executions = Executions(
-            clock, announce, presence, spread, registry, self._book, metrics, journal, disclose, self._pen, node
+        self._cancels: dict[CommandRecord, list[tuple[str, bool, CommandReply]]] = {}  # of commands being taken
+        executions = self._executions = Executions(
+            *(clock, announce, presence, spread, registry, self._book, metrics, journal, disclose, self._pen),
+            self._node,
+            self._alive,
         )
-        self._heritage = Heritage(clock, spread, self._pen, self._executions, metrics)
+        self._heritage = Heritage(clock, spread, self._pen, executions, self._book, metrics)
+        self._following = Following(clock, self._pen, fleet, _Drives(self), self._settle)
+        if fleet is not None:
+            part = CommandsPart(clock, fleet, spread, self._book, executions, self._pen, self._heritage, self._following)
+            fleet.take_part(PART, part)
+
+    def _node(self) -> str:
+        return "" if self._fleet is None else self._fleet.node
+
+    def _alive(self, node: str) -> bool:
+        return self._fleet is not None and (node == self._fleet.node or node in self._fleet.members)
+
+    @property
+    def open(self) -> int:
+        """The number of commands that this node drives."""
+        return len(self._book)
+
+    @property
+    def followed(self) -> int:
+        """The number of callers here that wait for other nodes."""
+        return len(self._following)
+
+    def adopts(self, adopting: Remotes) -> None:
+        """Take over what is executed on other nodes by this."""
+        self._executions.adopting = adopting
 
     def resume(self) -> None:
         """Go on with the commands that the process before this one has left in a ledger that no other node shares."""
@@ -84,14 +115,10 @@ class Commands:
         self._heritage.stop()
         self._pen.stop()
 
-    @property
-    def open(self) -> int:
-        """The number of commands that have not ended."""
-        return len(self._book)
-
     def left(self, peer: Peer) -> None:
         """Remove all callers at a connection that is gone."""
         self._book.left(peer)
+        self._following.left(peer)
 
     def wake(self, patterns: Sequence[Pattern], agent: str) -> None:
         """Hand over the commands that wait for these patterns, which the agent has registered, in the next reactor turn."""
@@ -177,18 +204,20 @@ class Commands:
             else:
                 for reply, peer in waiters:
                     self._known(answer, asked.of(peer, reply))
-        for caller, reply in cancels:
-            try:
-                self.cancel(caller, command.id, reply)
-            except NexusError as error:
-                reply.error(error, command.id)
+        for identity, admin, reply in cancels:
+            self._cancel_later(command.id, identity, admin, reply)
 
     def _attach(self, command: CommandRecord, asked: _Asked) -> None:
-        """Let a caller wait for a command of this book that it has asked for again. Raise what does not fit."""
+        """Let a caller wait for a command that it has asked for again, or answer it. Raise what does not fit."""
+        self._check(command, asked)
+        self._book.attach(command, asked.reply, asked.peer)
+
+    @staticmethod
+    def _check(command: CommandRecord, asked: _Asked) -> None:
+        """Raise `NexusError` if the request with this command's id is not for the same command, by the same caller."""
         if command.owner != asked.peer.principal.identity:
             raise NexusError("forbidden", "This commandId is another caller's")
         command.check_same(asked.request, asked.targets, asked.digest)
-        self._book.attach(command, asked.reply, asked.peer)
 
     def _refuse_unless_known(self, asked: _Asked, command_id: str, refusal: NexusError) -> None:
         """Refuse a new command; one that the ledger knows is answered."""
@@ -206,12 +235,12 @@ class Commands:
     def _known(self, entry: Entry, asked: _Asked) -> None:
         """Answer a caller whose commandId the ledger knows."""
         try:
-            command = self._book.find(entry.command_id)
-            if command is None:
-                if not entry.final:
-                    raise NexusError("bus_unavailable", "Another node carries this command out")
-                command = record_of(entry, self._clock.seconds())
-            self._attach(command, asked)
+            command = self._book.find(entry.command_id) or record_of(entry, self._clock.seconds())
+            if command.state is None and not self._book.has(command):
+                self._check(command, asked)
+                self._following.follow(command.id, asked.reply, asked.peer, entry)
+            else:
+                self._attach(command, asked)
         except NexusError as error:
             self._note_refusal(asked.peer.principal, asked.request.command, entry.command_id, error)
             asked.reply.error(error, entry.command_id)
@@ -219,18 +248,50 @@ class Commands:
     def cancel(self, caller: Principal, command_id: str, reply: CommandReply) -> None:
         """End a command: all waiting callers get `cancelled`, and so does `reply`, unless it equals one of them.
 
-        Raise `not_found` if it is unknown or has ended, `forbidden` if it is another caller's.
+        Raise `not_found` if it is unknown or has ended, `forbidden` if it is another caller's. Where the ledger must be asked,
+        `reply` is told so.
         """
+        if self._cancel(command_id, caller.identity, caller.admin, reply):
+            return
+        if not self._pen.shared:
+            raise NexusError("not_found", "No such command")
+        self._cancel_elsewhere(command_id, caller.identity, caller.admin, reply)
+
+    def _cancel_elsewhere(self, command_id: str, identity: str, admin: bool, reply: CommandReply) -> None:
+        """Have the driver of a command cancel it, by what the ledger says."""
+
+        def found(answer: Entry | NexusError | None) -> None:
+            if answer is None or isinstance(answer, NexusError):
+                reply.error(answer or NexusError("not_found", "No such command"), command_id)
+                return
+            try:
+                _check_cancel(record_of(answer, self._clock.seconds()), identity, admin)
+            except NexusError as error:
+                reply.error(error, command_id)
+            else:
+                self._following.cancel(answer, reply, identity, admin)
+
+        self._pen.find(command_id, found)
+
+    def _cancel_later(self, command_id: str, identity: str, admin: bool, reply: CommandReply) -> None:
+        """Cancel a command that was being taken when its caller asked for that."""
+        try:
+            there = self._cancel(command_id, identity, admin, reply)
+        except NexusError as error:
+            reply.error(error, command_id)
+        else:
+            if not there:
+                self._cancel_elsewhere(command_id, identity, admin, reply)
+
+    def _cancel(self, command_id: str, identity: str, admin: bool, reply: CommandReply) -> bool:
+        """Cancel a command of this node. Return whether it is one; raise as `cancel` does."""
         command = self._book.find(command_id)
         if command is None:
-            raise NexusError("not_found", "No such command")
-        if command.owner != caller.identity and not caller.admin:
-            raise NexusError("forbidden", "This command is another caller's")
-        if command.decided is not None:
-            raise NexusError("not_found", f"The command has already ended: it is {command.decided}")
+            return False
+        _check_cancel(command, identity, admin)
         if not command.taken:
-            self._cancels.setdefault(command, []).append((caller, reply))
-            return
+            self._cancels.setdefault(command, []).append((identity, admin, reply))
+            return True
         error = failed("cancelled", "cancelled")
         told = command.awaited_by(reply)
 
@@ -239,10 +300,50 @@ class Commands:
                 reply.error(error, command.id)
 
         self._executions.cancel(command, error, done)
+        return True
+
+    def _settle(self, entry: Entry, reply: CommandReply, cancels: tuple[str, bool] | None) -> None:
+        """Answer a caller that has followed a command, or wanted it cancelled, which has ended."""
+        command = record_of(entry, self._clock.seconds())
+        try:
+            if cancels is not None:
+                _check_cancel(command, *cancels)
+            command.replay(reply)
+        except NexusError as error:
+            reply.error(error, command.id)
 
     def _lost(self, command: CommandRecord) -> None:
-        """Forget a command that another node drives."""
-        self._executions.drop(command)
+        """Leave a command to the node that drives it; its callers here follow it."""
+        for reply, peer in self._executions.drop(command):
+            self._following.moved(command.id, reply, peer)
+
+
+def _check_cancel(command: CommandRecord, identity: str, admin: bool) -> None:
+    if command.owner != identity and not admin:
+        raise NexusError("forbidden", "This command is another caller's")
+    if command.decided is not None:
+        raise NexusError("not_found", f"The command has already ended: it is {command.decided}")
+
+
+class _Drives:
+    """Implements `nexus_tw.commands.following.Drives`."""
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
+
+    def attach(self, command_id: str, reply: CommandReply, peer: Peer) -> bool:
+        book = self._commands._book
+        command = book.find(command_id)
+        if command is None:
+            return False
+        book.attach(command, reply, peer)
+        return True
+
+    def cancel(self, command_id: str, identity: str, admin: bool, reply: CommandReply) -> bool:
+        return self._commands._cancel(command_id, identity, admin, reply)
+
+    def left(self, peer: Peer) -> None:
+        self._commands._book.left(peer)
 
 
 class _Asked(NamedTuple):

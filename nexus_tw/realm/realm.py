@@ -141,12 +141,13 @@ class Realm:
             self._journal,
             rules.disclose,
             self._ledger,
-            lambda: self.fleet.node,
+            self.fleet,
         )
         self._answers = Answers(self._invocations, limits, metrics)
         self._fleetwide = Fleetwide(
             bus, self.fleet, end_of_turn, clock, self._spread, self._registry, metrics, self._commands.wake
         )
+        self._commands.adopts(self._fleetwide.remotes)
         self._registrar = Registrar(
             clock,
             self._presence,
@@ -217,6 +218,7 @@ class Realm:
             "agents": len(self._presence),
             "agents_leaving": len(self._presence.attending),
             "commands_open": self._commands.open,
+            "commands_followed": self._commands.followed,
             "registrations": self._registry.size,
             "subscriptions": sum(bucket.subscribers for bucket in self._hub.buckets()),
         }

@@ -20,6 +20,7 @@ from nexus_tw.commands.registering import Registrar
 from nexus_tw.commands.registry import Registry
 from nexus_tw.commands.tasks import Commands
 from nexus_tw.interfaces.fleet import Fleet
+from nexus_tw.interfaces.ledger import ILedger
 from nexus_tw.interfaces.plugins import Handler
 from nexus_tw.model.budgets import Budget
 from nexus_tw.model.commands import CommandAnswer, CommandRequest
@@ -49,6 +50,7 @@ class World:
         disclose: bool = False,
         fleet: Fleet | None = None,
         broker: MemoryBroker | None = None,
+        ledger: ILedger | None = None,
     ) -> None:
         self.clock = clock or Clock()
         self.fleet = fleet or Pretended().node("one")
@@ -74,6 +76,8 @@ class World:
             self.metrics,
             ClientLog("calls", self.clock, self.metrics),
             disclose,
+            lambda: ledger,
+            self.fleet,
         )
         self.answers = Answers(self.invocations, limits, self.metrics)
         self.fleetwide = Fleetwide(
@@ -86,6 +90,7 @@ class World:
             self.metrics,
             self.commands.wake,
         )
+        self.commands.adopts(self.fleetwide.remotes)
         self.registrar = Registrar(
             self.clock,
             self.presence,

@@ -11,6 +11,7 @@ import pytest_twisted
 
 from tests.e2e.agent import Agent, connect
 from tests.e2e.server import NexusServer
+from tests.redis_server import RedisServer
 
 
 @pytest.fixture
@@ -82,3 +83,54 @@ async def test_one_node_that_is_killed_loses_no_command_over_its_restart(server:
         "Invalid message format: commandId: was used with another target",
     )
     assert "Traceback" not in server.output
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[list[NexusServer]]:
+    """Two nodes on one Redis; nothing but that is started."""
+    redis = RedisServer()
+    redis.start()
+    nodes = [NexusServer(tmp_path, "--bus", redis.url, name=name) for name in ("one", "two")]
+    yield nodes
+    for node in nodes:
+        node.discard()
+    redis.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_nodes_have_the_same_commands_and_one_takes_over_from_the_other(pair: list[NexusServer]) -> None:
+    one, two = pair
+    await one.start()
+    await two.start()
+    # Each names its agent's callers: a command is driven by the node that took it.
+    agent, here, there = await executing(one, "a"), await connect(one.ws, one.token), await connect(two.ws, two.token)
+    ask(here, "both", "a", retries=1)
+    assert (await agent.next("command"))["commandId"] == "both"
+    ask(there, "both", "a", retries=1)
+    agent.tell(type="command_progress", commandId="both", data=1)
+    await here.next("command_progress")
+    agent.tell(type="command_result", commandId="both", status="success", data="done")
+    assert await outcomes(here, "both") == await outcomes(there, "both") == {"both": "done"}
+
+    ask(here, "stop", "a")
+    await agent.next("command")
+    there.tell(type="cancel", commandId="stop", id="cancel")
+    assert (await there.answer("cancel"))["code"] == "cancelled"
+    assert (await agent.next("command_cancel"))["commandId"] == "stop"
+    assert await outcomes(here, "stop") == {"stop": "cancelled"}
+
+    for name, more in (("waits", {"ttl": 60}), ("again", {"retries": 1}), ("lost", {})):
+        ask(here, name, "b" if name == "waits" else "a", **more)
+    assert [(await agent.next("command"))["commandId"] for _ in range(2)] == ["again", "lost"]
+    for name, more in (("waits", {"ttl": 60}), ("again", {"retries": 1}), ("lost", {})):
+        ask(there, name, "b" if name == "waits" else "a", **more)
+    await one.kill()
+    assert await outcomes(there, "lost") == {"lost": "agent_lost"}
+    a, b = await executing(two, "a"), await executing(two, "b")
+    again, waits = await a.next("command"), await b.next("command")
+    assert (again["commandId"], again["attempt"]) == ("again", 2)
+    assert (waits["commandId"], waits["attempt"]) == ("waits", 1)
+    a.tell(type="command_result", commandId="again", status="success", data=1)
+    b.tell(type="command_result", commandId="waits", status="success", data=2)
+    assert await outcomes(there, "again", "waits") == {"again": 1, "waits": 2}
+    assert "Traceback" not in one.output + two.output
