@@ -360,3 +360,33 @@ def test_an_answer_that_is_no_message_is_dropped(nodes: Nodes) -> None:
     one.commands._following.received("two", b"\xff{")
     one.commands._following.received("two", b'["result",77,"c","deploy",["a"]]')
     assert one.commands.followed == 0
+
+
+def test_what_another_node_executes_goes_on_when_its_driver_dies(nodes: Nodes) -> None:
+    one, two, three = nodes.all.values()
+    agent = three.agent("a")
+    nodes.settle()
+    one.call(command_id="c", target="a", by=caller())
+    follower = two.call(command_id="c", target="a", by=caller())
+    nodes.settle()
+    assert [invocation.attempt for invocation in agent.got(CommandInvocation)] == [1]
+    nodes.kill("one", heir="two")
+    three.answers.progress(agent, ProgressReport("c", Raw(b"1")))
+    nodes.settle(AGAIN)
+    succeed(three, agent)
+    nodes.settle(AGAIN)
+    assert outcome(follower) == "done"
+    assert len(agent.got(CommandInvocation)) == 1 and agent.got(CommandCancel) == []
+
+
+def test_what_the_heir_itself_executes_goes_on_too(nodes: Nodes) -> None:
+    one, two, three = nodes.all.values()
+    agent = two.agent("a")
+    nodes.settle()
+    one.call(command_id="c", target="a", by=caller())
+    follower = three.call(command_id="c", target="a", by=caller())
+    nodes.settle()
+    nodes.kill("one", heir="two")
+    succeed(two, agent)
+    nodes.settle(AGAIN)
+    assert outcome(follower) == "done" and len(agent.got(CommandInvocation)) == 1
