@@ -246,7 +246,7 @@ def test_several_targets_of_the_dead_go_on_where_they_were(nodes: Nodes) -> None
 
 
 def test_a_node_that_was_given_up_ends_nothing_and_its_callers_follow_the_heir(nodes: Nodes) -> None:
-    one, two, _ = nodes.all.values()
+    one, _two, _ = nodes.all.values()
     agent = one.agent("a")
     waiting = one.call(command_id="c", retries=1, by=caller())
     running = one.call(command_id="d", target="a", by=caller())
