@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +13,11 @@ import pytest_twisted
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 
-from tests.client import Client, dial, greeted, handshake
+from tests.client import Client, dial, greeted, handshake, request
 from tests.e2e.foreign import join as join_redis
 from tests.e2e.server import NexusServer, until
 from tests.redis_server import RedisServer
-from tests.wamp.peer import Peer, clock, connect
+from tests.wamp.peer import ABORT, AUTHENTICATE, CHALLENGE, Peer, clock, connect
 from tests.wamp.router import server
 
 TOPIC = "com.example.nodes"
@@ -41,6 +42,16 @@ class Nodes:
         client = await greeted(wire)
         self.made.append(client)
         return client
+
+
+    async def http(self, node: int, method: str, target: str, body: Any = None) -> tuple[int, Any]:
+        """Status and JSON of an answer over HTTP, to an administrator."""
+        wire = await dial(TCP4ClientEndpoint(clock, "127.0.0.1", self.servers[node].port))
+        data = None if body is None else json.dumps(body).encode()
+        wire.write(request(method, target, self.servers[node].token, data, ("Connection: close",)))
+        response = await wire.response(method)
+        await wire.rest()
+        return response.status, response.json if response.body else None
 
 
 async def ready(node: NexusServer) -> None:
@@ -206,3 +217,71 @@ async def test_realms_stay_apart_on_the_bus(nodes: Nodes) -> None:
             await publisher.publish(TOPIC, [realm])
     for realm, subscriber in zip(realms, subscribers, strict=True):
         assert [(await subscriber.event()).args for _ in range(2)] == [[realm], [realm]]
+
+
+# --- the realm as a whole
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_meta_api_answers_for_both_nodes(nodes: Nodes) -> None:
+    here, there = await nodes.peer(0, realm="nexus", user="admin"), await nodes.peer(1, "cbor", realm="nexus", user="admin")
+    agent = await nodes.json(1)
+    for peer in (here, there):
+        sessions = (await peer.call("wamp.session.list")).args[0]
+        assert {here.session, there.session} <= set(sessions) and len(sessions) == 3
+        assert (await peer.call("wamp.session.get", [here.session])).args[0]["session"] == here.session
+        assert (await peer.call("wamp.session.get", [there.session])).args[0]["authid"] == "admin"
+    number = await here.subscribe(TOPIC)
+    assert await there.subscribe(TOPIC) == number
+    assert sorted((await there.call("wamp.subscription.list_subscribers", [number])).args[0]) == sorted(
+        (here.session, there.session)
+    )
+    await here.call("wamp.session.kill_all")
+    assert (await agent.closed())[0] == 4502
+    await there.ended()
+    assert (await here.call("wamp.session.list")).args[0] == [here.session]
+
+
+@pytest_twisted.ensureDeferred
+async def test_meta_events_come_once_from_whatever_node(nodes: Nodes) -> None:
+    watchers = [await nodes.peer(node, realm="nexus", user="admin") for node in (0, 1)]
+    for watcher in watchers:
+        for name in ("session.on_join", "session.on_leave", "subscription.on_create", "subscription.on_delete"):
+            await watcher.subscribe(f"wamp.{name}")
+    guests = [await nodes.peer(node, realm="nexus", user="admin") for node in (0, 1)]
+    for watcher in watchers:
+        joined = [(await watcher.event()).args[0]["session"] for _ in guests]
+        assert sorted(joined) == sorted(guest.session for guest in guests)
+    topic = f"{TOPIC}.watched"
+    number = await guests[0].subscribe(topic)
+    for watcher in watchers:
+        session, created = (await watcher.event()).args
+        assert (session, created["id"], created["uri"]) == (guests[0].session, number, topic)
+    await guests[1].subscribe(topic)
+    # The answer of the other node comes after all that it has told.
+    assert (await watchers[0].call("wamp.subscription.count_subscribers", [number])).args == [2]
+    for guest in guests:
+        await guest.leave()
+    for watcher in watchers:
+        # A session that leaves is told of after its subscriptions; the two are on different nodes.
+        told = [(await watcher.event()).args for _ in range(3)]
+        assert sorted(args[0] for args in told if len(args) == 3) == sorted(guest.session for guest in guests)
+        assert [args[1] for args in told if len(args) == 2] == [number]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_administrator_revokes_on_both_nodes_by_http(nodes: Nodes) -> None:
+    victims = [await nodes.peer(node, user="ticket-user") for node in (0, 1)]
+    assert await nodes.http(0, "POST", "/api/v1/revoke", {"subject": "ticket-user"}) == (200, {"closed": 2})
+    for victim in victims:
+        await victim.ended()
+    for node in (0, 1):
+        late = await connect(nodes.servers[node].port)
+        nodes.made.append(late)
+        hello = await late.hello("realm1", authmethods=["ticket"], authid="ticket-user")
+        assert hello[0] == CHALLENGE
+        late.send(AUTHENTICATE, "ticket-pass", {})
+        assert (await late.receive())[0] == ABORT
+    assert (await nodes.http(1, "DELETE", "/api/v1/revoke?subject=ticket-user"))[0] == 204
+    for node in (0, 1):
+        assert (await nodes.peer(node, user="ticket-user")).session
