@@ -85,11 +85,12 @@ class House:
     ) -> None:
         self.clock = Clock()
         self.metrics = Metrics()
+        self.authenticators = Authenticators(authenticators)
         self.introductions = Introductions(
             {"nexus": Realm(), "realm1": Realm(), "realm2": Realm(), **(realms or {})},
             auth or Auth(),
             ROLES,
-            Authenticators(authenticators),
+            self.authenticators,
             self.metrics,
             self.clock,
             Limits(auth=PATIENCE),

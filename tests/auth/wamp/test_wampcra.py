@@ -11,6 +11,8 @@ from autobahn.wamp.types import Challenge
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nexus_tw.auth.revocations import Revocations
+from nexus_tw.model.revocations import Revocation
 from nexus_tw.model.settings import Auth, WampCra
 from tests.auth.wamp.hello import FAILED, Attempt, House
 
@@ -172,3 +174,18 @@ def test_nobody_has_the_key_of_who_does_not_exist() -> None:
     for secret in ("", "None", "pässword of ann", "pepper", KEY):
         attempt = house.hello("wampcra", authid="nobody")
         assert attempt.answer(signed(attempt, secret, "nobody")).uri == FAILED
+
+
+def test_who_is_revoked_is_refused_as_if_its_password_were_wrong() -> None:
+    house = House(AUTH)
+    revocations = Revocations(house.clock)
+    house.authenticators.heed(revocations)
+    attempt = house.hello("wampcra", authid="ann")
+    revocations.add(Revocation("subject", 0, 0, "ops", "ann"))  # after its challenge
+    refusal = attempt.answer(signed(attempt, "pässword of ann")).refusal
+    assert (refusal.uri, refusal.message, refusal.rule) == (FAILED, "Wrong credentials", "its credentials are revoked")
+    bob = house.hello("wampcra", authid="bob")
+    assert bob.answer(signed(bob, "password of bob", "bob")).welcome.principal.subject == "bob"
+    revocations.lift("subject:ann")
+    again = house.hello("wampcra", authid="ann")
+    assert again.answer(signed(again, "pässword of ann")).welcome.principal.subject == "ann"
