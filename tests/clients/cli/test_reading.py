@@ -1,4 +1,4 @@
-"""status, history and broadcast, against a real server."""
+"""status, history, and what administrators do, against a real server."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from click.testing import CliRunner, Result
 from nexus_client.cli import http
 from nexus_client.cli.program import nexus
 from nexus_client.cli.target import find
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from tests.certificates import authority, issue
 from tests.clients.cli.program import Program
@@ -89,6 +91,44 @@ def test_a_refusal_is_told_in_the_servers_words_with_its_code(server: NexusServe
 
 def test_a_broadcast_tells_how_many_it_reached(server: NexusServer) -> None:
     assert json.loads(run("broadcast", "a=1", "--json").stdout) == {"type": "broadcast", "recipients": 0}
+
+
+def test_who_is_connected_is_shown_and_disconnected(server: NexusServer) -> None:
+    assert "nobody is connected" in run("connections").stderr
+    with connect(f"{server.ws}?token={server.token}") as socket:
+        client_id = json.loads(socket.recv())["clientId"]
+        (row,) = map(json.loads, run("connections", "--json").stdout.splitlines())
+        assert (row["clientId"], row["subject"], row["protocol"]) == (client_id, "admin", "nexus.v1.json")
+        assert "admin" in run("connections").stdout
+        assert run("connections", "--subject", "somebody", "--json").stdout == ""
+        assert run("disconnect", client_id).stdout == f"closed {client_id}\n"
+        assert json.loads(socket.recv())["type"] == "disconnect"
+        with pytest.raises(ConnectionClosed) as ended:
+            socket.recv()
+        assert ended.value.rcvd is not None and ended.value.rcvd.code == 4502
+    assert "No such connection" in run("disconnect", client_id, status=1).stderr
+
+
+def test_what_is_revoked_is_shown_and_lifted() -> None:
+    assert "nothing is revoked" in run("revoke").stderr
+    assert run("revoke", "--subject", "agent-007").stdout == "revoked subject agent-007, 0 connections closed\n"
+    assert json.loads(run("revoke", "--jti", "t-1", "--until", "2999-01-01", "--json").stdout) == {
+        "type": "revoked",
+        "jti": "t-1",
+        "closed": 0,
+    }
+    rows = [json.loads(line) for line in run("revoke", "--json").stdout.splitlines()]
+    assert [(row.get("jti"), row.get("subject"), row.get("until")) for row in rows] == [
+        ("t-1", None, "2999-01-01T00:00:00.000Z"),
+        (None, "agent-007", None),
+    ]
+    assert "agent-007" in run("revoke").stdout
+    assert run("revoke", "--lift", "--jti", "t-1").stdout == "lifted the revocation of jti t-1\n"
+    run("revoke", "--lift", "--subject", "agent-007")
+    assert "No such revocation" in run("revoke", "--lift", "--subject", "agent-007", status=1).stderr
+    assert "is your own" in run("revoke", "--subject", "admin", status=1).stderr
+    for wrong in (["--lift"], ["--until", "2999-01-01"], ["--jti", "a", "--subject", "b"]):
+        assert "exactly one of --subject, --jti and --issued-before" in run("revoke", *wrong, status=2).stderr
 
 
 def test_curl_prints_lines_that_work_in_a_shell_and_sends_nothing(program: Program, server: NexusServer) -> None:

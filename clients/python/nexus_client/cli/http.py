@@ -76,7 +76,14 @@ def post(target: Target, path: str, body: Any) -> Any:
     return _taken(ask(target, "POST", path, None, body))
 
 
+def delete(target: Target, path: str, query: Mapping[str, str] | None = None) -> None:
+    """Send a DELETE request. Raise `Failure` with the server's own words if it refuses."""
+    _taken(ask(target, "DELETE", path, query))
+
+
 def _taken(answer: Answer) -> Any:
+    if answer.status == 204:
+        return None
     if answer.status < 300:
         return answer.json()
     if answer.status < 400:

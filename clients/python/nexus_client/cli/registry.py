@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 COMMANDS: Final = {
-    "status": "Tell whether the server is there and ready, its version, and whether it takes the token.",
+    "status": "Tell whether the server is there and ready, its version, whether it takes the token, and for whom.",
     "doctor": "Check the way to a server: name, TLS, proxies, clocks, token, latency.",
     "subscribe": "Show events as they happen, in their order.",
     "publish": "Publish an event, or one for each line of JSON on standard input.",
@@ -21,6 +21,9 @@ COMMANDS: Final = {
     "serve-command": "Execute the command NAME by running PROGRAM, until Ctrl-C.",
     "demo": "Simulate a fleet of agents until Ctrl-C.",
     "broadcast": "Send one message to every session on every node.",
+    "connections": "Show who is connected, on all nodes.",
+    "disconnect": "Close the connection ID on whatever node.",
+    "revoke": "Refuse credentials on every node, and close the connections that use them.",
     "bench": "Put load on a server, and count exactly what comes back.",
     "token": "Make and read API keys and JSON Web Tokens; nothing is sent anywhere.",
     "check-config": "Check a server's configuration file as its start would.",
