@@ -141,6 +141,9 @@ async def test_the_connections_of_all_nodes_are_listed(pair: Pair) -> None:
     await here.closed()
     await pair.one.connected(0)
     assert len(await listed(pair.two)) == 2
+    there.drop()
+    registry: Any = pair.one.server.realms["nexus"]._registry
+    await until(lambda: not registry.remote)
 
 
 def _seconds(text: str) -> float:
