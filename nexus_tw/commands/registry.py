@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from random import Random
-from typing import Final
+from typing import Final, Protocol
 
 from nexus_tw.commands.callees import PeerExecutor
 from nexus_tw.commands.invocations import Invocations
 from nexus_tw.commands.remotes import RemoteExecutor
 from nexus_tw.interfaces.executors import Executor
-from nexus_tw.interfaces.peers import Peer
+from nexus_tw.interfaces.peers import Peer, Registration
 from nexus_tw.model.ids import number_of
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.pattern_index import PatternIndex, best
@@ -34,6 +34,14 @@ Callee = PeerExecutor | RemoteExecutor
 # Ordered dictionaries, not plain ones: removing the first key of a plain one gets slower with each removed key.
 _Rotation = OrderedDict[Callee, None]
 _Key = tuple[str, str]  # the pattern's text, and the agent
+
+
+class Elsewhere(Protocol):
+    """Is told of the registrations of connections of other nodes."""
+
+    def registered_elsewhere(self, session: int, registration: Registration, created: bool) -> None: ...
+
+    def unregistered_elsewhere(self, session: int, registration: Registration, deleted: bool) -> None: ...
 
 
 class SharedRegistration:
@@ -80,6 +88,7 @@ class Registry:
         self._remote: dict[str, dict[int, dict[_Key, RemoteExecutor]]] = {}  # by node and session
         self._order = 0  # the greatest that is known
         self.remote = 0  # callees of other nodes
+        self.elsewhere: Elsewhere | None = None  # is told of these
 
     def __iter__(self) -> Iterator[SharedRegistration]:
         return iter(self._registrations)
@@ -140,6 +149,7 @@ class Registry:
     def learn(self, callee: RemoteExecutor, pattern: Pattern, invoke: str, created: int) -> None:
         """Add a callee of another node, or give a known one its new order."""
         registration = self.registration(pattern)
+        new = registration is None
         if registration is None:
             registration = self._create(pattern, invoke, created)
         else:
@@ -161,6 +171,8 @@ class Registry:
             if callees and _place(next(reversed(callees))) > _place(callee):
                 registration.mixed = True
             callees[callee] = None
+            if self.elsewhere is not None:
+                self.elsewhere.registered_elsewhere(callee.session, registration, new)
         self._order = max(self._order, callee.order)
         self._follow(key, callee)
 
@@ -323,6 +335,8 @@ class Registry:
         del callees[callee]
         if not callees:
             del self._agents[key]
+        if isinstance(callee, RemoteExecutor) and self.elsewhere is not None:
+            self.elsewhere.unregistered_elsewhere(callee.session, registration, not registration.callees)
 
 
 def _place(callee: Callee) -> tuple[int, int]:

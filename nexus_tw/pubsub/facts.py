@@ -13,6 +13,10 @@ ON_CREATE: Final = "wamp.subscription.on_create"
 ON_SUBSCRIBE: Final = "wamp.subscription.on_subscribe"
 ON_UNSUBSCRIBE: Final = "wamp.subscription.on_unsubscribe"
 ON_DELETE: Final = "wamp.subscription.on_delete"
+ON_CREATE_REGISTRATION: Final = "wamp.registration.on_create"
+ON_REGISTER: Final = "wamp.registration.on_register"
+ON_UNREGISTER: Final = "wamp.registration.on_unregister"
+ON_DELETE_REGISTRATION: Final = "wamp.registration.on_delete"
 
 
 class SessionFacts(NamedTuple):

@@ -9,10 +9,14 @@ from __future__ import annotations
 from nexus_tw.interfaces.peers import Peer, Registration, Subscription
 from nexus_tw.pubsub.facts import (
     ON_CREATE,
+    ON_CREATE_REGISTRATION,
     ON_DELETE,
+    ON_DELETE_REGISTRATION,
     ON_JOIN,
     ON_LEAVE,
+    ON_REGISTER,
     ON_SUBSCRIBE,
+    ON_UNREGISTER,
     ON_UNSUBSCRIBE,
     SessionFacts,
     SubscriptionFacts,
@@ -62,21 +66,33 @@ class Meta:
                 self._watching.deleted(peer.number, SubscriptionFacts.of(subscription))
 
     def registered(self, peer: Peer, registration: Registration, created: bool) -> None:
-        if created and self._hub.wanted("wamp.registration.on_create"):
-            tell(self._hub, "wamp.registration.on_create", peer.number, registration_details(registration))
-        self._registration("wamp.registration.on_register", peer, registration)
+        if created and self._hub.wanted(ON_CREATE_REGISTRATION):
+            tell(self._hub, ON_CREATE_REGISTRATION, peer.number, registration_details(registration))
+        if self._hub.wanted(ON_REGISTER):
+            tell(self._hub, ON_REGISTER, peer.number, registration.number)
 
     def unregistered(self, peer: Peer, registration: Registration, deleted: bool) -> None:
-        self._registration("wamp.registration.on_unregister", peer, registration)
-        if deleted:
-            self._registration("wamp.registration.on_delete", peer, registration)
+        if self._hub.wanted(ON_UNREGISTER):
+            tell(self._hub, ON_UNREGISTER, peer.number, registration.number)
+        if deleted and self._hub.wanted(ON_DELETE_REGISTRATION):
+            tell(self._hub, ON_DELETE_REGISTRATION, peer.number, registration.number)
+
+    # Each node knows the registrations of all, so that it needs not be told of these once more.
+
+    def registered_elsewhere(self, session: int, registration: Registration, created: bool) -> None:
+        if created and self._hub.wanted(ON_CREATE_REGISTRATION):
+            tell(self._hub, ON_CREATE_REGISTRATION, session, registration_details(registration))
+        if self._hub.wanted(ON_REGISTER):
+            tell(self._hub, ON_REGISTER, session, registration.number)
+
+    def unregistered_elsewhere(self, session: int, registration: Registration, deleted: bool) -> None:
+        if self._hub.wanted(ON_UNREGISTER):
+            tell(self._hub, ON_UNREGISTER, session, registration.number)
+        if deleted and self._hub.wanted(ON_DELETE_REGISTRATION):
+            tell(self._hub, ON_DELETE_REGISTRATION, session, registration.number)
 
     def _changed(self, topic: str, peer: Peer, subscription: Subscription) -> None:
         if self._hub.wanted(topic):
             tell(self._hub, topic, peer.number, subscription.number)
         if self._watching.others:
             self._watching.changed(topic, peer.number, subscription.number)
-
-    def _registration(self, topic: str, peer: Peer, registration: Registration) -> None:
-        if self._hub.wanted(topic):
-            tell(self._hub, topic, peer.number, registration.number)

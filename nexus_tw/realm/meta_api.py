@@ -73,6 +73,7 @@ class MetaApi:
                 "lookup": self._lookup,
                 "matching": self._matching,
                 "remove": self._remove,
+                "unregister": self._unregister,
             },
         )
         self.procedures: dict[str, Procedure] = {
@@ -309,15 +310,24 @@ class MetaApi:
 
     def _remove_callee(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
         _administrator(peer)
-        registration = self._registration(payload)
-        number = Arguments(payload).number(1, "callee")
-        reason = Arguments(payload).take(2, "reason", str, "")
-        callee = self._registry.session(number)
-        if callee is None or all(one.session != number for one in registration.callees):
-            raise NO_SUCH_SESSION.error("No such session")
+        arguments = Arguments(payload)
+        number, session = self._registration(payload).number, arguments.number(1, "callee")
+
+        def then(answers: list[bool]) -> None:
+            if not any(answers):
+                raise NO_SUCH_SESSION.error("No such session")
+            answer(reply)
+
+        self._everywhere.ask(reply, "unregister", number, session, arguments.take(2, "reason", str, ""), then=then)
+
+    def _unregister(self, number: int, session: int, reason: str) -> bool:
+        """Remove a callee. Return whether it was one of this node."""
+        registration, callee = self._registry.numbered(number), self._registry.session(session)
+        if registration is None or callee is None or all(one.session != session for one in registration.callees):
+            return False
         self._registrar.unregister(callee, [registration.pattern.text])
         callee.unregistered(registration, reason)
-        answer(reply)
+        return True
 
 
 def _pattern(arguments: Arguments, name: str) -> Pattern:

@@ -130,6 +130,7 @@ class Realm:
         self.listener = RealmListener(pubsub.listener, fleet, self._presence.attending.restored)
         self._invocations = Invocations(limits)
         self._registry = Registry(random, self._invocations)
+        self._registry.elsewhere = self._meta
         self._commands = Commands(
             clock,
             self._publications.announce,

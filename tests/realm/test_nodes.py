@@ -13,7 +13,7 @@ from nexus_tw.model.times import format_millis
 from nexus_tw.pubsub.watching import SETTLING
 from tests.protocols.wamp.rules.core import Speaker, World
 from tests.realm.asking import events
-from tests.wamp.peer import CALL, ERROR, GOODBYE, RESULT, SUBSCRIBE, SUBSCRIBED, UNSUBSCRIBED
+from tests.wamp.peer import CALL, ERROR, GOODBYE, REGISTER, RESULT, SUBSCRIBE, SUBSCRIBED, UNREGISTERED, UNSUBSCRIBED
 
 
 class Nodes:
@@ -171,3 +171,23 @@ def test_meta_events_reach_subscribers_on_any_node_once(nodes: Nodes) -> None:
             [guests[2].number, number],
             [guests[2].number, "guest", "visitors"],
         ]
+
+
+def test_registrations_of_all_nodes_are_known_on_each(nodes: Nodes) -> None:
+    one, two, three = nodes.worlds
+    watcher, callee, admin = one.join(), two.join(), three.join()
+    for name in ("on_create", "on_register", "on_unregister", "on_delete"):
+        watcher.say(SUBSCRIBE, watcher.next(), {}, f"wamp.registration.{name}")
+    watcher.heard()
+    callee.say(REGISTER, callee.next(), {"invoke": "roundrobin"}, "com.a")
+    nodes.run()
+    number = callee.now()[-1][2]
+    assert nodes.ask(admin, "wamp.registration.list") == {"exact": [number], "prefix": [], "wildcard": []}
+    assert nodes.ask(admin, "wamp.registration.list_callees", [number]) == [callee.number]
+    details = nodes.ask(admin, "wamp.registration.get", [number])
+    assert details == nodes.ask(callee, "wamp.registration.get", [number])
+    assert nodes.refused(admin, "wamp.registration.remove_callee", [number, admin.number]) == "wamp.error.no_such_session"
+    nodes.ask(admin, "wamp.registration.remove_callee", [number, callee.number, "com.enough"])
+    assert callee.heard() == [[UNREGISTERED, 0, {"registration": number, "reason": "com.enough"}]]
+    assert nodes.ask(admin, "wamp.registration.list") == {"exact": [], "prefix": [], "wildcard": []}
+    assert events(watcher) == [[callee.number, details], *[[callee.number, number]] * 3]
