@@ -6,7 +6,7 @@ It is for sessions that hold the subscription or may subscribe to its pattern, a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -18,13 +18,12 @@ from nexus_tw.commands.procedures import Procedure
 from nexus_tw.interfaces.peers import Peer
 from nexus_tw.interfaces.plugins import IBus
 from nexus_tw.interfaces.realm import CallReply, PastEvent
-from nexus_tw.model.errors import NO_SUCH_SUBSCRIPTION, NexusError, invalid
+from nexus_tw.model.errors import NexusError, invalid
+from nexus_tw.model.names import Pattern
 from nexus_tw.model.payloads import Payload
 from nexus_tw.model.positions import Position
 from nexus_tw.model.serializers import JSON
 from nexus_tw.model.times import format_millis, parse_millis
-from nexus_tw.pubsub.groups import Bucket
-from nexus_tw.pubsub.hub import Hub
 from nexus_tw.pubsub.pages import BYTES, too_large
 from nexus_tw.pubsub.subscribing import Subscriptions
 from nexus_tw.pubsub.walks import Walk, unavailable
@@ -36,31 +35,33 @@ TOPICS: Final = 64  # topics of a pattern whose past is read in one call
 
 _millis: Final = attrgetter("millis")
 
+Find = Callable[[int, CallReply, Callable[[Pattern], None]], None]
+"""Finds the pattern of a subscription by its id, and calls back with it, or replies that there is none."""
+
 
 class EventHistory:
     """Answers from the history of the bus."""
 
-    def __init__(self, bus: IBus, clock: IReactorTime, hub: Hub, subscriptions: Subscriptions) -> None:
+    def __init__(self, bus: IBus, clock: IReactorTime, find: Find, subscriptions: Subscriptions) -> None:
         self._bus = bus
         self._clock = clock
-        self._hub = hub
+        self._find = find
         self._subscriptions = subscriptions
         self.procedures: dict[str, Procedure] = {GET_EVENTS: self._get_events}
 
     def _get_events(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
         arguments = Arguments(payload)
         number = arguments.number(0, "subscription")
-        bucket = self._hub.numbered(number)
-        if bucket is None:
-            raise NO_SUCH_SUBSCRIPTION.error("No such subscription")
+        self._find(number, reply, lambda pattern: self._search(peer, arguments, number, pattern, reply))
+
+    def _search(self, peer: Peer, arguments: Arguments, number: int, pattern: Pattern, reply: CallReply) -> None:
         if self._subscriptions.held(peer, number) is None:
-            peer.principal.require_cover("subscribe", bucket.pattern)
+            peer.principal.require_cover("subscribe", pattern)
         wanted = Wanted(arguments)
         topic = arguments.take(None, "topic", str, None)
-        pattern = bucket.pattern
         if topic is not None and not (pattern.matches(topic) and pattern.selects(topic)):
             raise invalid("topic", "is not a topic of this subscription")
-        search = _Search(self._bus, self._clock, peer, bucket, wanted, reply)
+        search = _Search(self._bus, self._clock, peer, (number, pattern.exact), wanted, reply)
         if topic is not None or pattern.exact:
             search.begin([pattern.text if topic is None else topic])
             return
@@ -153,12 +154,19 @@ class _Search:
     """The search for one call, topic by topic."""
 
     def __init__(
-        self, bus: IBus, clock: IReactorTime, peer: Peer, bucket: Bucket, wanted: Wanted, reply: CallReply
+        self,
+        bus: IBus,
+        clock: IReactorTime,
+        peer: Peer,
+        subscription: tuple[int, bool],
+        wanted: Wanted,
+        reply: CallReply,
     ) -> None:
+        """`subscription`: its id, and whether it has one topic only."""
         self._bus = bus
         self._clock = clock
         self._peer = peer
-        self._bucket = bucket
+        self._subscription = subscription
         self._wanted = wanted
         self._reply = reply
         self._topics: list[str] = []
@@ -196,7 +204,7 @@ class _Search:
 
     def _answer(self) -> None:
         found = reversed(self._found) if self._wanted.reverse else self._found
-        answer(self._reply, [_told(past, self._bucket) for past in found])
+        answer(self._reply, [_told(past, *self._subscription) for past in found])
 
 
 class _Kept:
@@ -242,16 +250,16 @@ def _time(arguments: Arguments, name: str) -> int | None:
     return None if text is None else parse_millis(text, name)
 
 
-def _told(past: PastEvent, bucket: Bucket) -> dict[str, Any]:
+def _told(past: PastEvent, subscription: int, exact: bool) -> dict[str, Any]:
     """Return an event as an answer gives it."""
     event = past.event
     args, kwargs = event.payload.arguments(JSON)
-    details: dict[str, Any] = {} if bucket.pattern.exact else {"topic": event.type}
+    details: dict[str, Any] = {} if exact else {"topic": event.type}
     if event.metadata is not None and event.metadata.publisher is not None:
         details["publisher"], details["publisher_authid"], details["publisher_authrole"] = event.metadata.publisher
     return {
         "timestamp": format_millis(past.millis),
-        "subscription": bucket.number,
+        "subscription": subscription,
         "publication": event.publication,
         "topic": event.type,
         "details": details,

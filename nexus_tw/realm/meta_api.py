@@ -74,6 +74,7 @@ class MetaApi:
                 "matching": self._matching,
                 "remove": self._remove,
                 "unregister": self._unregister,
+                "pattern": self._pattern_text,
             },
         )
         self.procedures: dict[str, Procedure] = {
@@ -224,7 +225,27 @@ class MetaApi:
             reply, "remove", number, arguments.number(1, "subscriber"), arguments.take(2, "reason", str, ""), then=then
         )
 
+    def find(self, number: int, reply: CallReply, then: Callable[[Pattern], None]) -> None:
+        """Call `then` with the pattern of the subscription of this id, on whatever node it is. Raise, or reply with,
+        `NO_SUCH_SUBSCRIPTION` if there is none, and with the `NexusError` that `then` raises."""
+        bucket = self._hub.numbered(number)
+        if bucket is not None:
+            then(bucket.pattern)
+            return
+
+        def found(texts: list[str | None]) -> None:
+            text = next((text for text in texts if text is not None), None)
+            if text is None:
+                raise NO_SUCH_SUBSCRIPTION.error("No such subscription")
+            then(Pattern.of_text(text))
+
+        self._everywhere.ask(reply, "pattern", number, then=found)
+
     # --- what this node answers
+
+    def _pattern_text(self, number: int) -> str | None:
+        bucket = self._hub.numbered(number)
+        return None if bucket is None else bucket.pattern.text
 
     def _session(self, number: int) -> dict[str, Any] | None:
         peer = self._roster.get(number)

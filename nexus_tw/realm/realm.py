@@ -172,7 +172,7 @@ class Realm:
         meta_api = MetaApi(
             self.fleet, pubsub.hub, self._subscriptions, self._registry, self._registrar, self._roster
         )
-        event_history = EventHistory(bus, clock, pubsub.hub, self._subscriptions)
+        event_history = EventHistory(bus, clock, meta_api.find, self._subscriptions)
         procedures = meta_api.procedures | event_history.procedures | self._testaments.procedures
         if self.telemetry is not None:
             procedures[SUBMIT] = submitting(self.telemetry, self._presence.acts)

@@ -173,6 +173,17 @@ def test_meta_events_reach_subscribers_on_any_node_once(nodes: Nodes) -> None:
         ]
 
 
+def test_past_events_are_those_of_a_subscription_on_whatever_node(nodes: Nodes) -> None:
+    one, two, _ = nodes.worlds
+    subscriber, asking = two.join(), one.join()
+    for pattern, match in (("a.b", "exact"), ("a.", "prefix"), ("a..c", "wildcard")):
+        number = subscriber.subscribe(pattern, match=match)
+        # There is no history here: what is asked for has been found.
+        assert nodes.refused(asking, "wamp.subscription.get_events", [number]) == "wamp.error.history_unavailable"
+        assert nodes.refused(asking, "wamp.subscription.get_events", [number, 0]) == "wamp.error.invalid_argument"
+    assert nodes.refused(asking, "wamp.subscription.get_events", [5]) == "wamp.error.no_such_subscription"
+
+
 def test_registrations_of_all_nodes_are_known_on_each(nodes: Nodes) -> None:
     one, two, three = nodes.worlds
     watcher, callee, admin = one.join(), two.join(), three.join()
