@@ -67,10 +67,11 @@ class Caller:
         return len(self._open)
 
     def ask(self, count: int) -> None:
+        # With a ttl, as the other node may hear of an agent a moment after the agent was told that it is registered.
         frames = []
         for _ in range(count):
             self._number += 1
-            text = b'{"type":"command","command":"bench.echo","id":%d,"commandId":"%b.%d","target":"%b"}' % (
+            text = b'{"type":"command","command":"bench.echo","id":%d,"commandId":"%b.%d","target":"%b","ttl":5}' % (
                 self._number,
                 self._name,
                 self._number,

@@ -213,6 +213,11 @@ class Guard(Visitor):
         self.lookout = lookout
         self._positions: dict[str, str] = {}
 
+    @property
+    def standing(self) -> bool:
+        """Whether it has subscribed, so that it misses nothing from now on."""
+        return bool(self._positions)
+
     def _came(self) -> None:
         message: Message = {"type": "subscribe", "events": list(EVENTS)}
         if self._positions:
@@ -276,7 +281,10 @@ class Crew:
         for node in self.nodes:
             node.launch()
         await gatherResults([ensureDeferred(self.ready(node)) for node in self.nodes])
-        for visitor in self.visitors:
+        for guard in self.guards:
+            await guard.start().addTimeout(PATIENCE, clock)
+        await until(lambda: all(guard.standing for guard in self.guards), PATIENCE, "for subscriptions")
+        for visitor in [*self.workers, *self.bosses]:
             await visitor.start().addTimeout(PATIENCE, clock)
         await self.present()
 

@@ -1,0 +1,108 @@
+"""Nodes die, stand still, and lose Redis, while commands are given to agents that come back to whichever node is there."""
+
+from __future__ import annotations
+
+import mmap
+import signal
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+
+from tests.bus.gate import Gate
+from tests.e2e.server import ROOT
+from tests.redis_server import RedisServer, running
+from tests.reliability.clients import later
+from tests.reliability.crew import Make
+from tests.reliability.crew import crew as crew
+from tests.reliability.fleet import times
+from tests.reliability.test_pauses import CLOCK
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    yield from running()
+
+
+@pytest_twisted.ensureDeferred
+async def test_nodes_are_killed_one_after_the_other(redis: RedisServer, crew: Make) -> None:
+    one = crew(redis.url)
+    await one.start()
+    one.load()
+    for _ in range(times(20, 2)):
+        await one.under_load(times(200, 40))
+        node = one.chance.choice(one.nodes)
+        await node.kill()
+        await later(one.chance.uniform(0, 3))
+        node.launch()
+        await one.ready(node)
+    await one.under_load(times(200, 40))
+    await one.check()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_that_stands_still_is_given_up_and_notices(redis: RedisServer, crew: Make) -> None:
+    one = crew(redis.url)
+    await one.start()
+    one.load()
+    await one.under_load(40)
+    one.nodes[0].signal(signal.SIGSTOP)
+    await later(times(30, 9))
+    one.nodes[0].signal(signal.SIGCONT)
+    await one.ready(one.nodes[0])
+    await one.under_load(times(400, 80))
+    await one.check()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_is_cut_off_from_redis_alone(redis: RedisServer, crew: Make) -> None:
+    gate = Gate(redis.port)
+    await gate.open()
+    try:
+        one = crew(redis.url, redis.url, gate.url)
+        await one.start()
+        one.load()
+        for _ in range(times(5, 1)):
+            await one.under_load(40)
+            gate.silent = True
+            await later(times(12, 9))
+            gate.silent = False
+            await one.ready(one.nodes[2])
+        await one.under_load(40)
+        await one.check()
+    finally:
+        one.discard()
+        await gate.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_redis_is_restarted_and_flushed(redis: RedisServer, crew: Make) -> None:
+    one = crew(redis.url)
+    await one.start()
+    one.load()
+    for _ in range(times(5, 1)):
+        await one.under_load(40)
+        redis.kill()
+        redis.start()
+        for node in one.nodes:
+            await one.ready(node)
+        await one.under_load(40)
+        assert redis.ask("FLUSHALL") == b"OK"
+    await one.under_load(40)
+    await one.check()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_clock_of_the_nodes_is_set_by_an_hour(redis: RedisServer, crew: Make, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(CLOCK)
+    (tmp_path / "offset").write_bytes(bytes(8))
+    one = crew(redis.url, env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "CLOCK_OFFSET": str(tmp_path / "offset")})
+    with (tmp_path / "offset").open("r+b") as file, mmap.mmap(file.fileno(), 8) as offset:
+        await one.start()
+        one.load()
+        for seconds in (3600.0, 0.0, -3600.0, 0.0):
+            struct.pack_into("d", offset, 0, seconds)
+            await one.under_load(times(200, 40))
+        await one.check()
