@@ -14,31 +14,32 @@
 -- Redis looks whether it has memory at the first write only, so that must be one that takes some: HSET.
 local ended, sizes = prefix .. 'commands:ended', prefix .. 'commands:sizes'
 local out, evicted, a = {now}, 0, 3
+-- Counted here, and written at the end: each call of Redis costs more than all that is said in Lua about a command.
+local was = tonumber(call('HGET', sizes, '') or 0)
+local count, sum = math.max(0, call('HLEN', sizes) - 1), was
 
 local function forget(id)
   call('UNLINK', prefix .. 'command:{' .. id .. '}')
   call('ZREM', ended, id)
   local size = call('HGET', sizes, id)
   if size then
-    call('HINCRBY', sizes, '', 0 - size)
+    sum, count = sum - size, count - 1
     call('HDEL', sizes, id)
   end
 end
 
 local function grow(id, bytes)
+  sum = sum + bytes
   call('HINCRBY', sizes, id, bytes)
-  return call('HINCRBY', sizes, '', bytes)
 end
 
--- Whether there is room for one more command of this size, once ended ones have gone.
+-- Whether there is room for so many more commands, of this size in all, once ended ones have gone.
 local function room(more, size)
-  local count, sum = call('HLEN', sizes) - 1, tonumber(call('HGET', sizes, '') or 0)
   while count + more > MAX_COMMANDS or sum + size > MAX_COMMAND_BYTES do
     local old = call('ZRANGE', ended, 0, 0)[1]
     if not old then return false end
     forget(old)
     evicted = evicted + 1
-    count, sum = call('HLEN', sizes) - 1, tonumber(call('HGET', sizes, '') or 0)
   end
   return true
 end
@@ -54,8 +55,8 @@ local function marks(at)
   return words, size, at + 1 + 2 * ARGV[at]
 end
 
-local function write(key, words)
-  for i = 1, #words, 1000 do call('HSET', key, unpack(words, i, math.min(i + 999, #words))) end
+local function write(key, words, from)
+  for i = from or 1, #words, 1000 do call('HSET', key, unpack(words, i, math.min(i + 999, #words))) end
 end
 
 for k = 2, #KEYS do
@@ -74,10 +75,11 @@ for k = 2, #KEYS do
         call('ZREM', prefix .. 'commands:of:' .. there[1], id)
       end
       -- Before anything goes for it: without memory, nothing does.
-      call('HSET', key, 'd', node, 'h', head, 't', began)
+      call('HSET', key, 'd', node, 'h', head, 't', began, unpack(words, 1, math.min(#words, 1000)))
       if room(1, size + #head) then
-        write(key, words)
+        write(key, words, 1001)
         grow(id, size + #head)
+        count = count + 1
         call('ZADD', prefix .. 'commands:of:' .. node, began, id)
         out[#out + 1] = ''
       else
@@ -129,7 +131,8 @@ for k = 2, #KEYS do
   end
 end
 for _, old in ipairs(call('ZRANGEBYSCORE', ended, '-inf', now - 86400000, 'LIMIT', 0, 64)) do forget(old) end
-out[#out + 1] = math.max(0, call('HLEN', sizes) - 1)
-out[#out + 1] = tonumber(call('HGET', sizes, '') or 0)
+if sum ~= was then call('HINCRBY', sizes, '', sum - was) end
+out[#out + 1] = count
+out[#out + 1] = sum
 out[#out + 1] = evicted
 return out
