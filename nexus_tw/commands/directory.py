@@ -26,7 +26,7 @@ from nexus_tw.runtime.spread import Spread
 PART: Final = "registrations"
 BATCH: Final = 256  # changes in one message
 STEP: Final = 4  # changes that are learned in one step
-MOST: Final = 1_000_000  # callees of other nodes that are known; each takes about 600 bytes
+MOST: Final = 1_000_000  # callees of other nodes that are known; each takes about 700 bytes
 
 Wake = Callable[[Sequence[Pattern], str], None]
 """Hands over what waits for these patterns, of this agent."""

@@ -61,9 +61,9 @@ class Registrar:
 
         Fail with `invalid_message`, `forbidden` or `limit_exceeded`; then nothing has changed. An agent id requires the right
         to send telemetry for it: a client that may not represent an agent must not get its commands either. If another
-        connection holds the id, the right to all commands that this one has registered is required, too. An empty list requires
-        the right to register anything. Commands that wait for this agent are handed over in the next reactor turn, after the
-        reply to this.
+        connection holds the id, here or on another node (as far as this one has learned), the right to all commands that it has
+        registered is required, too. An empty list requires the right to register anything. Commands that wait for this agent
+        are handed over in the next reactor turn, after the reply to this.
         """
         most = self._limits.registrations
         try:
@@ -203,10 +203,14 @@ class Registrar:
         most = self._limits.registrations
         if most and len(registry.held(peer).keys() | {(pattern.text, agent) for pattern in patterns}) > most:
             raise _too_many(most)
+        # Check the right to the commands taken from the former holder, which need not be among the requested ones.
         if replacing is not None:
-            # Check the right to the commands taken from the former holder, which need not be among the requested ones.
             for callee in registry.held(replacing).values():
                 rights.require_cover("register", callee.registration.pattern)
+        if agent_id is not None:
+            for taken in registry.elsewhere_as(agent_id):
+                assert taken.registration is not None
+                rights.require_cover("register", taken.registration.pattern)
 
     def _add(self, peer: Peer, agent: str, patterns: list[Pattern], invoke: str) -> list[SharedRegistration]:
         registry = self._registry

@@ -22,6 +22,7 @@ from nexus_tw.commands.remotes import RemoteExecutor
 from nexus_tw.interfaces.executors import Executor
 from nexus_tw.interfaces.peers import Peer, Registration
 from nexus_tw.model.ids import number_of
+from nexus_tw.model.multimap import Multimap
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.pattern_index import PatternIndex, best
 from nexus_tw.model.registering import refusal
@@ -86,6 +87,7 @@ class Registry:
         self._peers: dict[Peer, dict[_Key, PeerExecutor]] = {}
         self._sessions: dict[int, Peer] = {}  # those in `_peers`
         self._remote: dict[str, dict[int, dict[_Key, RemoteExecutor]]] = {}  # by node and session
+        self._agents_elsewhere: Multimap[str, RemoteExecutor] = Multimap()
         self._order = 0  # the greatest that is known
         self.remote = 0  # callees of other nodes
         self.elsewhere: Elsewhere | None = None  # is told of these
@@ -166,6 +168,7 @@ class Registry:
         else:
             held[key] = callee
             self.remote += 1
+            self._agents_elsewhere.add(callee.agent_id, callee)
             callee.registration = registration
             callees = registration.callees
             if callees and _place(next(reversed(callees))) > _place(callee):
@@ -255,6 +258,12 @@ class Registry:
         """Return the connection's callees, by the pattern's text and the agent id."""
         return self._peers.get(peer, {})
 
+    def elsewhere_as(self, agent_id: str) -> Iterator[RemoteExecutor]:
+        """Yield all callees of those connections of other nodes that execute commands as this agent."""
+        connections = {(callee.node, callee.session) for callee in self._agents_elsewhere.all(agent_id)}
+        for node, session in sorted(connections):
+            yield from self._remote[node][session].values()
+
     def numbered(self, number: int) -> SharedRegistration | None:
         """Return the registration of that id."""
         return self._by_number.get(number)
@@ -325,6 +334,7 @@ class Registry:
         assert isinstance(registration, SharedRegistration)
         if isinstance(callee, RemoteExecutor):
             self.remote -= 1
+            self._agents_elsewhere.remove(callee.agent_id, callee)
         else:
             registration.here -= 1
         del registration.callees[callee]

@@ -10,7 +10,7 @@ from nexus_tw.model.names import Pattern
 from nexus_tw.model.settings import Role
 from nexus_tw.protocols.native.messages import CommandInvocation
 from tests.commands.nodes import Node, Nodes
-from tests.commands.world import raising
+from tests.commands.world import raising, refusal
 from tests.recording import RecordingPeer, principal
 
 DEPLOY = Pattern.parse("deploy")
@@ -156,6 +156,47 @@ def test_a_named_agent_is_reached_by_the_connection_that_registered_it_last(node
     nodes["a"].register(old, ["deploy"], "agent")
     nodes.deliver()
     assert {picked(nodes[name], agent_id="agent") for name in "abc"} == {old.number}
+
+
+@pytest.mark.parametrize("register", [("harmless",), ("harmless", "deploy"), ("harmless", "restart")])
+def test_who_replaces_a_connection_of_another_node_may_register_all_that_it_executes(
+    nodes: Nodes, register: tuple[str, ...]
+) -> None:
+    real = RecordingPeer()
+    nodes["a"].register(real, ["deploy"], "agent")
+    nodes["a"].register(real, ["restart"], "second")
+    nodes.deliver()
+    intruder = RecordingPeer(who=principal("intruder", Role(telemetry=("**",), register=register)))
+    for commands in ([], ["harmless"]):
+        with refusal("forbidden"):
+            nodes["b"].register(intruder, commands, "agent")
+    nodes.deliver()
+    assert real.closed == [] and not nodes["b"].registry.held(intruder)
+    assert picked(nodes["b"], agent_id="agent") == real.number
+    entitled = RecordingPeer(who=principal("owner", Role(telemetry=("**",), register=("deploy", "restart"))))
+    nodes["b"].register(entitled, ["deploy"], "agent")
+    assert picked(nodes["b"], agent_id="agent") == entitled.number
+
+
+def test_no_right_is_needed_for_what_another_node_executes_no_more(nodes: Nodes) -> None:
+    def stranger() -> RecordingPeer:
+        return RecordingPeer(who=principal("stranger", Role(telemetry=("**",), register=("stop",))))
+
+    real = RecordingPeer()
+    nodes["a"].register(real, ["deploy", "stop"], "agent")
+    nodes.deliver()
+    with refusal("forbidden"):
+        nodes["b"].register(stranger(), ["stop"], "agent")
+    nodes["a"].registrar.unregister(real, ["deploy"])
+    nodes.deliver()
+    nodes["b"].register(stranger(), ["stop"], "agent")
+    nodes["a"].register(real, ["deploy"], "agent")
+    nodes.deliver()
+    with refusal("forbidden"):
+        nodes["c"].register(stranger(), ["stop"], "agent")
+    nodes.kill("a")
+    nodes.deliver()
+    nodes["c"].register(stranger(), ["stop"], "agent")
 
 
 def test_commands_that_wait_are_handed_to_who_registers_elsewhere(nodes: Nodes) -> None:
