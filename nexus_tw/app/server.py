@@ -18,9 +18,10 @@ from nexus_tw.auth import Authenticators
 from nexus_tw.auth.revocations import Revocations
 from nexus_tw.auth.standing import Standing
 from nexus_tw.auth.wamp.introductions import Introductions
+from nexus_tw.commands.audit import Audit
 from nexus_tw.commands.stored import StoredLedger
 from nexus_tw.commands.threads import Threads
-from nexus_tw.interfaces.ledger import IKeepsCommands
+from nexus_tw.interfaces.ledger import IAudit, IKeepsCommands
 from nexus_tw.interfaces.plugins import Handler, IBus, IRevoked, IStore
 from nexus_tw.interfaces.sessions import Dialect
 from nexus_tw.model.budgets import follow
@@ -49,6 +50,7 @@ from nexus_tw.transport.door import Doors
 from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.http.administration import Administration
 from nexus_tw.transport.http.api import Api
+from nexus_tw.transport.http.commands import CommandStates
 from nexus_tw.transport.http.past import Past
 from nexus_tw.transport.http.routes import Root
 from nexus_tw.transport.http.site import BoundedSite
@@ -127,6 +129,7 @@ class Server:
                 telemetry if name == DEFAULT_REALM else None,
                 StoredLedger(store, self._outside, name, reactor, metrics) if IKeepsCommands.providedBy(store) else None,
                 settings.presence.grace,
+                Audit(store, self._outside, name, reactor, metrics) if IAudit.providedBy(store) else None,
             )
             for name, rules in settings.realms.items()
         }
@@ -210,7 +213,8 @@ class Server:
         status = Status(metrics, gauges, http, self.unready)
         api = Api(realm, limits, reactor, metrics)
         administration = Administration(self._oversight, self._revoking, reactor, metrics)
-        routes = {**status.routes(), **api.routes(), **Past(realm).routes(), **administration.routes()}
+        states = CommandStates(realm, reactor)
+        routes = {**status.routes(), **api.routes(), **Past(realm).routes(), **states.routes(), **administration.routes()}
 
         def make_site(upgrade: Callable[[Request], None]) -> Site:
             return BoundedSite(Root(routes, admission, upgrade), reactor, limits.headers, BODY_MESSAGES * limits.message)

@@ -7,10 +7,10 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct
 
-from nexus_tw.commands.states import State
+from nexus_tw.commands.states import MOVES, State
 from nexus_tw.commands.task import CommandRecord, Execution, targets_of
 from nexus_tw.interfaces.ledger import Entry, Mark
-from nexus_tw.model.commands import NULL, CommandRequest
+from nexus_tw.model.commands import NULL, CommandRequest, CommandState, Outcome
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.policy import Principal
 
@@ -130,3 +130,35 @@ def record_of(entry: Entry, now: float) -> CommandRecord:
         command.error = NexusError(end.code, end.message) if end.code else None
         command.size = len(entry.head) + sum(len(mark.body) for mark in entry.marks.values())
     return command
+
+
+# An open command with several targets is in the first of these states that one of them is in.
+_ORDER: Final = (State.RUNNING, State.SENT, State.QUEUED)
+
+
+def state_of(entry: Entry) -> CommandState:
+    """Return what an entry tells of a command."""
+    head = _head(entry.head)
+    standings = {place: _standing(mark.body) for place, mark in sorted(entry.marks.items())}
+    if entry.final:
+        status = _end(entry.final).state
+    else:
+        open_ = {standing.state for standing in standings.values()}
+        status = next((state for state in _ORDER if state in open_), State.QUEUED)
+    results = [
+        Outcome(each.agent_id, None, each.code, each.message) if each.code else Outcome(each.agent_id, each.result)
+        for each in standings.values()
+        if not MOVES[each.state]
+    ]
+    return CommandState(
+        entry.command_id,
+        head.command,
+        head.parameters,
+        head.target,
+        head.subject,
+        status.value,
+        max((standing.attempt for standing in standings.values()), default=0),
+        entry.age,
+        min((mark.age for mark in entry.marks.values()), default=entry.age),
+        results,
+    )

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Raw
 from twisted.internet.interfaces import IReactorTime
 
+from nexus_tw.commands.audit import Audit
 from nexus_tw.commands.book import CommandBook
 from nexus_tw.commands.deadlines import Deadlines
 from nexus_tw.commands.invocations import TOO_LONG, PendingInvocation
@@ -82,6 +83,7 @@ class Executions:
         self._metrics = metrics
         self._journal = journal
         self._disclose = disclose
+        self.audit: Audit | None = None  # gets each state of each execution
         self.adopting: Remotes | None = None  # takes over what is executed on other nodes
         self._pen = pen
         self._node = node
@@ -120,7 +122,7 @@ class Executions:
         if self._pen.shared and not (self._registry.stands(executor) and _has_room(executor, command)):
             self._take_back(execution)
             return
-        self._tell(command, execution.agent_id, execution.state)
+        self._tell(command, execution.agent_id, execution.state, attempt, execution.node)
         self._deadlines.set(execution, command.timeout)
         execution.work = invocation = PendingInvocation(
             _Attempt(self, execution),
@@ -232,7 +234,7 @@ class Executions:
 
     def _tell_cancelled(self, command: CommandRecord, stopped: list[tuple[Execution, Work | None]]) -> Iterator[None]:
         for execution, work in stopped:
-            self._tell(command, execution.agent_id, State.CANCELLED)
+            self._tell(command, execution.agent_id, State.CANCELLED, *_at(execution), execution.why)
             if work is not None:
                 _guarded(work.stop, "cancelled")
             yield
@@ -265,6 +267,7 @@ class Executions:
         """Let the execution wait until `until`, if that is not over, for an executor or for the room of this one."""
         command = execution.command
         if until > (now := self._clock.seconds()):
+            execution.node = ""
             self._waiting.add(execution)
             if until == command.expires:
                 self._deadlines.await_expiry(command, now)
@@ -398,7 +401,7 @@ class Executions:
         self, command: CommandRecord, execution: Execution, state: State, last: State | None, error: NexusError | None
     ) -> None:
         """Tell that an execution has ended, as the ledger knows now; with `last`, that the command has."""
-        self._tell(command, execution.agent_id, state)
+        self._tell(command, execution.agent_id, state, *_at(execution), execution.why)
         if command.multi_target:
             command.settled(execution)
             if last is not None:
@@ -437,12 +440,22 @@ class Executions:
 
     def _move(self, command: CommandRecord, execution: Execution, state: State) -> None:
         execution.move(state)
-        self._pen.write(command, (execution,), partial(self._tell, command, execution.agent_id, state))
+        self._pen.write(command, (execution,), partial(self._tell, command, execution.agent_id, state, *_at(execution)))
 
-    def _tell(self, command: CommandRecord, agent_id: str | None, state: State) -> None:
+    def _tell(
+        self,
+        command: CommandRecord,
+        agent_id: str | None,
+        state: State,
+        attempt: int = 0,
+        node: str = "",
+        why: tuple[str, str] | None = None,
+    ) -> None:
         timestamp = self._timestamps.text(wall(self._clock))
         event = TaskUpdated(command.id, command.name, state.value, timestamp, agent_id)
         self._announce("task.updated", msgspec.json.encode(event), command.account)
+        if self.audit is not None:
+            self.audit.note(command, state, agent_id, attempt, node, why[0] if why else "")
 
 
 class _Attempt:
@@ -480,6 +493,11 @@ class _Attempt:
 
     def overran(self, alone: bool) -> None:
         self._executions.attempt_overran(self._execution, alone)
+
+
+def _at(execution: Execution) -> tuple[int, str]:
+    """Return the attempt of an execution, and the node of its executor."""
+    return execution.attempt, execution.node
 
 
 def _has_room(executor: Executor, command: CommandRecord) -> bool:

@@ -16,8 +16,9 @@ from uuid import uuid4
 
 from twisted.internet.interfaces import IReactorTime
 
+from nexus_tw.commands.audit import Audit
 from nexus_tw.commands.book import CommandBook
-from nexus_tw.commands.entries import record_of
+from nexus_tw.commands.entries import record_of, state_of
 from nexus_tw.commands.executions import Executions
 from nexus_tw.commands.following import PART, Following
 from nexus_tw.commands.heritage import Heritage
@@ -33,7 +34,7 @@ from nexus_tw.interfaces.ledger import Entry, ILedger
 from nexus_tw.interfaces.peers import Peer
 from nexus_tw.interfaces.realm import CommandReply
 from nexus_tw.model import payloads
-from nexus_tw.model.commands import CommandRequest
+from nexus_tw.model.commands import CommandRequest, CommandState
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern, check_name, is_name
@@ -106,6 +107,10 @@ class Commands:
         """Take over what is executed on other nodes by this."""
         self._executions.adopting = adopting
 
+    def noted(self, audit: Audit) -> None:
+        """Have each state noted in this trail."""
+        self._executions.audit = audit
+
     def resume(self) -> None:
         """Go on with the commands that the process before this one has left in a ledger that no other node shares."""
         self._heritage.take_over(None)
@@ -113,6 +118,8 @@ class Commands:
     def stop(self) -> None:
         """Begin nothing any more; what is open is left to whoever comes after."""
         self._heritage.stop()
+        if self._executions.audit is not None:
+            self._executions.audit.stop()
         self._pen.stop()
 
     def left(self, peer: Peer) -> None:
@@ -256,6 +263,21 @@ class Commands:
         if not self._pen.shared:
             raise NexusError("not_found", "No such command")
         self._cancel_elsewhere(command_id, caller.identity, caller.admin, reply)
+
+    def state(self, caller: Principal, command_id: str, done: Callable[[CommandState | NexusError], None]) -> None:
+        """Pass to `done` what the ledger knows of a command of the caller's, or for an administrator of any."""
+
+        def found(answer: Entry | NexusError | None) -> None:
+            if answer is None:
+                done(NexusError("not_found", "No such command"))
+            elif isinstance(answer, NexusError):
+                done(answer)
+            elif record_of(answer, 0.0).owner != caller.identity and not caller.admin:
+                done(NexusError("forbidden", "This command is another caller's"))
+            else:
+                done(state_of(answer))
+
+        self._pen.find(command_id, found)
 
     def _cancel_elsewhere(self, command_id: str, identity: str, admin: bool, reply: CommandReply) -> None:
         """Have the driver of a command cancel it, by what the ledger says."""

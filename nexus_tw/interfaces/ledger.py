@@ -109,3 +109,23 @@ class IKeepsCommands(Interface):
 
     def inherit(realm: str, left: str | None, node: str, most: int) -> Awaitable[list[Entry]]:
         """See `ILedger.inherit`."""
+
+
+class AuditLine(NamedTuple):
+    """A line of the audit trail: what became of a command at a time (ms since the epoch), as a JSON object."""
+
+    realm: str
+    command_id: str
+    at: int
+    line: bytes
+
+
+class IAudit(Interface):
+    """Optional for stores: keeps the audit trail of commands. Fails as `IStore` does; `prune` also removes its lines from
+    before its time."""
+
+    def note(lines: Sequence[AuditLine]) -> Awaitable[None]:
+        """Add lines, all or none. They survive the end of the process."""
+
+    def trail(realm: str, command_id: str, most: int) -> Awaitable[list[AuditLine]]:
+        """Return the first `most` lines about a command, in the order in which they were added."""

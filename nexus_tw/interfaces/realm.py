@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from msgspec import Raw, Struct
 
 from nexus_tw.interfaces.peers import Fail, Invocation, Peer, Registration, Subscription
-from nexus_tw.model.commands import CommandAnswer, CommandRequest, ProgressReport, ResultReport
+from nexus_tw.model.commands import CommandAnswer, CommandRequest, CommandState, ProgressReport, ResultReport
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.events import Event, EventMetadata, Recipient
 from nexus_tw.model.names import Pattern
@@ -247,6 +247,19 @@ class Verbs(Protocol):
     def command(self, peer: Peer, request: CommandRequest, reply: CommandReply) -> None: ...
 
     def cancel(self, peer: Peer, command_id: str, reply: CommandReply) -> None: ...
+
+    def cancel_for(self, principal: Principal, command_id: str, reply: CommandReply) -> None:
+        """Cancel a command for a client that has no session; see `cancel`."""
+
+    def command_state(
+        self, principal: Principal, command_id: str, done: Callable[[CommandState | NexusError], None]
+    ) -> None:
+        """Pass to `done` the state of a command of the principal's, for an administrator of any; `not_found`, `forbidden`."""
+
+    def command_trail(
+        self, principal: Principal, command_id: str, done: Callable[[list[tuple[int, bytes]] | NexusError], None]
+    ) -> None:
+        """Pass to `done` the audit trail of a command, for an administrator: times (ms) and JSON."""
 
     def call(self, peer: Peer, rights: Principal, request: CallRequest, reply: CallReply) -> OpenCall: ...
 

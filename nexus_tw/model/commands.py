@@ -6,7 +6,7 @@ JSON that is only passed on stays `Raw`: the bytes as received.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from msgspec import Raw, Struct, field
 
@@ -74,3 +74,18 @@ class ResultReport(Struct, frozen=True, gc=False):
         if form is None:
             form = self.forms[name] = make(self)
         return form
+
+
+class CommandState(NamedTuple):
+    """What is known of a command; `created` and `updated` are how many seconds ago that was."""
+
+    command_id: str
+    command: str
+    parameters: Raw
+    target: str | list[str] | None
+    caller: str
+    status: str
+    attempts: int  # of the execution with most of them
+    created: float
+    updated: float
+    results: list[Outcome]  # of the executions that have ended

@@ -98,6 +98,7 @@ class Metrics:
     ledger_scripts: int = 0  # calls by which commands were written into Redis
     ledger_waiting: int = 0  # commands with something to write while the ledger is away
     ledger_refused: int = 0  # commands that another node drives now
+    audit_dropped: int = 0  # lines of the audit trail for which there was no room while the store failed
     ledger_failed: int = 0  # entries that the store could not keep
     calls: int = 0  # plain calls accepted
     registrations_refused: int = 0  # since callees on other nodes have them

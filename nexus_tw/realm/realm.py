@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from nexus_tw.bus.memory_attendance import MemoryAttendance
 from nexus_tw.commands.answers import Answers
+from nexus_tw.commands.audit import Audit
 from nexus_tw.commands.calls import Calls
 from nexus_tw.commands.fleetwide import Fleetwide
 from nexus_tw.commands.handlers import HELD, HandlerExecutor
@@ -39,7 +40,7 @@ from nexus_tw.interfaces.realm import (
 from nexus_tw.model import settings
 from nexus_tw.model.attendance import STATUS, Attendance, Hold
 from nexus_tw.model.budgets import Budget
-from nexus_tw.model.commands import CommandAnswer, CommandRequest, ProgressReport
+from nexus_tw.model.commands import CommandAnswer, CommandRequest, CommandState, ProgressReport
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.events import Event, EventMetadata, Recipient
 from nexus_tw.model.metrics import Metrics
@@ -93,11 +94,12 @@ class Realm:
         telemetry: Callable[[Announce], Telemetry] | None = None,
         ledger: ILedger | None = None,
         grace: float = 0.0,
+        audit: Audit | None = None,
     ) -> None:
         """`end_of_turn` calls back at the end of the reactor turn; `everybody` returns the peers that get broadcasts;
         `telemetry` makes the realm's telemetry, None if it takes none; `ledger` keeps commands if the bus keeps them no longer
-        than the process; `grace` (s) is how long an agent without connections stays online. Raise `ConfigError` if the
-        authorizer cannot be imported."""
+        than the process; `grace` (s) is how long an agent without connections stays online; `audit` gets what becomes of
+        commands. Raise `ConfigError` if the authorizer cannot be imported."""
         self.name = name
         self.strict = rules.uris == "strict"
         self.discloses = rules.disclose
@@ -148,6 +150,9 @@ class Realm:
         self._fleetwide = Fleetwide(
             bus, self.fleet, end_of_turn, clock, self._spread, self._registry, metrics, self._commands.wake
         )
+        self._audit = audit
+        if audit is not None:
+            self._commands.noted(audit)
         self._commands.adopts(self._fleetwide.remotes)
         self._registrar = Registrar(
             clock,
@@ -340,6 +345,24 @@ class Realm:
 
     def cancel(self, peer: Peer, command_id: str, reply: CommandReply) -> None:
         self._commands.cancel(peer.principal, command_id, reply)
+
+    def cancel_for(self, principal: Principal, command_id: str, reply: CommandReply) -> None:
+        self._commands.cancel(principal, command_id, reply)
+
+    def command_state(
+        self, principal: Principal, command_id: str, done: Callable[[CommandState | NexusError], None]
+    ) -> None:
+        self._commands.state(principal, command_id, done)
+
+    def command_trail(
+        self, principal: Principal, command_id: str, done: Callable[[list[tuple[int, bytes]] | NexusError], None]
+    ) -> None:
+        if not principal.admin:
+            done(NexusError("forbidden", "Only administrators may read the audit trail"))
+        elif self._audit is None:
+            done([])
+        else:
+            self._audit.trail(command_id, done)
 
     def call(self, peer: Peer, rights: Principal, request: CallRequest, reply: CallReply) -> OpenCall:
         return self._calls.call(peer, rights, request, reply)

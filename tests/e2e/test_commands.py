@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
+import treq
+from twisted.web.http_headers import Headers
 
 from tests.e2e.agent import Agent, connect
 from tests.e2e.server import NexusServer
@@ -45,6 +48,13 @@ async def outcomes(caller: Agent, *names: str) -> dict[str, Any]:
     return found
 
 
+async def http(server: NexusServer, method: str, path: str) -> tuple[int, Any]:
+    """Return status and JSON of an answer."""
+    headers = Headers({"Authorization": [f"Bearer {server.token}"]})
+    answer = await treq.request(method, server.http + path, headers=headers, timeout=10, persistent=False)
+    return answer.code, json.loads(await treq.content(answer))
+
+
 @pytest_twisted.ensureDeferred
 async def test_one_node_that_is_killed_loses_no_command_over_its_restart(server: NexusServer) -> None:
     await server.start()
@@ -76,6 +86,29 @@ async def test_one_node_that_is_killed_loses_no_command_over_its_restart(server:
     for who, name in ((agent, "again"), (other, "waits")):
         who.tell(type="command_result", commandId=name, status="success", data=name)
         assert await outcomes(caller, name) == {name: name}
+    status, told = await http(server, "GET", "/api/v1/commands/again?trail=true")
+    assert status == 200
+    trail = told.pop("trail")
+    assert told.pop("createdAt") <= told.pop("updatedAt")
+    assert told == {
+        "commandId": "again",
+        "command": "deploy",
+        "parameters": {},
+        "target": "a",
+        "caller": told["caller"],
+        "status": "completed",
+        "attempts": 2,
+        "results": [{"agentId": "a", "status": "success", "result": "again"}],
+    }
+    said = [(line["status"], line.get("attempt", 0), line.get("agentId")) for line in trail]
+    assert said[-3:] == [("queued", 1, "a"), ("sent", 2, "a"), ("completed", 2, "a")]
+    assert (await http(server, "GET", "/api/v1/commands/unknown"))[0] == 404
+    assert (await http(server, "GET", "/api/v1/commands/again?trail=no"))[0] == 400
+    ask(caller, "stops", "b", ttl=60)
+    await other.next("command")
+    assert (await http(server, "DELETE", "/api/v1/commands/stops"))[0] == 200
+    assert await outcomes(caller, "stops") == {"stops": "cancelled"}
+    assert (await http(server, "DELETE", "/api/v1/commands/stops"))[0] == 404
     ask(caller, "done", "b")
     refused = await caller.answer("done")
     assert (refused["code"], refused["message"]) == (

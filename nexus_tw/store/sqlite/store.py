@@ -17,9 +17,11 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from nexus_tw.interfaces.ledger import Entry, IKeepsCommands, Operation
+from nexus_tw.interfaces.ledger import AuditLine, Entry, IAudit, IKeepsCommands, Operation
 from nexus_tw.interfaces.plugins import IOnce, IRevoked, IStore, ITallies, Sample, Tally
 from nexus_tw.model.errors import ConfigError, NexusError
+from nexus_tw.store.sqlite.audit import note, trail
+from nexus_tw.store.sqlite.audit import prune as prune_audit
 from nexus_tw.store.sqlite.commands import Answer, Commands
 from nexus_tw.store.sqlite.lane import MEMORY, Lane
 from nexus_tw.store.sqlite.revocations import read_revoked, revoke, unrevoke
@@ -29,7 +31,7 @@ from nexus_tw.store.sqlite.tallies import prune_tallies, read_tallies, tally
 BUSY: Final = 2.0  # s to wait for another process to release the file
 
 
-@implementer(IStore, IOnce, ITallies, IRevoked, IKeepsCommands)
+@implementer(IStore, IOnce, ITallies, IRevoked, IKeepsCommands, IAudit)
 class SqliteStore:
     """An `IStore` over the file at `path`, created with its directory if missing; `:memory:` is for tests.
 
@@ -89,6 +91,13 @@ class SqliteStore:
     def inherit(self, realm: str, left: str | None, node: str, most: int) -> Deferred[list[Entry]]:
         return self._writer.run(partial(self._commands.inherit, realm=realm, left=left, node=node, most=most))
 
+    def note(self, lines: Sequence[AuditLine]) -> Deferred[None]:
+        return self._writer.run(partial(note, lines=lines))
+
+    def trail(self, realm: str, command_id: str, most: int) -> Deferred[list[AuditLine]]:
+        # After the lines that are on their way.
+        return self._writer.run(partial(trail, realm=realm, command_id=command_id, most=most))
+
     async def prune(self, before: int) -> int:
         removed, seen = 0, 0
         # Each step queues behind the commits requested meanwhile. Stopping does not wait for a long pruning.
@@ -101,6 +110,8 @@ class SqliteStore:
         if self._writer.open:
             await self._writer.run(partial(prune_tallies, before=before))
             await self._writer.run(self._commands.prune)
+        while self._writer.open and await self._writer.run(partial(prune_audit, before=before)):
+            pass
         return removed
 
     def _lanes(self) -> list[Lane]:

@@ -142,6 +142,11 @@ class RecordingVerbs:
         self._ask("cancel", command_id)
         reply.error(NexusError("cancelled", "Command execution failed: cancelled"), command_id)
 
+    def cancel_for(self, *_asked: Any) -> None:
+        raise AssertionError("sessions cancel for themselves")
+
+    command_state = command_trail = cancel_for
+
     def register(
         self, peer: Peer, commands: list[str], agent_id: str | None, ok: Callable[[], None], fail: Fail
     ) -> None:
