@@ -11,6 +11,7 @@ import pytest_twisted
 from msgspec import Raw
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail, succeed
+from zope.interface import providedBy
 
 from nexus_tw.commands import audit
 from nexus_tw.commands.audit import AGAIN, GATHER, Audit
@@ -18,7 +19,8 @@ from nexus_tw.interfaces.ledger import AuditLine, IAudit
 from nexus_tw.model.errors import NexusError
 from nexus_tw.runtime.plugin_runner import PluginRunner
 from nexus_tw.store import open_store
-from tests.commands.world import World, succeed as answer
+from tests.commands.world import World
+from tests.commands.world import succeed as answer
 
 
 class Trail:
@@ -116,7 +118,7 @@ def test_reading_includes_what_has_just_happened(world: Any) -> None:
 async def test_the_store_keeps_lines_in_order_until_they_are_pruned(tmp_path: Any) -> None:
     store: Any = open_store(f"sqlite:{tmp_path}/nexus.db", reactor)
     await store.start()
-    assert IAudit.providedBy(store)
+    assert IAudit in providedBy(store)
     lines = [AuditLine("nexus", "c\0", at, b'{"n":%d,"t":"\\u0000"}' % at) for at in (1, 3, 2, 9)]
     await store.note([*lines[:2], AuditLine("nexus", "other", 2, b"{}")])
     await store.note([AuditLine("another", "c\0", 2, b"{}"), *lines[2:]])
