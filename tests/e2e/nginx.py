@@ -31,7 +31,7 @@ def render(directory: Path, http: int, https: int, servers: Sequence[int]) -> st
         ("user www-data;\n", f"user {user};\n" if user == "root" else ""),
         ("pid /run/nginx.pid;", f"pid {directory / 'nginx.pid'};"),
         ("worker_rlimit_nofile 131072;\n", ""),
-        ("worker_connections 65536;", "worker_connections 512;"),
+        ("worker_connections 65536;", "worker_connections 4096;"),
         ("http {\n", f"http {{\n{paths}"),
         ("        server 127.0.0.1:3000 ", f"        server 127.0.0.1:{servers[0]} "),
         ("        server 127.0.0.1:3001 ", f"        server 127.0.0.1:{servers[1]} "),
@@ -44,7 +44,9 @@ def render(directory: Path, http: int, https: int, servers: Sequence[int]) -> st
     ):
         assert text.count(old) == 1, f"nginx.conf has {old!r} {text.count(old)} times"
         text = text.replace(old, new)
-    return text
+    (last,) = (line for line in text.splitlines(keepends=True) if f"server 127.0.0.1:{servers[1]} " in line)
+    more = [last.replace(f":{servers[1]} ", f":{server} ") for server in servers[2:]]
+    return text.replace(last, "".join([last, *more]))
 
 
 class Nginx(Proxy):

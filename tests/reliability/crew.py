@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import treq
 from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import LoopingCall
 
 from tests.client import clock
@@ -20,11 +22,13 @@ from tests.reliability.clients import later
 from tests.reliability.duty import Execution, Judge, Lookout, Order
 from tests.reliability.line import Line, Message, connected
 
+TOKEN = "the-token-of-the-crew"
 TICK = 0.02  # s between portions of the load
 PATIENCE = 90.0  # s for anything, on a busy machine
 HEARTBEAT = {"NEXUS_HEARTBEAT__INTERVAL": "2", "NEXUS_HEARTBEAT__TIMEOUT": "10"}
 SILENCE = 6.0  # s without a heartbeat, after which a client leaves
 EVENTS = ("task.updated", "agent.status")
+RETURN = 1.0  # s within which a client comes back that was told nothing
 AGAIN = 0.3  # s until what a server refused for a while is asked again
 WORK = 0.3  # s that a command takes at most
 # Answers after which the same command is given again: it was not taken, or nobody knows.
@@ -33,12 +37,18 @@ UNDECIDED = frozenset({"bus_unavailable", "shutting_down", "rate_limited", "inte
 REFUSALS = frozenset({"agent_offline", "no_such_command"})
 
 
+Way = int | IStreamClientEndpoint
+
+
 class Visitor:
     """A connection that is made again, to any node, whenever it is lost."""
 
-    def __init__(self, nodes: Sequence[NexusServer], chance: random.Random) -> None:
-        self._nodes = nodes
+    def __init__(self, ways: Sequence[Way], chance: random.Random) -> None:
+        """`ways` to the nodes, of which one is taken by chance: ports, or endpoints."""
+        self.tries: list[float] = []  # when it tried to connect
+        self._ways = ways
         self._chance = chance
+        self._window = RETURN  # s within which it comes back
         self._line: Line | None = None
         self._stopped = False
         self._watching = LoopingCall(self._watch)
@@ -59,9 +69,9 @@ class Visitor:
     async def _connect(self) -> None:
         line = None
         while line is None and not self._stopped:
-            node = self._chance.choice(self._nodes)
+            self.tries.append(clock.seconds())
             try:
-                line = await connected(node.port, node.token, self._arrived, self._lost, patience=5)
+                line = await connected(self._chance.choice(self._ways), TOKEN, self._heard, self._lost, patience=5)
             except Exception:  # a node that is not there, or stands still
                 await later(self._chance.uniform(0.05, 0.5))
         if line is not None:
@@ -72,6 +82,7 @@ class Visitor:
             line.drop()
             return
         self._line = line
+        self._window = RETURN
         self._came()
         here, self.here = self.here, None
         if here is not None:
@@ -87,7 +98,13 @@ class Visitor:
         self._line = None
         self._left()
         if not self._stopped:
-            clock.callLater(self._chance.uniform(0.05, 1.0), lambda: Deferred.fromCoroutine(self._connect()))
+            clock.callLater(self._chance.uniform(0, self._window), lambda: Deferred.fromCoroutine(self._connect()))
+
+    def _heard(self, message: Message) -> None:
+        if message["type"] == "disconnect":
+            self._window = message["delay"] / 1000
+        else:
+            self._arrived(message)
 
     def _send(self, message: Message) -> None:
         if self._line is not None:
@@ -114,8 +131,8 @@ class Visitor:
 class Worker(Visitor):
     """An agent that executes commands, and gives up what it does when its connection ends."""
 
-    def __init__(self, name: str, nodes: Sequence[NexusServer], chance: random.Random, judge: Judge) -> None:
-        super().__init__(nodes, chance)
+    def __init__(self, name: str, ways: Sequence[Way], chance: random.Random, judge: Judge) -> None:
+        super().__init__(ways, chance)
         self.name = name
         self._judge = judge
         self._doing: dict[str, tuple[Execution, Any]] = {}
@@ -154,8 +171,8 @@ class Worker(Visitor):
 class Boss(Visitor):
     """Gives commands, and asks again, perhaps another node, until it is told the end of each."""
 
-    def __init__(self, name: str, nodes: Sequence[NexusServer], chance: random.Random, judge: Judge) -> None:
-        super().__init__(nodes, chance)
+    def __init__(self, name: str, ways: Sequence[Way], chance: random.Random, judge: Judge) -> None:
+        super().__init__(ways, chance)
         self.name = name
         self.waiting: dict[str, Message] = {}
         self._judge = judge
@@ -208,8 +225,8 @@ class Boss(Visitor):
 class Guard(Visitor):
     """Is told of commands and agents, and recovers what it missed."""
 
-    def __init__(self, lookout: Lookout, nodes: Sequence[NexusServer], chance: random.Random) -> None:
-        super().__init__(nodes, chance)
+    def __init__(self, lookout: Lookout, ways: Sequence[Way], chance: random.Random) -> None:
+        super().__init__(ways, chance)
         self.lookout = lookout
         self._positions: dict[str, str] = {}
 
@@ -259,13 +276,14 @@ class Crew:
         chance = random.Random(seed)
         self.chance = chance
         self.nodes = [
-            NexusServer(directory, "--bus", bus, name=f"node-{number}", env=HEARTBEAT | env)
+            NexusServer(directory, "--bus", bus, name=f"node-{number}", env=HEARTBEAT | env, token=TOKEN)
             for number, bus in enumerate(buses, 1)
         ]
+        self.ways: list[Way] = [node.port for node in self.nodes]
         self.judge = Judge()
-        self.workers = [Worker(f"worker-{number}", self.nodes, chance, self.judge) for number in range(workers)]
-        self.bosses = [Boss(f"boss-{number}", self.nodes, chance, self.judge) for number in range(4)]
-        self.guards = [Guard(Lookout(f"guard {number}", self.judge), self.nodes, chance) for number in range(2)]
+        self.workers = [Worker(f"worker-{number}", self.ways, chance, self.judge) for number in range(workers)]
+        self.bosses = [Boss(f"boss-{number}", self.ways, chance, self.judge) for number in range(4)]
+        self.guards = [Guard(Lookout(f"guard {number}", self.judge), self.ways, chance) for number in range(2)]
         self.true_after: list[float] = []  # s until presence was true again
         self._rate = rate
         self._began = 0.0
@@ -361,6 +379,13 @@ class Crew:
     def _unanswered(self) -> str:
         waiting = [command_id for boss in self.bosses for command_id in boss.waiting]
         return f"for answers to {waiting[:10]}:\n{self.judge.faults}\n{self.logs()}"
+
+    def crowding(self, since: float) -> float:
+        """Return how many times the mean the attempts to connect of the busiest second were, from the first since then to the
+        last."""
+        tries = sorted(at for visitor in self.visitors for at in visitor.tries if at >= since)
+        seconds = Counter(int(at - tries[0]) for at in tries)
+        return max(seconds.values()) / (len(tries) / max(1.0, tries[-1] - tries[0]))
 
     def logs(self) -> str:
         return "\n".join(node.output[-3000:] for node in self.nodes)

@@ -47,7 +47,7 @@ class Judge:
 
     def __init__(self) -> None:
         self.orders: dict[str, Order] = {}
-        self.refused: set[str] = set()  # commands that were not taken, so nothing was announced
+        self.refused: set[str] = set()  # commands that were perhaps not taken, so that nothing was announced
         self.faults: list[str] = []
         self.ended = 0
         self.repeated = 0  # attempts after the first
@@ -103,8 +103,9 @@ class Judge:
             self.fault(f"{order.id} has no end; attempts {[execution.attempt for execution in order.executions]}")
             return
         finals = order.finals.get(watcher.name, [])
-        wanted = [] if order.id in self.refused else [order.state]
-        if finals != wanted and not (watcher.gaps and not finals):
+        # An agent may go after its command was taken: that has failed then, in the words of a refusal.
+        untold = not finals and (order.id in self.refused or watcher.gaps > 0)
+        if finals != [order.state] and not untold:
             self.fault(f"{order.id} ended as {order.outcome}, and {watcher.name} was told {finals}")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
@@ -87,14 +88,20 @@ class Line(Protocol):
 
     def drop(self) -> None:
         """Ends the connection at once, without a word, and hears nothing of what is still on its way."""
-        self.over = True
-        self.transport.abortConnection()
+        if not self.over:
+            self.over = True
+            self.transport.abortConnection()
 
 
 async def connected(
-    port: int, token: str, arrived: Callable[[Message], None], ended: Callable[[], None], patience: float = PATIENCE
+    way: int | IStreamClientEndpoint,
+    token: str,
+    arrived: Callable[[Message], None],
+    ended: Callable[[], None],
+    patience: float = PATIENCE,
 ) -> Line:
-    """Returns an open connection to a node on this machine."""
-    line: Line = await connectProtocol(TCP4ClientEndpoint(clock, "127.0.0.1", port), Line(token, arrived, ended))
+    """Returns an open connection to a node: to its port on this machine, or by another way."""
+    endpoint = TCP4ClientEndpoint(clock, "127.0.0.1", way) if isinstance(way, int) else way
+    line: Line = await connectProtocol(endpoint, Line(token, arrived, ended))
     await line.opened.addTimeout(patience, clock)
     return line

@@ -10,8 +10,13 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
+from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
+from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 
 from tests.bus.gate import Gate
+from tests.client import clock
+from tests.conftest import LONG
+from tests.e2e.nginx import Nginx
 from tests.e2e.server import ROOT
 from tests.redis_server import RedisServer, running
 from tests.reliability.clients import later
@@ -40,6 +45,33 @@ async def test_nodes_are_killed_one_after_the_other(redis: RedisServer, crew: Ma
         await one.ready(node)
     await one.under_load(times(200, 40))
     await one.check()
+
+
+@pytest_twisted.ensureDeferred
+async def test_three_nodes_behind_nginx_are_restarted_in_turn(redis: RedisServer, crew: Make, tmp_path: Path) -> None:
+    """Nobody misses an event, no command is lost, and those who come back do not come all at once."""
+    one = crew(redis.url, env={"NEXUS_DRAIN": "5"})
+    front = Nginx(tmp_path, [node.port for node in one.nodes])
+    context = optionsForClientTLS("localhost", trustRootFromCertificates([Certificate.loadPEM(front.authority.read_bytes())]))
+    one.ways[:] = [wrapClientTLS(context, TCP4ClientEndpoint(clock, "127.0.0.1", front.port))]
+    try:
+        await front.start()
+        await one.start()
+        one.load()
+        for node in one.nodes:
+            await one.under_load(times(200, 40))
+            began = clock.seconds()
+            assert await node.stop() in (0, -15), node.output
+            node.launch()
+            await one.ready(node)
+            await one.under_load(times(200, 40))
+            if LONG:  # with fewer clients chance decides
+                assert one.crowding(began) <= 2
+        await one.check()
+        assert [guard.lookout.gaps for guard in one.guards] == [0, 0]
+    finally:
+        one.discard()
+        front.discard()
 
 
 @pytest_twisted.ensureDeferred
