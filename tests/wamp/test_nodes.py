@@ -17,7 +17,7 @@ from tests.client import Client, dial, greeted, handshake, request
 from tests.e2e.foreign import join as join_redis
 from tests.e2e.server import NexusServer, until
 from tests.redis_server import RedisServer
-from tests.wamp.peer import ABORT, AUTHENTICATE, CHALLENGE, Peer, clock, connect
+from tests.wamp.peer import ABORT, AUTHENTICATE, CHALLENGE, INTERRUPT, Peer, Refused, clock, connect
 from tests.wamp.router import server
 
 TOPIC = "com.example.nodes"
@@ -285,3 +285,124 @@ async def test_an_administrator_revokes_on_both_nodes_by_http(nodes: Nodes) -> N
     assert (await nodes.http(1, "DELETE", "/api/v1/revoke?subject=ticket-user"))[0] == 204
     for node in (0, 1):
         assert (await nodes.peer(node, user="ticket-user")).session
+
+
+# --- calls and commands from node to node
+
+
+async def known(peer: Peer, procedure: str, callees: int = 1) -> Peer:
+    """Wait until the node of this peer knows so many callees of the procedure."""
+    while True:
+        (number,) = (await peer.call("wamp.registration.match", [procedure])).args
+        if number is not None:
+            (count,) = (await peer.call("wamp.registration.count_callees", [number])).args
+            if count == callees:
+                return peer
+
+
+async def gone(peer: Peer, procedure: str) -> None:
+    """Wait until the node of this peer knows no callee of it."""
+    while (await peer.call("wamp.registration.match", [procedure])).args != [None]:
+        pass
+
+
+@pytest.mark.parametrize("serializer", ["json", "msgpack", "cbor"])
+@pytest_twisted.ensureDeferred
+async def test_a_call_reaches_a_callee_on_the_other_node(nodes: Nodes, serializer: str) -> None:
+    callee, caller = await nodes.peer(1, "msgpack"), await nodes.peer(0, serializer, user="ticket-user")
+    number = await callee.register("com.nodes.echo", disclose_caller=True)
+    await known(caller, "com.nodes.echo")
+    for args, kwargs in CARRIED:
+        request = caller.begin("com.nodes.echo", args, kwargs, receive_progress=True)
+        invocation = await callee.invocation()
+        assert (invocation.registration, invocation.args, invocation.kwargs) == (number, args, kwargs)
+        assert invocation.details["caller"] == caller.session and invocation.details["caller_authid"] == "ticket-user"
+        callee.give(invocation, ["half"], progress=True)
+        callee.give(invocation, args, kwargs)
+        outcome = await caller.outcome(request)
+        assert (outcome.args, outcome.kwargs, outcome.progress) == (args, kwargs, [(["half"], {})])
+    request = caller.begin("com.nodes.echo")
+    callee.fail(await callee.invocation(), "com.nodes.error", [b"\0"], {"k": 1})
+    with pytest.raises(Refused) as refused:
+        await caller.outcome(request)
+    assert (refused.value.uri, refused.value.args_, refused.value.kwargs) == ("com.nodes.error", [b"\0"], {"k": 1})
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_call_over_nodes_can_be_cancelled_and_is_lost_with_its_callee(nodes: Nodes) -> None:
+    callee, caller = await nodes.peer(1), await nodes.peer(0)
+    await callee.register("com.nodes.slow")
+    await known(caller, "com.nodes.slow")
+    for mode, uri in (("kill", "com.nodes.stopped"), ("killnowait", "wamp.error.canceled"), ("skip", "wamp.error.canceled")):
+        request = caller.begin("com.nodes.slow")
+        invocation = await callee.invocation()
+        caller.cancel(request, mode)
+        if mode != "skip":
+            assert (await callee.expect(INTERRUPT))[0] == invocation.request
+        if mode == "kill":
+            callee.fail(invocation, "com.nodes.stopped")
+        with pytest.raises(Refused) as refused:
+            await caller.outcome(request)
+        assert refused.value.uri == uri
+    late = caller.begin("com.nodes.slow", timeout=1)
+    invocation = await callee.invocation()
+    with pytest.raises(Refused, match=r"wamp\.error\.timeout"):
+        await caller.outcome(late)
+    assert (await callee.expect(INTERRUPT))[0] == invocation.request
+    lost = caller.begin("com.nodes.slow")
+    await callee.invocation()
+    callee.drop()
+    with pytest.raises(Refused, match=r"wamp\.error\.canceled"):
+        await caller.outcome(lost)
+    await gone(caller, "com.nodes.slow")
+
+
+@pytest_twisted.ensureDeferred
+async def test_invocation_policies_hold_for_both_nodes(nodes: Nodes) -> None:
+    first, second, caller = await nodes.peer(0), await nodes.peer(1), await nodes.peer(0)
+    number = await first.register("com.nodes.single")
+    with pytest.raises(Refused, match="procedure_already_exists"):
+        await second.register("com.nodes.single")
+    with pytest.raises(Refused, match="different_invocation_policy"):
+        await second.register("com.nodes.single", invoke="last")
+    await first.unregister(number)
+    assert await second.register("com.nodes.single") == number
+    for peer in (first, second):
+        await peer.register("com.nodes.shared", invoke="roundrobin")
+    await known(caller, "com.nodes.shared", 2)
+    requests = [caller.begin("com.nodes.shared") for _ in range(4)]
+    for peer, name in ((first, "first"), (second, "second")):
+        for _ in range(2):
+            peer.give(await peer.invocation(), [name])
+    assert sorted([(await caller.outcome(request)).args[0] for request in requests]) == [*["first"] * 2, *["second"] * 2]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_json_agent_is_commanded_and_called_from_the_other_node(nodes: Nodes) -> None:
+    agent, commander = await nodes.json(0), await nodes.json(1)
+    caller, callee = await nodes.peer(1, realm="nexus", user="admin"), await nodes.peer(0, realm="nexus", user="admin")
+    await agent.ask(type="register", commands=["nodes.deploy"], agentId="agent-1")
+    await callee.register("nodes.other")
+    await known(caller, "nodes.deploy")
+    await known(caller, "nodes.other")
+    commander.send(type="command", command="nodes.deploy", parameters={"a": 1}, target="agent-1", commandId="n-1")
+    command = await agent.expect("command")
+    assert (command["parameters"], command["caller"], command["attempt"]) == ({"a": 1}, "admin", 1)
+    agent.send(type="command_progress", commandId="n-1", data=50)
+    agent.send(type="command_result", commandId="n-1", status="success", data={"done": True})
+    assert (await commander.expect("command_progress"))["data"] == 50
+    assert (await commander.expect("command_result"))["data"]["result"] == {"done": True}
+    request = caller.begin("nexus.agent.agent-1.nodes.deploy", [], {"b": 2})
+    command = await agent.expect("command")
+    assert command["parameters"] == {"b": 2}
+    agent.send(type="command_result", commandId=command["commandId"], status="success", data=3)
+    assert (await caller.outcome(request)).args == [3]
+    commander.send(type="command", command="nodes.other", parameters={"c": 3})
+    invocation = await callee.invocation()
+    assert invocation.kwargs == {"c": 3}
+    callee.give(invocation, [4])
+    assert (await commander.expect("command_result"))["data"]["result"] == 4
+    commander.send(type="command", command="nodes.deploy", target="agent-1", commandId="n-2")
+    await agent.expect("command")
+    await commander.ask(type="cancel", commandId="n-2")
+    assert (await agent.expect("command_cancel"))["commandId"] == "n-2"
