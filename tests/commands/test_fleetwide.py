@@ -138,10 +138,13 @@ class Fleetwide(RuleBasedStateMachine):
         for node in self.nodes.nodes.values():
             known = {(callee.session, each.pattern.text) for each in node.registry for callee in each.callees}
             assert known == self.held, "all nodes know what is registered"
+        driven = sum(len(node.remotes) for node in self.nodes.nodes.values())
+        assert driven == sum(len(node.guests) for node in self.nodes.nodes.values()), "nobody carries out what is over"
         for name, peer in self.callees:
             self.nodes[name].lose(peer)
         for _ in range(3):
             self.nodes.deliver()
+        assert all(made.ends for made in self.made if made.call is not None), "what is lost ends at once"
         self.nodes.advance(100.0)
         self.nodes.advance(100.0)
         self.nodes.deliver()
