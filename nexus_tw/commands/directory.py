@@ -71,7 +71,7 @@ class Directory:
 
     def dropped(self, peer: Peer, texts: list[str] | None) -> None:
         """A connection has left these patterns; None: all."""
-        if self._fleet.members:
+        if self._fleet.members or self._changes:  # also if the last other node has left in this turn
             self._change(Dropped(peer.number, texts))
 
     def _change(self, change: Added | Dropped) -> None:

@@ -67,6 +67,16 @@ def test_what_changes_in_a_turn_is_told_in_one_batch_and_nobody_is_told_if_there
     assert alone["alone"].fleetwide.directory._changes == []
 
 
+def test_who_registers_and_leaves_in_one_turn_is_unknown_to_who_joins_in_it() -> None:
+    nodes, peer = Nodes("a", "b"), RecordingPeer()
+    nodes["a"].registrar.register(peer, ["deploy"], None, lambda: None, raising)
+    nodes.kill("b")
+    nodes["a"].lose(peer)
+    nodes.add("c")
+    nodes.deliver()
+    assert known(nodes["c"]) == set()
+
+
 def test_who_leaves_is_forgotten_everywhere(nodes: Nodes) -> None:
     one, two = RecordingPeer(), RecordingPeer()
     for peer in (one, two):

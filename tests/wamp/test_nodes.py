@@ -43,7 +43,6 @@ class Nodes:
         self.made.append(client)
         return client
 
-
     async def http(self, node: int, method: str, target: str, body: Any = None) -> tuple[int, Any]:
         """Status and JSON of an answer over HTTP, to an administrator."""
         wire = await dial(TCP4ClientEndpoint(clock, "127.0.0.1", self.servers[node].port))
