@@ -238,7 +238,8 @@ class IAttendance(Interface):
         node: str, agent_id: str, session: int, number: int, done: Callable[[Held | Outcome | NexusError], None]
     ) -> None:
         """Note that a connection has registered an agent explicitly. With number 0 it replaces whoever has done so before; with
-        the number of an earlier answer it says so again, and gives way to a later one."""
+        the number of an earlier answer it says so again, and gives way to a later one; with a negative number it has done so
+        that many milliseconds ago, and the bus did not know."""
 
     def free(agent_id: str, session: int) -> None:
         """Note that a connection that has registered an agent is gone."""

@@ -135,13 +135,15 @@ class Attendance:
 
     def hold(self, node: str, agent_id: str, session: int, number: int) -> Held | Outcome:
         """A connection registers the agent: with number 0 it replaces whoever holds it, otherwise it says again that it
-        holds it since that number."""
+        holds it since that number, or with a negative one that it has registered it so many ms ago."""
         if node in self._buried:
             return Outcome.BURIED
         agent = self._agents.get(agent_id)
         if agent is None:
             agent = self._agents[agent_id] = _Agent(self._now())
         former = agent.hold
+        if number < 0:
+            number = max(1, int(self._now() * 1000) + number)
         if former is not None and number and former.session != session and former.number > number:
             return Held(former, None)
         if not number:

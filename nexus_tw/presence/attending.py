@@ -90,7 +90,7 @@ class Attending:
         self._leaving: dict[str, Leaving] = {}  # in the order in which they are due
         self._debts: dict[str, Debt] = {}
         self._holds: dict[str, Hold] = {}  # explicit registrations; number 0 until it is known
-        self._unheld: dict[str, None] = {}  # those of which the bus does not know
+        self._unheld: dict[str, float] = {}  # those of which the bus does not know, and when they were made
         self._calling = False  # a step is being passed to the bus
         self._refused = False  # it was refused at once
         self._sure_at = 0.0
@@ -163,7 +163,7 @@ class Attending:
         """A session has registered the agent explicitly, and has replaced whoever did so before on this node. Call `done` once
         that holds for all nodes; at once while the bus is away, and then they hear of it later."""
         self._holds[agent_id] = Hold(self._name(), session, 0)
-        self._claim(agent_id, session, done)
+        self._claim(agent_id, session, self._clock.seconds(), done)
 
     def free(self, agent_id: str, session: int) -> None:
         """A session that has registered the agent explicitly is gone."""
@@ -177,14 +177,14 @@ class Attending:
         held = self._holds.get(agent_id)
         return None if held is None or held.session != session else held.number
 
-    def _claim(self, agent_id: str, session: int, done: Callable[[], None]) -> None:
+    def _claim(self, agent_id: str, session: int, since: float, done: Callable[[], None]) -> None:
         def answered(held: Held | Outcome | NexusError) -> None:
             if self.number(agent_id, session) is None:
                 if isinstance(held, Held) and held.now.session == session:
-                    self._around.attendance().free(agent_id, session)
+                    self._give_back(agent_id, held)
             elif not isinstance(held, Held):
                 self._refused = self._refused or self._calling
-                self._unheld[agent_id] = None
+                self._unheld[agent_id] = since
                 self._again()
             elif held.now.session == session:
                 self._holds[agent_id] = held.now
@@ -194,10 +194,27 @@ class Attending:
                 self._outdone(agent_id, session)
             done()
 
-        number = self.number(agent_id, session) or 0
+        # One of which the bus hears late gives way to those that were made since.
+        number = self.number(agent_id, session) or -int((self._clock.seconds() - since) * 1000)
         self._calling = True
         self._around.attendance().hold(self._name(), agent_id, session, number, answered)
         self._calling = False
+
+    def _give_back(self, agent_id: str, held: Held) -> None:
+        """A session that has just registered an agent is gone: whoever it has replaced on another node holds it again, as that
+        was not told. Otherwise a later registration would replace nobody, and there would be two."""
+        attendance, former = self._around.attendance(), held.former
+        if former is None or former.node == self._node:
+            attendance.free(agent_id, held.now.session)
+            return
+
+        def answered(again: Held | Outcome | NexusError) -> None:
+            if not isinstance(again, Held):
+                attendance.free(agent_id, held.now.session)
+            elif again.now.session != former.session:
+                self._displaced(agent_id, former, again.now.number)
+
+        attendance.hold(former.node, agent_id, former.session, held.now.number, answered)
 
     # --- the bus and the fleet
 
@@ -257,7 +274,7 @@ class Attending:
             self._debts[agent_id] = Debt(account, False, True)
         for agent_id, leaving in self._leaving.items():
             self._debts[agent_id] = Debt(leaving.account, False, True)
-        self._unheld = dict.fromkeys(self._holds)
+        self._unheld = {agent_id: self._unheld.get(agent_id, now) for agent_id in self._holds}
         self._pay()
         if self._leaving and self._timer is None:
             self._timer = self._clock.callLater(0, self._expire)
@@ -301,8 +318,7 @@ class Attending:
     def _claim_again(self, agent_id: str) -> None:
         held = self._holds.get(agent_id)
         if agent_id in self._unheld and held is not None:
-            del self._unheld[agent_id]
-            self._claim(agent_id, held.session, _nothing)
+            self._claim(agent_id, held.session, self._unheld.pop(agent_id), _nothing)
 
     def _settle(self, agent_id: str) -> None:
         debt = self._debts.get(agent_id)

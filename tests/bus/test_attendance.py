@@ -140,6 +140,9 @@ async def test_the_later_registration_holds_an_agent_whoever_says_so_first(pair:
     third = await one.hold("a", 33)
     assert third.former == second.now
     one.attendance.free("a", 22)
+    assert await two.hold("a", 22, -60_000) == Held(third.now, None), "made a minute ago, it gives way to one made since"
+    assert (await two.hold("late", 22, -60_000)).former is None
+    assert (await one.hold("late", 33, -1)).former.session == 22
     assert (await two.hold("a", 44)).former == third.now, "only its holder frees it"
     one.attendance.free("a", 44)
     assert (await one.hold("a", 55)).former is None

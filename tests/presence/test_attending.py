@@ -32,7 +32,7 @@ class Node:
         self.world = world
         self.up = True
         self.fleet = PretendedFleet(world.fleet, name)
-        own = MemoryAttendance(world.attendance, lambda: self.up, lambda: str(world.epoch))
+        own = self.own = MemoryAttendance(world.attendance, lambda: self.up, lambda: str(world.epoch))
         self.around = Surroundings(
             lambda: own, lambda: self.fleet.node, lambda: bool(self.fleet.members), self._missed
         )
@@ -320,6 +320,7 @@ def test_registrations_while_the_bus_is_away_are_decided_when_it_returns(world: 
     first = one.peer("a", explicit=True)
     one.cut()
     two.cut()
+    world.clock.advance(1)
     answered: list[str] = []
     second = two.peer("a")
     two.presence.registers(second, "a", True)
@@ -327,6 +328,34 @@ def test_registrations_while_the_bus_is_away_are_decided_when_it_returns(world: 
     assert answered == ["held"] and first.closed == []
     world.clock.advance(1)
     world.flush(one, two)
+    world.run(1)
+    assert first.closed == [REPLACED] and second.closed == []
+
+
+def test_a_registration_of_which_the_bus_hears_late_gives_way_to_one_made_since(world: World) -> None:
+    one, two = world.node("one"), world.node("two")
+    one.cut()
+    first = one.peer("a", explicit=True)
+    world.clock.advance(1)
+    second = two.peer("a", explicit=True)
+    one.mend()
+    world.run(2)
+    assert first.closed == [REPLACED] and second.closed == []
+
+
+def test_a_connection_that_is_gone_before_its_registration_is_known_leaves_the_agent_to_who_had_it(world: World) -> None:
+    one, two = world.node("one"), world.node("two")
+    first = one.peer("a", explicit=True)
+    held = two.around.attendance().hold
+    late: list[Any] = []
+    two.own.hold = lambda *what: late.append(what)  # type: ignore[method-assign]
+    gone = two.peer("a", explicit=True)
+    two.lose(gone)
+    two.own.hold = held  # type: ignore[method-assign]
+    held(*late[0])
+    world.run(1)
+    assert first.closed == [] and one.presence.holder("a") is first
+    second = two.peer("a", explicit=True)
     world.run(1)
     assert first.closed == [REPLACED] and second.closed == []
 

@@ -82,8 +82,9 @@ for a = 9, #ARGV, 5 do
       if i then call('SREM', prefix .. 'agents:at:' .. node, agent) end
     end
   elseif verb == 'hold' then
-    local session, number = string.match(word, '^(%d+) (%d+)$')
+    local session, number = string.match(word, '^(%d+) (-?%d+)$')
     lines = lines or fresh()
+    if number + 0 < 0 then number = string.format('%.0f', math.max(1, now + number)) end
     local former = lines[5] ~= '' and lines[5] ~= session
     if former and number + 0 > 0 and lines[3] + 0 > number + 0 then
       outcome = lines[4] .. '\n' .. lines[5] .. '\n' .. lines[3]
