@@ -60,7 +60,7 @@ class Pen:
         self._lost = lost
         self._lines: dict[CommandRecord, _Line] = {}
         self._behind: dict[CommandRecord, None] = {}  # those whose line could not be written
-        self._orphans: dict[str, None] = {}  # ids of which it is unknown whether they were taken
+        self._orphans: dict[str, str] = {}  # ids of which it is unknown whether they were taken, and by which name
         self._retry: IDelayedCall | None = None
 
     @property
@@ -70,10 +70,12 @@ class Pen:
 
     def take(self, command: CommandRecord, done: Callable[[Entry | NexusError | None], None], former: str = "") -> None:
         """Take a new command, or one that the node `former` drove; see `ILedger.take`."""
+        node = self._node()
+
         def answered(answer: Entry | NexusError | None) -> None:
             if isinstance(answer, NexusError) and answer.kind.retryable and not former:
                 # It may have been taken all the same, and would stay open for ever.
-                self._orphan(command.id)
+                self._orphan(command.id, node)
             done(answer)
 
         self._orphans.pop(command.id, None)
@@ -197,11 +199,19 @@ class Pen:
         self._take(command, line.former or "", answered)
 
     def _take(self, command: CommandRecord, former: str, done: Callable[[Entry | NexusError | None], None]) -> None:
-        ledger = self._ledger()
+        ledger, node = self._ledger(), self._node()
+
+        def answered(answer: Entry | NexusError | None) -> None:
+            if answer is None and self._node() != node:
+                # The others have given this node up meanwhile: a command under its former name is nobody's.
+                self._take(command, node, done)
+            else:
+                done(answer)
+
         if ledger is None:
             done(None)
         else:
-            ledger.take(entry_of(command, self._node(), self._clock.seconds()), former, done)
+            ledger.take(entry_of(command, node, self._clock.seconds()), former, answered)
 
     def _fell_behind(self, command: CommandRecord) -> None:
         self._metrics.ledger_waiting += command not in self._behind
@@ -225,18 +235,18 @@ class Pen:
         orphans, self._orphans = self._orphans, {}
         ledger = self._ledger()
         if ledger is not None:
-            for command_id in orphans:
-                self._drop(ledger, command_id)
+            for command_id, node in orphans.items():
+                self._drop(ledger, command_id, node)
 
-    def _orphan(self, command_id: str) -> None:
+    def _orphan(self, command_id: str, node: str) -> None:
         while len(self._orphans) >= ORPHANS:
             del self._orphans[next(iter(self._orphans))]
-        self._orphans[command_id] = None
+        self._orphans[command_id] = node
         self._later()
 
-    def _drop(self, ledger: ILedger, command_id: str) -> None:
+    def _drop(self, ledger: ILedger, command_id: str, node: str) -> None:
         def answered(answer: NexusError | None) -> None:
             if answer is not None:
-                self._orphan(command_id)
+                self._orphan(command_id, node)
 
-        ledger.drop(command_id, self._node(), answered)
+        ledger.drop(command_id, node, answered)

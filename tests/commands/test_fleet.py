@@ -12,6 +12,7 @@ from nexus_tw.bus.ledger import Ledger, MemoryLedger
 from nexus_tw.commands.following import AGAIN, TRIES
 from nexus_tw.commands.pen import AGAIN as WRITE_AGAIN
 from nexus_tw.model.commands import CommandRequest, Outcome, ProgressReport
+from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.protocols.native.messages import CommandCancel, CommandInvocation
 from tests.commands.world import World, refusal, succeed
@@ -25,7 +26,7 @@ class Node(World):
     def __init__(self, nodes: Nodes, name: str) -> None:
         self.fleet: PretendedFleet = nodes.pretended.node(name)
         self.linked = True
-        ledger = MemoryLedger(nodes, lambda: self.linked)  # type: ignore[arg-type]
+        ledger = self.link = MemoryLedger(nodes, lambda: self.linked)  # type: ignore[arg-type]
         super().__init__(clock=nodes.clock, ledger=ledger, fleet=self.fleet)
 
     def fence(self) -> None:
@@ -270,6 +271,43 @@ def test_a_node_that_was_given_up_ends_nothing_and_its_callers_follow_the_heir(n
     nodes.settle(AGAIN)
     assert outcome(waiting) == "heir"
     assert one.commands.open == 0 and one.metrics.ledger_refused == 2
+
+
+def test_what_the_ledger_takes_under_a_name_that_was_given_up_is_taken_under_the_present_one(nodes: Nodes) -> None:
+    one, two, _ = nodes.all.values()
+    agent = one.agent("a")
+    late: list[Any] = []
+    take = one.link.take
+    one.link.take = lambda *what: late.append(what)  # type: ignore[method-assign]
+    first, again = (one.call(command_id="c", by=caller()) for _ in range(2))
+    nodes.pretended.kill("one", heir="two")
+    nodes.settle()
+    one.renew("one.2")
+    nodes.pretended.join(one.fleet)
+    one.link.take = take  # type: ignore[method-assign]
+    take(*late[0])
+    succeed(one, agent)
+    nodes.settle()
+    assert (outcome(first), outcome(again), outcome(two.call(command_id="c", by=caller()))) == ("done",) * 3
+
+
+def test_a_command_of_which_nobody_knows_whether_it_was_taken_is_removed_under_the_name_of_then(nodes: Nodes) -> None:
+    one = nodes.all["one"]
+    one.agent("a")
+    late: list[Any] = []
+    take = one.link.take
+    one.link.take = lambda *what: late.append(what)  # type: ignore[method-assign]
+    reply = one.call(command_id="c", by=caller())
+    one.link.take = take  # type: ignore[method-assign]
+    nodes.pretended.kill("one", heir="two")
+    nodes.settle()
+    entry, former, done = late[0]
+    take(entry, former, lambda _answer: done(NexusError("bus_unavailable", "The link is lost")))
+    one.renew("one.2")
+    nodes.pretended.join(one.fleet)
+    assert outcome(reply) == "bus_unavailable" and nodes.metrics.ledger_commands == 1
+    nodes.settle(WRITE_AGAIN)
+    assert nodes.metrics.ledger_commands == 0
 
 
 def test_a_ledger_that_lost_its_data_gets_what_is_open_again(nodes: Nodes) -> None:
