@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from nexus_tw.bus.ledger import Ledger
+from nexus_tw.interfaces.ledger import Entry, Write
+from nexus_tw.model.attendance import Attendance, Held, Outcome
+from nexus_tw.model.errors import NexusError
 from nexus_tw.model.positions import Missed, Position
 from tests.simulation.clock import Time
 from tests.simulation.fleet import MakeServer
@@ -110,10 +114,48 @@ class Boasting(Server):
         return Missed(True, missed.top, [event for event in self._young(event_type, log) if event.offset > since.offset])
 
 
+class TwiceTaken(Ledger):
+    """Gives an open command to whoever asks for it, and takes what any of them writes."""
+
+    def take(self, entry: Entry, former: str) -> Entry | NexusError | None:
+        there = self.find(entry.command_id)
+        return super().take(entry, former if there is None else there.node)
+
+    def write(self, write: Write) -> bool | None:
+        there = self.find(write.command_id)
+        return super().write(write if there is None else write._replace(node=there.node))
+
+
+class TwoDrivers(Server):
+    """Lets two nodes take the same command."""
+
+    make_ledger = TwiceTaken
+
+
+class Unfenced(Attendance):
+    """Forgets who has registered an agent before."""
+
+    def hold(self, node: str, agent_id: str, session: int, number: int) -> Held | Outcome:
+        held = super().hold(node, agent_id, session, number)
+        return held._replace(former=None) if isinstance(held, Held) else held
+
+
+class NoFence(Server):
+    """Lets two connections on different nodes register the same agent."""
+
+    make_attendance = Unfenced
+
+
 BROKEN: Final[dict[str, MakeServer]] = {
     "loses 1 in 1,000": Losing,
     "repeats": Repeating,
     "swaps": Swapping,
     "forgets its epoch": Forgetful,
     "says recovered wrongly": Boasting,
+}
+
+# Those that only agents and callers can find.
+UNFAIR: Final[dict[str, MakeServer]] = {
+    "lets two nodes take a command": TwoDrivers,
+    "forgets a fence": NoFence,
 }

@@ -12,12 +12,14 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from zope.interface import implementer
 
-from nexus_tw.interfaces.plugins import BusListener, IBus, IHistory
+from nexus_tw.interfaces.ledger import ILedger
+from nexus_tw.interfaces.plugins import BusListener, IAttendance, IBus, IClaims, IHistory, IRoll
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.positions import Missed, Position
 from tests.simulation.clock import NodeClock, Pipe, Time
 from tests.simulation.server import OtherTimeline, Server, Subscriber
+from tests.simulation.shared import SimulatedAttendance, SimulatedClaims, SimulatedLedger, SimulatedRoll
 
 CANARY: Final = 0.5  # s
 PATIENCE: Final = 2.0  # s for the canary to come back
@@ -156,17 +158,23 @@ class Link:
 class SimulatedBus:
     """Holds on to a link, and makes another one for ever."""
 
-    def __init__(self, node: str, clock: NodeClock, time: Time, server: Server, chance: Random, delay: float) -> None:
+    def __init__(
+        self, node: str, clock: NodeClock, time: Time, server: Server, chance: Random, delay: float, fleet: bool
+    ) -> None:
+        """`fleet`: whether it carries what the nodes decide together."""
         self.node = node
         self.available = False
         self.clock = clock
         self.history: IHistory | None = SimulatedHistory(self, server)
-        self.retained = self.claims = None
-        self.roll = None
-        self.ledger = None
-        self.attendance = None
+        self.retained = None
+        self.timeline = ""  # that of the last link
+        self.roll: IRoll | None = SimulatedRoll(self, server) if fleet else None
+        self.claims: IClaims | None = SimulatedClaims(self, server) if fleet else None
+        self.ledger: ILedger | None = SimulatedLedger(self, server) if fleet else None
+        self.attendance: IAttendance | None = SimulatedAttendance(self, server) if fleet else None
         self.reads = 0
         self.up_since = 0.0
+        self.isolated = False  # the server cannot be reached from here
         self._time = time
         self._server = server
         self._chance = chance
@@ -258,7 +266,7 @@ class SimulatedBus:
         self.clock.callLater(self._chance.uniform(0, min(1.0, 0.1 * 2 ** (self._failures - 1))), self._connect)
 
     def _connect(self) -> None:
-        if not self._server.up:
+        if self.isolated or not self._server.up:
             self._again()
             return
         link = self.link = Link(self, self._server, self._time, self._chance, self._delay)
@@ -269,7 +277,7 @@ class SimulatedBus:
     def _opened(self, link: Link, timeline: str | NexusError) -> None:
         if isinstance(timeline, NexusError):
             return
-        link.timeline = timeline
+        link.timeline = self.timeline = timeline
         for pattern in self._wanted.values():
             link.subscribe(pattern, _nothing)
         link.subscribe(None, lambda: link.ask(link.canary, _ignored))

@@ -2,84 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import msgspec
-
-from nexus_tw.interfaces.sessions import Session
-from nexus_tw.model.errors import SLOW_CONSUMER, Close
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.positions import Position
 from nexus_tw.model.settings import Role
-from tests.protocols.link import texts
-from tests.simulation.clock import Pipe
+from tests.simulation.connection import RETRY, Connection
 from tests.simulation.judge import Asked, Filter, Judge
 
 if TYPE_CHECKING:
     from tests.simulation.fleet import Fleet
-    from tests.simulation.nodes import Node
 
 ALL: Final = Role(subscribe=("**",), publish=("**",))
 SOME: Final = Role(subscribe=("task.**",), publish=("task.*",))
-RETRY: Final = 0.3  # s until what the bus could not do is asked for again
-
-_encode: Final = msgspec.json.Encoder().encode
-_decode: Final = msgspec.json.Decoder().decode
-
-
-class Wire:
-    """The node's end of a connection (`nexus_tw.interfaces.sessions.Link`)."""
-
-    largest = 0
-
-    def __init__(self, down: Pipe, limit: int, farewell: Callable[[Close], bytes | None]) -> None:
-        self._down = down
-        self._limit = limit
-        self._farewell = farewell
-        self.waiting = 0
-        self.closed = False
-
-    def write(self, data: bytes) -> None:
-        if not self.closed:
-            self.waiting += len(data)
-            self._down.put(data)
-            if self.waiting > self._limit:
-                self.close(SLOW_CONSUMER)
-
-    push = write
-
-    def room(self, size: int) -> bool:
-        return not self.waiting or self.waiting + size <= self._limit
-
-    def affords(self, size: int) -> bool:
-        return self.room(size)
-
-    def count(self, messages: int) -> None:
-        raise AssertionError("no message stands for others")
-
-    def identified(self, principal: Principal) -> None:
-        raise NotImplementedError
-
-    def note(self, text: str) -> None:
-        pass
-
-    def probe(self, done: Callable[[], None]) -> None:
-        done()
-
-    def finish(self, close: Close) -> None:
-        self.close(close)
-
-    def close(self, close: Close) -> None:
-        if not self.closed:
-            self.closed = True
-            self._down.put(self._farewell(close))
-            self._down.put(None)
-
-
 class Sub(NamedTuple):
     """Something that the client subscribes to, until it says otherwise."""
 
@@ -87,76 +24,10 @@ class Sub(NamedTuple):
     condition: Filter
 
 
-class Connection:
-    """From a client to a node, until either end finds it broken."""
+class Watched(Connection):
+    """A connection on which all is held against what is true."""
 
-    def __init__(self, client: Client, node: Node, chance: Random, limit: int, delay: float) -> None:
-        self.over = False
-        self.node = node
-        time = client.fleet.time
-        self._client = client
-        self._session: Session | None = None
-        self._down = Pipe(time, Random(chance.getrandbits(64)), delay, self._came)
-        self._up = Pipe(time, Random(chance.getrandbits(64)), delay, self._arrived)
-        self.wire = Wire(self._down, limit, self._farewell)
-        self.ready = False
-        self.judge = Judge(client.fleet.server, client.allowed, client.publishes, client.positions)
-        node.connections[self] = None
-        self._up.put(None)
-
-    def send(self, message: dict[str, Any]) -> None:
-        self.judge.asked[message["id"]] = Asked(message, self._client.fleet.time.now)
-        self._up.put(_encode(message))
-
-    def stall(self, seconds: float) -> None:
-        """The client does not read for a while."""
-        self._down.stall(seconds)
-
-    def cut(self, notice: float) -> None:
-        """Broken; the node finds that after so many seconds."""
-        self.over = True
-        self._up.cut()
-        self._down.cut()
-        time = self._client.fleet.time
-        time.at(time.now + notice, lambda: self.node.clock.do(self._ended))
-
-    def die(self) -> None:
-        """The node is dead."""
-        self._up.cut()
-        self._down.cut()
-        self._client.lost(self, 0.0)
-
-    def _ended(self) -> None:
-        self.wire.closed = True
-        self.node.connections.pop(self, None)
-        session, self._session = self._session, None
-        if session is not None:
-            session.end()
-
-    def _farewell(self, close: Close) -> bytes | None:
-        return self._session.farewell(close) if self._session is not None else None
-
-    def _arrived(self, data: bytes | None) -> None:
-        self.node.clock.do(partial(self._received, data))
-
-    def _received(self, data: bytes | None) -> None:
-        if self.wire.closed:
-            return
-        if data is None:
-            self._session = self.node.session(self.wire, self._client.principal)
-            self._session.begin()
-        elif self._session is not None:
-            self._session.received(data, False)
-
-    def _came(self, data: bytes | None) -> None:
-        if data is None:
-            self.cut(0.0)
-            self._client.lost(self, 0.0)
-            return
-        self.wire.waiting -= len(data)
-        for text in texts(data):
-            if not self.over:
-                self._client.received(self, _decode(text))
+    judge: Judge
 
 
 class Client:
@@ -169,7 +40,7 @@ class Client:
         self.publishes = Pattern.parse("task.*" if limited else "**")
         self.principal = Principal(f"client-{number}", "test", SOME if limited else ALL)
         self.positions: dict[str, Position] = {}
-        self.connection: Connection | None = None
+        self.connection: Watched | None = None
         self._subs: list[Sub] = []
         self._chance = chance
         self.known = False  # whether it was ever there
@@ -187,7 +58,9 @@ class Client:
                 self._later(0.2, node + 1)
             else:
                 self.fleet.log(lambda: f"{self} connects to {found}")
-                self.connection = Connection(self, found, self._chance, self.fleet.queue, self.fleet.delay)
+                fleet = self.fleet
+                self.connection = Watched(fleet.time, self, found, self._chance, fleet.queue, fleet.delay)
+                self.connection.judge = Judge(fleet.server, self.allowed, self.publishes, self.positions)
 
     def drop(self, notice: float, back: float, node: int) -> None:
         if self.connection is not None:
@@ -225,7 +98,8 @@ class Client:
     # --- what happens to it
 
     def received(self, connection: Connection, message: dict[str, Any]) -> None:
-        self.fleet.log(lambda: f"{self} gets {_short(message)}")
+        assert isinstance(connection, Watched)
+        self.fleet.log(lambda: f"{self} gets {short(message)}")
         kind = message["type"]
         asked = connection.judge.asked.get(message.get("id", ""))
         since = asked.when if asked is not None else self.fleet.time.now
@@ -284,15 +158,16 @@ class Client:
         assert self.connection is not None
         self._ids += 1
         message["id"] = f"{self.number}.{self._ids}"
-        self.fleet.log(lambda: f"{self} sends {_short(message)}")
+        self.fleet.log(lambda: f"{self} sends {short(message)}")
+        self.connection.judge.asked[message["id"]] = Asked(message, self.fleet.time.now)
         self.connection.send(message)
 
     def __repr__(self) -> str:
         return f"client {self.number}"
 
 
-def _short(message: dict[str, Any]) -> str:
+def short(message: dict[str, Any]) -> str:
     kept = {name: value for name, value in message.items() if name not in ("timestamp", "type", "limits", "user", "heartbeat")}
-    if "data" in kept:
+    if "n" in kept.get("data", {}):
         kept["data"] = "#{n} k={k}".format(**kept["data"])
     return " ".join([message["type"], *(f"{name}={value}" for name, value in kept.items())])

@@ -45,10 +45,19 @@ class NodeClock:
         self._time = time
         self._dead = False
         self._stopped = False
+        self._step = 0.0  # s by which somebody has set the time of day
         self._missed: deque[Callable[[], None]] = deque()
 
     def seconds(self) -> float:
         return self._time.now
+
+    def wall(self) -> float:
+        """Return the time of day."""
+        return self._time.now + self._step
+
+    def step(self, seconds: float) -> None:
+        """Somebody sets the time of day."""
+        self._step += seconds
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kw: object) -> DelayedCall:
         call = DelayedCall(self._time.now + delay, callable, args, kw, _cancelled, self._push, self.seconds)
@@ -64,6 +73,10 @@ class NodeClock:
             self._missed.append(act)
         elif not self._dead:
             act()
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped
 
     def stop(self) -> None:
         self._stopped = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from nexus_tw.model.settings import History, Kept
+from tests.simulation.labour import Labour
 from tests.simulation.plan import Plan, Step
 
 FOUND: Final = {
@@ -207,5 +208,77 @@ FOUND: Final = {
             Step(3.307447, 'publish', (2, 'task.b', 0, 0)),
         ),
         10.0,
+    ),
+}
+
+# What agents and callers have found.
+FOUND_AT_WORK: Final = {
+    "commands that a node took while the others buried it": Plan(
+        583,
+        2,
+        (True, False, False, True),
+        History(count=1000, age=2.0, bytes=1048576, total=268435456, patterns={'live.**': Kept(count=0, age=None, bytes=None)}),
+        0.001,
+        2000,
+        (
+            Step(0.07, 'caller_comes', (1, 0)),
+            Step(5.474344, 'stop_process', (0, 8.733590646747752)),
+            Step(8.086203, 'command', (1, 'work.b', 'agent-2', 3.0, 1.0, 0, 'told')),
+            Step(13.142397, 'again', (1, 1)),
+        ),
+        30.0,
+        Labour(agents=(('work.b',), ('work.a', 'work.b'), ('work.a', 'work.b')), callers=2, grace=0.5),
+    ),
+    "a registration for a connection that had gone, from a node that stood still": Plan(
+        2959,
+        2,
+        (True, True),
+        History(count=30, age=2.0, bytes=600, total=268435456, patterns={'live.**': Kept(count=0, age=None, bytes=None)}),
+        0.03,
+        1048576,
+        (
+            Step(0.05, 'agent_comes', (0, 1)),
+            Step(0.05, 'caller_comes', (0, 1)),
+            Step(2.7769414114409354, 'restart_empty', ()),
+            Step(5.447335, 'agent_moves', (0, 1)),
+            Step(5.70819, 'command', (0, 'work.a', ('agent-0', 'agent-1'), 8.0, 1.0, 0, 'late')),
+            Step(8.109105, 'agent_moves', (0, 1)),
+            Step(8.147841, 'stop_process', (1, 6.6279053346767185)),
+            Step(8.363784, 'agent_drops', (0, 0.08298902439798278, 4.0, 1)),
+            Step(9.89029, 'agent_moves', (0, 0)),
+        ),
+        30.0,
+        Labour(agents=(('work.a',), ('work.a', 'work.b')), callers=2, grace=2.0),
+    ),
+    "a node that came back to the bus, and took an agent from a node that it did not know yet": Plan(
+        371,
+        3,
+        (False, False),
+        History(count=30, age=300.0, bytes=1048576, total=268435456, patterns={'live.**': Kept(count=0, age=None, bytes=None)}),
+        0.001,
+        2000,
+        (
+            Step(14.207316, 'agent_comes', (1, 1)),
+            Step(16.301556, 'isolate', (2, 1.4864686300822196, 9.644844649246057)),
+            Step(23.289342, 'agent_moves', (1, 2)),
+        ),
+        30.0,
+        Labour(agents=(('work.a', 'work.b'), ('work.a', 'work.b')), callers=1, grace=5.0),
+    ),
+    "a registration of which the bus heard after it was back, for a connection that had gone": Plan(
+        359,
+        3,
+        (False, True, False, False),
+        History(count=3, age=300.0, bytes=1048576, total=268435456, patterns={'live.**': Kept(count=0, age=None, bytes=None)}),
+        0.005,
+        1048576,
+        (
+            Step(0.05, 'agent_comes', (0, 1)),
+            Step(0.7265607898335846, 'server_down', (0.1256761754608672, 1.8263374178903038, 0.0)),
+            Step(4.275632, 'agent_drops', (0, 0.0009611635671106012, 4.0, 2)),
+            Step(8.313939, 'agent_drops', (0, 2.82798815020466, 0.01, 0)),
+        ),
+        30.0,
+        Labour(agents=(('work.a', 'work.b'),), callers=1, grace=2.0),
     ),
 }

@@ -9,11 +9,14 @@ from random import Random
 from typing import Any, Final, NamedTuple
 
 from nexus_tw.model.settings import History, Kept
+from tests.simulation.labour import Labour, labour
 
 TYPES: Final = ("task.a", "task.b", "task.a.x", "agent.s", "live.q")
 PATTERNS: Final = (*TYPES, "task.*", "task.**", "task.a.*", "agent.*", "live.**", "**")
 FILTERS: Final = ({"k": 1}, {"k": {"gt": 1}}, {"k": 2})
 LARGE: Final = 30000  # bytes of an event
+LABOUR: Final = 4
+QUIET: Final = 30.0  # s in which commands end, the dead are buried, and what they had to do is taken over
 KINDS: Final = 4  # values that filters ask for
 
 
@@ -36,9 +39,20 @@ class Plan(NamedTuple):
     queue: int  # bytes that may wait for a client
     steps: tuple[Step, ...]
     quiet: float  # s after the last step
+    labour: Labour | None = None
 
 
-def plan(seed: int, length: int) -> Plan:
+def plan(seed: int, length: int, works: bool = True) -> Plan:
+    """Return the run of that seed, of about `length` steps that concern events. In one seed of `LABOUR` agents work, too, if
+    `works`. What is done to events is the same in each case; with agents the messages have other delays, as there are more."""
+    made = _events(seed, length)
+    if not works or seed % LABOUR != LABOUR - 1:
+        return made
+    workers, steps = labour(seed, made.nodes, Step)
+    return made._replace(labour=workers, steps=tuple(sorted((*made.steps, *steps), key=lambda step: step.at)), quiet=QUIET)
+
+
+def _events(seed: int, length: int) -> Plan:
     chance = Random(seed)
     count = chance.choice((3, 8, 30, 200, 1000))
     history = History(

@@ -21,18 +21,32 @@ from tests.simulation.nodes import Core
 class RealCore(Core):
     """What `nexus_tw.app.server` makes of a realm, without sockets."""
 
-    def __init__(self, bus: SimulatedBus, clock: NodeClock, chance: Random, history: settings.History) -> None:
+    def __init__(
+        self, bus: SimulatedBus, clock: NodeClock, chance: Random, history: settings.History, grace: float
+    ) -> None:
         self._metrics = Metrics()
         limits = settings.Limits()
         numbers = count(1)
         end_of_turn = Turn(clock).add
         realm = Realm(
-            "nexus", settings.Realm(), bus, end_of_turn, clock, chance, limits, self._metrics, {}, lambda: (), history
+            "nexus",
+            settings.Realm(),
+            bus,
+            end_of_turn,
+            clock,
+            chance,
+            limits,
+            self._metrics,
+            {},
+            lambda: (),
+            history,
+            grace=grace,
         )
         self._dialect = JsonDialect(
             realm, settings.Heartbeat(), limits, self._metrics, clock.seconds, lambda: str(next(numbers)), lambda: 1000
         )
         bus.start(realm.listener)
+        realm.start()
 
     def session(self, link: Link, principal: Principal) -> Session:
         return self._dialect.session(link, principal, "127.0.0.1")

@@ -33,7 +33,7 @@ ANYWHERE: Final = Position("?", 0)
 class ReferenceCore(Core):
     """Sessions that read, woken by what comes over the bus."""
 
-    def __init__(self, bus: SimulatedBus, _clock: NodeClock, _chance: Random, _history: History) -> None:
+    def __init__(self, bus: SimulatedBus, _clock: NodeClock, _chance: Random, _history: History, _grace: float) -> None:
         assert bus.history is not None
         self.bus = bus
         self.history = bus.history

@@ -45,23 +45,28 @@ class _Observer:
 class Simulation:
     """One kind of core on one kind of server."""
 
-    def __init__(self, core: MakeCore, server: MakeServer = Server, steps: int = STEPS) -> None:
+    def __init__(self, core: MakeCore, server: MakeServer = Server, steps: int = STEPS, works: bool = True) -> None:
+        """`works`: whether there are agents, in those seeds that have some."""
         self._core = core
         self._server = server
         self._steps = steps
+        self._works = works
+
+    def plan(self, seed: int) -> Plan:
+        return plan(seed, self._steps, self._works)
 
     def violation(self, seed: int) -> str | None:
         """What is violated in the run of that seed."""
-        return self.of(plan(seed, self._steps))
+        return self.of(self.plan(seed))
 
     def told(self, seed: int) -> tuple[str | None, list[str]]:
         """The same, and all that happened."""
-        violation, story = self._attempt(plan(seed, self._steps), told=True)
+        violation, story = self._attempt(self.plan(seed), told=True)
         return None if violation is None else str(violation), story
 
     def failure(self, seed: int) -> Failure | None:
         """What is violated, with the story of the shortest run that was found in which something is violated."""
-        whole = plan(seed, self._steps)
+        whole = self.plan(seed)
         violation, _ = self._attempt(whole)
         if violation is None:
             return None

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from copy import copy
+from copy import copy, deepcopy
 from itertools import count
 from typing import Any
 
 import msgspec
 
 from nexus_tw.bus.bounds import Bounds
+from nexus_tw.bus.ledger import Ledger
+from nexus_tw.bus.memory_claims import Claims
+from nexus_tw.bus.memory_roll import Roll
+from nexus_tw.model.attendance import STATUS, Attendance
+from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.positions import Missed, Position, Stored
 from tests.simulation.clock import Time
@@ -49,14 +54,20 @@ class Log:
 class Data:
     """All that a server would lose with its memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, roll: Roll, claims: Claims, ledger: Ledger, attendance: Attendance) -> None:
         self.timeline = ""
         self.run = ""
         self.logs: dict[str, Log] = {}
+        self.roll = roll
+        self.claims = claims
+        self.ledger = ledger
+        self.attendance = attendance
 
     def copy(self) -> Data:
         other = copy(self)
         other.logs = {name: log.copy() for name, log in self.logs.items()}
+        shared = self.roll, self.claims, self.ledger, self.attendance
+        other.roll, other.claims, other.ledger, other.attendance = deepcopy(shared)
         return other
 
 
@@ -73,10 +84,13 @@ class Subscriber:
 class Server:
     """Carries out what links ask for, one thing after the other."""
 
+    make_ledger = Ledger
+    make_attendance = Attendance
+
     def __init__(self, time: Time, plan: Plan, truth: Truth) -> None:
         self.up = True
         self.truth = truth
-        self.data = Data()
+        self.witness: Callable[[str, Any], None] | None = None  # sees the events that the nodes themselves publish
         self.subscribers: list[Subscriber] = []
         self._time = time
         self.kept = Bounds(plan.history).of
@@ -84,6 +98,17 @@ class Server:
         self._run = "1"
         self._names = count(1)
         self._live: dict[str, Place] = {}  # the last event of each type without history
+        self.data = self.new_data()
+
+    def new_data(self) -> Data:
+        """What an empty server has."""
+        roll, time = Roll(), self._time
+        # Functions, which a copy of the data shares; not methods.
+        attendance = self.make_attendance(lambda told: self._status(told.data), lambda: time.now, roll.buried)
+        return Data(roll, Claims(), self.make_ledger(Metrics(), lambda: time.now), attendance)
+
+    def _status(self, data: bytes) -> None:
+        self.take(STATUS, data, b"")
 
     # --- what links ask for
 
@@ -116,6 +141,8 @@ class Server:
 
     def append(self, event_type: str, data: bytes, metadata: bytes) -> Position | None:
         value = _decode(data)
+        if self.witness is not None and "n" not in value:
+            self.witness(event_type, value)
         kept = self.kept(event_type)
         if kept is None:
             before = self._live.get(event_type) or self.truth.beginning(event_type, None)
@@ -222,8 +249,8 @@ class Server:
         self.end(self._replica or self.data)
 
     def restart_empty(self) -> None:
-        self.end(Data())
+        self.end(self.new_data())
 
     def flush(self) -> None:
         """Everything is deleted, and the links stay."""
-        self.data = Data()
+        self.data = self.new_data()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 from nexus_tw.model.positions import Position
@@ -52,6 +53,7 @@ class Truth:
         self._places: dict[tuple[str, Position], Place] = {}
         self._forks: dict[tuple[str, str], Place] = {}  # where each epoch began that went on with the events of another one
         self.events: dict[int, Place] = {}
+        self._own = count(-1, -1)  # numbers of events that the nodes themselves publish
 
     def beginning(self, event_type: str, position: Position | None) -> Place:
         place = Place(event_type, None, position, 0, None)
@@ -65,7 +67,7 @@ class Truth:
         self._forks[place.event_type, position.epoch] = place
 
     def event(self, before: Place, position: Position | None, data: Any) -> Place:
-        place = Place(before.event_type, before, position, data["n"], data)
+        place = Place(before.event_type, before, position, data["n"] if "n" in data else next(self._own), data)
         if position is not None:
             self._places[before.event_type, position] = place
         self.events.setdefault(place.uid, place)
