@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
+from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -21,6 +23,8 @@ from nexus_tw.presence.agents import Presence
 from nexus_tw.pubsub.meta_events import Meta
 from nexus_tw.runtime.spread import Spread
 from nexus_tw.runtime.walltime import wall
+
+PROBES: Final = 64  # connections of the same subject that a registration checks, the oldest first
 
 
 class Registrar:
@@ -220,8 +224,11 @@ class Registrar:
             registration, created = registry.add(peer, agent, pattern, invoke, wall(self._clock), order)
             self._meta.registered(peer, registration, created)
             added.append(registration)
-            for namesake in registry.namesakes(peer, pattern):
-                namesake.probe(_nothing)  # a dead one would get its share of the calls until its heartbeat times out
+            if agent == peer.client_id:
+                # A dead one would get its share of the calls until its heartbeat times out. Of those with an agent id of their
+                # own the dead one is replaced, and the others are other agents.
+                for namesake in tuple(islice(registry.namesakes(peer, pattern), PROBES)):
+                    namesake.probe(_nothing)
         held = registry.held(peer)
         self._directory.added(peer, (held[pattern.text, agent] for pattern in patterns))
         self._commands.wake(patterns, agent)

@@ -271,13 +271,13 @@ class Registry:
     def registration(self, pattern: Pattern) -> SharedRegistration | None:
         return self._registrations.get(pattern)
 
-    def namesakes(self, peer: Peer, pattern: Pattern) -> list[Callee]:
-        """Return the other connections of the peer's subject that have registered this pattern."""
+    def namesakes(self, peer: Peer, pattern: Pattern) -> Iterator[Callee]:
+        """Yield the other connections of the peer's subject that have registered this pattern."""
         there = self.registration(pattern)
-        if there is None:
-            return []
         mine, session = peer.principal.identity, peer.number
-        return [callee for callee in there.callees if callee.identity == mine and callee.session != session]
+        for callee in there.callees if there is not None else ():
+            if callee.identity == mine and callee.session != session:
+                yield callee
 
     def multi_agent(self, peer: Peer) -> bool:
         """Return whether the connection executes commands for more than one agent."""

@@ -393,9 +393,9 @@ class Realm:
         self._subscriptions.lines.block(peer, begin)
 
     def make_way(self, peer: Peer, pattern: Pattern, agent_id: str | None, act: Callable[[], None]) -> None:
-        namesakes = self._registry.namesakes(peer, pattern)
+        namesake = next(self._registry.namesakes(peer, pattern), None)
         holder = None if agent_id is None else self._presence.holder(agent_id)
-        if not namesakes or (holder is not None and namesakes[0].session == holder.number):
+        if namesake is None or (holder is not None and namesake.session == holder.number):
             act()
             return
         lines = self._subscriptions.lines
@@ -405,7 +405,7 @@ class Realm:
             lines.release(peer)
 
         lines.hold(peer)
-        namesakes[0].probe(done)
+        namesake.probe(done)
 
     def registered(self, peer: Peer, number: int) -> Pattern | None:
         registrations = (callee.registration for callee in self._registry.held(peer).values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nexus_tw.commands import directory, mail
+from nexus_tw.commands.registering import PROBES
 from nexus_tw.commands.registry import Callee
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.settings import Role
@@ -241,6 +242,21 @@ def test_a_registration_probes_other_connections_of_the_subject_on_all_nodes(nod
     nodes["b"].register(RecordingPeer(who=principal("agent")), ["deploy"], None)
     nodes.deliver()
     assert len(dead.probes) == 1 and stranger.probes == []
+
+
+def test_agents_with_ids_of_their_own_are_not_probed_for_each_other(nodes: Nodes) -> None:
+    one, other = RecordingPeer(who=principal("agent")), RecordingPeer(who=principal("agent"))
+    nodes["a"].register(one, ["deploy"], "agent-1")
+    nodes["a"].register(other, ["deploy"], "agent-2")
+    nodes.deliver()
+    assert one.probes == other.probes == []
+
+
+def test_a_registration_probes_so_many_connections_and_no_more(nodes: Nodes) -> None:
+    peers = [RecordingPeer(who=principal("agent")) for _ in range(PROBES + 2)]
+    for peer in peers:
+        nodes["a"].register(peer, ["deploy"], None)
+    assert [len(peer.probes) for peer in peers[-4:]] == [3, 2, 0, 0]
 
 
 def test_who_makes_way_is_asked_on_its_own_node(nodes: Nodes) -> None:
