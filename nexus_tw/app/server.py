@@ -49,6 +49,7 @@ from nexus_tw.transport.conversation import Conversation
 from nexus_tw.transport.door import Doors
 from nexus_tw.transport.heartbeat import Pulse
 from nexus_tw.transport.http.administration import Administration
+from nexus_tw.transport.http.agents import Agents
 from nexus_tw.transport.http.api import Api
 from nexus_tw.transport.http.commands import CommandStates
 from nexus_tw.transport.http.past import Past
@@ -213,8 +214,10 @@ class Server:
         status = Status(metrics, gauges, http, self.unready)
         api = Api(realm, limits, reactor, metrics)
         administration = Administration(self._oversight, self._revoking, reactor, metrics)
-        states = CommandStates(realm, reactor)
-        routes = {**status.routes(), **api.routes(), **Past(realm).routes(), **states.routes(), **administration.routes()}
+        offers = (
+            status, api, Past(realm), CommandStates(realm, reactor), Agents(realm.overview), administration
+        )
+        routes = {path: methods for offer in offers for path, methods in offer.routes().items()}
 
         def make_site(upgrade: Callable[[Request], None]) -> Site:
             return BoundedSite(Root(routes, admission, upgrade), reactor, limits.headers, BODY_MESSAGES * limits.message)

@@ -264,6 +264,10 @@ class Registry:
         for node, session in sorted(connections):
             yield from self._remote[node][session].values()
 
+    def texts(self, peer: Peer, agent_id: str) -> list[str]:
+        """Return the patterns that a connection of this node has registered as that agent, as text."""
+        return [text for text, agent in self._peers.get(peer, ()) if agent == agent_id]
+
     def numbered(self, number: int) -> SharedRegistration | None:
         """Return the registration of that id."""
         return self._by_number.get(number)

@@ -63,6 +63,9 @@ class Grants:
     def has(self, action: Action) -> bool:
         return bool(self._patterns[action])
 
+    def texts(self, action: Action) -> list[str]:
+        return [pattern.text for pattern in self._patterns[action]]
+
     def covers(self, action: Action, pattern: Pattern) -> bool:
         own = action not in OF_AGENTS
         return any(grant.covers(pattern) and (not own or grant.selects_all_of(pattern)) for grant in self._patterns[action])
@@ -153,6 +156,10 @@ class Principal:
     def has(self, action: Action) -> bool:
         """Return whether the action is allowed on any name at all."""
         return self._grants.has(action)
+
+    def readable(self) -> list[str]:
+        """Return patterns of the agents that the principal may read: all of them for an administrator."""
+        return ["**"] if self.admin else self._grants.texts("read")
 
     def covers(self, action: Action, pattern: Pattern) -> bool:
         """Return whether the action is allowed on every name that the pattern matches."""

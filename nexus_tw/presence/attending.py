@@ -38,11 +38,23 @@ class AgentStatus(msgspec.Struct, rename="camel", gc=False):
     timestamp: str
 
 
+class Stay:
+    """The time for which an agent is on this node, its grace included."""
+
+    __slots__ = ("account", "heard", "since")
+
+    def __init__(self, account: str, since: int) -> None:
+        self.account = account  # of its first connection
+        self.since = since  # ms since the epoch
+        self.heard: float | None = None  # when its last telemetry was accepted, by the reactor's clock
+
+
 class Leaving(NamedTuple):
     """An agent without connections, until its grace is over."""
 
     due: float
     account: str
+    stay: Stay
 
 
 class Debt(NamedTuple):
@@ -85,7 +97,7 @@ class Attending:
         self._outdone = outdone
         self._most = most
         self._timestamps = Timestamps()
-        self._here: dict[str, str] = {}  # agents with connections, and the account of the first one
+        self._here: dict[str, Stay] = {}  # agents with connections
         self._told: set[str] = set()  # agents that were told as online, and are here or leaving
         self._leaving: dict[str, Leaving] = {}  # in the order in which they are due
         self._debts: dict[str, Debt] = {}
@@ -118,13 +130,16 @@ class Attending:
 
     def came(self, agent_id: str, account: str) -> None:
         """An agent has its first connection on this node."""
-        self._here[agent_id] = account
-        if self._leaving.pop(agent_id, None) is None:
+        leaving = self._leaving.pop(agent_id, None)
+        if leaving is not None:
+            self._here[agent_id] = leaving.stay
+        else:
+            self._here[agent_id] = self._stay(account)
             self._come(agent_id, account)
 
     def went(self, agent_id: str, account: str) -> None:
         """An agent has lost its last connection on this node."""
-        del self._here[agent_id]
+        stay = self._here.pop(agent_id)
         debt = self._debts.get(agent_id)
         if debt is not None and not debt.reached and agent_id not in self._told:
             # It came and went while the bus was away: nobody will hear of it.
@@ -138,12 +153,28 @@ class Attending:
         if due <= now:
             self._go(agent_id, account)
             return
-        self._leaving[agent_id] = Leaving(due, account)
+        self._leaving[agent_id] = Leaving(due, account, stay)
         if len(self._leaving) > self._most:
             oldest = next(iter(self._leaving))
             self._go(oldest, self._leaving.pop(oldest).account)
         if self._timer is None:
             self._timer = self._clock.callLater(due - now, self._expire)
+
+    def heard(self, agent_id: str) -> None:
+        """Telemetry of an agent that has connections was accepted."""
+        self._here[agent_id].heard = self._clock.seconds()
+
+    def agents(self) -> list[str]:
+        """Return the agents of this node, those in their grace included."""
+        return [*self._here, *self._leaving]
+
+    def stay(self, agent_id: str) -> Stay | None:
+        """Return the stay of an agent; None if it is not on this node, and its grace is over."""
+        leaving = self._leaving.get(agent_id)
+        return self._here.get(agent_id) if leaving is None else leaving.stay
+
+    def _stay(self, account: str) -> Stay:
+        return Stay(account, int(wall(self._clock) * 1000))
 
     def _expire(self) -> None:
         now = self._clock.seconds()
@@ -265,13 +296,13 @@ class Attending:
             if debt.known and agent_id not in self._here and agent_id not in self._leaving:
                 # Others may have it, and must know first that it was told as online.
                 self._told.add(agent_id)
-                self._leaving[agent_id] = Leaving(now, debt.account)
+                self._leaving[agent_id] = Leaving(now, debt.account, self._stay(debt.account))
         self._leaving = {
             agent_id: leaving._replace(due=max(leaving.due, self._sure_at))
             for agent_id, leaving in sorted(self._leaving.items(), key=lambda item: item[1].due)
         }
-        for agent_id, account in self._here.items():
-            self._debts[agent_id] = Debt(account, False, True)
+        for agent_id, stay in self._here.items():
+            self._debts[agent_id] = Debt(stay.account, False, True)
         for agent_id, leaving in self._leaving.items():
             self._debts[agent_id] = Debt(leaving.account, False, True)
         self._unheld = {agent_id: self._unheld.get(agent_id, now) for agent_id in self._holds}

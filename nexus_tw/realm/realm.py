@@ -51,6 +51,7 @@ from nexus_tw.model.positions import Position
 from nexus_tw.presence.agents import Presence
 from nexus_tw.presence.attending import Surroundings
 from nexus_tw.presence.fellows import Fellows
+from nexus_tw.presence.overview import Overview
 from nexus_tw.presence.sessions import Roster
 from nexus_tw.pubsub.pages import Pages
 from nexus_tw.pubsub.retaining import find_retained
@@ -133,6 +134,9 @@ class Realm:
         self._invocations = Invocations(limits)
         self._registry = Registry(random, self._invocations)
         self._registry.elsewhere = self._meta
+        self.overview = Overview(
+            fleet, self._presence, around.attendance, self._registry.texts, clock, self._spread
+        )
         self._commands = Commands(
             clock,
             self._publications.announce,
