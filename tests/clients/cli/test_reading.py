@@ -109,6 +109,30 @@ def test_who_is_connected_is_shown_and_disconnected(server: NexusServer) -> None
     assert "No such connection" in run("disconnect", client_id, status=1).stderr
 
 
+def test_agents_are_shown_sorted_and_by_their_ids(server: NexusServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nexus_client.cli.commands import agents
+
+    monkeypatch.setattr(agents, "PAGE", 2)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "no such agents" in run("agents", "--query", "shown.").stderr
+    with connect(f"{server.ws}?token={server.token}") as socket:
+        socket.recv()
+        for name in ("shown.1", "shown.2", "shown.3"):
+            socket.send(json.dumps({"type": "register", "agentId": name, "commands": ["deploy", "restart"]}))
+            assert json.loads(socket.recv())["type"] == "registered"
+        rows = [json.loads(line) for line in run("agents", "--query", "shown.", "--json").stdout.splitlines()]
+        assert [row["agentId"] for row in rows] == ["shown.1", "shown.2", "shown.3"]
+        assert rows[0]["commands"] == ["deploy", "restart"]
+        back = run("agents", "--query", "shown.*", "--sort", "-agentId", "--status", "online").stdout.splitlines()
+        assert [line.split()[0] for line in back] == ["agentId", "shown.3", "shown.2", "shown.1"]
+        assert "deploy restart" in back[1]
+        assert json.loads(run("agents", "shown.2", "--json").stdout) == rows[1]
+        line = run("agents", "shown.2", "--curl").stdout
+        assert "/api/v1/agents/shown.2" in line
+    assert "No such agent" in run("agents", "a/b", status=1).stderr
+    assert "for the list" in run("agents", "shown.2", "--status", "online", status=2).stderr
+
+
 def test_what_is_revoked_is_shown_and_lifted() -> None:
     assert "nothing is revoked" in run("revoke").stderr
     assert run("revoke", "--subject", "agent-007").stdout == "revoked subject agent-007, 0 connections closed\n"

@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "serve-command": "Execute the command NAME by running PROGRAM, until Ctrl-C.",
     "demo": "Simulate a fleet of agents until Ctrl-C.",
     "broadcast": "Send one message to every session on every node.",
+    "agents": "Show the agents of all nodes that the token may read, or the one with this ID.",
     "connections": "Show who is connected, on all nodes.",
     "disconnect": "Close the connection ID on whatever node.",
     "revoke": "Refuse credentials on every node, and close the connections that use them.",
