@@ -183,6 +183,22 @@ class Executions:
             elif not execution.ended:
                 self._adopt(execution, ages[execution.place])
             yield
+        if not command.open and command.decided is None:
+            self._finish(command)
+
+    def _finish(self, command: CommandRecord) -> None:
+        """End a command all of whose executions had ended when its driver was lost, before that of the whole was written."""
+        execution = command.executions[0]
+        state, error = State.COMPLETED, None
+        if not command.multi_target or all(each.state is State.CANCELLED for each in command.executions):
+            state, error = execution.state, None if execution.why is None else NexusError(*execution.why)
+        command.decided = state
+
+        def written() -> None:
+            self._tell(command, None if command.multi_target else execution.agent_id, state)
+            self._conclude(command, state, error)
+
+        self._pen.write(command, (), written, (state, error))
 
     def _adopt(self, execution: Execution, age: float) -> None:
         """Go on with what an executor is carrying out, if it is on a node that is there."""

@@ -273,6 +273,24 @@ def test_a_node_that_was_given_up_ends_nothing_and_its_callers_follow_the_heir(n
     assert one.commands.open == 0 and one.metrics.ledger_refused == 2
 
 
+@pytest.mark.parametrize("targets", ["a", ["a", "b"]])
+def test_the_heir_ends_what_only_had_to_be_written_as_ended(nodes: Nodes, targets: Any) -> None:
+    one, two, _ = nodes.all.values()
+    agent = one.agent("a")
+    one.call(command_id="c", target=targets, by=caller())
+    nodes.flush()
+    one.link.write = lambda *what: what[1](None)  # type: ignore[method-assign]
+    take = one.link.take
+    # The ledger has lost it: it is put there again, as it is by then, and the driver dies before it has written the end.
+    one.link.take = lambda *what: take(*what[:2], lambda _answer: None)  # type: ignore[method-assign]
+    succeed(one, agent)
+    nodes.kill("one", heir="two")
+    assert two.commands.open == 0
+    reply = two.call(command_id="c", target=targets, by=caller())
+    nodes.settle()
+    assert reply.ends == 1 and reply.errors == []
+
+
 def test_what_the_ledger_takes_under_a_name_that_was_given_up_is_taken_under_the_present_one(nodes: Nodes) -> None:
     one, two, _ = nodes.all.values()
     agent = one.agent("a")
