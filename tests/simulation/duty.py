@@ -171,7 +171,10 @@ class Duty:
             raise Violation("targets", f"{command_id} is for {list(order.parts)}, and {agent} got it")
         part = order.part(agent)
         before = part.executions
-        if not order.loose:
+        if not execution.running:
+            # Its node has ended the connection while this was on its way: it is over before it begins.
+            before.insert(sum(other.attempt < attempt for other in before), execution)
+        elif not order.loose:
             for other in before:
                 if other.running and not self._unreliable(other.connection.node):
                     raise Violation("executions", f"{command_id} is executed by {other.agent} and {agent} at a time")
@@ -181,7 +184,8 @@ class Duty:
                 raise Violation("executions", f"{command_id} is executed {len(before) + 1} times, attempt {attempt}")
             if part.outcome is not None and part.outcome[0] == "expired":
                 raise Violation("expiry", f"{command_id} has expired, and is executed")
-        before.append(execution)
+        if execution not in before:
+            before.append(execution)
         return execution
 
     def told(self, command_id: str, target: Target, outcome: str, result: Any) -> None:

@@ -82,4 +82,8 @@ class Truth:
                 place = place.before
             if place is not None and place.number < position.offset:
                 return None
+        if place is None and not position.offset:
+            # Before the first event of a type, its epoch may be that of another type under the same timeline.
+            timeline = position.epoch.partition(".")[0]
+            place = self._places.get((event_type, Position(f"{timeline}.-", 0)))
         return place
