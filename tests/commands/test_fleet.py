@@ -282,7 +282,7 @@ def test_the_heir_ends_what_only_had_to_be_written_as_ended(nodes: Nodes, target
     one.link.write = lambda *what: what[1](None)  # type: ignore[method-assign]
     take = one.link.take
     # The ledger has lost it: it is put there again, as it is by then, and the driver dies before it has written the end.
-    one.link.take = lambda *what: take(*what[:2], lambda _answer: None)  # type: ignore[method-assign]
+    one.link.take = lambda *what: take(what[0], what[1], lambda _answer: None)  # type: ignore[method-assign]
     succeed(one, agent)
     nodes.kill("one", heir="two")
     assert two.commands.open == 0
