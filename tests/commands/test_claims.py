@@ -124,6 +124,7 @@ def test_an_heir_gives_up_the_claims_of_a_node_that_is_gone(nodes: Nodes) -> Non
     nodes.broker.claims._nodes["x**"].add("b")
     nodes["b"].bus.available = False
     nodes.kill("a", "b")
+    nodes.advance(0)  # in which the commands of that node, of which there are none, are taken over
     assert nodes["b"].fleet.held == ["a"], "not yet: the bus is away"
     nodes["b"].bus.available = True
     nodes.advance(AGAIN)
