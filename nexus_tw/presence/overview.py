@@ -27,7 +27,7 @@ from nexus_tw.runtime.walltime import wall
 PART: Final = "overview"
 COMMANDS: Final = 16  # that are listed of each agent in a list
 ALL_COMMANDS: Final = 1024  # that are listed of a single agent
-STEP: Final = 32  # agents that are looked at in one step
+STEP: Final = 8  # agents that are looked at in one step
 
 
 class Wanted(msgspec.Struct, tag="agents", gc=False):
