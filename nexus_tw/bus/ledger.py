@@ -155,6 +155,7 @@ class MemoryLedger:
     """Answers one node."""
 
     lasting = False
+    tells = False
 
     def __init__(self, ledger: Ledger, available: Callable[[], bool]) -> None:
         """`available` says whether the node's bus is."""

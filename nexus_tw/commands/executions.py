@@ -157,8 +157,12 @@ class Executions:
                 stopped.append((execution, execution.work))
                 self._settle(command, execution, State.CANCELLED, error)
         command.decided = State.CANCELLED
-        cancelled = partial(self._cancelled, command, error, stopped, done)
-        self._pen.write(command, [each for each, _ in stopped], cancelled, (State.CANCELLED, error))
+        told = self._pen.tells
+        # Those of up to a thousand agents follow.
+        whole = None if command.multi_target else command.executions[0].agent_id
+        events = [self._event(command, whole, State.CANCELLED)] if told else []
+        cancelled = partial(self._cancelled, command, error, stopped, told, done)
+        self._pen.write(command, [each for each, _ in stopped], cancelled, (State.CANCELLED, error), events)
 
     def drop(self, command: CommandRecord) -> list[tuple[CommandReply, Peer]]:
         """Forget a command that another node drives. Return the callers that wait for it."""
@@ -194,11 +198,13 @@ class Executions:
             state, error = execution.state, None if execution.why is None else NexusError(*execution.why)
         command.decided = state
 
+        agent_id, told = None if command.multi_target else execution.agent_id, self._pen.tells
+
         def written() -> None:
-            self._tell(command, None if command.multi_target else execution.agent_id, state)
+            self._tell(command, agent_id, state, told=told)
             self._conclude(command, state, error)
 
-        self._pen.write(command, (), written, (state, error))
+        self._pen.write(command, (), written, (state, error), [self._event(command, agent_id, state)] if told else ())
 
     def _adopt(self, execution: Execution, age: float) -> None:
         """Go on with what an executor is carrying out, if it is on a node that is there."""
@@ -241,21 +247,25 @@ class Executions:
         command: CommandRecord,
         error: NexusError,
         stopped: list[tuple[Execution, Work | None]],
+        told: bool,
         done: Callable[[], None],
     ) -> None:
         self._conclude(command, State.CANCELLED, error)
         done()
         # The command is cancelled now; up to a thousand events and executors are spread over turns.
-        self._spread.work(self._tell_cancelled(command, stopped))
+        self._spread.work(self._tell_cancelled(command, stopped, told))
 
-    def _tell_cancelled(self, command: CommandRecord, stopped: list[tuple[Execution, Work | None]]) -> Iterator[None]:
+    def _tell_cancelled(
+        self, command: CommandRecord, stopped: list[tuple[Execution, Work | None]], told: bool
+    ) -> Iterator[None]:
         for execution, work in stopped:
-            self._tell(command, execution.agent_id, State.CANCELLED, *_at(execution), execution.why)
+            alone = told and not command.multi_target
+            self._tell(command, execution.agent_id, State.CANCELLED, *_at(execution), execution.why, alone)
             if work is not None:
                 _guarded(work.stop, "cancelled")
             yield
         if command.multi_target:
-            self._tell(command, None, State.CANCELLED)
+            self._tell(command, None, State.CANCELLED, told=told)
 
     def _nobody(self, name: str, agent_id: str | None) -> NexusError:
         if agent_id is None:
@@ -394,17 +404,18 @@ class Executions:
     def _end(self, execution: Execution, state: State, outcome: Raw | NexusError) -> None:
         command = execution.command
         self._settle(command, execution, state, outcome)
+        last, error = None, None
         if not command.multi_target:
-            error = outcome if isinstance(outcome, NexusError) else None
-            command.decided = state
-            ended = partial(self._ended, command, execution, state, state, error)
-            self._pen.write(command, (execution,), ended, (state, error))
-        elif command.open:
-            self._pen.write(command, (execution,), partial(self._ended, command, execution, state, None, None))
-        else:
-            command.decided = State.COMPLETED
-            ended = partial(self._ended, command, execution, state, State.COMPLETED, None)
-            self._pen.write(command, (execution,), ended, (State.COMPLETED, None))
+            last, error = state, outcome if isinstance(outcome, NexusError) else None
+        elif not command.open:
+            last = State.COMPLETED
+        told = self._pen.tells
+        events = [self._event(command, execution.agent_id, state)] if told else []
+        if told and command.multi_target and last is not None:
+            events.append(self._event(command, None, last))
+        command.decided = last or command.decided
+        ended = partial(self._ended, command, execution, state, last, error, told)
+        self._pen.write(command, (execution,), ended, None if last is None else (last, error), events)
 
     def _settle(self, command: CommandRecord, execution: Execution, state: State, outcome: Raw | NexusError) -> None:
         self._release(execution)
@@ -414,14 +425,20 @@ class Executions:
         execution.move(state)
 
     def _ended(
-        self, command: CommandRecord, execution: Execution, state: State, last: State | None, error: NexusError | None
+        self,
+        command: CommandRecord,
+        execution: Execution,
+        state: State,
+        last: State | None,
+        error: NexusError | None,
+        told: bool,
     ) -> None:
         """Tell that an execution has ended, as the ledger knows now; with `last`, that the command has."""
-        self._tell(command, execution.agent_id, state, *_at(execution), execution.why)
+        self._tell(command, execution.agent_id, state, *_at(execution), execution.why, told)
         if command.multi_target:
             command.settled(execution)
             if last is not None:
-                self._tell(command, None, last)
+                self._tell(command, None, last, told=told)
         if last is not None:
             self._conclude(command, last, error)
 
@@ -458,6 +475,10 @@ class Executions:
         execution.move(state)
         self._pen.write(command, (execution,), partial(self._tell, command, execution.agent_id, state, *_at(execution)))
 
+    def _event(self, command: CommandRecord, agent_id: str | None, state: State) -> bytes:
+        timestamp = self._timestamps.text(wall(self._clock))
+        return msgspec.json.encode(TaskUpdated(command.id, command.name, state.value, timestamp, agent_id))
+
     def _tell(
         self,
         command: CommandRecord,
@@ -466,10 +487,11 @@ class Executions:
         attempt: int = 0,
         node: str = "",
         why: tuple[str, str] | None = None,
+        told: bool = False,
     ) -> None:
-        timestamp = self._timestamps.text(wall(self._clock))
-        event = TaskUpdated(command.id, command.name, state.value, timestamp, agent_id)
-        self._announce("task.updated", msgspec.json.encode(event), command.account)
+        """Announce a state, unless the ledger has `told` it, and note it in the audit trail."""
+        if not told:
+            self._announce("task.updated", self._event(command, agent_id, state), command.account)
         if self.audit is not None:
             self.audit.note(command, state, agent_id, attempt, node, why[0] if why else "")
 

@@ -28,11 +28,12 @@ _guarded: Final = Guard(__name__, "What follows an entry in the ledger failed")
 class _Line:
     """What is to be written of one command, and who waits for that."""
 
-    __slots__ = ("done", "final", "former", "places", "under_way")
+    __slots__ = ("done", "events", "final", "former", "places", "under_way")
 
     def __init__(self) -> None:
         self.places: dict[int, None] = {}
         self.final = b""
+        self.events: list[bytes] = []
         self.done: list[Done] = []
         self.former: str | None = None  # the name under which this node drove it, and takes it again
         self.under_way = False
@@ -97,9 +98,22 @@ class Pen:
         else:
             ledger.inherit(left, self._node(), most, done)
 
-    def write(self, command: CommandRecord, executions: Iterable[Execution], done: Done, end: Ending | None = None) -> None:
+    @property
+    def tells(self) -> bool:
+        """Whether the ledger publishes the events of what is written."""
+        ledger = self._ledger()
+        return ledger is not None and ledger.tells
+
+    def write(
+        self,
+        command: CommandRecord,
+        executions: Iterable[Execution],
+        done: Done,
+        end: Ending | None = None,
+        events: Iterable[bytes] = (),
+    ) -> None:
         """Write how these executions are now, and with `end` how the command ended. Call `done` once that is written; never, if
-        another node drives the command."""
+        another node drives the command. `events` are for a ledger that tells."""
         if self._ledger() is None:
             done()
             return
@@ -110,6 +124,7 @@ class Pen:
             line.places[execution.place] = None
         if end is not None:
             line.final = end_of(*end)
+        line.events += events
         line.done.append(done)
         if not line.under_way:
             self._send(command, line)
@@ -140,21 +155,24 @@ class Pen:
     # ---
 
     def _send(self, command: CommandRecord, line: _Line) -> None:
-        places, done = line.places, line.done
-        line.places, line.done, line.under_way = {}, [], True
+        places, done, events = line.places, line.done, line.events
+        line.places, line.done, line.events, line.under_way = {}, [], [], True
+
+        def restore() -> None:
+            line.places, line.done, line.events = places | line.places, done + line.done, events + line.events
 
         def answered(answer: bool | NexusError | None) -> None:
             if self._lines.get(command) is not line:
                 return
             if line.former is not None and not (answer is True and line.final):
-                line.places, line.done = places | line.places, done + line.done
+                restore()
                 self._put_again(command, line)
             elif answer is True:
                 self._written(command, line, done)
             elif answer is False:
                 self._refused(command)
             else:
-                line.places, line.done = places | line.places, done + line.done
+                restore()
                 if answer is None:
                     self._put_again(command, line)
                 else:
@@ -165,7 +183,7 @@ class Pen:
             answered(True)
             return
         marks = {place: mark_of(command.executions[place]) for place in places}
-        ledger.write(Write(command.id, self._node(), marks, line.final), answered)
+        ledger.write(Write(command.id, self._node(), marks, line.final, events), answered)
 
     def _written(self, command: CommandRecord, line: _Line, done: list[Done]) -> None:
         line.under_way = False

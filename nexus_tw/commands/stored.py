@@ -41,6 +41,7 @@ class StoredLedger:
     """Sends what is asked in a turn to the store together, and the next once that is answered."""
 
     lasting = True
+    tells = False
 
     def __init__(self, store: Any, guest: PluginRunner, realm: str, clock: IReactorTime, metrics: Metrics) -> None:
         """`store` provides `IKeepsCommands`; `guest` runs its code."""

@@ -34,12 +34,13 @@ class Entry(NamedTuple):
 
 
 class Write(NamedTuple):
-    """What a driver adds to an open command: marks, and with `final` its end."""
+    """What a driver adds to an open command: marks, and with `final` its end. `events` are the `task.updated` of all that."""
 
     command_id: str
     node: str
     marks: Mapping[int, bytes]
     final: bytes = b""
+    events: Sequence[bytes] = ()
 
 
 class ILedger(Interface):
@@ -50,6 +51,7 @@ class ILedger(Interface):
     """
 
     lasting: bool = Attribute("Whether it survives the end of this process.")
+    tells: bool = Attribute("Whether it publishes the events of what it writes, in the same step; otherwise its user does.")
 
     def take(entry: Entry, former: str, done: Callable[[Entry | NexusError | None], None]) -> None:
         """Write an open command, in place of one of the same id that `entry.node` or `former` drives. Pass None to `done`; or,

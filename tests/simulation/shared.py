@@ -86,6 +86,7 @@ class SimulatedLedger(_Shared):
     """The ledger."""
 
     lasting = True
+    tells = False
 
     def take(self, entry: Entry, former: str, done: Done) -> None:
         self._ask(lambda data: data.ledger.take(entry, former), done)

@@ -123,7 +123,7 @@ class RedisBus:
         self.retained: IRetained | None = self._retained if self._bounds.any else None
         self._roll = RedisRoll(self._channels, self._ready)
         self.roll: IRoll | None = self._roll
-        self._commands = RedisLedger(self._channels, metrics, self._ready)
+        self._commands = RedisLedger(self._channels, self._bounds, metrics, self._ready)
         self.ledger: ILedger | None = self._commands
         self._attendance = RedisAttendance(self._channels, self._bounds, self._ready)
         self.attendance: IAttendance | None = self._attendance
@@ -399,6 +399,7 @@ class RedisBus:
             self._log.info("Scripts are accepted again on the bus at {address}", address=self._name)
         self._roll.opened(timeline)
         self._attendance.opened(timeline)
+        self._commands.opened(timeline)
         self._claims.opened(timeline)
         self.roll, self.ledger, self.attendance = self._roll, self._commands, self._attendance
         self.claims = self._claims

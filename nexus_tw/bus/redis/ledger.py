@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from twisted.logger import Logger
 from zope.interface import implementer
 
+from nexus_tw.bus.bounds import Bounds
 from nexus_tw.bus.ledger import full
+from nexus_tw.bus.redis.batch import new_birth, words_of
 from nexus_tw.bus.redis.channels import Channels
 from nexus_tw.bus.redis.connection import Publisher, Put, away, guarded
+from nexus_tw.bus.redis.connection import told as quoted
 from nexus_tw.bus.redis.scripts import INHERIT, LEDGER, Call, bulk
 from nexus_tw.interfaces.ledger import Entry, ILedger, Mark, Write
 from nexus_tw.model.errors import NexusError
@@ -21,24 +25,28 @@ MAX_BYTES: Final = 4194304
 
 ANSWER_BYTES: Final = 2097152  # of commands that an heir gets at once
 
+UPDATED: Final = "task.updated"
+
 _TAKE: Final = bulk(b"T")
 _WRITE: Final = bulk(b"W")
 _DROP: Final = bulk(b"D")
 _FIND: Final = bulk(b"F")
 
 Done = Callable[[Any], None]
+Head = tuple[Sequence[bytes], Sequence[bytes]]  # the last keys, and the first arguments: all about the events' type
 
 
 class _Batch:
     """Operations in their order, for one call."""
 
-    __slots__ = ("_call", "_counted", "_done", "_keys", "_words", "size", "spent")
+    __slots__ = ("_call", "_counted", "_done", "_keys", "_last", "_words", "size", "spent")
 
-    def __init__(self, call: Call, counted: Callable[[int, int, int], None]) -> None:
+    def __init__(self, call: Call, head: Head, counted: Callable[[int, int, int, bytes], None]) -> None:
         self._call = call
         self._counted = counted
+        self._last, words = head
         self._keys: list[bytes] = []
-        self._words: list[bytes] = []
+        self._words = list(words)
         self._done: list[tuple[Callable[[Any, int], Any], Done]] = []
         self.size = 0
         self.spent = False  # sent: it takes no more
@@ -58,7 +66,7 @@ class _Batch:
 
     def command(self) -> bytes:
         self.spent = True
-        return self._call.command(self._keys, self._words)
+        return self._call.command([*self._keys, *self._last], self._words)
 
     def answered(self, reply: Any) -> None:
         if isinstance(reply, NexusError):
@@ -75,19 +83,29 @@ class _Batch:
 class RedisLedger:
     """A node's ledger of a realm. What is written is in Redis as long as its data is."""
 
-    lasting = True
+    lasting = tells = True
 
-    def __init__(self, channels: Channels, metrics: Metrics, publisher: Callable[[], Publisher | None]) -> None:
+    _log = Logger()
+
+    def __init__(
+        self, channels: Channels, bounds: Bounds, metrics: Metrics, publisher: Callable[[], Publisher | None]
+    ) -> None:
         """`publisher` returns the connection, or None while the bus is away."""
         self._channels = channels
+        self._bounds = bounds
         self._metrics = metrics
         self._publisher = publisher
         self._ledger = Call(LEDGER, channels.prefix, b"")
+        self._complained = False
         self._inherit = Call(INHERIT, channels.prefix, b"")
         self._batch: _Batch | None = None
         self._on: Publisher | None = None  # where the batch is waiting
         self._put: Put | None = None
         self._kept = self._bytes = 0  # as this node counted them in the metrics
+
+    def opened(self, timeline: bytes) -> None:
+        """Call the script under this timeline from now on."""
+        self._ledger = Call(LEDGER, self._channels.prefix, timeline)
 
     # --- ILedger
 
@@ -103,7 +121,7 @@ class RedisLedger:
         self._add(_TAKE, entry.command_id, head, marks, answer, done)
 
     def write(self, write: Write, done: Callable[[bool | NexusError | None], None]) -> None:
-        words = (write.node.encode(), write.final)
+        words = (write.node.encode(), write.final, b"%d" % len(write.events), *write.events)
         self._add(_WRITE, write.command_id, words, write.marks, lambda told, _now: {b"y": True, b"n": False}.get(told), done)
 
     def drop(self, command_id: str, node: str, done: Callable[[NexusError | None], None]) -> None:
@@ -154,15 +172,25 @@ class RedisLedger:
         size = sum([len(word) for word in said])
         batch = self._batch
         if batch is None or self._on is not publisher or not batch.takes(size):
-            batch = self._batch = _Batch(self._ledger, self._count)
+            batch = self._batch = _Batch(self._ledger, self._head(), self._count)
             self._on, self._put = publisher, publisher.put_script(batch.command, batch.answered)
             self._metrics.ledger_scripts += 1
         assert self._put is not None
         publisher.grow(self._put, size)
         batch.add(self._channels.command_of(command_id), said, size, answer, done)
 
-    def _count(self, kept: int, size: int, evicted: int) -> None:
+    def _head(self) -> Head:
+        names, kept = self._channels, self._bounds.of(UPDATED)
+        bounds = b"" if kept is None else words_of(kept, self._bounds.total)
+        name = UPDATED.encode()
+        words = new_birth(), names.metadata + name, names.events + name, bounds
+        return [bulk(names.hash_of(UPDATED)), bulk(names.list_of(UPDATED))], [bulk(word) for word in words]
+
+    def _count(self, kept: int, size: int, evicted: int, refused: bytes) -> None:
         """Count what is in Redis. Other realms count here, too."""
+        if refused and not self._complained:
+            self._complained = True
+            self._log.warn("{kind} is not published: {why}", kind=UPDATED, why=quoted(refused.decode(errors="replace")))
         metrics = self._metrics
         metrics.ledger_commands += kept - self._kept
         metrics.ledger_bytes += size - self._bytes

@@ -1,11 +1,13 @@
--- What a node writes into the ledger of commands in a turn of its reactor. KEYS: timeline; then the command of each operation
--- ARGV: timeline, prefix; then the operations:
+-- What a node writes into the ledger of commands in a turn of its reactor, and publishes of that.
+-- KEYS: timeline; then the command of each operation; hash and list of `task.updated`
+-- ARGV: timeline, prefix, birth, about channel, event channel, bounds (see publish.lua; '' without history); then the operations:
 --   T, id, driver, former driver, age in ms, head, number of marks, then place and body of each: takes an open command
---   W, id, driver, how it ended or '', number of marks, place and body of each
+--   W, id, driver, how it ended or '', number of events, the events, number of marks, place and body of each
 --   D, id, driver: drops an open command
 --   F, id
 -- Gives the time, then for each: T: '' if taken, '!' without room, else the command that is there. W: 'y', 'n' if it is another
--- driver's, '?' if there is none. D: ''. F: '' or the command. After that: number and bytes of all, and how many had to go.
+-- driver's, '?' if there is none. D: ''. F: '' or the command.
+-- After that: number and bytes of all, how many had to go, and what Redis refused to publish the events for, or ''.
 --
 -- A command is a hash. d: driver, h: head, t: when it was taken, f: how it ended; marks by place, each "MS BODY".
 -- `commands:of:NODE` has the open ones that a node drives, `commands:ended` the others by the time of their end, `commands:sizes`
@@ -13,7 +15,8 @@
 --
 -- Redis looks whether it has memory at the first write only, so that must be one that takes some: HSET.
 local ended, sizes = prefix .. 'commands:ended', prefix .. 'commands:sizes'
-local out, evicted, a = {now}, 0, 3
+local out, evicted, a = {now}, 0, 7
+local events, told = {}, 0
 -- Counted here, and written at the end: each call of Redis costs more than all that is said in Lua about a command.
 local was = tonumber(call('HGET', sizes, '') or 0)
 local count, sum = math.max(0, call('HLEN', sizes) - 1), was
@@ -59,7 +62,7 @@ local function write(key, words, from)
   for i = from or 1, #words, 1000 do call('HSET', key, unpack(words, i, math.min(i + 999, #words))) end
 end
 
-for k = 2, #KEYS do
+for k = 2, #KEYS - 2 do
   local key, kind, id = KEYS[k], ARGV[a], ARGV[a + 1]
   if kind == 'T' then
     local node, former, head = ARGV[a + 2], ARGV[a + 3], ARGV[a + 5]
@@ -90,7 +93,8 @@ for k = 2, #KEYS do
     a = next
   elseif kind == 'W' then
     local node, final = ARGV[a + 2], ARGV[a + 3]
-    local words, size, next = marks(a + 4)
+    local last = a + 4 + ARGV[a + 4]
+    local words, size, next = marks(last + 1)
     local there = call('HMGET', key, 'd', 'f')
     if not there[1] then
       out[#out + 1] = '?'
@@ -106,6 +110,10 @@ for k = 2, #KEYS do
         end
         write(key, words)
         grow(id, size)
+        for i = a + 5, last do
+          events[#events + 1] = ARGV[i]
+          told = told + #ARGV[i]
+        end
         if final ~= '' then
           call('ZREM', prefix .. 'commands:of:' .. node, id)
           call('ZADD', ended, now, id)
@@ -132,7 +140,19 @@ for k = 2, #KEYS do
 end
 for _, old in ipairs(call('ZRANGEBYSCORE', ended, '-inf', now - 86400000, 'LIMIT', 0, 64)) do forget(old) end
 if sum ~= was then call('HINCRBY', sizes, '', sum - was) end
+local refused = ''
+if #events > 0 and ARGV[6] ~= '' then
+  local at
+  at, refused = append(KEYS[#KEYS - 1], KEYS[#KEYS], ARGV[3], ARGV[4], ARGV[5], ARGV[6], told, events, 1, #events, '')
+  refused = refused or ''
+else
+  for _, event in ipairs(events) do
+    local sent = try('PUBLISH', ARGV[5], event)
+    if type(sent) ~= 'number' then refused = sent.err end
+  end
+end
 out[#out + 1] = count
 out[#out + 1] = sum
 out[#out + 1] = evicted
+out[#out + 1] = refused
 return out
