@@ -20,10 +20,11 @@ from nexus_tw.commands.stored import StoredLedger
 from nexus_tw.interfaces.ledger import Entry, ILedger, Mark, Write
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.settings import History
 from nexus_tw.runtime.plugin_runner import PluginRunner
 from nexus_tw.store import open_store
 from nexus_tw.store.sqlite import commands as stored
-from tests.bus.recording import Recorder, reactor
+from tests.bus.recording import Recorder, reactor, subscribed, until
 from tests.redis_server import RedisServer
 
 
@@ -212,3 +213,37 @@ def test_in_memory_the_oldest_ended_go_first_and_never_an_open_one() -> None:
     assert ledger.find("c") is None and metrics.ledger_commands == 1
     ledger.drop("d", "one")
     assert (metrics.ledger_commands, metrics.ledger_bytes) == (0, 0)
+
+
+# --- events, which Redis publishes in the step that writes
+
+
+@pytest.mark.parametrize("history", [None, History()], ids=["live", "history"])
+@pytest_twisted.ensureDeferred
+async def test_redis_publishes_the_events_of_what_it_writes_once_and_of_nothing_else(
+    redis_server: RedisServer, history: History | None
+) -> None:
+    redis_server.ask("FLUSHALL")
+    bus, recorder = RedisBus(parse(redis_server.url), reactor, Metrics(), "one", history=history), Recorder()
+    await bus.start(recorder)
+    try:
+        await subscribed(bus, "task.updated")
+        ledger = bus.ledger
+        assert ledger is not None and ledger.tells
+        await asked(ledger.take, entry("c"), "")
+        end = Write("c", "one", {0: b'["completed"]'}, b'["end"]', [b'{"n":2}', b'{"n":3}'])
+        writes = [
+            Write("c", "other", {}, events=[b'{"n":"of another driver"}']),
+            Write("d", "one", {}, events=[b'{"n":"of no command"}']),
+            Write("c", "one", {0: b'["running"]'}, events=[b'{"n":1}']),
+            end,
+            end,  # written before; only the answer was lost
+        ]
+        assert [await asked(ledger.write, write) for write in writes] == [False, None, True, True, True]
+        await asked(bus.publish, "task.updated", b'{"n":4}')
+        await until(lambda: len(recorder.events) >= 4)
+        assert recorder.events == [("task.updated", b'{"n":%d}' % number) for number in range(1, 5)]
+        offsets = [position and position.offset for position in recorder.positions]
+        assert offsets == ([1, 2, 3, 4] if history else [None] * 4)
+    finally:
+        await bus.stop()
