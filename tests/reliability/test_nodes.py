@@ -43,6 +43,7 @@ async def test_nodes_are_killed_one_after_the_other(redis: RedisServer, crew: Ma
         await later(one.chance.uniform(0, 3))
         node.launch()
         await one.ready(node)
+    await one.present()
     await one.under_load(times(200, 40))
     await one.check()
 
