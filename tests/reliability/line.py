@@ -103,5 +103,9 @@ async def connected(
     """Returns an open connection to a node: to its port on this machine, or by another way."""
     endpoint = TCP4ClientEndpoint(clock, "127.0.0.1", way) if isinstance(way, int) else way
     line: Line = await connectProtocol(endpoint, Line(token, arrived, ended))
-    await line.opened.addTimeout(patience, clock)
+    try:
+        await line.opened.addTimeout(patience, clock)
+    except BaseException:
+        line.drop()
+        raise
     return line
