@@ -425,8 +425,8 @@ def crew(tmp_path: Path) -> Iterator[Make]:
     """Makes a crew with three nodes, with the load of the long form or a light one."""
     made: list[Crew] = []
 
-    def make(*buses: str, env: dict[str, str] | None = None, seed: int = 1) -> Crew:
-        workers, rate = (1000, 100) if LONG else (60, 40)
+    def make(*buses: str, env: dict[str, str] | None = None, most: int = 1000, seed: int = 1) -> Crew:
+        workers, rate = (min(most, 1000), 100) if LONG else (60, 40)
         made.append(Crew(tmp_path, buses if len(buses) > 1 else buses * 3, workers, rate, env or {}, seed))
         return made[-1]
 

@@ -51,7 +51,7 @@ async def test_nodes_are_killed_one_after_the_other(redis: RedisServer, crew: Ma
 @pytest_twisted.ensureDeferred
 async def test_three_nodes_behind_nginx_are_restarted_in_turn(redis: RedisServer, crew: Make, tmp_path: Path) -> None:
     """Nobody misses an event, no command is lost, and those who come back do not come all at once."""
-    one = crew(redis.url, env={"NEXUS_DRAIN": "5"})
+    one = crew(redis.url, env={"NEXUS_DRAIN": "5"}, most=300)  # this process has to do TLS for all of them
     front = Nginx(tmp_path, [node.port for node in one.nodes])
     context = optionsForClientTLS("localhost", trustRootFromCertificates([Certificate.loadPEM(front.authority.read_bytes())]))
     one.ways[:] = [wrapClientTLS(context, TCP4ClientEndpoint(clock, "127.0.0.1", front.port))]
