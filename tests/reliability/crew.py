@@ -47,7 +47,6 @@ class Visitor:
 
     def __init__(self, ways: Sequence[Way], chance: random.Random) -> None:
         """`ways` to the nodes, of which one is taken by chance: ports, or endpoints."""
-        self.tries: list[float] = []  # when it tried to connect
         self._ways = ways
         self._chance = chance
         self._window = RETURN  # s within which it comes back
@@ -71,7 +70,6 @@ class Visitor:
     async def _connect(self) -> None:
         line = None
         while line is None and not self._stopped:
-            self.tries.append(clock.seconds())
             try:
                 line = await connected(self._chance.choice(self._ways), TOKEN, self._heard, self._lost, patience=5)
             except Exception:  # a node that is not there, or stands still
@@ -397,13 +395,6 @@ class Crew:
     def _unanswered(self) -> str:
         waiting = [command_id for boss in self.bosses for command_id in boss.waiting]
         return f"for answers to {waiting[:10]}:\n{self.judge.faults}\n{self.logs()}"
-
-    def crowding(self, since: float) -> float:
-        """Return how many times the mean the attempts to connect of the busiest second were, from the first since then to the
-        last."""
-        tries = sorted(at for visitor in self.visitors for at in visitor.tries if at >= since)
-        seconds = Counter(int(at - tries[0]) for at in tries)
-        return max(seconds.values()) / (len(tries) / max(1.0, tries[-1] - tries[0]))
 
     def logs(self) -> str:
         return "\n".join(node.output[-3000:] for node in self.nodes)

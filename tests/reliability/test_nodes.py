@@ -15,7 +15,6 @@ from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFrom
 
 from tests.bus.gate import Gate
 from tests.client import clock
-from tests.conftest import LONG
 from tests.e2e.nginx import Nginx
 from tests.e2e.server import ROOT
 from tests.redis_server import RedisServer, running
@@ -50,8 +49,8 @@ async def test_nodes_are_killed_one_after_the_other(redis: RedisServer, crew: Ma
 
 @pytest_twisted.ensureDeferred
 async def test_three_nodes_behind_nginx_are_restarted_in_turn(redis: RedisServer, crew: Make, tmp_path: Path) -> None:
-    """Nobody misses an event, no command is lost, and those who come back do not come all at once."""
-    one = crew(redis.url, env={"NEXUS_DRAIN": "5"}, most=300)  # this process has to do TLS for all of them
+    """Nobody misses an event, and no command is lost."""
+    one = crew(redis.url, env={"NEXUS_DRAIN": "5"}, most=80)  # nginx.conf has a limit for one address
     front = Nginx(tmp_path, [node.port for node in one.nodes])
     context = optionsForClientTLS("localhost", trustRootFromCertificates([Certificate.loadPEM(front.authority.read_bytes())]))
     one.ways[:] = [wrapClientTLS(context, TCP4ClientEndpoint(clock, "127.0.0.1", front.port))]
@@ -61,13 +60,10 @@ async def test_three_nodes_behind_nginx_are_restarted_in_turn(redis: RedisServer
         one.load()
         for node in one.nodes:
             await one.under_load(times(200, 40))
-            began = clock.seconds()
             assert await node.stop() in (0, -15), node.output
             node.launch()
             await one.ready(node)
             await one.under_load(times(200, 40))
-            if LONG:  # with fewer clients chance decides
-                assert one.crowding(began) <= 2
         await one.check()
         assert [guard.lookout.gaps for guard in one.guards] == [0, 0]
     finally:
