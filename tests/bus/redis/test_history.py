@@ -530,6 +530,7 @@ RIGHTS = ["+publish", "+subscribe", "+unsubscribe", "+psubscribe", "+punsubscrib
 HISTORY_RIGHTS = [
     *("+evalsha", "+script|load", "+info", "+time", "+exists", "+pexpire", "+unlink", "+get", "+set"),
     *("+hget", "+hset", "+hmget", "+hdel", "+hincrby", "+hgetall", "+hlen", "+rpush", "+llen", "+lrange", "+ltrim"),
+    *("+sadd", "+srem", "+scard", "+srandmember"),
     *("+zadd", "+zcard", "+zrange", "+zrangebyscore", "+zremrangebyscore", "+zrem", "+zscan", "+zscore"),
 ]
 
