@@ -44,9 +44,9 @@ def render(directory: Path, http: int, https: int, servers: Sequence[int]) -> st
     ):
         assert text.count(old) == 1, f"nginx.conf has {old!r} {text.count(old)} times"
         text = text.replace(old, new)
-    (last,) = (line for line in text.splitlines(keepends=True) if f"server 127.0.0.1:{servers[1]} " in line)
+    last = f"        server 127.0.0.1:{servers[1]} max_fails=0;\n"
     more = [last.replace(f":{servers[1]} ", f":{server} ") for server in servers[2:]]
-    return text.replace(last, "".join([last, *more]))
+    return text.replace(last, "".join([last, *more]), 1)
 
 
 class Nginx(Proxy):
