@@ -55,10 +55,13 @@ class Audit:
         self._lines: list[AuditLine] = []
         self._timer: IDelayedCall | None = None
         self._under_way = False
+        self._closed = False
         self._outage = Outage("Writing the audit trail of commands")
 
     def note(self, command: CommandRecord, state: State, agent_id: str | None, attempt: int, node: str, code: str) -> None:
         """Note that an execution of the command, or the command, has entered a state."""
+        if self._closed:
+            return
         if len(self._lines) >= WAITING:
             self._metrics.audit_dropped += 1
             return
@@ -69,7 +72,7 @@ class Audit:
 
     def trail(self, command_id: str, done: Callable[[list[tuple[int, bytes]] | NexusError], None]) -> None:
         """Pass to `done` the lines about a command that the store has: times and JSON."""
-        self.stop()  # what has been gathered goes first
+        self._hurry()  # what has been gathered goes first
         found = self._guest.run(self._store.trail, self._realm, command_id, SHOWN)
         found.addCallbacks(
             lambda lines: done([(line.at, line.line) for line in lines]),
@@ -77,7 +80,11 @@ class Audit:
         )
 
     def stop(self) -> None:
-        """Write what is left."""
+        """Write what is left, and nothing after that: the store is about to be closed."""
+        self._hurry()
+        self._closed = True
+
+    def _hurry(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -92,11 +99,14 @@ class Audit:
         def written(_none: None) -> None:
             self._under_way = False
             self._outage.works()
-            if self._lines:
+            if self._lines and not self._closed:
                 self._flush()
 
         def failed(failure: Failure) -> None:
             self._under_way = False
+            if self._closed:
+                self._metrics.audit_dropped += len(lines)
+                return
             self._outage.fails(failure.getErrorMessage())
             kept = lines[: max(0, WAITING - len(self._lines))]
             self._metrics.audit_dropped += len(lines) - len(kept)

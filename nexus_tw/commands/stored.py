@@ -7,7 +7,7 @@ with the process, and an id that was used before may be used again.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.runtime.guard import Guard
 from nexus_tw.runtime.plugin_runner import PluginRunner
+from nexus_tw.runtime.spread import Spread
 from nexus_tw.runtime.turn import Turn
 from nexus_tw.telemetry.outages import Outage
 
@@ -50,6 +51,8 @@ class StoredLedger:
         self._realm = realm
         self._metrics = metrics
         self._turn = Turn(clock)
+        self._spread = Spread(clock)  # what follows the answers: a command may have a thousand targets
+        self._stopped = False
         self._waiting: list[tuple[Operation, Done]] = []
         self._under_way = False
         self._missed: OrderedDict[str, Write] = OrderedDict()  # that failed, for the next transaction
@@ -77,9 +80,17 @@ class StoredLedger:
 
         self._guest.run(self._store.inherit, self._realm, left, node, most).addCallbacks(done, failed)
 
+    def stop(self) -> None:
+        """Write nothing more: the store is about to be closed, and what is open now goes on after the next start."""
+        self._stopped = True
+        self._waiting.clear()
+        self._spread.finish()
+
     # ---
 
     def _add(self, operation: Operation, done: Done) -> None:
+        if self._stopped:
+            return
         if not self._waiting and not self._under_way:
             self._turn.add(self._send)
         self._waiting.append((operation, done))
@@ -104,13 +115,18 @@ class StoredLedger:
             finish([isinstance(operation, Write) or None for operation in operations])
 
         def finish(answers: list[Any]) -> None:
-            self._under_way = False
-            for (_, done), answer in zip(sent, answers, strict=True):
-                _guarded(done, answer)
-            if self._waiting and not self._under_way:
-                self._send()
+            if not self._stopped:
+                self._spread.work(self._tell(sent, answers))
 
         self._guest.run(self._store.record, self._realm, operations).addCallbacks(answered, failed)
+
+    def _tell(self, sent: list[tuple[Operation, Done]], answers: list[Any]) -> Iterator[None]:
+        for (_, done), answer in zip(sent, answers, strict=True):
+            _guarded(done, answer)
+            yield
+        self._under_way = False
+        if self._waiting:
+            self._send()
 
     def _miss(self, write: Write) -> None:
         """Keep for later what could not be written."""

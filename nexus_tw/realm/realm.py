@@ -20,6 +20,7 @@ from nexus_tw.commands.invocations import Invocations
 from nexus_tw.commands.procedures import ProcedureExecutor
 from nexus_tw.commands.registering import Registrar
 from nexus_tw.commands.registry import Registry
+from nexus_tw.commands.stored import StoredLedger
 from nexus_tw.commands.tasks import Commands
 from nexus_tw.fleet.fleet import BusFleet
 from nexus_tw.interfaces.ledger import ILedger
@@ -93,7 +94,7 @@ class Realm:
         everybody: Callable[[], Iterable[Peer]],
         history: settings.History,
         telemetry: Callable[[Announce], Telemetry] | None = None,
-        ledger: ILedger | None = None,
+        ledger: StoredLedger | None = None,
         grace: float = 0.0,
         audit: Audit | None = None,
     ) -> None:
@@ -211,6 +212,8 @@ class Realm:
         """Finish the deferred work for clients that have left, and leave the other nodes; no client is connected any more."""
         self._spread.finish()
         self._commands.stop()
+        if self._own_ledger is not None:
+            self._own_ledger.stop()
         self._presence.attending.stop()
         self._fellows.stop()
         self._cursors.stop()

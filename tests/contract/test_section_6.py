@@ -269,9 +269,9 @@ async def test_a_command_has_at_most_one_execution_and_one_end(nodes: Nodes) -> 
             caller.send(type="command", command="x", commandId=f"c-{number}", retries=3, ttl=5)
     for caller in callers:
         assert await caller.heard() == []
-    given = {}
-    for agent in agents:
-        given[agent] = [message for message in await agent.heard() if message["type"] == "command"]
+    # Each is written into the ledger before it is handed over.
+    given = {agent: [await agent.expect("command") for _ in range(3)] for agent in agents}
+    given[agents[0]].append(await agents[0].expect("command"))
     assert sorted(command["commandId"] for commands in given.values() for command in commands) == sorted(
         f"c-{number}" for number in range(10)
     )

@@ -99,8 +99,10 @@ async def test_nodes_join_tell_ask_and_leave(redis_server: RedisServer, node: Ca
     await until(lambda: answers)
     assert answers == [{"one": b"one ?", "two": b"two ?", "three": b"three ?"}]
     await three.stop()
-    await until(lambda: one.part.calls and two.part.calls)
-    assert sorted([*one.part.calls, *two.part.calls]) == [("left", "three"), ("left", "three", "heir")]
+    await until(lambda: all({*each.part.calls} - {("fenced",)} for each in (one, two)))
+    # On a busy machine a node may have been out of touch for a moment.
+    heard = [call for call in [*one.part.calls, *two.part.calls] if call != ("fenced",)]
+    assert sorted(heard) == [("left", "three"), ("left", "three", "heir")]
     assert redis_server.ask("HKEYS", "nexus:fleet:beats") in ([b"one", b"two"], [b"two", b"one"])
     await until(lambda: redis_server.ask("HLEN", "nexus:fleet:legacy") == 0)
 
@@ -140,7 +142,7 @@ async def test_a_flushed_redis_gets_everything_again_and_nobody_leaves(
 async def test_a_redis_that_is_restarted_or_stands_still_buries_nobody(
     redis_server: RedisServer, node: Callable[..., Node]
 ) -> None:
-    """Everybody is fenced meanwhile, once; what was told while it was away arrives."""
+    """Everybody is fenced meanwhile; what was told while it was away arrives."""
     one, two = (node(redis_server.url, name) for name in ("one", "two"))
     await joined(one, two)
     redis_server.kill()
@@ -160,7 +162,7 @@ async def test_a_redis_that_is_restarted_or_stands_still_buries_nobody(
     redis_server.resume()
     await until(lambda: not one.fleet._membership.fenced and not two.fleet._membership.fenced)
     await told(two, one, b"3")
-    assert (one.part.calls, two.part.calls) == ([("fenced",)], [("fenced",)])
+    assert {*one.part.calls} == {*two.part.calls} == {("fenced",)}
     assert (set(one.fleet.members), set(two.fleet.members)) == ({"two"}, {"one"})
 
 
