@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -14,6 +14,7 @@ from nexus_tw.interfaces.ledger import Entry, ILedger, Write
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.runtime.guard import Guard
+from nexus_tw.runtime.spread import Spread
 
 AGAIN: Final = 0.25  # s until what the ledger could not take is written again
 
@@ -63,6 +64,7 @@ class Pen:
         self._behind: dict[CommandRecord, None] = {}  # those whose line could not be written
         self._orphans: dict[str, str] = {}  # ids of which it is unknown whether they were taken, and by which name
         self._retry: IDelayedCall | None = None
+        self._spread = Spread(clock)
 
     @property
     def shared(self) -> bool:
@@ -148,6 +150,7 @@ class Pen:
 
     def stop(self) -> None:
         """Give up what the ledger could not take."""
+        self._spread.finish()
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -186,14 +189,20 @@ class Pen:
         ledger.write(Write(command.id, self._node(), marks, line.final, events), answered)
 
     def _written(self, command: CommandRecord, line: _Line, done: list[Done]) -> None:
-        line.under_way = False
         line.former = None
-        if not line.done and not line.places:
-            del self._lines[command]
+        self._spread.work(self._go_on(command, line, done))
+
+    def _go_on(self, command: CommandRecord, line: _Line, done: list[Done]) -> Iterator[None]:
+        """Do what waited for a write, in steps: a command may have a thousand targets. Then write what has changed since."""
         for each in done:
             _guarded(each)
-        if self._lines.get(command) is line and not line.under_way:
-            self._send(command, line)
+            yield
+        line.under_way = False
+        if self._lines.get(command) is line:
+            if line.done or line.places:
+                self._send(command, line)
+            else:
+                del self._lines[command]
 
     def _refused(self, command: CommandRecord) -> None:
         self.forget(command)
