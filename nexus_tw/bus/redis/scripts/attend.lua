@@ -102,16 +102,5 @@ for a = 9, #ARGV, 5 do
   out[#out + 1] = outcome
 end
 
-local refused = ''
-if #events > 0 and ARGV[6] ~= '' then
-  local at
-  at, refused = append(KEYS[2], KEYS[3], ARGV[3], ARGV[4], ARGV[5], ARGV[6], size, events, 1, #events, '')
-  refused = refused or ''
-else
-  for _, event in ipairs(events) do
-    local sent = try('PUBLISH', ARGV[5], event)
-    if type(sent) ~= 'number' then refused = sent.err end
-  end
-end
-out[#out + 1] = refused
+out[#out + 1] = tell(KEYS[2], KEYS[3], events, size)
 return out

@@ -140,19 +140,8 @@ for k = 2, #KEYS - 2 do
 end
 for _, old in ipairs(call('ZRANGEBYSCORE', ended, '-inf', now - 86400000, 'LIMIT', 0, 64)) do forget(old) end
 if sum ~= was then call('HINCRBY', sizes, '', sum - was) end
-local refused = ''
-if #events > 0 and ARGV[6] ~= '' then
-  local at
-  at, refused = append(KEYS[#KEYS - 1], KEYS[#KEYS], ARGV[3], ARGV[4], ARGV[5], ARGV[6], told, events, 1, #events, '')
-  refused = refused or ''
-else
-  for _, event in ipairs(events) do
-    local sent = try('PUBLISH', ARGV[5], event)
-    if type(sent) ~= 'number' then refused = sent.err end
-  end
-end
 out[#out + 1] = count
 out[#out + 1] = sum
 out[#out + 1] = evicted
-out[#out + 1] = refused
+out[#out + 1] = tell(KEYS[#KEYS - 1], KEYS[#KEYS], events, told)
 return out
