@@ -13,6 +13,7 @@ from nexus_tw.interfaces.ledger import Entry, Mark
 from nexus_tw.model.commands import NULL, CommandRequest, CommandState, Outcome
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.policy import Principal
+from nexus_tw.model.settings import Role
 
 
 class Head(Struct, array_like=True, gc=False):
@@ -30,6 +31,8 @@ class Head(Struct, array_like=True, gc=False):
     timeout: float
     ttl: float
     retries: int
+    rights: Role | None = None  # of the caller, and until when: see `CommandRecord.keep_rights`
+    valid_until: float | None = None
 
 
 class Standing(Struct, array_like=True, gc=False):
@@ -75,6 +78,8 @@ def entry_of(command: CommandRecord, node: str, now: float) -> Entry:
         command.timeout,
         command.ttl,
         command.retries,
+        command.rights,
+        command.valid_until,
     )
     executions = enumerate(command.executions)
     marks = {place: Mark(mark_of(each)) for place, each in executions if each.state is not State.NEW}
@@ -110,6 +115,7 @@ def record_of(entry: Entry, now: float) -> CommandRecord:
         entry.command_id, owner, head.session, request, targets_of(head.target), digest, now - entry.age
     )
     command.taken = True
+    command.rights, command.valid_until = head.rights, head.valid_until
     for place, mark in entry.marks.items():
         execution, standing = command.executions[place], _standing(mark.body)
         execution.state, execution.attempt = standing.state, standing.attempt

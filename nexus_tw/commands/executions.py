@@ -115,7 +115,7 @@ class Executions:
 
     def begin(self, execution: Execution, executor: Executor, principal: Principal | None, attempt: int) -> None:
         """Hand over an execution that was reserved for the executor as this attempt, unless something has happened to it
-        meanwhile. `principal` are the caller's rights if it is the first attempt."""
+        meanwhile. `principal` is the caller if it asks in this turn."""
         command = execution.command
         if execution.state not in UNDER_WAY or execution.attempt != attempt or execution.work is not None:
             return
@@ -138,7 +138,7 @@ class Executions:
         if not executor.local and attempt > command.retries:
             self._spend(execution)
         if executor.local and principal is None:
-            principal = command.owner_by_name()
+            principal = command.principal()
         try:
             executor.start(invocation, principal)
         except NexusError as error:

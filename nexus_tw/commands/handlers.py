@@ -101,7 +101,7 @@ class HandlerExecutor:
 
     def start(self, invocation: Invocation, principal: Principal | None) -> None:
         """Start the handler. Raise `limit_exceeded` if the arguments exceed the subject's share or the budget."""
-        assert principal is not None, "a handler has only first attempts"
+        assert principal is not None, "a local executor gets the caller"
         if invocation.options is not None:
             raise encrypted(invocation.procedure)
         account = principal.account

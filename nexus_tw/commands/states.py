@@ -23,10 +23,14 @@ class State(StrEnum):
 
 MOVES: Final[dict[State, frozenset[State]]] = {
     State.NEW: frozenset({State.QUEUED, State.SENT, State.RUNNING, State.FAILED, State.CANCELLED}),
-    State.QUEUED: frozenset({State.SENT, State.FAILED, State.CANCELLED, State.EXPIRED}),
-    # A further attempt after a lost agent goes back to the queue, or at once to another agent.
+    # To an heir that executes it itself, where the node before did not.
+    State.QUEUED: frozenset({State.SENT, State.RUNNING, State.FAILED, State.CANCELLED, State.EXPIRED}),
+    # A further attempt after a lost agent goes back to the queue, or at once to another agent; one after a lost node, to the
+    # handler of its heir.
     State.SENT: frozenset({State.QUEUED, State.SENT, State.RUNNING, State.COMPLETED, State.FAILED, State.CANCELLED}),
-    State.RUNNING: frozenset({State.QUEUED, State.SENT, State.COMPLETED, State.FAILED, State.CANCELLED}),
+    State.RUNNING: frozenset(
+        {State.QUEUED, State.SENT, State.RUNNING, State.COMPLETED, State.FAILED, State.CANCELLED}
+    ),
     State.COMPLETED: frozenset(),
     State.FAILED: frozenset(),
     State.CANCELLED: frozenset(),

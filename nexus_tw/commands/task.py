@@ -22,6 +22,7 @@ from nexus_tw.model.commands import CommandRequest, Outcome, ProgressReport, Res
 from nexus_tw.model.errors import NexusError, invalid
 from nexus_tw.model.names import check_name
 from nexus_tw.model.policy import Principal
+from nexus_tw.model.settings import Role
 from nexus_tw.runtime.guard import Guard
 
 MAX_TARGETS: Final = 1000
@@ -168,6 +169,7 @@ class CommandRecord:
         "owner",
         "parameters",
         "retries",
+        "rights",
         "size",
         "state",
         "taken",
@@ -175,6 +177,7 @@ class CommandRecord:
         "timer",
         "ttl",
         "unspent",
+        "valid_until",
     )
 
     def __init__(
@@ -194,6 +197,9 @@ class CommandRecord:
         self.issuer = owner.issuer
         self.account = owner.account
         self.caller = Caller(session, owner.subject, owner.role)
+        # The caller's rights and when they end, only where a later attempt needs them.
+        self.rights: Role | None = None
+        self.valid_until: float | None = None
         self.name = request.command
         # A copy, as a `Raw` keeps the whole message alive that it was decoded from. All executors get this one copy.
         self.parameters = bytes(request.parameters)
@@ -234,9 +240,14 @@ class CommandRecord:
             return len(self.executions[0].target or "")
         return sum(len(execution.target or "") for execution in self.executions)
 
-    def owner_by_name(self) -> Principal:
-        """Return the caller without its rights, which are known only while it asks."""
-        return Principal(self.caller.authid, self.caller.authrole, issuer=self.issuer, account=self.account)
+    def keep_rights(self, owner: Principal) -> None:
+        """Keep the rights of the caller until the command ends: the server itself executes it, and may do so again."""
+        self.rights, self.valid_until = owner.rights, owner.expires
+
+    def principal(self) -> Principal:
+        """Return the caller as the executor of a later attempt gets it: without rights, unless they were kept."""
+        who, until = self.caller, self.valid_until
+        return Principal(who.authid, who.authrole, self.rights, until, issuer=self.issuer, account=self.account)
 
     def kept(self) -> int:
         """Return the bytes of the outcomes so far."""
@@ -324,6 +335,7 @@ class CommandRecord:
         self.state = state
         self.error = error
         self.parameters = NO_PARAMETERS
+        self.rights = None
         waiters, self._waiters = self._waiters, []
         if waiters:
             answer = self._answer()

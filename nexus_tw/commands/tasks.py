@@ -171,6 +171,8 @@ class Commands:
         immediate = own is not None and own.interruptible
         if immediate and request.target is not None:
             raise failed("no_such_command", f"{name} is executed by the server itself, not by agents")
+        if immediate and command.retries:
+            command.keep_rights(caller)
         executor = None
         if not command.multi_target:
             try:

@@ -56,8 +56,8 @@ class Executor(Protocol):
     def start(self, invocation: Invocation, principal: Principal | None) -> None:
         """Begin to carry it out. Raise `NexusError` to refuse it.
 
-        `principal` are the caller's rights if it asks in this turn; None for a later attempt, which a local executor never
-        gets.
+        `principal` is the caller. None for a later attempt, except of a local executor: that gets the caller with the rights
+        which the command has kept.
         """
 
     def further(self, invocation: Invocation, payload: Payload, more: bool) -> None:

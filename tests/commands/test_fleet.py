@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from msgspec import Raw
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from nexus_tw.bus.ledger import Ledger, MemoryLedger
 from nexus_tw.commands.following import AGAIN, TRIES
 from nexus_tw.commands.pen import AGAIN as WRITE_AGAIN
+from nexus_tw.interfaces.plugins import Handler, Invoked
 from nexus_tw.model.commands import CommandRequest, Outcome, ProgressReport
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.policy import Principal
+from nexus_tw.model.settings import Role
 from nexus_tw.protocols.native.messages import CommandCancel, CommandInvocation
 from tests.commands.world import World, refusal, succeed
 from tests.fleet.pretend import Pretended, PretendedFleet
@@ -27,7 +32,7 @@ class Node(World):
         self.fleet: PretendedFleet = nodes.pretended.node(name)
         self.linked = True
         ledger = self.link = MemoryLedger(nodes, lambda: self.linked)  # type: ignore[arg-type]
-        super().__init__(clock=nodes.clock, ledger=ledger, fleet=self.fleet)
+        super().__init__(nodes.handlers, clock=nodes.clock, ledger=ledger, fleet=self.fleet)
 
     def fence(self) -> None:
         """Notice that it is out of touch."""
@@ -47,7 +52,8 @@ class Node(World):
 class Nodes:
     """Nodes that share a ledger."""
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, *names: str, handlers: Mapping[str, Handler] | None = None) -> None:
+        self.handlers = handlers
         self.clock = Clock()
         self.pretended = Pretended()
         self.metrics = Metrics()
@@ -446,3 +452,26 @@ def test_what_the_heir_itself_executes_goes_on_too(nodes: Nodes) -> None:
     succeed(two, agent)
     nodes.settle(AGAIN)
     assert outcome(follower) == "done" and len(agent.got(CommandInvocation)) == 1
+
+
+def test_a_handler_that_the_heir_calls_again_gets_the_callers_rights(nodes: Nodes) -> None:
+    runs: list[Invoked] = []
+
+    def handler(call: Invoked) -> Deferred[Any]:
+        runs.append(call)
+        return Deferred()
+
+    nodes = Nodes("one", "two", handlers={"deploy": handler})
+    one, two = nodes.all.values()
+    role = Role(call=("deploy",), publish=("{subject}.**",))
+    asking = Principal("caller", "operator", role, 9e9, issuer="there", account="payer", token_id="secret")
+    one.call(command_id="c", retries=1, by=RecordingPeer(who=asking))
+    one.call(command_id="d", by=RecordingPeer(who=asking))
+    (entry,) = [entry for entry in [nodes.ledger.find("c")] if entry is not None]
+    assert b"publish" in entry.head and b"secret" not in entry.head
+    nodes.kill("one", heir="two")
+    assert [(call.command_id, call.attempt) for call in runs] == [("c", 1), ("d", 1), ("c", 2)]
+    caller = runs[-1].caller
+    assert caller.identity == asking.identity and (caller.account, caller.role, caller.expires) == ("payer", "operator", 9e9)
+    assert caller.allows("publish", "caller.done") and not caller.allows("publish", "other.done") and not caller.admin
+    assert two.commands.open == 1
