@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
+from twisted.logger import Logger
 
 from nexus_tw.interfaces.fleet import Fleet
 from nexus_tw.interfaces.realm import CallReply
@@ -27,8 +28,14 @@ class Question(msgspec.Struct, array_like=True, gc=False):
 _question: Final = msgspec.msgpack.Decoder(Question).decode
 
 
+def _never(_answers: list[Any]) -> bool:
+    return False
+
+
 class Everywhere:
     """Implements `nexus_tw.interfaces.fleet.Part`. Each node answers from what it has itself."""
+
+    _log = Logger()
 
     def __init__(self, fleet: Fleet, answers: Mapping[str, Callable[..., Any]]) -> None:
         """`answers` by name; they take the arguments of the question and return plain values."""
@@ -36,10 +43,18 @@ class Everywhere:
         self._answers = answers
         fleet.take_part(PART, self)
 
-    def ask(self, reply: CallReply, name: str, *args: Any, then: Callable[[list[Any]], None]) -> None:
+    def ask(
+        self,
+        reply: CallReply,
+        name: str,
+        *args: Any,
+        then: Callable[[list[Any]], None],
+        enough: Callable[[list[Any]], bool] = _never,
+    ) -> None:
         """Call `then` with the answers of all nodes, that of this one first; at once if there is no other.
 
-        The reply is `bus_unavailable` if a node does not answer in time, or the `NexusError` that `then` raises.
+        If a node does not answer in time, the reply is `bus_unavailable`, unless what the others have answered is `enough`. The
+        question reaches that node all the same, once it reads its mail. The reply is also the `NexusError` that `then` raises.
         """
         own = self._answers[name](*args)
         others = list(self._fleet.members)
@@ -49,10 +64,14 @@ class Everywhere:
 
         def answered(answers: Mapping[str, bytes]) -> None:
             try:
+                found = [own, *map(_answer, answers.values())]
                 # One that has left since has nothing any more.
-                if any(node in self._fleet.members and node not in answers for node in others):
-                    raise NexusError("bus_unavailable", "Not every node has answered")
-                then([own, *map(_answer, answers.values())])
+                silent = [node for node in others if node in self._fleet.members and node not in answers]
+                if silent:
+                    self._log.warn("{nodes} did not answer the meta API ({name})", nodes=", ".join(silent), name=name)
+                    if not enough(found):
+                        raise NexusError("bus_unavailable", "Not every node has answered")
+                then(found)
             except NexusError as error:
                 reply.error(error)
 

@@ -1,5 +1,6 @@
 """WAMP's meta API for one realm, over all its nodes: procedures `wamp.GROUP.NAME` about sessions, subscriptions and
-registrations. An answer tells of all nodes, or it is an error.
+registrations. An answer tells of all nodes, or it is an error, unless what some have answered settles it: what was found is
+where it is, and sessions are ended on all nodes that answer.
 
 Only administrators may end other sessions, or remove their subscriptions and registrations.
 """
@@ -117,7 +118,11 @@ class MetaApi:
             answer(reply, here)
         else:
             self._everywhere.ask(
-                reply, "session", number, then=lambda found: answer(reply, _first(found, NO_SUCH_SESSION, "session"))
+                reply,
+                "session",
+                number,
+                then=lambda found: answer(reply, _first(found, NO_SUCH_SESSION, "session")),
+                enough=any,
             )
 
     def _kill(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
@@ -134,30 +139,37 @@ class MetaApi:
         if self._roster.get(number) is not None:
             ended([self._end("session", number, peer.number, *words)])
         else:
-            self._everywhere.ask(reply, "end", "session", number, peer.number, *words, then=ended)
+            self._everywhere.ask(reply, "end", "session", number, peer.number, *words, then=ended, enough=any)
 
     def _kill_by_authid(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
         _administrator(peer)
         arguments = Arguments(payload)
         authid, words = arguments.take(0, "authid", str), _words(arguments)
-        self._everywhere.ask(
-            reply, "end", "authid", authid, peer.number, *words, then=lambda lists: answer(reply, [*chain(*lists)])
-        )
+        self._end_all(reply, "authid", authid, peer, words, lambda lists: answer(reply, [*chain(*lists)]))
 
     def _kill_by_authrole(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
         _administrator(peer)
         arguments = Arguments(payload)
         role, words = arguments.take(0, "authrole", str), _words(arguments)
-        self._everywhere.ask(
-            reply, "end", "authrole", role, peer.number, *words, then=lambda lists: answer(reply, sum(map(len, lists)))
-        )
+        self._end_all(reply, "authrole", role, peer, words, lambda lists: answer(reply, sum(map(len, lists))))
 
     def _kill_all(self, peer: Peer, payload: Payload, reply: CallReply) -> None:
         _administrator(peer)
         words = _words(Arguments(payload))
-        self._everywhere.ask(
-            reply, "end", "all", None, peer.number, *words, then=lambda lists: answer(reply, sum(map(len, lists)))
-        )
+        self._end_all(reply, "all", None, peer, words, lambda lists: answer(reply, sum(map(len, lists))))
+
+    def _end_all(
+        self,
+        reply: CallReply,
+        by: str,
+        value: str | None,
+        peer: Peer,
+        words: tuple[str, str],
+        then: Callable[[list[list[int]]], None],
+    ) -> None:
+        """End all sessions selected by this value. A node that does not answer ends its own later, if it is not given up
+        before; what the others have ended is over already, so that an error would tell less."""
+        self._everywhere.ask(reply, "end", by, value, peer.number, *words, then=then, enough=lambda _lists: True)
 
     # --- subscriptions
 
@@ -202,7 +214,7 @@ class MetaApi:
         def then(found: list[int | None]) -> None:
             answer(reply, next((number for number in found if number is not None), None))
 
-        self._everywhere.ask(reply, "lookup", uri, match, then=then)
+        self._everywhere.ask(reply, "lookup", uri, match, then=then, enough=any)
 
     def _subscription_match(self, _peer: Peer, payload: Payload, reply: CallReply) -> None:
         topic = Arguments(payload).take(0, "topic", str)
@@ -222,7 +234,13 @@ class MetaApi:
                 raise NO_SUCH_SESSION.error("No such session")
 
         self._everywhere.ask(
-            reply, "remove", number, arguments.number(1, "subscriber"), arguments.take(2, "reason", str, ""), then=then
+            reply,
+            "remove",
+            number,
+            arguments.number(1, "subscriber"),
+            arguments.take(2, "reason", str, ""),
+            then=then,
+            enough=any,
         )
 
     def find(self, number: int, reply: CallReply, then: Callable[[Pattern], None]) -> None:
@@ -239,7 +257,7 @@ class MetaApi:
                 raise NO_SUCH_SUBSCRIPTION.error("No such subscription")
             then(Pattern.of_text(text))
 
-        self._everywhere.ask(reply, "pattern", number, then=found)
+        self._everywhere.ask(reply, "pattern", number, then=found, enough=any)
 
     # --- what this node answers
 
@@ -339,7 +357,8 @@ class MetaApi:
                 raise NO_SUCH_SESSION.error("No such session")
             answer(reply)
 
-        self._everywhere.ask(reply, "unregister", number, session, arguments.take(2, "reason", str, ""), then=then)
+        reason = arguments.take(2, "reason", str, "")
+        self._everywhere.ask(reply, "unregister", number, session, reason, then=then, enough=any)
 
     def _unregister(self, number: int, session: int, reason: str) -> bool:
         """Remove a callee. Return whether it was one of this node."""

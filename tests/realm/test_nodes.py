@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -129,18 +130,75 @@ def test_a_subscriber_is_removed_on_whatever_node(nodes: Nodes) -> None:
     assert nodes.ask(admin, "wamp.subscription.list") == {"exact": [], "prefix": [], "wildcard": []}
 
 
+def silence(nodes: Nodes, number: int) -> Callable[[], None]:
+    """Have a node stand still: it reads nothing of what it is told until the returned function is called."""
+    realm: Any = nodes.worlds[number].realms["nexus"]
+    read = realm.fleet._post.message
+    unread: list[bytes] = []
+    realm.fleet._post.message = unread.append
+
+    def wake() -> None:
+        realm.fleet._post.message = read
+        for message in unread:
+            read(message)
+
+    return wake
+
+
 def test_an_answer_tells_of_all_nodes_or_is_an_error(nodes: Nodes) -> None:
     one, two, _ = nodes.worlds
     here, there = one.join(), two.join()
-    fleet: Any = one.realms["nexus"].fleet
-    silent = fleet._put
-    fleet._put = lambda node, letter: None if node == "node-1" else silent(node, letter)
-    for procedure in ("wamp.session.count", "wamp.subscription.list", "wamp.session.kill_all"):
-        request = here.call(procedure)
+    silence(nodes, 1)
+    for procedure, payload in (("session.count", []), ("subscription.list", []), ("session.kill", [there.number])):
+        request = here.call(f"wamp.{procedure}", payload)
         nodes.run(PATIENCE)
         assert here.now()[-1][:5] == [ERROR, CALL, request, {}, "wamp.error.unavailable"]
     assert nodes.ask(here, "wamp.session.get", [here.number])["session"] == here.number, "which this node knows alone"
     assert not there.over
+
+
+def test_what_one_node_has_answered_needs_no_answer_of_another_that_is_silent(nodes: Nodes) -> None:
+    here, silent, there = (world.join() for world in nodes.worlds)
+    number = there.subscribe("a.b")
+    there.say(REGISTER, there.next(), {}, "com.a")
+    nodes.run()
+    registration = there.heard()[-1][2]
+    silence(nodes, 1)
+
+    def patiently(procedure: str, *payload: Any) -> Any:
+        request = here.call(f"wamp.{procedure}", *payload)
+        nodes.run(PATIENCE)
+        message = here.now()[-1]
+        assert message[:2] == [RESULT, request], message
+        return message[3][0] if len(message) > 3 else None
+
+    assert patiently("session.get", [there.number])["session"] == there.number
+    assert patiently("subscription.lookup", ["a.b"]) == number
+    patiently("subscription.remove_subscriber", [number, there.number])
+    patiently("registration.remove_callee", [registration, there.number])
+    assert [message[:3] for message in there.heard()] == [
+        [UNSUBSCRIBED, 0, {"subscription": number, "reason": ""}],
+        [UNREGISTERED, 0, {"registration": registration, "reason": ""}],
+    ]
+    patiently("session.kill", [there.number])
+    assert there.over and not silent.over
+
+
+@pytest.mark.parametrize("by", ["kill_by_authid", "kill_by_authrole", "kill_all"])
+def test_sessions_are_ended_on_all_nodes_that_answer_and_on_a_silent_one_later(nodes: Nodes, by: str) -> None:
+    admin = nodes.worlds[0].join("ops", role_name="ops")
+    near, silent, far = (world.join("victim", role_name="victims") for world in nodes.worlds)
+    wake = silence(nodes, 1)
+    whom = {"kill_by_authid": ["victim"], "kill_by_authrole": ["victims"], "kill_all": []}[by]
+    request = admin.call(f"wamp.session.{by}", whom)
+    nodes.run(PATIENCE)
+    result = admin.now()[-1]
+    assert result[:2] == [RESULT, request]
+    assert result[3][0] == ([near.number, far.number] if by == "kill_by_authid" else 2), "those that are known to be over"
+    assert near.over and far.over and not silent.over
+    wake()
+    nodes.run()
+    assert silent.over
 
 
 def test_meta_events_reach_subscribers_on_any_node_once(nodes: Nodes) -> None:

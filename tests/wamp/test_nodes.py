@@ -17,7 +17,7 @@ from tests.client import Client, dial, greeted, handshake, request
 from tests.e2e.foreign import join as join_redis
 from tests.e2e.server import NexusServer, until
 from tests.redis_server import RedisServer
-from tests.wamp.peer import ABORT, AUTHENTICATE, CHALLENGE, INTERRUPT, Peer, Refused, clock, connect
+from tests.wamp.peer import ABORT, AUTHENTICATE, CHALLENGE, INTERRUPT, UNREGISTERED, Peer, Refused, clock, connect
 from tests.wamp.router import server
 
 TOPIC = "com.example.nodes"
@@ -313,6 +313,16 @@ async def gone(peer: Peer, procedure: str) -> None:
     """Wait until the node of this peer knows no callee of it."""
     while (await peer.call("wamp.registration.match", [procedure])).args != [None]:
         pass
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_callee_is_removed_from_the_other_node(nodes: Nodes) -> None:
+    callee, admin = await nodes.peer(1, realm="nexus", user="admin"), await nodes.peer(0, realm="nexus", user="admin")
+    number = await callee.register("com.nodes.removed")
+    await known(admin, "com.nodes.removed")
+    await admin.call("wamp.registration.remove_callee", [number, callee.session, "com.nodes.enough"])
+    assert (await callee.expect(UNREGISTERED)) == [0, {"registration": number, "reason": "com.nodes.enough"}]
+    await gone(admin, "com.nodes.removed")
 
 
 @pytest.mark.parametrize("serializer", ["json", "msgpack", "cbor"])
