@@ -463,6 +463,8 @@ class Executions:
         if execution.state is State.QUEUED:
             self._waiting.remove(execution)
         if work is not None:
+            if work.settle is not None:
+                self._pen.then(execution.command, work.settle)
             work.end()
 
     def _late(self, execution: Execution) -> None:

@@ -1,7 +1,8 @@
 """Guests: invocations that callees of this node carry out for other nodes, their drivers.
 
-When a driver leaves, the callers of its plain calls are gone, and these are interrupted. Its commands go on: the heir takes
-them over by `adopt`. Until then, at most for `PATIENCE`, their ends are kept, within bounds.
+How a command has ended is kept, within bounds, until its driver says that the ledger knows: a driver may die before it has got
+that, or before it has written it. When a driver leaves, the callers of its plain calls are gone, and these are interrupted. Its
+commands go on: the heir takes them over by `adopt`. They, and how they ended, wait for that no longer than `PATIENCE`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from msgspec.structs import replace
 from twisted.internet.interfaces import IReactorTime
 
 from nexus_tw.commands import mail
@@ -24,7 +26,8 @@ from nexus_tw.runtime.spread import Spread
 
 PATIENCE: Final = 60.0  # s for which a command without driver is kept
 ORPHANS: Final = 65536  # commands without driver that are kept
-ORPHANED_BYTES: Final = 67108864  # of their results
+OUTCOMES: Final = 65536  # ended commands that are kept, with or without driver
+OUTCOME_BYTES: Final = 67108864  # of their results
 PAST: Final = 4096  # invocations that are over, and may still be interrupted
 
 _guarded: Final = Guard(__name__, "A callee could not be told that nobody waits for its answer")
@@ -48,7 +51,7 @@ class Guest:
         self.number = number
         self.retried = retried
         self.key: tuple[str, str] | None = None  # of a command: its id and the agent
-        self.end: mail.ToDriver | None = None  # kept until there is a driver
+        self.end: mail.ToDriver | None = None  # kept until its driver has written it
         self.size = 0  # bytes of it
 
     # --- CallersHalf
@@ -95,32 +98,35 @@ class Guests:
         self._registry = registry
         self._metrics = metrics
         self._open: dict[str, dict[int, Guest]] = {}  # by driver and number
-        self._commands: dict[tuple[str, str], list[Guest]] = {}  # by command id and agent, also those without driver
+        self._commands: dict[tuple[str, str], list[Guest]] = {}  # by command id and agent, all that are kept
         self._past: OrderedDict[tuple[str, int], PendingInvocation] = OrderedDict()  # over, but not interrupted
         self._orphans: OrderedDict[Guest, float] = OrderedDict()  # without driver, and the time at which they are given up
-        self._bytes = 0  # of the ends that are kept
+        self._outcomes: dict[Guest, None] = {}  # ended commands, with or without driver
+        self._bytes = 0  # of their results
         self._sweeping = False
 
     def __len__(self) -> int:
-        return sum(map(len, self._open.values()))
+        """Return how many are under way for a driver."""
+        return sum(guest.end is None for there in self._open.values() for guest in there.values())
 
     @property
-    def kept(self) -> tuple[int, int]:
-        """Commands without driver, and the bytes of their results."""
-        return len(self._orphans), self._bytes
+    def kept(self) -> tuple[int, int, int]:
+        """Commands without driver, those that have ended, and the bytes of their results."""
+        return len(self._orphans), len(self._outcomes), self._bytes
 
     def received(self, node: str, message: mail.ToGuests) -> None:
         """Receive what a driver wants."""
         if type(message) is mail.Start:
             self._start(node, message)
         elif type(message) is mail.Further:
-            guest = self._open.get(node, {}).get(message.number)
+            guest = self._under_way(node, message.number)
             if guest is not None:
                 self._further(guest, Payload.unpacked(message.payload), message.more)
         elif type(message) is mail.Interrupt:
             self._interrupt(node, message.number, message.reason)
         elif type(message) is mail.Release:
-            self._release(node, message.number)
+            for number in message.numbers:
+                self._release(node, number)
         elif type(message) is mail.Adopt:
             self._adopt(node, message)
 
@@ -155,6 +161,10 @@ class Guests:
             self._commands.setdefault(guest.key, []).append(guest)
         callee.start(guest.invocation, None)
 
+    def _under_way(self, node: str, number: int) -> Guest | None:
+        guest = self._open.get(node, {}).get(number)
+        return None if guest is None or guest.end is not None else guest
+
     def _further(self, guest: Guest, payload: Payload, more: bool) -> None:
         executor = guest.invocation.executor
         if executor.room(payload.size):
@@ -164,7 +174,7 @@ class Guests:
             guest.failed(NexusError("rate_limited", "the executor has not read its earlier messages yet"))
 
     def _interrupt(self, node: str, number: int, reason: Reason) -> None:
-        guest = self._open.get(node, {}).get(number)
+        guest = self._under_way(node, number)
         invocation = self._past.pop((node, number), None) if guest is None else guest.invocation
         if invocation is not None:
             _guarded(invocation.executor.interrupt, invocation, reason)
@@ -173,37 +183,59 @@ class Guests:
         guest = self._open.get(node, {}).get(number)
         if guest is None:
             return
-        guest.invocation.end()
         self._forget(guest)
-        self._past[node, number] = guest.invocation
-        if len(self._past) > PAST:
-            self._past.popitem(last=False)
+        if guest.end is None:
+            self._metrics.guests -= 1
+            guest.invocation.end()
+            self._past[node, number] = guest.invocation
+            if len(self._past) > PAST:
+                self._past.popitem(last=False)
 
     def ended(self, guest: Guest, end: mail.ToDriver, size: int) -> None:
-        """An invocation has ended: tell its driver, or keep that for the next one."""
+        """An invocation has ended: tell its driver, and keep that until it is written."""
         node = guest.node
         if node is not None:
-            self._forget(guest)
             self.tell(node, end)
-        elif guest in self._orphans:
-            guest.end, guest.size = end, size
-            self._bytes += size
-            while self._bytes > ORPHANED_BYTES:
-                self._give_up(next(one for one in self._orphans if one.size))
+        elif guest not in self._orphans:
+            return  # a call, whose driver has left
+        self._metrics.guests -= 1
+        if guest.key is None or not isinstance(end, mail.KEPT):
+            self._forget(guest)
+            return
+        guest.end, guest.size = end, size
+        self._outcomes[guest] = None
+        self._count(1, size)
+        while len(self._outcomes) > OUTCOMES:
+            self._give_up(next(iter(self._outcomes)))
+        while self._bytes > OUTCOME_BYTES:
+            self._give_up(next(one for one in self._outcomes if one.size))
+
+    def _count(self, outcomes: int, size: int) -> None:
+        self._bytes += size
+        self._metrics.outcomes += outcomes
+        self._metrics.outcome_bytes += size
 
     def _forget(self, guest: Guest) -> None:
-        self._metrics.guests -= 1
         if guest.node is not None:
-            there = self._open.get(guest.node, {})
-            there.pop(guest.number, None)
-            if not there:
-                self._open.pop(guest.node, None)
+            self._detach(guest, guest.node)
+        elif self._orphans.pop(guest, None) is not None:
+            self._metrics.orphans -= 1
+        if guest in self._outcomes:
+            del self._outcomes[guest]
+            self._count(-1, -guest.size)
         if guest.key is not None:
             same = self._commands.get(guest.key, [])
             if guest in same:
                 same.remove(guest)
             if not same:
                 self._commands.pop(guest.key, None)
+
+    def _detach(self, guest: Guest, node: str) -> None:
+        """Take a guest from its driver."""
+        there = self._open.get(node, {})
+        there.pop(guest.number, None)
+        if not there:
+            self._open.pop(node, None)
 
     # --- drivers that leave
 
@@ -238,17 +270,13 @@ class Guests:
         if guest.node is None:
             del self._orphans[guest]
             self._metrics.orphans -= 1
-            self._bytes -= guest.size
         else:  # this node has not been told yet that the former driver has left
-            self._open[guest.node].pop(guest.number)
+            self._detach(guest, guest.node)
         guest.node, guest.number = node, adopt.number
-        end, guest.end, guest.size = guest.end, None, 0
-        if end is None:
-            self._open.setdefault(node, {})[adopt.number] = guest
-        else:
-            end.number = adopt.number
-            self._forget(guest)
-            self.tell(node, end)
+        self._open.setdefault(node, {})[adopt.number] = guest
+        if guest.end is not None:
+            guest.end = replace(guest.end, number=adopt.number)
+            self.tell(node, guest.end)
 
     def _sweep_later(self) -> None:
         if self._orphans and not self._sweeping:
@@ -264,32 +292,34 @@ class Guests:
         self._sweep_later()
 
     def _give_up(self, guest: Guest) -> None:
-        """Forget a command that nobody has taken over, and interrupt it if it has not ended."""
-        del self._orphans[guest]
-        self._bytes -= guest.size
-        self._metrics.orphans -= 1
-        self._metrics.orphans_given_up += 1
+        """Forget a command that nobody has taken over or written, and interrupt it if it has not ended."""
+        if guest in self._orphans:
+            self._metrics.orphans_given_up += 1
+        else:
+            self._metrics.outcomes_given_up += 1
         self._forget(guest)
-        if not guest.invocation.over:
+        if guest.end is None:
+            self._metrics.guests -= 1
             _guarded(guest.invocation.stop, "cancelled")
 
     def fenced(self) -> None:
         """Stop commands that may be handed over elsewhere: if this node comes back in time after all, they are lost."""
         for guests in list(self._open.values()):
-            for guest in [one for one in guests.values() if one.retried]:
+            for guest in [one for one in guests.values() if one.retried and one.end is None]:
                 _guarded(guest.invocation.stop, "cancelled")
                 guest.lost()
 
     def renamed(self) -> None:
         """Stop all: their drivers have given this node up."""
         guests = [guest for there in self._open.values() for guest in there.values()] + list(self._orphans)
-        self._metrics.guests -= len(guests)
+        self._metrics.guests -= len(guests) - len(self._outcomes)
         self._metrics.orphans -= len(self._orphans)
+        self._count(-len(self._outcomes), -self._bytes)
         self._open.clear()
         self._commands.clear()
         self._orphans.clear()
+        self._outcomes.clear()
         self._past.clear()
-        self._bytes = 0
         for guest in guests:
             guest.node = guest.key = None
         self._spread.work(_stop(guests))

@@ -7,7 +7,7 @@ only once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 from uuid import uuid4
 
@@ -71,6 +71,7 @@ class PendingInvocation:
         "procedure",
         "progressive",
         "registration",
+        "settle",
     )
 
     number: int
@@ -104,6 +105,8 @@ class PendingInvocation:
         self.progressive = progressive
         self.more = more
         self.options = options
+        # Set by an executor on another node, which keeps the end of a command until this is called.
+        self.settle: Callable[[], None] | None = None
 
     @property
     def agent_id(self) -> str | None:

@@ -79,9 +79,9 @@ class Interrupt(Struct, tag=3, array_like=True, gc=False):
 
 
 class Release(Struct, tag=4, array_like=True, gc=False):
-    """The invocation is over: its answer would be ignored."""
+    """These invocations are over: their answers would be ignored, and need not be kept."""
 
-    number: int
+    numbers: list[int]
 
 
 class Adopt(Struct, tag=5, array_like=True, gc=False):
@@ -135,6 +135,9 @@ class Returned(Struct, tag=11, array_like=True, gc=False):
     busy: bool
     payload: Packed
 
+
+KEPT: Final = (Completed, Failed, Overran)
+"""How a command may have ended that its node keeps: that nothing is known of it there says `Lost`."""
 
 ToGuests = Start | Further | Interrupt | Release | Adopt
 ToDriver = Progressed | Completed | Failed | Lost | Overran | Returned

@@ -119,9 +119,7 @@ class Pen:
         if self._ledger() is None:
             done()
             return
-        line = self._lines.get(command)
-        if line is None:
-            line = self._lines[command] = _Line()
+        line = self._line(command)
         for execution in executions:
             line.places[execution.place] = None
         if end is not None:
@@ -131,11 +129,18 @@ class Pen:
         if not line.under_way:
             self._send(command, line)
 
+    def then(self, command: CommandRecord, done: Done) -> None:
+        """Call `done` once what is written next of the command is written."""
+        if self._ledger() is None:
+            done()
+        else:
+            self._line(command).done.append(done)
+
     def renew(self, command: CommandRecord, former: str) -> None:
         """Put an open command into the ledger again, which may have lost it; this node was called `former`."""
         if self._ledger() is None:
             return
-        line = self._lines.setdefault(command, _Line())
+        line = self._line(command)
         line.former = former
         if not line.under_way:
             line.under_way = True
@@ -156,6 +161,12 @@ class Pen:
             self._retry = None
 
     # ---
+
+    def _line(self, command: CommandRecord) -> _Line:
+        line = self._lines.get(command)
+        if line is None:
+            line = self._lines[command] = _Line()
+        return line
 
     def _send(self, command: CommandRecord, line: _Line) -> None:
         places, done, events = line.places, line.done, line.events

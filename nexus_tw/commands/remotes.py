@@ -1,12 +1,14 @@
 """Executors on other nodes of the fleet, and the invocations that this node has handed to them.
 
 This node is then the driver of an invocation: it has the caller's half, and the timeout. The node of the callee holds it as a
-guest (`guests`). Whatever the executing node says after the end of an invocation is ignored.
+guest (`guests`). Whatever the executing node says after the end of an invocation is ignored. It keeps how a command has ended
+until it is told that the ledger knows; that is told of many together, as nobody waits for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
@@ -23,6 +25,8 @@ from nexus_tw.runtime.guard import Guard
 from nexus_tw.runtime.spread import Spread
 
 PART: Final = "invocations"
+GATHER: Final = 0.5  # s for which ends that are in the ledger are gathered before their nodes are told
+GATHERED: Final = 256  # of these for one node, at most
 
 _guarded: Final = Guard(__name__, "A caller could not be told of the end of an invocation on another node")
 _NOBODY: Final = Caller(0, "", "")
@@ -104,6 +108,8 @@ class Remotes:
         self._gone = gone
         self._last = 0
         self._open: dict[str, dict[int, PendingInvocation]] = {}  # by node and number
+        self._settled: dict[str, list[int]] = {}  # by node: ends that are in the ledger
+        self._gathering = False
         self._here: Callable[[str, mail.ToGuests], None] = _nowhere
 
     def connect(self, here: Callable[[str, mail.ToGuests], None]) -> None:
@@ -119,7 +125,7 @@ class Remotes:
         """Take over what the agent executes on `node`: this attempt of the command `name`, whose driver has left.
 
         `node` may be this one. The half hears what any caller's half hears: progress, and once how it ends, never before this
-        returns. What ended while it had no driver was kept (for 60 s, within bounds), and the half hears of that end. It hears
+        returns. What has ended was kept (without a driver for 60 s, within bounds), and the half hears of that end. It hears
         `lost` if the node knows nothing of that attempt, is no member of the fleet or leaves. `PendingInvocation.stop` and
         `end` work as for an invocation that this node itself has handed over; its payload and caller are empty.
         """
@@ -171,7 +177,7 @@ class Remotes:
     def release(self, node: str, invocation: Invocation) -> None:
         """The invocation is over: if the other node has not said so itself, tell it."""
         if self._open.get(node, {}).pop(invocation.number, None) is not None:
-            self.tell(node, mail.Release(invocation.number))
+            self.tell(node, mail.Release([invocation.number]))
 
     def _enter(self, node: str, invocation: PendingInvocation) -> int:
         number = self._last = invocation.number = self._last + 1
@@ -194,6 +200,8 @@ class Remotes:
         invocation = there.pop(message.number, None)
         if invocation is None:
             return
+        if invocation.named and isinstance(message, mail.KEPT):
+            invocation.settle = partial(self._settle, node, message.number)
         if type(message) is mail.Completed:
             invocation.result(Payload.unpacked(message.payload), message.options)
         elif type(message) is mail.Failed:
@@ -207,8 +215,25 @@ class Remotes:
         else:
             invocation.lost()
 
+    def _settle(self, node: str, number: int) -> None:
+        """The end of a command is in the ledger: its node need not keep it."""
+        numbers = self._settled.setdefault(node, [])
+        numbers.append(number)
+        if len(numbers) >= GATHERED:
+            self.tell(node, mail.Release(self._settled.pop(node)))
+        elif not self._gathering:
+            self._gathering = True
+            self._clock.callLater(GATHER, self._tell_settled)
+
+    def _tell_settled(self) -> None:
+        self._gathering = False
+        settled, self._settled = self._settled, {}
+        for node, numbers in settled.items():
+            self.tell(node, mail.Release(numbers))
+
     def left(self, node: str) -> None:
         """End all invocations on a node that is gone."""
+        self._settled.pop(node, None)
         invocations = self._open.pop(node, None)
         if invocations:
             self._spread.work(_lose(invocations))

@@ -6,6 +6,7 @@ state.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, Final, Protocol
 from weakref import ref
@@ -39,6 +40,10 @@ _guarded: Final = Guard(__name__, "A caller could not be told of its command")
 
 class Work(Protocol):
     """The current attempt of an execution."""
+
+    @property
+    def settle(self) -> Callable[[], None] | None:
+        """What to call once the ledger knows what became of the attempt's end; None if nobody waits for that."""
 
     def stop(self, reason: Reason) -> object:
         """End the attempt and interrupt its executor."""

@@ -54,7 +54,7 @@ GAUGES: Final = (
     *("bus_globs", "cursors", "recovery_buffered", "history_types", "history_events", "history_bytes"),
     *("retained_events", "retained_bytes", "fleet_members", "mail_waiting_bytes", "meta_mirrored"),
     *("ledger_commands", "ledger_bytes", "ledger_waiting"),
-    *("registrations_remote", "claims", "guests", "orphans"),
+    *("registrations_remote", "claims", "guests", "orphans", "outcomes", "outcome_bytes"),
 )
 
 
@@ -107,8 +107,11 @@ class Metrics:
     invocations_sent: int = 0  # to callees on other nodes
     claims: int = 0  # patterns that this process has claimed in the fleet
     guests: int = 0  # invocations of other nodes that callees of this process carry out
-    orphans: int = 0  # of these, commands whose node has left
+    orphans: int = 0  # commands of other nodes that have left
     orphans_given_up: int = 0  # commands whose node had left, and which no other node took over
+    outcomes: int = 0  # ended commands of other nodes that are kept until these have written that
+    outcome_bytes: int = 0  # of their results
+    outcomes_given_up: int = 0  # of these, those that exceeded the bound
     threads_full: int = 0  # commands refused because too many waited for a thread
     authorizer_failures: Counter[str] = field(default_factory=Counter)  # by reason
     # bus

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from msgspec import Raw
+from msgspec import Raw, json
 
 from nexus_tw.commands.following import AGAIN, TRIES
 from nexus_tw.model.commands import CommandAnswer, CommandRequest
@@ -22,7 +22,7 @@ from tests.recording import RecordingPeer, RecordingReply
 LONG = os.environ.get("NEXUS_TEST_LONG") == "1"
 IDS = ["c0", "c1", "c2", "c3"]
 TTL, TIMEOUT = 40.0, 15.0
-REFUSALS = {"agent_offline", "not_found", "limit_exceeded"}  # what is no outcome of a command
+REFUSALS = {"agent_offline", "not_found", "limit_exceeded", "bus_unavailable"}  # what is no outcome of a command
 
 
 def request(command_id: str) -> CommandRequest:
@@ -43,9 +43,10 @@ class FleetMachine(RuleBasedStateMachine):
         super().__init__()
         self.nodes = Nodes("one", "two", "three")
         self.agents: dict[str, tuple[Node, RecordingPeer]] = {}
-        self.peers: list[RecordingPeer] = []
+        self.peers: list[tuple[str, RecordingPeer]] = []  # with the agent that each acts as
         self.replies: list[tuple[str, str, RecordingReply]] = []  # node, id
         self.finals: dict[str, bytes] = {}
+        self.answered: dict[tuple[str, str], tuple[int, str]] = {}  # by id and agent: the attempt, and its node
 
     def node(self, number: int) -> Node:
         alive: list[Node] = list(self.nodes.all.values())
@@ -75,7 +76,7 @@ class FleetMachine(RuleBasedStateMachine):
         node = self.node(number)
         peer = node.agent(agent_id)
         self.agents[agent_id] = node, peer
-        self.peers.append(peer)
+        self.peers.append((agent_id, peer))
 
     @rule(agent_id=st.sampled_from("ab"))
     def go(self, agent_id: str) -> None:
@@ -90,6 +91,8 @@ class FleetMachine(RuleBasedStateMachine):
             given = peer.got(CommandInvocation)
             if given:
                 one = given[at % len(given)]
+                if node.invocations.find(peer, one.command_id, agent_id) is not None:
+                    self.answered[one.command_id, agent_id] = one.attempt, node.fleet.node
                 with suppress(NexusError):  # a late answer
                     node.answers.result(peer, CommandAnswer(one.command_id, Raw(b'"%d"' % one.attempt)))
 
@@ -104,8 +107,34 @@ class FleetMachine(RuleBasedStateMachine):
         for agent_id, (node, _) in list(self.agents.items()):
             if node.fleet.node == name:
                 del self.agents[agent_id]
+        self.answered = {key: answered for key, answered in self.answered.items() if answered[1] != name}
         others = [other for other in self.nodes.all if other != name]
         self.nodes.kill(name, others[heir % len(others)])
+
+    @precondition(lambda self: self.served())
+    @rule(data=st.data(), heir=st.integers(0, 1), read=st.booleans())
+    def die_with_answers(self, data: st.DataObject, heir: int, read: bool) -> None:
+        """Kill a node that has not written, or not even got, what an agent of another node has just answered."""
+        agent_id, name = data.draw(st.sampled_from(self.served()))
+        self.nodes.all[name].linked = False
+        if not read:
+            self.nodes.pretended.frozen.add(name)
+        for at in range(4):
+            self.answer(agent_id, at)
+        self.nodes.settle(0.3)
+        self.kill(list(self.nodes.all).index(name), heir)
+
+    def served(self) -> list[tuple[str, str]]:
+        """Return agents with other nodes that drive what they execute."""
+        return [
+            (agent_id, entry.node)
+            for agent_id, (node, peer) in self.agents.items()
+            for command_id in IDS
+            if node.invocations.find(peer, command_id, agent_id) is not None
+            and (entry := self.nodes.ledger.find(command_id)) is not None
+            and entry.node in self.nodes.all
+            and entry.node != node.fleet.node
+        ]
 
     @invariant()
     def nobody_is_told_twice(self) -> None:
@@ -114,14 +143,20 @@ class FleetMachine(RuleBasedStateMachine):
     @invariant()
     def each_attempt_is_handed_over_once(self) -> None:
         given: Counter[Any] = Counter()
-        for peer in self.peers:
+        for _, peer in self.peers:
             for one in peer.got(CommandInvocation):
                 number = int(one.command_id[1:])
                 assert one.attempt <= number % 2 + 1
                 given[one.command_id, one.agent_id if number == 3 else None, id(peer), one.attempt] += 1
         assert all(count == 1 for count in given.values()), given
-        single = Counter((one.command_id, one.attempt) for peer in self.peers for one in peer.got(CommandInvocation))
+        single = Counter((one.command_id, one.attempt) for _, peer in self.peers for one in peer.got(CommandInvocation))
         assert all(count == 1 for (command_id, _), count in single.items() if command_id != "c3"), single
+
+    @invariant()
+    def what_was_answered_is_not_handed_over_again(self) -> None:
+        for (command_id, agent_id), (attempt, _) in self.answered.items():
+            for one in (one for acts, peer in self.peers if acts == agent_id for one in peer.got(CommandInvocation)):
+                assert one.command_id != command_id or one.attempt <= attempt, (command_id, agent_id)
 
     @invariant()
     def what_has_ended_stays_as_it_is(self) -> None:
@@ -144,12 +179,12 @@ class FleetMachine(RuleBasedStateMachine):
             if reply.ends and command_id != "cancel":
                 error = reply.errors[0].code if reply.errors else ""
                 if error not in REFUSALS:
-                    told.setdefault(command_id, set()).add(error or repr(reply.values[-1].outcome))
+                    told.setdefault(command_id, set()).add(error or json.encode(reply.values[-1].outcome))
         assert all(len(outcomes) == 1 for outcomes in told.values()), told
         assert all(node.commands.open == 0 and node.commands.followed == 0 for node in self.nodes.all.values())
 
 
 TestFleet = FleetMachine.TestCase
 TestFleet.settings = hypothesis_settings(
-    max_examples=600 if LONG else 60, stateful_step_count=40, deadline=None, derandomize=not LONG
+    max_examples=600 if LONG else 200, stateful_step_count=40, deadline=None, derandomize=not LONG
 )

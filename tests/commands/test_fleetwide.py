@@ -151,11 +151,12 @@ class Fleetwide(RuleBasedStateMachine):
         for made in self.made:
             assert made.ends == 1, "each caller is told once how it ended"
         for node in self.nodes.nodes.values():
-            assert not len(node.remotes) and not len(node.guests) and node.guests.kept == (0, 0)
+            assert not len(node.remotes) and not len(node.guests) and node.guests.kept == (0, 0, 0)
             assert not list(node.registry) and not node.registry._agents and not node.registry.remote
             assert not node.invocations._hands and not len(node.fleetwide.claims)
             metrics = node.metrics
             assert (metrics.guests, metrics.orphans, metrics.claims, metrics.registrations_remote) == (0, 0, 0, 0)
+            assert (metrics.outcomes, metrics.outcome_bytes) == (0, 0)
         assert set(self.nodes.nodes) >= {at for nodes in self.nodes.broker.claims._nodes.values() for at in nodes}
 
 

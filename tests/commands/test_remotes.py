@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from msgspec import Raw
 
-from nexus_tw.commands import guests, mail
+from nexus_tw.commands import guests, mail, remotes
 from nexus_tw.commands.invocations import PendingInvocation
 from nexus_tw.commands.remotes import PART
+from nexus_tw.interfaces.peers import Invocation
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.payloads import ApplicationError, Payload
 from nexus_tw.model.serializers import CBOR, MSGPACK, Codec
@@ -317,7 +318,15 @@ def test_when_a_driver_leaves_its_calls_are_interrupted_and_its_commands_go_on(n
     nodes.kill("here")
     nodes.deliver()
     assert call.over and not command.over and far.interrupted == [(call, "cancelled")]
-    assert nodes["there"].guests.kept == (1, 0)
+    assert nodes["there"].guests.kept == (1, 0, 0)
+
+
+def settle(nodes: Nodes, invocation: PendingInvocation) -> None:
+    """Let the ledger know how it ended."""
+    if invocation.settle is not None:
+        invocation.settle()
+    nodes.advance(remotes.GATHER)
+    nodes.deliver()
 
 
 def adopted(nodes: Nodes, by: str, attempt: int = 1) -> tuple[PendingInvocation, RecordingHalf]:
@@ -337,12 +346,14 @@ def test_an_heir_takes_a_command_over_and_hears_of_its_end(nodes: Nodes, far: Re
     (command,) = far.invocations
     nodes.kill("here", heir)
     command.progress(Payload.of_value(b"1"))
-    _, half = adopted(nodes, heir)
+    invocation, half = adopted(nodes, heir)
     command.progress(Payload.of_value(b"50"))
     command.result(TWO)
     nodes.deliver()
     assert half.heard == [("progressed", b"50"), ("completed", b"2")]
-    assert not len(nodes["there"].guests) and nodes["there"].guests.kept == (0, 0) and not len(nodes[heir].remotes)
+    assert invocation.settle is not None
+    settle(nodes, invocation)
+    assert not len(nodes["there"].guests) and nodes["there"].guests.kept == (0, 0, 0) and not len(nodes[heir].remotes)
 
 
 def test_an_heir_may_stop_what_it_has_taken_over(nodes: Nodes, far: RecordingPeer) -> None:
@@ -356,20 +367,96 @@ def test_an_heir_may_stop_what_it_has_taken_over(nodes: Nodes, far: RecordingPee
     assert far.interrupted == [(far.invocations[0], "cancelled")] and far.invocations[0].over and half.heard == []
 
 
-@pytest.mark.parametrize("verb", ["result", "error", "lost", "overran"])
-def test_what_ended_without_a_driver_is_kept_for_the_heir(nodes: Nodes, far: RecordingPeer, verb: str) -> None:
+HEARD = {"result": ("completed", b"2"), "error": ("failed", "failed"), "lost": "lost", "overran": ("overran", True)}
+
+
+def end(invocation: Invocation, verb: str) -> None:
+    """Let the callee end it in one of the ways of `HEARD`."""
+    says = {"result": (TWO,), "error": (NexusError("failed", "no"),), "overran": (True,)}.get(verb, ())
+    getattr(invocation, verb)(*says)
+
+
+@pytest.mark.parametrize("verb", HEARD)
+def test_what_ended_without_a_driver_is_kept_for_the_heir_until_it_is_written(
+    nodes: Nodes, far: RecordingPeer, verb: str
+) -> None:
     nodes.add("third")
     nodes["here"].call(command_id="c")
     nodes.deliver()
     nodes.kill("here", "third")
-    says = {"result": (TWO,), "error": (NexusError("failed", "no"),), "overran": (True,)}.get(verb, ())
-    getattr(far.invocations[0], verb)(*says)
+    end(far.invocations[0], verb)
     nodes.advance(guests.PATIENCE - 1)
-    _, half = adopted(nodes, "third")
-    heard = {"result": ("completed", b"2"), "error": ("failed", "failed"), "lost": "lost", "overran": ("overran", True)}
-    assert half.heard == [heard[verb]] and nodes["there"].guests.kept == (0, 0)
+    first, half = adopted(nodes, "third")
+    assert half.heard == [HEARD[verb]]
     _, again = adopted(nodes, "third")
-    assert again.heard == ["lost"], "it is told once"
+    assert again.heard == [HEARD[verb]], "the heir of the heir would hear it, too"
+    nodes.advance(guests.PATIENCE)
+    assert nodes["there"].guests.kept[1] == (verb != "lost"), "there is a driver"
+    last, _ = adopted(nodes, "third")
+    settle(nodes, last)
+    settle(nodes, first)  # for which the node knows nothing any more
+    _, late = adopted(nodes, "third")
+    assert late.heard == ["lost"] and nodes["there"].guests.kept == (0, 0, 0)
+
+
+@pytest.mark.parametrize("verb", HEARD)
+@pytest.mark.parametrize("read", [True, False])
+def test_what_a_driver_was_told_before_it_died_is_told_to_its_heir(
+    nodes: Nodes, far: RecordingPeer, verb: str, read: bool
+) -> None:
+    nodes.add("third")
+    nodes["here"].call(command_id="c")
+    nodes.deliver()
+    here, there = nodes["here"], nodes["there"]
+    here.commands._pen.then = lambda *_: None  # type: ignore[method-assign]
+    end(far.invocations[0], verb)
+    if read:
+        nodes.deliver()
+        nodes.advance(1.0)
+        nodes.deliver()
+    assert there.guests.kept == (0, int(verb != "lost"), there.metrics.outcome_bytes)
+    assert there.metrics.guests == 0 and there.metrics.outcomes == (verb != "lost")
+    nodes.kill("here", "third")
+    invocation, half = adopted(nodes, "third")
+    assert half.heard == [HEARD[verb]]
+    settle(nodes, invocation)
+    assert there.guests.kept == (0, 0, 0) and (there.metrics.outcomes, there.metrics.outcome_bytes) == (0, 0)
+
+
+def test_what_is_written_is_told_of_many_commands_together(
+    nodes: Nodes, far: RecordingPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remotes, "GATHERED", 3)
+    released: list[list[int]] = []
+    received = nodes["there"].guests.received
+
+    def hear(node: str, message: mail.ToGuests) -> None:
+        if isinstance(message, mail.Release):
+            released.append(message.numbers)
+        received(node, message)
+
+    nodes["there"].guests.received = hear  # type: ignore[method-assign]
+    for place in range(5):
+        nodes["here"].call(command_id=f"c{place}")
+    nodes["here"].plain()
+    nodes.deliver()
+    for invocation in far.invocations:
+        invocation.result(TWO)
+    nodes.deliver()
+    assert released == [[1, 2, 3]] and nodes["there"].guests.kept == (0, 2, 2), "nothing is kept of plain calls"
+    nodes.advance(remotes.GATHER)
+    nodes.deliver()
+    assert released == [[1, 2, 3], [4, 5]] and nodes["there"].guests.kept == (0, 0, 0)
+
+
+def test_a_driver_that_ends_a_command_itself_wants_nothing_to_be_kept(nodes: Nodes, far: RecordingPeer) -> None:
+    reply = nodes["here"].call(command_id="c", timeout=3.0)
+    nodes.deliver()
+    far.invocations[0].result(TWO)
+    nodes["here"].clock.advance(3.0)
+    nodes.deliver()
+    assert reply.code == "timeout" and nodes["there"].guests.kept == (0, 0, 0)
+    assert far.interrupted == [], "it had ended there"
 
 
 def test_an_heir_that_asks_before_the_node_has_heard_of_the_death_takes_over_all_the_same(
@@ -407,27 +494,35 @@ def test_what_nobody_takes_over_is_given_up_after_a_while(nodes: Nodes, far: Rec
     nodes.deliver()
     nodes.kill("here", "third")
     far.invocations[0].result(TWO)
-    assert nodes["there"].guests.kept == (2, 1)
+    assert nodes["there"].guests.kept == (2, 1, 1)
     nodes.advance(guests.PATIENCE)
     nodes.deliver()
-    assert nodes["there"].guests.kept == (0, 0) and nodes["there"].metrics.orphans_given_up == 2
+    assert nodes["there"].guests.kept == (0, 0, 0) and nodes["there"].metrics.orphans_given_up == 2
     assert far.interrupted == [(far.invocations[1], "cancelled")], "the other had ended"
     _, half = adopted(nodes, "third")
     assert half.heard == ["lost"]
 
 
-@pytest.mark.parametrize("bound", ["ORPHANS", "ORPHANED_BYTES"])
+@pytest.mark.parametrize("bound", ["ORPHANS", "OUTCOMES", "OUTCOME_BYTES"])
+@pytest.mark.parametrize("orphaned", [True, False])
 def test_what_waits_for_an_heir_is_bounded(
-    nodes: Nodes, far: RecordingPeer, monkeypatch: pytest.MonkeyPatch, bound: str
+    nodes: Nodes, far: RecordingPeer, monkeypatch: pytest.MonkeyPatch, bound: str, orphaned: bool
 ) -> None:
     monkeypatch.setattr(guests, bound, 2)
     for place in range(3):
         nodes["here"].call(command_id=f"c{place}")
     nodes.deliver()
-    nodes.kill("here")
+    there = nodes["there"]
+    if orphaned:
+        nodes.kill("here")
     for invocation in far.invocations:
         invocation.result(ONE)
-    assert nodes["there"].guests.kept == (2, 2) and nodes["there"].metrics.orphans_given_up == 1
+    left = 3 if bound == "ORPHANS" and not orphaned else 2
+    assert there.guests.kept == (left if orphaned else 0, left, left)
+    assert (there.metrics.outcomes, there.metrics.outcome_bytes) == (left, left)
+    given_up = there.metrics.orphans_given_up, there.metrics.outcomes_given_up
+    assert given_up == (3 - left, 0) if orphaned else (0, 3 - left)
+    assert there.metrics.guests == 0
 
 
 def test_a_fenced_node_stops_what_may_be_tried_elsewhere(nodes: Nodes, far: RecordingPeer) -> None:
@@ -474,7 +569,7 @@ def test_mail_that_cannot_be_decoded_is_dropped(nodes: Nodes, far: RecordingPeer
 
 
 def test_mail_about_what_is_not_known_is_ignored(nodes: Nodes, far: RecordingPeer) -> None:
-    for message in (mail.Further(9, ONE.packed, False), mail.Interrupt(9, "timeout"), mail.Release(9)):
+    for message in (mail.Further(9, ONE.packed, False), mail.Interrupt(9, "timeout"), mail.Release([9])):
         nodes["here"].remotes.tell("there", message)
     for answer in (mail.Progressed(9, ONE.packed, None), mail.Lost(9)):
         nodes["there"].guests.tell("here", answer)
