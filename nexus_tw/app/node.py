@@ -6,6 +6,7 @@ import os
 import resource
 from collections.abc import Mapping
 from contextlib import suppress
+from copy import copy
 from typing import Any, Final
 
 from twisted.internet.defer import maybeDeferred
@@ -21,7 +22,7 @@ from nexus_tw.commands import handlers
 from nexus_tw.commands.threads import Threads
 from nexus_tw.interfaces.plugins import Handler
 from nexus_tw.model.metrics import Metrics
-from nexus_tw.model.settings import Settings
+from nexus_tw.model.settings import Settings, renew
 from nexus_tw.realm.authorization import procedure_of
 from nexus_tw.runtime import plugins
 from nexus_tw.store import open_store
@@ -52,12 +53,15 @@ class Node:
         name = node_name()
         if settings.python_path and _imports(settings):
             plugins.search(settings.python_path)
+        limits = self._limits = copy(settings.limits)  # the buses read it when they need it
         self._threads = Threads(reactor, settings.limits, metrics)
         self.server = Server(
             reactor,
             settings,
             {
-                realm: open_bus(settings.bus.url, reactor, metrics, name, realm, settings.history, settings.bus.adopt)
+                realm: open_bus(
+                    settings.bus.url, reactor, metrics, name, realm, settings.history, settings.bus.adopt, limits
+                )
                 for realm in settings.realms
             },
             open_store(settings.store.url, reactor),
@@ -93,6 +97,7 @@ class Node:
         prepared = [each.prepared(settings.tls) for each in self._listeners]
         self.server.reconfigure(settings, self._configuration.token)
         self._threads.take(settings.limits)
+        renew(self._limits, settings.limits)
         for take in filter(None, prepared):
             take()
 

@@ -27,6 +27,7 @@ from nexus_tw.interfaces.sessions import Dialect
 from nexus_tw.model.budgets import follow
 from nexus_tw.model.errors import REVOKED, Close
 from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.room import Room
 from nexus_tw.model.serializers import CODECS, Codec
 from nexus_tw.model.settings import DEFAULT_REALM, Settings, renew
 from nexus_tw.net.https import https_agent
@@ -128,7 +129,11 @@ class Server:
                 self.connections.peers if name == DEFAULT_REALM else tuple,
                 settings.history,
                 telemetry if name == DEFAULT_REALM else None,
-                StoredLedger(store, self._outside, name, reactor, metrics) if IKeepsCommands.providedBy(store) else None,
+                (
+                    StoredLedger(store, self._outside, name, reactor, metrics, Room(limits))
+                    if IKeepsCommands.providedBy(store)
+                    else None
+                ),
                 settings.presence.grace,
                 Audit(store, self._outside, name, reactor, metrics) if IAudit.providedBy(store) else None,
             )

@@ -12,7 +12,8 @@ from typing import Any, Final
 from nexus_tw.interfaces.plugins import IBus
 from nexus_tw.model.errors import ConfigError
 from nexus_tw.model.metrics import Metrics
-from nexus_tw.model.settings import DEFAULT_REALM, History
+from nexus_tw.model.room import Room
+from nexus_tw.model.settings import DEFAULT_REALM, History, Limits
 from nexus_tw.runtime import plugins
 
 BUSES: Final = plugins.EntryPoints("nexus.buses", "a factory of buses", ("url", "reactor", "metrics", "node", "realm"))
@@ -28,12 +29,14 @@ def open_bus(
     realm: str = DEFAULT_REALM,
     history: History | None = None,
     adopt: bool = False,
+    limits: Limits | None = None,
 ) -> IBus:
     """Return the bus at that address, not yet started. Raise `ConfigError` if the address is invalid.
 
     `reactor` provides time and connections; `node` is this node's name, unique among all nodes on the bus.
     Each realm has a bus of its own, and messages of one bus are never seen on another, though they share an address.
-    `history` says what a built-in bus keeps, nothing if it is None; with `adopt` also what other programs publish.
+    `history` says what a built-in bus keeps, nothing if it is None; with `adopt` also what other programs publish. `limits`
+    say which part of the ledger of commands is one subject's; the bus reads them when it needs them.
     Texts of errors contain no part of the address but its scheme, as it may contain a password.
     """
     scheme, colon, rest = url.partition(":")
@@ -51,13 +54,14 @@ def open_bus(
 
         bounds = Bounds(history or History(count=0))
         kept = Histories(bounds, metrics) if bounds.any else None
-        return MemoryBus(MemoryBroker(reactor, kept, retained=Retained(metrics), ledger=Ledger(metrics)), node)
+        ledger = Ledger(metrics, room=Room(limits))
+        return MemoryBus(MemoryBroker(reactor, kept, retained=Retained(metrics), ledger=ledger), node)
     if scheme in _REDIS:
         # Importing its driver installs the process's reactor, which other buses need not wait for.
         from nexus_tw.bus.redis.address import parse
         from nexus_tw.bus.redis.bus import RedisBus
 
-        return RedisBus(parse(url), reactor, metrics, node, realm, history=history, adopt=adopt)
+        return RedisBus(parse(url), reactor, metrics, node, realm, history=history, adopt=adopt, room=Room(limits))
     found = BUSES.find(scheme)
     if found is None:
         raise ConfigError(f"bus.url: no bus is known for the scheme {scheme[:32]!r}")

@@ -60,6 +60,8 @@ class MemoryBroker:
         """Without `history` no events are kept, without `retained` none is retained, without `ledger` no commands are kept."""
         self.roll = Roll()
         self._ledger = ledger
+        if ledger is not None:
+            ledger.heed(self.roll.buried)
         self.attendance = Attendance(self._status, lambda: wall(clock), self.roll.buried)
         self.claims = Claims()
         self._retained = retained

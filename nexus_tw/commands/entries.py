@@ -83,7 +83,7 @@ def entry_of(command: CommandRecord, node: str, now: float) -> Entry:
     )
     executions = enumerate(command.executions)
     marks = {place: Mark(mark_of(each)) for place, each in executions if each.state is not State.NEW}
-    return Entry(command.id, node, _encode(head), marks, b"", max(0.0, now - command.began))
+    return Entry(command.id, node, _encode(head), marks, b"", max(0.0, now - command.began), command.account)
 
 
 def mark_of(execution: Execution) -> bytes:

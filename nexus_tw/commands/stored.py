@@ -7,7 +7,7 @@ with the process, and an id that was used before may be used again.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -15,9 +15,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from nexus_tw.interfaces.ledger import Drop, Entry, Find, ILedger, Operation, Take, Write, id_of
+from nexus_tw.interfaces.ledger import Drop, Entry, Find, ILedger, Operation, Recorded, Take, Write, id_of
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.room import Lack, Room
 from nexus_tw.runtime.guard import Guard
 from nexus_tw.runtime.plugin_runner import PluginRunner
 from nexus_tw.runtime.spread import Spread
@@ -44,12 +45,13 @@ class StoredLedger:
     lasting = True
     tells = False
 
-    def __init__(self, store: Any, guest: PluginRunner, realm: str, clock: IReactorTime, metrics: Metrics) -> None:
+    def __init__(self, store: Any, guest: PluginRunner, realm: str, clock: IReactorTime, metrics: Metrics, room: Room) -> None:
         """`store` provides `IKeepsCommands`; `guest` runs its code."""
         self._store = store
         self._guest = guest
         self._realm = realm
         self._metrics = metrics
+        self._room = room
         self._turn = Turn(clock)
         self._spread = Spread(clock)  # what follows the answers: a command may have a thousand targets
         self._stopped = False
@@ -59,7 +61,14 @@ class StoredLedger:
         self._outage = Outage("Keeping commands in the store")
 
     def take(self, entry: Entry, former: str, done: Callable[[Entry | NexusError | None], None]) -> None:
-        self._add(Take(entry, former), done)
+        def answered(answer: Entry | Lack | None) -> None:
+            if isinstance(answer, Lack):
+                self._metrics.shares_refused["ledger"] += 1
+                done(self._room.bounds.refusal(answer))
+            else:
+                done(answer)
+
+        self._add(Take(entry, former), answered)
 
     def write(self, write: Write, done: Callable[[bool | NexusError | None], None]) -> None:
         # A command that the store does not have was taken while it failed.
@@ -101,9 +110,10 @@ class StoredLedger:
         sent = [*self._again({id_of(operation) for operation, _ in sent}), *sent]
         operations = [operation for operation, _ in sent]
 
-        def answered(answers: list[Any]) -> None:
+        def answered(recorded: Recorded) -> None:
             self._outage.works()
-            finish(answers)
+            self._metrics.ledger_evicted += recorded.evicted
+            finish(recorded.answers)
 
         def failed(failure: Failure) -> None:
             self._fails(failure)
@@ -114,13 +124,13 @@ class StoredLedger:
             # As without a ledger: taken, written, unknown.
             finish([isinstance(operation, Write) or None for operation in operations])
 
-        def finish(answers: list[Any]) -> None:
+        def finish(answers: Sequence[Any]) -> None:
             if not self._stopped:
                 self._spread.work(self._tell(sent, answers))
 
-        self._guest.run(self._store.record, self._realm, operations).addCallbacks(answered, failed)
+        self._guest.run(self._store.record, self._realm, operations, self._room.bounds).addCallbacks(answered, failed)
 
-    def _tell(self, sent: list[tuple[Operation, Done]], answers: list[Any]) -> Iterator[None]:
+    def _tell(self, sent: list[tuple[Operation, Done]], answers: Sequence[Any]) -> Iterator[None]:
         for (_, done), answer in zip(sent, answers, strict=True):
             _guarded(done, answer)
             yield

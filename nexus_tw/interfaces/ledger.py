@@ -13,6 +13,7 @@ from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
     from nexus_tw.model.errors import NexusError
+    from nexus_tw.model.room import Bounds, Lack
 
 
 class Mark(NamedTuple):
@@ -31,6 +32,7 @@ class Entry(NamedTuple):
     marks: Mapping[int, Mark]  # by the place of the execution; none for one that nothing has happened to
     final: bytes = b""  # how it ended; empty while it is open
     age: float = 0.0  # s since it was taken
+    account: str = ""  # under which it counts
 
 
 class Write(NamedTuple):
@@ -44,7 +46,8 @@ class Write(NamedTuple):
 
 
 class ILedger(Interface):
-    """Keeps commands: open ones, and ended ones for a day within its bounds, beyond which the oldest ended ones go.
+    """Keeps commands: open ones, and ended ones for a day within its bounds (`nexus_tw.model.room`), beyond which the oldest
+    ended ones go, beyond an account's share its own.
 
     Every `done` is called once, perhaps before the method returns; with a retryable `NexusError` if the ledger cannot be
     reached or read: then nothing is known of what became of the request, which may be made again.
@@ -55,7 +58,8 @@ class ILedger(Interface):
 
     def take(entry: Entry, former: str, done: Callable[[Entry | NexusError | None], None]) -> None:
         """Write an open command, in place of one of the same id that `entry.node` or `former` drives. Pass None to `done`; or,
-        with nothing changed, the command of that id that has ended or is another node's; or `limit_exceeded`."""
+        with nothing changed, the command of that id that has ended or is another node's; `limit_exceeded` if there is no room
+        for a new one; or `bus_unavailable` if the others have given `entry.node` up."""
 
     def write(write: Write, done: Callable[[bool | NexusError | None], None]) -> None:
         """Pass to `done` True once it is written, also if it was before; False if another node drives the command; None if
@@ -100,14 +104,21 @@ def id_of(operation: Operation) -> str:
     return operation.entry.command_id if isinstance(operation, Take) else operation.command_id
 
 
+class Recorded(NamedTuple):
+    """What a store tells of operations that it has carried out."""
+
+    answers: Sequence[Entry | bool | Lack | None]  # to each the one that `ILedger` prescribes
+    evicted: int  # ended commands that had to go before a day was over
+
+
 class IKeepsCommands(Interface):
     """Optional for stores: keeps the ledger of a single node, for a bus that does not. Fails as `IStore` does.
 
     What has been answered survives the end of the process, but not necessarily a power failure.
     """
 
-    def record(realm: str, operations: Sequence[Operation]) -> Awaitable[Sequence[Entry | bool | NexusError | None]]:
-        """Carry out operations on different commands together. Return the answer to each that `ILedger` prescribes."""
+    def record(realm: str, operations: Sequence[Operation], bounds: Bounds) -> Awaitable[Recorded]:
+        """Carry out operations on different commands together."""
 
     def inherit(realm: str, left: str | None, node: str, most: int) -> Awaitable[list[Entry]]:
         """See `ILedger.inherit`."""

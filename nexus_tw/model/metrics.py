@@ -39,7 +39,7 @@ LABELS: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
         "pot",
         (
             *("agents", "authorizer_requests", "bodies", "command_bytes", "commands", "filters", "handler_bytes"),
-            *("idempotency_bytes", "idempotency_keys", "samples", "send_queues", "testaments", "thread_queue"),
+            *("idempotency_bytes", "idempotency_keys", "ledger", "samples", "send_queues", "testaments", "thread_queue"),
             *("waiting_bytes", "wildcards"),
         ),
     ),

@@ -11,52 +11,52 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
-from nexus_tw.bus import ledger as memory
 from nexus_tw.bus.ledger import Ledger, MemoryLedger
-from nexus_tw.bus.redis import scripts
 from nexus_tw.bus.redis.address import parse
 from nexus_tw.bus.redis.bus import RedisBus
 from nexus_tw.commands.stored import StoredLedger
 from nexus_tw.interfaces.ledger import Entry, ILedger, Mark, Write
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
-from nexus_tw.model.settings import History
+from nexus_tw.model.room import DAY, Room
+from nexus_tw.model.settings import History, Limits
 from nexus_tw.runtime.plugin_runner import PluginRunner
 from nexus_tw.store import open_store
-from nexus_tw.store.sqlite import commands as stored
 from tests.bus.recording import Recorder, reactor, subscribed, until
 from tests.redis_server import RedisServer
 
 
 class Pair(NamedTuple):
-    """One ledger as two nodes see it (in the store, a process and the next one), and its metrics."""
+    """One ledger as two nodes see it (in the store, a process and the next one), its metrics and limits."""
 
     one: ILedger
     two: ILedger
     metrics: Metrics
+    limits: Limits
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])
 def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
-    metrics = Metrics()
+    metrics, limits = Metrics(), Limits()
+    room = Room(limits)
     if request.param == "memory":
-        shared = Ledger(metrics, most=memory.MAX_COMMANDS)
-        yield Pair(MemoryLedger(shared, lambda: True), MemoryLedger(shared, lambda: True), metrics)
+        shared = Ledger(metrics, room=room)
+        yield Pair(MemoryLedger(shared, lambda: True), MemoryLedger(shared, lambda: True), metrics, limits)
     elif request.param == "sqlite":
         store = open_store(f"sqlite:{tmp_path}/nexus.db", reactor)
         pytest_twisted.blockon(Deferred.fromCoroutine(store.start()))  # type: ignore[arg-type]
         guest = PluginRunner("The store")
-        one, two = (StoredLedger(store, guest, "nexus", reactor, metrics) for _ in range(2))
-        yield Pair(one, two, metrics)
+        one, two = (StoredLedger(store, guest, "nexus", reactor, metrics, room) for _ in range(2))
+        yield Pair(one, two, metrics, limits)
         pytest_twisted.blockon(Deferred.fromCoroutine(store.stop()))  # type: ignore[arg-type]
     else:
         server: RedisServer = request.getfixturevalue("redis_server")
         server.ask("FLUSHALL")
-        buses = [RedisBus(parse(server.url), reactor, metrics, node) for node in ("one", "two")]
+        buses = [RedisBus(parse(server.url), reactor, metrics, node, room=room) for node in ("one", "two")]
         for bus in buses:
             pytest_twisted.blockon(bus.start(Recorder()))
         assert buses[0].ledger is not None and buses[1].ledger is not None
-        yield Pair(buses[0].ledger, buses[1].ledger, metrics)
+        yield Pair(buses[0].ledger, buses[1].ledger, metrics, limits)
         for bus in buses:
             pytest_twisted.blockon(bus.stop())
 
@@ -187,14 +187,26 @@ async def test_a_command_may_have_a_thousand_marks(pair: Pair) -> None:
     assert plain(await asked(pair.two.find, "c"))[2] == marks
 
 
-def test_the_bounds_are_the_same_everywhere() -> None:
-    assert memory.MAX_COMMANDS == scripts.MAX_COMMANDS == stored.MAX_COMMANDS
-    assert memory.MAX_BYTES == scripts.MAX_COMMAND_BYTES == stored.MAX_BYTES
+@pytest_twisted.ensureDeferred
+async def test_a_subject_has_the_share_that_the_limits_give_it_now_and_what_that_costs_is_counted(pair: Pair) -> None:
+    pair.limits.share = 0.00002  # two commands
+    for name in ("a", "b"):
+        assert await asked(pair.one.take, entry(name)._replace(account="x"), "") is None
+    refused = await asked(pair.one.take, entry("c")._replace(account="x"), "")
+    assert isinstance(refused, NexusError) and refused.code == "limit_exceeded" and "(limits.share)" in refused.message
+    assert (pair.metrics.shares_refused["ledger"], pair.metrics.ledger_evicted) == (1, 0)
+    assert await asked(pair.two.take, entry("d", "two")._replace(account="y"), "") is None
+    assert await asked(pair.one.write, Write("b", "one", {}, b'["end"]')) is True
+    assert await asked(pair.one.take, entry("c")._replace(account="x"), "") is None
+    assert await asked(pair.two.find, "b") is None
+    assert (pair.metrics.shares_refused["ledger"], pair.metrics.ledger_evicted) == (1, 1)
+    pair.limits.share = 0.00003
+    assert await asked(pair.one.take, entry("e")._replace(account="x"), "") is None
 
 
 def test_in_memory_the_oldest_ended_go_first_and_never_an_open_one() -> None:
     metrics, now = Metrics(), [0.0]
-    ledger = Ledger(metrics, lambda: now[0], most=3, size=1000)
+    ledger = Ledger(metrics, lambda: now[0], Room(Limits(share=1.0), 3, 1000))
     for name in "abc":
         assert ledger.take(entry(name), "") is None
     full = ledger.take(entry("d"), "")
@@ -203,13 +215,13 @@ def test_in_memory_the_oldest_ended_go_first_and_never_an_open_one() -> None:
         assert ledger.write(Write(name, "one", {}, b"1"))
     assert ledger.take(entry("d"), "") is None
     assert ledger.find("b") is None and ledger.find("a") is not None and metrics.ledger_evicted == 1
-    assert ledger.write(Write("c", "one", {0: b"x" * 990}))
+    assert ledger.write(Write("c", "one", {0: b"x" * 980}))
     assert ledger.find("a") is None and ledger.find("c") is not None
-    assert metrics.ledger_commands == 2 and metrics.ledger_bytes > 990
+    assert metrics.ledger_commands == 2 and metrics.ledger_bytes > 980
     assert ledger.write(Write("c", "one", {0: b"x"}, b"1"))
-    now[0] = memory.DAY - 1
+    now[0] = DAY - 1
     assert ledger.find("c") is not None
-    now[0] = memory.DAY
+    now[0] = DAY
     assert ledger.find("c") is None and metrics.ledger_commands == 1
     ledger.drop("d", "one")
     assert (metrics.ledger_commands, metrics.ledger_bytes) == (0, 0)

@@ -105,7 +105,9 @@ class Server:
         roll, time = Roll(), self._time
         # Functions, which a copy of the data shares; not methods.
         attendance = self.make_attendance(lambda told: self._status(told.data), lambda: time.now, roll.buried)
-        return Data(roll, Claims(), self.make_ledger(Metrics(), lambda: time.now), attendance)
+        ledger = self.make_ledger(Metrics(), lambda: time.now)
+        ledger.heed(roll.buried)
+        return Data(roll, Claims(), ledger, attendance)
 
     def _status(self, data: bytes) -> None:
         self.take(STATUS, data, b"")

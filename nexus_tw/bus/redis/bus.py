@@ -50,6 +50,7 @@ from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
 from nexus_tw.model.pattern_index import PatternIndex, some
 from nexus_tw.model.positions import Position
+from nexus_tw.model.room import Room
 from nexus_tw.model.settings import DEFAULT_REALM, History
 
 FIRST_DELAY: Final = 0.1  # s
@@ -89,9 +90,10 @@ class RedisBus:
         chance: random.Random | None = None,
         history: History | None = None,
         adopt: bool = False,
+        room: Room | None = None,
     ) -> None:
         """`reactor` provides time and connections. Without `history` nothing is kept in Redis; with `adopt` events of other
-        programs are kept too. Raise `ConfigError` if the address's certificates cannot be used."""
+        programs are kept too. `room` is that of the ledger. Raise `ConfigError` if the address's certificates are unusable."""
         self.node = node
         self.available = False
         self._address = address
@@ -123,7 +125,7 @@ class RedisBus:
         self.retained: IRetained | None = self._retained if self._bounds.any else None
         self._roll = RedisRoll(self._channels, self._ready)
         self.roll: IRoll | None = self._roll
-        self._commands = RedisLedger(self._channels, self._bounds, metrics, self._ready)
+        self._commands = RedisLedger(self._channels, self._bounds, metrics, self._ready, room or Room())
         self.ledger: ILedger | None = self._commands
         self._attendance = RedisAttendance(self._channels, self._bounds, self._ready)
         self.attendance: IAttendance | None = self._attendance

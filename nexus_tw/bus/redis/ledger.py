@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from nexus_tw.bus.bounds import Bounds
-from nexus_tw.bus.ledger import full
+from nexus_tw.bus.ledger import given_up
 from nexus_tw.bus.redis.batch import new_birth, words_of
 from nexus_tw.bus.redis.channels import Channels
 from nexus_tw.bus.redis.connection import Publisher, Put, away, guarded
@@ -18,6 +18,7 @@ from nexus_tw.bus.redis.scripts import INHERIT, LEDGER, Call, bulk
 from nexus_tw.interfaces.ledger import Entry, ILedger, Mark, Write
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.room import Lack, Room
 
 # Redis does nothing else while it carries out a script.
 MAX_OPERATIONS: Final = 256
@@ -33,7 +34,7 @@ _DROP: Final = bulk(b"D")
 _FIND: Final = bulk(b"F")
 
 Done = Callable[[Any], None]
-Head = tuple[Sequence[bytes], Sequence[bytes]]  # the last keys, and the first arguments: all about the events' type
+Head = tuple[Sequence[bytes], Sequence[bytes]]  # the last keys, and the first arguments: of all operations together
 
 
 class _Batch:
@@ -88,13 +89,19 @@ class RedisLedger:
     _log = Logger()
 
     def __init__(
-        self, channels: Channels, bounds: Bounds, metrics: Metrics, publisher: Callable[[], Publisher | None]
+        self,
+        channels: Channels,
+        bounds: Bounds,
+        metrics: Metrics,
+        publisher: Callable[[], Publisher | None],
+        room: Room,
     ) -> None:
-        """`publisher` returns the connection, or None while the bus is away."""
+        """`bounds` are those of histories. `publisher` returns the connection, or None while the bus is away."""
         self._channels = channels
         self._bounds = bounds
         self._metrics = metrics
         self._publisher = publisher
+        self._room = room
         self._ledger = Call(LEDGER, channels.prefix, b"")
         self._complained = False
         self._inherit = Call(INHERIT, channels.prefix, b"")
@@ -111,13 +118,16 @@ class RedisLedger:
 
     def take(self, entry: Entry, former: str, done: Callable[[Entry | NexusError | None], None]) -> None:
         def answer(told: Any, now: int) -> Entry | NexusError | None:
-            if told == b"!":
-                return full()
+            if told == b"-":
+                return given_up(entry.node)
+            if told and told[:1] == b"!":
+                self._metrics.shares_refused["ledger"] += 1
+                return self._room.bounds.refusal(Lack(told[1:].decode()))
             return _entry(entry.command_id, told, now) if told else None
 
         marks = {place: mark.body for place, mark in entry.marks.items()}
         age = b"%d" % int(entry.age * 1000)
-        head = (entry.node.encode(), former.encode(), age, entry.head)
+        head = (entry.node.encode(), former.encode(), entry.account.encode(), age, entry.head)
         self._add(_TAKE, entry.command_id, head, marks, answer, done)
 
     def write(self, write: Write, done: Callable[[bool | NexusError | None], None]) -> None:
@@ -183,7 +193,7 @@ class RedisLedger:
         names, kept = self._channels, self._bounds.of(UPDATED)
         bounds = b"" if kept is None else words_of(kept, self._bounds.total)
         name = UPDATED.encode()
-        words = new_birth(), names.metadata + name, names.events + name, bounds
+        words = new_birth(), names.metadata + name, names.events + name, bounds, b"%d %d %d %d" % self._room.bounds
         return [bulk(names.hash_of(UPDATED)), bulk(names.list_of(UPDATED))], [bulk(word) for word in words]
 
     def _count(self, kept: int, size: int, evicted: int, refused: bytes) -> None:
@@ -201,10 +211,11 @@ class RedisLedger:
 def _entry(command_id: str, told: list[bytes], now: int) -> Entry:
     """Return a command from the fields of its hash, at the time `now` (ms)."""
     fields = dict(zip(told[::2], told[1::2], strict=True))
-    node, head = fields.pop(b"d"), fields.pop(b"h")
+    node, head, account = fields.pop(b"d"), fields.pop(b"h"), fields.pop(b"a")
+    del fields[b"s"]
     began, final = int(fields.pop(b"t")), fields.pop(b"f", b"")
     marks = {}
     for place, mark in fields.items():
         at, _, body = mark.partition(b" ")
         marks[int(place)] = Mark(body, max(0, now - int(at)) / 1000)
-    return Entry(command_id, node.decode(), head, marks, final, max(0, now - began) / 1000)
+    return Entry(command_id, node.decode(), head, marks, final, max(0, now - began) / 1000, account.decode())

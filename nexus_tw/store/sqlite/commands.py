@@ -11,28 +11,25 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from nexus_tw.interfaces.ledger import Drop, Entry, Mark, Operation, Take, Write, id_of
-from nexus_tw.model.errors import NexusError
+from nexus_tw.interfaces.ledger import Entry, Find, Mark, Operation, Recorded, Take, Write, id_of
+from nexus_tw.model.room import DAY, Bounds, Lack, Taken
 from nexus_tw.store.sqlite.schema import roll_back
 
-DAY: Final = 86_400_000  # ms for which an ended command is kept
-MAX_COMMANDS: Final = 100_000  # of one realm; beyond these bounds the oldest ended ones are removed
-MAX_BYTES: Final = 268_435_456
-PRUNE_EVERY: Final = 4096  # commands that are taken between two looks at the bounds
-PRUNE_ROWS: Final = 2000  # removed at once
+FORGET: Final = 2000  # commands that ended a day ago, removed at once
 
 _FIND: Final = """
-    SELECT json_group_array(json_array(id, node, head, marks, final, began, boot, steady)) FROM commands
-    WHERE realm = ? AND id IN (SELECT value FROM json_each(?))
+    SELECT json_group_array(json_array(id, node, head, marks, final, began, boot, steady, account, size, ended))
+    FROM commands WHERE realm = ? AND id IN (SELECT value FROM json_each(?))
 """
 _TAKE: Final = """
-    INSERT OR REPLACE INTO commands (realm, id, node, head, marks, began, boot, steady, size)
+    INSERT OR REPLACE INTO commands (realm, id, node, head, marks, began, boot, steady, size, account)
     SELECT ?, json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-        json_extract(value, '$[3]'), json_extract(value, '$[4]'), ?, json_extract(value, '$[5]'), json_extract(value, '$[6]')
+        json_extract(value, '$[3]'), json_extract(value, '$[4]'), ?, json_extract(value, '$[5]'), json_extract(value, '$[6]'),
+        json_extract(value, '$[7]')
     FROM json_each(?)
 """
 _WRITE: Final = """
@@ -44,27 +41,32 @@ _WRITE: Final = """
     )
     WHERE realm = ? AND commands.id = of
 """
-_DROP: Final = "DELETE FROM commands WHERE realm = ? AND id IN (SELECT value FROM json_each(?))"
 _OPEN: Final = """
     SELECT id FROM commands WHERE realm = ? AND ended IS NULL AND node <> ? AND (? IS NULL OR node = ?) ORDER BY began LIMIT ?
 """
 _HAND_ON: Final = "UPDATE commands SET node = ? WHERE realm = ? AND id IN (SELECT value FROM json_each(?))"
-_TOTAL: Final = "SELECT count(*), coalesce(sum(size), 0) FROM commands WHERE realm = ?"
-_OLD: Final = """
-    DELETE FROM commands WHERE rowid IN (
-        SELECT rowid FROM commands WHERE realm = ? AND ended IS NOT NULL AND ended < ? ORDER BY ended LIMIT ?)
+_FORGET: Final = "DELETE FROM commands WHERE realm = ? AND id IN (SELECT value FROM json_each(?))"
+_PAST: Final = """
+    DELETE FROM commands WHERE rowid IN (SELECT rowid FROM commands WHERE ended IS NOT NULL AND ended <= ? LIMIT ?)
+    RETURNING realm, account, size
 """
-_PAST: Final = "DELETE FROM commands WHERE ended IS NOT NULL AND ended < ?"
 _OLDEST: Final = """
     DELETE FROM commands WHERE rowid IN (
-        SELECT rowid FROM commands WHERE realm = ? AND ended IS NOT NULL ORDER BY ended LIMIT ?)
+        SELECT rowid FROM commands WHERE realm = ? AND ended IS NOT NULL ORDER BY ended LIMIT 1)
+    RETURNING id, account, size, ended
 """
+_OLDEST_OF: Final = """
+    DELETE FROM commands WHERE rowid IN (
+        SELECT rowid FROM commands WHERE realm = ? AND account = ? AND ended IS NOT NULL ORDER BY ended LIMIT 1)
+    RETURNING id, account, size, ended
+"""
+_TAKEN: Final = "SELECT account, count(*), sum(size) FROM commands WHERE realm = ? GROUP BY account"
 
-_Row = tuple[str, str, str, str, str | None, int, str, int]
+_Row = tuple[str, str, str, str, str | None, int, str, int, str, int, int | None]
 _rows: Final = msgspec.json.Decoder(list[_Row]).decode
 _marks: Final = msgspec.json.Decoder(dict[str, tuple[int, str]]).decode
 
-Answer = Entry | bool | NexusError | None
+Answer = Entry | bool | Lack | None
 
 T = TypeVar("T")
 
@@ -76,6 +78,156 @@ def _boot() -> str:
     return f"process {time.time_ns()}"
 
 
+class _Known(NamedTuple):
+    """A command in the database."""
+
+    entry: Entry
+    account: str
+    size: int
+    past: bool  # it ended a day ago: it is forgotten, though not yet gone
+
+
+class _Count:
+    """What the commands of a realm take up. Read once, and counted from then on."""
+
+    def __init__(self, connection: sqlite3.Connection, realm: str) -> None:
+        self.all = Taken()
+        self._own: dict[str, Taken] = {}
+        for account, commands, size in connection.execute(_TAKEN, (realm,)).fetchall():
+            self.add(account, commands, size)
+
+    def of(self, account: str) -> Taken:
+        return self._own.get(account) or Taken()
+
+    def add(self, account: str, commands: int, size: int) -> None:
+        own = self._own.setdefault(account, Taken())
+        own.add(commands, size)
+        if not own.commands:
+            del self._own[account]
+        self.all.add(commands, size)
+
+
+class _Changes:
+    """What is to be changed in the database, by one statement for each kind of change."""
+
+    def __init__(self, connection: sqlite3.Connection, realm: str, boot: str) -> None:
+        self._connection = connection
+        self._realm = realm
+        self._boot = boot
+        self.taken: list[tuple[Any, ...]] = []
+        self.written: list[tuple[Any, ...]] = []
+        self.forgotten: list[str] = []
+
+    def send(self) -> None:
+        execute, realm = self._connection.execute, self._realm
+        if self.forgotten:
+            execute(_FORGET, (realm, _text(self.forgotten)))
+        if self.taken:
+            execute(_TAKE, (realm, self._boot, _text(self.taken)))
+        if self.written:
+            execute(_WRITE, (_text(self.written), realm))
+        for changes in (self.taken, self.written, self.forgotten):
+            changes.clear()
+
+
+class _Work:
+    """Operations on different commands of a realm, in one transaction."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, realm: str, there: dict[str, _Known], count: _Count, bounds: Bounds, times: _Times
+    ) -> None:
+        self._connection = connection
+        self._realm = realm
+        self._there = there
+        self._count = count
+        self._bounds = bounds
+        self._times = times
+        self._changes = _Changes(connection, realm, times.boot)
+        self._evicted = 0
+
+    def done(self, operations: Sequence[Operation]) -> Recorded:
+        answers = [self._answer(operation) for operation in operations]
+        self._changes.send()
+        return Recorded(answers, self._evicted)
+
+    def _answer(self, operation: Operation) -> Answer:
+        key = _key(id_of(operation))
+        known = self._there.get(key)
+        if known is not None and known.past:
+            self._forget(key, known)
+            known = None
+        if isinstance(operation, Take):
+            return self._take(key, operation, known)
+        if known is None:
+            return None
+        if isinstance(operation, Find):
+            return known.entry
+        mine = known.entry.node == operation.node
+        if isinstance(operation, Write):
+            if mine and not known.entry.final:
+                self._write(key, operation, known)
+            return mine
+        if mine and not known.entry.final:
+            self._forget(key, known)
+        return None
+
+    def _take(self, key: str, take: Take, known: _Known | None) -> Answer:
+        entry, account, times = take.entry, _key(take.entry.account), self._times
+        if known is not None and (known.entry.final or known.entry.node not in (entry.node, take.former)):
+            return known.entry
+        size = len(entry.head) + sum(len(mark.body) for mark in entry.marks.values())
+        if known is not None:
+            self._count.add(known.account, -1, -known.size)
+        elif (lack := self._lack(account, 1, size)) is not None:
+            return lack
+        marks = _text({place: (times.steady, mark.body.decode()) for place, mark in entry.marks.items()})
+        age = int(entry.age * 1000)
+        row = key, entry.node, entry.head.decode(), marks, times.wall - age, times.steady - age, size, account
+        self._changes.taken.append(row)
+        self._count.add(account, 1, size)
+        return None
+
+    def _write(self, key: str, write: Write, known: _Known) -> None:
+        marks = _text({place: (self._times.steady, body.decode()) for place, body in write.marks.items()})
+        final = write.final.decode() or None
+        size = len(write.final) + sum(len(body) for body in write.marks.values())
+        self._changes.written.append((key, marks, final, self._times.wall if final else None, size))
+        self._count.add(known.account, 0, size)
+        self._lack(known.account, 0, 0)
+
+    def _forget(self, key: str, known: _Known) -> None:
+        self._changes.forgotten.append(key)
+        self._count.add(known.account, -1, -known.size)
+
+    def _lack(self, account: str, more: int, size: int) -> Lack | None:
+        """Forget the oldest ended commands, as far as necessary for so many more commands of this size. Return the bound that
+        leaves no room for them even so."""
+        bounds, count, execute = self._bounds, self._count, self._connection.execute
+        while (lack := bounds.lacks(count.all, count.of(account), more, size)) is not None:
+            self._changes.send()
+            arguments = (self._realm, account) if lack.own else (self._realm,)
+            found = execute(_OLDEST_OF if lack.own else _OLDEST, arguments).fetchall()
+            if not found:
+                break
+            ((id_, its_account, its_size, ended),) = found
+            self._there.pop(id_, None)
+            count.add(its_account, -1, -its_size)
+            self._evicted += ended > self._times.day_ago
+        return lack
+
+
+class _Times(NamedTuple):
+    """Now (ms): the time of day, and the time by the clock of this run of the system."""
+
+    wall: int
+    steady: int
+    boot: str
+
+    @property
+    def day_ago(self) -> int:
+        return self.wall - int(DAY * 1000)
+
+
 class Commands:
     """Commands in the database. Used in the thread of its connection only."""
 
@@ -85,11 +237,22 @@ class Commands:
         self._wall = wall
         self._steady = steady
         self._boot = _boot() if boot is None else boot
-        self._taken = PRUNE_EVERY  # since the bounds were looked at
+        self._counts: dict[str, _Count] = {}  # by realm
 
-    def record(self, connection: sqlite3.Connection, realm: str, operations: Sequence[Operation]) -> list[Answer]:
-        """Carry out operations on different commands. Return the answer to each (`nexus_tw.interfaces.ledger.ILedger`)."""
-        return self._committed(connection, lambda: self._record(connection, realm, operations))
+    def record(
+        self, connection: sqlite3.Connection, realm: str, operations: Sequence[Operation], bounds: Bounds
+    ) -> Recorded:
+        """Carry out operations on different commands (`nexus_tw.interfaces.ledger.IKeepsCommands`)."""
+
+        def work() -> Recorded:
+            count = self._counts.get(realm)
+            if count is None:
+                count = self._counts[realm] = _Count(connection, realm)
+            ids = _text([_key(id_of(operation)) for operation in operations])
+            times = self._times()
+            return _Work(connection, realm, _find(connection, realm, ids, times), count, bounds, times).done(operations)
+
+        return self._committed(connection, work)
 
     def inherit(
         self, connection: sqlite3.Connection, realm: str, left: str | None, node: str, most: int
@@ -100,16 +263,27 @@ class Commands:
             ids = [id_ for (id_,) in connection.execute(_OPEN, (realm, node, left, left, most)).fetchall()]
             text = _text(ids)
             connection.execute(_HAND_ON, (node, realm, text))
-            found = self._find(connection, realm, text)
-            return [found[id_] for id_ in ids]
+            found = _find(connection, realm, text, self._times())
+            return [found[id_].entry for id_ in ids]
 
         return self._committed(connection, work)
 
-    def prune(self, connection: sqlite3.Connection) -> None:
-        """Remove commands that ended more than a day ago."""
-        connection.execute(_PAST, (int(self._wall() * 1000) - DAY,))
+    def prune(self, connection: sqlite3.Connection) -> bool:
+        """Remove commands that ended a day ago. Return whether there may be more of them."""
+
+        def work() -> bool:
+            gone = connection.execute(_PAST, (self._times().day_ago, FORGET)).fetchall()
+            for realm, account, size in gone:
+                if realm in self._counts:
+                    self._counts[realm].add(account, -1, -size)
+            return len(gone) >= FORGET
+
+        return self._committed(connection, work)
 
     # ---
+
+    def _times(self) -> _Times:
+        return _Times(int(self._wall() * 1000), int(self._steady() * 1000), self._boot)
 
     def _committed(self, connection: sqlite3.Connection, work: Callable[[], T]) -> T:
         """Do the work in a transaction that survives the process. One that must survive a power failure follows with the
@@ -120,79 +294,29 @@ class Commands:
             result = work()
             connection.execute("COMMIT")
         except BaseException:
+            self._counts.clear()  # as they are now they have counted what is not there
             roll_back(connection)
             raise
         finally:
             connection.execute("PRAGMA synchronous=FULL")
         return result
 
-    def _record(self, connection: sqlite3.Connection, realm: str, operations: Sequence[Operation]) -> list[Answer]:
-        there = self._find(connection, realm, _text([_key(id_of(operation)) for operation in operations]))
-        now, steady = int(self._wall() * 1000), int(self._steady() * 1000)
-        answers: list[Answer] = []
-        taken, written, dropped = [], [], []
-        for operation in operations:
-            key = _key(id_of(operation))
-            known = there.get(key)
-            answer: Answer = None
-            if isinstance(operation, Take):
-                entry = operation.entry
-                if known is not None and (known.final or known.node not in (entry.node, operation.former)):
-                    answer = known
-                else:
-                    marks = {place: (steady, mark.body.decode()) for place, mark in entry.marks.items()}
-                    age, text = int(entry.age * 1000), _text(marks)
-                    size = len(entry.head) + len(text)
-                    taken.append((key, entry.node, entry.head.decode(), text, now - age, steady - age, size))
-            elif isinstance(operation, Write):
-                if known is not None:
-                    answer = known.node == operation.node
-                    if answer and not known.final:
-                        text = _text({place: (steady, body.decode()) for place, body in operation.marks.items()})
-                        final = operation.final.decode() or None
-                        size = len(text) + len(operation.final)
-                        written.append((key, text, final, now if final else None, size))
-            elif isinstance(operation, Drop):
-                if known is not None and known.node == operation.node and not known.final:
-                    dropped.append(key)
-            else:
-                answer = known
-            answers.append(answer)
-        if taken:
-            connection.execute(_TAKE, (realm, self._boot, _text(taken)))
-            self._taken += len(taken)
-        if written:
-            connection.execute(_WRITE, (_text(written), realm))
-        if dropped:
-            connection.execute(_DROP, (realm, _text(dropped)))
-        if self._taken >= PRUNE_EVERY:
-            self._prune(connection, realm, now)
-        return answers
 
-    def _prune(self, connection: sqlite3.Connection, realm: str, now: int) -> None:
-        removed = connection.execute(_OLD, (realm, now - DAY, PRUNE_ROWS)).rowcount
-        count, size = connection.execute(_TOTAL, (realm,)).fetchone()
-        over = max(count - MAX_COMMANDS, int(count * (1 - MAX_BYTES / size)) if size > MAX_BYTES else 0)
-        if over > 0:
-            removed += connection.execute(_OLDEST, (realm, min(over, PRUNE_ROWS))).rowcount
-        if removed < PRUNE_ROWS:
-            self._taken = 0
-
-    def _find(self, connection: sqlite3.Connection, realm: str, ids: str) -> dict[str, Entry]:
-        (text,) = connection.execute(_FIND, (realm, ids)).fetchone()
-        wall, steady = int(self._wall() * 1000), int(self._steady() * 1000)
-        found = {}
-        for key, node, head, marks, final, began, boot, began_steady in _rows(text):
-            # What has passed since a mark is known only as long as the system runs; after that, since it began.
-            same = boot == self._boot
-            age = steady - began_steady if same else wall - began
-            told = {
-                int(place): Mark(body.encode(), max(0, steady - at if same else age) / 1000)
-                for place, (at, body) in _marks(marks).items()
-            }
-            name = msgspec.json.decode(key)
-            found[key] = Entry(name, node, head.encode(), told, (final or "").encode(), max(0, age) / 1000)
-        return found
+def _find(connection: sqlite3.Connection, realm: str, ids: str, times: _Times) -> dict[str, _Known]:
+    (text,) = connection.execute(_FIND, (realm, ids)).fetchone()
+    found = {}
+    for key, node, head, marks, final, began, boot, began_steady, account, size, ended in _rows(text):
+        # What has passed since a mark is known only as long as the system runs; after that, since it began.
+        same = boot == times.boot
+        age = times.steady - began_steady if same else times.wall - began
+        told = {
+            int(place): Mark(body.encode(), max(0, times.steady - at if same else age) / 1000)
+            for place, (at, body) in _marks(marks).items()
+        }
+        name, whose = msgspec.json.decode(key), msgspec.json.decode(account)
+        entry = Entry(name, node, head.encode(), told, (final or "").encode(), max(0, age) / 1000, whose)
+        found[key] = _Known(entry, account, size, ended is not None and ended <= times.day_ago)
+    return found
 
 
 def _key(command_id: str) -> str:

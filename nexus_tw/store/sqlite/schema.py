@@ -40,6 +40,11 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             id INTEGER PRIMARY KEY, realm TEXT NOT NULL, command TEXT NOT NULL, at INTEGER NOT NULL, line TEXT NOT NULL)""",
         "CREATE INDEX audit_by_command ON audit (realm, command, id)",
     ),
+    (
+        # Under which account a command counts (a JSON text, as the ids). Of those from before it is not known.
+        "ALTER TABLE commands ADD COLUMN account TEXT NOT NULL DEFAULT '\"\"'",
+        "CREATE INDEX commands_ended_of ON commands (realm, account, ended) WHERE ended IS NOT NULL",
+    ),
 )
 
 

@@ -17,12 +17,13 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from nexus_tw.interfaces.ledger import AuditLine, Entry, IAudit, IKeepsCommands, Operation
+from nexus_tw.interfaces.ledger import AuditLine, Entry, IAudit, IKeepsCommands, Operation, Recorded
 from nexus_tw.interfaces.plugins import IOnce, IRevoked, IStore, ITallies, Sample, Tally
 from nexus_tw.model.errors import ConfigError, NexusError
+from nexus_tw.model.room import Bounds
 from nexus_tw.store.sqlite.audit import note, trail
 from nexus_tw.store.sqlite.audit import prune as prune_audit
-from nexus_tw.store.sqlite.commands import Answer, Commands
+from nexus_tw.store.sqlite.commands import Commands
 from nexus_tw.store.sqlite.lane import MEMORY, Lane
 from nexus_tw.store.sqlite.revocations import read_revoked, revoke, unrevoke
 from nexus_tw.store.sqlite.samples import Agents, insert, insert_once, prune, read
@@ -85,8 +86,8 @@ class SqliteStore:
     def revoked(self) -> Deferred[list[bytes]]:
         return self._reader.run(read_revoked)
 
-    def record(self, realm: str, operations: Sequence[Operation]) -> Deferred[list[Answer]]:
-        return self._writer.run(partial(self._commands.record, realm=realm, operations=operations))
+    def record(self, realm: str, operations: Sequence[Operation], bounds: Bounds) -> Deferred[Recorded]:
+        return self._writer.run(partial(self._commands.record, realm=realm, operations=operations, bounds=bounds))
 
     def inherit(self, realm: str, left: str | None, node: str, most: int) -> Deferred[list[Entry]]:
         return self._writer.run(partial(self._commands.inherit, realm=realm, left=left, node=node, most=most))
@@ -109,9 +110,9 @@ class SqliteStore:
             seen = last
         if self._writer.open:
             await self._writer.run(partial(prune_tallies, before=before))
-            await self._writer.run(self._commands.prune)
-        while self._writer.open and await self._writer.run(partial(prune_audit, before=before)):
-            pass
+        for more in (self._commands.prune, partial(prune_audit, before=before)):
+            while self._writer.open and await self._writer.run(more):
+                pass
         return removed
 
     def _lanes(self) -> list[Lane]:

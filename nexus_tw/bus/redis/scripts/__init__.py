@@ -7,19 +7,18 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import Final
 
+from nexus_tw.model.room import DAY
+
 # Event types of a realm that the index knows. Past that, those that were used longest ago are forgotten with their history.
 MAX_TYPES: Final = 100_000
 # Retained events of a realm; past these bounds those that would expire first are dropped.
 MAX_RETAINED: Final = 2048
 MAX_RETAINED_BYTES: Final = 16777216  # each with `RETAINED_COST` more
 RETAINED_COST: Final = 512
-# Commands in the ledger of a realm; past these bounds the oldest ended ones are forgotten.
-MAX_COMMANDS: Final = 100_000
-MAX_COMMAND_BYTES: Final = 268_435_456
 
 _CONSTANTS: Final = f"""local MAX_TYPES = {MAX_TYPES}
 local MAX_RETAINED, MAX_RETAINED_BYTES, RETAINED_COST = {MAX_RETAINED}, {MAX_RETAINED_BYTES}, {RETAINED_COST}
-local MAX_COMMANDS, MAX_COMMAND_BYTES = {MAX_COMMANDS}, {MAX_COMMAND_BYTES}
+local DAY = {DAY * 1000:.0f}
 """
 
 
