@@ -37,9 +37,15 @@ class MemoryAttendance:
         done(self._attendance.go(node, agent_id, sure, told) if self._available() else away())
 
     def hold(
-        self, node: str, agent_id: str, session: int, number: int, done: Callable[[Held | Outcome | NexusError], None]
+        self,
+        node: str,
+        agent_id: str,
+        session: int,
+        number: int,
+        over: int,
+        done: Callable[[Held | Outcome | NexusError], None],
     ) -> None:
-        done(self._attendance.hold(node, agent_id, session, number) if self._available() else away())
+        done(self._attendance.hold(node, agent_id, session, number, over) if self._available() else away())
 
     def free(self, agent_id: str, session: int) -> None:
         if self._available():

@@ -7,9 +7,10 @@ as thousands of agents may come online at once; until it is learned, the callee 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+import msgspec
 from twisted.logger import Logger
 
 from nexus_tw.commands import mail
@@ -26,7 +27,9 @@ from nexus_tw.runtime.spread import Spread
 PART: Final = "registrations"
 BATCH: Final = 256  # changes in one message
 STEP: Final = 4  # changes that are learned in one step
-MOST: Final = 1_000_000  # callees of other nodes that are known; each takes about 700 bytes
+MOST: Final = 1_000_000  # callees of other nodes that are known; each takes about 800 bytes
+
+_texts: Final = msgspec.msgpack.Decoder(list[str]).decode
 
 Wake = Callable[[Sequence[Pattern], str], None]
 """Hands over what waits for these patterns, of this agent."""
@@ -74,6 +77,23 @@ class Directory:
         if self._fleet.members or self._changes:  # also if the last other node has left in this turn
             self._change(Dropped(peer.number, texts))
 
+    def ask(self, node: str, session: int, done: Callable[[Iterable[str]], None]) -> None:
+        """Pass to `done` the patterns that a connection of another node has registered, as text. They are those that this one
+        has learned if the other one is silent, or is gone."""
+
+        def answered(answers: Mapping[str, bytes]) -> None:
+            try:
+                texts = _texts(answers[node]) if node in answers else None
+            except mail.Undecodable:
+                self._complain(node)
+                texts = None
+            done(self._registry.learned(node, session) if texts is None else texts)
+
+        if self._fleet.silent(node):
+            answered({})
+        else:
+            self._fleet.ask([node], PART, mail.encode(session), answered)
+
     def _change(self, change: Added | Dropped) -> None:
         if not self._changes:
             self._end_of_turn(self._tell)
@@ -94,8 +114,15 @@ class Directory:
         arrived = self._arrived[node] = deque((body,))
         self._spread.work(self._learn(node, arrived))
 
-    def asked(self, _node: str, _body: bytes, answer: Callable[[bytes], None]) -> None:
-        answer(b"")
+    def asked(self, node: str, body: bytes, answer: Callable[[bytes], None]) -> None:
+        """What a connection has registered."""
+        try:
+            peer = self._registry.session(mail.session(body))
+        except mail.Undecodable:
+            self._complain(node)
+            answer(b"")
+            return
+        answer(mail.encode([] if peer is None else sorted({text for text, _ in self._registry.held(peer)})))
 
     def joined(self, node: str) -> None:
         registry = self._registry

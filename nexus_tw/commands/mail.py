@@ -148,7 +148,7 @@ encode: Final = msgspec.msgpack.Encoder().encode
 batch: Final = msgspec.msgpack.Decoder(_Batch).decode
 message: Final = msgspec.msgpack.Decoder(ToGuests | ToDriver).decode
 session: Final = msgspec.msgpack.Decoder(int).decode
-"""The question whether the client of a session still answers."""
+"""The questions whether the client of a session still answers, and what it has registered."""
 
 Undecodable: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 

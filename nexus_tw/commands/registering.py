@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -15,11 +16,13 @@ from nexus_tw.commands.invocations import Invocations
 from nexus_tw.commands.registry import ROUNDROBIN, Registry, SharedRegistration
 from nexus_tw.commands.tasks import Commands
 from nexus_tw.interfaces.peers import Fail, Peer, Registration
+from nexus_tw.model.attendance import Hold
 from nexus_tw.model.errors import ALREADY_REGISTERED, NexusError
 from nexus_tw.model.names import Pattern, check_name, is_reserved
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.settings import Limits
 from nexus_tw.presence.agents import Presence
+from nexus_tw.presence.holding import Done
 from nexus_tw.pubsub.meta_events import Meta
 from nexus_tw.runtime.spread import Spread
 from nexus_tw.runtime.walltime import wall
@@ -65,9 +68,9 @@ class Registrar:
 
         Fail with `invalid_message`, `forbidden` or `limit_exceeded`; then nothing has changed. An agent id requires the right
         to send telemetry for it: a client that may not represent an agent must not get its commands either. If another
-        connection holds the id, here or on another node (as far as this one has learned), the right to all commands that it has
-        registered is required, too. An empty list requires the right to register anything. Commands that wait for this agent
-        are handed over in the next reactor turn, after the reply to this.
+        connection holds the id, here or on another node, the right to all commands that it has registered is required, too: as
+        its own node says, or if that does not answer, as far as this one has learned. An empty list requires the right to
+        register anything. Commands that wait for this agent are handed over in the next reactor turn, after the reply to this.
         """
         most = self._limits.registrations
         try:
@@ -150,6 +153,7 @@ class Registrar:
                 if waited:
                     self._present(peer, request)
                     self._check(peer, rights, patterns, invoke, agent_id)
+                stays = self._presence.represents(peer, agent)
                 replaced = self._presence.registers(peer, agent, agent_id is not None)
             except NexusError as refused:
                 self._settle(peer, request)
@@ -158,11 +162,16 @@ class Registrar:
             if replaced is not None:
                 self.lost(replaced)
             if agent_id is None:
-                held()
+                held(False, None)
             else:
-                self._presence.hold(peer, agent, held)
+                self._presence.hold(peer, agent, partial(self._vet, rights), partial(held, stays))
 
-        def held() -> None:
+        def held(stays: bool, error: NexusError | None) -> None:
+            if error is not None:
+                self._presence.withdraw(peer, agent, stays)
+                self._settle(peer, request)
+                fail(error)
+                return
             # Otherwise it is gone, or was replaced in its turn: nobody waits for an answer.
             if self._registering.get(peer) is request and (agent_id is None or self._presence.holder(agent) is peer):
                 added = self._add(peer, agent, patterns, invoke)
@@ -215,6 +224,20 @@ class Registrar:
             for taken in registry.elsewhere_as(agent_id):
                 assert taken.registration is not None
                 rights.require_cover("register", taken.registration.pattern)
+
+    def _vet(self, rights: Principal, holder: Hold, done: Done) -> None:
+        """Pass to `done` why a connection of another node, which holds an agent, may not be replaced; None if it may."""
+
+        def told(texts: Iterable[str]) -> None:
+            try:
+                for text in texts:
+                    rights.require_cover("register", Pattern.of_text(text))
+            except NexusError as error:
+                done(error)
+            else:
+                done(None)
+
+        self._directory.ask(holder.node, holder.session, told)
 
     def _add(self, peer: Peer, agent: str, patterns: list[Pattern], invoke: str) -> list[SharedRegistration]:
         registry = self._registry

@@ -88,6 +88,7 @@ class Registry:
         self._sessions: dict[int, Peer] = {}  # those in `_peers`
         self._remote: dict[str, dict[int, dict[_Key, RemoteExecutor]]] = {}  # by node and session
         self._agents_elsewhere: Multimap[str, RemoteExecutor] = Multimap()
+        self._subjects: Multimap[tuple[str, str], Callee] = Multimap()  # by the pattern's text and whose connection it is
         self._order = 0  # the greatest that is known
         self.remote = 0  # callees of other nodes
         self.elsewhere: Elsewhere | None = None  # is told of these
@@ -144,6 +145,7 @@ class Registry:
             callee.place = order
             registration.callees[callee] = None
             registration.here += 1
+            self._subjects.add((pattern.text, callee.identity), callee)
         callee.order = order
         self._follow(key, callee)
         return registration, created
@@ -169,6 +171,7 @@ class Registry:
             held[key] = callee
             self.remote += 1
             self._agents_elsewhere.add(callee.agent_id, callee)
+            self._subjects.add((pattern.text, callee.identity), callee)
             callee.registration = registration
             callees = registration.callees
             if callees and _place(next(reversed(callees))) > _place(callee):
@@ -258,6 +261,10 @@ class Registry:
         """Return the connection's callees, by the pattern's text and the agent id."""
         return self._peers.get(peer, {})
 
+    def learned(self, node: str, session: int) -> list[str]:
+        """Return the patterns that a connection of another node is known to have registered, as text."""
+        return list(dict.fromkeys(text for text, _ in self._remote.get(node, {}).get(session, {})))
+
     def elsewhere_as(self, agent_id: str) -> Iterator[RemoteExecutor]:
         """Yield all callees of those connections of other nodes that execute commands as this agent."""
         connections = {(callee.node, callee.session) for callee in self._agents_elsewhere.all(agent_id)}
@@ -276,11 +283,10 @@ class Registry:
         return self._registrations.get(pattern)
 
     def namesakes(self, peer: Peer, pattern: Pattern) -> Iterator[Callee]:
-        """Yield the other connections of the peer's subject that have registered this pattern."""
-        there = self.registration(pattern)
-        mine, session = peer.principal.identity, peer.number
-        for callee in there.callees if there is not None else ():
-            if callee.identity == mine and callee.session != session:
+        """Yield the other connections of the peer's subject that have registered this pattern, the oldest first."""
+        session = peer.number
+        for callee in self._subjects.each((pattern.text, peer.principal.identity)):
+            if callee.session != session:
                 yield callee
 
     def multi_agent(self, peer: Peer) -> bool:
@@ -341,6 +347,7 @@ class Registry:
             self._agents_elsewhere.remove(callee.agent_id, callee)
         else:
             registration.here -= 1
+        self._subjects.remove((key[0], callee.identity), callee)
         del registration.callees[callee]
         if not registration.callees:
             del self._by_number[registration.number]

@@ -7,7 +7,7 @@ until it is told that the ledger knows; that is told of many together, as nobody
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Final
 
@@ -25,6 +25,7 @@ from nexus_tw.runtime.guard import Guard
 from nexus_tw.runtime.spread import Spread
 
 PART: Final = "invocations"
+PROBES: Final = 2  # questions whether a client answers, each for the patience of the fleet; a client has 3 s
 GATHER: Final = 0.5  # s for which ends that are in the ledger are gathered before their nodes are told
 GATHERED: Final = 256  # of these for one node, at most
 
@@ -85,8 +86,8 @@ class RemoteExecutor:
         self._remotes.release(self.node, invocation)
 
     def probe(self, done: Callable[[], None]) -> None:
-        """Check whether the client still answers; call `done` after the fleet's patience in any case."""
-        self._remotes.fleet.ask([self.node], PART, mail.encode(self.session), lambda _answers: done())
+        """Check whether the client still answers, if its node does; then call `done`."""
+        self._remotes.probe(self.node, self.session, PROBES, done)
 
 
 class Remotes:
@@ -167,6 +168,21 @@ class Remotes:
         )
         self.tell(executor.node, start)
         invocation.payload = HANDED_ON
+
+    def probe(self, node: str, session: int, times: int, done: Callable[[], None]) -> None:
+        """Have a node check whether the client of a session answers. It may take longer for that than the fleet has patience,
+        so it is asked up to so many times; not if it is silent itself."""
+
+        def answered(answers: Mapping[str, bytes]) -> None:
+            if node in answers:
+                done()
+            else:
+                self.probe(node, session, times - 1, done)
+
+        if not times or self.fleet.silent(node):
+            done()
+        else:
+            self.fleet.ask([node], PART, mail.encode(session), answered)
 
     def tell(self, node: str, message: mail.ToGuests) -> None:
         if node == self.fleet.node:

@@ -75,6 +75,10 @@ class BusFleet:
         self._membership.check()
         return self._post.room(node, size)
 
+    def silent(self, node: str) -> bool:
+        self._membership.check()
+        return self._membership.silent(node)
+
     def ask(
         self, nodes: list[str] | None, part: str, body: bytes, done: Callable[[Mapping[str, bytes]], None]
     ) -> None:

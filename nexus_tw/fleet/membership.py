@@ -128,6 +128,9 @@ class Membership:
             self._broken.add(member)
             self._bury(member, None)
 
+    def silent(self, node: str) -> bool:
+        return node not in self.members or self._watch.silent(self._clock.seconds(), node)
+
     # --- from the bus
 
     def lost(self) -> None:

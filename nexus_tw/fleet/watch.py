@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+SILENT: Final = 2.5  # beats for which a node is waited for; one less is missed by those that beat at the same pace
 PAUSE: Final = 2.5  # beats without reading the roll after which silence is counted anew
 
 
@@ -24,6 +25,13 @@ class Watch:
     def interrupt(self) -> None:
         """The roll was not read for a while."""
         self._read = None
+
+    def silent(self, now: float, node: str) -> bool:
+        """Return whether the node's beats have not changed for so long that it stands still, or is cut off."""
+        if self._read is None or now - self._read > PAUSE * self._interval:
+            return False  # it may be this node that stood still
+        beats = self._nodes.get(node)
+        return beats is not None and now - beats[1] > SILENT * self._interval
 
     def observe(self, now: float, names: Iterable[str], beats: Mapping[str, int]) -> list[tuple[str, int]]:
         """Read the roll, for these names (0 beats for those that are not in it). Return the dead with their beats."""

@@ -72,6 +72,10 @@ class Fleet(Protocol):
         """Return whether a member can be told `size` more bytes now; False if it is no member, or has acknowledged nothing for
         some seconds. Ask this where a refusal is possible; a quarter of the room is kept for what must be told."""
 
+    def silent(self, node: str) -> bool:
+        """Return whether a node is no member, or has shown no sign of life for some seconds: to wait for its answer is in vain,
+        unless it has only stood still for a while."""
+
     def ask(
         self, nodes: list[str] | None, part: str, body: bytes, done: Callable[[Mapping[str, bytes]], None]
     ) -> None:

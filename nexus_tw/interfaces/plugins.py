@@ -235,11 +235,17 @@ class IAttendance(Interface):
         """Note that a node has no connection of an agent any more."""
 
     def hold(
-        node: str, agent_id: str, session: int, number: int, done: Callable[[Held | Outcome | NexusError], None]
+        node: str,
+        agent_id: str,
+        session: int,
+        number: int,
+        over: int,
+        done: Callable[[Held | Outcome | NexusError], None],
     ) -> None:
-        """Note that a connection has registered an agent explicitly. With number 0 it replaces whoever has done so before; with
-        the number of an earlier answer it says so again, and gives way to a later one; with a negative number it has done so
-        that many milliseconds ago, and the bus did not know."""
+        """Note that a connection has registered an agent explicitly. With number 0 it replaces one of the same node that has
+        done so before, or the one with the session `over` (`ANYBODY`: whichever) on another node; if another one is there,
+        nothing changes. With the number of an earlier answer it says so again, and gives way to a later one; with a negative
+        number it has done so that many milliseconds ago, and the bus did not know."""
 
     def free(agent_id: str, session: int) -> None:
         """Note that a connection that has registered an agent is gone."""

@@ -44,6 +44,10 @@ class Hold(NamedTuple):
     number: int
 
 
+NOBODY: Final = 0  # in the place of a session that may be replaced on another node
+ANYBODY: Final = -1
+
+
 class Held(NamedTuple):
     """The answer to a registration: the present holder, and who held the agent before if it was another one."""
 
@@ -133,15 +137,18 @@ class Attendance:
         self._publish(told)
         return Outcome.TOLD
 
-    def hold(self, node: str, agent_id: str, session: int, number: int) -> Held | Outcome:
-        """A connection registers the agent: with number 0 it replaces whoever holds it, otherwise it says again that it
-        holds it since that number, or with a negative one that it has registered it so many ms ago."""
+    def hold(self, node: str, agent_id: str, session: int, number: int, over: int) -> Held | Outcome:
+        """A connection registers the agent: with number 0 it replaces whoever holds it on this node, or `over` on another one;
+        otherwise it says again that it holds it since that number, or with a negative one that it has registered it so many ms
+        ago."""
         if node in self._buried:
             return Outcome.BURIED
         agent = self._agents.get(agent_id)
         if agent is None:
             agent = self._agents[agent_id] = _Agent(self._now())
         former = agent.hold
+        if former is not None and not number and former.node != node and over not in (ANYBODY, former.session):
+            return Held(former, None)
         if number < 0:
             number = max(1, int(self._now() * 1000) + number)
         if former is not None and number and former.session != session and former.number > number:

@@ -52,6 +52,13 @@ class Multimap(Generic[K, V]):
             return list(there)
         return [] if there is None else [there]
 
+    def each(self, key: K) -> Iterator[V]:
+        """Iterate over the values of the key, oldest first; they must not change meanwhile."""
+        there = self._values.get(key)
+        if isinstance(there, OrderedDict):
+            return iter(there)
+        return iter(() if there is None else (there,))
+
     def remove(self, key: K, value: V) -> bool:
         """Remove a value. Return whether it was the key's last one. Raise `KeyError` if there is no such value."""
         there = self._values[key]

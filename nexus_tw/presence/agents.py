@@ -18,7 +18,8 @@ from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.multimap import Multimap
 from nexus_tw.model.names import check_name
 from nexus_tw.model.settings import Limits
-from nexus_tw.presence.attending import Attending, Surroundings
+from nexus_tw.presence.attending import Attending
+from nexus_tw.presence.holding import Done, Surroundings, Vet
 from nexus_tw.runtime.spread import Spread
 
 Announce = Callable[[str, bytes, str], None]
@@ -92,7 +93,7 @@ class Presence:
         `hold`. A connection that only sends telemetry for the id may stay.
         """
         check_name(agent_id, "agentId")
-        if agent_id not in self._ids.get(peer, ()):
+        if not self.represents(peer, agent_id):
             error = self._begins(peer, agent_id)
             if error is not None:
                 try:
@@ -108,9 +109,25 @@ class Presence:
         older.close(REPLACED)
         return older
 
-    def hold(self, peer: Peer, agent_id: str, done: Callable[[], None]) -> None:
-        """Have the connection, which has registered this explicit id, replace one of another node; then call `done`."""
-        self.attending.hold(agent_id, peer.number, done)
+    def hold(self, peer: Peer, agent_id: str, vet: Vet, done: Done) -> None:
+        """Have the connection, which has registered this explicit id, replace one of another node if `vet` allows that; then
+        call `done`."""
+        self.attending.holding.hold(agent_id, peer.number, vet, done)
+
+    def represents(self, peer: Peer, agent_id: str) -> bool:
+        """Return whether the connection represents this agent."""
+        return agent_id in self._ids.get(peer, ())
+
+    def withdraw(self, peer: Peer, agent_id: str, stays: bool) -> None:
+        """Undo the registration of this explicit id, which was refused; `stays`: the connection represented it before."""
+        if self._registered.get(agent_id) is peer:
+            del self._registered[agent_id]
+        if not stays and self.represents(peer, agent_id):
+            ids = self._ids[peer]
+            del ids[agent_id]
+            if not ids:
+                del self._ids[peer]
+            self._forget(peer, agent_id)
 
     def holder(self, agent_id: str) -> Peer | None:
         """Return the connection of this node that has registered this explicit id; None if there is none."""
@@ -119,7 +136,7 @@ class Presence:
     def replaced(self, agent_id: str, session: int, number: int) -> None:
         """Another node has a connection that registered an explicit id in the place of a session of this node. Close that,
         unless it has registered the id again since."""
-        own = self.attending.number(agent_id, session)
+        own = self.attending.holding.number(agent_id, session)
         if own is not None and own < number:
             self._outdone(agent_id, session)
 
@@ -127,7 +144,7 @@ class Presence:
         peer = self._registered.get(agent_id)
         if peer is not None and peer.number == session:
             del self._registered[agent_id]
-            self.attending.free(agent_id, session)
+            self.attending.holding.free(agent_id, session)
             peer.close(REPLACED)
             self.evict(peer)
 
@@ -141,18 +158,21 @@ class Presence:
             self._spread.work(self._leave(peer, ids))
 
     def _leave(self, peer: Peer, ids: dict[str, None]) -> Iterator[None]:
-        account = peer.principal.account
         for agent_id in ids:
             if self._registered.get(agent_id) is peer:
                 del self._registered[agent_id]
-                self.attending.free(agent_id, peer.number)
-            if self._peers.remove(agent_id, peer):
-                self.attending.went(agent_id, account)
-            self._agents.give_back(account)
+                self.attending.holding.free(agent_id, peer.number)
+            self._forget(peer, agent_id)
             yield
         if len(ids) > len(self._peers):
             self._peers.compact()
             self._registered = dict(self._registered)
+
+    def _forget(self, peer: Peer, agent_id: str) -> None:
+        account = peer.principal.account
+        if self._peers.remove(agent_id, peer):
+            self.attending.went(agent_id, account)
+        self._agents.give_back(account)
 
     def peers(self, agent_id: str) -> list[Peer]:
         """Return the connections that represent this agent, oldest first; empty if this node has none."""

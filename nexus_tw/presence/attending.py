@@ -14,11 +14,11 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from nexus_tw.interfaces.plugins import IAttendance
-from nexus_tw.model.attendance import Held, Hold, Outcome, Sure, Told
+from nexus_tw.model.attendance import Hold, Outcome, Sure, Told
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.times import Timestamps
+from nexus_tw.presence.holding import Holding, Surroundings
 from nexus_tw.runtime.walltime import wall
 
 RETRY: Final = 1.0  # s until what the bus has not taken is told again
@@ -65,15 +65,6 @@ class Debt(NamedTuple):
     reached: bool  # whether the bus may have taken the step all the same
 
 
-class Surroundings(NamedTuple):
-    """What `Attending` needs of the node."""
-
-    attendance: Callable[[], IAttendance]
-    node: Callable[[], str]  # returns its name in the fleet
-    others: Callable[[], bool]  # returns whether there are other nodes
-    missed: Callable[[], None]  # tells all subscribers that changes of status are left out
-
-
 class Attending:
     """The agents of this node, as the bus is to know them."""
 
@@ -87,22 +78,18 @@ class Attending:
         outdone: Callable[[str, int], None],
         most: int = MOST,
     ) -> None:
-        """`displaced` gets an agent, who held it on another node, and the number of the registration that has replaced that;
-        `outdone` an agent and the session of this node whose registration another node has replaced."""
+        """For `displaced` and `outdone` see `Holding`."""
         self._around = around
         self._clock = clock
         self._grace = grace
         self._metrics = metrics
-        self._displaced = displaced
-        self._outdone = outdone
         self._most = most
         self._timestamps = Timestamps()
         self._here: dict[str, Stay] = {}  # agents with connections
         self._told: set[str] = set()  # agents that were told as online, and are here or leaving
         self._leaving: dict[str, Leaving] = {}  # in the order in which they are due
         self._debts: dict[str, Debt] = {}
-        self._holds: dict[str, Hold] = {}  # explicit registrations; number 0 until it is known
-        self._unheld: dict[str, float] = {}  # those of which the bus does not know, and when they were made
+        self.holding = Holding(around, clock, self._name, displaced, outdone, self._again)
         self._calling = False  # a step is being passed to the bus
         self._refused = False  # it was refused at once
         self._sure_at = 0.0
@@ -188,65 +175,6 @@ class Attending:
         if first is not None:
             self._timer = self._clock.callLater(max(0.0, first.due - now), self._expire)
 
-    # --- explicit registrations
-
-    def hold(self, agent_id: str, session: int, done: Callable[[], None]) -> None:
-        """A session has registered the agent explicitly, and has replaced whoever did so before on this node. Call `done` once
-        that holds for all nodes; at once while the bus is away, and then they hear of it later."""
-        self._holds[agent_id] = Hold(self._name(), session, 0)
-        self._claim(agent_id, session, self._clock.seconds(), done)
-
-    def free(self, agent_id: str, session: int) -> None:
-        """A session that has registered the agent explicitly is gone."""
-        if self.number(agent_id, session) is not None:
-            del self._holds[agent_id]
-            self._unheld.pop(agent_id, None)
-            self._around.attendance().free(agent_id, session)
-
-    def number(self, agent_id: str, session: int) -> int | None:
-        """Return the number of the session's registration of the agent, 0 if that has none yet; None if there is none."""
-        held = self._holds.get(agent_id)
-        return None if held is None or held.session != session else held.number
-
-    def _claim(self, agent_id: str, session: int, since: float, done: Callable[[], None]) -> None:
-        def answered(held: Held | Outcome | NexusError) -> None:
-            if self.number(agent_id, session) is None:
-                if isinstance(held, Held) and held.now.session == session:
-                    self._give_back(agent_id, held)
-            elif not isinstance(held, Held):
-                self._refused = self._refused or self._calling
-                self._unheld[agent_id] = since
-                self._again()
-            elif held.now.session == session:
-                self._holds[agent_id] = held.now
-                if held.former is not None and held.former.node != self._node:
-                    self._displaced(agent_id, held.former, held.now.number)
-            else:
-                self._outdone(agent_id, session)
-            done()
-
-        # One of which the bus hears late gives way to those that were made since.
-        number = self.number(agent_id, session) or -int((self._clock.seconds() - since) * 1000)
-        self._calling = True
-        self._around.attendance().hold(self._name(), agent_id, session, number, answered)
-        self._calling = False
-
-    def _give_back(self, agent_id: str, held: Held) -> None:
-        """A session that has just registered an agent is gone: whoever it has replaced on another node holds it again, as that
-        was not told. Otherwise a later registration would replace nobody, and there would be two."""
-        attendance, former = self._around.attendance(), held.former
-        if former is None or former.node == self._node:
-            attendance.free(agent_id, held.now.session)
-            return
-
-        def answered(again: Held | Outcome | NexusError) -> None:
-            if not isinstance(again, Held):
-                attendance.free(agent_id, held.now.session)
-            elif again.now.session != former.session:
-                self._displaced(agent_id, former, again.now.number)
-
-        attendance.hold(former.node, agent_id, former.session, held.now.number, answered)
-
     # --- the bus and the fleet
 
     def started(self) -> None:
@@ -305,7 +233,7 @@ class Attending:
             self._debts[agent_id] = Debt(stay.account, False, True)
         for agent_id, leaving in self._leaving.items():
             self._debts[agent_id] = Debt(leaving.account, False, True)
-        self._unheld = {agent_id: self._unheld.get(agent_id, now) for agent_id in self._holds}
+        self.holding.put_again()
         self._pay()
         if self._leaving and self._timer is None:
             self._timer = self._clock.callLater(0, self._expire)
@@ -318,7 +246,7 @@ class Attending:
         """Take the steps that the bus has not taken, a number in each turn."""
         self._unwind()
         debts = [partial(self._settle, agent_id) for agent_id in self._debts]
-        holds = [partial(self._claim_again, agent_id) for agent_id in self._unheld]
+        holds = self.holding.owed()
         if debts or holds:
             self._portion(iter([*debts, *holds]))
 
@@ -327,7 +255,7 @@ class Attending:
         count = 0
         for step in islice(steps, AT_ONCE):
             count += 1
-            self._refused = False
+            self._refused = self.holding.refused = False
             step()
             if self._was_refused():
                 self._again()
@@ -335,7 +263,7 @@ class Attending:
         if count == AT_ONCE:
             self._unwind()
             self._retry = self._clock.callLater(0, self._portion, steps)
-        elif self._debts or self._unheld:
+        elif self._debts or self.holding.owes:
             self._again()
 
     def _unwind(self) -> None:
@@ -344,12 +272,7 @@ class Attending:
         self._retry = None
 
     def _was_refused(self) -> bool:
-        return self._refused
-
-    def _claim_again(self, agent_id: str) -> None:
-        held = self._holds.get(agent_id)
-        if agent_id in self._unheld and held is not None:
-            self._claim(agent_id, held.session, self._unheld.pop(agent_id), _nothing)
+        return self._refused or self.holding.refused
 
     def _settle(self, agent_id: str) -> None:
         debt = self._debts.get(agent_id)
@@ -428,7 +351,3 @@ class Attending:
     def _event(self, agent_id: str, status: Status, account: str) -> Told:
         timestamp = self._timestamps.text(wall(self._clock))
         return Told(msgspec.json.encode(AgentStatus(agent_id, status, timestamp)), account)
-
-
-def _nothing() -> None:
-    """Do nothing at the end of a claim that nobody waits for."""

@@ -50,8 +50,8 @@ from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import Principal
 from nexus_tw.model.positions import Position
 from nexus_tw.presence.agents import Presence
-from nexus_tw.presence.attending import Surroundings
 from nexus_tw.presence.fellows import Fellows
+from nexus_tw.presence.holding import Surroundings
 from nexus_tw.presence.overview import Overview
 from nexus_tw.presence.sessions import Roster
 from nexus_tw.pubsub.pages import Pages

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from nexus_tw.interfaces.plugins import IAttendance
-from nexus_tw.model.attendance import ABSENT, ABSENT_AGE, Attendance, Held, Hold, Outcome, Sure, Told
+from nexus_tw.model.attendance import ABSENT, ABSENT_AGE, ANYBODY, NOBODY, Attendance, Held, Hold, Outcome, Sure, Told
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.names import Pattern
 from tests.bus.nodes import Make, Node, Pair, settled
@@ -45,9 +45,9 @@ class Agents:
         self.attendance.go(self.name, agent_id, sure, told(agent_id, "offline"), done.callback)
         return await done
 
-    async def hold(self, agent_id: str, session: int, number: int = 0) -> Any:
+    async def hold(self, agent_id: str, session: int, number: int = 0, over: int = ANYBODY) -> Any:
         done: Deferred[Any] = Deferred()
-        self.attendance.hold(self.name, agent_id, session, number, done.callback)
+        self.attendance.hold(self.name, agent_id, session, number, over, done.callback)
         return await done
 
     async def at(self, most: int = 100) -> Any:
@@ -149,6 +149,21 @@ async def test_the_later_registration_holds_an_agent_whoever_says_so_first(pair:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_connection_of_another_node_is_replaced_only_by_whoever_has_looked_at_it(pair: Pair) -> None:
+    one, two = Agents(pair[0]), Agents(pair[1])
+    first = await one.hold("a", 11, over=NOBODY)
+    assert await two.hold("a", 22, over=NOBODY) == Held(first.now, None)
+    assert await two.hold("a", 22, over=12) == Held(first.now, None)
+    second = await one.hold("a", 12, over=NOBODY)
+    assert second.former == first.now, "one of the same node is known there"
+    assert await two.hold("a", 22, over=11) == Held(second.now, None), "it was replaced meanwhile"
+    third = await two.hold("a", 22, over=12)
+    assert third == Held(third.now, second.now) and third.now.session == 22
+    two.attendance.free("a", 22)
+    assert (await one.hold("a", 13, over=NOBODY)).now.session == 13
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_node_that_was_given_up_changes_nothing_but_that_it_goes(pair: Pair) -> None:
     one, two = Agents(pair[0]), Agents(pair[1])
     await one.come("a")
@@ -188,7 +203,7 @@ async def test_while_the_bus_is_away_no_step_is_taken(make: Make) -> None:
     got: list[Any] = []
     attendance.come("n", "a", "new", told("a", "online"), got.append)
     attendance.go("n", "a", "new", told("a", "offline"), got.append)
-    attendance.hold("n", "a", 1, 0, got.append)
+    attendance.hold("n", "a", 1, 0, ANYBODY, got.append)
     attendance.at("n", 1, got.append)
     attendance.absent(got.append)
     attendance.free("a", 1)

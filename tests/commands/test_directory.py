@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from nexus_tw.commands import directory, mail
@@ -277,3 +279,47 @@ def test_who_makes_way_is_asked_on_its_own_node(nodes: Nodes) -> None:
     namesake.probe(lambda: done.append(False))
     nodes.deliver()
     assert done == [True, False], "a connection that is gone answers at once"
+
+
+def test_connections_of_other_subjects_are_not_looked_at_for_namesakes(nodes: Nodes) -> None:
+    for node, name in (("a", "stranger"), ("a", "agent"), ("b", "stranger"), ("b", "agent")):
+        nodes[node].register(RecordingPeer(who=principal(name)), ["deploy"], None)
+    nodes.deliver()
+    registry, new = nodes["a"].registry, RecordingPeer(who=principal("agent"))
+    registration: Any = registry.registration(DEPLOY)
+    oldest = [callee for callee in registration.callees if callee.identity == "agent"]
+    registration.callees = None
+    assert [*registry.namesakes(new, DEPLOY)] == oldest and len(oldest) == 2
+
+
+def test_a_node_that_is_silent_is_not_asked_whether_a_client_answers(nodes: Nodes) -> None:
+    nodes["a"].register(RecordingPeer(who=principal("agent")), ["deploy"], None)
+    nodes.deliver()
+    (namesake,) = nodes["b"].registry.namesakes(RecordingPeer(who=principal("agent")), DEPLOY)
+    asked: list[Any] = []
+    fleet: Any = nodes["b"].fleet
+    fleet.ask = lambda *what: asked.append(what)
+    done: list[int] = []
+    namesake.probe(lambda: done.append(1))
+    assert (done, len(asked)) == ([], 1)
+    asked[0][-1]({})  # its client has more time to answer than the fleet has patience
+    assert (done, len(asked)) == ([], 2)
+    asked[1][-1]({})
+    assert (done, len(asked)) == ([1], 2)
+    nodes.world.frozen.add("a")
+    namesake.probe(lambda: done.append(2))
+    assert (done, len(asked)) == ([1, 2], 2)
+
+
+def test_a_question_or_an_answer_about_a_connection_that_is_none_grants_nothing(nodes: Nodes) -> None:
+    peer = RecordingPeer()
+    nodes["a"].register(peer, ["deploy"], "agent-1")
+    nodes.deliver()
+    answers: list[Any] = []
+    there: Any = nodes["a"].fleetwide.directory
+    there.asked("b", b"\xc1", answers.append)
+    assert answers == [b""]
+    there.asked = lambda _node, _body, answer: answer(b"")
+    nodes["b"].fleetwide.directory.ask("a", peer.number, answers.append)
+    nodes.deliver()
+    assert answers[1:] == [["deploy"]], "what it has told before"

@@ -72,6 +72,9 @@ class PretendedFleet:
     def room(self, node: str, size: int) -> bool:
         return node in self.members and node not in self.full
 
+    def silent(self, node: str) -> bool:
+        return node not in self.members or node in self._world.frozen
+
     def ask(
         self, nodes: list[str] | None, part: str, body: bytes, done: Callable[[Mapping[str, bytes]], None]
     ) -> None:

@@ -57,6 +57,19 @@ def test_a_dead_node_is_buried_once() -> None:
     assert world["a"].metrics.fleet_burials + world["b"].metrics.fleet_burials == 1
 
 
+def test_a_node_that_stands_still_is_silent_until_it_goes_on() -> None:
+    world = World("a", "b", "c")
+    world.stop("b")
+    world.run(1.0)
+    assert not world["a"].fleet.silent("b")
+    world.run(2.9)
+    assert world["a"].fleet.silent("b") and not world["a"].fleet.silent("c")
+    assert world["a"].fleet.silent("never seen")
+    world.resume("b")
+    world.run(2.1)
+    assert "b" in world["a"].fleet.members and not world["a"].fleet.silent("b")
+
+
 def test_a_stopped_node_notices_and_comes_back_under_another_name() -> None:
     world = World("a", "b")
     silent(world)

@@ -24,3 +24,14 @@ def test_a_break_in_reading_begins_anew() -> None:
     assert [watch.observe(8.0 + now, ["a"], {"a": 1}) for now in range(1, 7)] == [[], [], [], [], [], [("a", 1)]]
     watch.interrupt()
     assert watch.observe(15.0, ["a"], {"a": 1}) == []
+
+
+def test_one_whose_beats_do_not_change_is_silent_long_before_it_is_dead() -> None:
+    watch = Watch(1.0, 6.0)
+    for now in range(4):
+        watch.observe(float(now), ["a", "late"], {"a": 1, "late": now // 2})
+    assert watch.silent(3.9, "a") and not watch.silent(3.9, "late"), "a beat may miss the reading"
+    assert not watch.silent(3.9, "unknown")
+    assert not watch.silent(9.0, "a"), "this node has not read the roll for a while"
+    watch.interrupt()
+    assert not watch.silent(3.9, "a")

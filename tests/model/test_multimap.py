@@ -31,5 +31,5 @@ def test_values_are_kept_by_key_in_the_order_in_which_they_came(steps: list[tupl
                 found.remove(key, value)
         assert list(found) == list(model) and len(found) == len(model)
         for each in "ab":
-            assert found.all(each) == model.get(each, []) and (each in found) is (each in model)
+            assert found.all(each) == list(found.each(each)) == model.get(each, []) and (each in found) is (each in model)
             assert found.first(each) is next(iter(model.get(each, [])), None)

@@ -12,12 +12,13 @@ from twisted.internet.task import Clock
 
 from nexus_tw.bus.memory_attendance import MemoryAttendance
 from nexus_tw.model.attendance import Attendance, Hold, Told
-from nexus_tw.model.errors import REPLACED
+from nexus_tw.model.errors import REPLACED, NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.settings import Limits
 from nexus_tw.presence.agents import Presence
-from nexus_tw.presence.attending import RETRY, SETTLING, Attending, Surroundings
+from nexus_tw.presence.attending import RETRY, SETTLING, Attending
 from nexus_tw.presence.fellows import AT_ONCE, ORDERS, SILENCE, Fellows
+from nexus_tw.presence.holding import Done, Surroundings
 from nexus_tw.runtime.spread import Spread
 from tests.fleet.pretend import Pretended, PretendedFleet
 from tests.recording import RecordingPeer, principal
@@ -58,7 +59,7 @@ class Node:
         for agent_id in agents:
             if explicit:
                 self.presence.registers(peer, agent_id, True)
-                self.presence.hold(peer, agent_id, lambda: None)
+                self.presence.hold(peer, agent_id, allow, ignore)
             else:
                 self.presence.acts(peer, agent_id)
         return peer
@@ -77,6 +78,14 @@ class Node:
         """End as a process does that is killed."""
         self.presence.attending.stop()
         self.fellows.stop()
+
+
+def allow(_holder: Hold, done: Done) -> None:
+    done(None)
+
+
+def ignore(_error: NexusError | None) -> None:
+    pass
 
 
 class World:
@@ -309,7 +318,7 @@ def test_an_order_that_is_late_closes_nobody(world: World) -> None:
     second = two.peer("a", explicit=True)
     third = one.peer("a", explicit=True)  # replaces the first here, and the second there
     assert first.closed == [REPLACED]
-    one.presence.hold(third, "a", lambda: None)
+    one.presence.hold(third, "a", allow, ignore)
     world.fleet.deliver()
     assert third.closed == [] and second.closed == [REPLACED]
     assert one.presence.holder("a") is third
@@ -324,7 +333,7 @@ def test_registrations_while_the_bus_is_away_are_decided_when_it_returns(world: 
     answered: list[str] = []
     second = two.peer("a")
     two.presence.registers(second, "a", True)
-    two.presence.hold(second, "a", lambda: answered.append("held"))
+    two.presence.hold(second, "a", allow, lambda _error: answered.append("held"))
     assert answered == ["held"] and first.closed == []
     world.clock.advance(1)
     world.flush(one, two)

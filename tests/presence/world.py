@@ -11,7 +11,7 @@ from nexus_tw.model.attendance import STATUS, Attendance
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.settings import Limits
 from nexus_tw.presence.agents import Announce, Presence
-from nexus_tw.presence.attending import Surroundings
+from nexus_tw.presence.holding import Surroundings
 from nexus_tw.runtime.spread import Spread
 
 

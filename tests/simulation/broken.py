@@ -135,8 +135,8 @@ class TwoDrivers(Server):
 class Unfenced(Attendance):
     """Forgets who has registered an agent before."""
 
-    def hold(self, node: str, agent_id: str, session: int, number: int) -> Held | Outcome:
-        held = super().hold(node, agent_id, session, number)
+    def hold(self, node: str, agent_id: str, session: int, number: int, over: int) -> Held | Outcome:
+        held = super().hold(node, agent_id, session, number, over)
         return held._replace(former=None) if isinstance(held, Held) else held
 
 

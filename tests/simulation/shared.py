@@ -119,8 +119,8 @@ class SimulatedAttendance(_Shared):
     def go(self, node: str, agent_id: str, sure: Sure, told: Told, done: Done) -> None:
         self._ask(lambda data: data.attendance.go(node, agent_id, sure, told), done)
 
-    def hold(self, node: str, agent_id: str, session: int, number: int, done: Done) -> None:
-        self._ask(lambda data: data.attendance.hold(node, agent_id, session, number), done)
+    def hold(self, node: str, agent_id: str, session: int, number: int, over: int, done: Done) -> None:
+        self._ask(lambda data: data.attendance.hold(node, agent_id, session, number, over), done)
 
     def free(self, agent_id: str, session: int) -> None:
         self._ask(lambda data: data.attendance.free(agent_id, session), _ignored)

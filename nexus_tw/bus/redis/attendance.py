@@ -81,9 +81,15 @@ class RedisAttendance:
         self._add(b"go", node, agent_id, sure.encode(), told.data, done)
 
     def hold(
-        self, node: str, agent_id: str, session: int, number: int, done: Callable[[Held | Outcome | NexusError], None]
+        self,
+        node: str,
+        agent_id: str,
+        session: int,
+        number: int,
+        over: int,
+        done: Callable[[Held | Outcome | NexusError], None],
     ) -> None:
-        self._add(b"hold", node, agent_id, b"%d %d" % (session, number), b"", done)
+        self._add(b"hold", node, agent_id, b"%d %d %d" % (session, number, over), b"", done)
 
     def free(self, agent_id: str, session: int) -> None:
         self._add(b"free", "", agent_id, b"%d" % session, b"", _ignored)

@@ -82,11 +82,12 @@ for a = 9, #ARGV, 5 do
       if i then call('SREM', prefix .. 'agents:at:' .. node, agent) end
     end
   elseif verb == 'hold' then
-    local session, number = string.match(word, '^(%d+) (-?%d+)$')
+    local session, number, over = string.match(word, '^(%d+) (-?%d+) (-?%d+)$')
     lines = lines or fresh()
+    local fixed = number == '0' and over ~= '-1' and over ~= lines[5] and node ~= lines[4]
     if number + 0 < 0 then number = string.format('%.0f', math.max(1, now + number)) end
     local former = lines[5] ~= '' and lines[5] ~= session
-    if former and number + 0 > 0 and lines[3] + 0 > number + 0 then
+    if former and (fixed or (number + 0 > 0 and lines[3] + 0 > number + 0)) then
       outcome = lines[4] .. '\n' .. lines[5] .. '\n' .. lines[3]
     else
       if number + 0 == 0 then number = string.format('%.0f', math.max(now, lines[3] + 1)) end
