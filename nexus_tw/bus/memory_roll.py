@@ -13,6 +13,11 @@ from nexus_tw.interfaces.plugins import LEFT, Beats, Burial, IRoll
 from nexus_tw.model.errors import NexusError
 
 
+def full() -> NexusError:
+    """Return the error for a node that has no room in the roll."""
+    return NexusError("limit_exceeded", f"there are {MAX_NODES} others, the most that there may be")
+
+
 class Roll:
     """Beats, the buried and their heirs; the same rules as in `nexus_tw/bus/redis/scripts`."""
 
@@ -73,7 +78,7 @@ class MemoryRoll:
         if not self._available():
             done(away())
         else:
-            done(self._roll.beat(node, known) or NexusError("bus_unavailable", "The fleet is full"))
+            done(self._roll.beat(node, known) or full())
 
     def bury(self, node: str, beats: int | None, heir: str, done: Callable[[Burial | NexusError], None]) -> None:
         done(self._roll.bury(node, beats, heir) if self._available() else away())

@@ -16,6 +16,7 @@ from nexus_tw.fleet.questions import Questions
 from nexus_tw.interfaces.fleet import Part
 from nexus_tw.interfaces.plugins import IBus
 from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.settings import DEFAULT_REALM
 
 
 class BusFleet:
@@ -28,12 +29,13 @@ class BusFleet:
         clock: IReactorTime,
         metrics: Metrics,
         pace: Pace = PACE,
+        realm: str = DEFAULT_REALM,
     ) -> None:
         """`end_of_turn` calls its argument at the end of the reactor turn."""
         self._parts = Parts()
         self._questions = Questions(clock)
-        self._post = Post(bus, end_of_turn, metrics, numbered(bus.node, 1))
-        self._membership = Membership(bus, clock, self._post, self._parts, metrics, pace, self._questions.gone)
+        self._post = Post(bus, end_of_turn, metrics, numbered(bus.node, 1), realm)
+        self._membership = Membership(bus, clock, self._post, self._parts, metrics, pace, realm, self._questions.gone)
         self._post.recipient = self
         self.lost = self._membership.lost
         self.restored = self._membership.restored

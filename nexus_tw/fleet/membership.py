@@ -52,9 +52,10 @@ class Membership:
         parts: Parts,
         metrics: Metrics,
         pace: Pace,
+        realm: str,
         parted: Callable[[str], None],
     ) -> None:
-        """`parted` is told of each node that is no member any more."""
+        """`realm` is named in the log. `parted` is told of each node that is no member any more."""
         self.node = post.name
         self.members: dict[str, float] = {}  # when each was seen first
         self.fenced = False
@@ -65,6 +66,7 @@ class Membership:
         self._parts = parts
         self._metrics = metrics
         self._pace = pace
+        self._realm = realm
         self._parted = parted
         self._watch = Watch(pace.beat, pace.silence)
         self._number = 1
@@ -79,6 +81,7 @@ class Membership:
         self._acknowledged: float | None = None  # when the last acknowledged beat was sent
         self._broken: set[str] = set()  # members for which too much waited, to be buried
         self._gives_up = False
+        self._refused = False  # the fleet has no room for this node
         self._stopped = False
 
     def start(self) -> None:
@@ -110,7 +113,7 @@ class Membership:
         if self._acknowledged is not None and not self.fenced:
             silent = self._clock.seconds() - self._acknowledged
             if silent >= self._pace.fence:
-                self._log.warn(
+                self._warn(
                     "This node was out of touch with the bus for {silent:.1f} s: it stops what others may take over",
                     silent=silent,
                 )
@@ -124,7 +127,7 @@ class Membership:
         if self.fenced or not self._bus.available:
             self._gives_up = True
         else:
-            self._log.warn("{node} does not take its mail", node=member)
+            self._warn("{node} does not take its mail", node=member)
             self._broken.add(member)
             self._bury(member, None)
 
@@ -190,7 +193,12 @@ class Membership:
         """Handle the answer to the beat that was sent at that time under that name."""
         self._beating = False
         self.check()
-        if self._stopped or name != self.node or isinstance(answer, NexusError):
+        if self._stopped or name != self.node:
+            return
+        if isinstance(answer, NexusError):
+            if answer.code == "limit_exceeded" and not self._refused:
+                self._refused = True
+                self._warn("This node is not in the fleet, and tries each second: {why}", why=answer.message)
             return
         if name in answer.buried:
             if not self.fenced:
@@ -206,7 +214,7 @@ class Membership:
         lost = bool(self._epoch) and (answer.epoch != self._epoch or own <= self._own)
         self._epoch, self._own = answer.epoch, own
         if lost:
-            self._log.info("The bus has lost its data, or may have: this node puts its own there again")
+            self._say("The bus has lost its data, or may have: this node puts its own there again")
             self._parts.renewed()
         for node in answer.buried:
             if node not in answer.legacy:
@@ -217,6 +225,9 @@ class Membership:
 
     def _in_touch(self, sent: float) -> None:
         self._acknowledged = sent
+        if self._refused:
+            self._refused = False
+            self._say("The fleet has room for this node now, as {node}", node=self.node)
         left = max(0.0, sent + self._pace.fence - self._clock.seconds())
         if self._fence is not None and self._fence.active():
             self._fence.reset(left)
@@ -224,7 +235,7 @@ class Membership:
             self._fence = self._clock.callLater(left, self.check)
         if self.fenced:
             self.fenced = False
-            self._log.info("This node is in touch with the bus again, as {node}", node=self.node)
+            self._say("This node is in touch with the bus again, as {node}", node=self.node)
 
     def _judge(self, answer: Beats) -> None:
         """Greet the nodes that were not heard from yet, and bury the dead."""
@@ -251,7 +262,7 @@ class Membership:
             return
         if answer is Burial.MINE:
             self._metrics.fleet_burials += 1
-            self._log.info("{node} was buried: this node takes over", node=node)
+            self._say("{node} was buried: this node takes over", node=node)
             self._part(node, True)
         elif answer is Burial.ANOTHERS:
             self._part(node, False)
@@ -262,7 +273,7 @@ class Membership:
         self.members[node] = self._clock.seconds()
         self._metrics.fleet_members += 1
         self._post.open(node)
-        self._log.info("{node} has joined the fleet", node=node)
+        self._say("{node} has joined the fleet", node=node)
         self._parts.joined(node)
 
     def _part(self, node: str, heir: bool) -> None:
@@ -275,7 +286,7 @@ class Membership:
             self._broken.discard(node)
             self._metrics.fleet_members -= 1
             self._post.close(node)
-            self._log.info("{node} has left the fleet", node=node)
+            self._say("{node} has left the fleet", node=node)
         if heir and node not in self.legacy:
             self.legacy.inherit(node, partial(self._parts.left, node, True))
         elif member:
@@ -311,9 +322,15 @@ class Membership:
         self._number += 1
         self.node = self._post.name = numbered(self._bus.node, self._number)
         self._own = 0
-        self._log.warn("{why}: this node is {node} in the fleet now", why=why, node=self.node)
+        self._warn("{why}: this node is {node} in the fleet now", why=why, node=self.node)
         self._parts.renewed()
         self._beat()
+
+    def _say(self, text: str, **values: object) -> None:
+        self._log.info("Realm {realm}: " + text, realm=self._realm, **values)
+
+    def _warn(self, text: str, **values: object) -> None:
+        self._log.warn("Realm {realm}: " + text, realm=self._realm, **values)
 
     def _roll(self) -> IRoll | None:
         return self._bus.roll if self._bus.available else None

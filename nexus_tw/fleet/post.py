@@ -52,9 +52,12 @@ class Post:
 
     _log = Logger()
 
-    def __init__(self, bus: IBus, end_of_turn: Callable[[Callable[[], None]], None], metrics: Metrics, name: str) -> None:
-        """`name` is that of this node in the fleet."""
+    def __init__(
+        self, bus: IBus, end_of_turn: Callable[[Callable[[], None]], None], metrics: Metrics, name: str, realm: str
+    ) -> None:
+        """`name` is that of this node in the fleet; `realm` is named in the log."""
         self.name = name
+        self._realm = realm
         self.recipient: Recipient | None = None
         self._bus = bus
         self._end_of_turn = end_of_turn
@@ -139,7 +142,9 @@ class Post:
         self._metrics.mail_invalid += 1
         if not self._complained:
             self._complained = True
-            self._log.warn("Dropped mail between nodes: {what}; this is said once", what=what)
+            self._log.warn(
+                "Realm {realm}: Dropped mail between nodes: {what}; this is said once", realm=self._realm, what=what
+            )
 
     def beat(self) -> None:
         """Acknowledge what is not acknowledged yet, and send again what makes no progress."""

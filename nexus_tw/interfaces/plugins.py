@@ -198,13 +198,14 @@ class IRoll(Interface):
     """The roll of a fleet: the beats of its nodes, and who was buried. Nothing in it ever expires by time.
 
     Nodes have names that are used by one node only, once for ever. Every `done` is called exactly once, with
-    `bus_unavailable` if the bus is away or the roll is full; then it is unknown whether it was carried out. The roll carries
+    `bus_unavailable` if the bus is away; then it is unknown whether it was carried out. The roll carries
     out what it is told in the order of the calls of a node, after what the node has sent and published before.
     """
 
     def beat(node: str, known: Sequence[str], done: Callable[[Beats | NexusError], None]) -> None:
         """Raise this node's beats by one, from 0 if it is not in the roll, and read the roll; a node that was buried is told
-        just that. `known` are the nodes it wants to know of whether they were buried."""
+        just that, and one for which there is no room `limit_exceeded`. `known` are the nodes it wants to know of whether they
+        were buried."""
 
     def bury(node: str, beats: int | None, heir: str, done: Callable[[Burial | NexusError], None]) -> None:
         """Remove a node for good if its beats are these: 0 if it is not in the roll, any if None. The heir takes over from it,

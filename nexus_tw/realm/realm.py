@@ -106,7 +106,7 @@ class Realm:
         self.strict = rules.uris == "strict"
         self.discloses = rules.disclose
         self.bus = bus
-        self.fleet = BusFleet(bus, end_of_turn, clock, metrics)
+        self.fleet = BusFleet(bus, end_of_turn, clock, metrics, realm=name)
         self._own_ledger = ledger
         self._roster = Roster()
         self._journal = ClientLog("calls", clock, metrics)

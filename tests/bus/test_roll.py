@@ -111,7 +111,7 @@ async def test_the_roll_is_bounded(pair: Pair) -> None:
     for number in range(MAX_NODES):
         roll.beat(f"n{number}", (), answers.append)
     refused = await asked(roll.beat, "one more", ())
-    assert isinstance(refused, NexusError) and refused.code == "bus_unavailable"
+    assert isinstance(refused, NexusError) and refused.code == "limit_exceeded"
     assert len((await beat(one, "n0")).beats) == MAX_NODES
     for number in range(MAX_BURIED + 5):
         roll.bury(f"x{number}", 0, "n0", answers.append)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from zope.interface import implementer
 
+from nexus_tw.bus.bounds import MAX_NODES
 from nexus_tw.fleet.fleet import BusFleet
 from nexus_tw.interfaces.fleet import Fleet, Part
 from nexus_tw.interfaces.plugins import Burial
@@ -341,3 +346,46 @@ def test_a_node_that_cannot_be_buried_yet_is_tried_again() -> None:
     world.run(9)
     assert refused == ["b"]
     assert world["a"].part.take() == [("left", "b", "heir")]
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """What the fleet says in the log."""
+    lines: list[str] = []
+
+    @implementer(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        if event["log_namespace"].startswith("nexus_tw.fleet"):
+            lines.append(f"{event['log_level'].name}: {formatEvent(event)}")
+
+    globalLogPublisher.addObserver(observe)
+    yield lines
+    globalLogPublisher.removeObserver(observe)
+
+
+def test_what_is_said_of_a_fleet_names_its_realm(said: list[str]) -> None:
+    world = World("a", "b")
+    assert sorted(said) == ["info: Realm nexus: a has joined the fleet", "info: Realm nexus: b has joined the fleet"]
+    world.kill("b")
+    world.run(9)
+    world["a"].bus.lose()
+    world.run(5)
+    world["a"].bus.restore()
+    world.run(2)
+    for body in (b"\0", b"\1"):
+        world["a"].fleet.message(body)
+    assert len(said) > 5 and all(line.partition(": ")[2].startswith("Realm nexus: ") for line in said)
+
+
+def test_a_node_for_which_the_fleet_has_no_room_says_so_once_and_joins_when_there_is_some(said: list[str]) -> None:
+    world = World("a")
+    roll = world.broker.roll
+    for number in range(MAX_NODES - 1):
+        roll.beat(f"n{number}", ())
+    node = world.add("b")
+    world.run(5)
+    why = "there are 1000 others, the most that there may be"
+    assert said == [f"warn: Realm nexus: This node is not in the fleet, and tries each second: {why}"]
+    world.run(8)
+    assert "a" in node.fleet.members and "info: Realm nexus: The fleet has room for this node now, as b" in said
+    assert sum("not in the fleet" in line for line in said) == 1

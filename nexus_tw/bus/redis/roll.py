@@ -8,6 +8,7 @@ from typing import Any, Final
 from zope.interface import implementer
 
 from nexus_tw.bus.bounds import MAX_BURIED, MAX_NODES
+from nexus_tw.bus.memory_roll import full
 from nexus_tw.bus.redis.channels import Channels
 from nexus_tw.bus.redis.connection import Publisher, away
 from nexus_tw.bus.redis.scripts import BEAT, BURY, LEAVE, SETTLE, Call, Script, bulk
@@ -41,6 +42,8 @@ class RedisRoll:
         def answered(reply: list[Any] | NexusError) -> None:
             if isinstance(reply, NexusError):
                 done(reply)
+            elif reply == [b"full"]:
+                done(full())
             elif reply:
                 beats, buried, legacy = reply
                 found = {name.decode(): int(count) for name, count in zip(beats[::2], beats[1::2], strict=True)}

@@ -1,12 +1,13 @@
 -- Raises the beats of a node, and tells the roll of the fleet. It begins with a write that takes no memory, after which Redis does
 -- not look whether it has any: nodes go on beating without.
 -- KEYS: timeline, beats, buried, legacy, a key to try with. ARGV: timeline, prefix, node, most nodes, known nodes.
--- Gives names and beats; the known nodes that were buried; those that this node is to inherit from. Nothing if it was buried.
+-- Gives names and beats; the known nodes that were buried; those that this node is to inherit from. Nothing if it was buried; 'full'
+-- if there is no room for it.
 local node, beats, buried = ARGV[3], KEYS[2], KEYS[3]
 if call('ZSCORE', buried, node) then return {} end
 call('UNLINK', KEYS[5])
 if not call('HGET', beats, node) and call('HLEN', beats) >= ARGV[4] + 0 then
-  return redis.error_reply('the fleet is full')
+  return {'full'}
 end
 call('HINCRBY', beats, node, 1)
 local gone, mine = {}, {}
