@@ -24,6 +24,7 @@ from nexus_tw.model.policy import EVERYTHING, Principal
 from nexus_tw.model.settings import Limits
 from nexus_tw.runtime.client_log import ClientLog
 from nexus_tw.runtime.guard import Guard
+from nexus_tw.runtime.walltime import wall
 
 AGENT: Final = "nexus.agent."
 LONGEST: Final = 86400.0  # s; longer timeouts are shortened to it
@@ -147,7 +148,7 @@ class PlainCall:
             name,
             request.payload,
             caller,
-            calls.clock.seconds() + seconds,
+            wall(calls.clock) + seconds,
             "",
             1,
             request.disclose or calls.disclose,

@@ -130,7 +130,7 @@ class Executions:
             command.name,
             Payload.of_value(command.parameters),
             command.caller,
-            self._clock.seconds() + command.timeout,
+            wall(self._clock) + command.timeout,
             command.id,
             attempt,
             self._disclose,

@@ -23,6 +23,7 @@ from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.payloads import ApplicationError, Options, Payload
 from nexus_tw.runtime.guard import Guard
 from nexus_tw.runtime.spread import Spread
+from nexus_tw.runtime.walltime import wall
 
 PATIENCE: Final = 60.0  # s for which a command without driver is kept
 ORPHANS: Final = 65536  # commands without driver that are kept
@@ -146,7 +147,7 @@ class Guests:
             start.procedure,
             payload,
             mail.caller_of(start),
-            self._clock.seconds() + start.seconds,
+            wall(self._clock) + start.seconds,
             start.command_id,
             start.attempt,
             start.disclosed,

@@ -23,6 +23,7 @@ from nexus_tw.model.payloads import ApplicationError, Payload
 from nexus_tw.model.policy import Principal
 from nexus_tw.runtime.guard import Guard
 from nexus_tw.runtime.spread import Spread
+from nexus_tw.runtime.walltime import wall
 
 PART: Final = "invocations"
 PROBES: Final = 2  # questions whether a client answers, each for the patience of the fleet; a client has 3 s
@@ -157,7 +158,7 @@ class Remotes:
             invocation.procedure,
             invocation.payload.packed,
             invocation.caller,
-            invocation.deadline - self._clock.seconds(),
+            invocation.deadline - wall(self._clock),
             invocation.command_id if invocation.named else "",
             invocation.attempt,
             invocation.retried,

@@ -127,7 +127,7 @@ class Invocation(Protocol):
     caller: Caller
     disclosed: bool  # whether a WAMP callee may learn who the caller is
     attempt: int
-    deadline: float  # s since the epoch
+    deadline: float  # s since the epoch, by the time of day
     progressive: bool  # whether the caller wants progress
     more: bool  # whether further parts of the arguments follow
     options: Mapping[str, str] | None  # passed on unchanged (WAMP payload passthru mode)

@@ -54,7 +54,7 @@ class Nodes:
 
     def __init__(self, *names: str, handlers: Mapping[str, Handler] | None = None) -> None:
         self.handlers = handlers
-        self.clock = Clock()
+        self.clock = self.make_clock()
         self.pretended = Pretended()
         self.metrics = Metrics()
         self.ledger = Ledger(self.metrics, self.clock.seconds)
@@ -62,6 +62,9 @@ class Nodes:
         for name in names:
             self.all[name] = node = Node(self, name)
             self.pretended.join(node.fleet)
+
+    def make_clock(self) -> Clock:
+        return Clock()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.ledger, name)  # which may be another one after a flush
