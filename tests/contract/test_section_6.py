@@ -279,16 +279,22 @@ async def test_a_command_has_at_most_one_execution_and_one_end(nodes: Nodes) -> 
     lost.drop()
     await node.connected(6)
     for agent in others:
-        given[agent] += [message for message in await agent.heard() if message["type"] == "command"]
+        given[agent] += [await agent.expect("command", attempt=2) for _ in range(2)]
         for command in given[agent]:
             for _ in range(2):
                 agent.send(type="command_result", commandId=command["commandId"], data=command["attempt"])
         await agent.heard()
     for caller in callers:
-        results = await caller.heard()
+        # Each end is written into the ledger before it is told.
+        results = [await caller.expect("command_result", status="success") for _ in range(10)]
         assert sorted(result["commandId"] for result in results) == sorted(f"c-{number}" for number in range(10))
-    ends = [message["data"] for message in await watcher.heard() if message["data"]["status"] == "completed"]
-    assert sorted(end["taskId"] for end in ends) == sorted(f"c-{number}" for number in range(10))
+    ends: list[str] = []
+    while len(ends) < 10:
+        update = (await watcher.expect("event"))["data"]
+        ends += [update["taskId"]] if update["status"] == "completed" else []
+    assert sorted(ends) == sorted(f"c-{number}" for number in range(10))
+    for listener in (*callers, watcher):
+        assert await listener.heard() == []
 
 
 @pytest_twisted.ensureDeferred
