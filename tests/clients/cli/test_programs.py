@@ -132,8 +132,12 @@ async def cancelled(execution: Execution, file: Path, count: int) -> list[int]:
         while not file.exists() or file.read_text().count("\n") < count:
             await asyncio.sleep(0.01)
     task.cancel()
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, Slow):
+        loop.connects.set()
     with pytest.raises(asyncio.CancelledError):
-        await task
+        async with asyncio.timeout(20):
+            await task
     pids = [int(line) for line in file.read_text().split()]
     async with asyncio.timeout(20):  # the children of the one that was waited for
         while any(map(is_there, pids)):
@@ -141,12 +145,26 @@ async def cancelled(execution: Execution, file: Path, count: int) -> list[int]:
     return pids
 
 
-def test_cancelling_ends_the_whole_process_group_with_sigterm(tmp_path: Path) -> None:
+class Slow(asyncio.SelectorEventLoop):
+    """A loop in which a program runs already while asyncio still starts it, until `connects` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.connects = asyncio.Event()
+
+    async def connect_write_pipe(self, *arguments: Any) -> Any:
+        await self.connects.wait()
+        return await super().connect_write_pipe(*arguments)
+
+
+@pytest.mark.parametrize("loop", [asyncio.SelectorEventLoop, Slow], ids=["while it runs", "while it starts"])
+def test_cancelling_ends_the_whole_process_group_with_sigterm(tmp_path: Path, loop: type[asyncio.SelectorEventLoop]) -> None:
     file, farewell = tmp_path / "pids", tmp_path / "farewell"
     name = shlex.quote(str(file))
     trap = f"trap 'echo bye > {shlex.quote(str(farewell))}; exit 0' TERM"
     line = f"{trap}; sleep 600 & echo $! >> {name}; echo $$ >> {name}; wait"
-    asyncio.run(cancelled(Execution(line), file, 2))
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(cancelled(Execution(line), file, 2))
     assert farewell.read_text() == "bye\n"
 
 

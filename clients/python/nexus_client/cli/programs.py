@@ -45,16 +45,16 @@ class Program:
         """Run it once. Return its result: the last line of its output, as JSON if it is JSON; None without output.
 
         `facts` are further variables. `progress` gets the lines before it, `log` every line of standard error. Raise
-        `ProgramFailed` if it cannot be started or its exit status is not 0. If cancelled, end it with its process group:
-        SIGTERM, then SIGKILL.
+        `ProgramFailed` if it cannot be started or its exit status is not 0. If cancelled, also while it starts, end it with
+        its process group: SIGTERM, then SIGKILL.
         """
-        loop = asyncio.get_running_loop()
+        starting = asyncio.create_task(self._start(environment(parameters, facts)))
         try:
-            transport, protocol = await loop.subprocess_exec(
-                _Watched, *self.arguments, env=environment(parameters, facts), start_new_session=True
-            )
-        except OSError as error:
-            raise ProgramFailed(f"cannot start {self.arguments[0]}: {error.strerror}") from None
+            transport, protocol = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # It may run already. asyncio would kill it at once, and leave alone what it has started.
+            await asyncio.shield(self._abandon(starting))
+            raise
         stdin, stdout, stderr = protocol.stdin, protocol.stdout, protocol.stderr
         assert stdin is not None and stdout is not None and stderr is not None
         results, tail = _Results(progress), _Tail(log)
@@ -82,6 +82,20 @@ class Program:
         if status:
             raise ProgramFailed(tail.text or _ending(self.arguments[0], status))
         return results.last
+
+    async def _start(self, env: dict[str, str]) -> tuple[asyncio.SubprocessTransport, _Watched]:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.subprocess_exec(_Watched, *self.arguments, env=env, start_new_session=True)
+        except OSError as error:
+            raise ProgramFailed(f"cannot start {self.arguments[0]}: {error.strerror}") from None
+
+    async def _abandon(self, starting: asyncio.Task[tuple[asyncio.SubprocessTransport, _Watched]]) -> None:
+        """End a program that nobody waits for, as soon as it has started."""
+        with contextlib.suppress(ProgramFailed):
+            transport, protocol = await starting
+            await self._end(transport.get_pid(), protocol.exited)
+            transport.close()
 
     async def _end(self, group: int, exited: asyncio.Event) -> None:
         """End the process group if its first process still runs."""
