@@ -7,6 +7,8 @@ import math
 import random
 import signal
 import sqlite3
+import threading
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,12 @@ from nexus_client.cli.fleet import Fleet
 from nexus_client.cli.motion import FASTEST, ROUND, Motion
 from nexus_client.cli.overview import Overview, line
 from nexus_client.cli.tally import WINDOW, Rates
+from nexus_client.core.options import Sample
 from nexus_client.samples import make_sample
+from nexus_client.spool import Spool
 
 from tests.clients.cli.program import Program, wait_for
-from tests.clients.looped import looped, started, until
+from tests.clients.looped import PATIENCE, looped, node, started, until
 from tests.e2e.server import NexusServer
 
 
@@ -160,6 +164,35 @@ async def test_agents_go_on_measuring_while_the_server_is_gone(tmp_path: Path) -
     assert tally.stored == tally.samples  # also those that were measured while it was gone
     with closing(sqlite3.connect(server.database)) as database:
         assert database.execute("SELECT count(*) FROM samples").fetchone() == (tally.stored,)
+
+
+class Slow(Spool):
+    """A spool on a disk that is as slow as the test wants."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.writes, self.goes_on = threading.Event(), threading.Event()
+
+    def add(self, samples: Sequence[Sample]) -> list[str]:
+        self.writes.set()
+        assert self.goes_on.wait(PATIENCE)
+        return super().add(samples)
+
+
+@looped
+async def test_a_sample_that_is_under_way_when_an_agent_ends_is_counted(tmp_path: Path) -> None:
+    spool = Slow(tmp_path / "spool.db")
+    async with node() as server:
+        device = Alarming("agent-001", 1)
+        fleet = Fleet(lambda agent: Nexus(server.http, agent=agent, spool=spool), [device], 60, lambda *_: None)
+        running = asyncio.create_task(fleet.run())
+        await until(lambda: fleet.tally.states["connected"] and spool.writes.is_set())
+        running.cancel()
+        await asyncio.sleep(0)
+        spool.goes_on.set()
+        await asyncio.wait([running])
+        assert len(server.model.samples) == 1
+    assert (fleet.tally.samples, fleet.tally.stored) == (1, 1)
 
 
 class Alarming(Device):

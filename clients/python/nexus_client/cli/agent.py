@@ -65,12 +65,17 @@ class Agent:
                 self._alarmed.set()
                 if moment.away:
                     return moment.away
-                sample = await nexus.telemetry(moment.metrics)
-                self._tally.samples += 1
-                sample.stored.add_done_callback(self._tally.settled)
+                # A sample that has been handed over is sent whatever happens, and so it is counted.
+                await asyncio.shield(self._record(nexus, moment.metrics))
                 await asyncio.sleep(min(interval, moment.stays))
         finally:
             announcing.cancel()
+
+    async def _record(self, nexus: Nexus, metrics: dict[str, Any]) -> None:
+        """Send a sample, and count it."""
+        sample = await nexus.telemetry(metrics)
+        self._tally.samples += 1
+        sample.stored.add_done_callback(self._tally.settled)
 
     async def _announce(self, nexus: Nexus) -> None:
         """Publish alarms in their order; they wait here for a connection, and the telemetry does not wait for them."""
