@@ -1,8 +1,11 @@
-"""Shared by all tests: selection and order of tests, and Hypothesis without a deadline, since the machine may be busy."""
+"""Shared by all tests: selection and order, signals, and Hypothesis without a deadline, as the machine may be busy."""
 
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Generator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -22,3 +25,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("long"):
             item.add_marker(skip)
+
+
+class Woken:
+    """Fails a test after which signals do not wake the reactor: it would not learn that a process has ended."""
+
+    def __init__(self) -> None:
+        self._descriptor = -1  # to which the kernel's signals are written
+
+    def pytest_sessionstart(self) -> None:
+        from twisted.internet import reactor
+
+        running: Any = reactor
+        running.callWhenRunning(self._look)
+
+    def _look(self) -> None:
+        self._descriptor = signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(self._descriptor)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self) -> Generator[None, object, object]:
+        result = yield
+        found = signal.set_wakeup_fd(self._descriptor)
+        assert found == self._descriptor, f"signals are written to {found} instead of {self._descriptor}"
+        assert self._descriptor == -1 or signal.getsignal(signal.SIGCHLD) is not signal.SIG_DFL
+        return result
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Woken())
