@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import count
 from secrets import token_hex
 from typing import Any, Final
 
@@ -22,6 +23,10 @@ MAX_BYTES: Final = 4194304
 
 DAY: Final = 86400000  # ms
 
+# Random once: to ask the system for each call would cost more than all else that is said of its birth.
+_PROCESS: Final = token_hex(4).encode()
+_births: Final = count()
+
 Done = Callable[[Position | NexusError | None], None]
 
 
@@ -31,8 +36,8 @@ def words_of(kept: Bound, total: int) -> bytes:
 
 
 def new_birth() -> bytes:
-    """Return a unique name for the birth of a type, in case the call creates one."""
-    return token_hex(4).encode()
+    """Return a unique name for the birth of a type, in case the call creates one; a script may append a number to it."""
+    return b"%b%x-" % (_PROCESS, next(_births))
 
 
 class Form:
@@ -52,12 +57,12 @@ class Form:
 
     def command(self, runs: Sequence[_Run]) -> bytes:
         """Return the call that publishes these."""
-        keys, words, count = [], [bulk(new_birth())], 1
+        keys, words, place = [], [bulk(new_birth())], 1
         retained: list[bytes] = []
         for number_of_run, run in enumerate(runs, 1):
             if run.retain is not None:
                 # The script counts from 1, and two words and five more of the run come before the first data.
-                numbers = (number_of_run, run.retain, count + 8 + run.retain, self._kept_for(run.event_type))
+                numbers = (number_of_run, run.retain, place + 8 + run.retain, self._kept_for(run.event_type))
                 retained += [*(bulk(b"%d" % each) for each in numbers), bulk(run.said[run.retain])]
             key_words, head = self._heads(run.event_type)
             keys.append(key_words)
@@ -65,9 +70,9 @@ class Form:
             words += (head, bulk(b"%d" % run.size), bulk(number))
             words += [b"$%d\r\n%b\r\n" % (len(data), data) for data in run.data]
             words.append(bulk(lengths(run.said)))
-            count += 6 + len(run.data)
+            place += 6 + len(run.data)
         words += retained
-        return self._call.written(2 * len(runs), b"".join(keys), count + len(retained), b"".join(words))
+        return self._call.written(2 * len(runs), b"".join(keys), place + len(retained), b"".join(words))
 
     def _kept_for(self, event_type: str) -> int:
         """Return how many ms a retained event of the type is kept: as long as the state of its history, at least."""
