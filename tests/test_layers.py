@@ -30,7 +30,7 @@ FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.spl
 # Rooms that work where there is no Twisted.
 PURE = ("model", "interfaces", "protocols")
 
-# Who may import what; a prefix stands for everything under it.
+# What may import what; a prefix stands for everything under it.
 ADAPTERS = {
     "autobahn.twisted": ("transport.",),
     "autobahn.websocket.protocol": ("transport.",),

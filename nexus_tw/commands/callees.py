@@ -36,7 +36,7 @@ class PeerExecutor:
 
     @property
     def identity(self) -> str:
-        """Whose connection it is."""
+        """The identity of the connection."""
         return self.peer.principal.identity
 
     @property

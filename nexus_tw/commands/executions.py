@@ -158,7 +158,7 @@ class Executions:
                 self._settle(command, execution, State.CANCELLED, error)
         command.decided = State.CANCELLED
         told = self._pen.tells
-        # Those of up to a thousand agents follow.
+        # The events of up to a thousand agents follow.
         whole = None if command.multi_target else command.executions[0].agent_id
         events = [self._event(command, whole, State.CANCELLED)] if told else []
         cancelled = partial(self._cancelled, command, error, stopped, told, done)

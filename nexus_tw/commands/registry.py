@@ -111,7 +111,7 @@ class Registry:
 
     def check(self, pattern: Pattern, invoke: str, leaving: Peer | None = None) -> None:
         """Raise `POLICY_CONFLICT` or `ALREADY_REGISTERED` if this cannot be registered after `leaving` is gone, because of
-        other callees of this node. Those of other nodes may be gone by now, and are decided about by `claims`."""
+        other callees of this node. Callees of other nodes may be gone by now: `claims` decides about them."""
         there = self.registration(pattern)
         if there is None or not there.here or (leaving is not None and self._leaves(there, leaving)):
             return

@@ -24,7 +24,7 @@ STALLED: Final = 4  # beats without progress after which a node counts as not re
 
 
 class Recipient(Protocol):
-    """Who gets what arrives."""
+    """Gets what arrives."""
 
     def known(self, node: str) -> bool:
         """Return whether to take mail from this node, which has no pair; if so, it has one now."""

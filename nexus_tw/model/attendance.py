@@ -37,7 +37,7 @@ class Outcome(Enum):
 
 
 class Hold(NamedTuple):
-    """Who has registered an agent explicitly. Of two the one with the higher number is later."""
+    """The connection that has registered an agent explicitly. Of two the one with the higher number is later."""
 
     node: str
     session: int

@@ -51,7 +51,7 @@ async def test_beats_rise_and_are_the_same_for_all(pair: Pair) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_one_of_all_buries_a_node_with_the_beats_it_has(pair: Pair) -> None:
-    """Other beats than those observed mean that it lives. Who is buried is told just that, and stays so."""
+    """Other beats than those observed mean that it lives. A buried node is told just that, and stays so."""
     one, two = (node.bus for node in pair)
     for name in ("a", "b", "c"):
         await beat(one, name)

@@ -1,6 +1,6 @@
 """Clients of the servers under test, as their users write them: `nexus_client` for Twisted.
 
-For tests of what users get. Those of frames, close codes and connections that must not come back are written with
+For tests of what users get. Tests of frames, close codes and connections that must not come back are written with
 `tests.e2e.agent`, or with `tests.client` where the bytes themselves matter.
 """
 

@@ -116,7 +116,7 @@ class Fleet:
         return sum(publisher.number - len(publisher.waiting) for publisher in self.publishers)
 
     async def visit(self) -> None:
-        """Those who leave and come back do so."""
+        """Have clients leave and come back."""
         await gatherResults([ensureDeferred(visitor.visit()) for visitor in self.visitors]).addTimeout(PATIENCE, clock)
 
     async def quiet(self) -> None:

@@ -38,7 +38,7 @@ async def test_redis_is_killed_and_started_again(fleet: Make, keeps: str) -> Non
         await one.check()
         recovered = sum(visitor.watcher.recoveries for visitor in one.visitors)
         gaps = sum(subscriber.watcher.gaps for subscriber in one.watchers)
-        # Those on the same connection miss nothing where Redis kept everything, and are told where it did not.
+        # Clients on the same connection miss nothing where Redis kept everything, and are told where it did not.
         assert recovered > 0
         assert (gaps > 0) or keeps == "append-only file"
     finally:

@@ -220,7 +220,7 @@ class RedisBus:
             if self._link is not None:
                 self._link.subscriber.subscribe(source, self._standing(subscription))
         for source in change.dropped:
-            # Who still waits for it is called when Redis has confirmed it all the same.
+            # A caller that still waits for it is called when Redis has confirmed it all the same.
             del self._subscriptions[source]
             self._metrics.bus_globs -= source.glob
             if self._link is not None:

@@ -1,4 +1,5 @@
-"""Answers of callees to invocations: YIELD and ERROR. Those to an invocation that is over are ignored: they crossed its end."""
+"""Answers of callees to invocations: YIELD and ERROR. An answer that crossed the end of its
+invocation is ignored."""
 
 from __future__ import annotations
 

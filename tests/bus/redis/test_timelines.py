@@ -24,7 +24,8 @@ def numbers(first: int, last: int) -> list[bytes]:
 async def test_a_failover_that_loses_the_tail_recovers_up_to_the_fork_and_no_further(
     server: Callable[..., RedisServer], keeper: Callable[..., Keeper]
 ) -> None:
-    """Events 96 to 100 are lost with the master. Who has seen 100 is told so; who had 93 gets exactly the rest, later too."""
+    """Events 96 to 100 are lost with the master. A client that has seen 100 is told so; one that had 93
+    gets exactly the rest, later too."""
     master = server("--repl-diskless-sync-delay", "0")
     replica = server("--replicaof", f"127.0.0.1 {master.port}")
     await until(lambda: replica.ask("ROLE")[3] == b"connected")

@@ -137,7 +137,7 @@ def test_rates_are_those_of_the_last_seconds() -> None:
 
 @looped
 async def test_agents_go_on_measuring_while_the_server_is_gone(tmp_path: Path) -> None:
-    """Who is connected is counted as it is, and an alarm that waits for the server holds nothing up."""
+    """Connected agents are counted as they are, and an alarm that waits for the server holds nothing up."""
     server = NexusServer(tmp_path)
     await started(server)
     devices = [Alarming(f"agent-00{number}", 1) for number in (1, 2, 3)]

@@ -1,4 +1,4 @@
-"""Scenarios of faults for each language. Those of a module run side by side, since most of their time is spent waiting."""
+"""Scenarios of faults for each language. Within a module they run side by side, as most of their time is spent waiting."""
 
 from __future__ import annotations
 
