@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -62,8 +63,8 @@ _standing: Final = msgspec.json.Decoder(Standing).decode
 _end: Final = msgspec.json.Decoder(End).decode
 
 
-def entry_of(command: CommandRecord, node: str, now: float) -> Entry:
-    """Return the entry of an open command that this node drives."""
+def entry_of(command: CommandRecord, node: str, now: float, events: Sequence[bytes]) -> Entry:
+    """Return the entry of an open command that this node drives, with those events of its marks that are not told."""
     caller = command.caller
     head = Head(
         caller.authid,
@@ -83,7 +84,8 @@ def entry_of(command: CommandRecord, node: str, now: float) -> Entry:
     )
     executions = enumerate(command.executions)
     marks = {place: Mark(mark_of(each)) for place, each in executions if each.state is not State.NEW}
-    return Entry(command.id, node, _encode(head), marks, b"", max(0.0, now - command.began), command.account)
+    age = max(0.0, now - command.began)
+    return Entry(command.id, node, _encode(head), marks, b"", age, command.account, command.told, events)
 
 
 def mark_of(execution: Execution) -> bytes:
@@ -115,6 +117,7 @@ def record_of(entry: Entry, now: float) -> CommandRecord:
         entry.command_id, owner, head.session, request, targets_of(head.target), digest, now - entry.age
     )
     command.taken = True
+    command.told = entry.told
     command.rights, command.valid_until = head.rights, head.valid_until
     for place, mark in entry.marks.items():
         execution, standing = command.executions[place], _standing(mark.body)

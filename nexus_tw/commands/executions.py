@@ -106,12 +106,14 @@ class Executions:
             raise _busy(executor)
         return executor
 
-    def reserve(self, execution: Execution, executor: Executor) -> None:
-        """Note that this executor is going to get the execution, so that it is in the ledger before that happens."""
+    def reserve(self, execution: Execution, executor: Executor) -> Sequence[bytes]:
+        """Note that this executor is going to get the execution, so that it is in the ledger before that happens. Return the
+        events of that."""
         execution.attempt += 1
         execution.agent_id = executor.agent_id
         execution.node = getattr(executor, "node", "") or self._node()
         execution.move(State.RUNNING if executor.local else State.SENT)
+        return self._events(execution.command, execution)
 
     def begin(self, execution: Execution, executor: Executor, principal: Principal | None, attempt: int) -> None:
         """Hand over an execution that was reserved for the executor as this attempt, unless something has happened to it
@@ -157,12 +159,10 @@ class Executions:
                 stopped.append((execution, execution.work))
                 self._settle(command, execution, State.CANCELLED, error)
         command.decided = State.CANCELLED
-        told = self._pen.tells
-        # The events of up to a thousand agents follow.
-        whole = None if command.multi_target else command.executions[0].agent_id
-        events = [self._event(command, whole, State.CANCELLED)] if told else []
-        cancelled = partial(self._cancelled, command, error, stopped, told, done)
-        self._pen.write(command, [each for each, _ in stopped], cancelled, (State.CANCELLED, error), events)
+        executions = [execution for execution, _ in stopped]
+        events = self._events(command, *executions, whole=State.CANCELLED)
+        cancelled = partial(self._cancelled, command, error, stopped, done)
+        self._pen.write(command, executions, cancelled, (State.CANCELLED, error), events)
 
     def drop(self, command: CommandRecord) -> list[tuple[CommandReply, Peer]]:
         """Forget a command that another node drives. Return the callers that wait for it."""
@@ -198,13 +198,13 @@ class Executions:
             state, error = execution.state, None if execution.why is None else NexusError(*execution.why)
         command.decided = state
 
-        agent_id, told = None if command.multi_target else execution.agent_id, self._pen.tells
+        alone = () if command.multi_target else (execution,)
 
         def written() -> None:
-            self._tell(command, agent_id, state, told=told)
+            self._tell(command, None if command.multi_target else execution.agent_id, state)
             self._conclude(command, state, error)
 
-        self._pen.write(command, (), written, (state, error), [self._event(command, agent_id, state)] if told else ())
+        self._pen.write(command, (), written, (state, error), self._events(command, *alone, whole=state))
 
     def _adopt(self, execution: Execution, age: float) -> None:
         """Go on with what an executor is carrying out, if it is on a node that is there."""
@@ -247,25 +247,21 @@ class Executions:
         command: CommandRecord,
         error: NexusError,
         stopped: list[tuple[Execution, Work | None]],
-        told: bool,
         done: Callable[[], None],
     ) -> None:
         self._conclude(command, State.CANCELLED, error)
         done()
-        # The command is cancelled now; up to a thousand events and executors are spread over turns.
-        self._spread.work(self._tell_cancelled(command, stopped, told))
+        # The command is cancelled now; up to a thousand executors are spread over turns.
+        self._spread.work(self._tell_cancelled(command, stopped))
 
-    def _tell_cancelled(
-        self, command: CommandRecord, stopped: list[tuple[Execution, Work | None]], told: bool
-    ) -> Iterator[None]:
+    def _tell_cancelled(self, command: CommandRecord, stopped: list[tuple[Execution, Work | None]]) -> Iterator[None]:
         for execution, work in stopped:
-            alone = told and not command.multi_target
-            self._tell(command, execution.agent_id, State.CANCELLED, *_at(execution), execution.why, alone)
+            self._tell(command, execution.agent_id, State.CANCELLED, *_at(execution), execution.why)
             if work is not None:
                 _guarded(work.stop, "cancelled")
             yield
         if command.multi_target:
-            self._tell(command, None, State.CANCELLED, told=told)
+            self._tell(command, None, State.CANCELLED)
 
     def _nobody(self, name: str, agent_id: str | None) -> NexusError:
         if agent_id is None:
@@ -323,9 +319,9 @@ class Executions:
         return executor if executor is not None and executor.interruptible else None
 
     def _hand_over(self, execution: Execution, executor: Executor) -> None:
-        self.reserve(execution, executor)
+        events = self.reserve(execution, executor)
         begin = partial(self.begin, execution, executor, None, execution.attempt)
-        self._pen.write(execution.command, (execution,), begin)
+        self._pen.write(execution.command, (execution,), begin, None, events)
 
     def _take_back(self, execution: Execution, busy: bool = False) -> None:
         """Place an execution anew that its executor never got; with `busy` it waits for room first."""
@@ -409,12 +405,9 @@ class Executions:
             last, error = state, outcome if isinstance(outcome, NexusError) else None
         elif not command.open:
             last = State.COMPLETED
-        told = self._pen.tells
-        events = [self._event(command, execution.agent_id, state)] if told else []
-        if told and command.multi_target and last is not None:
-            events.append(self._event(command, None, last))
         command.decided = last or command.decided
-        ended = partial(self._ended, command, execution, state, last, error, told)
+        ended = partial(self._ended, command, execution, state, last, error)
+        events = self._events(command, execution, whole=last)
         self._pen.write(command, (execution,), ended, None if last is None else (last, error), events)
 
     def _settle(self, command: CommandRecord, execution: Execution, state: State, outcome: Raw | NexusError) -> None:
@@ -431,14 +424,13 @@ class Executions:
         state: State,
         last: State | None,
         error: NexusError | None,
-        told: bool,
     ) -> None:
         """Tell that an execution has ended, as the ledger knows now; with `last`, that the command has."""
-        self._tell(command, execution.agent_id, state, *_at(execution), execution.why, told)
+        self._tell(command, execution.agent_id, state, *_at(execution), execution.why)
         if command.multi_target:
             command.settled(execution)
             if last is not None:
-                self._tell(command, None, last, told=told)
+                self._tell(command, None, last)
         if last is not None:
             self._conclude(command, last, error)
 
@@ -475,7 +467,17 @@ class Executions:
 
     def _move(self, command: CommandRecord, execution: Execution, state: State) -> None:
         execution.move(state)
-        self._pen.write(command, (execution,), partial(self._tell, command, execution.agent_id, state, *_at(execution)))
+        moved = partial(self._tell, command, execution.agent_id, state, *_at(execution))
+        self._pen.write(command, (execution,), moved, None, self._events(command, execution))
+
+    def _events(self, command: CommandRecord, *executions: Execution, whole: State | None = None) -> list[bytes]:
+        """Return the events of the states of these executions, and with several targets of the `whole`, if the ledger tells."""
+        if not self._pen.tells:
+            return []
+        events = [self._event(command, each.agent_id, each.state) for each in executions]
+        if whole is not None and command.multi_target:
+            events.append(self._event(command, None, whole))
+        return events
 
     def _event(self, command: CommandRecord, agent_id: str | None, state: State) -> bytes:
         timestamp = self._timestamps.text(wall(self._clock))
@@ -489,10 +491,9 @@ class Executions:
         attempt: int = 0,
         node: str = "",
         why: tuple[str, str] | None = None,
-        told: bool = False,
     ) -> None:
-        """Announce a state, unless the ledger has `told` it, and note it in the audit trail."""
-        if not told:
+        """Announce a state that is written, unless the ledger tells, and note it in the audit trail."""
+        if not self._pen.tells:
             self._announce("task.updated", self._event(command, agent_id, state), command.account)
         if self.audit is not None:
             self.audit.note(command, state, agent_id, attempt, node, why[0] if why else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -71,18 +71,20 @@ class Pen:
         """Whether there is a ledger, which may know commands that this node does not."""
         return self._ledger() is not None
 
-    def take(self, command: CommandRecord, done: Callable[[Entry | NexusError | None], None], former: str = "") -> None:
-        """Take a new command, or one that the node `former` drove; see `ILedger.take`."""
+    def take(
+        self, command: CommandRecord, done: Callable[[Entry | NexusError | None], None], events: Sequence[bytes] = ()
+    ) -> None:
+        """Take a new command; see `ILedger.take`. `events` are for a ledger that tells."""
         node = self._node()
 
         def answered(answer: Entry | NexusError | None) -> None:
-            if isinstance(answer, NexusError) and answer.kind.retryable and not former:
+            if isinstance(answer, NexusError) and answer.kind.retryable:
                 # It may have been taken all the same, and would stay open for ever.
                 self._orphan(command.id, node)
             done(answer)
 
         self._orphans.pop(command.id, None)
-        self._take(command, former, answered)
+        self._take(command, "", answered, events)
 
     def find(self, command_id: str, done: Callable[[Entry | NexusError | None], None]) -> None:
         """Look a command up. See `ILedger.find`."""
@@ -178,6 +180,9 @@ class Pen:
         def answered(answer: bool | NexusError | None) -> None:
             if self._lines.get(command) is not line:
                 return
+            if answer is True:
+                command.told += len(events)
+                events.clear()
             if line.former is not None and not (answer is True and line.final):
                 restore()
                 self._put_again(command, line)
@@ -197,7 +202,7 @@ class Pen:
             answered(True)
             return
         marks = {place: mark_of(command.executions[place]) for place in places}
-        ledger.write(Write(command.id, self._node(), marks, line.final, events), answered)
+        ledger.write(Write(command.id, self._node(), marks, line.final, tuple(events), command.told), answered)
 
     def _written(self, command: CommandRecord, line: _Line, done: list[Done]) -> None:
         line.former = None
@@ -236,20 +241,28 @@ class Pen:
 
         self._take(command, line.former or "", answered)
 
-    def _take(self, command: CommandRecord, former: str, done: Callable[[Entry | NexusError | None], None]) -> None:
+    def _take(
+        self,
+        command: CommandRecord,
+        former: str,
+        done: Callable[[Entry | NexusError | None], None],
+        events: Sequence[bytes] = (),
+    ) -> None:
         ledger, node = self._ledger(), self._node()
 
         def answered(answer: Entry | NexusError | None) -> None:
-            if answer is None and self._node() != node:
-                # The others have given this node up meanwhile: a command under its former name is nobody's.
-                self._take(command, node, done)
-            else:
-                done(answer)
+            if answer is None:
+                command.told += len(events)
+                if self._node() != node:
+                    # The others have given this node up meanwhile: a command under its former name is nobody's.
+                    self._take(command, node, done)
+                    return
+            done(answer)
 
         if ledger is None:
             done(None)
         else:
-            ledger.take(entry_of(command, node, self._clock.seconds()), former, answered)
+            ledger.take(entry_of(command, node, self._clock.seconds(), events), former, answered)
 
     def _fell_behind(self, command: CommandRecord) -> None:
         self._metrics.ledger_waiting += command not in self._behind

@@ -180,6 +180,7 @@ class CommandRecord:
         "taken",
         "timeout",
         "timer",
+        "told",
         "ttl",
         "unspent",
         "valid_until",
@@ -220,6 +221,7 @@ class CommandRecord:
         self.timer: IDelayedCall | None = None  # until `expires`, for all executions that wait until then
         self.failure: Failure | None = None  # of the target that failed last
         self.taken = False  # it is in the ledger, as this node's
+        self.told = 0  # events of it that a ledger has published
         self.decided: State | None = None  # the final state, perhaps not in the ledger yet
         self.state: State | None = None  # the final state
         self.error: NexusError | None = None  # why there is no result

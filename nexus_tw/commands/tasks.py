@@ -185,9 +185,10 @@ class Commands:
                     return command_id
         self._book.add(command)
         self._book.attach(command, reply, peer)
+        events: Sequence[bytes] = ()
         if executor is not None:
-            self._executions.reserve(command.executions[0], executor)
-        self._pen.take(command, partial(self._taken, command, asked, executor))
+            events = self._executions.reserve(command.executions[0], executor)
+        self._pen.take(command, partial(self._taken, command, asked, executor), events)
         return command.id
 
     def _taken(

@@ -33,16 +33,20 @@ class Entry(NamedTuple):
     final: bytes = b""  # how it ended; empty while it is open
     age: float = 0.0  # s since it was taken
     account: str = ""  # under which it counts
+    told: int = 0  # how many of its events a ledger that tells has published
+    events: Sequence[bytes] = ()  # of one that is taken: the `task.updated` of its marks
 
 
 class Write(NamedTuple):
-    """What a driver adds to an open command: marks, and with `final` its end. `events` are the `task.updated` of all that."""
+    """What a driver adds to an open command: marks, and with `final` its end. `events` are the `task.updated` of all that, and
+    follow the `told` ones that the driver knows to be published."""
 
     command_id: str
     node: str
     marks: Mapping[int, bytes]
     final: bytes = b""
     events: Sequence[bytes] = ()
+    told: int = 0
 
 
 class ILedger(Interface):
@@ -54,7 +58,9 @@ class ILedger(Interface):
     """
 
     lasting: bool = Attribute("Whether it survives the end of this process.")
-    tells: bool = Attribute("Whether it publishes the events of what it writes, in the same step; otherwise its user does.")
+    tells: bool = Attribute(
+        "Whether it publishes the events of what it takes and writes, in the same step, once and in order; else its user does."
+    )
 
     def take(entry: Entry, former: str, done: Callable[[Entry | NexusError | None], None]) -> None:
         """Write an open command, in place of one of the same id that `entry.node` or `former` drives. Pass None to `done`; or,

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
 from nexus_tw.bus.ledger import Ledger, MemoryLedger
+from nexus_tw.bus.redis import ledger as redis_ledger
 from nexus_tw.bus.redis.address import parse
 from nexus_tw.bus.redis.bus import RedisBus
 from nexus_tw.commands.stored import StoredLedger
@@ -230,32 +231,113 @@ def test_in_memory_the_oldest_ended_go_first_and_never_an_open_one() -> None:
 # --- events, which Redis publishes in the step that writes
 
 
-@pytest.mark.parametrize("history", [None, History()], ids=["live", "history"])
-@pytest_twisted.ensureDeferred
-async def test_redis_publishes_the_events_of_what_it_writes_once_and_of_nothing_else(
-    redis_server: RedisServer, history: History | None
-) -> None:
+class Telling:
+    """A node's ledger in Redis, and what it publishes."""
+
+    def __init__(self, server: RedisServer, history: History | None) -> None:
+        self.recorder = Recorder()
+        self.metrics = Metrics()
+        self.bus = RedisBus(parse(server.url), reactor, self.metrics, "one", history=history)
+
+    async def start(self) -> None:
+        await self.bus.start(self.recorder)
+        await subscribed(self.bus, "task.updated")
+        assert self.bus.ledger is not None and self.bus.ledger.tells
+        self.ledger = self.bus.ledger
+
+    async def write(self, name: str, told: int, *events: bytes, node: str = "one", final: bytes = b"") -> Any:
+        return await asked(self.ledger.write, Write(name, node, {0: b"mark"}, final, events, told))
+
+    async def take(self, name: str, *events: bytes, node: str = "one", former: str = "") -> Any:
+        return await asked(self.ledger.take, entry(name, node)._replace(events=events), former)
+
+    async def told(self) -> list[bytes]:
+        """Return what was published since the last call."""
+        await asked(self.bus.publish, "task.updated", b'"last"')
+        await until(lambda: self.recorder.events and self.recorder.events[-1][1] == b'"last"')
+        told = [data for _, data in self.recorder.events]
+        self.recorder.events.clear()
+        return told[:-1]
+
+
+@pytest.fixture(params=[None, History()], ids=["live", "history"])
+def telling(request: pytest.FixtureRequest, redis_server: RedisServer) -> Iterator[Telling]:
     redis_server.ask("FLUSHALL")
-    bus, recorder = RedisBus(parse(redis_server.url), reactor, Metrics(), "one", history=history), Recorder()
-    await bus.start(recorder)
-    try:
-        await subscribed(bus, "task.updated")
-        ledger = bus.ledger
-        assert ledger is not None and ledger.tells
-        await asked(ledger.take, entry("c"), "")
-        end = Write("c", "one", {0: b'["completed"]'}, b'["end"]', [b'{"n":2}', b'{"n":3}'])
-        writes = [
-            Write("c", "other", {}, events=[b'{"n":"of another driver"}']),
-            Write("d", "one", {}, events=[b'{"n":"of no command"}']),
-            Write("c", "one", {0: b'["running"]'}, events=[b'{"n":1}']),
-            end,
-            end,  # written before; only the answer was lost
-        ]
-        assert [await asked(ledger.write, write) for write in writes] == [False, None, True, True, True]
-        await asked(bus.publish, "task.updated", b'{"n":4}')
-        await until(lambda: len(recorder.events) >= 4)
-        assert recorder.events == [("task.updated", b'{"n":%d}' % number) for number in range(1, 5)]
-        offsets = [position and position.offset for position in recorder.positions]
-        assert offsets == ([1, 2, 3, 4] if history else [None] * 4)
-    finally:
-        await bus.stop()
+    telling = Telling(redis_server, request.param)
+    pytest_twisted.blockon(Deferred.fromCoroutine(telling.start()))
+    yield telling
+    pytest_twisted.blockon(telling.bus.stop())
+
+
+@pytest_twisted.ensureDeferred
+async def test_redis_publishes_the_events_of_what_it_writes_and_of_nothing_else(telling: Telling) -> None:
+    assert await telling.take("c", b"1") is None
+    assert isinstance(await telling.take("c", b"of another driver", node="other"), Entry)
+    assert await telling.write("c", 0, b"of another driver", node="other") is False
+    assert await telling.write("d", 0, b"of no command") is None
+    assert await telling.write("c", 1, b"2") is True
+    assert await telling.write("c", 2) is True
+    assert await telling.write("c", 2, b"3", b"4", final=b"end") is True
+    assert await telling.write("c", 4, b"after its end", final=b"end") is True
+    assert await telling.told() == [b"1", b"2", b"3", b"4"]
+    offsets = [position and position.offset for position in telling.recorder.positions]
+    assert offsets in ([1, 2, 3, 4, 5], [None] * 5)
+
+
+@pytest_twisted.ensureDeferred
+async def test_redis_publishes_no_event_again_where_the_answer_was_lost(telling: Telling) -> None:
+    await telling.take("c", b"1", b"2")
+    for _ in range(2):
+        await telling.write("c", 2, b"3")
+    await telling.write("c", 2, b"3", b"4")
+    for _ in range(2):
+        await telling.write("c", 2, b"3", b"4", b"5", final=b"end")
+    assert await telling.told() == [b"1", b"2", b"3", b"4", b"5"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_whoever_drives_a_command_goes_on_after_the_events_of_its_former_driver(telling: Telling) -> None:
+    await telling.take("c", b"1")
+    await telling.write("c", 1, b"2", b"3")
+    # Given up before it had the answer: under its new name it takes what nobody has inherited, and writes that again.
+    assert await telling.take("c", node="one.2", former="one") is None
+    await telling.write("c", 1, b"2", b"3", b"4", node="one.2")
+    (left,) = await asked(telling.ledger.inherit, "one.2", "two", 10)
+    assert left.told == 4 and left.marks.keys() == {0}
+    await telling.write("c", left.told, b"5", node="two", final=b"end")
+    assert await telling.told() == [b"1", b"2", b"3", b"4", b"5"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_command_that_is_asked_for_anew_or_was_lost_with_the_data_begins_anew(
+    telling: Telling, redis_server: RedisServer
+) -> None:
+    await telling.take("c", b"1")  # and nobody knew that
+    await telling.take("c", b"1")
+    await telling.write("c", 1, b"2")
+    assert await telling.told() == [b"1", b"1", b"2"]
+    await telling.take("d")
+    redis_server.ask("DEL", "nexus:command:{c}")
+    await telling.take("c", former="one")
+    await telling.write("c", 2, b"3")
+    await telling.write("c", 2, b"3", b"4", final=b"end")
+    assert await telling.told() == [b"3", b"4"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_write_may_have_thousands_of_events_and_a_call_no_more_than_its_bound(
+    telling: Telling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_ledger, "MAX_EVENTS", 4)
+    many = [b"%d" % number for number in range(9000)]
+    await telling.take("c")
+    await telling.write("c", 0, *many)
+    assert await telling.told() == many
+    for name in "def":
+        await telling.take(name)
+    before = telling.metrics.ledger_scripts
+    answers: list[Any] = []
+    for name in "def":
+        telling.ledger.write(Write(name, "one", {}, b"", [b"1", b"2"]), answers.append)
+    await until(lambda: len(answers) == 3)
+    assert answers == [True] * 3 and telling.metrics.ledger_scripts == before + 2

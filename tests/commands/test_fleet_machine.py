@@ -9,13 +9,14 @@ from typing import Any
 
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from msgspec import Raw, json
 
 from nexus_tw.commands.following import AGAIN, TRIES
 from nexus_tw.model.commands import CommandAnswer, CommandRequest
 from nexus_tw.model.errors import NexusError
 from nexus_tw.protocols.native.messages import CommandInvocation
+from tests.commands.telling import mishear, telling
 from tests.commands.test_fleet import Node, Nodes, caller
 from tests.recording import RecordingPeer, RecordingReply
 
@@ -184,7 +185,38 @@ class FleetMachine(RuleBasedStateMachine):
         assert all(node.commands.open == 0 and node.commands.followed == 0 for node in self.nodes.all.values())
 
 
-TestFleet = FleetMachine.TestCase
-TestFleet.settings = hypothesis_settings(
-    max_examples=600 if LONG else 200, stateful_step_count=40, deadline=None, derandomize=not LONG
-)
+class TellingMachine(FleetMachine):
+    """The same with a ledger that publishes the events of what it writes, and links that lose answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger = telling(self.nodes)
+
+    @rule(number=st.integers(0, 2))
+    def mishear(self, number: int) -> None:
+        mishear(self.node(number))
+
+    @rule()
+    def hear(self) -> None:
+        for node in self.nodes.all.values():
+            mishear(node, False)
+
+    def teardown(self) -> None:
+        self.hear()
+        super().teardown()
+        for command_id in self.finals:
+            self.ledger.check(command_id, command_id == "c3")
+
+
+def test_fleet() -> None:
+    run(FleetMachine)
+
+
+def test_telling() -> None:
+    run(TellingMachine)
+
+
+def run(machine: type[FleetMachine]) -> None:
+    examples = 600 if LONG else 200
+    how = hypothesis_settings(max_examples=examples, stateful_step_count=40, deadline=None, derandomize=not LONG)
+    run_state_machine_as_test(machine, settings=how)

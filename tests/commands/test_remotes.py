@@ -402,13 +402,13 @@ def test_what_ended_without_a_driver_is_kept_for_the_heir_until_it_is_written(
 @pytest.mark.parametrize("verb", HEARD)
 @pytest.mark.parametrize("read", [True, False])
 def test_what_a_driver_was_told_before_it_died_is_told_to_its_heir(
-    nodes: Nodes, far: RecordingPeer, verb: str, read: bool
+    nodes: Nodes, far: RecordingPeer, verb: str, read: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nodes.add("third")
     nodes["here"].call(command_id="c")
     nodes.deliver()
     here, there = nodes["here"], nodes["there"]
-    here.commands._pen.then = lambda *_: None  # type: ignore[method-assign]
+    monkeypatch.setattr(here.commands._pen, "then", lambda *_: None)
     end(far.invocations[0], verb)
     if read:
         nodes.deliver()
@@ -435,7 +435,7 @@ def test_what_is_written_is_told_of_many_commands_together(
             released.append(message.numbers)
         received(node, message)
 
-    nodes["there"].guests.received = hear  # type: ignore[method-assign]
+    monkeypatch.setattr(nodes["there"].guests, "received", hear)
     for place in range(5):
         nodes["here"].call(command_id=f"c{place}")
     nodes["here"].plain()

@@ -22,6 +22,7 @@ from nexus_tw.model.room import Lack, Room
 
 # Redis does nothing else while it carries out a script.
 MAX_OPERATIONS: Final = 256
+MAX_EVENTS: Final = 1024
 MAX_BYTES: Final = 4194304
 
 ANSWER_BYTES: Final = 2097152  # of commands that an heir gets at once
@@ -40,7 +41,7 @@ Head = tuple[Sequence[bytes], Sequence[bytes]]  # the last keys, and the first a
 class _Batch:
     """Operations in their order, for one call."""
 
-    __slots__ = ("_call", "_counted", "_done", "_keys", "_last", "_words", "size", "spent")
+    __slots__ = ("_call", "_counted", "_done", "_keys", "_last", "_words", "events", "size", "spent")
 
     def __init__(self, call: Call, head: Head, counted: Callable[[int, int, int, bytes], None]) -> None:
         self._call = call
@@ -49,21 +50,25 @@ class _Batch:
         self._keys: list[bytes] = []
         self._words = list(words)
         self._done: list[tuple[Callable[[Any, int], Any], Done]] = []
-        self.size = 0
+        self.events = self.size = 0
         self.spent = False  # sent: it takes no more
 
-    def takes(self, size: int) -> bool:
-        """Return whether there is room for an operation of this size in bytes."""
-        return not self.spent and len(self._done) < MAX_OPERATIONS and (not self._done or self.size + size <= MAX_BYTES)
+    def takes(self, size: int, events: int) -> bool:
+        """Return whether there is room for an operation of this size in bytes, with so many events."""
+        if not self._done:
+            return True
+        full = self.spent or len(self._done) >= MAX_OPERATIONS
+        return not full and self.size + size <= MAX_BYTES and self.events + events <= MAX_EVENTS
 
     def add(
-        self, key: bytes, words: Sequence[bytes], size: int, answer: Callable[[Any, int], Any], done: Done
+        self, key: bytes, words: Sequence[bytes], size: int, events: int, answer: Callable[[Any, int], Any], done: Done
     ) -> None:
         """Add an operation. `answer` makes of Redis' answer, and of its time (ms), what `done` gets."""
         self._keys.append(bulk(key))
         self._words += words
         self._done.append((answer, done))
         self.size += size
+        self.events += events
 
     def command(self) -> bytes:
         self.spent = True
@@ -128,11 +133,11 @@ class RedisLedger:
         marks = {place: mark.body for place, mark in entry.marks.items()}
         age = b"%d" % int(entry.age * 1000)
         head = (entry.node.encode(), former.encode(), entry.account.encode(), age, entry.head)
-        self._add(_TAKE, entry.command_id, head, marks, answer, done)
+        self._add(_TAKE, entry.command_id, head, marks, answer, done, entry.events)
 
     def write(self, write: Write, done: Callable[[bool | NexusError | None], None]) -> None:
-        words = (write.node.encode(), write.final, b"%d" % len(write.events), *write.events)
-        self._add(_WRITE, write.command_id, words, write.marks, lambda told, _now: {b"y": True, b"n": False}.get(told), done)
+        words = (write.node.encode(), write.final, b"%d" % write.told)
+        self._add(_WRITE, write.command_id, words, write.marks, _written, done, write.events)
 
     def drop(self, command_id: str, node: str, done: Callable[[NexusError | None], None]) -> None:
         self._add(_DROP, command_id, (node.encode(),), None, lambda _told, _now: None, done)
@@ -169,6 +174,7 @@ class RedisLedger:
         marks: Mapping[int, bytes] | None,
         answer: Callable[[Any, int], Any],
         done: Done,
+        events: Sequence[bytes] = (),
     ) -> None:
         publisher = self._publisher()
         if publisher is None or publisher.behind:
@@ -176,18 +182,19 @@ class RedisLedger:
             return
         said = [kind, bulk(command_id.encode()), *[bulk(word) for word in words]]
         if marks is not None:
+            said += [bulk(b"%d" % len(events)), *[bulk(event) for event in events]]
             said.append(bulk(b"%d" % len(marks)))
             for place, body in marks.items():
                 said += (bulk(b"%d" % place), bulk(body))
         size = sum([len(word) for word in said])
         batch = self._batch
-        if batch is None or self._on is not publisher or not batch.takes(size):
+        if batch is None or self._on is not publisher or not batch.takes(size, len(events)):
             batch = self._batch = _Batch(self._ledger, self._head(), self._count)
             self._on, self._put = publisher, publisher.put_script(batch.command, batch.answered)
             self._metrics.ledger_scripts += 1
         assert self._put is not None
         publisher.grow(self._put, size)
-        batch.add(self._channels.command_of(command_id), said, size, answer, done)
+        batch.add(self._channels.command_of(command_id), said, size, len(events), answer, done)
 
     def _head(self) -> Head:
         names, kept = self._channels, self._bounds.of(UPDATED)
@@ -208,14 +215,19 @@ class RedisLedger:
         self._kept, self._bytes = kept, size
 
 
+def _written(told: Any, _now: int) -> bool | None:
+    return {b"y": True, b"n": False}.get(told)
+
+
 def _entry(command_id: str, told: list[bytes], now: int) -> Entry:
     """Return a command from the fields of its hash, at the time `now` (ms)."""
     fields = dict(zip(told[::2], told[1::2], strict=True))
     node, head, account = fields.pop(b"d"), fields.pop(b"h"), fields.pop(b"a")
     del fields[b"s"]
-    began, final = int(fields.pop(b"t")), fields.pop(b"f", b"")
+    began, final, events = int(fields.pop(b"t")), fields.pop(b"f", b""), int(fields.pop(b"e", 0))
     marks = {}
     for place, mark in fields.items():
         at, _, body = mark.partition(b" ")
         marks[int(place)] = Mark(body, max(0, now - int(at)) / 1000)
-    return Entry(command_id, node.decode(), head, marks, final, max(0, now - began) / 1000, account.decode())
+    age = max(0, now - began) / 1000
+    return Entry(command_id, node.decode(), head, marks, final, age, account.decode(), events)

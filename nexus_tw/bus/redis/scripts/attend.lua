@@ -9,7 +9,7 @@
 --
 -- Redis looks whether it has memory at the first write only, so every step that takes some begins with HSET.
 local agents, absent, buried = prefix .. 'agents', prefix .. 'agents:absent', prefix .. 'fleet:buried'
-local out, events, size = {}, {}, 0
+local out, events = {}, {}
 
 local function find(agent)
   local text = call('HGET', agents, agent)
@@ -25,10 +25,7 @@ end
 local function fresh() return {'', string.format('%.0f', now), '0', '', ''} end
 local function say(lines, status, event)
   lines[1], lines[2] = status, string.format('%.0f', now)
-  if event then
-    events[#events + 1] = event
-    size = size + #event
-  end
+  if event then events[#events + 1] = event end
 end
 
 for a = 9, #ARGV, 5 do
@@ -103,5 +100,5 @@ for a = 9, #ARGV, 5 do
   out[#out + 1] = outcome
 end
 
-out[#out + 1] = tell(KEYS[2], KEYS[3], events, size)
+out[#out + 1] = tell(KEYS[2], KEYS[3], events)
 return out

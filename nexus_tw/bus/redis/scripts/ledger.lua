@@ -2,23 +2,24 @@
 -- KEYS: timeline; then the command of each operation; hash and list of `task.updated`
 -- ARGV: timeline, prefix, birth, about channel, event channel, bounds (see publish.lua; '' without history), bounds of the ledger:
 --   "COMMANDS BYTES" of all and "COMMANDS BYTES" of one account; then the operations:
---   T, id, driver, former driver, account, age in ms, head, number of marks, then place and body of each: takes an open command
---   W, id, driver, how it ended or '', number of events, the events, number of marks, place and body of each
+--   T, id, driver, former driver, account, age in ms, head, events, marks: takes an open command
+--   W, id, driver, how it ended or '', how many of its events the driver knows to be told, events, marks
 --   D, id, driver: drops an open command
 --   F, id
+-- Events are their number, then each; marks are their number, then place and body of each.
 -- Gives the time, then for each: T: '' if taken; without room '!' and the bound: c or b of the account, C or B of all; '-' if the
 -- driver was buried; else the command that is there. W: 'y', 'n' if it is another driver's, '?' if there is none. D: ''. F: '' or the
 -- command.
 -- After that: number and bytes of all, how many had to go, and what Redis refused to publish the events for, or ''.
 --
--- A command is a hash. d: driver, a: account, h: head, t: when it was taken, s: bytes written, f: how it ended; marks by place,
--- each "MS BODY". `commands:of:NODE` has the open ones that a node drives; `commands:ended` the others by the time of their end, and
+-- A command is a hash. d: driver, a: account, h: head, t: when it was taken, s: bytes written, f: how it ended, e: how many events of
+-- it were told while it was open; marks by place, each "MS BODY". `commands:of:NODE` has the open ones that a node drives; `commands:ended` the others by the time of their end, and
 -- `commands:ended:ACCOUNT` those of an account. `commands:taken` has "COMMANDS BYTES" of all under '', of each account under ':ACCOUNT'.
 --
 -- Redis looks whether it has memory at the first write only, so that must be one that takes some: HSET.
 local ended, counts = prefix .. 'commands:ended', prefix .. 'commands:taken'
 local out, evicted, a = {now}, 0, 8
-local events, told = {}, 0
+local events = {}
 local most = {}
 for word in string.gmatch(ARGV[7], '%d+') do most[#most + 1] = word + 0 end
 
@@ -96,6 +97,11 @@ local function marks(at)
   return words, size, at + 1 + 2 * ARGV[at]
 end
 
+-- Tells the events of an operation, from their number on, without the first `skip`.
+local function say(at, skip)
+  for i = at + 1 + math.max(0, skip), at + ARGV[at] do events[#events + 1] = ARGV[i] end
+end
+
 local function write(key, words, from)
   for i = from or 1, #words, 1000 do call('HSET', key, unpack(words, i, math.min(i + 999, #words))) end
 end
@@ -104,8 +110,8 @@ for k = 2, #KEYS - 2 do
   local key, kind, id = KEYS[k], ARGV[a], ARGV[a + 1]
   if kind == 'T' then
     local node, former, account, head = ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], ARGV[a + 6]
-    local words, size, next = marks(a + 7)
-    local there = call('HMGET', key, 'd', 'f', 'a', 's')
+    local words, size, next = marks(a + 8 + ARGV[a + 7])
+    local there = call('HMGET', key, 'd', 'f', 'a', 's', 'e')
     local driver = there[1]
     local again = driver and not there[2]
     if driver and not again and past(id) then driver = nil end
@@ -115,6 +121,12 @@ for k = 2, #KEYS - 2 do
       out[#out + 1] = '-'
     else
       local began = string.format('%.0f', now - ARGV[a + 5])
+      -- Who takes its own again, under another name or not, counts on.
+      local e = (again and former ~= '' and there[5] or 0) + ARGV[a + 7]
+      if e > 0 then
+        words[#words + 1] = 'e'
+        words[#words + 1] = e
+      end
       if there[1] then call('HSET', key, 'd', node) end
       if again then
         call('UNLINK', key)
@@ -134,15 +146,15 @@ for k = 2, #KEYS - 2 do
         write(key, words, 1001)
         count(account, 1, size)
         call('ZADD', prefix .. 'commands:of:' .. node, began, id)
+        say(a + 7, 0)
         out[#out + 1] = ''
       end
     end
     a = next
   elseif kind == 'W' then
-    local node, final = ARGV[a + 2], ARGV[a + 3]
-    local last = a + 4 + ARGV[a + 4]
-    local words, size, next = marks(last + 1)
-    local there = call('HMGET', key, 'd', 'f', 'a', 's')
+    local node, final, n = ARGV[a + 2], ARGV[a + 3], ARGV[a + 5] + 0
+    local words, size, next = marks(a + 6 + n)
+    local there = call('HMGET', key, 'd', 'f', 'a', 's', 'e')
     if not there[1] or (there[2] and past(id)) then
       out[#out + 1] = '?'
     elseif there[1] ~= node then
@@ -151,6 +163,13 @@ for k = 2, #KEYS - 2 do
       -- One that has ended has got this before: only the answer was lost.
       if not there[2] then
         local account = there[3] or ''
+        -- Some may have been told by a write of which the answer was lost.
+        local before = ARGV[a + 4] + 0
+        local skip = (there[5] or before) - before
+        if final == '' and n > math.max(0, skip) then
+          words[#words + 1] = 'e'
+          words[#words + 1] = before + n
+        end
         if final ~= '' then
           words[#words + 1] = 'f'
           words[#words + 1] = final
@@ -160,10 +179,7 @@ for k = 2, #KEYS - 2 do
         words[#words + 1] = size + (there[4] or 0)
         write(key, words)
         count(account, 0, size)
-        for i = a + 5, last do
-          events[#events + 1] = ARGV[i]
-          told = told + #ARGV[i]
-        end
+        say(a + 5, skip)
         if final ~= '' then
           call('ZREM', prefix .. 'commands:of:' .. node, id)
           call('ZADD', ended, now, id)
@@ -204,5 +220,5 @@ if #words > 0 then call('HSET', counts, unpack(words)) end
 out[#out + 1] = all.commands
 out[#out + 1] = all.bytes
 out[#out + 1] = evicted
-out[#out + 1] = tell(KEYS[#KEYS - 1], KEYS[#KEYS], events, told)
+out[#out + 1] = tell(KEYS[#KEYS - 1], KEYS[#KEYS], events)
 return out
