@@ -364,7 +364,7 @@ class Crew:
         def announced() -> bool:
             seen = [guard.lookout for guard in self.guards if not guard.lookout.gaps]
             wanted = [order for order in self.judge.orders.values() if order.id not in self.judge.refused]
-            return all(order.finals.get(one.name) for one in seen for order in wanted)
+            return all(order.finals(one.name) for one in seen for order in wanted)
 
         await until(announced, PATIENCE, f"for what is announced\n{self.judge.faults}")
         self.judge.check(guard.lookout for guard in self.guards)

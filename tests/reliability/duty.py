@@ -1,6 +1,7 @@
 """What callers were told of their commands, what agents did about them, and what was announced, held against each other.
 
-A command ends once: everybody who asks is told the same end, and exactly one final state is announced. It is executed at most
+A command ends once: everybody who asks is told the same end, and exactly one final state is announced, after others that may
+follow each other. It is executed at most
 once, and once more for each of its `retries`; never by two at a time; each further attempt has a higher number.
 One that expires was executed by nobody. An agent is announced online and offline in turn.
 """
@@ -9,10 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 MOST = 20  # faults that are written down
 FINAL: Final = frozenset({"completed", "failed", "cancelled", "expired"})
+# The states that may be announced after each; "" is before the first.
+FOLLOW: Final = {
+    "": {"queued", "sent", "failed", "cancelled"},
+    "queued": {"sent", "failed", "cancelled", "expired"},
+    "sent": {"sent", "queued", "running", "completed", "failed", "cancelled"},
+    "running": {"sent", "queued", "completed", "failed", "cancelled"},
+}
 
 
 @dataclass
@@ -33,7 +42,11 @@ class Order:
     retries: int
     executions: list[Execution] = field(default_factory=list)
     outcome: str | None = None  # `success` or the code of the error, as its caller was told
-    finals: dict[str, list[str]] = field(default_factory=dict)  # final states announced, by watcher
+    states: dict[str, list[str]] = field(default_factory=dict)  # that were announced, by watcher
+
+    def finals(self, watcher: str) -> list[str]:
+        """Return the final states that this watcher was told."""
+        return [state for state in self.states.get(watcher, ()) if state in FINAL]
 
     @property
     def state(self) -> str:
@@ -102,11 +115,13 @@ class Judge:
         if order.outcome is None:
             self.fault(f"{order.id} has no end; attempts {[execution.attempt for execution in order.executions]}")
             return
-        finals = order.finals.get(watcher.name, [])
+        finals, states = order.finals(watcher.name), order.states.get(watcher.name, [])
         # An agent may go after its command was taken: that has failed then, in the words of a refusal.
         untold = not finals and (order.id in self.refused or watcher.gaps > 0)
         if finals != [order.state] and not untold:
             self.fault(f"{order.id} ended as {order.outcome}, and {watcher.name} was told {finals}")
+        elif not untold and not watcher.gaps and any(b not in FOLLOW.get(a, ()) for a, b in pairwise(["", *states])):
+            self.fault(f"{order.id}: {watcher.name} was told {states}")
 
 
 class Lookout:
@@ -121,8 +136,8 @@ class Lookout:
 
     def task(self, command_id: str, state: str) -> None:
         order = self._judge.orders.get(command_id)
-        if order is not None and state in FINAL:
-            order.finals.setdefault(self.name, []).append(state)
+        if order is not None:
+            order.states.setdefault(self.name, []).append(state)
 
     def agent(self, agent: str, status: str) -> None:
         if self.status.get(agent, "offline") == status:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.reliability.duty import Judge, Lookout, Order
 
 
@@ -16,8 +18,8 @@ def test_a_command_that_is_executed_and_ends_once_is_right() -> None:
     judge.began("c", "a", 1).over = True
     second = judge.began("c", "a", 2)
     second.over = second.answered = True
-    guard.task("c", "running")
-    guard.task("c", "completed")
+    for state in ("queued", "sent", "running", "sent", "completed"):
+        guard.task("c", state)
     judge.told("c", "success")
     judge.told("c", "success")  # to one who asked again
     judge.check([guard])
@@ -71,6 +73,21 @@ def test_a_command_without_an_end_or_announced_twice_is_found() -> None:
     guard.task("c", "failed")
     judge.check([guard])
     assert judge.faults == ["c ended as timeout, and guard was told ['failed', 'failed']"]
+
+
+@pytest.mark.parametrize(
+    "states", [["completed"], ["queued", "queued"], ["sent", "running", "running"], ["queued", "completed"]]
+)
+def test_states_that_are_announced_twice_or_out_of_order_are_found(states: list[str]) -> None:
+    judge, guard = scene()
+    execution = judge.began("c", "a", 1)
+    execution.over = execution.answered = True
+    judge.told("c", "success")
+    told = states if states[-1] == "completed" else [*states, "sent", "completed"]
+    for state in told:
+        guard.task("c", state)
+    judge.check([guard])
+    assert judge.faults == [f"c: guard was told {told}"]
 
 
 def test_who_was_told_of_a_gap_may_have_missed_the_end() -> None:

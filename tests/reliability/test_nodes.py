@@ -16,12 +16,13 @@ from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFrom
 from tests.bus.gate import Gate
 from tests.client import clock
 from tests.e2e.nginx import Nginx
-from tests.e2e.server import ROOT
+from tests.e2e.server import ROOT, until
 from tests.redis_server import RedisServer, running
 from tests.reliability.clients import later
-from tests.reliability.crew import Make
+from tests.reliability.crew import PATIENCE, TOKEN, Make
 from tests.reliability.crew import crew as crew
 from tests.reliability.fleet import times
+from tests.reliability.line import Message, connected
 from tests.reliability.test_pauses import CLOCK
 
 
@@ -45,6 +46,56 @@ async def test_nodes_are_killed_one_after_the_other(redis: RedisServer, crew: Ma
     await one.present()
     await one.under_load(times(200, 40))
     await one.check()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_a_node_did_not_read_before_it_was_killed_is_not_lost(redis: RedisServer, crew: Make) -> None:
+    """The command has `retries`: its agent, on another node, would get it again."""
+    one = crew(redis.url)
+    driver, second, third = one.nodes
+    for node in one.nodes:
+        node.launch()
+    for node in one.nodes:
+        await one.ready(node)
+    given: list[Message] = []
+    told: list[Message] = []
+    seen: list[Message] = []
+    agent = await connected(third.port, TOKEN, given.append, nothing)
+    agent.send({"type": "register", "commands": ["work"], "agentId": "a"})
+    await until(lambda: given, PATIENCE, "for the registration")
+    watcher = await connected(second.port, TOKEN, seen.append, nothing)
+    watcher.send({"type": "subscribe", "events": ["task.updated"]})
+    await until(lambda: seen, PATIENCE, "for the subscription")
+    command = {"type": "command", "command": "work", "commandId": "c", "target": "a", "ttl": 30, "retries": 2}
+    caller = await connected(driver.port, TOKEN, told.append, nothing)
+    caller.send(command)
+    await until(lambda: given[-1]["type"] == "command", PATIENCE, "for the command")
+    driver.signal(signal.SIGSTOP)
+    agent.send({"type": "command_result", "commandId": "c", "status": "success", "data": {"by": "a"}})
+    # Who asks after that asks behind the answer.
+    agent.send({"type": "ping"})
+    await until(lambda: given[-1]["type"] == "pong", PATIENCE, "for the answer to be taken")
+    await driver.kill()
+    caller = await connected(second.port, TOKEN, told.append, nothing)
+    caller.send(command)
+    await until(lambda: told, PATIENCE, f"for the result:\n{one.logs()}")
+    assert told[0]["data"]["result"] == {"by": "a"}, told
+    assert [message["attempt"] for message in given if message["type"] == "command"] == [1]
+
+    def states() -> list[str]:
+        return [message["data"]["status"] for message in seen if message["type"] == "event"]
+
+    await until(lambda: "completed" in states(), PATIENCE, "for its announcement")
+    # It may have waited until the driver knew the agent.
+    assert [state for state in states() if state != "queued"] == ["sent", "completed"]
+    for line in (agent, watcher, caller):
+        line.drop()
+    for node in (second, third):
+        assert await node.stop() in (0, -15) and "Traceback" not in node.output, node.output
+
+
+def nothing() -> None:
+    pass
 
 
 @pytest_twisted.ensureDeferred
