@@ -162,10 +162,19 @@ def test_cancelling_ends_the_whole_process_group_with_sigterm(tmp_path: Path, lo
     file, farewell = tmp_path / "pids", tmp_path / "farewell"
     name = shlex.quote(str(file))
     trap = f"trap 'echo bye > {shlex.quote(str(farewell))}; exit 0' TERM"
-    line = f"{trap}; sleep 600 & echo $! >> {name}; echo $$ >> {name}; wait"
+    # What the shell starts tells its own id: before it is another program, it would have the shell's trap.
+    other = shlex.quote(f"echo $$ >> {name}; exec sleep 600")
+    line = f"{trap}; sh -c {other} & echo $$ >> {name}; wait"
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(cancelled(Execution(line), file, 2))
     assert farewell.read_text() == "bye\n"
+
+
+def test_what_a_program_has_started_is_killed_if_it_ignores_sigterm_although_the_program_does_not(tmp_path: Path) -> None:
+    file = tmp_path / "pids"
+    name = shlex.quote(str(file))
+    other = shlex.quote(f"trap '' TERM; echo $$ >> {name}; while :; do sleep 0.05; done")
+    asyncio.run(cancelled(Execution(f"sh -c {other} & echo $$ >> {name}; wait", grace=0.1), file, 2))
 
 
 def test_a_program_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ TAIL: Final = 1_000  # characters of the end of standard error that a failure te
 PARAMETER: Final = 65_536  # bytes of one parameter in the environment; the kernel's own bound is near
 PARAMETERS: Final = 262_144  # bytes of all of them
 GRACE: Final = 5.0  # s between SIGTERM and SIGKILL
+LOOK: Final = 0.02  # s between two looks at who is left of those that were told to end
 HOLD: Final = 0.2  # s that a line waits for the end of the program, which makes it the result
 LINGER: Final = 1.0  # s that output is read after the program has ended and left it open to others
 _OTHER: Final = re.compile(r"[^A-Z0-9]+")
@@ -98,14 +99,18 @@ class Program:
             transport.close()
 
     async def _end(self, group: int, exited: asyncio.Event) -> None:
-        """End the process group if its first process still runs."""
-        for number, seconds in ((signal.SIGTERM, self.grace), (signal.SIGKILL, None)):
-            if exited.is_set():
-                return
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(group, number)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(exited.wait(), seconds)
+        """End the process group if its first process still runs; the others have as long for their end as that one."""
+        if exited.is_set():
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError, TimeoutError):
+            os.killpg(group, signal.SIGTERM)
+            async with asyncio.timeout(self.grace):
+                while True:
+                    await asyncio.sleep(LOOK)
+                    os.killpg(group, 0)  # raises once nobody is left
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
+        await exited.wait()
 
 
 class _Watched(asyncio.subprocess.SubprocessStreamProtocol):
