@@ -65,22 +65,22 @@ class Holding:
         that holds for all nodes; at once while the bus is away, and then they hear of it later. `vet` is asked whether a
         connection of another node may be replaced; if it has an error, that is passed to `done`, and the agent is not held."""
         self._holds[agent_id] = Hold(self._name(), session, 0)
-        now = self._clock.seconds()
+        self._hold(agent_id, session, NOBODY if self._around.others() else ANYBODY, self._clock.seconds(), vet, done)
 
-        def claim(over: int) -> None:
-            self._claim(agent_id, session, 0, over, now, refused, done)
+    def _hold(self, agent_id: str, session: int, over: int, since: float, vet: Vet, done: Done) -> None:
+        """Claim the agent, over the session of another node that was looked at, until the bus knows no other one."""
 
         def refused(holder: Hold) -> None:
             vet(holder, partial(vetted, holder))
 
         def vetted(holder: Hold, error: NexusError | None) -> None:
             if error is None and self.number(agent_id, session) is not None:
-                claim(holder.session)
+                self._hold(agent_id, session, holder.session, since, vet, done)
             else:
                 self.free(agent_id, session)
                 done(error)
 
-        claim(NOBODY if self._around.others() else ANYBODY)
+        self._claim(agent_id, session, 0, over, since, refused, done)
 
     def free(self, agent_id: str, session: int) -> None:
         """A session that has registered the agent explicitly is gone."""
