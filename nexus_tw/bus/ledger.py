@@ -71,7 +71,7 @@ class Ledger:
             ended = self._ended.get(entry.command_id)
             if ended is not None:
                 return ended.entry(now)
-        elif there.node not in (entry.node, former):
+        elif not former or there.node not in (entry.node, former):
             return there.entry(now)
         if entry.node in self._buried:
             return given_up(entry.node)
@@ -177,6 +177,8 @@ class MemoryLedger:
 
     lasting = False
     tells = False
+
+    epoch = ""
 
     def __init__(self, ledger: Ledger, available: Callable[[], bool]) -> None:
         """`available` says whether the node's bus is."""

@@ -178,8 +178,9 @@ class Executions:
     def resume(self, command: CommandRecord, ages: Mapping[int, float]) -> Iterator[None]:
         """Go on with a command that another process drove, in steps. `ages` is for how long (s) each execution has been in its
         state."""
-        self._book.adopt(command)
         for execution in command.executions:
+            if not self._book.has(command):
+                return
             if execution.state is State.NEW:
                 self._place(execution, command.expires)
             elif execution.state is State.QUEUED:

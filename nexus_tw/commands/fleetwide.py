@@ -38,7 +38,7 @@ class Fleetwide:
         self._clock = clock
         self._fleet = fleet
         self.remotes = Remotes(fleet, clock, spread, metrics, registry.mistaken)
-        self.guests = Guests(clock, spread, registry, metrics, self._answer, self._room)
+        self.guests = Guests(clock, spread, registry, metrics, self._answer, self._room, lambda: fleet.fenced)
         self.remotes.connect(self.guests.received)
         self.directory = Directory(fleet, end_of_turn, spread, registry, self.remotes, metrics, wake)
         self.claims = Claims(bus, fleet, clock, registry, metrics)

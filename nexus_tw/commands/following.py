@@ -27,6 +27,7 @@ from nexus_tw.runtime.guard import Guard
 PART: Final = "commands"
 AGAIN: Final = 0.5  # s until the ledger is asked again who drives a command
 TRIES: Final = 60  # times that it is asked before the caller is told to ask later
+MISSING: Final = 5  # times that it does not know the command before that is believed
 
 _guarded: Final = Guard(__name__, "A caller could not be told of its command")
 
@@ -178,7 +179,7 @@ class _StandIn:
 class _Follower:
     """A caller here, and what it waits for; with `cancels` (identity, admin) it wants the command cancelled."""
 
-    __slots__ = ("asking", "cancels", "command_id", "node", "peer", "reply", "silent", "told", "tries")
+    __slots__ = ("asking", "cancels", "command_id", "missed", "node", "peer", "reply", "silent", "told", "tries")
 
     def __init__(self, command_id: str, reply: CommandReply, peer: Peer | None, cancels: tuple[str, bool] | None) -> None:
         self.command_id = command_id
@@ -188,6 +189,7 @@ class _Follower:
         self.node = ""  # that was asked
         self.asking = False  # the ledger
         self.tries = 0
+        self.missed = 0  # times in a row that the ledger did not know the command
         self.silent = False  # an equal caller waits for the command, and is told that it is cancelled
         self.told: set[str] = set()  # targets whose outcome it has got
 
@@ -297,14 +299,28 @@ class Following:
             if isinstance(answer, NexusError):
                 self._later(ticket, follower)
             elif answer is None:
-                self._end(ticket)
-                follower.reply.error(NexusError("not_found", "No such command"), follower.command_id)
+                self._missing(ticket, follower)
             else:
+                follower.missed = 0
                 self._found(ticket, follower, answer)
 
         if not follower.asking:
             follower.asking = True
             self._pen.find(follower.command_id, answered)
+
+    def _missing(self, ticket: int, follower: _Follower) -> None:
+        """The ledger does not have the command: it was dropped since it could not be taken, and nobody executes it; or the
+        ledger has lost its data, and the driver is about to put the command there again."""
+        follower.missed += 1
+        if follower.missed < MISSING:
+            self._later(ticket, follower)
+            return
+        self._end(ticket)
+        if follower.cancels is not None:
+            error = NexusError("not_found", "No such command")
+        else:
+            error = NexusError("bus_unavailable", "This command was not taken, or it was lost: give it again")
+        follower.reply.error(error, follower.command_id)
 
     def _found(self, ticket: int, follower: _Follower, entry: Entry) -> None:
         """Go on with what the ledger says of the command."""

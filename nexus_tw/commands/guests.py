@@ -90,10 +90,19 @@ class Guests:
     """The invocations of other nodes on this one."""
 
     def __init__(
-        self, clock: IReactorTime, spread: Spread, registry: Registry, metrics: Metrics, tell: Tell, room: Room
+        self,
+        clock: IReactorTime,
+        spread: Spread,
+        registry: Registry,
+        metrics: Metrics,
+        tell: Tell,
+        room: Room,
+        out_of_touch: Callable[[], bool],
     ) -> None:
+        """`out_of_touch` says whether this node may be given up by the others."""
         self.tell = tell
         self.room = room
+        self._out_of_touch = out_of_touch
         self._clock = clock
         self._spread = spread
         self._registry = registry
@@ -160,7 +169,11 @@ class Guests:
         if start.command_id:
             guest.key = (start.command_id, start.agent_id)
             self._commands.setdefault(guest.key, []).append(guest)
-        callee.start(guest.invocation, None)
+        if guest.retried and self._out_of_touch():
+            # It came while this node stood still: another executor may have got it since.
+            guest.lost()
+        else:
+            callee.start(guest.invocation, None)
 
     def _under_way(self, node: str, number: int) -> Guest | None:
         guest = self._open.get(node, {}).get(number)

@@ -59,7 +59,7 @@ class CommandsPart:
         former, self._name = self._name, self._fleet.node
         # At once, not in steps: nothing may be written under the new name before the ledger knows it.
         for command in self._book.live():
-            if command.taken and command.decided is None:
+            if command.taken:
                 self._executions.renamed(command, former)
                 self._pen.renew(command, former)
 

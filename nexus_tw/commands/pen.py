@@ -26,6 +26,10 @@ Ending = tuple[State, NexusError | None]  # the final state of a command, and wh
 _guarded: Final = Guard(__name__, "What follows an entry in the ledger failed")
 
 
+def _ignored(_answer: NexusError | None) -> None:
+    """What follows fails, too."""
+
+
 class _Line:
     """What is to be written of one command, and who waits for that."""
 
@@ -83,7 +87,9 @@ class Pen:
                 self._orphan(command.id, node)
             done(answer)
 
-        self._orphans.pop(command.id, None)
+        ledger, orphan = self._ledger(), self._orphans.pop(command.id, None)
+        if ledger is not None and orphan is not None:
+            ledger.drop(command.id, orphan, _ignored)  # just before it is taken anew, in the same order there
         self._take(command, "", answered, events)
 
     def find(self, command_id: str, done: Callable[[Entry | NexusError | None], None]) -> None:
@@ -101,6 +107,13 @@ class Pen:
             done([])
         else:
             ledger.inherit(left, self._node(), most, done)
+
+    @property
+    def epoch(self) -> str:
+        """The epoch of the ledger. What is written of a command, its end above all, must not go to a ledger that has lost what
+        was written before."""
+        ledger = self._ledger()
+        return "" if ledger is None else ledger.epoch
 
     @property
     def tells(self) -> bool:
@@ -171,6 +184,10 @@ class Pen:
         return line
 
     def _send(self, command: CommandRecord, line: _Line) -> None:
+        if command.epoch != self.epoch:
+            line.former, line.under_way = line.former or self._node(), True
+            self._put_again(command, line)
+            return
         places, done, events = line.places, line.done, line.events
         line.places, line.done, line.events, line.under_way = {}, [], [], True
 
@@ -236,10 +253,15 @@ class Pen:
                 self._send(command, line)
             elif isinstance(answer, NexusError):
                 self._fell_behind(command)
+            elif answer.final and answer.final == line.final and answer.node in names:
+                # The end was written before, with its events, and only the answer was lost.
+                done, line.done, line.events = line.done, [], []
+                self._written(command, line, done)
             else:
                 self._refused(command)
 
-        self._take(command, line.former or "", answered)
+        names = self._node(), line.former
+        self._take(command, line.former or self._node(), answered)
 
     def _take(
         self,
@@ -248,10 +270,11 @@ class Pen:
         done: Callable[[Entry | NexusError | None], None],
         events: Sequence[bytes] = (),
     ) -> None:
-        ledger, node = self._ledger(), self._node()
+        ledger, node, epoch = self._ledger(), self._node(), self.epoch
 
         def answered(answer: Entry | NexusError | None) -> None:
             if answer is None:
+                command.epoch = epoch
                 command.told += len(events)
                 if self._node() != node:
                     # The others have given this node up meanwhile: a command under its former name is nobody's.

@@ -42,6 +42,7 @@ def _nobody(_answer: object) -> None:
 class StoredLedger:
     """Sends what is asked in a turn to the store together, and the next once that is answered."""
 
+    epoch = ""
     lasting = True
     tells = False
 

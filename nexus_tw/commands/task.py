@@ -163,6 +163,7 @@ class CommandRecord:
         "decided",
         "digest",
         "ended_at",
+        "epoch",
         "error",
         "executions",
         "failure",
@@ -222,6 +223,7 @@ class CommandRecord:
         self.failure: Failure | None = None  # of the target that failed last
         self.taken = False  # it is in the ledger, as this node's
         self.told = 0  # events of it that a ledger has published
+        self.epoch = ""  # of the ledger that has it
         self.decided: State | None = None  # the final state, perhaps not in the ledger yet
         self.state: State | None = None  # the final state
         self.error: NexusError | None = None  # why there is no result

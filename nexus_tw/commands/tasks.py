@@ -81,7 +81,8 @@ class Commands:
             self._node,
             self._alive,
         )
-        self._heritage = Heritage(clock, spread, self._pen, executions, self._book, metrics)
+        self._displaced: dict[CommandRecord, tuple[Entry, list[tuple[CommandReply, Peer]]]] = {}
+        self._heritage = Heritage(clock, spread, self._pen, executions, self._book, metrics, self._displace)
         self._following = Following(clock, self._pen, fleet, _Drives(self), self._settle)
         if fleet is not None:
             part = CommandsPart(clock, fleet, spread, self._book, executions, self._pen, self._heritage, self._following)
@@ -196,7 +197,8 @@ class Commands:
     ) -> None:
         """Go on after the ledger's answer to a new command."""
         cancels = self._cancels.pop(command, ())
-        if answer is None:
+        inherited = self._displaced.pop(command, None)
+        if answer is None and inherited is None:
             command.taken = True
             self._metrics.commands_started += 1
             if not cancels:
@@ -206,16 +208,24 @@ class Commands:
                 else:
                     self._executions.start_all(command)
         else:
-            waiters = self._book.discard(command)
+            entry, waiters = inherited or (answer, self._book.discard(command))
             if isinstance(answer, NexusError):
                 self._note_refusal(asked.peer.principal, command.name, command.id, answer)
                 for reply, _ in waiters:
                     reply.error(answer, command.id)
             else:
+                assert isinstance(entry, Entry)
+                if inherited is None and entry.node == self._node() and not entry.final:
+                    self._heritage.resume(entry)  # it was taken before, and the answer was lost
                 for reply, peer in waiters:
-                    self._known(answer, asked.of(peer, reply))
+                    self._known(entry, asked.of(peer, reply))
         for identity, admin, reply in cancels:
             self._cancel_later(command.id, identity, admin, reply)
+
+    def _displace(self, command: CommandRecord, entry: Entry) -> None:
+        """A new command has the id of one that this node has just inherited: its callers will wait for that."""
+        self._displaced[command] = entry, self._book.discard(command)
+        self._heritage.resume(entry)
 
     def _attach(self, command: CommandRecord, asked: _Asked) -> None:
         """Let a caller wait for a command that it has asked for again, or answer it. Raise what does not fit."""

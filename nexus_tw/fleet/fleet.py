@@ -64,6 +64,10 @@ class BusFleet:
     def members(self) -> Mapping[str, float]:
         return self._membership.members
 
+    @property
+    def fenced(self) -> bool:
+        return self._membership.fenced
+
     def take_part(self, name: str, part: Part) -> None:
         self._parts.add(name, part)
 

@@ -56,6 +56,10 @@ class Fleet(Protocol):
     def members(self) -> Mapping[str, float]:
         """The other nodes, with the time by the clock (s) at which each was seen first."""
 
+    @property
+    def fenced(self) -> bool:
+        """Whether this node is out of touch with the bus, as parts are told by `Part.fenced`, and not in touch again."""
+
     def take_part(self, name: str, part: Part) -> None:
         """Add a part. Called before the bus is started."""
 

@@ -57,15 +57,17 @@ class ILedger(Interface):
     reached or read: then nothing is known of what became of the request, which may be made again.
     """
 
+    epoch: str = Attribute("Another one once it may have lost what was written; then drivers put open commands there again.")
     lasting: bool = Attribute("Whether it survives the end of this process.")
     tells: bool = Attribute(
         "Whether it publishes the events of what it takes and writes, in the same step, once and in order; else its user does."
     )
 
     def take(entry: Entry, former: str, done: Callable[[Entry | NexusError | None], None]) -> None:
-        """Write an open command, in place of one of the same id that `entry.node` or `former` drives. Pass None to `done`; or,
-        with nothing changed, the command of that id that has ended or is another node's; `limit_exceeded` if there is no room
-        for a new one; or `bus_unavailable` if the others have given `entry.node` up."""
+        """Write an open command: a new one, or with `former` one that this node drove before under that name, in place of what
+        `entry.node` or `former` drives under its id. Pass None to `done`; or, with nothing changed, the command that has that
+        id otherwise; `limit_exceeded` if there is no room for one more; or `bus_unavailable` if the others have given
+        `entry.node` up."""
 
     def write(write: Write, done: Callable[[bool | NexusError | None], None]) -> None:
         """Pass to `done` True once it is written, also if it was before; False if another node drives the command; None if

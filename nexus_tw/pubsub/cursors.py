@@ -12,6 +12,7 @@ the least recently used one is dropped. Events without a position pass at once.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from functools import partial
 from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
@@ -213,9 +214,13 @@ class Cursors:
             self._drop(cursor)
 
     def gap(self, event_type: str) -> None:
-        """Report to the subscribers on this node that events of this type were lost before they got a position."""
+        """Report to the subscribers on this node that events of this type were lost before they got a position: once the type's
+        own position is known, as nobody may be told another one."""
         cursor = self._cursors.get(event_type)
-        self.outlet.gap(event_type, None if cursor is None else cursor.position)
+        if cursor is None or cursor.known:
+            self.outlet.gap(event_type, None if cursor is None else cursor.position)
+        else:
+            self.filler.fill(cursor, partial(self.gap, event_type))
 
     def lost(self) -> None:
         """The bus is away: what arrived during a gap may be gone from the history that it has when it comes back."""

@@ -313,6 +313,8 @@ async def test_a_command_that_is_asked_for_anew_or_was_lost_with_the_data_begins
     telling: Telling, redis_server: RedisServer
 ) -> None:
     await telling.take("c", b"1")  # and nobody knew that
+    assert isinstance(await telling.take("c", b"of a new command"), Entry)
+    await asked(telling.ledger.drop, "c", "one")
     await telling.take("c", b"1")
     await telling.write("c", 1, b"2")
     assert await telling.told() == [b"1", b"1", b"2"]

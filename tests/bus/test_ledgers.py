@@ -306,8 +306,8 @@ def test_a_node_that_was_buried_takes_nothing_more_under_that_name(
     assert ledger.do(Take(_entry("ended"), "")) is None and ledger.do(_end("ended"))
     roll.bury("one", None, "two")
     redis_server.ask("ZADD", "nexus:fleet:buried", "1", "one")
-    for name in ("new", "before"):
-        refused = ledger.do(Take(_entry(name), ""))
+    for take in (Take(_entry("new"), ""), Take(_entry("before"), "one")):
+        refused = ledger.do(take)
         assert isinstance(refused, NexusError) and refused.code == "bus_unavailable" and refused.kind.retryable
     assert ledger.do(Find("new")) is None and plain(ledger.do(Take(_entry("ended"), ""))) == plain(ledger.do(Find("ended")))
     assert ledger.do(Write("before", "one", {0: b"1"})) is True, "until its heir has taken it over"

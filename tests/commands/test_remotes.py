@@ -536,6 +536,20 @@ def test_a_fenced_node_stops_what_may_be_tried_elsewhere(nodes: Nodes, far: Reco
     assert again.ends == 0 and far.invocations[-1].attempt == 2, "this node was not given up after all"
 
 
+def test_what_comes_to_a_fenced_node_and_may_be_tried_elsewhere_does_not_begin(nodes: Nodes, far: RecordingPeer) -> None:
+    nodes["there"].fleet.fenced = True
+    nodes["here"].call(command_id="again", retries=1)
+    nodes["here"].call(command_id="once")
+    nodes.deliver()
+    nodes.deliver()
+    begun = [(invocation.command_id, invocation.attempt) for invocation in far.invocations]
+    assert begun == [("once", 1), ("again", 2)], "the last attempt is not tried elsewhere"
+    nodes["there"].fleet.fenced = False
+    nodes["here"].call(command_id="later", retries=1)
+    nodes.deliver()
+    assert (far.invocations[-1].command_id, far.invocations[-1].attempt) == ("later", 1)
+
+
 def test_a_node_that_was_given_up_begins_anew_under_its_new_name(nodes: Nodes, far: RecordingPeer) -> None:
     """What it was executing is lost for its drivers, and what it drove for its callers."""
     near = callee(nodes, "here", "near")

@@ -56,6 +56,7 @@ class PretendedFleet:
     def __init__(self, world: Pretended, name: str) -> None:
         self.node = name
         self.members: dict[str, float] = {}
+        self.fenced = False
         self.full: set[str] = set()  # nodes without room
         self.held: list[str] = []  # nodes whose legacy is being taken over, once for each part
         self._world = world

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from tests.simulation.connection import Connection
 
 FINAL: Final = frozenset({"completed", "failed", "cancelled", "expired"})
-STATES: Final = {"success": "completed", "cancelled": "cancelled", "expired": "expired"}  # by outcome; others: failed
+# By outcome, or itself; of others: failed.
+STATES: Final = {"success": "completed", **{state: state for state in ("completed", "cancelled", "expired")}}
 RECENT: Final = 15.0  # s for which the consequences of a fault may still be seen
 JOINING: Final = 5.0  # s after which a node knows the others, at the latest
 REFUSALS: Final = frozenset({"agent_offline", "no_such_command", "rate_limited"})
@@ -225,10 +226,6 @@ class Duty:
         if order.ended and order.ended != how and not order.loose:
             raise Violation("outcomes", f"{command_id} ended as {order.ended}, and as {how}")
         order.ended = order.ended or how
-        if how != "summary":
-            for target, part in order.parts.items():
-                if part.outcome is None:
-                    self._settle(order, target, how, None)
 
     # --- what the nodes announce
 
@@ -295,13 +292,17 @@ class Duty:
         if order.loose or order.refused:
             return
         for target, part in order.parts.items():
-            if part.outcome is None:
+            outcome = part.outcome
+            if outcome is None and order.ended not in ("", "summary"):
+                # It ended with the whole, or before that, when nobody was there to be told.
+                outcome = (part.finals[0] if part.finals else order.ended), None
+            if outcome is None:
                 if order.told:
                     raise Violation("outcomes", f"{order.id} has no end for {target}")
                 continue
             if any(one.running for one in part.executions):
-                raise Violation("executions", f"{order.id} has ended as {part.outcome}, and is still executed")
-            self._check_finals(order, part.finals, STATES.get(part.outcome[0], "failed"))
+                raise Violation("executions", f"{order.id} has ended as {outcome}, and is still executed")
+            self._check_finals(order, part.finals, STATES.get(outcome[0], "failed"))
 
     def _check_finals(self, order: Order, finals: list[str], state: str) -> None:
         if finals and finals[0] != state:

@@ -88,6 +88,10 @@ class SimulatedLedger(_Shared):
     lasting = True
     tells = False
 
+    @property
+    def epoch(self) -> str:
+        return self._bus.timeline
+
     def take(self, entry: Entry, former: str, done: Done) -> None:
         self._ask(lambda data: data.ledger.take(entry, former), done)
 

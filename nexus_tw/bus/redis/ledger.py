@@ -107,6 +107,7 @@ class RedisLedger:
         self._metrics = metrics
         self._publisher = publisher
         self._room = room
+        self.epoch = ""
         self._ledger = Call(LEDGER, channels.prefix, b"")
         self._complained = False
         self._inherit = Call(INHERIT, channels.prefix, b"")
@@ -117,6 +118,7 @@ class RedisLedger:
 
     def opened(self, timeline: bytes) -> None:
         """Call the script under this timeline from now on."""
+        self.epoch = timeline.decode()
         self._ledger = Call(LEDGER, self._channels.prefix, timeline)
 
     # --- ILedger

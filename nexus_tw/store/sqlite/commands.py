@@ -173,7 +173,8 @@ class _Work:
 
     def _take(self, key: str, take: Take, known: _Known | None) -> Answer:
         entry, account, times = take.entry, _key(take.entry.account), self._times
-        if known is not None and (known.entry.final or known.entry.node not in (entry.node, take.former)):
+        again = take.former and known is not None and known.entry.node in (entry.node, take.former)
+        if known is not None and (known.entry.final or not again):
             return known.entry
         size = len(entry.head) + sum(len(mark.body) for mark in entry.marks.values())
         if known is not None:

@@ -2,7 +2,7 @@
 -- KEYS: timeline; then the command of each operation; hash and list of `task.updated`
 -- ARGV: timeline, prefix, birth, about channel, event channel, bounds (see publish.lua; '' without history), bounds of the ledger:
 --   "COMMANDS BYTES" of all and "COMMANDS BYTES" of one account; then the operations:
---   T, id, driver, former driver, account, age in ms, head, events, marks: takes an open command
+--   T, id, driver, former driver ('' for a new command), account, age in ms, head, events, marks
 --   W, id, driver, how it ended or '', how many of its events the driver knows to be told, events, marks
 --   D, id, driver: drops an open command
 --   F, id
@@ -115,7 +115,7 @@ for k = 2, #KEYS - 2 do
     local driver = there[1]
     local again = driver and not there[2]
     if driver and not again and past(id) then driver = nil end
-    if driver and not (again and (driver == node or driver == former)) then
+    if driver and not (again and former ~= '' and (driver == node or driver == former)) then
       out[#out + 1] = call('HGETALL', key)
     elseif buried(node) then
       out[#out + 1] = '-'
