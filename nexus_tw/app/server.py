@@ -115,6 +115,9 @@ class Server:
 
         turn = Turn(reactor)
         self.connections = Connections(reactor, limits, descriptors, random)
+        audits = {
+            name: Audit(store, self._outside, name, reactor, metrics) for name in settings.realms if IAudit.providedBy(store)
+        }
         self.realms = {
             name: Realm(
                 name,
@@ -130,12 +133,12 @@ class Server:
                 settings.history,
                 telemetry if name == DEFAULT_REALM else None,
                 (
-                    StoredLedger(store, self._outside, name, reactor, metrics, Room(limits))
+                    StoredLedger(store, self._outside, name, reactor, metrics, Room(limits), audits.get(name))
                     if IKeepsCommands.providedBy(store)
                     else None
                 ),
                 settings.presence.grace,
-                Audit(store, self._outside, name, reactor, metrics) if IAudit.providedBy(store) else None,
+                audits.get(name),
             )
             for name, rules in settings.realms.items()
         }

@@ -176,7 +176,7 @@ class MemoryLedger:
     """Answers one node."""
 
     lasting = False
-    tells = False
+    tells = notes = False
 
     epoch = ""
 

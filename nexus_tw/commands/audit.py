@@ -1,4 +1,7 @@
-"""The audit trail: writes into the store what becomes of commands, for people. No command waits for it."""
+"""The audit trail: what becomes of commands, for people. No command waits for it.
+
+A ledger in the store adds each line with what it writes. Otherwise, and while the store fails, lines are gathered here.
+"""
 
 from __future__ import annotations
 
@@ -58,15 +61,19 @@ class Audit:
         self._closed = False
         self._outage = Outage("Writing the audit trail of commands")
 
-    def note(self, command: CommandRecord, state: State, agent_id: str | None, attempt: int, node: str, code: str) -> None:
-        """Note that an execution of the command, or the command, has entered a state."""
+    @staticmethod
+    def line(command: CommandRecord, state: State, agent_id: str | None, attempt: int, node: str, code: str) -> bytes:
+        """Return the line which says that an execution of the command, or the command, has entered a state."""
+        return _encode(Line(command.name, command.caller.authid, state, agent_id, attempt, node, code))
+
+    def note(self, command_id: str, line: bytes) -> None:
+        """Add a line soon."""
         if self._closed:
             return
         if len(self._lines) >= WAITING:
             self._metrics.audit_dropped += 1
             return
-        line = Line(command.name, command.caller.authid, state, agent_id, attempt, node, code)
-        self._lines.append(AuditLine(self._realm, command.id, int(self._wall() * 1000), _encode(line)))
+        self._lines.append(AuditLine(self._realm, command_id, int(self._wall() * 1000), line))
         if self._timer is None and not self._under_way:
             self._timer = self._clock.callLater(GATHER, self._flush)
 

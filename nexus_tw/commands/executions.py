@@ -472,13 +472,16 @@ class Executions:
         self._pen.write(command, (execution,), moved, None, self._events(command, execution))
 
     def _events(self, command: CommandRecord, *executions: Execution, whole: State | None = None) -> list[bytes]:
-        """Return the events of the states of these executions, and with several targets of the `whole`, if the ledger tells."""
-        if not self._pen.tells:
+        """Return what the ledger tells or notes of the states of these executions, and with several targets of the `whole`."""
+        whole = whole if command.multi_target else None
+        if self._pen.tells:
+            events = [self._event(command, each.agent_id, each.state) for each in executions]
+            return events if whole is None else [*events, self._event(command, None, whole)]
+        audit = self.audit
+        if audit is None or not self._pen.notes:
             return []
-        events = [self._event(command, each.agent_id, each.state) for each in executions]
-        if whole is not None and command.multi_target:
-            events.append(self._event(command, None, whole))
-        return events
+        lines = [audit.line(command, each.state, each.agent_id, *_at(each), _code(each.why)) for each in executions]
+        return lines if whole is None else [*lines, audit.line(command, whole, None, 0, "", "")]
 
     def _event(self, command: CommandRecord, agent_id: str | None, state: State) -> bytes:
         timestamp = self._timestamps.text(wall(self._clock))
@@ -493,11 +496,11 @@ class Executions:
         node: str = "",
         why: tuple[str, str] | None = None,
     ) -> None:
-        """Announce a state that is written, unless the ledger tells, and note it in the audit trail."""
+        """Announce a state that is written, and note it in the audit trail, as far as the ledger does not."""
         if not self._pen.tells:
             self._announce("task.updated", self._event(command, agent_id, state), command.account)
-        if self.audit is not None:
-            self.audit.note(command, state, agent_id, attempt, node, why[0] if why else "")
+        if self.audit is not None and not self._pen.notes:
+            self.audit.note(command.id, self.audit.line(command, state, agent_id, attempt, node, _code(why)))
 
 
 class _Attempt:
@@ -540,6 +543,10 @@ class _Attempt:
 def _at(execution: Execution) -> tuple[int, str]:
     """Return the attempt of an execution, and the node of its executor."""
     return execution.attempt, execution.node
+
+
+def _code(why: tuple[str, str] | None) -> str:
+    return why[0] if why else ""
 
 
 def _has_room(executor: Executor, command: CommandRecord) -> bool:

@@ -78,7 +78,7 @@ class Pen:
     def take(
         self, command: CommandRecord, done: Callable[[Entry | NexusError | None], None], events: Sequence[bytes] = ()
     ) -> None:
-        """Take a new command; see `ILedger.take`. `events` are for a ledger that tells."""
+        """Take a new command; see `ILedger.take`. `events` are for a ledger that tells or notes."""
         node = self._node()
 
         def answered(answer: Entry | NexusError | None) -> None:
@@ -121,6 +121,12 @@ class Pen:
         ledger = self._ledger()
         return ledger is not None and ledger.tells
 
+    @property
+    def notes(self) -> bool:
+        """Whether the ledger adds what is written to the audit trail."""
+        ledger = self._ledger()
+        return ledger is not None and ledger.notes
+
     def write(
         self,
         command: CommandRecord,
@@ -130,7 +136,7 @@ class Pen:
         events: Iterable[bytes] = (),
     ) -> None:
         """Write how these executions are now, and with `end` how the command ended. Call `done` once that is written; never, if
-        another node drives the command. `events` are for a ledger that tells."""
+        another node drives the command. `events` are for a ledger that tells or notes."""
         if self._ledger() is None:
             done()
             return

@@ -15,7 +15,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from nexus_tw.interfaces.ledger import Drop, Entry, Find, ILedger, Operation, Recorded, Take, Write, id_of
+from nexus_tw.commands.audit import Audit
+from nexus_tw.interfaces.ledger import Drop, Entry, Find, ILedger, Operation, Recorded, Take, Write, events_of, id_of
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.room import Lack, Room
@@ -46,8 +47,20 @@ class StoredLedger:
     lasting = True
     tells = False
 
-    def __init__(self, store: Any, guest: PluginRunner, realm: str, clock: IReactorTime, metrics: Metrics, room: Room) -> None:
-        """`store` provides `IKeepsCommands`; `guest` runs its code."""
+    def __init__(
+        self,
+        store: Any,
+        guest: PluginRunner,
+        realm: str,
+        clock: IReactorTime,
+        metrics: Metrics,
+        room: Room,
+        audit: Audit | None = None,
+    ) -> None:
+        """`store` provides `IKeepsCommands`; `guest` runs its code. `audit` gets what could not be noted, if the store also
+        provides `IAudit`."""
+        self.notes = audit is not None
+        self._audit = audit
         self._store = store
         self._guest = guest
         self._realm = realm
@@ -121,7 +134,10 @@ class StoredLedger:
             self._metrics.ledger_failed += len(sent)
             for operation in operations:
                 if isinstance(operation, Write):
-                    self._miss(operation)
+                    self._miss(operation._replace(events=()))
+                if self._audit is not None:
+                    for line in events_of(operation):
+                        self._audit.note(id_of(operation), line)
             # As without a ledger: taken, written, unknown.
             finish([isinstance(operation, Write) or None for operation in operations])
 

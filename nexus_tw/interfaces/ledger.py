@@ -34,12 +34,12 @@ class Entry(NamedTuple):
     age: float = 0.0  # s since it was taken
     account: str = ""  # under which it counts
     told: int = 0  # how many of its events a ledger that tells has published
-    events: Sequence[bytes] = ()  # of one that is taken: the `task.updated` of its marks
+    events: Sequence[bytes] = ()  # of one that is taken: those of its marks, see `Write`
 
 
 class Write(NamedTuple):
-    """What a driver adds to an open command: marks, and with `final` its end. `events` are the `task.updated` of all that, and
-    follow the `told` ones that the driver knows to be published."""
+    """What a driver adds to an open command: marks, and with `final` its end. `events` are of all that, for a ledger that tells
+    `task.updated`, for one that notes lines of the audit trail. They follow the `told` ones that the driver knows of."""
 
     command_id: str
     node: str
@@ -62,6 +62,7 @@ class ILedger(Interface):
     tells: bool = Attribute(
         "Whether it publishes the events of what it takes and writes, in the same step, once and in order; else its user does."
     )
+    notes: bool = Attribute("Whether it adds what it takes and writes to the audit trail, in one step; else its user does.")
 
     def take(entry: Entry, former: str, done: Callable[[Entry | NexusError | None], None]) -> None:
         """Write an open command: a new one, or with `former` one that this node drove before under that name, in place of what
@@ -112,6 +113,13 @@ def id_of(operation: Operation) -> str:
     return operation.entry.command_id if isinstance(operation, Take) else operation.command_id
 
 
+def events_of(operation: Operation) -> Sequence[bytes]:
+    """Return the events of what an operation takes or writes."""
+    if isinstance(operation, Take):
+        return operation.entry.events
+    return operation.events if isinstance(operation, Write) else ()
+
+
 class Recorded(NamedTuple):
     """What a store tells of operations that it has carried out."""
 
@@ -126,7 +134,8 @@ class IKeepsCommands(Interface):
     """
 
     def record(realm: str, operations: Sequence[Operation], bounds: Bounds) -> Awaitable[Recorded]:
-        """Carry out operations on different commands together."""
+        """Carry out operations on different commands together. If the store provides `IAudit`, the events of what it takes and
+        writes are lines of the audit trail, to be added in the same transaction."""
 
     def inherit(realm: str, left: str | None, node: str, most: int) -> Awaitable[list[Entry]]:
         """See `ILedger.inherit`."""

@@ -11,16 +11,23 @@ import pytest_twisted
 from msgspec import Raw
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
 from zope.interface import providedBy
 
 from nexus_tw.commands import audit
 from nexus_tw.commands.audit import AGAIN, GATHER, Audit
+from nexus_tw.commands.stored import StoredLedger
 from nexus_tw.interfaces.ledger import AuditLine, IAudit
 from nexus_tw.model.errors import NexusError
+from nexus_tw.model.metrics import Metrics
+from nexus_tw.model.room import Room
+from nexus_tw.model.settings import Limits
 from nexus_tw.runtime.plugin_runner import PluginRunner
 from nexus_tw.store import open_store
+from tests.bus.recording import until
 from tests.commands.world import World
 from tests.commands.world import succeed as answer
+from tests.recording import RecordingReply
 
 
 class Trail:
@@ -112,6 +119,64 @@ def test_reading_includes_what_has_just_happened(world: Any) -> None:
     world.audit.trail("c", read.append)
     ((at, line),) = read[0]
     assert at == 0 and msgspec.json.decode(line)["status"] == "sent"
+
+
+class Refusing:
+    """A store that keeps no command at present."""
+
+    def record(self, *_what: Any) -> Deferred[Any]:
+        return fail(NexusError("store_unavailable", "the store's disk is full"))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_ledger_in_the_store_notes_each_state_in_the_transaction_that_writes_it(tmp_path: Any) -> None:
+    """So that a process that is killed leaves no line out."""
+    store: Any = open_store(f"sqlite:{tmp_path}/nexus.db", reactor)
+    await store.start()
+    clock, metrics, guest = Clock(), Metrics(), PluginRunner("The store")
+    trail = Audit(store, guest, "nexus", clock, metrics)
+    ledger = StoredLedger(store, guest, "nexus", clock, metrics, Room(Limits()), trail)
+    world: Any = World(clock=clock, ledger=ledger)
+    world.commands.noted(trail)
+
+    def answered() -> bool:
+        clock.advance(0)
+        return not ledger._under_way and not ledger._waiting
+
+    async def settled(count: int) -> list[Any]:
+        """Wait for the ledger. Return the lines that the store has by then, so many, though no time has passed."""
+        await until(answered)
+        lines = [line for name in "cd" for line in await store.trail("nexus", name, 9)]
+        assert len(lines) == count
+        return [msgspec.json.decode(line.line) for line in lines]
+
+    agent = world.agent("a")
+    reply = world.call(command_id="c", target="a")
+    world.call(command_id="d", target=["b"], ttl=9.0)
+    said = await settled(2)
+    assert [line["status"] for line in said] == ["sent", "queued"]
+    answer(world, agent)
+    assert [line["status"] for line in await settled(3)] == ["sent", "completed", "queued"]
+    assert reply.ends == 1
+    world.commands.cancel(world.caller.principal, "d", RecordingReply())
+    said = await settled(5)
+    assert said[1:] == [
+        {"command": "deploy", "caller": "caller", "status": "completed", "agentId": "a", "attempt": 1, "node": "one"},
+        {"command": "deploy", "caller": "caller", "status": "queued", "agentId": "b"},
+        {"command": "deploy", "caller": "caller", "status": "cancelled", "agentId": "b", "code": "cancelled"},
+        {"command": "deploy", "caller": "caller", "status": "cancelled"},
+    ]
+    # What could not be noted there comes as soon as the store works.
+    ledger._store = Refusing()
+    world.call(command_id="c2", target="a")
+    clock.advance(0)
+    clock.advance(GATHER)
+    await until(lambda: not trail._under_way)
+    (line,) = await store.trail("nexus", "c2", 9)
+    assert msgspec.json.decode(line.line)["status"] == "sent"
+    trail.stop()
+    ledger.stop()
+    await store.stop()
 
 
 @pytest_twisted.ensureDeferred

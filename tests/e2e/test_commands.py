@@ -118,6 +118,20 @@ async def test_one_node_that_is_killed_loses_no_command_over_its_restart(server:
     assert "Traceback" not in server.output
 
 
+@pytest_twisted.ensureDeferred
+async def test_what_a_caller_was_told_is_in_the_audit_trail_though_the_process_is_killed_at_once(server: NexusServer) -> None:
+    await server.start()
+    agent, caller = await executing(server, "a"), await connect(server.ws, server.token)
+    ask(caller, "c", "a")
+    await agent.next("command")
+    agent.tell(type="command_result", commandId="c", status="success", data=1)
+    assert await outcomes(caller, "c") == {"c": 1}
+    await server.kill()
+    await server.start()
+    _, told = await http(server, "GET", "/api/v1/commands/c?trail=true")
+    assert [line["status"] for line in told["trail"]] == ["sent", "completed"]
+
+
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[list[NexusServer]]:
     """Two nodes on one Redis; nothing but that is started."""

@@ -86,7 +86,7 @@ class SimulatedLedger(_Shared):
     """The ledger."""
 
     lasting = True
-    tells = False
+    tells = notes = False
 
     @property
     def epoch(self) -> str:

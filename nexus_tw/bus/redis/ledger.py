@@ -90,6 +90,7 @@ class RedisLedger:
     """A node's ledger of a realm. What is written is in Redis as long as its data is."""
 
     lasting = tells = True
+    notes = False
 
     _log = Logger()
 

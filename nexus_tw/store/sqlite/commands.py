@@ -15,8 +15,9 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from nexus_tw.interfaces.ledger import Entry, Find, Mark, Operation, Recorded, Take, Write, id_of
+from nexus_tw.interfaces.ledger import AuditLine, Entry, Find, Mark, Operation, Recorded, Take, Write, events_of, id_of
 from nexus_tw.model.room import DAY, Bounds, Lack, Taken
+from nexus_tw.store.sqlite.audit import note
 from nexus_tw.store.sqlite.schema import roll_back
 
 FORGET: Final = 2000  # commands that ended a day ago, removed at once
@@ -251,7 +252,16 @@ class Commands:
                 count = self._counts[realm] = _Count(connection, realm)
             ids = _text([_key(id_of(operation)) for operation in operations])
             times = self._times()
-            return _Work(connection, realm, _find(connection, realm, ids, times), count, bounds, times).done(operations)
+            recorded = _Work(connection, realm, _find(connection, realm, ids, times), count, bounds, times).done(operations)
+            noted = [
+                AuditLine(realm, id_of(operation), times.wall, line)
+                for operation, answer in zip(operations, recorded.answers, strict=True)
+                if answer is None or answer is True
+                for line in events_of(operation)
+            ]
+            if noted:
+                note(connection, noted)
+            return recorded
 
         return self._committed(connection, work)
 
