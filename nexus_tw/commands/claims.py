@@ -182,9 +182,6 @@ class Claims:
     def received(self, _node: str, _body: bytes) -> None:
         """Do nothing: nodes agree by the bus."""
 
-    def asked(self, _node: str, _body: bytes, answer: Callable[[bytes], None]) -> None:
-        answer(b"")
-
     def joined(self, _node: str) -> None:
         """Do nothing: nodes agree by the bus."""
 

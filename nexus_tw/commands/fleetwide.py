@@ -45,9 +45,9 @@ class Fleetwide:
         self.relations = Relations(fleet, registry, self.remotes, self.guests)
         self.adopt = self.remotes.adopt
         # In this order: what is lost with a node is handed to others, and not to others there.
-        fleet.take_part(directory.PART, self.directory)
+        fleet.take_part(directory.PART, self.directory, self.directory.asked)
         fleet.take_part(claims.PART, self.claims)
-        fleet.take_part(remotes.PART, self.relations)
+        fleet.take_part(remotes.PART, self.relations, self.relations.asked)
 
     def stop(self) -> None:
         """Ask the bus for nothing any more."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -39,9 +39,6 @@ class CommandsPart:
         self._pen = pen
         self._heritage = heritage
         self._following = following
-
-    def asked(self, _node: str, _body: bytes, answer: Callable[[bytes], None]) -> None:
-        answer(b"")
 
     def joined(self, node: str) -> None:
         """Do nothing: the ledger says who drives what."""

@@ -13,7 +13,7 @@ from nexus_tw.fleet.names import numbered
 from nexus_tw.fleet.parts import Parts
 from nexus_tw.fleet.post import Post
 from nexus_tw.fleet.questions import Questions
-from nexus_tw.interfaces.fleet import Part
+from nexus_tw.interfaces.fleet import Asked, Part
 from nexus_tw.interfaces.plugins import IBus
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.settings import DEFAULT_REALM
@@ -68,8 +68,8 @@ class BusFleet:
     def fenced(self) -> bool:
         return self._membership.fenced
 
-    def take_part(self, name: str, part: Part) -> None:
-        self._parts.add(name, part)
+    def take_part(self, name: str, part: Part, asked: Asked | None = None) -> None:
+        self._parts.add(name, part, asked)
 
     def tell(self, node: str | None, part: str, body: bytes) -> None:
         self._membership.check()
@@ -119,6 +119,8 @@ class BusFleet:
             self._post.invalid("for a part that is not here")
         elif kind is Kind.TOLD:
             self._parts.received(part, node, body)
+        elif not self._parts.answers(part):
+            self._post.invalid("a question to a part that answers none")
         else:
             answer = _once(lambda answer: self._put(node, Letter(Kind.ANSWER, part, number, answer)))
             self._parts.asked(part, node, body, answer)

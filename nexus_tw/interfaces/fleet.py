@@ -15,14 +15,15 @@ MAX_WAITING: Final = 65536
 MAX_WAITING_BYTES: Final = 16777216
 
 
+Asked = Callable[[str, bytes, Callable[[bytes], None]], None]
+"""Gets a question of the part of the same name on that node, perhaps this one, and what to call once with the answer."""
+
+
 class Part(Protocol):
     """A service that exists on each node. Its methods must not raise; they are guarded all the same."""
 
     def received(self, node: str, body: bytes) -> None:
         """Receive what the part of the same name on another node told this one."""
-
-    def asked(self, node: str, body: bytes, answer: Callable[[bytes], None]) -> None:
-        """Receive a question of the part of the same name, perhaps on this node; call `answer` once."""
 
     def joined(self, node: str) -> None:
         """A node is there that knows nothing of this one: tell it what it has to know. Called before anything is received from
@@ -60,8 +61,8 @@ class Fleet(Protocol):
     def fenced(self) -> bool:
         """Whether this node is out of touch with the bus, as parts are told by `Part.fenced`, and not in touch again."""
 
-    def take_part(self, name: str, part: Part) -> None:
-        """Add a part. Called before the bus is started."""
+    def take_part(self, name: str, part: Part, asked: Asked | None = None) -> None:
+        """Add a part; `asked` answers its counterparts' questions, if it has any. Called before the bus is started."""
 
     def tell(self, node: str | None, part: str, body: bytes) -> None:
         """Tell one other member, or all if `node` is None.

@@ -95,9 +95,6 @@ class Fellows:
         else:
             self._presence.replaced(told.agent, told.session, told.number)
 
-    def asked(self, node: str, body: bytes, answer: Callable[[bytes], None]) -> None:
-        answer(b"")
-
     def joined(self, node: str) -> None:
         self._seen[node] = False
         for key in [key for key in self._orders if key[0] == node]:

@@ -72,7 +72,7 @@ class Overview:
         self._spread = spread
         self._reading = False
         self._wanting: list[Deferred[dict[str, float] | NexusError]] = []  # those that wait for the next reading
-        fleet.take_part(PART, self)
+        fleet.take_part(PART, self, self.asked)
 
     async def find(self, query: Query) -> Found:
         """Return a page of the agents of all nodes. Raise `bus_unavailable` if it needs those that are offline, and the bus is

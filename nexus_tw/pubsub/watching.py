@@ -124,7 +124,7 @@ class Watching:
         self._leaving: dict[str, IDelayedCall] = {}  # nodes that are gone, unless they come back in time
         self._started = clock.seconds()
         self._counted = 0  # as this part counted it in the metrics
-        fleet.take_part(PART, self)
+        fleet.take_part(PART, self, self.asked)
 
     def stop(self) -> None:
         """Tell nothing more."""

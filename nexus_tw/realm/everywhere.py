@@ -41,7 +41,7 @@ class Everywhere:
         """`answers` by name; they take the arguments of the question and return plain values."""
         self._fleet = fleet
         self._answers = answers
-        fleet.take_part(PART, self)
+        fleet.take_part(PART, self, self.asked)
 
     def ask(
         self,

@@ -85,7 +85,7 @@ class Oversight:
         self._realms = realms
         self._clock = clock
         self._spread = Spread(clock)
-        fleet.take_part(PART, self)
+        fleet.take_part(PART, self, self.asked)
 
     def stop(self) -> None:
         """Finish what was begun."""

@@ -71,7 +71,7 @@ class Revoking:
         self._reading = 0  # readings of what is kept that are under way
         self._meanwhile: list[Change] = []
         self._warned = False
-        fleet.take_part(PART, self)
+        fleet.take_part(PART, self, self.asked)
 
     async def start(self) -> None:
         """Put in force what is kept. If it cannot be read, it is tried again until it can."""

@@ -319,7 +319,7 @@ def test_a_question_or_an_answer_about_a_connection_that_is_none_grants_nothing(
     there: Any = nodes["a"].fleetwide.directory
     there.asked("b", b"\xc1", answers.append)
     assert answers == [b""]
-    there.asked = lambda _node, _body, answer: answer(b"")
+    nodes["a"].fleet._asked[directory.PART] = lambda _node, _body, answer: answer(b"")
     nodes["b"].fleetwide.directory.ask("a", peer.number, answers.append)
     nodes.deliver()
     assert answers[1:] == [["deploy"]], "what it has told before"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from nexus_tw.interfaces.fleet import Part
+from nexus_tw.interfaces.fleet import Asked, Part
 
 
 class Pretended:
@@ -61,9 +61,12 @@ class PretendedFleet:
         self.held: list[str] = []  # nodes whose legacy is being taken over, once for each part
         self._world = world
         self._parts: dict[str, Part] = {}
+        self._asked: dict[str, Asked] = {}
 
-    def take_part(self, name: str, part: Part) -> None:
+    def take_part(self, name: str, part: Part, asked: Asked | None = None) -> None:
         self._parts[name] = part
+        if asked is not None:
+            self._asked[name] = asked
 
     def tell(self, node: str | None, part: str, body: bytes) -> None:
         for name in list(self.members) if node is None else [node]:
@@ -127,7 +130,7 @@ class PretendedFleet:
             self._parts[part].received(node, body)
 
     def questioned(self, node: str, part: str, body: bytes, answer: Callable[[bytes], None]) -> None:
-        self._parts[part].asked(node, body, answer)
+        self._asked[part](node, body, answer)
 
 
 def alone(name: str = "alone") -> PretendedFleet:

@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from nexus_tw.bus.bounds import MAX_NODES
 from nexus_tw.fleet.fleet import BusFleet
-from nexus_tw.interfaces.fleet import Fleet, Part
+from nexus_tw.interfaces.fleet import PATIENCE, Fleet, Part
 from nexus_tw.interfaces.plugins import Burial
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.runtime.turn import Turn
@@ -284,12 +284,22 @@ def test_a_part_that_fails_costs_the_others_nothing() -> None:
     assert after.calls == [("joined", "b")]
 
 
+def test_a_question_to_a_part_that_answers_none_or_is_not_there_is_counted() -> None:
+    world = World("a", "b")
+    world["b"].fleet.take_part("deaf", Recording(world["b"].fleet))
+    answers: list[object] = []
+    for name in ("deaf", "unknown"):
+        world["a"].fleet.ask(["b"], name, b"?", answers.append)
+    world.run(PATIENCE)
+    assert answers == [{}, {}] and world["b"].metrics.mail_invalid == 2
+
+
 def test_a_bus_without_a_roll_has_a_fleet_of_one() -> None:
     """No beats, no timers; questions are answered by the node itself."""
     clock, bus = Clock(), HandBus()
     fleet = BusFleet(bus, Turn(clock).add, clock, Metrics())
     part = Recording(fleet)
-    fleet.take_part("part", part)
+    fleet.take_part("part", part, part.asked)
     fleet.start()
     fleet.lost()
     fleet.restored()

@@ -32,7 +32,7 @@ class Node:
         self.bus = RedisBus(parse(url), reactor, self.metrics, name)
         self.fleet = BusFleet(self.bus, Turn(reactor).add, reactor, self.metrics, PACE)
         self.part = Recording(self.fleet)
-        self.fleet.take_part("part", self.part)
+        self.fleet.take_part("part", self.part, self.part.asked)
         self.running = True
 
     async def start(self) -> None:

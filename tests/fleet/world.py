@@ -117,7 +117,7 @@ class Node:
         self.bus = LooseBus(world.broker, name)
         self.fleet = BusFleet(self.bus, Turn(self.clock).add, self.clock, self.metrics)
         self.part = Recording(self.fleet)
-        self.fleet.take_part("part", self.part)
+        self.fleet.take_part("part", self.part, self.part.asked)
 
     def start(self) -> None:
         self.bus.start(Listener(self.fleet))
