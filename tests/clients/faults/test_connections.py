@@ -61,8 +61,8 @@ async def dark(bed: Bed) -> None:
     """As if there were no network at all: new connections are not even refused."""
     client = await bed.watch()
     bed.wire.cut()
-    await client.fact("state", state="waiting")
-    await client.fact("state", after=len(client.facts), state="connecting")
+    waiting = client.facts.index(await client.fact("state", state="waiting"))
+    await client.fact("state", after=waiting, state="connecting")
     bed.wire.repair()
     await bed.back(client, 1)
     await bed.check(client)
