@@ -25,9 +25,11 @@ PEERS: Final = {"autobahn": "autobahn", "websockets": "websockets"}  # in `bench
 CROSSBAR: Final = "crossbar"
 SPEAKS: Final[dict[str, tuple[Dialect, ...]]] = {"nexus": (JSON, WAMP, HISTORY), CROSSBAR: (WAMP,)}  # the others: JSON
 
-# The defaults, except for the rate limits of one connection and one subject, which a load generator is meant to exceed.
+# The defaults, except for the rate limits of one connection and one subject, which a load generator is meant to exceed, and the
+# time for a handshake, as hundreds of connections begin at once.
 SETTINGS: Final = {
     "NEXUS_TOKEN": TOKEN,
+    "NEXUS_LIMITS__HANDSHAKE": "60",
     "NEXUS_LIMITS__RATE": "0",
     "NEXUS_LIMITS__BYTES_RATE": "0",
     "NEXUS_LIMITS__SUBJECT_BYTES_RATE": "0",
