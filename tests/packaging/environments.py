@@ -39,5 +39,10 @@ def build(project: Path, sources: Iterable[str], directory: Path) -> Path:
 
 def empty(directory: Path) -> Path:
     """Make an empty virtual environment; return its directory of commands."""
-    venv.create(directory, with_pip=True)
+    venv.create(directory)
     return directory / "bin"
+
+
+def pip(commands: Path, *arguments: str | Path) -> None:
+    """Run pip for the environment with this directory of commands, which needs none of its own: to install that takes long."""
+    run(sys.executable, "-m", "pip", "--python", commands / "python", *arguments, "--quiet", cwd=commands)

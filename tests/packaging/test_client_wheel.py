@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.environments import ROOT, build, empty, run
+from tests.packaging.environments import ROOT, build, empty, pip, run
 
 PROJECT = ROOT / "clients" / "python"
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "nexus_client")
@@ -21,9 +21,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of commands of an environment with the wheel and its declared dependencies, without extras."""
-    directory = tmp_path_factory.mktemp("environment")
-    commands = empty(directory)
-    run(commands / "python", "-m", "pip", "install", "--quiet", wheel, cwd=directory)
+    commands = empty(tmp_path_factory.mktemp("environment"))
+    pip(commands, "install", wheel)
     return commands
 
 
@@ -49,6 +48,6 @@ def test_without_its_extra_the_command_says_what_to_install(bare: Path, tmp_path
 
 def test_with_its_extra_the_command_shows_its_help(wheel: Path, tmp_path: Path) -> None:
     commands = empty(tmp_path / "environment")
-    run(commands / "python", "-m", "pip", "install", "--quiet", f"{wheel}[cli]", cwd=tmp_path)
+    pip(commands, "install", f"{wheel}[cli]")
     assert "Usage: nexus" in run(commands / "nexus", "--help", cwd=tmp_path)
     assert "Usage: nexus" in run(commands / "python", "-m", "nexus_client", "--help", cwd=tmp_path)
