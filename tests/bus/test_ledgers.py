@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import sqlite3
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, cast
@@ -72,6 +73,7 @@ class InStore:
         self._room = room
         self._now = 1_800_000_000.0
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        weakref.finalize(self, self.connection.close)
         migrate(self.connection)
         self.commands = Commands(lambda: self._now, lambda: self._now, "boot")
         self.evicted = 0

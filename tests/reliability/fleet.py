@@ -8,6 +8,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -194,7 +195,8 @@ class Fleet:
             assert "Traceback" not in node.output, node.output
         assert self.book.faults == [], "\n".join(self.book.faults)
         for agent in self.agents:
-            with sqlite3.connect(self.directory / f"{'one' if agent.node is self.nodes[0] else 'two'}.db") as store:
+            file = self.directory / f"{'one' if agent.node is self.nodes[0] else 'two'}.db"
+            with closing(sqlite3.connect(file)) as store:
                 query = "SELECT count(DISTINCT metrics) FROM samples JOIN agents ON agents.id = agent WHERE name = ?"
                 ((stored,),) = store.execute(query, (agent.name,)).fetchall()
             assert stored == agent.acknowledged == agent.number

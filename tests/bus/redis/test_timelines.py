@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 from collections.abc import Callable
 
@@ -14,6 +15,13 @@ from nexus_tw.model.positions import Position
 from tests.bus.recording import placed, subscribed, until
 from tests.bus.redis.keeping import Keeper, texts
 from tests.redis_server import RedisServer, SentinelServer
+
+
+class Hasty(random.Random):
+    """A chance by which no attempt waits after the one before."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return a
 
 
 def numbers(first: int, last: int) -> list[bytes]:
@@ -116,7 +124,7 @@ async def test_many_timelines_of_one_type_are_remembered_and_the_oldest_forgotte
 ) -> None:
     """What is kept of them is bounded; a position of a timeline that is forgotten is not recovered."""
     redis = server()
-    one = keeper(redis.url)
+    one = keeper(redis.url, chance=Hasty())
     await one.start()
     positions = []
     for number in range(1, 61):
