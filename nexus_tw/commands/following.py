@@ -12,15 +12,16 @@ from typing import Any, Final, Protocol, cast
 from weakref import WeakValueDictionary
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 from twisted.internet.interfaces import IReactorTime
 
 from nexus_tw.commands.pen import Pen
+from nexus_tw.commands.tickets import Attach, Cancel, Detach, Error, Progress, Result, Told, Unknown, decode, encode
 from nexus_tw.interfaces.fleet import Fleet
 from nexus_tw.interfaces.ledger import Entry
 from nexus_tw.interfaces.peers import Peer
 from nexus_tw.interfaces.realm import CommandReply
-from nexus_tw.model.commands import NULL, Outcome, ProgressReport, ResultReport
+from nexus_tw.model.commands import Outcome, ProgressReport, ResultReport
 from nexus_tw.model.errors import ERRORS, NexusError
 from nexus_tw.runtime.guard import Guard
 
@@ -30,85 +31,6 @@ TRIES: Final = 60  # times that it is asked before the caller is told to ask lat
 MISSING: Final = 5  # times that it does not know the command before that is believed
 
 _guarded: Final = Guard(__name__, "A caller could not be told of its command")
-
-
-class Attach(Struct, tag="attach", array_like=True, gc=False):
-    """To the driver: a caller of this session waits for the command; answers carry the ticket."""
-
-    ticket: int
-    command_id: str
-    session: int
-
-
-class Detach(Struct, tag="detach", array_like=True, gc=False):
-    """To the driver: the session is gone."""
-
-    session: int
-
-
-class Cancel(Struct, tag="cancel", array_like=True, gc=False):
-    """To the driver: cancel the command for this caller."""
-
-    ticket: int
-    command_id: str
-    identity: str
-    admin: bool
-
-
-class Progress(Struct, tag="progress", array_like=True, gc=False):
-    """From the driver."""
-
-    ticket: int
-    report: ProgressReport
-
-
-class Told(Struct, array_like=True, gc=False):
-    """An outcome, whose JSON is passed on as it is: a result, or with a code an error."""
-
-    agent_id: str | None
-    result: Raw = NULL
-    code: str = ""
-    message: str = ""
-
-    @classmethod
-    def of(cls, outcome: Outcome) -> Told:
-        if outcome.result is not None:
-            return cls(outcome.agent_id, outcome.result)
-        return cls(outcome.agent_id, NULL, outcome.code or "failed", outcome.message or "")
-
-    @property
-    def outcome(self) -> Outcome:
-        if self.code:
-            return Outcome(self.agent_id, None, self.code, self.message)
-        return Outcome(self.agent_id, Raw(bytes(self.result)))
-
-
-class Result(Struct, tag="result", array_like=True, gc=False):
-    """From the driver: the result, or the outcome of one of several targets; at the end those of all."""
-
-    ticket: int
-    command_id: str
-    command: str
-    one: Told | None = None
-    all: list[Told] = []
-
-
-class Error(Struct, tag="error", array_like=True, gc=False):
-    """From the driver: the final error."""
-
-    ticket: int
-    code: str
-    message: str
-
-
-class Unknown(Struct, tag="unknown", array_like=True, gc=False):
-    """From a node that does not drive the command, or does not any more."""
-
-    ticket: int
-
-
-_encode: Final = msgspec.json.Encoder().encode
-_decode: Final = msgspec.json.Decoder(Attach | Detach | Cancel | Progress | Result | Error | Unknown).decode
 
 
 class Drives(Protocol):
@@ -154,7 +76,7 @@ class _StandIn:
         return self._fleet.room(self._node, size)
 
     def progress(self, progress: ProgressReport) -> None:
-        body = _encode(Progress(self._ticket, progress))
+        body = encode(Progress(self._ticket, progress))
         if self._fleet.room(self._node, len(body)):
             self._fleet.tell(self._node, PART, body)
 
@@ -173,7 +95,7 @@ class _StandIn:
         self._tell(Unknown(self._ticket))
 
     def _tell(self, message: Struct) -> None:
-        self._fleet.tell(self._node, PART, _encode(message))
+        self._fleet.tell(self._node, PART, encode(message))
 
 
 class _Follower:
@@ -254,7 +176,7 @@ class Following:
     def received(self, node: str, body: bytes) -> None:
         """Receive what another node says."""
         try:
-            message = _decode(body)
+            message = decode(body)
         except msgspec.DecodeError:
             return
         if isinstance(message, Attach | Cancel):
@@ -424,7 +346,7 @@ class Following:
 
     def _tell(self, node: str, message: Struct) -> None:
         if self._fleet is not None and node:
-            self._fleet.tell(node, PART, _encode(message))
+            self._fleet.tell(node, PART, encode(message))
 
 
 class _Missing:
