@@ -261,7 +261,7 @@ class Pen:
                 self._fell_behind(command)
             elif answer.final and answer.final == line.final and answer.node in names:
                 # The end was written before, with its events, and only the answer was lost.
-                done, line.done, line.events = line.done, [], []
+                done, line.done, line.events, line.places = line.done, [], [], {}
                 self._written(command, line, done)
             else:
                 self._refused(command)
