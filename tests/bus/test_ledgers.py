@@ -222,7 +222,8 @@ _takes = st.builds(
     ),
     *(_ids, _nodes, st.sampled_from(["", "x", "y\0 é"]), _bodies(60), _marks, st.sampled_from(["", *NODES])),
 )
-_writes = st.builds(Write, _ids, _nodes, _marks, st.just(b"") | _bodies(80), st.lists(_bodies(30), max_size=2))
+_events = st.lists(_bodies(30), max_size=2)
+_writes = st.builds(Write, _ids, _nodes, _marks, st.just(b"") | _bodies(80), _events, told=st.integers(0, 9))
 _steps = st.lists(
     _takes
     | _takes
