@@ -11,6 +11,7 @@ from nexus_tw.model.errors import REPLACED
 from nexus_tw.model.settings import Role
 from tests.protocols.wamp.rules.core import Agent
 from tests.realm.test_nodes import Nodes, silence
+from tests.wamp.peer import ERROR, REGISTER, REGISTERED
 
 HARMLESS = Role(telemetry=("**",), register=("harmless",))
 
@@ -99,3 +100,20 @@ def test_of_a_node_that_does_not_answer_counts_what_it_has_told_before(nodes: No
     register(newer)
     nodes.run(PATIENCE)
     assert replies(nodes, newer) == [("registered", None)]
+
+
+@pytest.mark.parametrize("invoke", ["single", "last"])
+def test_a_session_replaces_that_of_its_agent_on_another_node_where_both_may_have_the_procedure(
+    nodes: Nodes, invoke: str
+) -> None:
+    former, newer = (world.join("agent") for world in nodes.worlds)
+    former.register("com.work", _agent="a", invoke=invoke)
+    nodes.run()
+    newer.say(REGISTER, 1, {"_agent": "a", "invoke": invoke}, "com.work")
+    nodes.run()
+    if invoke == "single":
+        assert newer.now()[-1][:5] == [ERROR, REGISTER, 1, {}, "wamp.error.procedure_already_exists"]
+        assert former.line.closed is None
+    else:
+        assert newer.now()[-1][:2] == [REGISTERED, 1]
+        assert former.line.closed == REPLACED
