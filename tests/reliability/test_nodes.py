@@ -72,7 +72,7 @@ async def test_an_answer_that_a_node_did_not_read_before_it_was_killed_is_not_lo
     await until(lambda: given[-1]["type"] == "command", PATIENCE, "for the command")
     driver.signal(signal.SIGSTOP)
     agent.send({"type": "command_result", "commandId": "c", "status": "success", "data": {"by": "a"}})
-    # Who asks after that asks behind the answer.
+    # The node answers in order.
     agent.send({"type": "ping"})
     await until(lambda: given[-1]["type"] == "pong", PATIENCE, "for the answer to be taken")
     await driver.kill()
