@@ -1,4 +1,4 @@
-"""A ledger that publishes the events of what it takes and writes, for nodes in one process."""
+"""Nodes in one process with a ledger that publishes the events of what it takes and writes."""
 
 from __future__ import annotations
 
@@ -8,42 +8,22 @@ from typing import Any
 
 from msgspec import json
 
-from nexus_tw.bus.ledger import Ledger, MemoryLedger
+from nexus_tw.bus.ledger import MemoryLedger
 from nexus_tw.commands.states import MOVES, State
-from nexus_tw.interfaces.ledger import Entry, Write
+from nexus_tw.interfaces.ledger import Write
 from nexus_tw.model.errors import NexusError
 from tests.commands.test_fleet import Node, Nodes
+from tests.telling_ledger import TellingLedger
 
 
-class TellingLedger(Ledger):
-    """What the nodes share; it counts events as the one in Redis does."""
+class Announced:
+    """What the ledger has published."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
-        self._told: dict[str, int] = {}
 
-    def take(self, entry: Entry, former: str) -> Entry | NexusError | None:
-        answer = super().take(entry, former)
-        if answer is None:
-            self._tell(entry.events)
-            self._told[entry.command_id] = (self._told.get(entry.command_id, 0) if former else 0) + len(entry.events)
-        return answer
-
-    def write(self, write: Write) -> bool | None:
-        is_open = write.command_id in self._open
-        answer = super().write(write)
-        if answer and is_open:
-            told = self._told.get(write.command_id, write.told)
-            self._tell(write.events[max(0, told - write.told) :])
-            self._told[write.command_id] = max(told, write.told + len(write.events))
-        return answer
-
-    def inherit(self, left: str | None, node: str, most: int) -> list[Entry]:
-        return [entry._replace(told=self._told[entry.command_id]) for entry in super().inherit(left, node, most)]
-
-    def _tell(self, events: Any) -> None:
-        self.events += map(json.decode, events)
+    def __call__(self, event: bytes) -> None:
+        self.events.append(json.decode(event))
 
     def statuses(self, command_id: str) -> list[tuple[str | None, str]]:
         """Return what was published of a command, with the agents."""
@@ -74,12 +54,13 @@ class TellingLink(MemoryLedger):
         super().write(write, (lambda _answer: done(lost)) if self.deaf else done)
 
 
-def telling(nodes: Nodes) -> TellingLedger:
+def telling(nodes: Nodes) -> Announced:
     """Let the nodes' ledger tell."""
-    ledger = nodes.ledger = TellingLedger(nodes.metrics, nodes.clock.seconds)
+    announced = Announced()
+    nodes.ledger = TellingLedger(announced, nodes.metrics, nodes.clock.seconds)
     for node in nodes.all.values():
         node.link.__class__ = TellingLink
-    return ledger
+    return announced
 
 
 def mishear(node: Node, deaf: bool = True) -> None:

@@ -190,7 +190,7 @@ class TellingMachine(FleetMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ledger = telling(self.nodes)
+        self.announced = telling(self.nodes)
 
     @rule(number=st.integers(0, 2))
     def mishear(self, number: int) -> None:
@@ -205,7 +205,7 @@ class TellingMachine(FleetMachine):
         self.hear()
         super().teardown()
         for command_id in self.finals:
-            self.ledger.check(command_id, command_id == "c3")
+            self.announced.check(command_id, command_id == "c3")
 
 
 def test_fleet() -> None:

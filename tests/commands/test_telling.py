@@ -7,7 +7,7 @@ from msgspec import Raw
 
 from nexus_tw.commands.pen import AGAIN
 from nexus_tw.model.commands import ProgressReport
-from tests.commands.telling import TellingLedger, mishear, telling
+from tests.commands.telling import Announced, mishear, telling
 from tests.commands.test_fleet import Nodes, caller, outcome
 from tests.commands.world import succeed
 from tests.recording import RecordingReply
@@ -19,28 +19,28 @@ def nodes() -> Nodes:
 
 
 @pytest.fixture
-def ledger(nodes: Nodes) -> TellingLedger:
+def announced(nodes: Nodes) -> Announced:
     return telling(nodes)
 
 
-def test_each_state_is_told_by_the_write_that_has_it(nodes: Nodes, ledger: TellingLedger) -> None:
+def test_each_state_is_told_by_the_write_that_has_it(nodes: Nodes, announced: Announced) -> None:
     one = nodes.all["one"]
     agent = one.agent("a")
     one.call(command_id="c", by=caller())
-    assert ledger.statuses("c") == [("a", "sent")]
+    assert announced.statuses("c") == [("a", "sent")]
     one.answers.progress(agent, ProgressReport("c", Raw(b"1")))
-    assert ledger.statuses("c") == [("a", "sent"), ("a", "running")]
+    assert announced.statuses("c") == [("a", "sent"), ("a", "running")]
     succeed(one, agent)
-    assert ledger.statuses("c") == [("a", "sent"), ("a", "running"), ("a", "completed")]
+    assert announced.statuses("c") == [("a", "sent"), ("a", "running"), ("a", "completed")]
     one.call(command_id="q", target="b", ttl=60.0, by=caller())
     succeed(one, one.agent("b"))
-    assert ledger.statuses("q") == [("b", "queued"), ("b", "sent"), ("b", "completed")]
+    assert announced.statuses("q") == [("b", "queued"), ("b", "sent"), ("b", "completed")]
     assert one.statuses() == [], "nothing is announced beside that"
 
 
 @pytest.mark.parametrize("targets", [1, 3])
 def test_a_cancelled_command_is_told_of_each_agent_and_of_the_whole_in_one_step(
-    nodes: Nodes, ledger: TellingLedger, targets: int
+    nodes: Nodes, announced: Announced, targets: int
 ) -> None:
     one = nodes.all["one"]
     names = ["a", "b", "c"][:targets]
@@ -50,18 +50,18 @@ def test_a_cancelled_command_is_told_of_each_agent_and_of_the_whole_in_one_step(
     if targets > 1:
         succeed(one, agents[1])
         nodes.settle()
-    before = ledger.statuses("c")
+    before = announced.statuses("c")
     one.commands.cancel(caller().principal, "c", RecordingReply())
-    told = ledger.statuses("c")[len(before) :]
+    told = announced.statuses("c")[len(before) :]
     assert told == ([("a", "cancelled"), ("c", "cancelled"), (None, "cancelled")] if targets > 1 else [("a", "cancelled")])
     nodes.settle()
-    ledger.check("c", targets > 1)
-    assert len(ledger.statuses("c")) == len(before) + len(told) and one.statuses() == []
+    announced.check("c", targets > 1)
+    assert len(announced.statuses("c")) == len(before) + len(told) and one.statuses() == []
 
 
 @pytest.mark.parametrize("deaf", [False, True])
 def test_what_was_written_is_told_once_though_the_answer_or_the_driver_is_lost(
-    nodes: Nodes, ledger: TellingLedger, deaf: bool
+    nodes: Nodes, announced: Announced, deaf: bool
 ) -> None:
     one, two, three = nodes.all.values()
     agent = three.agent("a")
@@ -77,17 +77,17 @@ def test_what_was_written_is_told_once_though_the_answer_or_the_driver_is_lost(
     nodes.kill("one", heir="two")
     # A driver that hears it first gives it to the agent again, before it knows that the agent is gone.
     before = ["sent", "running", "queued"] if deaf else ["sent", "running", "sent", "queued"]
-    assert [status for _, status in ledger.statuses("c")] == before
+    assert [status for _, status in announced.statuses("c")] == before
     agent = two.agent("a")
     nodes.settle()
     succeed(two, agent)
     nodes.settle(1.0)
     assert outcome(follower) == "done"
-    ledger.check("c", False)
-    assert [status for _, status in ledger.statuses("c")] == [*before, "sent", "completed"]
+    announced.check("c", False)
+    assert [status for _, status in announced.statuses("c")] == [*before, "sent", "completed"]
 
 
-def test_a_node_that_was_given_up_tells_nothing_again_under_its_new_name(nodes: Nodes, ledger: TellingLedger) -> None:
+def test_a_node_that_was_given_up_tells_nothing_again_under_its_new_name(nodes: Nodes, announced: Announced) -> None:
     one = nodes.all["one"]
     agent = one.agent("a")
     reply = one.call(command_id="c", by=caller())
@@ -98,10 +98,10 @@ def test_a_node_that_was_given_up_tells_nothing_again_under_its_new_name(nodes: 
     succeed(one, agent)
     nodes.settle(AGAIN)
     assert outcome(reply) == "done"
-    assert [status for _, status in ledger.statuses("c")] == ["sent", "running", "completed"]
+    assert [status for _, status in announced.statuses("c")] == ["sent", "running", "completed"]
 
 
-def test_nothing_is_told_of_what_is_not_taken(nodes: Nodes, ledger: TellingLedger) -> None:
+def test_nothing_is_told_of_what_is_not_taken(nodes: Nodes, announced: Announced) -> None:
     one, two, _ = nodes.all.values()
     agent = one.agent("a")
     two.agent("b")
@@ -114,4 +114,4 @@ def test_nothing_is_told_of_what_is_not_taken(nodes: Nodes, ledger: TellingLedge
     succeed(one, agent)
     nodes.settle()
     assert outcome(again) == "done"
-    assert [status for _, status in ledger.statuses("c")] == ["sent", "completed"] and ledger.statuses("d") == []
+    assert [status for _, status in announced.statuses("c")] == ["sent", "completed"] and announced.statuses("d") == []

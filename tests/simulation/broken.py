@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from nexus_tw.bus.ledger import Ledger
 from nexus_tw.interfaces.ledger import Entry, Write
 from nexus_tw.model.attendance import Attendance, Held, Outcome
 from nexus_tw.model.errors import NexusError
@@ -17,6 +16,7 @@ from tests.simulation.fleet import MakeServer
 from tests.simulation.plan import Plan
 from tests.simulation.server import Data, Log, Server
 from tests.simulation.truth import Truth
+from tests.telling_ledger import TellingLedger
 
 
 class Broken(Server):
@@ -114,7 +114,7 @@ class Boasting(Server):
         return Missed(True, missed.top, [event for event in self._young(event_type, log) if event.offset > since.offset])
 
 
-class TwiceTaken(Ledger):
+class TwiceTaken(TellingLedger):
     """Gives an open command to whoever asks for it, and takes what any of them writes."""
 
     def take(self, entry: Entry, former: str) -> Entry | NexusError | None:
@@ -130,6 +130,20 @@ class TwoDrivers(Server):
     """Lets two nodes take the same command."""
 
     make_ledger = TwiceTaken
+
+
+class Stuttering(TellingLedger):
+    """Tells events again with a write that is repeated."""
+
+    def write(self, write: Write) -> bool | None:
+        self._told[write.command_id] = write.told
+        return super().write(write)
+
+
+class Repeats(Server):
+    """Announces states of commands again."""
+
+    make_ledger = Stuttering
 
 
 class Unfenced(Attendance):
@@ -157,5 +171,6 @@ BROKEN: Final[dict[str, MakeServer]] = {
 # Those that only agents and callers can find.
 UNFAIR: Final[dict[str, MakeServer]] = {
     "lets two nodes take a command": TwoDrivers,
+    "announces states again": Repeats,
     "forgets a fence": NoFence,
 }

@@ -1,12 +1,12 @@
 """Holds what becomes of commands and agents against what is promised.
 
-A command ends once: everybody who asks is told the same end, and one final state is announced. It is executed at most once, and
-once more for each of its `retries`; by one at a time; each further attempt has a higher number. One that expires was executed
-by nobody. An agent is announced online and offline in turn, and not as offline within its grace.
+A command ends once: everybody who asks is told the same end, and one final state is announced, after others that may follow
+each other. It is executed at most once, and once more for each of its `retries`; by one at a time; each further attempt has a
+higher number. One that expires was executed by nobody. An agent is announced online and offline in turn, and not as offline
+within its grace.
 
 Where no node could know better, nothing is held against them: what the bus has lost with its data is `loose`; a node that
-stands still or is cut off from the bus cannot stop what it executes; and what was to be announced when a link broke may be
-missing.
+stands still or is cut off from the bus cannot stop what it executes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+from tests.reliability.duty import FINAL, FOLLOW
 from tests.simulation.judge import Violation
 from tests.simulation.nodes import Node
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from tests.simulation.clock import Time
     from tests.simulation.connection import Connection
 
-FINAL: Final = frozenset({"completed", "failed", "cancelled", "expired"})
 # By outcome, or itself; of others: failed.
 STATES: Final = {"success": "completed", **{state: state for state in ("completed", "cancelled", "expired")}}
 RECENT: Final = 15.0  # s for which the consequences of a fault may still be seen
@@ -54,7 +54,11 @@ class Part:
     def __init__(self) -> None:
         self.executions: list[Execution] = []
         self.outcome: tuple[str, Any] | None = None  # `success` or a code; the result
-        self.finals: list[str] = []  # final states announced
+        self.states: list[str] = []  # that were announced
+
+    @property
+    def finals(self) -> list[str]:
+        return [state for state in self.states if state in FINAL]
 
 
 class Order:
@@ -232,19 +236,23 @@ class Duty:
     def witness(self, event_type: str, data: Any) -> None:
         if event_type == "agent.status":
             self._changed(data["agentId"], data["status"])
-        elif event_type == "task.updated" and data["status"] in FINAL and data["taskId"] in self.orders:
+        elif event_type == "task.updated" and data["taskId"] in self.orders:
             self._announced(self.orders[data["taskId"]], data)
 
     def _announced(self, order: Order, data: Any) -> None:
         if not order.several:
-            finals = order.parts[next(iter(order.parts))].finals
+            states = order.parts[next(iter(order.parts))].states
         elif "agentId" in data:
-            finals = order.parts[data["agentId"]].finals
+            states = order.parts[data["agentId"]].states
         else:
-            finals = order.whole
-        finals.append(data["status"])
-        if len(finals) > 1 and not order.loose and not order.exposed:
-            raise Violation("announcements", f"{order.id} was announced as {finals}, {data}")
+            states = order.whole
+        state = data["status"]
+        follows = state in FOLLOW.get(states[-1] if states else "", ())
+        if states is order.whole:
+            follows = not states and state in FINAL and all(part.finals for part in order.parts.values())
+        states.append(state)
+        if not follows and not order.loose and not order.exposed:
+            raise Violation("announcements", f"{order.id} was announced as {states}, {data}")
 
     # --- agents
 
@@ -307,5 +315,5 @@ class Duty:
     def _check_finals(self, order: Order, finals: list[str], state: str) -> None:
         if finals and finals[0] != state:
             raise Violation("announcements", f"{order.id} has ended as {state}, and was announced as {finals}")
-        if not finals and self._trouble < order.given:
+        if not finals and not order.exposed:
             raise Violation("announcements", f"{order.id} has ended as {state}, and that was not announced")

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from nexus_tw.bus.bounds import Bounds
-from nexus_tw.bus.ledger import Ledger
 from nexus_tw.bus.memory_claims import Claims
 from nexus_tw.bus.memory_roll import Roll
+from nexus_tw.bus.redis.ledger import UPDATED
 from nexus_tw.model.attendance import STATUS, Attendance
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
@@ -21,6 +21,7 @@ from nexus_tw.model.positions import Missed, Position, Stored
 from tests.simulation.clock import Time
 from tests.simulation.plan import Plan
 from tests.simulation.truth import Place, Truth
+from tests.telling_ledger import TellingLedger
 
 _decode = msgspec.json.Decoder().decode
 
@@ -54,7 +55,7 @@ class Log:
 class Data:
     """All that a server would lose with its memory."""
 
-    def __init__(self, roll: Roll, claims: Claims, ledger: Ledger, attendance: Attendance) -> None:
+    def __init__(self, roll: Roll, claims: Claims, ledger: TellingLedger, attendance: Attendance) -> None:
         self.timeline = ""
         self.run = ""
         self.logs: dict[str, Log] = {}
@@ -84,7 +85,7 @@ class Subscriber:
 class Server:
     """Carries out what links ask for, one thing after the other."""
 
-    make_ledger = Ledger
+    make_ledger = TellingLedger
     make_attendance = Attendance
 
     def __init__(self, time: Time, plan: Plan, truth: Truth) -> None:
@@ -102,15 +103,15 @@ class Server:
 
     def new_data(self) -> Data:
         """What an empty server has."""
-        roll, time = Roll(), self._time
+        roll, time, tell = Roll(), self._time, self._tell
         # Functions, which a copy of the data shares; not methods.
-        attendance = self.make_attendance(lambda told: self._status(told.data), lambda: time.now, roll.buried)
-        ledger = self.make_ledger(Metrics(), lambda: time.now)
+        attendance = self.make_attendance(lambda told: tell(STATUS, told.data), lambda: time.now, roll.buried)
+        ledger = self.make_ledger(lambda event: tell(UPDATED, event), Metrics(), lambda: time.now)
         ledger.heed(roll.buried)
         return Data(roll, Claims(), ledger, attendance)
 
-    def _status(self, data: bytes) -> None:
-        self.take(STATUS, data, b"")
+    def _tell(self, event_type: str, data: bytes) -> None:
+        self.take(event_type, data, b"")
 
     # --- what links ask for
 

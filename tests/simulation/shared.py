@@ -85,8 +85,8 @@ class SimulatedClaims(_Shared):
 class SimulatedLedger(_Shared):
     """The ledger."""
 
-    lasting = True
-    tells = notes = False
+    lasting = tells = True
+    notes = False
 
     @property
     def epoch(self) -> str:
