@@ -122,7 +122,7 @@ for k = 2, #KEYS - 2 do
     else
       local began = string.format('%.0f', now - ARGV[a + 5])
       -- A driver that takes its own again, under another name or not, counts on.
-      local e = (again and former ~= '' and there[5] or 0) + ARGV[a + 7]
+      local e = (again and there[5] or 0) + ARGV[a + 7]
       if e > 0 then
         words[#words + 1] = 'e'
         words[#words + 1] = e
