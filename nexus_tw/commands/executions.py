@@ -6,31 +6,29 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
-import msgspec
 from msgspec import Raw
 from twisted.internet.interfaces import IReactorTime
 
-from nexus_tw.commands.audit import Audit
+from nexus_tw.commands.attempts import Attempt
 from nexus_tw.commands.book import CommandBook
 from nexus_tw.commands.deadlines import Deadlines
 from nexus_tw.commands.invocations import TOO_LONG, PendingInvocation
 from nexus_tw.commands.outcomes import failed
 from nexus_tw.commands.pen import Pen
-from nexus_tw.commands.registry import Registry
+from nexus_tw.commands.picking import Picker, has_room
 from nexus_tw.commands.remotes import Remotes
-from nexus_tw.commands.states import UNDER_WAY, State, TaskUpdated
+from nexus_tw.commands.states import UNDER_WAY, State
 from nexus_tw.commands.task import CommandRecord, Execution, Work
+from nexus_tw.commands.updates import Updates
 from nexus_tw.commands.waiting import Key, Waiting
 from nexus_tw.interfaces.executors import Executor
 from nexus_tw.interfaces.peers import Peer
 from nexus_tw.interfaces.realm import CommandReply
-from nexus_tw.model.errors import UNSUPPORTED, NexusError
+from nexus_tw.model.errors import NexusError
 from nexus_tw.model.metrics import Metrics
 from nexus_tw.model.names import Pattern
-from nexus_tw.model.payloads import Options, Payload
+from nexus_tw.model.payloads import Payload
 from nexus_tw.model.policy import Principal
-from nexus_tw.model.times import Timestamps
-from nexus_tw.presence.agents import Announce, Presence
 from nexus_tw.runtime.client_log import ClientLog
 from nexus_tw.runtime.guard import Guard
 from nexus_tw.runtime.spread import Spread
@@ -57,10 +55,9 @@ class Executions:
     def __init__(
         self,
         clock: IReactorTime,
-        announce: Announce,
-        presence: Presence,
         spread: Spread,
-        registry: Registry,
+        picker: Picker,
+        updates: Updates,
         book: CommandBook,
         metrics: Metrics,
         journal: ClientLog,
@@ -75,36 +72,23 @@ class Executions:
         With `disclose` WAMP callees learn the caller's identity; agents of the JSON protocol always do.
         """
         self._clock = clock
-        self._announce = announce
-        self._presence = presence
         self._spread = spread
-        self._registry = registry
+        self._picker = picker
+        self._updates = updates
         self._book = book
         self._metrics = metrics
         self._journal = journal
         self._disclose = disclose
-        self.audit: Audit | None = None  # gets each state of each execution
         self.adopting: Remotes | None = None  # takes over what is executed on other nodes
         self._pen = pen
         self._node = node
         self._alive = alive
-        self._timestamps = Timestamps()
         self._waiting = Waiting(clock, spread, self._serve)
         self._deadlines = Deadlines(clock, spread, self._late)
 
     def wake(self, patterns: Sequence[Pattern], agent: str) -> None:
         """Hand over the commands that wait for these patterns, which the agent has registered, in the next reactor turn."""
         self._waiting.wake(patterns, agent)
-
-    def pick(self, command: CommandRecord, target: str | None) -> Executor:
-        """Return the executor for a command now. Raise `no_such_command` or `agent_offline` if there is none, or `rate_limited`
-        if it has no room."""
-        executor = self._pick(command.name, target)
-        if executor is None:
-            raise self._nobody(command.name, target)
-        if not _has_room(executor, command):
-            raise _busy(executor)
-        return executor
 
     def reserve(self, execution: Execution, executor: Executor) -> Sequence[bytes]:
         """Note that this executor is going to get the execution, so that it is in the ledger before that happens. Return the
@@ -113,7 +97,7 @@ class Executions:
         execution.agent_id = executor.agent_id
         execution.node = getattr(executor, "node", "") or self._node()
         execution.move(State.RUNNING if executor.local else State.SENT)
-        return self._events(execution.command, execution)
+        return self._updates.written(execution.command, execution)
 
     def begin(self, execution: Execution, executor: Executor, principal: Principal | None, attempt: int) -> None:
         """Hand over an execution that was reserved for the executor as this attempt, unless something has happened to it
@@ -121,13 +105,13 @@ class Executions:
         command = execution.command
         if execution.state not in UNDER_WAY or execution.attempt != attempt or execution.work is not None:
             return
-        if self._pen.shared and not (self._registry.stands(executor) and _has_room(executor, command)):
+        if self._pen.shared and not self._picker.stands(executor, command):
             self._take_back(execution)
             return
-        self._tell(command, execution.agent_id, execution.state, attempt, execution.node)
+        self._updates.tell(command, execution.agent_id, execution.state, attempt, execution.node)
         self._deadlines.set(execution, command.timeout)
         execution.work = invocation = PendingInvocation(
-            _Attempt(self, execution),
+            Attempt(self, execution),
             executor,
             command.name,
             Payload.of_value(command.parameters),
@@ -160,7 +144,7 @@ class Executions:
                 self._settle(command, execution, State.CANCELLED, error)
         command.decided = State.CANCELLED
         executions = [execution for execution, _ in stopped]
-        events = self._events(command, *executions, whole=State.CANCELLED)
+        events = self._updates.written(command, *executions, whole=State.CANCELLED)
         cancelled = partial(self._cancelled, command, error, stopped, done)
         self._pen.write(command, executions, cancelled, (State.CANCELLED, error), events)
 
@@ -202,10 +186,10 @@ class Executions:
         alone = () if command.multi_target else (execution,)
 
         def written() -> None:
-            self._tell(command, None if command.multi_target else execution.agent_id, state)
+            self._updates.tell(command, None if command.multi_target else execution.agent_id, state)
             self._conclude(command, state, error)
 
-        self._pen.write(command, (), written, (state, error), self._events(command, *alone, whole=state))
+        self._pen.write(command, (), written, (state, error), self._updates.written(command, *alone, whole=state))
 
     def _adopt(self, execution: Execution, age: float) -> None:
         """Go on with what an executor is carrying out, if it is on a node that is there."""
@@ -213,7 +197,7 @@ class Executions:
         if self.adopting is None or agent_id is None or not self._alive(node):
             self.attempt_lost(execution)
             return
-        half = _Attempt(self, execution)
+        half = Attempt(self, execution)
         execution.work = self.adopting.adopt(node, command.id, agent_id, execution.attempt, command.name, half)
         self._deadlines.set(execution, max(0.0, command.timeout - age))
 
@@ -257,19 +241,12 @@ class Executions:
 
     def _tell_cancelled(self, command: CommandRecord, stopped: list[tuple[Execution, Work | None]]) -> Iterator[None]:
         for execution, work in stopped:
-            self._tell(command, execution.agent_id, State.CANCELLED, *_at(execution), execution.why)
+            self._updates.tell(command, execution.agent_id, State.CANCELLED, *_at(execution), execution.why)
             if work is not None:
                 _guarded(work.stop, "cancelled")
             yield
         if command.multi_target:
-            self._tell(command, None, State.CANCELLED)
-
-    def _nobody(self, name: str, agent_id: str | None) -> NexusError:
-        if agent_id is None:
-            return failed("no_such_command", f"nobody executes {name}")
-        if self._presence.peers(agent_id):
-            return failed("no_such_command", f"agent {agent_id} does not execute {name}")
-        return failed("agent_offline", f"agent {agent_id} is offline")
+            self._updates.tell(command, None, State.CANCELLED)
 
     def _place_all(self, command: CommandRecord) -> Iterator[None]:
         for execution in command.executions:
@@ -280,8 +257,8 @@ class Executions:
     def _place(self, execution: Execution, until: float) -> None:
         """Hand the execution over, or let it wait until `until` (seconds since the epoch)."""
         command = execution.command
-        executor = self._pick(command.name, execution.target)
-        if executor is not None and _has_room(executor, command):
+        executor = self._picker.pick(command.name, execution.target)
+        if executor is not None and has_room(executor, command):
             self._hand_over(execution, executor)
         else:
             self._stall(execution, executor, until)
@@ -300,24 +277,19 @@ class Executions:
             if executor is not None:
                 self._waiting.stall(execution)
         else:
-            nobody = self._nobody(command.name, execution.target) if executor is None else _busy(executor)
-            self._end(execution, State.FAILED, nobody)
+            self._end(execution, State.FAILED, self._picker.refusal(command, execution.target, executor))
 
     def _serve(self, key: Key, execution: Execution) -> bool:
         """Hand over an execution that waits, if its executor is there and has room. Return whether it did."""
-        executor = self._pick(*key)
+        executor = self._picker.pick(*key)
         if executor is None:
             return False
-        if not _has_room(executor, execution.command):
+        if not has_room(executor, execution.command):
             self._waiting.stall(execution)
             return False
         self._release(execution)
         self._hand_over(execution, executor)
         return True
-
-    def _pick(self, name: str, agent_id: str | None) -> Executor | None:
-        executor = self._registry.pick(name, agent_id)
-        return executor if executor is not None and executor.interruptible else None
 
     def _hand_over(self, execution: Execution, executor: Executor) -> None:
         events = self.reserve(execution, executor)
@@ -332,7 +304,7 @@ class Executions:
         until = command.expires
         if execution.attempt:
             until = max(until, self._clock.seconds() + command.timeout)
-        executor = self._pick(command.name, execution.target) if busy else None
+        executor = self._picker.pick(command.name, execution.target) if busy else None
         if executor is None:
             self._place(execution, until)
         else:
@@ -408,7 +380,7 @@ class Executions:
             last = State.COMPLETED
         command.decided = last or command.decided
         ended = partial(self._ended, command, execution, state, last, error)
-        events = self._events(command, execution, whole=last)
+        events = self._updates.written(command, execution, whole=last)
         self._pen.write(command, (execution,), ended, None if last is None else (last, error), events)
 
     def _settle(self, command: CommandRecord, execution: Execution, state: State, outcome: Raw | NexusError) -> None:
@@ -427,11 +399,11 @@ class Executions:
         error: NexusError | None,
     ) -> None:
         """Tell that an execution has ended, as the ledger knows now; with `last`, that the command has."""
-        self._tell(command, execution.agent_id, state, *_at(execution), execution.why)
+        self._updates.tell(command, execution.agent_id, state, *_at(execution), execution.why)
         if command.multi_target:
             command.settled(execution)
             if last is not None:
-                self._tell(command, None, last)
+                self._updates.tell(command, None, last)
         if last is not None:
             self._conclude(command, last, error)
 
@@ -468,93 +440,10 @@ class Executions:
 
     def _move(self, command: CommandRecord, execution: Execution, state: State) -> None:
         execution.move(state)
-        moved = partial(self._tell, command, execution.agent_id, state, *_at(execution))
-        self._pen.write(command, (execution,), moved, None, self._events(command, execution))
-
-    def _events(self, command: CommandRecord, *executions: Execution, whole: State | None = None) -> list[bytes]:
-        """Return what the ledger tells or notes of the states of these executions, and with several targets of the `whole`."""
-        whole = whole if command.multi_target else None
-        if self._pen.tells:
-            events = [self._event(command, each.agent_id, each.state) for each in executions]
-            return events if whole is None else [*events, self._event(command, None, whole)]
-        audit = self.audit
-        if audit is None or not self._pen.notes:
-            return []
-        lines = [audit.line(command, each.state, each.agent_id, *_at(each), _code(each.why)) for each in executions]
-        return lines if whole is None else [*lines, audit.line(command, whole, None, 0, "", "")]
-
-    def _event(self, command: CommandRecord, agent_id: str | None, state: State) -> bytes:
-        timestamp = self._timestamps.text(wall(self._clock))
-        return msgspec.json.encode(TaskUpdated(command.id, command.name, state.value, timestamp, agent_id))
-
-    def _tell(
-        self,
-        command: CommandRecord,
-        agent_id: str | None,
-        state: State,
-        attempt: int = 0,
-        node: str = "",
-        why: tuple[str, str] | None = None,
-    ) -> None:
-        """Announce a state that is written, and note it in the audit trail, as far as the ledger does not."""
-        if not self._pen.tells:
-            self._announce("task.updated", self._event(command, agent_id, state), command.account)
-        if self.audit is not None and not self._pen.notes:
-            self.audit.note(command.id, self.audit.line(command, state, agent_id, attempt, node, _code(why)))
-
-
-class _Attempt:
-    """One execution as `CallersHalf` of its invocations."""
-
-    __slots__ = ("_execution", "_executions")
-
-    def __init__(self, executions: Executions, execution: Execution) -> None:
-        self._executions = executions
-        self._execution = execution
-
-    def progressed(self, payload: Payload, options: Options) -> None:
-        if options is None:  # a JSON client could not open an encrypted payload
-            self._executions.attempt_progressed(self._execution, payload)
-
-    def completed(self, payload: Payload, options: Options) -> None:
-        if options is None:
-            self._executions.attempt_completed(self._execution, payload)
-        else:
-            self.failed(UNSUPPORTED.error("the result is an encrypted payload, which is passed on in WAMP only"))
-
-    def failed(self, error: NexusError) -> None:
-        self._executions.attempt_failed(self._execution, error)
-
-    def lost(self) -> None:
-        self._executions.attempt_lost(self._execution)
-
-    @property
-    def retried(self) -> bool:
-        execution = self._execution
-        return execution.attempt <= execution.command.retries
-
-    def returned(self, payload: Payload, busy: bool) -> None:
-        self._executions.attempt_returned(self._execution, payload, busy)
-
-    def overran(self, alone: bool) -> None:
-        self._executions.attempt_overran(self._execution, alone)
+        moved = partial(self._updates.tell, command, execution.agent_id, state, *_at(execution))
+        self._pen.write(command, (execution,), moved, None, self._updates.written(command, execution))
 
 
 def _at(execution: Execution) -> tuple[int, str]:
     """Return the attempt of an execution, and the node of its executor."""
     return execution.attempt, execution.node
-
-
-def _code(why: tuple[str, str] | None) -> str:
-    return why[0] if why else ""
-
-
-def _has_room(executor: Executor, command: CommandRecord) -> bool:
-    """Return whether the executor has room for the parameters. A slow reader must not be closed because of other clients'
-    commands, nor its connection be lost to its other senders."""
-    return executor.room(len(command.parameters))
-
-
-def _busy(executor: Executor) -> NexusError:
-    who = "the server" if executor.agent_id is None else f"agent {executor.agent_id}"
-    return failed("rate_limited", f"{who} has not read yet what was sent to it before")

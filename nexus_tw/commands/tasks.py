@@ -25,9 +25,11 @@ from nexus_tw.commands.heritage import Heritage
 from nexus_tw.commands.outcomes import failed
 from nexus_tw.commands.part import CommandsPart
 from nexus_tw.commands.pen import Pen
+from nexus_tw.commands.picking import Picker
 from nexus_tw.commands.registry import Registry
 from nexus_tw.commands.remotes import Remotes
 from nexus_tw.commands.task import CommandRecord, digest_of, targets_of
+from nexus_tw.commands.updates import Updates
 from nexus_tw.interfaces.executors import Executor
 from nexus_tw.interfaces.fleet import Fleet
 from nexus_tw.interfaces.ledger import Entry, ILedger
@@ -76,8 +78,10 @@ class Commands:
         self._pen = Pen(clock, ledger, self._node, metrics, self._lost)
         self._book = CommandBook(limits, clock, metrics)
         self._cancels: dict[CommandRecord, list[tuple[str, bool, CommandReply]]] = {}  # of commands being taken
+        self._picker = Picker(registry, presence)
+        self._updates = Updates(clock, announce, self._pen)
         executions = self._executions = Executions(
-            *(clock, announce, presence, spread, registry, self._book, metrics, journal, disclose, self._pen),
+            *(clock, spread, self._picker, self._updates, self._book, metrics, journal, disclose, self._pen),
             self._node,
             self._alive,
         )
@@ -110,7 +114,7 @@ class Commands:
 
     def noted(self, audit: Audit) -> None:
         """Have each state noted in this trail."""
-        self._executions.audit = audit
+        self._updates.audit = audit
 
     def resume(self) -> None:
         """Go on with the commands that the process before this one has left in a ledger that no other node shares."""
@@ -119,8 +123,7 @@ class Commands:
     def stop(self) -> None:
         """Begin nothing any more; what is open is left to whoever comes after."""
         self._heritage.stop()
-        if self._executions.audit is not None:
-            self._executions.audit.stop()
+        self._updates.stop()
         self._pen.stop()
 
     def left(self, peer: Peer) -> None:
@@ -177,7 +180,7 @@ class Commands:
         executor = None
         if not command.multi_target:
             try:
-                executor = self._executions.pick(command, targets[0])
+                executor = self._picker.require(command, targets[0])
             except NexusError as error:
                 if immediate or not request.ttl:
                     if not (request.command_id and self._pen.shared):

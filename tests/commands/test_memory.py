@@ -41,7 +41,7 @@ def world() -> World:
 @pytest.fixture
 def silent(world: World) -> Silent:
     silent = Silent()
-    world.commands._executions._announce = silent
+    world.commands._updates._announce = silent
     return silent
 
 
