@@ -41,7 +41,8 @@ class Body:
         self._number = number
         self.principal = Principal(agent, "test", WORKS)
         self.connection: Connection | None = None
-        self.left: Left | None = None
+        self.left: Left | None = None  # unless the bus cannot have heard of it
+        self._registered = 0.0  # when it was told so last
         self.wanted = True  # whether it comes back
         self._commands = commands
         self._chance = chance
@@ -97,6 +98,7 @@ class Body:
             self._register(connection)
         elif kind == "registered":
             connection.ready = True
+            self._registered = self.fleet.time.now
         elif kind == "command":
             self._execute(connection, message)
         elif kind == "command_cancel":
@@ -119,7 +121,10 @@ class Body:
     def _gone(self, connection: Connection) -> None:
         connection.over = True
         if connection.ready:
-            self.left = Left(connection.node, self.fleet.time.now)
+            bus = connection.node.bus
+            # Whoever comes and goes while the bus is away has no grace, as nobody but this node knows of it.
+            heard = bus.available or bus.down_since > self._registered
+            self.left = Left(connection.node, self.fleet.time.now) if heard else None
         else:
             self._hasty = True
         self.connection = None

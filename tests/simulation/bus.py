@@ -174,6 +174,7 @@ class SimulatedBus:
         self.attendance: IAttendance | None = SimulatedAttendance(self, server) if fleet else None
         self.reads = 0
         self.up_since = 0.0
+        self.down_since = 0.0
         self.isolated = False  # the server cannot be reached from here
         self._time = time
         self._server = server
@@ -253,6 +254,8 @@ class SimulatedBus:
     def down(self, link: Link) -> None:
         assert link is self.link and self._listener is not None
         self.link = None
+        if self.available:
+            self.down_since = self._time.now
         self.available = False
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
