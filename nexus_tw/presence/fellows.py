@@ -17,7 +17,7 @@ from nexus_tw.presence.agents import Presence
 
 PART: Final = "agents"
 AT_ONCE: Final = 64  # agents of a node that is gone, in one portion
-ORDERS: Final = 1024  # to close connections on nodes that are no members yet; the oldest are dropped
+ORDERS: Final = 1024  # the last ones to close connections, which are told again to a node that joins
 RETRY: Final = 1.0  # s until the next attempt, if the bus has not taken a portion
 SILENCE: Final = 6.0  # s for which a node had been silent, at least, when the others gave it up
 
@@ -56,17 +56,16 @@ class Fellows:
         self._clock = clock
         self._grace = grace
         self._seen: dict[str, bool] = {}  # members, and whether they have said that they leave
-        self._orders: dict[tuple[str, str], bytes] = {}  # to nodes that are no members yet, by node and agent; oldest first
+        self._orders: dict[tuple[str, str], bytes] = {}  # by node and agent; oldest first
         self._estates: dict[str, IDelayedCall | None] = {}  # nodes that are gone, and what waits for their next portion
         fleet.take_part(PART, self)
 
     def displaced(self, agent_id: str, former: Hold, number: int) -> None:
         """Have the node close the connection that held an agent until this node took it over."""
         body = msgspec.json.encode(Replaced(agent_id, former.session, number))
-        if former.node in self._fleet.members:
-            self._fleet.tell(former.node, PART, body)
-            return
-        # This node may know of its connections before it has heard from it.
+        self._fleet.tell(former.node, PART, body)
+        # It may be no member yet; or it knows this node no longer, which does not know that, and goes on under another name.
+        self._orders.pop((former.node, agent_id), None)
         self._orders[former.node, agent_id] = body
         if len(self._orders) > ORDERS:
             del self._orders[next(iter(self._orders))]
@@ -97,8 +96,9 @@ class Fellows:
 
     def joined(self, node: str) -> None:
         self._seen[node] = False
-        for key in [key for key in self._orders if key[0] == node]:
-            self._fleet.tell(node, PART, self._orders.pop(key))
+        for (former, _agent), body in self._orders.items():
+            if former == node:
+                self._fleet.tell(node, PART, body)
 
     def left(self, node: str, heir: bool) -> None:
         # A node that dies without a word is silent for some time before; its agents have spent their grace by then.

@@ -312,6 +312,21 @@ def test_a_node_that_is_heard_from_late_is_told_then_whom_it_has_lost(world: Wor
     assert first.closed == [REPLACED]
 
 
+def test_whom_a_node_has_replaced_before_it_knew_that_it_was_given_up_is_told_again(world: World) -> None:
+    one, two = world.node("one"), world.node("two")
+    first = one.peer("a", explicit=True)
+    one.fleet.loses("two", False)  # so that it does not listen to that name any more
+    second = two.peer("a", explicit=True)
+    world.fleet.deliver()
+    assert first.closed == []
+    two.fleet.loses("one", False)
+    two.fleet.node = "two+2"
+    world.fleet.join(two.fleet)
+    two.presence.attending.renewed()
+    world.fleet.deliver()
+    assert first.closed == [REPLACED] and second.closed == []
+
+
 def test_an_order_that_is_late_closes_nobody(world: World) -> None:
     one, two = world.node("one"), world.node("two")
     first = one.peer("a", explicit=True)
