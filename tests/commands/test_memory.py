@@ -12,6 +12,7 @@ from msgspec import Raw
 
 from nexus_tw.commands.book import CommandBook
 from nexus_tw.commands.task import MAX_TARGETS, NO_PARAMETERS, RECORD, TARGET
+from nexus_tw.model import names
 from nexus_tw.model.commands import CommandAnswer, CommandRequest
 from nexus_tw.model.errors import NexusError
 from nexus_tw.model.settings import Limits
@@ -47,6 +48,8 @@ def silent(world: World) -> Silent:
 
 @pytest.fixture
 def traced() -> Iterator[None]:
+    # What it has of other tests decides when it grows, by more than the commands here take.
+    names._is_name.cache_clear()
     gc.collect()
     gc.disable()
     tracemalloc.start()
