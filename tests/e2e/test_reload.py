@@ -22,6 +22,7 @@ from tests.redis_server import RedisServer, redis_server
 
 __all__ = ["redis_server"]
 
+BRIEF = "drain = 1\n"  # these clients do not leave by themselves
 FIRST = """
 [roles.agent]
 subscribe = ["a.**"]
@@ -100,7 +101,7 @@ async def house(request: Any, tmp_path: Path, redis_server: RedisServer) -> Any:
     """A server that has started, without workers and with."""
     workers = ("--workers", "2", "--bus", redis_server.url)
     made = House(tmp_path, *(workers if request.param else ()))
-    made.write(FIRST + keys(kept="agent", removed="agent", watcher="watcher"))
+    made.write(BRIEF + FIRST + keys(kept="agent", removed="agent", watcher="watcher"))
     try:
         made.server.launch()
         await until(lambda: made.server.output.count(" listens on ") == (2 if request.param else 1), 20)
@@ -115,7 +116,7 @@ async def test_hup_reads_keys_roles_origins_limits_log_level_and_jwt_issuers_aga
     await kept.subscribe("a.b")
     assert (await house.opening(token("kept"), "Origin: https://app.example"))[1].status == 403
 
-    house.write(SECOND + keys(kept="agent", added="agent", watcher="watcher"))
+    house.write(BRIEF + SECOND + keys(kept="agent", added="agent", watcher="watcher"))
     await house.hang_up("the configuration is taken")
 
     # A key that is gone ends its connections; a role that lost something has its clients come back.
