@@ -54,3 +54,7 @@ class Woken:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Woken())
+    if config.getoption("dist", "no") != "no":  # with -n
+        # What the tests of a file share is made once; by several processes, the whole field would be run in each of them.
+        config.option.dist = "loadfile"
+        config.option.loadscopereorder = False
