@@ -135,8 +135,11 @@ class Presence:
 
     def replaced(self, agent_id: str, session: int, number: int) -> None:
         """Another node has a connection that registered an explicit id in the place of a session of this node. Close that,
-        unless it has registered the id again since."""
-        own = self.attending.holding.number(agent_id, session)
+        unless it has registered the id again since. Session 0 is that of any registration that the bus knows."""
+        holding = self.attending.holding
+        if not session and (peer := self._registered.get(agent_id)) is not None and holding.number(agent_id, peer.number):
+            session = peer.number
+        own = holding.number(agent_id, session)
         if own is not None and own < number:
             self._outdone(agent_id, session)
 

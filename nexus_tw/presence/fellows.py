@@ -14,6 +14,7 @@ from nexus_tw.interfaces.plugins import IAttendance
 from nexus_tw.model.attendance import Hold, Outcome
 from nexus_tw.model.errors import NexusError
 from nexus_tw.presence.agents import Presence
+from nexus_tw.presence.holding import SOMEBODY
 
 PART: Final = "agents"
 AT_ONCE: Final = 64  # agents of a node that is gone, in one portion
@@ -23,7 +24,7 @@ SILENCE: Final = 6.0  # s for which a node had been silent, at least, when the o
 
 
 class Replaced(msgspec.Struct, tag="replaced", tag_field="type", gc=False):
-    """The session's registration of an agent has been replaced by one with this number."""
+    """The session's registration of an agent has been replaced by one with this number; with session 0, any earlier one."""
 
     agent: str
     session: int
@@ -61,8 +62,11 @@ class Fellows:
         fleet.take_part(PART, self)
 
     def displaced(self, agent_id: str, former: Hold, number: int) -> None:
-        """Have the node close the connection that held an agent until this node took it over."""
+        """Have the node close the connection that held an agent until this node took it over; if it is unknown, have all."""
         body = msgspec.json.encode(Replaced(agent_id, former.session, number))
+        if former is SOMEBODY:
+            self._fleet.tell(None, PART, body)
+            return
         self._fleet.tell(former.node, PART, body)
         # It may be no member yet; or it knows this node no longer, which does not know that, and goes on under another name.
         self._orders.pop((former.node, agent_id), None)

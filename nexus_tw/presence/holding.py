@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -30,6 +30,9 @@ class Surroundings(NamedTuple):
     missed: Callable[[], None]  # tells all subscribers that changes of status are left out
 
 
+SOMEBODY: Final = Hold("", 0, 0)
+
+
 class Holding:
     """The explicit registrations of this node. What the bus does not take is told again, by `owed`."""
 
@@ -42,9 +45,9 @@ class Holding:
         outdone: Callable[[str, int], None],
         again: Callable[[], None],
     ) -> None:
-        """`name` returns that of the node. `displaced` gets an agent, who held it on another node, and the number of the
-        registration that has replaced that; `outdone` an agent and the session of this node whose registration another node has
-        replaced. `again` is called if something is owed to the bus."""
+        """`name` returns that of the node. `displaced` gets an agent, who held it on another node (`SOMEBODY` if that was said
+        in an answer that was lost), and the number of the registration that has replaced that; `outdone` an agent and the
+        session of this node whose registration another node has replaced. `again` is called if something is owed to the bus."""
         self.refused = False  # the bus has refused at once what it was asked last
         self._around = around
         self._clock = clock
@@ -54,6 +57,7 @@ class Holding:
         self._again = again
         self._holds: dict[str, Hold] = {}  # number 0 until it is known
         self._unheld: dict[str, float] = {}  # those of which the bus does not know, and when they were made
+        self._unheard: set[str] = set()  # of these, those of which it may know: only its answer was lost
 
     @property
     def owes(self) -> bool:
@@ -87,6 +91,7 @@ class Holding:
         if self.number(agent_id, session) is not None:
             del self._holds[agent_id]
             self._unheld.pop(agent_id, None)
+            self._unheard.discard(agent_id)
             self._around.attendance().free(agent_id, session)
 
     def number(self, agent_id: str, session: int) -> int | None:
@@ -136,11 +141,18 @@ class Holding:
             elif not isinstance(held, Held):
                 self.refused = self.refused or calling
                 self._unheld[agent_id] = since
+                if not calling:
+                    self._unheard.add(agent_id)
                 self._again()
             elif held.now.session == session:
                 self._holds[agent_id] = held.now
-                if held.former is not None and held.former.node != self._name():
-                    self._displaced(agent_id, held.former, held.now.number)
+                unheard = agent_id in self._unheard
+                self._unheard.discard(agent_id)
+                if held.former is not None:
+                    if held.former.node != self._name():
+                        self._displaced(agent_id, held.former, held.now.number)
+                elif unheard:
+                    self._displaced(agent_id, SOMEBODY, held.now.number)
             else:
                 refused(held.now)
                 return

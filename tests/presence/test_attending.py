@@ -312,6 +312,34 @@ def test_a_node_that_is_heard_from_late_is_told_then_whom_it_has_lost(world: Wor
     assert first.closed == [REPLACED]
 
 
+@pytest.mark.parametrize("later", [False, True])
+def test_a_registration_replaces_its_holder_though_the_answer_that_said_whom_was_lost(world: World, later: bool) -> None:
+    one, two = world.node("one"), world.node("two")
+    first = one.peer("a", explicit=True)
+    world.run(1)
+    hold, lost = two.own.hold, list[Any]()
+
+    def unheard(node: str, agent_id: str, session: int, number: int, over: int, done: Any) -> None:
+        hold(node, agent_id, session, number, over, lambda answer: lost.append((done, answer)))
+
+    two.own.hold = unheard  # type: ignore[method-assign]
+    second = two.peer("a", explicit=True)
+    done, answer = lost.pop()
+    done(answer)  # who holds it; then it is claimed over that
+    done, answer = lost.pop()
+    assert answer.former.node == "one"
+    two.own.hold = hold  # type: ignore[method-assign]
+    done(NexusError("bus_unavailable", "The link is lost"))
+    world.run(RETRY / 2)
+    if later:
+        third = one.peer("a", explicit=True)
+        world.fleet.deliver()
+    world.run(RETRY)
+    world.fleet.deliver()
+    assert first.closed == [REPLACED]
+    assert second.closed == ([REPLACED] if later else []) and (not later or third.closed == [])
+
+
 def test_whom_a_node_has_replaced_before_it_knew_that_it_was_given_up_is_told_again(world: World) -> None:
     one, two = world.node("one"), world.node("two")
     first = one.peer("a", explicit=True)
