@@ -156,9 +156,8 @@ class _Attempt:
     def leave(self) -> None:
         """The peer is gone; one that is being given what it missed is found gone at the next step."""
         if not self.done and not self._told:
-            self._stop_recording()
+            self._end()  # first: what is released drops cursors, and an answer that waited for one comes at once
             self._joining.join()
-            self._end()
 
     def give_up(self) -> None:
         """Tell the client that its request failed."""
@@ -242,9 +241,8 @@ class _Attempt:
     def _place(self) -> None:
         """Give the peer its place, now that all answers are there; or read types again that have changed meanwhile."""
         if not self._joining.present():
-            self._stop_recording()
-            self._joining.join()
             self._end()
+            self._joining.join()
             return
         again = [name for name in self._since if not self._is_settled(name)]
         if again:

@@ -209,6 +209,28 @@ FOUND: Final = {
         ),
         10.0,
     ),
+    "one that goes while it waits for a cursor that only it keeps": Plan(
+        11040,
+        2,
+        (False, False),
+        History(count=1000, age=300.0, bytes=600, total=268435456, patterns={'live.**': Kept(count=0, age=None, bytes=None)}),
+        0.03,
+        200000,
+        (
+            Step(0.0, 'come', (0, 1)),
+            Step(0.01, 'come', (1, 0)),
+            Step(0.3, 'subscribe', (1, ('task.*', 'live.q', 'task.a.*'), None)),
+            Step(0.3, 'subscribe', (1, ('task.b',), None)),
+            Step(0.9636260634425188, 'kill', (1,)),
+            Step(1.5006899363178356, 'restart', ()),
+            Step(1.945811690375378, 'publish', (1, 'task.b', 3, 100)),
+            Step(2.0233385387835003, 'subscribe', (0, ('task.a.*', 'task.**'), None)),
+            Step(2.3927259851064075, 'server_down', (0.0, 0.016754610368749256)),
+            Step(2.8069193696564563, 'leave', (1,)),
+            Step(2.888281995593594, 'drop', (0, 0.0, 0.2, 1)),
+        ),
+        10.0,
+    ),
 }
 
 # What agents and callers have found.
