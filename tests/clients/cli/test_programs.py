@@ -70,6 +70,9 @@ def test_a_result_is_json_if_it_is_json_else_text(line: str, result: Any) -> Non
 
 
 def test_parameters_are_on_standard_input_and_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("NEXUS_"):
+            monkeypatch.delenv(name)
     monkeypatch.setenv("NEXUS_TOKEN", "hush")
     parameters = {"version": "1.2 'x'", "disk.used": 0.5, "list": [1], "deep": {"a": None}}
     line = "cat; env | grep ^NEXUS_ | LC_ALL=C sort"
