@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import socket
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -13,9 +14,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from nexus_client.cli import http
 from nexus_client.cli.app import App
 from nexus_client.cli.doctor.findings import CHECKS
+from nexus_client.cli.doctor.stream import TYPE
 from nexus_client.cli.program import nexus
+from nexus_client.cli.target import find
 
 from tests.clients.cli.fronts import Faults, Liar
 from tests.clients.cli.program import Program, wait_for
@@ -129,6 +133,23 @@ def test_a_fault_of_a_proxy_is_found_and_nothing_else(
     assert says in found[check]["message"]
     assert hint in found[check]["hint"]
     assert found[check]["see"] == f"docs/doctor.md#{check}"
+
+
+def test_a_buffer_that_events_of_others_fill_is_found_all_the_same(doctor: Doctor, faults: Faults) -> None:
+    over = threading.Event()
+
+    def publish() -> None:
+        while not over.is_set():
+            http.post(find({}), "/api/v1/events", [{"eventType": TYPE, "data": {"agentId": "x" * 1000}}])
+
+    busy = threading.Thread(target=publish)
+    busy.start()
+    try:
+        found = doctor("--url", f"http://127.0.0.1:{faults.ports['buffering']}", status=1)
+    finally:
+        over.set()
+        busy.join()
+    assert kinds(found)["failed"] == {"buffering"}
 
 
 def test_a_proxy_that_cuts_idle_connections_is_found_by_patience(doctor: Doctor, faults: Faults) -> None:

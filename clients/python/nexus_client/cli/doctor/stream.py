@@ -7,12 +7,14 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
+from urllib.parse import quote
 
 from nexus_client.cli.doctor.findings import Report
 from nexus_client.cli.doctor.wire import Head, Place, get, why
 from nexus_client.cli.target import EVENTS
 
 TYPE: Final = "agent.status"  # an event that most roles may see
+NONE: Final = '{"agentId":{"exists":false}}'  # matches none of them: many would fill a proxy's buffer, and hide it
 SOON: Final = 3.0  # s for the first bytes, which the server sends at once
 _OFF: Final = (
     "proxy_buffering off in nginx, or no proxy_ignore_headers X-Accel-Buffering; no gzip of text/event-stream; "
@@ -27,7 +29,7 @@ async def opened(place: Place) -> AsyncIterator[tuple[Head, asyncio.StreamReader
     token = place.target.current_token()
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
-    path = f"{place.target.path}{EVENTS}?events={TYPE}"
+    path = f"{place.target.path}{EVENTS}?events={TYPE}&filters={quote(NONE)}"
     async with place.dial(place.tls) as wire:
         yield await get(wire, place.target.host, path, headers), wire[0]
 
