@@ -13,6 +13,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from nexus_tw.model.errors import NexusError
+from nexus_tw.runtime.failures import forget_trace
 from nexus_tw.transport.admission import Admission
 from nexus_tw.transport.connections import Full
 from nexus_tw.transport.http.answers import Answer, problem_answer, refusal
@@ -74,6 +75,7 @@ class Root(Resource):
                 self._admission.count_full(error)
                 request.channel.hurry()
             answer = refusal(error)
+            forget_trace(error)
         if origin is not None:
             # A page may read why it was refused, too.
             answer = answer._replace(headers=(*answer.headers, ("Access-Control-Allow-Origin", origin), ("Vary", "Origin")))
