@@ -50,6 +50,8 @@ HARMLESS = {
 } | {("unknown member", name) for name in ("names", "alike", "twins", "digits")} | {
     ("telemetry metrics", "twins"), ("subscribe filters", "twins"),
 }  # fmt: skip
+# What is passed over may be as deep as the interpreter can read it: Python 3.13 reads more than 3.11.
+EITHER = {("unknown member", "deep")}
 
 
 async def roomy(nodes: Nodes) -> Node:
@@ -70,6 +72,8 @@ async def test_a_bomb_in_any_member_is_answered_and_leaves_the_session_as_it_was
         told = await answer(client, text % BOMBS[bomb])
         if (place, bomb) in HARMLESS:
             assert told["type"] != "error", (place, told)
+        elif (place, bomb) in EITHER:
+            assert told["type"] in ("error", "pong"), (place, told)
         else:
             assert told["type"] == "error", (place, told)
             assert told["code"] in ("invalid_json", "invalid_message", "limit_exceeded", "no_such_command", "not_found"), place
