@@ -99,8 +99,9 @@ class Program:
             timeout=30,
         )
 
-    def on_terminal(self, *arguments: str) -> str:
-        """Run it to its end on a pseudo terminal of 100 columns. Return all that the terminal was sent."""
+    def on_terminal(self, *arguments: str, interrupted_at: str = "") -> str:
+        """Run it to its end on a pseudo terminal of 100 columns, or interrupt it once it has shown `interrupted_at`. Return all
+        that the terminal was sent."""
         master, slave = pty.openpty()
         env = self.env | {"COLUMNS": "100", "TERM": "xterm-256color"}
         process = subprocess.Popen([*NEXUS, *arguments], env=env, cwd=self._directory, stdin=slave, stdout=slave, stderr=slave)
@@ -113,6 +114,9 @@ class Program:
                 except OSError:  # EIO: the other end is closed
                     break
                 said += chunk
+                if interrupted_at and interrupted_at in said.decode(errors="ignore"):
+                    process.send_signal(signal.SIGINT)
+                    interrupted_at = ""
             process.wait(20)
         finally:
             process.kill()
