@@ -33,14 +33,17 @@ _TAKE: Final = """
         json_extract(value, '$[7]')
     FROM json_each(?)
 """
+# By their row ids: with realm and id SQLite would go through all commands of the realm and look for each in the list, as it
+# knows of neither how long it is.
 _WRITE: Final = """
     UPDATE commands SET marks = json_patch(marks, said), final = ending, ended = ended_at, size = size + more
     FROM (
-        SELECT json_extract(value, '$[0]') AS of, json_extract(value, '$[1]') AS said, json_extract(value, '$[2]') AS ending,
+        SELECT (SELECT rowid FROM commands WHERE realm = ? AND id = json_extract(value, '$[0]')) AS place,
+            json_extract(value, '$[1]') AS said, json_extract(value, '$[2]') AS ending,
             json_extract(value, '$[3]') AS ended_at, json_extract(value, '$[4]') AS more
         FROM json_each(?)
     )
-    WHERE realm = ? AND commands.id = of
+    WHERE commands.rowid = place
 """
 _OPEN: Final = """
     SELECT id FROM commands WHERE realm = ? AND ended IS NULL AND node <> ? AND (? IS NULL OR node = ?) ORDER BY began LIMIT ?
@@ -126,7 +129,7 @@ class _Changes:
         if self.taken:
             execute(_TAKE, (realm, self._boot, _text(self.taken)))
         if self.written:
-            execute(_WRITE, (_text(self.written), realm))
+            execute(_WRITE, (realm, _text(self.written)))
         for changes in (self.taken, self.written, self.forgotten):
             changes.clear()
 
