@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import pytest_twisted
+import treq
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.task import deferLater
+from twisted.web.http_headers import Headers
 
 from tests.client import Client, dial, greeted, handshake
 from tests.e2e.server import NexusServer, clock, until
@@ -119,6 +122,72 @@ async def test_both_serve_one_that_dies_is_replaced_and_sigterm_ends_all(server:
     await until(lambda: not any(map(alive, pids)))
     assert "Traceback" not in server.output
     assert server.token not in server.output
+
+
+async def executing(server: NexusServer, agent_id: str) -> Client:
+    """Return a connection that executes `deploy` as that agent."""
+    agent = await connect(server)
+    assert (await agent.ask(type="register", commands=["deploy"], agentId=agent_id))["type"] == "registered"
+    return agent
+
+
+async def node_of(server: NexusServer, agent_id: str) -> str:
+    """Return the node that has the agent, once the worker that is asked has heard of it."""
+    headers = Headers({"Authorization": [f"Bearer {server.token}"]})
+    while True:
+        answer = await treq.get(f"{server.http}/api/v1/agents/{agent_id}", headers=headers, timeout=10, persistent=False)
+        told = json.loads(await treq.content(answer))
+        if answer.code == 200 and told["status"] == "online":
+            return str(told["node"])
+
+
+async def outcomes(caller: Client, count: int) -> dict[str, Any]:
+    """Return so many results by the ids of their commands."""
+    found: dict[str, Any] = {}
+    while len(found) < count:
+        result = await caller.expect("command_result")
+        found[result["commandId"]] = result["data"]["result"]
+    return found
+
+
+@pytest_twisted.ensureDeferred
+async def test_commands_and_presence_are_of_all_workers_and_outlive_one_that_dies(server: NexusServer) -> None:
+    pids = await serving(server)
+    agents: dict[str, Client] = {}
+    nodes: dict[str, str] = {}
+    while len(set(nodes.values())) < 2:  # whoever wakes up first takes the next one
+        name = f"agent-{len(agents)}"
+        agents[name] = await executing(server, name)
+        nodes[name] = await node_of(server, name)
+        assert len(agents) < 500, "one of them never serves"
+    wanted = [{"command": "deploy", "commandId": name, "target": name, "retries": 1, "ttl": 20} for name in agents]
+    caller = await connect(server)
+    for command in wanted:
+        caller.send(type="command", **command)
+    for name, agent in agents.items():
+        assert (await agent.expect("command"))["commandId"] == name
+
+    os.kill(pids[0], signal.SIGKILL)
+    await until(lambda: len(workers(server)) == 2 and pids[0] not in workers(server))
+    lost = set()
+    for name, agent in agents.items():
+        try:
+            await agent.heard()
+        except Exception:  # its worker was killed
+            lost.add(name)
+    (dead,) = {nodes[name] for name in lost}
+    assert lost == {name for name in agents if nodes[name] == dead}
+    for name in lost:
+        agents[name] = await executing(server, name)
+        assert (await agents[name].expect("command"))["attempt"] == 2
+    caller = await connect(server)
+    for command in wanted:
+        caller.send(type="command", **command)
+    for name, agent in agents.items():
+        agent.send(type="command_result", commandId=name, status="success", data=f"of {name}")
+    assert await outcomes(caller, len(agents)) == {name: f"of {name}" for name in agents}
+    assert dead not in {await node_of(server, name) for name in agents}
+    assert "Traceback" not in server.output
 
 
 @pytest_twisted.ensureDeferred
