@@ -1,4 +1,4 @@
-"""Two nodes of Nexus on one Redis, as processes."""
+"""Two nodes of Nexus on one Redis, and one that is alone, as processes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ UNLIMITED = {
 
 @dataclass(frozen=True)
 class Pair:
-    """The addresses of the nodes, their process ids, and those of Redis."""
+    """The addresses of the nodes, their process ids, those of Redis, and the node without Redis."""
 
     nodes: tuple[Address, Address]
     pids: tuple[int, ...]
     redis: tuple[int, ...]
+    alone: Address
+    alone_pids: tuple[int, ...]
 
 
 @contextmanager
@@ -49,14 +51,14 @@ def running() -> Iterator[Pair]:
 
         port = free_port()
         redis = run("redis", [program, "--bind", "127.0.0.1", "--port", str(port), "--save", ""], port)
-        nodes = []
-        for number in (1, 2):
+
+        def node(name: str, bus: str) -> Process:
             at = free_port()
-            settings = UNLIMITED | {
-                "NEXUS_BUS": f"redis://127.0.0.1:{redis.port}/0",
-                "NEXUS_STORE": f"sqlite:{directory / f'{number}.db'}",
-            }
-            listen = f"tcp:{at}:interface=127.0.0.1"
-            nodes.append(run(f"node-{number}", module("bench.server", "--listen", listen), at, **settings))
-        one, two = (Address(node.port, False) for node in nodes)
-        yield Pair((one, two), tuple(pid for node in nodes for pid in node.pids), redis.pids)
+            settings = UNLIMITED | {"NEXUS_BUS": bus, "NEXUS_STORE": f"sqlite:{directory / name}.db"}
+            return run(name, module("bench.server", "--listen", f"tcp:{at}:interface=127.0.0.1"), at, **settings)
+
+        nodes = [node(f"node-{number}", f"redis://127.0.0.1:{redis.port}/0") for number in (1, 2)]
+        alone = node("alone", "memory:")
+        one, two = (Address(each.port, False) for each in nodes)
+        pids = tuple(pid for each in nodes for pid in each.pids)
+        yield Pair((one, two), pids, redis.pids, Address(alone.port, False), alone.pids)
