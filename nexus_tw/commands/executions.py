@@ -297,16 +297,24 @@ class Executions:
         self._pen.write(execution.command, (execution,), begin, None, events)
 
     def _take_back(self, execution: Execution, busy: bool = False) -> None:
-        """Place an execution anew that its executor never got; with `busy` it waits for room first."""
-        command = execution.command
+        """Place an execution anew that its executor never got; with `busy` it waits for room first.
+
+        One without `ttl` was accepted since its executor had room, and waits for that until `timeout` is over: the refusal that
+        it would be told now says to ask again, and the ledger would answer the same `commandId` with it for a day.
+        """
+        command, now = execution.command, self._clock.seconds()
         execution.attempt -= 1
         execution.agent_id = execution.target
+        executor = self._picker.pick(command.name, execution.target)
         until = command.expires
         if execution.attempt:
-            until = max(until, self._clock.seconds() + command.timeout)
-        executor = self._picker.pick(command.name, execution.target) if busy else None
-        if executor is None:
-            self._place(execution, until)
+            until = max(until, now + command.timeout)
+        elif executor is not None:
+            until = max(until, command.began + command.timeout)
+        if executor is not None and not busy and has_room(executor, command):
+            self._hand_over(execution, executor)
+        elif executor is not None and until <= now:
+            self._timed_out(execution)
         else:
             self._stall(execution, executor, until)
 

@@ -281,15 +281,29 @@ def test_a_command_that_its_agent_never_got_waits_for_it(nodes: Nodes, far: Reco
 def test_a_callee_without_room_is_given_nothing(nodes: Nodes, far: RecordingPeer) -> None:
     far.left = 0
     _, call = nodes["here"].plain()
-    command, waiting = nodes["here"].call(), nodes["here"].call(ttl=60.0)
+    commands = [nodes["here"].call(), nodes["here"].call(ttl=60.0)]
     nodes.deliver()
-    assert call.told == [("error", "rate_limited")] and command.code == "rate_limited" and far.invocations == []
+    assert call.told == [("error", "rate_limited")] and far.invocations == []
+    assert [command.ends for command in commands] == [0, 0]
     far.left = 1 << 20
     nodes.advance(1.0)
     nodes.deliver()
-    far.invocations[0].result(TWO)
+    for invocation in far.invocations:
+        invocation.result(TWO)
     nodes.deliver()
-    assert waiting.answer["data"]["result"] == 2
+    assert [command.answer["data"]["result"] for command in commands] == [2, 2]
+
+
+def test_a_command_that_was_accepted_waits_for_room_as_long_as_it_might_have_run(nodes: Nodes, far: RecordingPeer) -> None:
+    """Its end is kept under its id, so it is not told to ask again."""
+    far.left = 0
+    command = nodes["here"].call(timeout=10.0)
+    nodes.deliver()
+    nodes.advance(9.0)
+    assert command.ends == 0
+    nodes.advance(2.0)
+    nodes.deliver()
+    assert command.code == "timeout" and far.invocations == []
 
 
 def test_a_node_without_room_is_told_nothing(nodes: Nodes, far: RecordingPeer) -> None:

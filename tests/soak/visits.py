@@ -74,7 +74,7 @@ class Visits:
             events = self._chance.sample(TYPES + PATTERNS, 4)
             where = {"agentId": self._chance.choice(self._agents)} if self._chance.random() < 0.5 else None
             kept = client.subscribe(events, lambda _event: None, where=where)
-            dropped = client.subscribe([f"soak.own{self._chance.randrange(1000)}"], lambda _event: None)
+            dropped = client.subscribe([f"soak.own{self._chance.randrange(100)}"], lambda _event: None)
             await client.connected().addTimeout(30, clock)
             await kept.accepted().addTimeout(30, clock)
             dropped.close()
