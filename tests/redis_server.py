@@ -18,15 +18,9 @@ from typing import Any
 import hiredis
 import pytest
 
+from tests.e2e.server import free_port
+
 PATIENCE = 10.0  # s for a server to come up, on a busy machine
-
-
-def free_port() -> int:
-    """Return a loopback port that is free now."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class RedisServer:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,16 @@ FOREIGN = ("NEXUS_", "REDIS_URL", "PORT")
 clock: Any = reactor
 
 
+PORTS = range(10_000, 32_000)  # below those that the kernel gives to connections that go out
+
+
 def free_port() -> int:
-    """Return a port that was free a moment ago; the kernel hands out all others before it again."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number: int = probe.getsockname()[1]
-        return number
+    """Return a port that is free, and that nothing gets which does not ask for it by its number."""
+    while True:
+        number = secrets.choice(PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", number))
+            return number
 
 
 def answers(port: int) -> bool:

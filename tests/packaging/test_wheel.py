@@ -12,8 +12,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests.e2e.server import free_port
 from tests.packaging.environments import ROOT, build, empty, pip, run
-from tests.redis_server import free_port
 
 SOURCES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "nexus_tw", "twisted")
 

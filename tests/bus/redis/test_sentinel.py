@@ -20,7 +20,8 @@ from nexus_tw.bus.redis.sentinel import Sentinels
 from nexus_tw.model.metrics import Metrics
 from tests.bus.gate import Gate
 from tests.bus.recording import Recorder, published, reactor, subscribed, until
-from tests.redis_server import RedisServer, SentinelServer, free_port, running
+from tests.e2e.server import free_port
+from tests.redis_server import RedisServer, SentinelServer, running
 
 
 class Set(NamedTuple):
