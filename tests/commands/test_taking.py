@@ -39,7 +39,9 @@ def test_who_follows_a_command_that_the_ledger_does_not_have_may_give_it_again(n
     assert outcome(again) == "done"
 
 
-def test_a_command_that_is_asked_for_while_its_heir_learns_of_it_is_executed_once(nodes: Nodes) -> None:
+def test_a_command_that_is_asked_for_while_its_heir_learns_of_it_is_executed_once(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, two = nodes.all.values()
     two.agent("b")
     agent = one.agent("a")
@@ -50,11 +52,11 @@ def test_a_command_that_is_asked_for_while_its_heir_learns_of_it_is_executed_onc
     def slow(left: str | None, node: str, most: int, done: Any) -> None:
         inherit(left, node, most, lambda answer: answers.append((done, answer)))
 
-    two.link.inherit = slow  # type: ignore[method-assign]
+    monkeypatch.setattr(two.link, "inherit", slow)
     nodes.kill("one", heir="two")
     back = two.agent("a")
     reply = two.call(command_id="c", target="a", by=caller())
-    two.link.inherit = inherit  # type: ignore[method-assign]
+    monkeypatch.setattr(two.link, "inherit", inherit)
     done, answer = answers.pop()
     done(answer)
     nodes.settle()
@@ -62,7 +64,9 @@ def test_a_command_that_is_asked_for_while_its_heir_learns_of_it_is_executed_onc
     assert two.commands.open == 0
 
 
-def test_a_command_that_was_taken_and_whose_answer_was_lost_is_taken_anew(nodes: Nodes) -> None:
+def test_a_command_that_was_taken_and_whose_answer_was_lost_is_taken_anew(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, _two = nodes.all.values()
     agent = one.agent("a")
     take = one.link.take
@@ -70,9 +74,9 @@ def test_a_command_that_was_taken_and_whose_answer_was_lost_is_taken_anew(nodes:
     def unheard(entry: Any, former: str, done: Any) -> None:
         take(entry, former, lambda _answer: done(NexusError("bus_unavailable", "The link is lost")))
 
-    one.link.take = unheard  # type: ignore[method-assign]
+    monkeypatch.setattr(one.link, "take", unheard)
     assert outcome(one.call(command_id="c", target="a", by=caller())) == "bus_unavailable"
-    one.link.take = take  # type: ignore[method-assign]
+    monkeypatch.setattr(one.link, "take", take)
     reply = one.call(command_id="c", target="a", by=caller())
     nodes.settle()
     (invocation,) = agent.got(CommandInvocation)
@@ -83,15 +87,17 @@ def test_a_command_that_was_taken_and_whose_answer_was_lost_is_taken_anew(nodes:
 
 
 @pytest.mark.parametrize("answered", [True, False])
-def test_a_command_that_is_asked_for_before_its_heir_inherits_it_goes_on(nodes: Nodes, answered: bool) -> None:
+def test_a_command_that_is_asked_for_before_its_heir_inherits_it_goes_on(
+    nodes: Nodes, answered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, two = nodes.all.values()
     one.call(command_id="c", target="a", ttl=60.0, by=caller())
     take, taken = two.link.take, list[Any]()
-    two.link.take = lambda *what: taken.append(what)  # type: ignore[method-assign]
+    monkeypatch.setattr(two.link, "take", lambda *what: taken.append(what))
     reply = two.call(command_id="c", target="a", ttl=60.0, by=caller())
     nodes.kill("one", heir="two")
     assert two.commands.open == 1 and reply.ends == 0
-    two.link.take = take  # type: ignore[method-assign]
+    monkeypatch.setattr(two.link, "take", take)
     entry, former, done = taken.pop()
     if answered:
         take(entry, former, done)
@@ -120,10 +126,13 @@ def test_an_end_is_not_written_into_a_ledger_that_lost_what_came_before_it(nodes
     succeed(one, agents[1], b'"b"')
     nodes.settle()
     late = two.call(command_id="c", target=["a", "b"], by=caller())
-    assert [each.code for each in late.values[-1].outcome] == [None, None]  # type: ignore[union-attr]
+    outcomes = late.values[-1].outcome
+    assert isinstance(outcomes, list) and [each.code for each in outcomes] == [None, None]
 
 
-def test_an_end_that_was_written_and_whose_answer_was_lost_is_not_refused_as_anothers(nodes: Nodes) -> None:
+def test_an_end_that_was_written_and_whose_answer_was_lost_is_not_refused_as_anothers(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, _two = nodes.all.values()
     agent = one.agent("a")
     reply = one.call(command_id="c", target="a", by=caller())
@@ -132,10 +141,10 @@ def test_an_end_that_was_written_and_whose_answer_was_lost_is_not_refused_as_ano
     def unheard(what: Any, done: Any) -> None:
         write(what, lambda _answer: done(NexusError("bus_unavailable", "The link is lost")))
 
-    one.link.write = unheard  # type: ignore[method-assign,assignment]
+    monkeypatch.setattr(one.link, "write", unheard)
     succeed(one, agent)
     assert reply.ends == 0
-    one.link.write = write  # type: ignore[method-assign]
+    monkeypatch.setattr(one.link, "write", write)
     one.renew("one.2")
     nodes.settle(AGAIN)
     assert outcome(reply) == "done" and (one.metrics.ledger_refused, one.metrics.ledger_waiting) == (0, 0)
